@@ -1,0 +1,3 @@
+//! The parameter-mirror binary.
+
+fn main() {}
