@@ -1,1 +1,23 @@
 //! The layouts parameter-mirror stores, and the Redis connection that operator and reader share.
+//!
+//! Everything a copy of a mirror consists of, in a Kubernetes Secret and in a Redis hash, is encoded and
+//! decoded here and nowhere else: other programs depend on these bytes. All of it but [`connection`] is pure.
+//! Times are Unix milliseconds.
+
+pub mod content;
+pub mod entry;
+pub mod envelope;
+pub mod keys;
+pub mod manifest;
+pub mod revision;
+pub mod source;
+pub mod subkey;
+pub mod value;
+pub mod verdict;
+
+mod encoding;
+#[cfg(test)]
+mod samples;
+
+/// The number of the layout this crate writes. A copy with a higher one is never written.
+pub const FORMAT: u32 = 1;

@@ -1,0 +1,81 @@
+//! One mirrored parameter.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use crate::value::Value;
+
+/// The type of a parameter in SSM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ParameterType {
+    /// Plain text.
+    String,
+    /// Plain text with commas; mirrored as it is, never split.
+    StringList,
+    /// Text that SSM keeps encrypted with KMS.
+    SecureString,
+}
+
+/// A type that this version does not know, or no type at all.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the parameter type is not one of String, StringList, SecureString")]
+pub struct UnknownType;
+
+impl ParameterType {
+    /// The name SSM uses.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::String => "String",
+            Self::StringList => "StringList",
+            Self::SecureString => "SecureString",
+        }
+    }
+}
+
+impl fmt::Display for ParameterType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for ParameterType {
+    type Err = UnknownType;
+
+    fn from_str(text: &str) -> Result<Self, UnknownType> {
+        match text {
+            "String" => Ok(Self::String),
+            "StringList" => Ok(Self::StringList),
+            "SecureString" => Ok(Self::SecureString),
+            _ => Err(UnknownType),
+        }
+    }
+}
+
+impl TryFrom<&str> for ParameterType {
+    type Error = UnknownType;
+
+    fn try_from(text: &str) -> Result<Self, UnknownType> {
+        text.parse()
+    }
+}
+
+/// One mirrored parameter, without its name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The key in the Secret; `None` if the formatted key is illegal or collides with another.
+    pub key: Option<String>,
+    /// The type in SSM.
+    pub kind: ParameterType,
+    /// The version in SSM; starts again at 1 when a parameter is deleted and made anew.
+    pub version: i64,
+    /// When SSM last modified it, Unix milliseconds.
+    pub date: i64,
+    /// The plain value.
+    pub value: Value,
+}
+
+/// The entries of a mirror under their *names as selected*: beginning with `/`, with the selector if one was
+/// given (`/x`, `/x:3`, `/x:live`). The map's order is the bytewise order that every signed text uses.
+pub type Entries = BTreeMap<String, Entry>;

@@ -1,0 +1,179 @@
+//! What a copy was read from, in the exact text that the MAC covers.
+
+use serde::Deserialize;
+
+use crate::encoding::json_string;
+
+/// Region, identity and selections of the read a copy came from.
+///
+/// Its text is stored and signed as it is: encode once, then pass the text on.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct StoredSource {
+    /// The AWS region.
+    #[serde(default)]
+    pub region: String,
+    /// The role that was assumed, `""` if none.
+    #[serde(default, rename = "roleArn")]
+    pub role_arn: String,
+    /// The account read from, `""` while it is unknown (it is learnt from ARNs).
+    #[serde(default)]
+    pub account: String,
+    /// What was selected.
+    #[serde(default)]
+    pub selections: Vec<StoredSelection>,
+}
+
+/// One selection with every default filled in.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
+#[serde(untagged)]
+pub enum StoredSelection {
+    /// Everything below a path.
+    Path {
+        /// The path, beginning with `/`.
+        path: String,
+        /// Also below its sub-paths.
+        #[serde(default = "recursive_by_default")]
+        recursive: bool,
+        /// Relative paths left out, each with everything below it.
+        #[serde(default)]
+        exclude: Vec<String>,
+    },
+    /// One parameter.
+    Name {
+        /// The name as selected.
+        name: String,
+    },
+}
+
+fn recursive_by_default() -> bool {
+    true
+}
+
+/// A text that is not a stored source. The text is not part of the error.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not a stored source")]
+pub struct SourceError;
+
+impl StoredSource {
+    /// The exact text: members in the layout's order, selections and excludes sorted, no spaces.
+    #[must_use]
+    pub fn encode(&self) -> String {
+        let mut selections: Vec<String> = self.selections.iter().map(StoredSelection::encode).collect();
+        selections.sort_unstable();
+        format!(
+            r#"{{"region":{},"roleArn":{},"account":{},"selections":[{}]}}"#,
+            json_string(&self.region),
+            json_string(&self.role_arn),
+            json_string(&self.account),
+            selections.join(",")
+        )
+    }
+
+    /// Reads a stored source; absent members get their defaults, unknown ones are ignored.
+    pub fn decode(json: &str) -> Result<Self, SourceError> {
+        serde_json::from_str(json).map_err(|_| SourceError)
+    }
+
+    /// Whether two sources are the same: region and role are equal, and the account where both know it.
+    #[must_use]
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        self.region == other.region
+            && self.role_arn == other.role_arn
+            && (self.account.is_empty() || other.account.is_empty() || self.account == other.account)
+    }
+}
+
+impl StoredSelection {
+    /// The JSON text of one selection, by which selections are sorted and compared.
+    #[must_use]
+    pub fn encode(&self) -> String {
+        match self {
+            Self::Path { path, recursive, exclude } => {
+                let mut exclude: Vec<&str> = exclude.iter().map(String::as_str).collect();
+                exclude.sort_unstable();
+                let exclude: Vec<String> = exclude.into_iter().map(json_string).collect();
+                format!(
+                    r#"{{"path":{},"recursive":{recursive},"exclude":[{}]}}"#,
+                    json_string(path),
+                    exclude.join(",")
+                )
+            }
+            Self::Name { name } => format!(r#"{{"name":{}}}"#, json_string(name)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_text_does_not_depend_on_the_order_in_the_spec() {
+        let source = StoredSource {
+            region: "eu-west-1".to_owned(),
+            role_arn: String::new(),
+            account: String::new(),
+            selections: vec![
+                StoredSelection::Path {
+                    path: "/ä".to_owned(),
+                    recursive: false,
+                    exclude: vec!["b".to_owned(), "a".to_owned()],
+                },
+                StoredSelection::Name { name: "/n:3".to_owned() },
+            ],
+        };
+        assert_eq!(
+            source.encode(),
+            r#"{"region":"eu-west-1","roleArn":"","account":"","selections":[{"name":"/n:3"},{"path":"/ä","recursive":false,"exclude":["a","b"]}]}"#
+        );
+    }
+
+    #[test]
+    fn a_selection_without_its_defaults_is_read() {
+        let source =
+            StoredSource::decode(r#"{"region":"r","selections":[{"path":"/p","later":1}]}"#).unwrap();
+        let path = StoredSelection::Path { path: "/p".to_owned(), recursive: true, exclude: vec![] };
+        assert_eq!(source.selections, [path]);
+        assert!(StoredSource::decode(r#"{"selections":[{}]}"#).is_err());
+    }
+
+    #[test]
+    fn an_unknown_account_is_no_difference() {
+        let known = StoredSource {
+            region: "r".to_owned(),
+            role_arn: String::new(),
+            account: "111122223333".to_owned(),
+            selections: vec![],
+        };
+        let unknown = StoredSource { account: String::new(), ..known.clone() };
+        let other = StoredSource { account: "444455556666".to_owned(), ..known.clone() };
+        assert!(known.is_same_as(&unknown));
+        assert!(!known.is_same_as(&other));
+    }
+
+    proptest! {
+        #[test]
+        fn encoding_again_changes_nothing(
+            words in proptest::collection::vec(("\\PC{0,8}", any::<bool>(), proptest::collection::vec("\\PC{0,4}", 0..3)), 0..5),
+        ) {
+            let selections = words
+                .into_iter()
+                .map(|(word, recursive, exclude)| if exclude.is_empty() && recursive {
+                    StoredSelection::Name { name: word }
+                } else {
+                    StoredSelection::Path { path: word, recursive, exclude }
+                })
+                .collect();
+            let source = StoredSource { region: "r".into(), role_arn: "a".into(), account: String::new(), selections };
+            let text = source.encode();
+            prop_assert_eq!(StoredSource::decode(&text).unwrap().encode(), text);
+        }
+
+        #[test]
+        fn no_input_panics(text in "\\PC{0,200}") {
+            let _ = StoredSource::decode(&text);
+        }
+    }
+}
