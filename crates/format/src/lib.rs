@@ -10,6 +10,7 @@ pub mod envelope;
 pub mod keys;
 pub mod manifest;
 pub mod revision;
+pub mod secret;
 pub mod source;
 pub mod subkey;
 pub mod value;

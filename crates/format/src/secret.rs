@@ -1,0 +1,217 @@
+//! The layout of a copy in a Kubernetes Secret.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Read as _, Write as _};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use flate2::Compression;
+use flate2::read::ZlibDecoder;
+use flate2::write::ZlibEncoder;
+
+use crate::content::{Content, Signed};
+use crate::encoding::decimal;
+use crate::entry::Entries;
+use crate::envelope::OpenError;
+use crate::keys::KeyRing;
+use crate::manifest::Manifest;
+use crate::value::Value;
+use crate::verdict::{BrokenCause, Fault, Found, Verdict, check_format};
+
+/// Annotation: the number of the layout.
+pub const FORMAT: &str = "parameter-mirror.dev/format";
+/// Annotation: `<cluster>/<namespace>/<mirror>`.
+pub const OWNER: &str = "parameter-mirror.dev/owner";
+/// Annotation: what was read, see [`StoredSource`](crate::source::StoredSource).
+pub const SOURCE: &str = "parameter-mirror.dev/source";
+/// Annotation: the revision of the entries.
+pub const REVISION: &str = "parameter-mirror.dev/revision";
+/// Annotation: the read time, Unix milliseconds.
+pub const READ_AT: &str = "parameter-mirror.dev/read-at";
+/// Annotation: the MAC.
+pub const MAC: &str = "parameter-mirror.dev/mac";
+/// Annotation: the manifest, base64 of zlib of JSON.
+pub const MANIFEST: &str = "parameter-mirror.dev/manifest";
+/// Annotation by which the owner of a foreign Secret consents: the name of a mirror in the same namespace.
+pub const ADOPT_BY: &str = "parameter-mirror.dev/adopt-by";
+/// The label our watch selects by; it decides nothing.
+pub const LABEL: (&str, &str) = ("app.kubernetes.io/managed-by", "parameter-mirror");
+
+/// Every annotation this layout writes.
+pub const ANNOTATIONS: [&str; 7] = [FORMAT, OWNER, SOURCE, REVISION, READ_AT, MAC, MANIFEST];
+
+/// The most bytes of data a Secret may have here: the API server's limit, counting keys as well.
+pub const MAX_DATA_BYTES: usize = 1024 * 1024;
+/// The most bytes that all annotations of an object may have, keys and values: the API server's limit.
+pub const MAX_ANNOTATION_BYTES: usize = 256 * 1024;
+/// The most bytes a manifest may inflate to. A few annotation bytes could otherwise ask for gigabytes.
+pub const MAX_MANIFEST_BYTES: usize = 4 * 1024 * 1024;
+
+/// What to write into a Secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parts {
+    /// The annotations of this layout.
+    pub annotations: BTreeMap<String, String>,
+    /// The whole data.
+    pub data: BTreeMap<String, Value>,
+}
+
+/// Why a set cannot be a Secret.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EncodeError {
+    /// These parameters have no key, or share one.
+    #[error("no Secret key of its own for {}", .0.join(", "))]
+    NoKey(Vec<String>),
+    /// The manifest is larger than any version would read.
+    #[error("the manifest is {0} bytes, more than {MAX_MANIFEST_BYTES}")]
+    ManifestTooLarge(usize),
+}
+
+/// Lays a copy out.
+pub fn encode(signed: &Signed) -> Result<Parts, EncodeError> {
+    let content = &signed.content;
+    let mut data = BTreeMap::new();
+    let mut without_key = Vec::new();
+    for (name, entry) in &content.entries {
+        match &entry.key {
+            Some(key) if !data.contains_key(key) => drop(data.insert(key.clone(), entry.value.clone())),
+            _ => without_key.push(name.clone()),
+        }
+    }
+    if !without_key.is_empty() {
+        return Err(EncodeError::NoKey(without_key));
+    }
+    let manifest = Manifest::of(&content.entries).encode();
+    if manifest.len() > MAX_MANIFEST_BYTES {
+        return Err(EncodeError::ManifestTooLarge(manifest.len()));
+    }
+    let annotations = [
+        (FORMAT, crate::FORMAT.to_string()),
+        (OWNER, content.owner.clone()),
+        (SOURCE, content.source.clone()),
+        (REVISION, content.revision()),
+        (READ_AT, content.read_at.to_string()),
+        (MAC, signed.mac.clone()),
+        (MANIFEST, deflate(&manifest)),
+    ];
+    let annotations = annotations.into_iter().map(|(name, text)| (name.to_owned(), text)).collect();
+    Ok(Parts { annotations, data })
+}
+
+/// Judges an existing Secret. One that does not exist is [`Found::Missing`] without asking here.
+pub fn decode<'a>(
+    annotations: Option<&BTreeMap<String, String>>,
+    data: impl IntoIterator<Item = (&'a str, &'a [u8])>,
+    owner: &str,
+    keys: &KeyRing,
+) -> Found {
+    let found = Annotations(annotations);
+    match found.0.and_then(|all| all.get(OWNER)) {
+        Some(theirs) if theirs == owner => {}
+        theirs => return Found::NotOurs { owner: theirs.cloned() },
+    }
+    let data = data.into_iter().collect();
+    Found::Ours(Verdict::from(judge(&found, &data, owner, keys)))
+}
+
+fn judge(
+    annotations: &Annotations<'_>,
+    data: &BTreeMap<&str, &[u8]>,
+    owner: &str,
+    keys: &KeyRing,
+) -> Result<Signed, Fault> {
+    check_format(annotations.0.and_then(|all| all.get(FORMAT)).map(String::as_str), FORMAT)?;
+    let mac = annotations.text(MAC)?;
+    // First of all: what a foreign key signed is not ours to call broken.
+    let key_id = keys.key_of(mac).map_err(|error| Fault::of_mac(error, MAC))?;
+    let manifest = inflate(annotations.text(MANIFEST)?).ok_or(BrokenCause::Unreadable(MANIFEST))?;
+    let content = Content {
+        owner: owner.to_owned(),
+        source: annotations.text(SOURCE)?.to_owned(),
+        read_at: decimal(annotations.text(READ_AT)?).ok_or(BrokenCause::Unreadable(READ_AT))?,
+        entries: join(&manifest, data)?,
+    };
+    if content.revision() != annotations.text(REVISION)? {
+        return Err(BrokenCause::Revision.into());
+    }
+    keys.verified(content, mac.to_owned(), key_id).map_err(|error| Fault::of_mac(error, MAC))
+}
+
+struct Annotations<'a>(Option<&'a BTreeMap<String, String>>);
+
+impl<'a> Annotations<'a> {
+    fn text(&self, name: &'static str) -> Result<&'a str, BrokenCause> {
+        let all = self.0.ok_or(BrokenCause::Lacks(name))?;
+        all.get(name).map(String::as_str).ok_or(BrokenCause::Lacks(name))
+    }
+}
+
+/// Gives each line of the manifest its value; nothing may be missing and nothing left over.
+fn join(manifest: &Manifest, data: &BTreeMap<&str, &[u8]>) -> Result<Entries, BrokenCause> {
+    let mut entries = Entries::new();
+    let mut used = BTreeSet::new();
+    let mut missing = Vec::new();
+    for (name, line) in &manifest.0 {
+        let key = line.key.as_deref().filter(|key| used.insert(*key));
+        let key = key.ok_or_else(|| BrokenCause::NoKey(name.clone()))?;
+        let Some(bytes) = data.get(key) else {
+            missing.push(name);
+            continue;
+        };
+        let value = Value::from_utf8(bytes.to_vec())
+            .ok_or_else(|| BrokenCause::ValueUnreadable { name: name.clone(), why: OpenError::NotText })?;
+        entries.insert(name.clone(), line.with(value));
+    }
+    if let Some(first) = missing.first() {
+        return Err(BrokenCause::ValuesMissing { count: missing.len(), first: (*first).clone() });
+    }
+    let mut unexpected = data.keys().filter(|key| !used.contains(*key));
+    if let Some(first) = unexpected.next() {
+        return Err(BrokenCause::ValuesUnexpected {
+            count: 1 + unexpected.count(),
+            first: (*first).to_owned(),
+        });
+    }
+    Ok(entries)
+}
+
+fn deflate(manifest: &str) -> String {
+    let mut packer = ZlibEncoder::new(Vec::new(), Compression::default());
+    // Writing to a Vec cannot fail.
+    let _ = packer.write_all(manifest.as_bytes());
+    STANDARD.encode(packer.finish().unwrap_or_default())
+}
+
+fn inflate(annotation: &str) -> Option<Manifest> {
+    let packed = STANDARD.decode(annotation).ok()?;
+    let mut json = Vec::new();
+    let limit = MAX_MANIFEST_BYTES as u64;
+    ZlibDecoder::new(packed.as_slice()).take(limit + 1).read_to_end(&mut json).ok()?;
+    if json.len() > MAX_MANIFEST_BYTES {
+        return None;
+    }
+    Manifest::decode(&json).ok()
+}
+
+/// The bytes of data as [`MAX_DATA_BYTES`] counts them.
+pub fn data_bytes<'a>(data: impl IntoIterator<Item = (&'a str, usize)>) -> usize {
+    data.into_iter().map(|(key, length)| key.len() + length).sum()
+}
+
+/// The bytes of annotations as [`MAX_ANNOTATION_BYTES`] counts them: over all of the object, ours or not.
+#[must_use]
+pub fn annotation_bytes(annotations: &BTreeMap<String, String>) -> usize {
+    annotations.iter().map(|(name, text)| name.len() + text.len()).sum()
+}
+
+impl Parts {
+    /// The bytes of the data, to hold against [`MAX_DATA_BYTES`].
+    #[must_use]
+    pub fn data_bytes(&self) -> usize {
+        data_bytes(self.data.iter().map(|(key, value)| (key.as_str(), value.len())))
+    }
+}
+
+#[cfg(test)]
+#[path = "secret_tests.rs"]
+mod tests;
