@@ -7,6 +7,8 @@
 pub mod content;
 pub mod entry;
 pub mod envelope;
+pub mod fields;
+pub mod hash;
 pub mod keys;
 pub mod manifest;
 pub mod revision;
@@ -19,6 +21,8 @@ pub mod verdict;
 mod encoding;
 #[cfg(test)]
 mod samples;
+#[cfg(test)]
+mod vectors;
 
 /// The number of the layout this crate writes. A copy with a higher one is never written.
 pub const FORMAT: u32 = 1;

@@ -1,0 +1,219 @@
+//! The layout of a copy in Redis: one hash per mirror, one field per parameter under its name as selected, and
+//! metadata under fields that begin with `@`, which no SSM name does.
+
+mod decode;
+mod encode;
+
+use std::fmt;
+use std::str::FromStr;
+
+pub use decode::{HashFound, ReaderCopy, ReaderError, decode, decode_for_reader};
+#[cfg(test)]
+pub(crate) use encode::encode_with;
+pub use encode::{EncodeError, Vitals, encode};
+
+use crate::entry::ParameterType;
+use crate::envelope::SCHEME;
+use crate::keys::KeyId;
+
+/// Field: the number of the layout.
+pub const FORMAT: &str = "@format";
+/// Field: `<cluster>/<namespace>/<mirror>`.
+pub const OWNER: &str = "@owner";
+/// Field: what was read, see [`StoredSource`](crate::source::StoredSource).
+pub const SOURCE: &str = "@source";
+/// Field: the revision of the entries.
+pub const REVISION: &str = "@revision";
+/// Field: the read time, Unix milliseconds.
+pub const READ_AT: &str = "@readAt";
+/// Field: how many parameters there are.
+pub const COUNT: &str = "@count";
+/// Field: the manifest, plain JSON.
+pub const PARAMS: &str = "@params";
+/// Field: the MAC.
+pub const MAC: &str = "@mac";
+/// Field: which values are encrypted and with which key, see [`Encryption`].
+pub const ENC: &str = "@enc";
+/// Field: bumped by each successful write, unsigned.
+pub const FENCE: &str = "@fence";
+/// Field: the fence of the last content write, unsigned; readers poll it.
+pub const GENERATION: &str = "@generation";
+/// Field: when the last good read began, Unix milliseconds, unsigned.
+pub const CHECKED_AT: &str = "@checkedAt";
+/// Field: [`Status`], unsigned.
+pub const STATUS: &str = "@status";
+/// Field: when the status last flipped, Unix milliseconds, unsigned.
+pub const STATUS_AT: &str = "@statusAt";
+/// Field by which whoever may write Redis consents: the owner that may take the hash over.
+pub const ADOPT_BY: &str = "@adoptBy";
+
+/// The key of a mirror's hash. The braces make it share a cluster slot with its staging keys.
+#[must_use]
+pub fn redis_key(prefix: &str, namespace: &str, mirror: &str) -> String {
+    format!("{prefix}{{{namespace}/{mirror}}}")
+}
+
+/// The key under which one attempt stages its fields before it renames them into place.
+#[must_use]
+pub fn stage_key(redis_key: &str, attempt: &str) -> String {
+    format!("{redis_key}:stage:{attempt}")
+}
+
+/// Which values a mirror encrypts in Redis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum EncryptionMode {
+    /// None.
+    None,
+    /// Those that SSM keeps encrypted.
+    SecureStrings,
+    /// All.
+    All,
+}
+
+/// Which values of a hash are encrypted, and with which key: the text of `@enc`. Readers go by it and by the
+/// type in the manifest, never by how a value looks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Encryption {
+    /// None.
+    None,
+    /// The `SecureString` ones, with this key.
+    SecureStrings(KeyId),
+    /// All, with this key.
+    All(KeyId),
+}
+
+/// A text that does not say what is encrypted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected none, SecureStrings:pm1:<key id> or All:pm1:<key id>")]
+pub struct EncryptionError;
+
+impl Encryption {
+    /// What a mode means with this key.
+    #[must_use]
+    pub fn new(mode: EncryptionMode, key_id: &KeyId) -> Self {
+        match mode {
+            EncryptionMode::None => Self::None,
+            EncryptionMode::SecureStrings => Self::SecureStrings(key_id.clone()),
+            EncryptionMode::All => Self::All(key_id.clone()),
+        }
+    }
+
+    /// Which values are encrypted.
+    #[must_use]
+    pub fn mode(&self) -> EncryptionMode {
+        match self {
+            Self::None => EncryptionMode::None,
+            Self::SecureStrings(_) => EncryptionMode::SecureStrings,
+            Self::All(_) => EncryptionMode::All,
+        }
+    }
+
+    /// The key, if there is one.
+    #[must_use]
+    pub fn key_id(&self) -> Option<&KeyId> {
+        match self {
+            Self::None => None,
+            Self::SecureStrings(key_id) | Self::All(key_id) => Some(key_id),
+        }
+    }
+
+    /// The key that values of this type are encrypted with; `None` if they are plain.
+    #[must_use]
+    pub fn key_for(&self, kind: ParameterType) -> Option<&KeyId> {
+        match self {
+            Self::All(key_id) => Some(key_id),
+            Self::SecureStrings(key_id) if kind == ParameterType::SecureString => Some(key_id),
+            Self::SecureStrings(_) | Self::None => None,
+        }
+    }
+}
+
+impl fmt::Display for Encryption {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.write_str("none"),
+            Self::SecureStrings(key_id) => write!(f, "SecureStrings:{SCHEME}:{key_id}"),
+            Self::All(key_id) => write!(f, "All:{SCHEME}:{key_id}"),
+        }
+    }
+}
+
+impl FromStr for Encryption {
+    type Err = EncryptionError;
+
+    fn from_str(text: &str) -> Result<Self, EncryptionError> {
+        let mut parts = text.splitn(3, ':');
+        match (parts.next(), parts.next(), parts.next()) {
+            (Some("none"), None, None) => Ok(Self::None),
+            (Some(mode), Some(SCHEME), Some(key_id)) => {
+                let key_id = key_id.parse().map_err(|_| EncryptionError)?;
+                match mode {
+                    "SecureStrings" => Ok(Self::SecureStrings(key_id)),
+                    "All" => Ok(Self::All(key_id)),
+                    _ => Err(EncryptionError),
+                }
+            }
+            _ => Err(EncryptionError),
+        }
+    }
+}
+
+/// Whether the last read of a mirror was good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Status {
+    /// It was.
+    Synced,
+    /// It was not; the last known good is served.
+    Degraded,
+}
+
+impl Status {
+    /// The text of `@status`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Synced => "Synced",
+            Self::Degraded => "Degraded",
+        }
+    }
+
+    /// Reads the text of `@status`; `None` for any other.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Synced, Self::Degraded].into_iter().find(|status| status.as_str() == text)
+    }
+}
+
+/// What the unsigned `@fence` held when a hash was observed, to compare with what it holds at the write.
+///
+/// It is compared as bytes and never calculated with here, so that also an absent or nonsensical one compares
+/// exactly.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Fence(Vec<u8>);
+
+impl Fence {
+    /// The fence of a hash without one, and of a missing hash.
+    pub const ABSENT: Self = Self(Vec::new());
+
+    /// The bytes of `@fence`.
+    #[must_use]
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes of `@fence`, empty if it is absent.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Fence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Fence({})", self.0.escape_ascii())
+    }
+}
+
+#[cfg(test)]
+#[path = "hash_tests.rs"]
+mod tests;

@@ -1,0 +1,89 @@
+//! Laying a copy out as fields.
+
+use crate::content::Signed;
+use crate::envelope::{SealError, random_nonce, seal_with};
+use crate::fields::Fields;
+use crate::keys::{KeyId, KeyRing};
+use crate::manifest::Manifest;
+
+use super::{
+    CHECKED_AT, COUNT, ENC, Encryption, EncryptionMode, FORMAT, MAC, PARAMS, READ_AT, REVISION, SOURCE,
+    STATUS, STATUS_AT, Status,
+};
+
+/// The unsigned fields a copy is staged with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Vitals {
+    /// When the last good read began, Unix milliseconds.
+    pub checked_at: i64,
+    /// Whether the last read was good.
+    pub status: Status,
+    /// When the status came to be, Unix milliseconds. The script keeps the time in the live hash unless the
+    /// status there is another.
+    pub status_at: i64,
+}
+
+/// Why a copy cannot be laid out as a hash.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EncodeError {
+    /// The key that signed it is no longer in the key Secret.
+    #[error("the key {0} is not in the key Secret")]
+    KeyMissing(KeyId),
+    /// A name that could be taken for metadata.
+    #[error("the parameter name {0:?} does not begin with /")]
+    Name(String),
+    /// A value could not be encrypted.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+}
+
+/// Lays a copy out: all fields that a write stages, which is every one but `@owner`, `@fence` and
+/// `@generation`. Encrypts with the key of the MAC, so that a hash has one key id.
+pub fn encode(
+    signed: &Signed,
+    mode: EncryptionMode,
+    keys: &KeyRing,
+    redis_key: &str,
+    vitals: Vitals,
+) -> Result<Fields, EncodeError> {
+    encode_with(signed, mode, keys, redis_key, vitals, |_| random_nonce())
+}
+
+/// [`encode`] with the nonce of each field given.
+pub(crate) fn encode_with(
+    signed: &Signed,
+    mode: EncryptionMode,
+    keys: &KeyRing,
+    redis_key: &str,
+    vitals: Vitals,
+    mut nonce: impl FnMut(&str) -> Result<[u8; 12], SealError>,
+) -> Result<Fields, EncodeError> {
+    let content = &signed.content;
+    let encryption = Encryption::new(mode, &signed.key_id);
+    let sub_key = keys
+        .sub_key(&signed.key_id, redis_key)
+        .ok_or_else(|| EncodeError::KeyMissing(signed.key_id.clone()))?;
+    let mut fields = Fields::default();
+    for (name, entry) in &content.entries {
+        if !name.starts_with('/') {
+            return Err(EncodeError::Name(name.clone()));
+        }
+        let stored = match encryption.key_for(entry.kind) {
+            Some(_) => seal_with(&sub_key, redis_key, name, &entry.value, nonce(name)?)?,
+            None => entry.value.expose().to_owned(),
+        };
+        fields.insert(name.as_str(), stored);
+    }
+    fields.insert(FORMAT, crate::FORMAT.to_string());
+    fields.insert(SOURCE, content.source.as_str());
+    fields.insert(REVISION, content.revision());
+    fields.insert(READ_AT, content.read_at.to_string());
+    fields.insert(COUNT, content.entries.len().to_string());
+    fields.insert(PARAMS, Manifest::of(&content.entries).encode());
+    fields.insert(MAC, signed.mac.as_str());
+    fields.insert(ENC, encryption.to_string());
+    fields.insert(CHECKED_AT, vitals.checked_at.to_string());
+    fields.insert(STATUS, vitals.status.as_str());
+    fields.insert(STATUS_AT, vitals.status_at.to_string());
+    Ok(fields)
+}
