@@ -4,6 +4,7 @@
 //! decoded here and nowhere else: other programs depend on these bytes. All of it but [`connection`] is pure.
 //! Times are Unix milliseconds.
 
+pub mod connection;
 pub mod content;
 pub mod entry;
 pub mod envelope;

@@ -76,8 +76,9 @@ impl Manifest {
         let mut manifest = BTreeMap::new();
         for (name, line) in lines {
             let kind = line.kind.parse().map_err(|_| ManifestError("it has an unknown parameter type"))?;
-            manifest
-                .insert(name, ManifestEntry { key: line.key, kind, version: line.version, date: line.date });
+            // The MAC does not tell an absent key from an empty one, so neither may anybody else.
+            let key = line.key.filter(|key| !key.is_empty());
+            manifest.insert(name, ManifestEntry { key, kind, version: line.version, date: line.date });
         }
         Ok(Self(manifest))
     }
@@ -109,6 +110,12 @@ mod tests {
         let json = br#"{"/a":{"date":2,"version":1,"type":"String","tier":"Advanced"}}"#;
         let line = ManifestEntry { key: None, kind: ParameterType::String, version: 1, date: 2 };
         assert_eq!(Manifest::decode(json), Ok(Manifest(BTreeMap::from([("/a".to_owned(), line)]))));
+    }
+
+    #[test]
+    fn an_empty_key_is_no_key() {
+        let json = br#"{"/a":{"key":"","type":"String","version":1,"date":2}}"#;
+        assert_eq!(Manifest::decode(json).unwrap().0["/a"].key, None);
     }
 
     #[test]

@@ -1,0 +1,142 @@
+//! What can go wrong with Redis, by what one does about it.
+
+use redis::{ErrorKind, RedisError};
+
+use super::SettingsError;
+
+/// Why an operation failed. No text of it holds a value, a password or a URL.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LinkError {
+    /// No connection, or a server that does not serve just now (loading, failing over).
+    #[error("Redis is not available: {0}")]
+    Unavailable(String),
+    /// No answer within the deadline. A write may have happened all the same, or happen later.
+    #[error("Redis did not answer in time")]
+    Timeout,
+    /// The server is a replica, as after a failover.
+    #[error("Redis answered as a read-only replica")]
+    ReadOnly,
+    /// The server refuses writes because its memory is full; what it holds stays.
+    #[error("Redis is out of memory")]
+    OutOfMemory,
+    /// User or password are missing or wrong.
+    #[error("Redis refused the user or password")]
+    Unauthenticated,
+    /// The user lacks a right. Names the command, key or channel, as the server did.
+    #[error("Redis denies it: {0}")]
+    Forbidden(String),
+    /// The key holds something else than a hash.
+    #[error("the Redis key holds something else than a hash")]
+    WrongType,
+    /// The settings are wrong; nothing was tried.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// Anything else, without the server's words: they may repeat arguments.
+    #[error("Redis answered with an error: {0}")]
+    Other(String),
+}
+
+impl LinkError {
+    /// Whether user, password or rights are the cause.
+    #[must_use]
+    pub fn is_denied(&self) -> bool {
+        matches!(self, Self::Unauthenticated | Self::Forbidden(_))
+    }
+
+    /// Names the server, where the error does not do so otherwise.
+    pub(super) fn at(self, address: &str) -> Self {
+        match self {
+            Self::Unavailable(what) => Self::Unavailable(format!("{address}: {what}")),
+            other => other,
+        }
+    }
+
+    fn from_code(code: &str, detail: &str) -> Self {
+        match code {
+            "OOM" => Self::OutOfMemory,
+            "READONLY" => Self::ReadOnly,
+            "NOAUTH" | "WRONGPASS" => Self::Unauthenticated,
+            "NOPERM" => Self::Forbidden(detail.to_owned()),
+            "WRONGTYPE" => Self::WrongType,
+            "LOADING" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" | "BUSY" => {
+                Self::Unavailable(code.to_owned())
+            }
+            "MOVED" | "ASK" => Self::Other(format!("{code}: it is a Redis Cluster, which is not supported")),
+            other => Self::Other(other.to_owned()),
+        }
+    }
+}
+
+impl From<&RedisError> for LinkError {
+    fn from(error: &RedisError) -> Self {
+        if error.is_timeout() {
+            return Self::Timeout;
+        }
+        match error.kind() {
+            ErrorKind::AuthenticationFailed => Self::Unauthenticated,
+            // Texts of the operating system and of the TLS library, which know no values.
+            ErrorKind::Io | ErrorKind::Client => Self::Unavailable(error.to_string()),
+            ErrorKind::Parse | ErrorKind::UnexpectedReturnType => {
+                Self::Other("an answer of an unexpected form".to_owned())
+            }
+            _ => {
+                let detail = error.detail().unwrap_or_default();
+                match error.code() {
+                    Some("ERR") => Self::from_code(code_inside_script(detail).unwrap_or("ERR"), detail),
+                    Some(code) => Self::from_code(code, detail),
+                    None => Self::Other(error.category().to_owned()),
+                }
+            }
+        }
+    }
+}
+
+/// Before Redis 7 an error inside a script arrives as `ERR Error running script ...: -OOM command not ...`.
+fn code_inside_script(detail: &str) -> Option<&str> {
+    let (_, inner) = detail.starts_with("Error running script").then(|| detail.split_once(": -"))??;
+    inner.split_whitespace().next()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn class(answer: &[u8]) -> LinkError {
+        LinkError::from(&redis::parse_redis_value(answer).unwrap().extract_error().unwrap_err())
+    }
+
+    #[test]
+    fn answers_of_the_server_have_their_class() {
+        assert_eq!(
+            class(b"-OOM command not allowed when used memory > 'maxmemory'.\r\n"),
+            LinkError::OutOfMemory
+        );
+        assert_eq!(class(b"-READONLY You can't write against a read only replica.\r\n"), LinkError::ReadOnly);
+        assert_eq!(class(b"-NOAUTH Authentication required.\r\n"), LinkError::Unauthenticated);
+        assert_eq!(class(b"-WRONGPASS invalid username-password pair\r\n"), LinkError::Unauthenticated);
+        assert_eq!(class(b"-WRONGTYPE Operation against a key\r\n"), LinkError::WrongType);
+        assert_eq!(
+            class(b"-NOPERM this user has no permissions to run the 'hset' command\r\n"),
+            LinkError::Forbidden("this user has no permissions to run the 'hset' command".to_owned())
+        );
+        assert!(matches!(
+            class(b"-LOADING Redis is loading the dataset in memory\r\n"),
+            LinkError::Unavailable(_)
+        ));
+        assert!(matches!(class(b"-MOVED 3999 127.0.0.1:6381\r\n"), LinkError::Other(_)));
+    }
+
+    #[test]
+    fn an_error_inside_a_script_of_redis_6_has_its_class() {
+        let answer =
+            b"-ERR Error running script (call to f_c0de): @user_script:1: -OOM command not allowed\r\n";
+        assert_eq!(class(answer), LinkError::OutOfMemory);
+    }
+
+    #[test]
+    fn words_that_may_repeat_arguments_are_left_out() {
+        let shown =
+            class(b"-ERR unknown command 'HSETX', with args beginning with: 'hunter2'\r\n").to_string();
+        assert_eq!(shown, "Redis answered with an error: ERR");
+    }
+}

@@ -1,0 +1,249 @@
+//! How to reach Redis.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use redis::io::tcp::{TcpSettings, socket2};
+use redis::{
+    Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, TlsCertificates,
+};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::value::Value;
+
+const URL: &str = "URL";
+const USERNAME: &str = "username";
+const PASSWORD: &str = "password";
+const CA: &str = "CA certificate";
+const CLIENT_CERT: &str = "client certificate";
+const CLIENT_KEY: &str = "client key";
+
+/// A setting: given as it is, or as a file to be read at each connect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Setting {
+    /// The setting itself.
+    Value(Value),
+    /// A file that holds it. One line end at the end of the file is not part of it.
+    File(PathBuf),
+}
+
+/// How to reach Redis. A user name or password here beats one in the URL.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RedisSettings {
+    /// `redis://host:port/db`, or `rediss://` for TLS.
+    pub url: Setting,
+    /// The ACL user, if not the default one.
+    pub username: Option<Setting>,
+    /// The password.
+    pub password: Option<Setting>,
+    /// The only certificates to trust, PEM; without it, those of the system.
+    pub ca: Option<Setting>,
+    /// Our certificate chain for mutual TLS, PEM.
+    pub client_cert: Option<Setting>,
+    /// The key of our certificate, PEM.
+    pub client_key: Option<Setting>,
+    /// Until the first answer on a new connection.
+    pub connect_timeout: Duration,
+    /// Until the answer of each command, where the caller's deadline is not earlier.
+    pub response_timeout: Duration,
+}
+
+/// A setting that cannot be used: says which one and why, never what it holds.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the Redis {setting} {problem}")]
+pub struct SettingsError {
+    setting: &'static str,
+    problem: String,
+}
+
+impl Setting {
+    fn read(&self, setting: &'static str) -> Result<Value, SettingsError> {
+        let path = match self {
+            Self::Value(value) => return Ok(value.clone()),
+            Self::File(path) => path,
+        };
+        let unreadable = |why: &str| SettingsError::new(setting, &format!("file {} {why}", path.display()));
+        let bytes = std::fs::read(path).map_err(|error| unreadable(&format!("is not readable: {error}")))?;
+        let text = Value::from_utf8(bytes).ok_or_else(|| unreadable("is not text"))?;
+        let line = text.expose();
+        let line = line.strip_suffix('\n').map_or(line, |line| line.strip_suffix('\r').unwrap_or(line));
+        if line.is_empty() {
+            return Err(unreadable("is empty"));
+        }
+        Ok(if line.len() == text.len() { text } else { Value::from(line) })
+    }
+}
+
+impl SettingsError {
+    fn new(setting: &'static str, problem: &str) -> Self {
+        Self { setting, problem: problem.to_owned() }
+    }
+}
+
+impl RedisSettings {
+    /// The settings of a server that needs nothing but its URL.
+    #[must_use]
+    pub fn new(url: Setting) -> Self {
+        Self {
+            url,
+            username: None,
+            password: None,
+            ca: None,
+            client_cert: None,
+            client_key: None,
+            connect_timeout: Duration::from_secs(2),
+            response_timeout: Duration::from_secs(5),
+        }
+    }
+
+    /// Reads and checks everything without connecting.
+    pub fn check(&self) -> Result<(), SettingsError> {
+        self.client().map(drop)
+    }
+
+    /// What to connect with, from the files as they are now.
+    pub(super) fn client(&self) -> Result<Client, SettingsError> {
+        let info = self.connection_info()?;
+        let certificates = self.certificates()?;
+        let tls = matches!(info.addr(), ConnectionAddr::TcpTls { .. });
+        if !tls {
+            let certificates =
+                [(&self.ca, CA), (&self.client_cert, CLIENT_CERT), (&self.client_key, CLIENT_KEY)];
+            if let Some((_, setting)) = certificates.iter().find(|(given, _)| given.is_some()) {
+                return Err(SettingsError::new(setting, "is given, but the URL is not rediss://"));
+            }
+            return Client::open(info).map_err(|_| SettingsError::new(URL, "is not usable"));
+        }
+        Client::build_with_tls(info, certificates)
+            .map_err(|_| SettingsError::new(CA, "or the client certificate is not usable"))
+    }
+
+    fn connection_info(&self) -> Result<ConnectionInfo, SettingsError> {
+        let url = self.url.read(URL)?;
+        let scheme = url.expose().split_once("://").map(|(scheme, _)| scheme);
+        if !matches!(scheme, Some("redis" | "rediss")) {
+            return Err(SettingsError::new(URL, "does not begin with redis:// or rediss://"));
+        }
+        if url.expose().contains('#') {
+            return Err(SettingsError::new(URL, "has a fragment (#...), which could only turn checks off"));
+        }
+        // The library's reasons are left out: they may repeat the URL, and that may hold a password.
+        let info = url.expose().into_connection_info();
+        let info = info.map_err(|_| SettingsError::new(URL, "is not of the form redis://host:port/db"))?;
+        let mut redis = info.redis_settings().clone().set_skip_set_lib_name();
+        if let Some(username) = &self.username {
+            redis = redis.set_username(username.read(USERNAME)?.expose());
+        }
+        if let Some(password) = &self.password {
+            redis = redis.set_password(password.read(PASSWORD)?.expose());
+        }
+        Ok(info.set_redis_settings(redis).set_tcp_settings(tcp_settings()))
+    }
+
+    fn certificates(&self) -> Result<TlsCertificates, SettingsError> {
+        let read = |setting: &Option<Setting>, name| setting.as_ref().map(|s| s.read(name)).transpose();
+        let ca = read(&self.ca, CA)?;
+        if let Some(pem) = &ca {
+            check_certificates(pem, CA)?;
+        }
+        let client_tls = match (read(&self.client_cert, CLIENT_CERT)?, read(&self.client_key, CLIENT_KEY)?) {
+            (None, None) => None,
+            (Some(_), None) => return Err(SettingsError::new(CLIENT_KEY, "is missing")),
+            (None, Some(_)) => return Err(SettingsError::new(CLIENT_CERT, "is missing")),
+            (Some(cert), Some(key)) => {
+                check_certificates(&cert, CLIENT_CERT)?;
+                PrivateKeyDer::from_pem_slice(key.expose().as_bytes())
+                    .map_err(|_| SettingsError::new(CLIENT_KEY, "is not a private key in PEM"))?;
+                Some(ClientTlsConfig {
+                    client_cert: cert.expose().as_bytes().to_vec(),
+                    client_key: key.expose().as_bytes().to_vec(),
+                })
+            }
+        };
+        Ok(TlsCertificates { client_tls, root_cert: ca.map(|pem| pem.expose().as_bytes().to_vec()) })
+    }
+}
+
+/// The library would take an empty list and then trust nobody.
+fn check_certificates(pem: &Value, setting: &'static str) -> Result<(), SettingsError> {
+    let mut certificates = CertificateDer::pem_slice_iter(pem.expose().as_bytes()).peekable();
+    if certificates.peek().is_some() && certificates.all(|certificate| certificate.is_ok()) {
+        Ok(())
+    } else {
+        Err(SettingsError::new(setting, "is not a certificate in PEM"))
+    }
+}
+
+/// Small writes at once, and a dead peer noticed without traffic.
+fn tcp_settings() -> TcpSettings {
+    let keepalive =
+        socket2::TcpKeepalive::new().with_time(Duration::from_secs(15)).with_interval(Duration::from_secs(5));
+    let settings = TcpSettings::default().set_nodelay(true).set_keepalive(keepalive);
+    #[cfg(target_os = "linux")]
+    let settings = settings.set_user_timeout(Duration::from_secs(10));
+    settings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_url(url: &str) -> RedisSettings {
+        RedisSettings::new(given(url))
+    }
+
+    fn given(text: &str) -> Setting {
+        Setting::Value(Value::from(text))
+    }
+
+    #[test]
+    fn a_wrong_url_is_not_repeated() {
+        for url in [
+            "",
+            "hunter2",
+            "http://:hunter2@host",
+            "redis://:hunter2@",
+            "rediss://:hunter2@host:6379/#insecure",
+            "redis://:hunter2@host:6379/hunter2",
+            "redis://0.0.0.0/hunter2",
+            "unix:///run/hunter2.sock",
+        ] {
+            let error = with_url(url).check().unwrap_err();
+            assert_eq!(error.setting, URL, "{url}");
+            assert!(!error.to_string().contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn certificates_need_tls_and_each_other() {
+        let mut settings = with_url("redis://host");
+        settings.ca = Some(given("x"));
+        assert_eq!(settings.check().unwrap_err().setting, CA);
+        let mut settings = with_url("rediss://host");
+        settings.client_key = Some(given("hunter2"));
+        assert_eq!(settings.check().unwrap_err().to_string(), "the Redis client certificate is missing");
+        settings.client_key = None;
+        settings.ca = Some(given("hunter2"));
+        assert_eq!(
+            settings.check().unwrap_err().to_string(),
+            "the Redis CA certificate is not a certificate in PEM"
+        );
+    }
+
+    #[test]
+    fn a_file_may_end_with_a_line_end_but_not_be_empty() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("password");
+        let mut settings = with_url("redis://:old@host");
+        settings.password = Some(Setting::File(path.clone()));
+        let missing = settings.check().unwrap_err();
+        assert!(missing.to_string().contains("password file"), "{missing}");
+        std::fs::write(&path, "\n").unwrap();
+        assert!(settings.check().unwrap_err().to_string().ends_with("is empty"));
+        std::fs::write(&path, "hunter2 \r\n").unwrap();
+        let info = settings.connection_info().unwrap();
+        assert_eq!(info.redis_settings().password(), Some("hunter2 "));
+        assert!(!format!("{settings:?}").contains("old@"));
+    }
+}
