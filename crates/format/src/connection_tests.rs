@@ -33,7 +33,7 @@ impl Server {
                     let mut buffer = [0; 1024];
                     while let Ok(read @ 1..) = peer.read(&mut buffer).await {
                         // Each command begins with one star, and none of its arguments has another.
-                        let commands = buffer[..read].iter().filter(|byte| **byte == b'*').count();
+                        let commands = buffer[..read].split(|byte| *byte == b'*').count() - 1;
                         let bytes = answer.lock().unwrap().repeat(commands);
                         if bytes.is_empty() {
                             return;
