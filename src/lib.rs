@@ -1,1 +1,3 @@
 //! parameter-mirror.
+
+pub mod targets;

@@ -67,6 +67,24 @@ impl LinkError {
     }
 }
 
+impl LinkError {
+    /// The class of an error that a command inside a script met, where the script's own code hides it.
+    fn from_script(detail: &str) -> Option<Self> {
+        // Redis 7: what the user lacks is said in words, in front of the place in the script.
+        if ["The user executing the script can't", "ACL failure in script"]
+            .iter()
+            .any(|way| detail.starts_with(way))
+        {
+            let words = detail.split(" script: ").next().unwrap_or(detail);
+            return Some(Self::Forbidden(words.to_owned()));
+        }
+        // Before: `Error running script (call to ...): @user_script:1: -OOM command not ...`.
+        let (_, inner) = detail.starts_with("Error running script").then(|| detail.split_once(": -"))??;
+        let (code, words) = inner.split_once(' ')?;
+        Some(Self::from_code(code, words))
+    }
+}
+
 impl From<&RedisError> for LinkError {
     fn from(error: &RedisError) -> Self {
         if error.is_timeout() {
@@ -82,19 +100,13 @@ impl From<&RedisError> for LinkError {
             _ => {
                 let detail = error.detail().unwrap_or_default();
                 match error.code() {
-                    Some("ERR") => Self::from_code(code_inside_script(detail).unwrap_or("ERR"), detail),
+                    Some("ERR") => Self::from_script(detail).unwrap_or_else(|| Self::from_code("ERR", "")),
                     Some(code) => Self::from_code(code, detail),
                     None => Self::Other(error.category().to_owned()),
                 }
             }
         }
     }
-}
-
-/// Before Redis 7 an error inside a script arrives as `ERR Error running script ...: -OOM command not ...`.
-fn code_inside_script(detail: &str) -> Option<&str> {
-    let (_, inner) = detail.starts_with("Error running script").then(|| detail.split_once(": -"))??;
-    inner.split_whitespace().next()
 }
 
 #[cfg(test)]
@@ -127,7 +139,10 @@ mod tests {
     }
 
     #[test]
-    fn an_error_inside_a_script_of_redis_6_has_its_class() {
+    fn an_error_inside_a_script_has_its_class() {
+        let answer = b"-ERR The user executing the script can't run this command or subcommand script: 08be, on @user_script:1.\r\n";
+        let words = "The user executing the script can't run this command or subcommand";
+        assert_eq!(class(answer), LinkError::Forbidden(words.to_owned()));
         let answer =
             b"-ERR Error running script (call to f_c0de): @user_script:1: -OOM command not allowed\r\n";
         assert_eq!(class(answer), LinkError::OutOfMemory);

@@ -1,0 +1,3 @@
+//! Where a mirror's parameters are published.
+
+pub mod redis;
