@@ -1,1 +1,2 @@
 //! Integration tests against real parts.
+mod redis_store;

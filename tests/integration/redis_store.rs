@@ -1,0 +1,425 @@
+//! The Redis target against a real server: every guard of the script, and what readers see meanwhile.
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a part that does not do its own must fail the test loudly"
+)]
+
+mod server;
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use parameter_mirror::targets::redis::{Beat, Check, Guard, HashStore, Observed, ScriptOutcome};
+use parameter_mirror_format::connection::{Link, LinkError, RedisSettings, Setting};
+use parameter_mirror_format::fields::Fields;
+use parameter_mirror_format::hash::{Fence, STATUS, STATUS_AT};
+use parameter_mirror_format::value::Value;
+use redis::aio::MultiplexedConnection;
+
+use server::Redis;
+
+const KEY: &str = "pm:{shop/checkout}";
+const OURS: &str = "c/shop/checkout";
+const NOW: i64 = 1_795_341_879_120;
+/// For what is expected to succeed, on a machine under load.
+const AMPLE: Duration = Duration::from_secs(20);
+
+type Hash = BTreeMap<String, String>;
+
+/// A server, our store on it, and a plain connection beside it.
+struct Part {
+    redis: Redis,
+    store: HashStore,
+    plain: MultiplexedConnection,
+}
+
+impl Part {
+    async fn start() -> Self {
+        let redis = Redis::start().await;
+        let (store, plain) = (HashStore::new(link(&redis.url())), redis.connection().await);
+        Self { redis, store, plain }
+    }
+
+    async fn run(&mut self, words: &[&str]) {
+        let (name, arguments) = words.split_first().expect("a command");
+        redis::cmd(name).arg(arguments).exec_async(&mut self.plain).await.expect("it is carried out");
+    }
+
+    async fn hash(&mut self) -> Hash {
+        redis::cmd("HGETALL").arg(KEY).query_async(&mut self.plain).await.expect("a hash")
+    }
+
+    /// Everything the server holds of a key, as bytes.
+    async fn dump(&mut self) -> Vec<u8> {
+        redis::cmd("DUMP").arg(KEY).query_async(&mut self.plain).await.expect("a key")
+    }
+
+    async fn keys(&mut self) -> Vec<String> {
+        redis::cmd("KEYS").arg("*").query_async(&mut self.plain).await.expect("keys")
+    }
+
+    async fn swap(&self, fence: &Fence, fields: &Fields) -> ScriptOutcome {
+        self.store.swap(guard(fence), fields, false, AMPLE).await.expect("an outcome")
+    }
+
+    /// A hash of ours, and its fence.
+    async fn with_hash(self) -> (Self, Fence) {
+        let fence = fence_of(self.swap(&Fence::ABSENT, &fields("1")).await);
+        (self, fence)
+    }
+
+    /// Asserts that all three writes refuse and leave every byte as it is, with no staging key behind.
+    async fn assert_untouched(&mut self, fence: &Fence, consent: bool, expected: &ScriptOutcome) {
+        let before = self.dump().await;
+        let swapped = self.store.swap(guard(fence), &fields("new"), consent, AMPLE).await;
+        assert_eq!(swapped.as_ref(), Ok(expected));
+        assert_eq!(self.store.beat(guard(fence), Beat::Failed, AMPLE).await.as_ref(), Ok(expected));
+        assert_eq!(self.store.drop(guard(fence), AMPLE).await.as_ref(), Ok(expected));
+        assert_eq!(self.dump().await, before);
+        assert_eq!(self.keys().await, [KEY]);
+    }
+}
+
+fn link(url: &str) -> Link {
+    Link::new(RedisSettings::new(Setting::Value(Value::from(url))))
+}
+
+fn guard(fence: &Fence) -> Guard<'_> {
+    Guard { key: KEY, owner: OURS, fence, now: NOW }
+}
+
+fn fields(text: &str) -> Fields {
+    let fields = [
+        ("/p/a", text),
+        ("/p/b", text),
+        ("@format", "1"),
+        ("@mac", text),
+        (STATUS, "Synced"),
+        (STATUS_AT, "7"),
+    ];
+    fields.iter().map(|(name, text)| (name.as_bytes().to_vec(), text.as_bytes().to_vec())).collect()
+}
+
+fn expected(text: &str, others: &[(&str, &str)]) -> Hash {
+    let fields = fields(text);
+    let of = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("text");
+    let mut hash: Hash = fields.iter().map(|(name, bytes)| (of(name), of(bytes))).collect();
+    hash.extend(others.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())));
+    hash
+}
+
+fn fence(text: &str) -> Fence {
+    Fence::new(text.as_bytes().to_vec())
+}
+
+fn fence_of(outcome: ScriptOutcome) -> Fence {
+    match outcome {
+        ScriptOutcome::Done { fence, .. } => fence,
+        other => panic!("not done: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_swap_writes_exactly_its_fields_and_no_end_of_life() {
+    let (mut part, first) = Part::start().await.with_hash().await;
+    // A hash that was lost starts again at the wall clock, so that fences always grow.
+    assert_eq!(first, fence("1795341879120"));
+    let meta = [("@owner", OURS), ("@fence", "1795341879120"), ("@generation", "1795341879120")];
+    assert_eq!(part.hash().await, expected("1", &meta));
+    let second = part.swap(&first, &fields("2")).await;
+    assert_eq!(second, ScriptOutcome::Done { fence: fence("1795341879121"), generation: Some(NOW + 1) });
+    let meta = [("@owner", OURS), ("@fence", "1795341879121"), ("@generation", "1795341879121")];
+    assert_eq!(part.hash().await, expected("2", &meta));
+    let life: i64 = redis::cmd("TTL").arg(KEY).query_async(&mut part.plain).await.unwrap();
+    assert_eq!(life, -1);
+    assert_eq!(part.keys().await, [KEY]);
+}
+
+#[tokio::test]
+async fn a_large_set_arrives_whole() {
+    let mut part = Part::start().await;
+    let mut large = fields("x");
+    for number in 0..2_000 {
+        large.insert(format!("/p/{number}"), vec![b'v'; 8 * 1024]);
+    }
+    large.insert("/p/binary", (0..=255).collect::<Vec<u8>>());
+    fence_of(part.swap(&Fence::ABSENT, &large).await);
+    let Observed::Fields(mut found) = part.store.observe(KEY, AMPLE).await.unwrap() else {
+        panic!("not a hash");
+    };
+    for unsigned in ["@owner", "@fence", "@generation"] {
+        found.remove(unsigned);
+    }
+    assert_eq!(found, large);
+    assert_eq!(part.keys().await, [KEY]);
+}
+
+#[tokio::test]
+async fn of_two_writers_with_one_observation_the_second_is_stale() {
+    let (mut part, seen) = Part::start().await.with_hash().await;
+    let next = fence_of(part.swap(&seen, &fields("2")).await);
+    part.assert_untouched(&seen, true, &ScriptOutcome::Stale).await;
+    // A beat counts as a write: it is what makes a paused writer notice that the others went on.
+    let after_beat =
+        fence_of(part.store.beat(guard(&next), Beat::Good { checked_at: 5 }, AMPLE).await.unwrap());
+    part.assert_untouched(&next, true, &ScriptOutcome::Stale).await;
+    fence_of(part.swap(&after_beat, &fields("3")).await);
+}
+
+#[tokio::test]
+async fn a_hash_of_another_owner_or_of_nobody_stays_byte_for_byte() {
+    let mut part = Part::start().await;
+    let theirs = ScriptOutcome::Owned { by: Some("other/shop/checkout".to_owned()) };
+    part.run(&["HSET", KEY, "@owner", "other/shop/checkout", "@fence", "5", "/p/a", "theirs"]).await;
+    part.assert_untouched(&fence("5"), false, &theirs).await;
+    // The permission to use a consent is not yet a consent, nor is one for somebody else.
+    part.run(&["HSET", KEY, "@adoptBy", "third/shop/checkout"]).await;
+    part.assert_untouched(&fence("5"), true, &theirs).await;
+    part.run(&["DEL", KEY]).await;
+    part.run(&["HSET", KEY, "/p/a", "nobody's"]).await;
+    part.assert_untouched(&Fence::ABSENT, true, &ScriptOutcome::Owned { by: None }).await;
+}
+
+#[tokio::test]
+async fn consent_hands_the_whole_hash_over_and_is_used_up() {
+    let mut part = Part::start().await;
+    for owner in [["@owner", "other/shop/checkout"].as_slice(), &["/x", "y"]] {
+        part.run(&["DEL", KEY]).await;
+        part.run(&[&["HSET", KEY, "@fence", "5", "/p/z", "theirs", "@adoptBy", OURS], owner].concat()).await;
+        let refused = part.swap(&fence("5"), &fields("1")).await;
+        assert!(matches!(refused, ScriptOutcome::Owned { .. }), "a consent needs a fresh read: {refused:?}");
+        let taken = part.store.swap(guard(&fence("5")), &fields("1"), true, AMPLE).await.unwrap();
+        assert_eq!(taken, ScriptOutcome::Done { fence: fence("6"), generation: Some(6) });
+        let meta = [("@owner", OURS), ("@fence", "6"), ("@generation", "6")];
+        assert_eq!(part.hash().await, expected("1", &meta));
+    }
+}
+
+#[tokio::test]
+async fn a_newer_layout_is_never_written() {
+    let (mut part, seen) = Part::start().await.with_hash().await;
+    for format in ["2", "10", "99999999999999999999999999"] {
+        part.run(&["HSET", KEY, "@format", format, "@adoptBy", OURS]).await;
+        part.assert_untouched(&seen, true, &ScriptOutcome::NewerLayout).await;
+    }
+    part.run(&["HSET", KEY, "@owner", "other/shop/checkout"]).await;
+    let refused = part.store.swap(guard(&seen), &fields("1"), true, AMPLE).await.unwrap();
+    assert_eq!(refused, ScriptOutcome::NewerLayout);
+}
+
+#[tokio::test]
+async fn a_key_that_is_no_hash_stays() {
+    let mut part = Part::start().await;
+    part.run(&["SET", KEY, "a string"]).await;
+    part.assert_untouched(&Fence::ABSENT, true, &ScriptOutcome::WrongType).await;
+    assert_eq!(part.store.observe(KEY, AMPLE).await, Ok(Observed::WrongType));
+}
+
+#[tokio::test]
+async fn a_missing_hash_is_written_only_by_who_saw_it_missing() {
+    let part = Part::start().await;
+    assert_eq!(part.store.observe(KEY, AMPLE).await, Ok(Observed::Fields(Fields::default())));
+    let seen_before_the_loss = fence("41");
+    assert_eq!(part.swap(&seen_before_the_loss, &fields("1")).await, ScriptOutcome::Stale);
+    for fence in [&seen_before_the_loss, &Fence::ABSENT] {
+        let beat = part.store.beat(guard(fence), Beat::Good { checked_at: 5 }, AMPLE).await;
+        assert_eq!(beat, Ok(ScriptOutcome::Gone));
+        assert_eq!(part.store.drop(guard(fence), AMPLE).await, Ok(ScriptOutcome::Gone));
+    }
+}
+
+#[tokio::test]
+async fn a_nonsensical_fence_does_not_lock_us_out() {
+    let (mut part, _) = Part::start().await.with_hash().await;
+    for nonsense in ["", "x", "-1", "1e300", "0x10", "99999999999999999999"] {
+        part.run(&["HSET", KEY, "@fence", nonsense]).await;
+        assert_eq!(part.swap(&fence("1"), &fields("1")).await, ScriptOutcome::Stale);
+        assert_eq!(fence_of(part.swap(&fence(nonsense), &fields("1")).await), fence("1795341879120"));
+    }
+}
+
+#[tokio::test]
+async fn a_beat_tells_readers_how_the_read_went() {
+    let (mut part, seen) = Part::start().await.with_hash().await;
+    let generation = part.hash().await["@generation"].clone();
+    let beat = async |part: &mut Part, fence: &Fence, beat, now| {
+        let outcome = part.store.beat(Guard { now, ..guard(fence) }, beat, AMPLE).await.unwrap();
+        let hash = part.hash().await;
+        assert_eq!(hash["@generation"], generation);
+        assert_eq!(hash["@fence"].as_bytes(), fence_of(outcome.clone()).as_bytes());
+        let shown = [STATUS, STATUS_AT, "@checkedAt"].map(|name| hash.get(name).cloned().unwrap_or_default());
+        (fence_of(outcome), shown)
+    };
+    let (seen, shown) = beat(&mut part, &seen, Beat::Good { checked_at: 10 }, 11).await;
+    assert_eq!(shown, ["Synced", "7", "10"], "the status did not flip");
+    let (seen, shown) = beat(&mut part, &seen, Beat::Failed, 21).await;
+    assert_eq!(shown, ["Degraded", "21", "10"], "the age goes on growing");
+    let (seen, shown) = beat(&mut part, &seen, Beat::Failed, 31).await;
+    assert_eq!(shown, ["Degraded", "21", "10"]);
+    let (_, shown) = beat(&mut part, &seen, Beat::Good { checked_at: 40 }, 41).await;
+    assert_eq!(shown, ["Synced", "41", "40"]);
+}
+
+#[tokio::test]
+async fn a_swap_moves_the_time_of_the_status_only_when_it_flips() {
+    let (mut part, seen) = Part::start().await.with_hash().await;
+    let mut later = fields("2");
+    later.insert(STATUS_AT, "99");
+    let seen = fence_of(part.swap(&seen, &later).await);
+    assert_eq!(part.hash().await[STATUS_AT], "7");
+    later.insert(STATUS, "Degraded");
+    fence_of(part.swap(&seen, &later).await);
+    assert_eq!(part.hash().await[STATUS_AT], "99");
+}
+
+#[tokio::test]
+async fn a_drop_deletes_and_nothing_older_brings_it_back() {
+    let (mut part, seen) = Part::start().await.with_hash().await;
+    let dropped = part.store.drop(guard(&seen), AMPLE).await;
+    assert_eq!(dropped, Ok(ScriptOutcome::Done { fence: Fence::ABSENT, generation: None }));
+    assert!(part.keys().await.is_empty());
+    assert_eq!(part.swap(&seen, &fields("1")).await, ScriptOutcome::Stale);
+    assert!(part.keys().await.is_empty());
+}
+
+#[tokio::test]
+async fn one_round_trip_checks_many_hashes() {
+    let (mut part, seen) = Part::start().await.with_hash().await;
+    part.run(&["SET", "pm:{shop/string}", "x"]).await;
+    let checks = part.store.check(&["pm:{shop/none}", "pm:{shop/string}", KEY], AMPLE).await.unwrap();
+    let none = Check::Hash { owner: None, fence: Fence::ABSENT, mac: None };
+    let ours = Check::Hash { owner: Some(OURS.to_owned()), fence: seen, mac: Some("1".to_owned()) };
+    assert_eq!(checks, [none, Check::WrongType, ours]);
+    assert_eq!(part.store.check(&[], AMPLE).await, Ok(vec![]));
+}
+
+#[tokio::test]
+async fn out_of_memory_leaves_the_live_hash_and_no_staging_key() {
+    let (mut part, seen) = Part::start().await.with_hash().await;
+    part.run(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]).await;
+    let before = part.dump().await;
+    part.run(&["CONFIG", "SET", "maxmemory", "1"]).await;
+    let swapped = part.store.swap(guard(&seen), &fields("2"), false, AMPLE).await;
+    assert_eq!(swapped, Err(LinkError::OutOfMemory));
+    let beat = part.store.beat(guard(&seen), Beat::Failed, AMPLE).await;
+    assert_eq!(beat, Err(LinkError::OutOfMemory));
+    assert_eq!(part.dump().await, before);
+    // In the middle of staging: some of it fits.
+    let used: String = redis::cmd("INFO").arg("memory").query_async(&mut part.plain).await.unwrap();
+    let used =
+        used.lines().find_map(|line| line.strip_prefix("used_memory:")).unwrap().parse::<u64>().unwrap();
+    part.run(&["CONFIG", "SET", "maxmemory", &(used + 4 * 1024 * 1024).to_string()]).await;
+    let mut large = fields("3");
+    (0..2_000).for_each(|number| large.insert(format!("/p/{number}"), vec![b'v'; 8 * 1024]));
+    let swapped = part.store.swap(guard(&seen), &large, false, AMPLE).await;
+    assert_eq!(swapped, Err(LinkError::OutOfMemory));
+    assert_eq!(part.keys().await, [KEY]);
+    part.run(&["CONFIG", "SET", "maxmemory", "0"]).await;
+    assert_eq!(part.dump().await, before);
+    fence_of(part.swap(&seen, &fields("2")).await);
+}
+
+#[tokio::test]
+async fn a_frozen_server_costs_no_more_than_the_deadline_and_is_served_again() {
+    const DEADLINE: Duration = Duration::from_millis(500);
+    let (part, seen) = Part::start().await.with_hash().await;
+    part.redis.freeze();
+    for _ in 0..3 {
+        let begun = Instant::now();
+        let error = part.store.observe(KEY, DEADLINE).await.unwrap_err();
+        assert_eq!(error, LinkError::Timeout);
+        // Much less than the connect timeout, let alone the library's own retries.
+        assert!(begun.elapsed() < DEADLINE + Duration::from_secs(1), "{:?}", begun.elapsed());
+    }
+    part.redis.thaw();
+    let recovered = async {
+        loop {
+            match part.store.observe(KEY, DEADLINE).await {
+                Ok(observed) => break observed,
+                Err(_) => tokio::task::yield_now().await,
+            }
+        }
+    };
+    let Ok(Observed::Fields(found)) = tokio::time::timeout(AMPLE, recovered).await else {
+        panic!("no recovery");
+    };
+    assert_eq!(found.get("@fence"), Some(seen.as_bytes()));
+}
+
+#[tokio::test]
+async fn the_scripts_come_back_after_the_server_forgot_them() {
+    let (mut part, seen) = Part::start().await.with_hash().await;
+    part.run(&["SCRIPT", "FLUSH"]).await;
+    let seen = fence_of(part.swap(&seen, &fields("2")).await);
+    part.run(&["SCRIPT", "FLUSH"]).await;
+    fence_of(part.store.beat(guard(&seen), Beat::Failed, AMPLE).await.unwrap());
+}
+
+#[tokio::test]
+async fn an_evicted_staging_key_is_torn_and_the_live_hash_stays() {
+    let (mut part, seen) = Part::start().await.with_hash().await;
+    let before = part.dump().await;
+    // A script that is refused its staging key finds it short, as if evicted: here nothing was staged at all.
+    let script = redis::Script::new(include_str!("../../src/targets/redis/script.lua"));
+    let mut call = script.key(KEY);
+    call.key("pm:{shop/checkout}:stage:x");
+    call.arg(&["swap", OURS]).arg(seen.as_bytes()).arg(NOW).arg(&["1", "6", "0"]);
+    let answer: Vec<String> = call.invoke_async(&mut part.plain).await.unwrap();
+    assert_eq!(answer, ["TORN"]);
+    assert_eq!(part.dump().await, before);
+}
+
+#[tokio::test]
+async fn a_reader_never_sees_a_torn_hash() {
+    let (mut part, mut seen) = Part::start().await.with_hash().await;
+    let writer = async {
+        for generation in 0..300 {
+            let text = generation.to_string();
+            let mut fields = fields(&text);
+            (0..200).for_each(|number| fields.insert(format!("/p/{number}"), text.as_str()));
+            seen = fence_of(part.store.swap(guard(&seen), &fields, false, AMPLE).await.unwrap());
+        }
+    };
+    let plain = &mut part.plain;
+    let reader = async {
+        let mut versions = std::collections::BTreeSet::new();
+        loop {
+            let hash: Hash = redis::cmd("HGETALL").arg(KEY).query_async(plain).await.unwrap();
+            let mac = &hash["@mac"];
+            let torn = hash.iter().find(|(name, text)| name.starts_with("/p/") && *text != mac);
+            assert_eq!(torn, None, "@mac is {mac}");
+            versions.insert(mac.clone());
+            if mac == "299" {
+                break versions.len();
+            }
+        }
+    };
+    let ((), versions) = tokio::join!(writer, reader);
+    assert!(versions > 10, "the reader saw {versions} versions, too few to prove anything");
+}
+
+#[tokio::test]
+async fn the_documented_rights_suffice_and_a_missing_one_is_a_denial() {
+    const WRITER: &str = "on >secret ~pm:* resetchannels -@all +evalsha +script|load +hmget +hgetall +hset +hlen \
+                          +unlink +expire +rename +persist +ping";
+    let mut part = Part::start().await;
+    let rules: Vec<&str> = WRITER.split_whitespace().collect();
+    part.run(&[["ACL", "SETUSER", "writer"].as_slice(), &rules].concat()).await;
+    let url = part.redis.url().replace("redis://", "redis://writer:secret@");
+    let store = HashStore::new(link(&url));
+    let seen = fence_of(store.swap(guard(&Fence::ABSENT), &fields("1"), false, AMPLE).await.unwrap());
+    let seen = fence_of(store.swap(guard(&seen), &fields("2"), false, AMPLE).await.unwrap());
+    assert!(matches!(store.observe(KEY, AMPLE).await, Ok(Observed::Fields(_))));
+    let seen = fence_of(store.beat(guard(&seen), Beat::Failed, AMPLE).await.unwrap());
+    part.run(&["ACL", "SETUSER", "writer", "-hset"]).await;
+    let denied = store.beat(guard(&seen), Beat::Failed, AMPLE).await.unwrap_err();
+    assert!(matches!(denied, LinkError::Forbidden(_)), "{denied}");
+    part.run(&["ACL", "SETUSER", "writer", "+hset"]).await;
+    fence_of(store.drop(guard(&seen), AMPLE).await.unwrap());
+
+    let wrong = HashStore::new(link(&part.redis.url().replace("redis://", "redis://writer:wrong@")));
+    let denied = wrong.observe(KEY, AMPLE).await.unwrap_err();
+    assert_eq!(denied, LinkError::Unauthenticated);
+}
