@@ -1,3 +1,19 @@
-//! parameter-mirror.
+//! parameter-mirror mirrors AWS SSM parameters into Kubernetes Secrets and Redis, and keeps serving the last
+//! known good values when SSM is down.
+//!
+//! Readers never depend on SSM, nor on this program being alive. Each cycle does the same two things: refresh the
+//! last known good set from SSM, which may fail, and converge every target on it.
+//!
+//! | module | what |
+//! |---|---|
+//! | `api` | `ParameterMirror` and `ParameterSource`: serde, schema, CEL |
+//! | `mirror` | the decisions, pure: plan, guard, resolve, schedule, status |
+//! | `ssm` | reading: pages, batches, error classes, budget, clients |
+//! | `targets` | writing: one Secret, one Redis hash |
+//! | `operator` | one pass over one mirror, the work queues, the process |
+//!
+//! Arrows point one way: `operator -> ssm, targets -> mirror -> api`. Stored layouts are a crate of their own,
+//! `parameter-mirror-format`.
 
+pub mod api;
 pub mod targets;

@@ -1,0 +1,366 @@
+//! `ParameterMirror`: which parameters, how often, into which targets.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Which parameters to mirror, how often, and into which targets.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[kube(
+    group = "parameter-mirror.dev",
+    version = "v1alpha1",
+    kind = "ParameterMirror",
+    plural = "parametermirrors",
+    shortname = "pmirror",
+    category = "parameter-mirror",
+    namespaced,
+    status = "ParameterMirrorStatus",
+    derive = "PartialEq",
+    doc = "Mirrors AWS SSM parameters into a Kubernetes Secret and a Redis hash. When SSM cannot be read, the targets keep the last known good values, and targets that are lost or edited are restored: from memory and from each other. With both targets that also holds when the operator restarts in the outage; with one target it holds as long as the operator lives.",
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].status"#
+    ),
+    printcolumn(
+        name = "Degraded",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Degraded")].status"#
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        description = "Why it is stalled or degraded, else why it is ready",
+        json_path = r#".status.conditions[?(@.status=="True")].reason"#
+    ),
+    printcolumn(name = "Parameters", type_ = "integer", json_path = ".status.parameters"),
+    printcolumn(
+        name = "Last Sync",
+        type_ = "date",
+        description = "Age of the last good read of SSM",
+        json_path = ".status.lastSyncTime"
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("has(self.secret) || has(self.redis)", "spec: name at least one target: add `secret: {}` or `redis: {}`"))]
+pub struct ParameterMirrorSpec {
+    /// Name of the `ParameterSource` (cluster-scoped) to read with.
+    #[schemars(length(min = 1, max = 253))]
+    #[serde(default = "default_source")]
+    pub source: String,
+    /// How often SSM is read: a Go duration between 10s and 24h, e.g. `5m`.
+    #[schemars(length(max = 16))]
+    #[x_kube(
+        validation = ("self.matches('^([0-9]+([.][0-9]+)?(ms|s|m|h))+$')", "spec.interval is not a duration: write it like 30s, 5m or 1h30m"),
+        validation = ("!self.matches('^([0-9]+([.][0-9]+)?(ms|s|m|h))+$') || (duration(self) >= duration('10s') && duration(self) <= duration('24h'))", "spec.interval must be between 10s and 24h")
+    )]
+    #[serde(default = "default_interval")]
+    pub interval: String,
+    /// `true` stops reads, writes and healing: the break-glass step in an outage.
+    #[serde(default)]
+    pub suspend: bool,
+    /// What to mirror; the union of all selections, at most 2,000 parameters.
+    #[schemars(length(min = 1, max = 100))]
+    pub parameters: Vec<SelectionSpec>,
+    /// Target 1: one Kubernetes Secret in the mirror's namespace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secret: Option<SecretTargetSpec>,
+    /// Target 2: one Redis hash, `<prefix>{<namespace>/<mirror>}`, in the Redis the operator is configured with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub redis: Option<RedisTargetSpec>,
+    /// When removals in SSM are withheld.
+    #[serde(default)]
+    pub guard: GuardSpec,
+}
+
+fn default_source() -> String {
+    "default".to_owned()
+}
+
+fn default_interval() -> String {
+    "5m".to_owned()
+}
+
+const fn default_max_removed_percent() -> i32 {
+    20
+}
+
+const fn unseen() -> i64 {
+    -1
+}
+
+impl Default for ParameterMirrorSpec {
+    fn default() -> Self {
+        Self {
+            source: default_source(),
+            interval: default_interval(),
+            suspend: false,
+            parameters: Vec::new(),
+            secret: None,
+            redis: None,
+            guard: GuardSpec::default(),
+        }
+    }
+}
+
+/// One selection: either a path, or one parameter by name.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = ("has(self.path) != has(self.name)", "a selection has either `path` or `name`: split it into two entries"),
+    validation = ("has(self.name) || (!has(self.key) && !has(self.optional))", "`key` and `optional` go with `name` only"),
+    validation = ("has(self.path) || (!has(self.recursive) && !has(self.exclude))", "`recursive` and `exclude` go with `path` only")
+)]
+pub struct SelectionSpec {
+    /// Everything below this path, e.g. `/prod/checkout`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1011))]
+    #[x_kube(
+        validation = ("!self.startsWith('arn:')", "ARNs are not accepted: write the path itself; to read another account set roleArn on the ParameterSource"),
+        validation = ("self.startsWith('arn:') || self == '/' || self.matches('^(/[A-Za-z0-9_.-]+)+$')", "a path starts with /, has no trailing or double / and only letters, digits, _ . - in its segments, e.g. /prod/checkout"),
+        validation = ("!self.contains('/./') && !self.contains('/../') && !self.endsWith('/.') && !self.endsWith('/..')", "a path has no . or .. segments")
+    )]
+    pub path: Option<String>,
+    /// Whether levels below the first count too. Default true.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recursive: Option<bool>,
+    /// Relative paths to leave out, each with everything below it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 50), inner(length(min = 1, max = 1011)))]
+    pub exclude: Option<Vec<String>>,
+    /// One parameter, e.g. `/prod/shared/stripe`, or pinned: `name:version`, `name:label`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1112))]
+    #[x_kube(
+        validation = ("!self.startsWith('arn:')", "ARNs are not accepted: write the name itself; to read another account set roleArn on the ParameterSource"),
+        validation = ("self.startsWith('arn:') || self.matches('^/?[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*(:[A-Za-z0-9_.-]+)?$')", "a name has only letters, digits, _ . - / and at most one :version or :label, e.g. /prod/shared/stripe:live")
+    )]
+    pub name: Option<String>,
+    /// The key in the Secret for this parameter, instead of the one that `keyFormat` makes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = ("self.matches('^[-._a-zA-Z0-9]+$') && self != '.' && !self.startsWith('..')", "a Secret key has only letters, digits, - _ . and does not start with .."))]
+    pub key: Option<String>,
+    /// Whether it is fine that the parameter is absent in SSM. Default false.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub optional: Option<bool>,
+}
+
+/// The Secret to write.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = ("self.type == oldSelf.type", "spec.secret.type is immutable: choose another spec.secret.name together with a new mirror"),
+    validation = ("self.labels.all(k, !k.startsWith('parameter-mirror.dev/') && k != 'app.kubernetes.io/managed-by')", "spec.secret.labels: app.kubernetes.io/managed-by and parameter-mirror.dev/* are set by the operator"),
+    validation = ("self.annotations.all(k, !k.startsWith('parameter-mirror.dev/') && !k.matches('^([a-z0-9.-]*[.])?(kubernetes|k8s)[.]io/'))", "spec.secret.annotations: parameter-mirror.dev/* and *.kubernetes.io/* are reserved")
+)]
+pub struct SecretTargetSpec {
+    /// Name of the Secret. Default: the mirror's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = ("self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')", "spec.secret.name must be a lower-case DNS name"))]
+    pub name: Option<String>,
+    /// Type of the Secret; immutable.
+    #[serde(rename = "type")]
+    #[serde(default)]
+    pub type_: SecretType,
+    /// How the keys are made from the part of the parameter's name below its path.
+    #[serde(default)]
+    pub key_format: KeyFormat,
+    /// Labels to set on the Secret.
+    #[schemars(extend("maxProperties" = 32), inner(length(max = 63)))]
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// Annotations to set on the Secret.
+    #[schemars(extend("maxProperties" = 32), inner(length(max = 4096)))]
+    #[serde(default)]
+    pub annotations: BTreeMap<String, String>,
+    /// What happens to the Secret when the mirror is deleted or no longer names it.
+    #[serde(default)]
+    pub deletion_policy: DeletionPolicy,
+}
+
+/// The Redis hash to write.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RedisTargetSpec {
+    /// Which values are encrypted in Redis. The source may demand more, never less.
+    #[serde(default)]
+    pub encryption: RedisEncryption,
+    /// What happens to the hash when the mirror is deleted or no longer names it.
+    #[serde(default)]
+    pub deletion_policy: DeletionPolicy,
+}
+
+/// The brake on removals.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GuardSpec {
+    /// Removals beyond this share of the published parameters (and more than one) are withheld until approved.
+    #[schemars(range(min = 0, max = 100))]
+    #[serde(default = "default_max_removed_percent")]
+    pub max_removed_percent: i32,
+}
+
+impl Default for GuardSpec {
+    fn default() -> Self {
+        Self { max_removed_percent: default_max_removed_percent() }
+    }
+}
+
+/// Secret types that a mirror may write.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum SecretType {
+    /// Any keys.
+    #[default]
+    Opaque,
+    /// `tls.crt` and `tls.key`.
+    #[serde(rename = "kubernetes.io/tls")]
+    Tls,
+    /// `.dockerconfigjson`.
+    #[serde(rename = "kubernetes.io/dockerconfigjson")]
+    DockerConfigJson,
+    /// `username` and/or `password`.
+    #[serde(rename = "kubernetes.io/basic-auth")]
+    BasicAuth,
+    /// `ssh-privatekey`.
+    #[serde(rename = "kubernetes.io/ssh-auth")]
+    SshAuth,
+}
+
+impl SecretType {
+    /// The type as the Secret carries it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Opaque => "Opaque",
+            Self::Tls => "kubernetes.io/tls",
+            Self::DockerConfigJson => "kubernetes.io/dockerconfigjson",
+            Self::BasicAuth => "kubernetes.io/basic-auth",
+            Self::SshAuth => "kubernetes.io/ssh-auth",
+        }
+    }
+
+    /// Keys without which the API server refuses a Secret of this type.
+    #[must_use]
+    pub const fn required_keys(self) -> &'static [&'static str] {
+        match self {
+            Self::Tls => &["tls.crt", "tls.key"],
+            Self::DockerConfigJson => &[".dockerconfigjson"],
+            Self::SshAuth => &["ssh-privatekey"],
+            Self::Opaque | Self::BasicAuth => &[],
+        }
+    }
+}
+
+/// How Secret keys are made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum KeyFormat {
+    /// `db/host` becomes `DB_HOST`.
+    #[default]
+    EnvVar,
+    /// `db/host` becomes `db.host`.
+    Dotted,
+    /// `db/host` becomes `host`.
+    Basename,
+}
+
+/// What happens to a target that is no longer wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum DeletionPolicy {
+    /// It stays as it is.
+    #[default]
+    Retain,
+    /// It is deleted.
+    Delete,
+}
+
+/// Which values are encrypted in Redis, from least to most.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum RedisEncryption {
+    /// Nothing.
+    None,
+    /// Values of type `SecureString`.
+    #[default]
+    SecureStrings,
+    /// Every value.
+    All,
+}
+
+/// What the operator last found and did.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ParameterMirrorStatus {
+    /// Generation of the spec that the conditions speak of; -1 before the first look.
+    #[serde(default = "unseen")]
+    pub observed_generation: i64,
+    /// Stalled, Degraded, Ready. `kubectl get` shows the reason of the first that is True.
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_owned()]))]
+    #[serde(default)]
+    pub conditions: Vec<Condition>,
+    /// Last good read of SSM; stands still while degraded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_sync_time: Option<Time>,
+    /// Last attempt to read SSM, good or not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_attempt_time: Option<Time>,
+    /// Value of the annotation `parameter-mirror.dev/sync-at` that was acted on last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_handled_sync_at: Option<String>,
+    /// Number of parameters in the last known good set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parameters: Option<i32>,
+    /// Short hash over names, types, versions and dates of the last known good set; never over values.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
+    /// The Secret that was written last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secret: Option<MirrorSecretStatus>,
+    /// The Redis hash that was written last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub redis: Option<MirrorRedisStatus>,
+}
+
+impl Default for ParameterMirrorStatus {
+    fn default() -> Self {
+        Self {
+            observed_generation: unseen(),
+            conditions: Vec::new(),
+            last_sync_time: None,
+            last_attempt_time: None,
+            last_handled_sync_at: None,
+            parameters: None,
+            revision: None,
+            secret: None,
+            redis: None,
+        }
+    }
+}
+
+/// The Secret as last written, and the policy it falls under when its name leaves the spec.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct MirrorSecretStatus {
+    /// Name of the Secret.
+    pub name: String,
+    /// Revision it holds.
+    pub revision: String,
+    /// Policy last applied.
+    pub deletion_policy: DeletionPolicy,
+}
+
+/// The hash as last written, and the policy it falls under when the target leaves the spec.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct MirrorRedisStatus {
+    /// The Redis key.
+    pub key: String,
+    /// Revision it holds.
+    pub revision: String,
+    /// Policy last applied.
+    pub deletion_policy: DeletionPolicy,
+}

@@ -1,0 +1,108 @@
+//! `ParameterSource`: an AWS account, region and identity to read with, and who may read what.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+
+use super::RedisEncryption;
+
+/// An AWS region and identity to read parameters with, and the namespaces that may. No grant, no read.
+#[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[kube(
+    group = "parameter-mirror.dev",
+    version = "v1alpha1",
+    kind = "ParameterSource",
+    plural = "parametersources",
+    shortname = "psource",
+    category = "parameter-mirror",
+    status = "ParameterSourceStatus",
+    derive = "PartialEq",
+    doc = "An AWS account, region and identity to read SSM parameters with, owned by the administrators of the cluster. Deny by default: a namespace reads only what a grant names.",
+    printcolumn(name = "Region", type_ = "string", json_path = ".spec.region"),
+    printcolumn(
+        name = "Available",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Available")].status"#
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Available")].reason"#
+    ),
+    printcolumn(name = "Mirrors", type_ = "integer", json_path = ".status.mirrors"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct ParameterSourceSpec {
+    /// AWS region of the Parameter Store, e.g. `us-east-1`.
+    #[schemars(length(min = 1, max = 32))]
+    #[x_kube(validation = ("self.matches('^[a-z]{2,3}(-[a-z]+)+-[0-9]+$')", "spec.region is not an AWS region: write it like us-east-1"))]
+    pub region: String,
+    /// Role to assume with the operator's own identity, e.g. to read another account.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 2048))]
+    #[x_kube(validation = ("self.matches('^arn:(aws|aws-cn|aws-us-gov):iam::[0-9]{12}:role/[A-Za-z0-9+=,.@_/-]+$')", "spec.roleArn is not the ARN of an IAM role: write it like arn:aws:iam::111122223333:role/checkout-read"))]
+    pub role_arn: Option<String>,
+    /// External ID that the role's trust policy demands.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 2, max = 1224))]
+    pub external_id: Option<String>,
+    /// Most requests per second for this source, inside the budget of its account and region.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub requests_per_second: Option<i32>,
+    /// The least encryption that a mirror on this source may choose for Redis.
+    #[serde(default)]
+    pub redis_encryption: RedisEncryption,
+    /// Which namespaces may read which paths.
+    #[schemars(length(max = 20))]
+    #[serde(default)]
+    pub grants: Vec<GrantSpec>,
+}
+
+/// Lets namespaces read paths.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GrantSpec {
+    /// Who: by name, by labels, or both (union).
+    pub namespaces: NamespaceSelector,
+    /// What: each path with all below it, by whole segments; `/prod/check` does not grant `/prod/checkout`.
+    #[schemars(length(min = 1, max = 20), inner(length(min = 1, max = 1011)))]
+    #[x_kube(validation = ("self.all(p, p == '/' || p.matches('^(/[A-Za-z0-9_.-]+)+/?$'))", "spec.grants.paths: a path starts with / and has only letters, digits, _ . - in its segments, e.g. /prod/checkout/"))]
+    pub paths: Vec<String>,
+}
+
+/// Namespaces by name, by labels, or both (union). Empty selects none.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NamespaceSelector {
+    /// Namespaces by name.
+    #[schemars(length(max = 100), inner(length(min = 1, max = 63)))]
+    #[serde(default)]
+    pub names: Vec<String>,
+    /// Namespaces that carry all of these labels.
+    #[schemars(extend("maxProperties" = 20), inner(length(max = 63)))]
+    #[serde(default)]
+    pub match_labels: BTreeMap<String, String>,
+}
+
+/// What the last read by any mirror found.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ParameterSourceStatus {
+    /// Generation of the spec that the conditions speak of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// `Available`: the result of the last read by any mirror; Unknown before.
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_owned()]))]
+    #[serde(default)]
+    pub conditions: Vec<Condition>,
+    /// Last good read by any mirror.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_success_time: Option<Time>,
+    /// Number of mirrors on this source.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mirrors: Option<i32>,
+}
