@@ -16,4 +16,5 @@
 //! `parameter-mirror-format`.
 
 pub mod api;
+pub mod mirror;
 pub mod targets;

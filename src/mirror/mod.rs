@@ -1,0 +1,15 @@
+//! The pure middle: values in, values out. Nothing here knows a clock, a network or a cluster.
+
+pub mod copies;
+pub mod grants;
+pub mod guard;
+pub mod keys;
+pub mod plan;
+pub mod reading;
+pub mod resolve;
+pub mod schedule;
+pub mod selection;
+pub mod snapshot;
+pub mod status;
+pub mod target;
+pub mod words;

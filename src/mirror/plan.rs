@@ -1,0 +1,403 @@
+//! Spec and grants in, [`Plan`] out, or the reason why not.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use parameter_mirror_format::source::{StoredSelection, StoredSource};
+
+use crate::api::{
+    DeletionPolicy, KeyFormat, ParameterMirrorSpec, ParameterSourceSpec, RedisEncryption, SecretTargetSpec,
+    SecretType, SelectionSpec,
+};
+
+use super::grants;
+use super::selection::{NameSelection, PathSelection, Selection};
+
+/// Everything a mirror is meant to do, judged and normalised.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// `<cluster>/<namespace>/<mirror>`: who owns the targets.
+    pub owner: String,
+    /// Namespace of the mirror and its Secret.
+    pub namespace: String,
+    /// Name of the mirror.
+    pub mirror: String,
+    /// Name of the source, as the spec gives it.
+    pub source_name: String,
+    /// What the source says; `None` while it does not exist, which is an outage and not a withdrawal.
+    pub source: Option<SourcePlan>,
+    /// Time from one read to the next.
+    pub interval: Duration,
+    /// No reads, no writes, no healing.
+    pub suspend: bool,
+    /// What to read, in the order of the spec.
+    pub selections: Vec<Selection>,
+    /// How Secret keys are made; also for `@params` when there is no Secret.
+    pub key_format: KeyFormat,
+    /// Target 1.
+    pub secret: Option<SecretPlan>,
+    /// Target 2.
+    pub redis: Option<RedisPlan>,
+    /// Share of removals beyond which they are withheld, in percent.
+    pub max_removed_percent: u32,
+}
+
+/// Where and as whom to read.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SourcePlan {
+    /// AWS region.
+    pub region: String,
+    /// Role to assume.
+    pub role_arn: Option<String>,
+    /// External ID for that role.
+    pub external_id: Option<String>,
+    /// Cap of this source, requests per second.
+    pub requests_per_second: Option<u32>,
+    /// Path prefixes that the mirror's namespace is granted.
+    pub granted: Vec<String>,
+}
+
+/// The Secret to write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretPlan {
+    /// Its name.
+    pub name: String,
+    /// Its type.
+    pub type_: SecretType,
+    /// Labels of the user.
+    pub labels: BTreeMap<String, String>,
+    /// Annotations of the user.
+    pub annotations: BTreeMap<String, String>,
+    /// What happens when it is no longer wanted.
+    pub deletion_policy: DeletionPolicy,
+}
+
+/// The Redis hash to write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RedisPlan {
+    /// The live key.
+    pub key: String,
+    /// Which values are encrypted.
+    pub encryption: RedisEncryption,
+    /// What happens when it is no longer wanted.
+    pub deletion_policy: DeletionPolicy,
+}
+
+/// Why a mirror is not carried out. The text names field and remedy.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The spec cannot mean anything.
+    #[error("{0}")]
+    InvalidSpec(String),
+    /// A selection is not granted to the namespace.
+    #[error("{0}")]
+    NotGranted(String),
+}
+
+/// What the plan needs to know besides the spec.
+#[derive(Clone, Copy, Debug)]
+pub struct Surroundings<'a> {
+    /// Name of this cluster in owners.
+    pub cluster: &'a str,
+    /// Namespace of the mirror.
+    pub namespace: &'a str,
+    /// Labels of that namespace.
+    pub namespace_labels: &'a BTreeMap<String, String>,
+    /// Name of the mirror.
+    pub mirror: &'a str,
+    /// The source, if it exists.
+    pub source: Option<&'a ParameterSourceSpec>,
+    /// First part of every Redis key.
+    pub redis_prefix: &'a str,
+}
+
+impl Plan {
+    /// Judges `spec`. Everything the schema checks is checked again: admission may be older or switched off.
+    pub fn new(spec: &ParameterMirrorSpec, around: &Surroundings<'_>) -> Result<Self, Refusal> {
+        let selections = selections(&spec.parameters)?;
+        let secret = spec.secret.as_ref().map(|secret| secret_plan(secret, around.mirror)).transpose()?;
+        let source = match around.source {
+            Some(source) => Some(source_plan(source, around, &spec.source, &selections)?),
+            None => None,
+        };
+        let redis = spec.redis.as_ref().map(|redis| RedisPlan {
+            key: parameter_mirror_format::hash::redis_key(
+                around.redis_prefix,
+                around.namespace,
+                around.mirror,
+            ),
+            encryption: redis.encryption,
+            deletion_policy: redis.deletion_policy,
+        });
+        if secret.is_none() && redis.is_none() {
+            return Err(invalid("spec: name at least one target: add `secret: {}` or `redis: {}`"));
+        }
+        if let (Some(redis), Some(source)) = (&redis, around.source)
+            && redis.encryption < source.redis_encryption
+        {
+            return Err(invalid(format!(
+                "spec.redis.encryption is {:?}, but ParameterSource {} demands at least {:?}",
+                redis.encryption, spec.source, source.redis_encryption
+            )));
+        }
+        Ok(Self {
+            owner: format!("{}/{}/{}", around.cluster, around.namespace, around.mirror),
+            namespace: around.namespace.to_owned(),
+            mirror: around.mirror.to_owned(),
+            source_name: spec.source.clone(),
+            source,
+            interval: interval(&spec.interval)?,
+            suspend: spec.suspend,
+            selections,
+            key_format: spec.secret.as_ref().map_or(KeyFormat::EnvVar, |secret| secret.key_format),
+            secret,
+            redis,
+            max_removed_percent: u32::try_from(spec.guard.max_removed_percent.clamp(0, 100))
+                .unwrap_or_default(),
+        })
+    }
+
+    /// The source as targets carry it, with `account` as far as it is known.
+    #[must_use]
+    pub fn stored_source(&self, account: &str) -> Option<StoredSource> {
+        let source = self.source.as_ref()?;
+        let account = source.account().map_or_else(|| account.to_owned(), str::to_owned);
+        Some(StoredSource {
+            region: source.region.clone(),
+            role_arn: source.role_arn.clone().unwrap_or_default(),
+            account,
+            selections: self.selections.iter().map(stored_selection).collect(),
+        })
+    }
+
+    /// Whether a copy with this stored source holds what the spec asks for (formats.md: *covers*).
+    #[must_use]
+    pub fn is_covered_by(&self, stored: &StoredSource) -> bool {
+        let Some(mut wanted) = self.stored_source(&stored.account) else {
+            // Without a source nothing says that the copy is of another one.
+            return same_selections(&self.selections, &stored.selections);
+        };
+        if stored.account.is_empty() {
+            wanted.account.clear();
+        }
+        wanted.encode() == stored.encode()
+    }
+
+    /// Whether everything a stored copy was read from is still granted to the mirror's namespace.
+    #[must_use]
+    pub fn grants(&self, stored: &StoredSource) -> bool {
+        self.source.as_ref().is_none_or(|source| {
+            stored.selections.iter().all(|selection| {
+                let name = match selection {
+                    StoredSelection::Path { path, .. } => path,
+                    StoredSelection::Name { name } => name,
+                };
+                grants::covers(&source.granted, name.split(':').next().unwrap_or(name))
+            })
+        })
+    }
+}
+
+impl SourcePlan {
+    /// The account of `roleArn`; without a role only what is read tells the account.
+    #[must_use]
+    pub fn account(&self) -> Option<&str> {
+        self.role_arn.as_deref().and_then(|arn| arn.split(':').nth(4))
+    }
+}
+
+fn invalid(message: impl Into<String>) -> Refusal {
+    Refusal::InvalidSpec(message.into())
+}
+
+fn same_selections(selections: &[Selection], stored: &[StoredSelection]) -> bool {
+    let encoded = |selections: Vec<StoredSelection>| {
+        StoredSource { region: String::new(), role_arn: String::new(), account: String::new(), selections }
+            .encode()
+    };
+    encoded(selections.iter().map(stored_selection).collect()) == encoded(stored.to_vec())
+}
+
+/// A selection as stored: keys and `optional` are not part of what was read.
+fn stored_selection(selection: &Selection) -> StoredSelection {
+    match selection {
+        Selection::Path(path) => StoredSelection::Path {
+            path: path.path.clone(),
+            recursive: path.recursive,
+            exclude: path.exclude.iter().cloned().collect(),
+        },
+        Selection::Name(name) => StoredSelection::Name { name: name.name() },
+    }
+}
+
+fn source_plan(
+    source: &ParameterSourceSpec,
+    around: &Surroundings<'_>,
+    source_name: &str,
+    selections: &[Selection],
+) -> Result<SourcePlan, Refusal> {
+    let granted = grants::granted_paths(source, around.namespace, around.namespace_labels);
+    let denied = selections.iter().find(|selection| match selection {
+        Selection::Path(path) => !grants::covers(&granted, &path.path),
+        Selection::Name(name) => !grants::covers(&granted, &name.bare_name()),
+    });
+    if let Some(denied) = denied {
+        return Err(Refusal::NotGranted(format!(
+            "ParameterSource {source_name} grants namespace {} no read of {denied}. Ask its owner for a grant: \
+             namespaces.names [{}], paths [{denied}].",
+            around.namespace, around.namespace
+        )));
+    }
+    Ok(SourcePlan {
+        region: source.region.clone(),
+        role_arn: source.role_arn.clone(),
+        external_id: source.external_id.clone(),
+        requests_per_second: source
+            .requests_per_second
+            .and_then(|rate| u32::try_from(rate).ok())
+            .filter(|&rate| rate > 0),
+        granted,
+    })
+}
+
+fn secret_plan(secret: &SecretTargetSpec, mirror: &str) -> Result<SecretPlan, Refusal> {
+    let reserved = |key: &str| key.starts_with("parameter-mirror.dev/");
+    if let Some(key) =
+        secret.labels.keys().find(|key| reserved(key) || *key == "app.kubernetes.io/managed-by")
+    {
+        return Err(invalid(format!("spec.secret.labels: {key} is set by the operator; remove it")));
+    }
+    let of_kubernetes = |key: &str| {
+        key.split_once('/').is_some_and(|(domain, _)| {
+            ["kubernetes.io", "k8s.io"].iter().any(|owned| {
+                domain == *owned || domain.strip_suffix(owned).is_some_and(|rest| rest.ends_with('.'))
+            })
+        })
+    };
+    if let Some(key) = secret.annotations.keys().find(|key| reserved(key) || of_kubernetes(key)) {
+        return Err(invalid(format!("spec.secret.annotations: {key} is reserved; remove it")));
+    }
+    Ok(SecretPlan {
+        name: secret.name.clone().unwrap_or_else(|| mirror.to_owned()),
+        type_: secret.type_,
+        labels: secret.labels.clone(),
+        annotations: secret.annotations.clone(),
+        deletion_policy: secret.deletion_policy,
+    })
+}
+
+/// Go's notation, as `metav1.Duration` reads it.
+fn interval(text: &str) -> Result<Duration, Refusal> {
+    let parsed: kube::core::Duration = text
+        .parse()
+        .map_err(|_| invalid("spec.interval is not a duration: write it like 30s, 5m or 1h30m"))?;
+    let interval = Duration::from(parsed);
+    let allowed = Duration::from_secs(10)..=Duration::from_hours(24);
+    if parsed.is_negative() || !allowed.contains(&interval) {
+        return Err(invalid("spec.interval must be between 10s and 24h"));
+    }
+    Ok(interval)
+}
+
+fn selections(specs: &[SelectionSpec]) -> Result<Vec<Selection>, Refusal> {
+    if specs.is_empty() || specs.len() > 100 {
+        return Err(invalid("spec.parameters must have between 1 and 100 selections"));
+    }
+    let mut seen = BTreeSet::new();
+    let mut selections = Vec::with_capacity(specs.len());
+    for (index, spec) in specs.iter().enumerate() {
+        let selection =
+            selection(spec).map_err(|problem| invalid(format!("spec.parameters[{index}]: {problem}")))?;
+        let same = match &selection {
+            Selection::Path(path) => path.path.clone(),
+            Selection::Name(name) => format!("name {}", name.name()),
+        };
+        if !seen.insert(same) {
+            return Err(invalid(format!(
+                "spec.parameters[{index}]: {selection} is selected twice, so its keys are ambiguous; remove one of the two"
+            )));
+        }
+        selections.push(selection);
+    }
+    Ok(selections)
+}
+
+fn selection(spec: &SelectionSpec) -> Result<Selection, String> {
+    match (&spec.path, &spec.name) {
+        (Some(path), None) if spec.key.is_none() && spec.optional.is_none() => path_selection(path, spec),
+        (None, Some(name)) if spec.recursive.is_none() && spec.exclude.is_none() => {
+            name_selection(name, spec)
+        }
+        (Some(_), None) => Err("`key` and `optional` go with `name` only".to_owned()),
+        (None, Some(_)) => Err("`recursive` and `exclude` go with `path` only".to_owned()),
+        _ => Err("a selection has either `path` or `name`: split it into two entries".to_owned()),
+    }
+}
+
+fn path_selection(path: &str, spec: &SelectionSpec) -> Result<Selection, String> {
+    refuse_arn(path)?;
+    if path != "/" {
+        let below = path.strip_prefix('/').ok_or_else(|| format!("path {path:?} must start with /"))?;
+        legal_segments(below)?;
+    }
+    let mut exclude = BTreeSet::new();
+    for out in spec.exclude.iter().flatten() {
+        let out = out.trim_matches('/');
+        legal_segments(out).map_err(|problem| format!("exclude: {problem}"))?;
+        exclude.insert(out.to_owned());
+    }
+    Ok(Selection::Path(PathSelection {
+        path: path.to_owned(),
+        recursive: spec.recursive.unwrap_or(true),
+        exclude,
+    }))
+}
+
+fn name_selection(name: &str, spec: &SelectionSpec) -> Result<Selection, String> {
+    refuse_arn(name)?;
+    let (bare, selector) =
+        name.split_once(':').map_or((name, None), |(bare, selector)| (bare, Some(selector)));
+    legal_segments(bare.strip_prefix('/').unwrap_or(bare))?;
+    if selector.is_some_and(|selector| selector.is_empty() || !selector.chars().all(is_name_char)) {
+        return Err(format!("name {name:?}: what follows the colon is a version or a label"));
+    }
+    if spec.key.as_deref().is_some_and(|key| !super::keys::is_legal(key)) {
+        return Err("key: a Secret key has only letters, digits, - _ . and does not start with ..".to_owned());
+    }
+    Ok(Selection::Name(NameSelection {
+        requested: name.to_owned(),
+        key: spec.key.clone(),
+        optional: spec.optional.unwrap_or(false),
+    }))
+}
+
+fn refuse_arn(text: &str) -> Result<(), String> {
+    if text.starts_with("arn:") {
+        return Err(
+            "ARNs are not accepted: write the name itself; to read another account set roleArn on the \
+                    ParameterSource"
+                .to_owned(),
+        );
+    }
+    Ok(())
+}
+
+const fn is_name_char(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-')
+}
+
+/// SSM's rules for names (API reference, `PutParameter`): these characters, at most 15 levels, at most 1,011 characters.
+fn legal_segments(relative: &str) -> Result<(), String> {
+    let legal = |segment: &str| {
+        !segment.is_empty() && segment != "." && segment != ".." && segment.chars().all(is_name_char)
+    };
+    if !relative.split('/').all(legal) {
+        return Err(format!(
+            "{relative:?} has a segment that is empty, . or .., or a character other than letters, digits, _ . -"
+        ));
+    }
+    if relative.len() > 1_011 || relative.split('/').count() > 15 {
+        return Err(format!("{relative:?} is longer than SSM allows (1,011 characters, 15 levels)"));
+    }
+    Ok(())
+}

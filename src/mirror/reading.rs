@@ -1,0 +1,154 @@
+//! What one read of SSM is asked for and what it answers.
+//!
+//! The types keep absence, denial and outage apart: a [`Reading`] exists only if every page and every
+//! value was read, and a name may leave a target only if it is in [`Reading::absent`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use parameter_mirror_format::entry::ParameterType;
+use parameter_mirror_format::value::Value;
+
+use super::selection::Selection;
+
+/// The most parameters one mirror may hold (design.md, "The API").
+pub const MAX_PARAMETERS: usize = 2_000;
+
+/// One parameter as SSM answered it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parameter {
+    /// Its type; a `SecureString` here is always decrypted.
+    pub kind: ParameterType,
+    /// Version as the call that detects changes reported it. Restarts at 1 after delete and re-create.
+    pub version: i64,
+    /// Last-modified, Unix milliseconds, from the same call as `version`.
+    pub date: i64,
+    /// The plain value.
+    pub value: Value,
+}
+
+/// A parameter that is known already and need not be decrypted again while it has not changed.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// The parameter as last read, or as found in a verified target.
+    pub parameter: Parameter,
+    /// Whether `version` and `date` come from the operation that reads this parameter now. Dates of
+    /// different operations are never compared (design.md, "Reading SSM"); such a parameter is decrypted anew.
+    pub comparable: bool,
+}
+
+/// Who goes first when the budget is short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Priority {
+    /// Somebody asked for it by annotation: the front of the queue.
+    Requested,
+    /// A mirror that never had a set.
+    FirstSync,
+    /// Everything else.
+    Refresh,
+}
+
+/// One read: the whole set of one mirror, or nothing.
+#[derive(Clone, Debug)]
+pub struct ReadRequest {
+    /// What is selected; not empty.
+    pub selections: Vec<Selection>,
+    /// By name as selected: everything that is published today and still selected.
+    pub known: BTreeMap<String, Known>,
+    /// The place in the queue for the budget.
+    pub priority: Priority,
+}
+
+/// The complete answer of one successful read: all pages and all values.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    /// Wall clock at the read's first request, Unix milliseconds.
+    pub started_at: i64,
+    /// The account, learnt from ARNs; `None` if nothing was read that shows it.
+    pub account: Option<String>,
+    /// By name as selected; the union of all selections.
+    pub parameters: BTreeMap<String, Parameter>,
+    /// Names as selected that SSM itself calls non-existent (`InvalidParameters`): selected names, and
+    /// known names that a listing no longer held. Only these may be removed.
+    pub absent: BTreeSet<String>,
+    /// What it cost.
+    pub cost: Cost,
+}
+
+/// What a read cost at SSM.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cost {
+    /// Operations sent (the SDK's own retries not counted).
+    pub calls: u32,
+    /// `SecureString` values asked for with decryption: each is one KMS call at AWS.
+    pub decrypts: u32,
+}
+
+/// Why a read brought nothing. Never carries a response body or a value.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}: {detail}")]
+pub struct ReadFailure {
+    /// The class, one of the closed list in formats.md.
+    pub reason: SourceReason,
+    /// One clause for people: operation, status or code, parameter names at most.
+    pub detail: String,
+}
+
+/// Classes of failed reads: the "source's" reasons of formats.md, and a set that is too large.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SourceReason {
+    /// HTTP 5xx, refused, reset, no such host.
+    SourceUnavailable,
+    /// SSM asks for fewer calls.
+    Throttled,
+    /// Accepted and not answered within the deadline.
+    Timeout,
+    /// No valid credentials: STS, IMDS or the token file failed, or the token expired.
+    CredentialsUnavailable,
+    /// IAM says no.
+    AccessDenied,
+    /// KMS denies, throttles or has disabled the key.
+    KmsUnavailable,
+    /// An answer that cannot be what SSM says, or a request it refuses as malformed.
+    InvalidResponse,
+    /// The `ParameterSource` is not there.
+    SourceNotFound,
+    /// The parameters moved while they were read, or the answer is older than what is known.
+    SourceChanging,
+    /// A due read has not begun in time for want of budget.
+    BudgetExhausted,
+    /// More than [`MAX_PARAMETERS`].
+    TooManyParameters,
+}
+
+impl SourceReason {
+    /// The reason as conditions carry it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::SourceUnavailable => "SourceUnavailable",
+            Self::Throttled => "Throttled",
+            Self::Timeout => "Timeout",
+            Self::CredentialsUnavailable => "CredentialsUnavailable",
+            Self::AccessDenied => "AccessDenied",
+            Self::KmsUnavailable => "KmsUnavailable",
+            Self::InvalidResponse => "InvalidResponse",
+            Self::SourceNotFound => "SourceNotFound",
+            Self::SourceChanging => "SourceChanging",
+            Self::BudgetExhausted => "BudgetExhausted",
+            Self::TooManyParameters => "TooManyParameters",
+        }
+    }
+
+    /// Whether trying again soon cannot help: these wait for the interval (design.md, "Reading SSM").
+    #[must_use]
+    pub const fn is_denial(self) -> bool {
+        matches!(self, Self::AccessDenied | Self::TooManyParameters)
+    }
+}
+
+impl fmt::Display for SourceReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

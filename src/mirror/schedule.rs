@@ -1,0 +1,151 @@
+//! When to read and when to look at the targets. Time is passed in: durations since the process began.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Duration;
+
+/// The longest time between two looks at the targets, and the first pause after a failed read.
+pub const CHECK: Duration = Duration::from_secs(30);
+/// Over how much time first reads are spread after a restart.
+const SPREAD: Duration = Duration::from_mins(5);
+
+/// What decides when a mirror is read next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// Interval of the spec.
+    pub interval: Duration,
+    /// When the last read began.
+    pub last_began: Option<Duration>,
+    /// How many reads in a row failed.
+    pub failures: u32,
+    /// Whether the last failure was a denial: asking again soon cannot help.
+    pub denied: bool,
+    /// When the first read of this process is due.
+    pub first_due: Duration,
+}
+
+impl Pace {
+    /// When the next read is due.
+    #[must_use]
+    pub fn next_read(&self) -> Duration {
+        let Some(began) = self.last_began else { return self.first_due };
+        let pause = match self.failures {
+            0 => self.interval,
+            _ if self.denied => self.interval,
+            failures => retry_pause(self.interval, failures),
+        };
+        began.saturating_add(pause)
+    }
+}
+
+/// min(interval, 30 s), doubling up to the interval.
+fn retry_pause(interval: Duration, failures: u32) -> Duration {
+    let first = interval.min(CHECK);
+    let doubled =
+        1u32.checked_shl(failures.saturating_sub(1)).map_or(interval, |factor| first.saturating_mul(factor));
+    doubled.min(interval)
+}
+
+/// How often targets are looked at, SSM or not.
+#[must_use]
+pub fn check_every(interval: Duration) -> Duration {
+    interval.min(CHECK)
+}
+
+/// When a mirror that already has a set is first read by a process: spread, so that a restart with many
+/// mirrors is no stampede. Mirrors with the same first selection fall together and can share a read.
+#[must_use]
+pub fn first_read(now: Duration, interval: Duration, source: &str, first_selection: &str) -> Duration {
+    let mut hasher = DefaultHasher::new();
+    (source, first_selection).hash(&mut hasher);
+    let share = u32::try_from(hasher.finish() >> 32).unwrap_or_default();
+    now + interval.min(SPREAD).mul_f64(f64::from(share) / (f64::from(u32::MAX) + 1.0))
+}
+
+/// At most this many heals within [`HEAL_WINDOW`] per target; after that somebody else is at work.
+pub const MAX_HEALS: usize = 5;
+/// The window of [`MAX_HEALS`].
+pub const HEAL_WINDOW: Duration = Duration::from_mins(10);
+
+/// The heals of one target, to notice that somebody keeps undoing them.
+#[derive(Clone, Debug, Default)]
+pub struct Heals {
+    at: Vec<Duration>,
+}
+
+impl Heals {
+    /// Whether one more heal is allowed now: five in ten minutes, then one per interval.
+    #[must_use]
+    pub fn allows(&self, now: Duration, interval: Duration) -> bool {
+        !self.is_contested(now) || self.at.last().is_none_or(|&last| now >= last + interval)
+    }
+
+    /// Whether the limit is used up.
+    #[must_use]
+    pub fn is_contested(&self, now: Duration) -> bool {
+        self.at.iter().filter(|&&at| now < at + HEAL_WINDOW).count() >= MAX_HEALS
+    }
+
+    /// Remembers a heal.
+    pub fn record(&mut self, now: Duration) {
+        self.at.retain(|&at| now < at + HEAL_WINDOW);
+        self.at.push(now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    const fn secs(secs: u64) -> Duration {
+        Duration::from_secs(secs)
+    }
+
+    #[rstest]
+    #[case::good(300, 0, false, 300)]
+    #[case::first_failure(300, 1, false, 30)]
+    #[case::second(300, 2, false, 60)]
+    #[case::third(300, 3, false, 120)]
+    #[case::never_beyond_the_interval(300, 5, false, 300)]
+    #[case::after_very_many(300, 4_000_000_000, false, 300)]
+    #[case::short_interval(10, 1, false, 10)]
+    #[case::denied(300, 1, true, 300)]
+    fn a_read_is_due_after(
+        #[case] interval: u64,
+        #[case] failures: u32,
+        #[case] denied: bool,
+        #[case] pause: u64,
+    ) {
+        let pace = Pace {
+            interval: secs(interval),
+            last_began: Some(secs(1000)),
+            failures,
+            denied,
+            first_due: secs(0),
+        };
+        assert_eq!(pace.next_read(), secs(1000 + pause));
+    }
+
+    #[test]
+    fn first_reads_are_spread_evenly_over_the_interval_but_at_most_five_minutes() {
+        let mut per_minute = [0usize; 5];
+        for n in 0..1000 {
+            let due = first_read(secs(0), secs(3600), "default", &format!("/app/{n}"));
+            per_minute[usize::try_from(due.as_secs() / 60).unwrap()] += 1;
+        }
+        assert!(per_minute.iter().all(|&reads| (140..260).contains(&reads)), "{per_minute:?}");
+        assert!(first_read(secs(0), secs(10), "default", "/app/1") < secs(10));
+    }
+
+    #[test]
+    fn after_five_heals_in_ten_minutes_one_per_interval_is_left() {
+        let mut heals = Heals::default();
+        for n in 0..5 {
+            assert!(heals.allows(secs(n), secs(60)));
+            heals.record(secs(n));
+        }
+        assert!(!heals.allows(secs(5), secs(60)) && heals.is_contested(secs(5)));
+        assert!(heals.allows(secs(64), secs(60)));
+        assert!(!heals.is_contested(secs(603)));
+    }
+}

@@ -1,0 +1,317 @@
+//! From what was found and done to what the conditions say (formats.md, "Reasons: order and list").
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::plan::Refusal;
+use super::resolve::SourceTrouble;
+use super::target::{TargetReason, TargetTrouble};
+use super::words;
+
+/// A condition before it is merged into the object's list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// `True`, `False` or `Unknown`.
+    pub status: &'static str,
+    /// One of the closed list.
+    pub reason: String,
+    /// What is served, since when, why, what happens next, what to do.
+    pub message: String,
+}
+
+/// The three conditions of a mirror.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conditions {
+    /// Whether only a person can get it going again.
+    pub stalled: Verdict,
+    /// Whether held values are served or a target lags; `None` leaves it as it was.
+    pub degraded: Option<Verdict>,
+    /// Whether the spec is valid and granted and every target holds a complete set.
+    pub ready: Option<Verdict>,
+}
+
+/// One target as it stands after this pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TargetState {
+    /// As messages name it: `Secret checkout-config`, `Redis pm:{shop/checkout}`.
+    pub name: String,
+    /// Whether it holds a complete set, perhaps an older one.
+    pub holds_a_set: bool,
+    /// What is wrong with it.
+    pub trouble: Option<TargetTrouble>,
+}
+
+/// The source's side, as the last due read left it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SourceState {
+    /// This process has not read yet; what was said before still holds.
+    NotReadYet,
+    /// The last due read was good.
+    Good,
+    /// Held, withheld or never had.
+    Trouble {
+        /// What.
+        trouble: SourceTrouble,
+        /// Since when.
+        since: Timestamp,
+        /// Failed reads in a row.
+        failed_reads: u32,
+        /// Until the next read.
+        next_read: Duration,
+    },
+}
+
+/// Everything the conditions speak of.
+#[derive(Clone, Debug)]
+pub struct Facts<'a> {
+    /// Now, for dates in messages.
+    pub now: Timestamp,
+    /// Name of the mirror, for commands in messages.
+    pub mirror: &'a str,
+    /// Where the parameters come from, as messages name it: `us-east-1 (source default)`.
+    pub place: String,
+    /// What the mirror selects, for messages.
+    pub selected: String,
+    /// Number of parameters in the last known good set and when it was last known to be current.
+    pub served: Option<(usize, Timestamp)>,
+    /// The source's side.
+    pub source: SourceState,
+    /// The Secret, if the spec wants one.
+    pub secret: Option<TargetState>,
+    /// The hash, if the spec wants one.
+    pub redis: Option<TargetState>,
+    /// Why nothing can be signed or verified, if the keys are lost.
+    pub keys: Option<TargetTrouble>,
+}
+
+fn verdict(status: &'static str, reason: impl Into<String>, message: impl Into<String>) -> Verdict {
+    Verdict { status, reason: reason.into(), message: message.into() }
+}
+
+/// The spec is wrong or not granted: Ready is False whatever is served.
+#[must_use]
+pub fn refused(refusal: &Refusal, served: Option<usize>) -> Conditions {
+    let reason = match refusal {
+        Refusal::InvalidSpec(_) => "InvalidSpec",
+        Refusal::NotGranted(_) => "NotGranted",
+    };
+    let serving = served.map_or_else(
+        || "Nothing is served.".to_owned(),
+        |count| format!("The {} served so far stay as they are.", words::parameters(count)),
+    );
+    let message = format!("{refusal} {serving}");
+    Conditions {
+        stalled: verdict("True", reason, message.clone()),
+        degraded: None,
+        ready: Some(verdict("False", reason, message)),
+    }
+}
+
+/// `suspend: true`: everything as before, said so.
+#[must_use]
+pub fn suspended(ready_before: &'static str) -> Conditions {
+    let message = "spec.suspend is true: no reads, no writes, no healing. The targets stay as they are; set it to false to go on.";
+    Conditions {
+        stalled: as_expected(),
+        degraded: None,
+        ready: Some(verdict(ready_before, "Suspended", message)),
+    }
+}
+
+/// The conditions of a mirror whose spec is carried out.
+#[must_use]
+pub fn conditions(facts: &Facts<'_>) -> Conditions {
+    Conditions { stalled: stalled(facts), degraded: degraded(facts), ready: ready(facts) }
+}
+
+fn as_expected() -> Verdict {
+    verdict("False", "AsExpected", "Nothing waits for a person.")
+}
+
+impl Facts<'_> {
+    fn targets(&self) -> impl Iterator<Item = &TargetState> {
+        self.secret.iter().chain(&self.redis)
+    }
+
+    fn target_troubles(&self) -> impl Iterator<Item = (&TargetState, &TargetTrouble)> {
+        self.targets().filter_map(|target| Some((target, target.trouble.as_ref()?)))
+    }
+
+    fn trouble(&self) -> Option<&SourceTrouble> {
+        match &self.source {
+            SourceState::Trouble { trouble, .. } => Some(trouble),
+            SourceState::Good | SourceState::NotReadYet => None,
+        }
+    }
+
+    fn target_names(&self) -> String {
+        self.targets().map(|target| target.name.as_str()).collect::<Vec<_>>().join(" and ")
+    }
+
+    /// `Secret a and Redis b hold all 40 parameters as read at 15:57:02 UTC.`
+    fn serving(&self) -> String {
+        let Some((count, read_at)) = self.served else { return "Nothing is served yet.".to_owned() };
+        let verb = if self.targets().count() == 1 { "holds" } else { "hold" };
+        format!(
+            "{} {verb} all {} as read at {}.",
+            self.target_names(),
+            words::parameters(count),
+            words::at(read_at, self.now)
+        )
+    }
+}
+
+fn stalled(facts: &Facts<'_>) -> Verdict {
+    facts
+        .target_troubles()
+        .find(|(_, trouble)| trouble.reason.is_conflict())
+        .map_or_else(as_expected, |(target, trouble)| {
+            verdict("True", trouble.reason.as_str(), about(facts, target, trouble))
+        })
+}
+
+fn ready(facts: &Facts<'_>) -> Option<Verdict> {
+    let empty = facts.target_troubles().find(|(target, _)| !target.holds_a_set);
+    if let (Some((target, trouble)), true) = (empty, facts.served.is_some() || is_lasting(facts)) {
+        return Some(verdict("False", trouble.reason.as_str(), about(facts, target, trouble)));
+    }
+    let Some(trouble) = facts.trouble() else {
+        return match facts.source {
+            SourceState::NotReadYet if facts.served.is_none() => {
+                Some(verdict("Unknown", "Pending", "The first read of SSM is under way."))
+            }
+            SourceState::NotReadYet => None,
+            _ => Some(verdict("True", "Synced", facts.serving())),
+        };
+    };
+    if facts.served.is_some() {
+        return Some(verdict("True", "ServingLastKnownGood", facts.serving()));
+    }
+    let reason = match trouble {
+        SourceTrouble::NoParameters => "NoParameters",
+        SourceTrouble::ParameterNotFound(_) => "ParameterNotFound",
+        SourceTrouble::Read(failure) if failure.reason == super::reading::SourceReason::TooManyParameters => {
+            "TooManyParameters"
+        }
+        SourceTrouble::Read(_) | SourceTrouble::SuspiciousShrink(_) => "NoLastKnownGood",
+    };
+    Some(verdict("False", reason, source_message(facts).unwrap_or_default()))
+}
+
+/// A conflict or a missing configuration is told even before there is a set to publish.
+fn is_lasting(facts: &Facts<'_>) -> bool {
+    facts.target_troubles().any(|(_, trouble)| {
+        trouble.reason.is_conflict() || trouble.reason == TargetReason::RedisNotConfigured
+    })
+}
+
+fn degraded(facts: &Facts<'_>) -> Option<Verdict> {
+    if let Some(keys) = &facts.keys {
+        return Some(verdict("True", keys.reason.as_str(), format!("{} {}", keys.detail, facts.serving())));
+    }
+    let (source, target) = (facts.trouble(), facts.target_troubles().next());
+    match (source, target) {
+        (Some(trouble), _) => {
+            Some(verdict("True", source_reason(trouble), source_message(facts).unwrap_or_default()))
+        }
+        (None, Some((target, trouble))) => {
+            Some(verdict("True", trouble.reason.as_str(), about(facts, target, trouble)))
+        }
+        (None, None) => match facts.source {
+            SourceState::NotReadYet if facts.served.is_none() => {
+                Some(verdict("Unknown", "Pending", "The first read of SSM is under way."))
+            }
+            SourceState::NotReadYet => None,
+            _ => Some(verdict("False", "Synced", facts.serving())),
+        },
+    }
+}
+
+/// The Degraded reason of the source's side.
+#[must_use]
+pub fn source_reason(trouble: &SourceTrouble) -> &'static str {
+    match trouble {
+        SourceTrouble::Read(failure) => failure.reason.as_str(),
+        SourceTrouble::NoParameters => "NoParameters",
+        SourceTrouble::ParameterNotFound(_) => "ParameterNotFound",
+        SourceTrouble::SuspiciousShrink(_) => "SuspiciousShrink",
+    }
+}
+
+fn source_message(facts: &Facts<'_>) -> Option<String> {
+    let SourceState::Trouble { trouble, since, failed_reads, next_read } = &facts.source else { return None };
+    let serves = facts.served.is_some();
+    Some(match trouble {
+        SourceTrouble::Read(failure) => {
+            let effect = if serves {
+                "New and running pods are not affected."
+            } else {
+                "There is no last known good set to serve, and nothing was written."
+            };
+            let reads = if *failed_reads == 1 {
+                "1 failed read".to_owned()
+            } else {
+                format!("{failed_reads} failed reads")
+            };
+            format!(
+                "SSM {}: {}, since {} ({reads}). {effect} Reads go on, the next in about {}.",
+                facts.place,
+                failure.detail,
+                words::at(*since, facts.now),
+                words::span(*next_read)
+            )
+        }
+        SourceTrouble::NoParameters if serves => format!(
+            "SSM {} holds nothing below {} since {}. Empty never replaces the parameters that are served: they are kept. \
+             If this is meant, delete the mirror or change its selections.",
+            facts.place,
+            facts.selected,
+            words::at(*since, facts.now)
+        ),
+        SourceTrouble::NoParameters => format!(
+            "Nothing below {} in {}. Check the path; names are case sensitive.",
+            facts.selected, facts.place
+        ),
+        SourceTrouble::ParameterNotFound(names) => format!(
+            "SSM {} has no {}. {} Create it there, or mark the selection `optional: true`.",
+            facts.place,
+            words::few(names),
+            if serves { "What is served is kept." } else { "Nothing was written." }
+        ),
+        SourceTrouble::SuspiciousShrink(withheld) => format!(
+            "SSM no longer lists {} of {}. They are kept; additions and changes are applied. If this is meant: \
+             kubectl annotate --overwrite pmirror {} parameter-mirror.dev/accept-shrink={}",
+            withheld.removed,
+            words::parameters(withheld.of),
+            facts.mirror,
+            withheld.id
+        ),
+    })
+}
+
+fn about(facts: &Facts<'_>, target: &TargetState, trouble: &TargetTrouble) -> String {
+    let served = if target.holds_a_set {
+        "It holds an older whole set."
+    } else if trouble.reason.is_conflict() {
+        ""
+    } else {
+        "It holds nothing of this mirror yet."
+    };
+    let what_next = match trouble.reason {
+        TargetReason::SecretConflict => format!(
+            "Choose another spec.secret.name, or let its owner consent: kubectl annotate {} parameter-mirror.dev/adopt-by={}",
+            target.name.replace("Secret ", "secret "),
+            facts.mirror
+        ),
+        TargetReason::RedisConflict => {
+            "Rename the mirror, or let the owner of the hash consent with @adoptBy.".to_owned()
+        }
+        _ => String::new(),
+    };
+    [format!("{}: {}", target.name, trouble.detail), served.to_owned(), what_next]
+        .into_iter()
+        .filter(|part| !part.is_empty())
+        .collect::<Vec<_>>()
+        .join(" ")
+}

@@ -1,0 +1,92 @@
+//! What can be wrong with a target, as a value.
+
+use std::fmt;
+
+/// Reasons that speak of a target (formats.md, "Reasons: order and list").
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TargetReason {
+    /// The keys of the operator are lost; nothing can be verified or signed.
+    KeyMissing,
+    /// The Secret belongs to somebody else.
+    SecretConflict,
+    /// A parameter has no key, or two have the same.
+    SecretKeyInvalid,
+    /// More than 1 MiB of data or 256 KiB of annotations.
+    SecretTooLarge,
+    /// The API server did not take it.
+    SecretWriteFailed,
+    /// The operator has no Redis, or an unusable configuration of it.
+    RedisNotConfigured,
+    /// The hash belongs to somebody else, or the key is no hash.
+    RedisConflict,
+    /// Redis does not answer.
+    RedisUnavailable,
+    /// Redis is out of memory.
+    RedisOutOfMemory,
+    /// Redis refuses the operator's user.
+    RedisDenied,
+    /// A newer operator wrote it.
+    LayoutTooNew,
+    /// Somebody else keeps changing it.
+    TargetContested,
+}
+
+impl TargetReason {
+    /// The reason as conditions carry it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::KeyMissing => "KeyMissing",
+            Self::SecretConflict => "SecretConflict",
+            Self::SecretKeyInvalid => "SecretKeyInvalid",
+            Self::SecretTooLarge => "SecretTooLarge",
+            Self::SecretWriteFailed => "SecretWriteFailed",
+            Self::RedisNotConfigured => "RedisNotConfigured",
+            Self::RedisConflict => "RedisConflict",
+            Self::RedisUnavailable => "RedisUnavailable",
+            Self::RedisOutOfMemory => "RedisOutOfMemory",
+            Self::RedisDenied => "RedisDenied",
+            Self::LayoutTooNew => "LayoutTooNew",
+            Self::TargetContested => "TargetContested",
+        }
+    }
+
+    /// Whether only a person can resolve it; such a mirror is Stalled.
+    #[must_use]
+    pub const fn is_conflict(self) -> bool {
+        matches!(self, Self::SecretConflict | Self::RedisConflict)
+    }
+}
+
+impl fmt::Display for TargetReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Why a target is not what it should be. Never carries a value or a server's error text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TargetTrouble {
+    /// The class.
+    pub reason: TargetReason,
+    /// One sentence for people: what is wrong and what to do.
+    pub detail: String,
+}
+
+impl TargetTrouble {
+    /// A trouble with its sentence.
+    #[must_use]
+    pub fn new(reason: TargetReason, detail: impl Into<String>) -> Self {
+        Self { reason, detail: detail.into() }
+    }
+
+    /// The target is there and belongs to somebody else.
+    #[must_use]
+    pub fn conflict(reason: TargetReason, owner: Option<&str>) -> Self {
+        let detail = match owner {
+            Some(owner) => format!("it exists and belongs to {owner}. It was not touched."),
+            None => "it exists and is not of parameter-mirror. It was not touched.".to_owned(),
+        };
+        Self::new(reason, detail)
+    }
+}

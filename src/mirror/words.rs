@@ -1,0 +1,71 @@
+//! Times and durations as a person says them.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+/// `15:57:02 UTC`, with the date when it is not today.
+#[must_use]
+pub fn at(time: Timestamp, now: Timestamp) -> String {
+    let day = |time: Timestamp| time.strftime("%Y-%m-%d").to_string();
+    let format = if day(time) == day(now) { "%H:%M:%S UTC" } else { "%Y-%m-%d %H:%M:%S UTC" };
+    time.strftime(format).to_string()
+}
+
+/// `41 s`, `26 min`, `3 h 5 min`, `2 d 4 h`.
+#[must_use]
+pub fn span(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let two = |big: u64, big_unit: &str, small: u64, small_unit: &str| {
+        if small == 0 {
+            format!("{big} {big_unit}")
+        } else {
+            format!("{big} {big_unit} {small} {small_unit}")
+        }
+    };
+    match seconds {
+        0..=59 => format!("{seconds} s"),
+        60..=3_599 => format!("{} min", seconds / 60),
+        3_600..=86_399 => two(seconds / 3_600, "h", seconds % 3_600 / 60, "min"),
+        _ => two(seconds / 86_400, "d", seconds % 86_400 / 3_600, "h"),
+    }
+}
+
+/// Up to three of `items`, and how many more.
+#[must_use]
+pub fn few(items: &[String]) -> String {
+    match items {
+        [first, second, third, _, ..] => format!("{first}, {second}, {third} and {} more", items.len() - 3),
+        _ => items.join(", "),
+    }
+}
+
+/// `1 parameter`, `40 parameters`.
+#[must_use]
+pub fn parameters(count: usize) -> String {
+    if count == 1 { "1 parameter".to_owned() } else { format!("{count} parameters") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case(41, "41 s")]
+    #[case(26 * 60 + 5, "26 min")]
+    #[case(3 * 3600 + 300, "3 h 5 min")]
+    #[case(2 * 86_400, "2 d")]
+    fn durations_are_said_as_people_say_them(#[case] seconds: u64, #[case] said: &str) {
+        assert_eq!(span(Duration::from_secs(seconds)), said);
+    }
+
+    #[test]
+    fn a_time_of_another_day_has_its_date() {
+        let now: Timestamp = "2026-11-23T16:00:00Z".parse().unwrap();
+        let earlier: Timestamp = "2026-11-23T15:57:02Z".parse().unwrap();
+        let yesterday: Timestamp = "2026-11-22T15:57:02Z".parse().unwrap();
+        assert_eq!(at(earlier, now), "15:57:02 UTC");
+        assert_eq!(at(yesterday, now), "2026-11-22 15:57:02 UTC");
+    }
+}
