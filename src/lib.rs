@@ -17,4 +17,5 @@
 
 pub mod api;
 pub mod mirror;
+pub mod ssm;
 pub mod targets;

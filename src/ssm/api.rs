@@ -1,0 +1,70 @@
+//! The seam between reading and SSM. An in-memory SSM can stand behind it as well as the SDK.
+
+use async_trait::async_trait;
+use parameter_mirror_format::entry::ParameterType;
+use parameter_mirror_format::value::Value;
+
+use crate::mirror::reading::ReadFailure;
+
+/// The most parameters a page holds and a batch may name (API reference, both operations).
+pub const PAGE: usize = 10;
+
+/// One page of `GetParametersByPath`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListPage<'a> {
+    /// The path.
+    pub path: &'a str,
+    /// Whether levels below the first count.
+    pub recursive: bool,
+    /// Whether `SecureString` values come in plain text; each costs a KMS call.
+    pub decrypt: bool,
+    /// Where the last page ended.
+    pub token: Option<&'a str>,
+}
+
+/// One parameter in an answer, checked to be complete.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// Its name as SSM writes it.
+    pub name: String,
+    /// The selector it was asked for with, with the colon as SSM echoes it.
+    pub selector: Option<String>,
+    /// Its type.
+    pub kind: ParameterType,
+    /// Its version, at least 1.
+    pub version: i64,
+    /// Last-modified, Unix milliseconds.
+    pub date: i64,
+    /// The account in its ARN, if it has one.
+    pub account: Option<String>,
+    /// The plain value; `None` for a `SecureString` that was not decrypted, so that ciphertext can never be
+    /// taken for a value.
+    pub value: Option<Value>,
+}
+
+/// A page of a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// What it holds; may be nothing although the listing goes on.
+    pub parameters: Vec<Listed>,
+    /// Where the next page begins; only its absence ends a listing.
+    pub next: Option<String>,
+}
+
+/// The answer to a batch of names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// What there is.
+    pub parameters: Vec<Listed>,
+    /// Names as asked for that do not exist, or not in the version or with the label asked for.
+    pub invalid: Vec<String>,
+}
+
+/// The two operations that a mirror needs. There is no third one to fall back on when they are denied.
+#[async_trait]
+pub trait ParameterApi: Send + Sync {
+    /// One page below a path.
+    async fn list(&self, page: ListPage<'_>) -> Result<Page, ReadFailure>;
+    /// At most [`PAGE`] parameters by name.
+    async fn get(&self, names: &[String], decrypt: bool) -> Result<Batch, ReadFailure>;
+}

@@ -1,0 +1,261 @@
+//! Requests per second, shared fairly: one budget for each account and region, whoever's role reads there.
+//!
+//! AWS gives an account 40 reads/s, shared with everything else in it (consoles, ECS, CI). The budget decides
+//! when to read, never what is served.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::mirror::reading::Priority;
+
+/// What a budget belongs to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct BudgetKey {
+    /// AWS account, `self` until it is known.
+    pub account: String,
+    /// AWS region.
+    pub region: String,
+}
+
+/// All budgets of the process.
+pub struct Budgets {
+    rate: u32,
+    by_key: Mutex<HashMap<BudgetKey, Arc<Budget>>>,
+}
+
+impl Budgets {
+    /// Budgets of `rate` requests per second each.
+    #[must_use]
+    pub fn new(rate: u32) -> Self {
+        Self { rate: rate.max(1), by_key: Mutex::default() }
+    }
+
+    /// The budget of one account and region.
+    pub fn of(&self, key: &BudgetKey) -> Arc<Budget> {
+        let mut by_key = self.by_key.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(by_key.entry(key.clone()).or_insert_with(|| Budget::new(self.rate)))
+    }
+}
+
+/// A token bucket that holds one second's worth, with a queue by priority and then by arrival.
+pub struct Budget {
+    rate: f64,
+    state: Mutex<State>,
+}
+
+struct State {
+    tokens: f64,
+    refilled: Instant,
+    arrivals: u64,
+    queue: BinaryHeap<Waiter>,
+    is_served: bool,
+}
+
+struct Waiter {
+    order: Reverse<(Priority, u64)>,
+    turn: oneshot::Sender<()>,
+}
+
+impl PartialEq for Waiter {
+    fn eq(&self, other: &Self) -> bool {
+        self.order == other.order
+    }
+}
+impl Eq for Waiter {}
+impl PartialOrd for Waiter {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Waiter {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.order.cmp(&other.order)
+    }
+}
+
+impl Budget {
+    /// A full budget of `rate` requests per second.
+    #[must_use]
+    pub fn new(rate: u32) -> Arc<Self> {
+        let rate = f64::from(rate.max(1));
+        Arc::new(Self {
+            rate,
+            state: Mutex::new(State {
+                tokens: rate,
+                refilled: Instant::now(),
+                arrivals: 0,
+                queue: BinaryHeap::new(),
+                is_served: false,
+            }),
+        })
+    }
+
+    /// Requests per second.
+    #[must_use]
+    pub const fn rate(&self) -> f64 {
+        self.rate
+    }
+
+    /// Waits for the permission to send one request. Who stops waiting costs nothing.
+    pub async fn take(self: &Arc<Self>, priority: Priority) {
+        let turn = {
+            let mut state = self.lock();
+            self.refill(&mut state);
+            if state.queue.is_empty() && state.tokens >= 1.0 {
+                state.tokens -= 1.0;
+                return;
+            }
+            state.arrivals += 1;
+            let (sender, turn) = oneshot::channel();
+            let order = Reverse((priority, state.arrivals));
+            state.queue.push(Waiter { order, turn: sender });
+            if !std::mem::replace(&mut state.is_served, true) {
+                tokio::spawn(Arc::clone(self).serve());
+            }
+            turn
+        };
+        // The queue is served until it is empty, so the turn always comes.
+        let _ = turn.await;
+    }
+
+    /// Hands out tokens as they come, until nobody waits.
+    async fn serve(self: Arc<Self>) {
+        loop {
+            let pause = {
+                let mut state = self.lock();
+                self.refill(&mut state);
+                while state.tokens >= 1.0
+                    && let Some(waiter) = state.queue.pop()
+                {
+                    if waiter.turn.send(()).is_ok() {
+                        state.tokens -= 1.0;
+                    }
+                }
+                if state.queue.is_empty() {
+                    state.is_served = false;
+                    return;
+                }
+                Duration::from_secs_f64(((1.0 - state.tokens) / self.rate).max(0.001))
+            };
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    fn refill(&self, state: &mut State) {
+        let now = Instant::now();
+        let gained = now.duration_since(state.refilled).as_secs_f64() * self.rate;
+        state.tokens = (state.tokens + gained).min(self.rate);
+        state.refilled = now;
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What one read passes before each of its requests.
+pub struct Gate {
+    budget: Arc<Budget>,
+    cap: Option<Arc<Budget>>,
+    priority: Priority,
+    waited: Mutex<Duration>,
+}
+
+impl Gate {
+    /// A gate on `budget`, with the lower cap of the source if it has one.
+    #[must_use]
+    pub fn new(budget: Arc<Budget>, cap: Option<Arc<Budget>>, priority: Priority) -> Self {
+        Self { budget, cap, priority, waited: Mutex::default() }
+    }
+
+    /// Waits for the permission to send one request.
+    pub async fn pass(&self) {
+        let began = Instant::now();
+        if let Some(cap) = &self.cap {
+            cap.take(self.priority).await;
+        }
+        self.budget.take(self.priority).await;
+        *self.waited.lock().unwrap_or_else(PoisonError::into_inner) += began.elapsed();
+    }
+
+    /// How long this read has waited so far; it does not count towards the read's deadline.
+    #[must_use]
+    pub fn waited(&self) -> Duration {
+        *self.waited.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Requests per second that this read may hope for.
+    #[must_use]
+    pub fn rate(&self) -> f64 {
+        self.cap.as_ref().map_or(self.budget.rate(), |cap| cap.rate().min(self.budget.rate()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn after_the_first_second_requests_go_at_the_rate() {
+        let budget = Budget::new(10);
+        let began = Instant::now();
+        for _ in 0..60 {
+            budget.take(Priority::Refresh).await;
+        }
+        let took = began.elapsed().as_secs_f64();
+        assert!((4.9..5.2).contains(&took), "{took}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn first_syncs_go_before_refreshes_and_requests_before_both() {
+        let budget = Budget::new(1);
+        budget.take(Priority::Refresh).await;
+        let (done, mut order) = tokio::sync::mpsc::unbounded_channel();
+        for (name, priority) in [
+            ("refresh", Priority::Refresh),
+            ("first", Priority::FirstSync),
+            ("asked", Priority::Requested),
+            ("refresh 2", Priority::Refresh),
+        ] {
+            let (budget, done) = (Arc::clone(&budget), done.clone());
+            tokio::spawn(async move {
+                budget.take(priority).await;
+                done.send(name).unwrap();
+            });
+            tokio::task::yield_now().await;
+        }
+        let mut seen = Vec::new();
+        for _ in 0..4 {
+            seen.push(order.recv().await.unwrap());
+        }
+        assert_eq!(seen, ["asked", "first", "refresh", "refresh 2"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_stops_waiting_costs_nothing() {
+        let budget = Budget::new(1);
+        budget.take(Priority::Refresh).await;
+        let gave_up = tokio::time::timeout(Duration::from_millis(10), budget.take(Priority::FirstSync)).await;
+        assert!(gave_up.is_err());
+        let began = Instant::now();
+        budget.take(Priority::Refresh).await;
+        assert!(began.elapsed() <= Duration::from_millis(1_010), "{:?}", began.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_source_can_be_held_below_its_account() {
+        let gate = Gate::new(Budget::new(100), Some(Budget::new(2)), Priority::Refresh);
+        let began = Instant::now();
+        for _ in 0..6 {
+            gate.pass().await;
+        }
+        let took = began.elapsed().as_secs_f64();
+        assert!((1.9..2.2).contains(&took), "{took}");
+        assert!(gate.waited() >= Duration::from_millis(1_900));
+    }
+}

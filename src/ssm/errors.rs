@@ -1,0 +1,193 @@
+//! Errors of the SDK as reasons.
+//!
+//! An `SdkError` printed with `{:?}` or with its sources shows the body of the answer, which can hold secrets
+//! (measured). So nothing of it is printed: only the operation, the HTTP status, and codes that look like codes.
+
+use std::error::Error;
+
+use aws_sdk_ssm::config::http::HttpResponse;
+use aws_sdk_ssm::error::{ProvideErrorMetadata, SdkError};
+
+use crate::mirror::reading::{ReadFailure, SourceReason};
+
+/// The class of a failed call, with a clause for people.
+pub fn classify<E>(operation: &str, error: &SdkError<E, HttpResponse>) -> ReadFailure
+where
+    E: ProvideErrorMetadata + Error + 'static,
+{
+    let status = error.raw_response().map(|response| response.status().as_u16());
+    let code = error.as_service_error().and_then(ProvideErrorMetadata::code).map(bare_code);
+    let about_kms =
+        error.as_service_error().and_then(ProvideErrorMetadata::message).is_some_and(speaks_of_kms);
+    let (reason, what) = match error {
+        _ if concerns_credentials(error) => (
+            SourceReason::CredentialsUnavailable,
+            "no valid AWS credentials: STS, the token or the instance role failed".to_owned(),
+        ),
+        SdkError::TimeoutError(_) => (SourceReason::Timeout, "no answer in time".to_owned()),
+        SdkError::DispatchFailure(failure) if failure.is_timeout() => {
+            (SourceReason::Timeout, "no answer in time".to_owned())
+        }
+        SdkError::DispatchFailure(_) => {
+            (SourceReason::SourceUnavailable, "no connection (refused, reset or no such host)".to_owned())
+        }
+        SdkError::ServiceError(_) => service_error(code.as_deref(), status, about_kms),
+        SdkError::ResponseError(_) => match status {
+            Some(429) => (SourceReason::Throttled, "HTTP 429".to_owned()),
+            Some(status) if status >= 500 => (SourceReason::SourceUnavailable, format!("HTTP {status}")),
+            Some(status) => {
+                (SourceReason::InvalidResponse, format!("HTTP {status} with a body that is no answer of SSM"))
+            }
+            None => (SourceReason::InvalidResponse, "an answer that cannot be read".to_owned()),
+        },
+        _ => (SourceReason::InvalidResponse, "the request could not be built".to_owned()),
+    };
+    ReadFailure { reason, detail: format!("{operation}: {what}") }
+}
+
+/// The table of the API's codes. Real codes outnumber the SDK's typed errors, so the text counts, not the variant.
+fn service_error(code: Option<&str>, status: Option<u16>, about_kms: bool) -> (SourceReason, String) {
+    let shown = code.filter(|code| looks_like_a_code(code)).unwrap_or("an unknown error");
+    let status_text = status.map_or_else(String::new, |status| format!("HTTP {status} "));
+    let text = format!("{status_text}{shown}");
+    let reason = match code.unwrap_or_default() {
+        "ThrottlingException"
+        | "Throttling"
+        | "ThrottledException"
+        | "RequestThrottled"
+        | "RequestThrottledException"
+        | "TooManyRequestsException"
+        | "RequestLimitExceeded"
+        | "LimitExceededException"
+        | "SlowDown"
+        | "PriorRequestNotComplete"
+        | "BandwidthLimitExceeded"
+        | "TransactionInProgressException" => {
+            if about_kms {
+                SourceReason::KmsUnavailable
+            } else {
+                SourceReason::Throttled
+            }
+        }
+        "InvalidKeyId"
+        | "KMSAccessDeniedException"
+        | "KMSDisabledException"
+        | "KMSInvalidStateException"
+        | "KMSNotFoundException"
+        | "KMSThrottlingException" => SourceReason::KmsUnavailable,
+        "ExpiredToken"
+        | "ExpiredTokenException"
+        | "UnrecognizedClientException"
+        | "InvalidClientTokenId"
+        | "MissingAuthenticationToken"
+        | "MissingAuthenticationTokenException"
+        | "InvalidSignatureException"
+        | "SignatureDoesNotMatch"
+        | "RequestExpired"
+        | "IncompleteSignature"
+        | "IncompleteSignatureException"
+        | "InvalidAccessKeyId"
+        | "AuthFailure" => SourceReason::CredentialsUnavailable,
+        "AccessDeniedException" | "AccessDenied" | "UnauthorizedOperation" | "NotAuthorized" => {
+            if about_kms {
+                SourceReason::KmsUnavailable
+            } else {
+                SourceReason::AccessDenied
+            }
+        }
+        "InternalServerError"
+        | "InternalFailure"
+        | "InternalError"
+        | "ServiceUnavailable"
+        | "ServiceUnavailableException" => {
+            if about_kms {
+                SourceReason::KmsUnavailable
+            } else {
+                SourceReason::SourceUnavailable
+            }
+        }
+        _ => match status {
+            Some(429) => SourceReason::Throttled,
+            Some(status) if status >= 500 => SourceReason::SourceUnavailable,
+            _ => SourceReason::InvalidResponse,
+        },
+    };
+    let hint = match reason {
+        SourceReason::AccessDenied => "; the operator's IAM policy does not allow it for these parameters",
+        SourceReason::KmsUnavailable => "; KMS does not decrypt (key policy, disabled key or throttling)",
+        SourceReason::InvalidResponse => "; SSM refuses the request as malformed",
+        _ => "",
+    };
+    (reason, format!("{text}{hint}"))
+}
+
+/// `com.amazonaws.ssm#ThrottlingException:http://...` is `ThrottlingException`.
+fn bare_code(code: &str) -> String {
+    let code = code.rsplit('#').next().unwrap_or(code);
+    code.split(':').next().unwrap_or(code).to_owned()
+}
+
+fn looks_like_a_code(code: &str) -> bool {
+    (1..=64).contains(&code.len()) && code.chars().all(|c| c.is_ascii_alphanumeric() || c == '.')
+}
+
+/// SSM passes errors of KMS on under its own codes; only the message tells.
+fn speaks_of_kms(message: &str) -> bool {
+    ["Service: AWSKMS", "Service: Kms", "KMS", "customer master key", "ciphertext refers to"]
+        .iter()
+        .any(|marker| message.contains(marker))
+}
+
+/// A failure of the identity, which the SDK reports as a failed dispatch with the cause deep below.
+fn concerns_credentials<E, R>(error: &SdkError<E, R>) -> bool
+where
+    E: Error + 'static,
+    R: std::fmt::Debug + 'static,
+{
+    let (SdkError::DispatchFailure(_) | SdkError::ConstructionFailure(_) | SdkError::TimeoutError(_)) = error
+    else {
+        return false;
+    };
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if error.is::<aws_credential_types::provider::error::CredentialsError>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case("ThrottlingException", 400, false, SourceReason::Throttled)]
+    #[case("ThrottlingException", 400, true, SourceReason::KmsUnavailable)]
+    #[case("AccessDeniedException", 400, false, SourceReason::AccessDenied)]
+    #[case("AccessDeniedException", 400, true, SourceReason::KmsUnavailable)]
+    #[case("InvalidKeyId", 400, false, SourceReason::KmsUnavailable)]
+    #[case("ExpiredTokenException", 400, false, SourceReason::CredentialsUnavailable)]
+    #[case("UnrecognizedClientException", 400, false, SourceReason::CredentialsUnavailable)]
+    #[case("InternalServerError", 500, false, SourceReason::SourceUnavailable)]
+    #[case("ValidationException", 400, false, SourceReason::InvalidResponse)]
+    #[case("SomethingNew", 503, false, SourceReason::SourceUnavailable)]
+    #[case("SomethingNew", 400, false, SourceReason::InvalidResponse)]
+    fn every_code_has_its_class(
+        #[case] code: &str,
+        #[case] status: u16,
+        #[case] kms: bool,
+        #[case] reason: SourceReason,
+    ) {
+        assert_eq!(service_error(Some(code), Some(status), kms).0, reason);
+    }
+
+    #[test]
+    fn only_what_looks_like_a_code_is_shown() {
+        let (_, text) = service_error(Some("hunter2 is the password"), Some(400), false);
+        assert!(!text.contains("hunter2"), "{text}");
+        assert_eq!(bare_code("com.amazonaws.ssm#ThrottlingException:http://x"), "ThrottlingException");
+    }
+}

@@ -1,0 +1,409 @@
+//! One read of one mirror: all pages and all values of one moment, or nothing.
+//!
+//! 1. List the paths and look up the names. What is known is asked for undecrypted: versions and dates cost no
+//!    KMS call. What is not known yet is decrypted at once: one call per ten.
+//! 2. Decrypt what changed, ten at a time.
+//! 3. Ask for known names that a listing no longer holds: only SSM's own word removes a parameter.
+//! 4. If several calls were needed and something changed, look once more. Two looks that agree are one moment.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::mirror::keys;
+use crate::mirror::reading::{
+    Cost, Known, MAX_PARAMETERS, Parameter, ReadFailure, ReadRequest, Reading, SourceReason,
+};
+use crate::mirror::selection::{NameSelection, PathSelection, Selection, normalised};
+
+use super::api::{Batch, ListPage, Listed, PAGE, Page, ParameterApi};
+use super::budget::Gate;
+
+/// Most pages of one read.
+const MAX_PAGES: u32 = 1_000;
+/// How often a moving set is read again before it is given up.
+const ROUNDS: usize = 3;
+/// Part of the deadline that does not depend on the number of requests.
+const BASE_DEADLINE: Duration = Duration::from_mins(1);
+
+/// Reads what `request` asks for. `gate` is passed before each operation.
+pub async fn read(
+    api: &dyn ParameterApi,
+    gate: &Gate,
+    request: &ReadRequest,
+) -> Result<Reading, ReadFailure> {
+    let mut read = Read {
+        api,
+        gate,
+        request,
+        cost: Cost::default(),
+        started_at: None,
+        began: Instant::now(),
+        account: None,
+        known: request.known.clone(),
+    };
+    for _ in 0..ROUNDS {
+        let look = read.look(Decrypt::Unknown).await?;
+        let Some(parameters) = read.values(&look).await? else { continue };
+        let Some(absent) = read.confirm_absence(&look).await? else { continue };
+        let reading = read.reading(parameters, absent);
+        if read.cost.calls == 1 || !differs(&reading, request) {
+            return Ok(reading);
+        }
+        let second = read.look(Decrypt::Nothing).await?;
+        if second.tuples() == look.tuples() && second.absent == look.absent {
+            return Ok(Reading { cost: read.cost, ..reading });
+        }
+        read.learn(&reading);
+    }
+    Err(failure(
+        SourceReason::SourceChanging,
+        format!("the parameters changed during each of {ROUNDS} reads"),
+    ))
+}
+
+/// Whether a read brought anything that is not published already.
+fn differs(reading: &Reading, request: &ReadRequest) -> bool {
+    let same = |(name, parameter): (&String, &Parameter)| {
+        request.known.get(name).is_some_and(|known| known.comparable && known.parameter == *parameter)
+    };
+    reading.parameters.len() != request.known.len() || !reading.parameters.iter().all(same)
+}
+
+/// What to decrypt while looking.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Decrypt {
+    /// Selections of which nothing comparable is known.
+    Unknown,
+    /// Nothing.
+    Nothing,
+}
+
+/// What one look at SSM showed, by name as selected.
+#[derive(Default)]
+struct Look {
+    found: BTreeMap<String, Listed>,
+    absent: BTreeSet<String>,
+}
+
+impl Look {
+    fn tuples(&self) -> BTreeMap<&str, (parameter_mirror_format::entry::ParameterType, i64, i64)> {
+        self.found.iter().map(|(name, one)| (name.as_str(), (one.kind, one.version, one.date))).collect()
+    }
+}
+
+struct Read<'a> {
+    api: &'a dyn ParameterApi,
+    gate: &'a Gate,
+    request: &'a ReadRequest,
+    cost: Cost,
+    started_at: Option<i64>,
+    began: Instant,
+    account: Option<String>,
+    known: BTreeMap<String, Known>,
+}
+
+impl Read<'_> {
+    /// Every path listed to its end, every name looked up.
+    async fn look(&mut self, decrypt: Decrypt) -> Result<Look, ReadFailure> {
+        let mut look = Look::default();
+        let selections = &self.request.selections;
+        for selection in selections {
+            if let Selection::Path(path) = selection {
+                let decrypt = decrypt == Decrypt::Unknown && !self.knows_some_of(path);
+                self.list(path, decrypt, &mut look).await?;
+            }
+        }
+        let names: Vec<&NameSelection> = selections
+            .iter()
+            .filter_map(|selection| match selection {
+                Selection::Name(name) => Some(name),
+                Selection::Path(_) => None,
+            })
+            .collect();
+        for batch in batches(&names) {
+            let unknown = batch.iter().all(|name| !self.is_comparable(&name.name()));
+            self.look_up(&batch, decrypt == Decrypt::Unknown && unknown, &mut look).await?;
+        }
+        Ok(look)
+    }
+
+    /// All pages of a path. Only a missing token ends a listing.
+    async fn list(
+        &mut self,
+        selection: &PathSelection,
+        decrypt: bool,
+        look: &mut Look,
+    ) -> Result<(), ReadFailure> {
+        let mut token: Option<String> = None;
+        let mut tokens = BTreeSet::new();
+        let mut names = BTreeSet::new();
+        loop {
+            let page = ListPage {
+                path: &selection.path,
+                recursive: selection.recursive,
+                decrypt,
+                token: token.as_deref(),
+            };
+            let Page { parameters, next } = self.call(self.api.list(page)).await?;
+            for one in parameters {
+                let name = normalised(&one.name);
+                if !names.insert(name.clone()) {
+                    return Err(invalid(format!("the listing of {} holds {name} twice", selection.path)));
+                }
+                if selection.relative(&name).is_some() {
+                    self.take(name, one, decrypt, look)?;
+                }
+            }
+            match next {
+                None => return Ok(()),
+                Some(next) if !tokens.insert(next.clone()) => {
+                    return Err(invalid(format!("the listing of {} repeats a page token", selection.path)));
+                }
+                Some(_) if self.cost.calls >= MAX_PAGES => {
+                    return Err(failure(
+                        SourceReason::TooManyParameters,
+                        format!("the listing of {} has no end after {MAX_PAGES} pages", selection.path),
+                    ));
+                }
+                next => token = next,
+            }
+        }
+    }
+
+    /// A batch of names; each answer belongs to exactly one of them.
+    async fn look_up(
+        &mut self,
+        batch: &[&NameSelection],
+        decrypt: bool,
+        look: &mut Look,
+    ) -> Result<(), ReadFailure> {
+        let requested: Vec<String> = batch.iter().map(|name| name.requested.clone()).collect();
+        let Batch { parameters, invalid: missing } = self.call(self.api.get(&requested, decrypt)).await?;
+        let mut answered = BTreeSet::new();
+        for one in parameters {
+            let answers = |name: &&&NameSelection| {
+                name.bare_name() == normalised(&one.name)
+                    && name.selector()
+                        == one.selector.as_deref().map(|selector| selector.trim_start_matches(':'))
+            };
+            let Some(name) = batch.iter().find(answers).map(|name| name.name()) else {
+                return Err(invalid(format!(
+                    "GetParameters answers {}, which was not asked for",
+                    normalised(&one.name)
+                )));
+            };
+            answered.insert(name.clone());
+            // A name without selector replaces the same entry of a path (formats.md, "Encodings").
+            look.found.remove(&name);
+            self.take(name, one, decrypt, look)?;
+        }
+        for name in batch.iter().map(|name| (name.requested.clone(), name.name())) {
+            if answered.contains(&name.1) {
+                continue;
+            }
+            if !missing.contains(&name.0) {
+                return Err(invalid(format!("GetParameters says nothing about {}", name.1)));
+            }
+            look.found.remove(&name.1);
+            look.absent.insert(name.1);
+        }
+        Ok(())
+    }
+
+    /// Accepts one parameter into a look. Two selections may show the same one; the values agree or the look fails
+    /// its confirmation.
+    fn take(
+        &mut self,
+        name: String,
+        one: Listed,
+        decrypted: bool,
+        look: &mut Look,
+    ) -> Result<(), ReadFailure> {
+        self.refuse_older(&name, &one)?;
+        if decrypted && one.kind == parameter_mirror_format::entry::ParameterType::SecureString {
+            self.cost.decrypts += 1;
+        }
+        if self.account.is_none() {
+            self.account.clone_from(&one.account);
+        }
+        let known_value = look.found.get(&name).is_some_and(|before| before.value.is_some());
+        if !(known_value && one.value.is_none()) {
+            look.found.insert(name, one);
+        }
+        if look.found.len() > MAX_PARAMETERS {
+            return Err(failure(
+                SourceReason::TooManyParameters,
+                format!(
+                    "more than {MAX_PARAMETERS} parameters are selected; split them over several mirrors"
+                ),
+            ));
+        }
+        Ok(())
+    }
+
+    /// An answer from before what is known must not replace it. A lower version with a later date is a parameter
+    /// that was deleted and created again; a selector may point back: that is the rollback.
+    fn refuse_older(&self, name: &str, one: &Listed) -> Result<(), ReadFailure> {
+        let Some(known) = self.known.get(name).filter(|known| known.comparable) else { return Ok(()) };
+        let known = &known.parameter;
+        if one.selector.is_none() && one.version < known.version && one.date <= known.date {
+            return Err(failure(
+                SourceReason::SourceChanging,
+                format!(
+                    "SSM answers version {} of {name}, older than the known {}",
+                    one.version, known.version
+                ),
+            ));
+        }
+        Ok(())
+    }
+
+    /// The value of everything found: in hand, known and unchanged, or decrypted now. `None` if something moved
+    /// between the look and the decryption.
+    async fn values(&mut self, look: &Look) -> Result<Option<BTreeMap<String, Parameter>>, ReadFailure> {
+        let mut parameters = BTreeMap::new();
+        let mut changed: Vec<NameSelection> = Vec::new();
+        for (name, one) in &look.found {
+            let known =
+                self.known.get(name).filter(|known| known.comparable && is_unchanged(&known.parameter, one));
+            let value = one.value.clone().or_else(|| known.map(|known| known.parameter.value.clone()));
+            match value {
+                Some(value) => drop(parameters.insert(
+                    name.clone(),
+                    Parameter { kind: one.kind, version: one.version, date: one.date, value },
+                )),
+                None => changed.push(NameSelection {
+                    requested: self.requested(name, one),
+                    key: None,
+                    optional: false,
+                }),
+            }
+        }
+        let changed: Vec<&NameSelection> = changed.iter().collect();
+        for batch in batches(&changed) {
+            let mut decrypted = Look::default();
+            self.look_up(&batch, true, &mut decrypted).await?;
+            for name in batch.iter().map(|name| name.name()) {
+                let (Some(listed), Some(one)) = (look.found.get(&name), decrypted.found.remove(&name)) else {
+                    return Ok(None);
+                };
+                let (true, Some(value)) =
+                    ((listed.kind, listed.version) == (one.kind, one.version), one.value)
+                else {
+                    return Ok(None);
+                };
+                let parameter =
+                    Parameter { kind: listed.kind, version: listed.version, date: listed.date, value };
+                // What was decrypted once is not decrypted again in a second round.
+                self.known.insert(name.clone(), Known { parameter: parameter.clone(), comparable: true });
+                parameters.insert(name, parameter);
+            }
+        }
+        Ok(Some(parameters))
+    }
+
+    /// Known names below the paths that no listing holds: SSM itself says whether they are gone. `None` if one of
+    /// them is there in another version, so that the listing was of another moment.
+    async fn confirm_absence(&mut self, look: &Look) -> Result<Option<BTreeSet<String>>, ReadFailure> {
+        let missing: Vec<NameSelection> = self
+            .known
+            .keys()
+            .filter(|name| !look.found.contains_key(*name) && !look.absent.contains(*name))
+            .filter(|name| matches!(keys::winner(name, &self.request.selections), Some(Selection::Path(_))))
+            .map(|name| NameSelection { requested: name.clone(), key: None, optional: false })
+            .collect();
+        let missing: Vec<&NameSelection> = missing.iter().collect();
+        let mut absent = look.absent.clone();
+        for batch in batches(&missing) {
+            let mut asked = Look::default();
+            self.look_up(&batch, false, &mut asked).await?;
+            if !asked.found.is_empty() {
+                return Ok(None);
+            }
+            absent.append(&mut asked.absent);
+        }
+        Ok(Some(absent))
+    }
+
+    fn reading(&self, parameters: BTreeMap<String, Parameter>, absent: BTreeSet<String>) -> Reading {
+        Reading {
+            started_at: self.started_at.unwrap_or_default(),
+            account: self.account.clone(),
+            parameters,
+            absent,
+            cost: self.cost,
+        }
+    }
+
+    /// What one round read is known in the next.
+    fn learn(&mut self, reading: &Reading) {
+        for (name, parameter) in &reading.parameters {
+            self.known.insert(name.clone(), Known { parameter: parameter.clone(), comparable: true });
+        }
+    }
+
+    /// One operation, inside the budget and the deadline of the read. Waiting for the budget does not count.
+    async fn call<T>(
+        &mut self,
+        operation: impl Future<Output = Result<T, ReadFailure>>,
+    ) -> Result<T, ReadFailure> {
+        self.gate.pass().await;
+        self.started_at.get_or_insert_with(|| jiff::Timestamp::now().as_millisecond());
+        self.cost.calls += 1;
+        let allowed =
+            BASE_DEADLINE + Duration::from_secs_f64(3.0 * f64::from(self.cost.calls) / self.gate.rate());
+        let deadline = self.began + self.gate.waited() + allowed;
+        tokio::time::timeout_at(deadline, operation).await.unwrap_or_else(|_| {
+            Err(failure(
+                SourceReason::Timeout,
+                format!("the read did not end within {} s", allowed.as_secs()),
+            ))
+        })
+    }
+
+    fn knows_some_of(&self, path: &PathSelection) -> bool {
+        self.known.iter().any(|(name, known)| known.comparable && path.relative(name).is_some())
+    }
+
+    fn is_comparable(&self, name: &str) -> bool {
+        self.known.get(name).is_some_and(|known| known.comparable)
+    }
+
+    /// How to ask for a parameter again: as the user wrote it, or as the listing named it.
+    fn requested(&self, name: &str, one: &Listed) -> String {
+        let by_name = self.request.selections.iter().find_map(|selection| match selection {
+            Selection::Name(selection) if selection.name() == name => Some(selection.requested.clone()),
+            _ => None,
+        });
+        by_name.unwrap_or_else(|| one.name.clone())
+    }
+}
+
+/// Tens, without the same parameter twice in one: SSM refuses that.
+fn batches<'n>(names: &[&'n NameSelection]) -> Vec<Vec<&'n NameSelection>> {
+    let mut batches: Vec<Vec<&NameSelection>> = Vec::new();
+    for name in names {
+        let fits = |batch: &&mut Vec<&NameSelection>| {
+            batch.len() < PAGE && batch.iter().all(|other| other.bare_name() != name.bare_name())
+        };
+        match batches.iter_mut().find(fits) {
+            Some(batch) => batch.push(name),
+            None => batches.push(vec![name]),
+        }
+    }
+    batches
+}
+
+fn is_unchanged(known: &Parameter, one: &Listed) -> bool {
+    (known.kind, known.version, known.date) == (one.kind, one.version, one.date)
+}
+
+fn failure(reason: SourceReason, detail: String) -> ReadFailure {
+    ReadFailure { reason, detail }
+}
+
+fn invalid(detail: String) -> ReadFailure {
+    failure(SourceReason::InvalidResponse, detail)
+}
