@@ -1,3 +1,4 @@
-//! Where a mirror's parameters are published.
+//! The edges towards the targets: what is found there, and how it is written.
 
 pub mod redis;
+pub mod secret;

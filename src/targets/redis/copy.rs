@@ -1,0 +1,115 @@
+//! Between a hash in Redis and a signed set.
+
+use std::time::Duration;
+
+use parameter_mirror_format::connection::LinkError;
+use parameter_mirror_format::content::Signed;
+use parameter_mirror_format::hash::{self, Encryption, EncryptionMode, Fence, HashFound, Status, Vitals};
+use parameter_mirror_format::keys::KeyRing;
+use parameter_mirror_format::verdict::{Found, Verdict};
+
+use crate::api::RedisEncryption;
+
+use super::store::{Beat, Check, Guard, HashStore, Observed, ScriptOutcome};
+
+/// A Redis that does not answer must not delay SSM or the Secret (design.md, "Writing").
+pub const LOOK: Duration = Duration::from_millis(500);
+/// A write may take longer: it can carry a megabyte.
+pub const WRITE: Duration = Duration::from_secs(5);
+
+impl From<RedisEncryption> for EncryptionMode {
+    fn from(encryption: RedisEncryption) -> Self {
+        match encryption {
+            RedisEncryption::None => Self::None,
+            RedisEncryption::SecureStrings => Self::SecureStrings,
+            RedisEncryption::All => Self::All,
+        }
+    }
+}
+
+/// Whether nobody has touched the hash since `known`.
+pub async fn is_untouched(store: &HashStore, key: &str, known: &HashFound) -> Result<bool, LinkError> {
+    let checks = store.check(&[key], LOOK).await?;
+    Ok(match (checks.first(), copy_of(known)) {
+        (Some(Check::Hash { fence, mac, .. }), Some(signed)) => {
+            *fence == known.fence && mac.as_ref() == Some(&signed.mac)
+        }
+        (Some(Check::Hash { fence, .. }), None) => *fence == known.fence,
+        (Some(Check::WrongType) | None, _) => false,
+    })
+}
+
+/// Reads a hash back whole, decrypts it and checks its MAC.
+pub async fn look(store: &HashStore, key: &str, owner: &str, keys: &KeyRing) -> Result<HashFound, LinkError> {
+    Ok(match store.observe(key, LOOK).await? {
+        Observed::Fields(fields) => hash::decode(&fields, key, owner, keys),
+        Observed::WrongType => HashFound {
+            found: Found::NotOurs {
+                owner: Some("somebody who keeps another type of value there".to_owned()),
+            },
+            fence: Fence::ABSENT,
+            generation: None,
+            encryption: None,
+            checked_at: None,
+            status: None,
+            consents: false,
+        },
+    })
+}
+
+/// Whether values are encrypted as wanted, with the key that signed the copy.
+#[must_use]
+pub fn is_encrypted_as(known: &HashFound, mode: EncryptionMode) -> bool {
+    copy_of(known).is_some_and(|signed| known.encryption == Some(Encryption::new(mode, &signed.key_id)))
+}
+
+/// Replaces the hash by `signed`, against what `known` observed.
+pub async fn write(
+    store: &HashStore,
+    guard: Guard<'_>,
+    signed: &Signed,
+    mode: EncryptionMode,
+    keys: &KeyRing,
+    known: &HashFound,
+    beat: Option<Beat>,
+) -> Result<ScriptOutcome, LinkError> {
+    let status = match beat {
+        Some(Beat::Good { .. }) => Status::Synced,
+        Some(Beat::Failed) => Status::Degraded,
+        None => known.status.unwrap_or(Status::Synced),
+    };
+    let checked_at = match beat {
+        Some(Beat::Good { checked_at }) => checked_at,
+        Some(Beat::Failed) | None => known.checked_at.unwrap_or(signed.content.read_at),
+    };
+    let vitals = Vitals { checked_at, status, status_at: guard.now };
+    let fields = hash::encode(signed, mode, keys, guard.key, vitals)
+        .map_err(|error| LinkError::Other(error.to_string()))?;
+    store.swap(guard, &fields, known.consents, WRITE).await
+}
+
+/// What is known of the hash after a write of `signed` has happened.
+#[must_use]
+pub fn after(
+    known: &HashFound,
+    signed: &Signed,
+    mode: EncryptionMode,
+    fence: Fence,
+    generation: Option<i64>,
+) -> HashFound {
+    HashFound {
+        found: Found::Ours(Verdict::Verified(signed.clone())),
+        fence,
+        generation,
+        encryption: Some(Encryption::new(mode, &signed.key_id)),
+        consents: false,
+        ..known.clone()
+    }
+}
+
+fn copy_of(known: &HashFound) -> Option<&Signed> {
+    match &known.found {
+        Found::Ours(Verdict::Verified(signed)) => Some(signed),
+        _ => None,
+    }
+}

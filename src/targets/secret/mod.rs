@@ -1,0 +1,7 @@
+//! Target 1: one Kubernetes Secret per mirror, written whole and only against what was observed.
+
+mod render;
+mod store;
+
+pub use render::{FIELD_MANAGER, Observed, Owner, fits, is_in_sync, observe, render};
+pub use store::{KubeProblem, SecretStore, within};

@@ -1,0 +1,291 @@
+//! Between a Secret object and a signed set: pure functions.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta, OwnerReference};
+use parameter_mirror_format::content::Signed;
+use parameter_mirror_format::keys::KeyRing;
+use parameter_mirror_format::secret::{self as layout, Parts};
+use parameter_mirror_format::verdict::Found;
+
+use crate::api::DeletionPolicy;
+use crate::mirror::plan::SecretPlan;
+use crate::mirror::target::{TargetReason, TargetTrouble};
+use crate::mirror::words;
+
+/// Who writes, as `metadata.managedFields` records it.
+pub const FIELD_MANAGER: &str = "parameter-mirror";
+const OUR_PREFIX: &str = "parameter-mirror.dev/";
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+/// A Secret as it was found, without its data.
+#[derive(Clone, Debug, Default)]
+pub struct Observed {
+    /// Metadata of the object; empty if there is none.
+    pub metadata: ObjectMeta,
+    /// Type of the object.
+    pub type_: Option<String>,
+    /// Mirror that the owner of a foreign Secret lets take over.
+    pub adopt_by: Option<String>,
+    /// What the object is to us.
+    pub found: Option<Found>,
+}
+
+impl Observed {
+    /// The version to compare and set against; `None` if there is no object.
+    #[must_use]
+    pub fn resource_version(&self) -> Option<&str> {
+        self.metadata.resource_version.as_deref()
+    }
+
+    /// Whether the owner of a foreign Secret lets `mirror` take it over. A controller's own object is never taken.
+    #[must_use]
+    pub fn consents_to(&self, mirror: &str) -> bool {
+        let controlled = self
+            .metadata
+            .owner_references
+            .iter()
+            .flatten()
+            .any(|reference| reference.controller == Some(true));
+        self.adopt_by.as_deref() == Some(mirror) && !controlled
+    }
+}
+
+/// The mirror as an owner reference needs it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// Name of the mirror.
+    pub name: String,
+    /// UID of the mirror.
+    pub uid: String,
+}
+
+/// Judges an object; `keys` is `None` while the operator's keys are lost.
+#[must_use]
+pub fn observe(secret: Option<Secret>, owner: &str, keys: Option<&KeyRing>) -> Observed {
+    let Some(mut secret) = secret else {
+        return Observed { found: Some(Found::Missing), ..Observed::default() };
+    };
+    let annotations = secret.metadata.annotations.clone().unwrap_or_default();
+    let data = secret.data.take().unwrap_or_default();
+    let judge = |keys| {
+        let data = data.iter().map(|(key, ByteString(bytes))| (key.as_str(), bytes.as_slice()));
+        layout::decode(Some(&annotations), data, owner, keys)
+    };
+    Observed {
+        adopt_by: annotations.get(layout::ADOPT_BY).cloned(),
+        found: keys.map(judge).map(name_foreign_owner(&secret.metadata)),
+        type_: secret.type_,
+        metadata: secret.metadata,
+    }
+}
+
+/// Says who a foreign Secret belongs to, in the words its owner would use.
+fn name_foreign_owner(metadata: &ObjectMeta) -> impl Fn(Found) -> Found + '_ {
+    |found| match found {
+        Found::NotOurs { owner: None } => Found::NotOurs { owner: apparent_owner(metadata) },
+        Found::NotOurs { owner: Some(owner) } => Found::NotOurs { owner: Some(format!("mirror {owner}")) },
+        other => other,
+    }
+}
+
+fn apparent_owner(metadata: &ObjectMeta) -> Option<String> {
+    let controller =
+        metadata.owner_references.iter().flatten().find(|reference| reference.controller == Some(true));
+    let annotation = |name: &str| metadata.annotations.as_ref()?.get(name).cloned();
+    let label = |name: &str| metadata.labels.as_ref()?.get(name).cloned();
+    controller
+        .map(|reference| format!("{} {}", reference.kind, reference.name))
+        .or_else(|| annotation("meta.helm.sh/release-name").map(|release| format!("Helm release {release}")))
+        .or_else(|| label("app.kubernetes.io/managed-by"))
+}
+
+/// The whole object for `signed`, on top of what others keep on the existing one.
+#[must_use]
+pub fn render(
+    plan: &SecretPlan,
+    namespace: &str,
+    owner: &Owner,
+    parts: Parts,
+    existing: &Observed,
+) -> Secret {
+    let Parts { annotations: ours, data } = parts;
+    let mut annotations = foreign(existing, "f:annotations", existing.metadata.annotations.as_ref());
+    annotations.retain(|key, _| !key.starts_with(OUR_PREFIX) && key != LAST_APPLIED);
+    annotations.extend(plan.annotations.clone());
+    annotations.extend(ours);
+    Secret {
+        metadata: ObjectMeta {
+            name: Some(plan.name.clone()),
+            namespace: Some(namespace.to_owned()),
+            resource_version: existing.metadata.resource_version.clone(),
+            labels: Some(wanted_labels(plan, existing)),
+            annotations: Some(annotations),
+            owner_references: wanted_owner_references(plan, owner, existing),
+            finalizers: existing.metadata.finalizers.clone(),
+            ..ObjectMeta::default()
+        },
+        type_: Some(plan.type_.as_str().to_owned()),
+        data: Some(
+            data.into_iter()
+                .map(|(key, value)| (key, ByteString(value.expose().as_bytes().to_vec())))
+                .collect(),
+        ),
+        ..Secret::default()
+    }
+}
+
+/// Whether labels, annotations and owner references are as `plan` wants them, the data being right already.
+#[must_use]
+pub fn is_in_sync(plan: &SecretPlan, owner: &Owner, existing: &Observed) -> bool {
+    let metadata = &existing.metadata;
+    let held = metadata.annotations.clone().unwrap_or_default();
+    let stale_annotation = owned(metadata, "f:annotations").iter().any(|key| {
+        !key.starts_with(OUR_PREFIX) && !plan.annotations.contains_key(key) && held.contains_key(key)
+    });
+    metadata.labels.clone().unwrap_or_default() == wanted_labels(plan, existing)
+        && plan.annotations.iter().all(|(key, value)| held.get(key) == Some(value))
+        && !stale_annotation
+        && !held.contains_key(LAST_APPLIED)
+        && metadata.owner_references == wanted_owner_references(plan, owner, existing)
+}
+
+/// What keeps `signed` from being a Secret, found before anything is written.
+pub fn fits(
+    plan: &SecretPlan,
+    signed: &Signed,
+    key_problems: &[String],
+    existing: &Observed,
+) -> Result<Parts, TargetTrouble> {
+    let invalid = |detail| Err(TargetTrouble::new(TargetReason::SecretKeyInvalid, detail));
+    let parts = match layout::encode(signed) {
+        Ok(parts) => parts,
+        Err(layout::EncodeError::NoKey(names)) => {
+            let problem = key_problems
+                .first()
+                .cloned()
+                .unwrap_or_else(|| format!("no key of its own for {}", words::few(&names)));
+            return invalid(format!(
+                "{problem}. The Secret is held whole. Give one of them a `key`, exclude it, or choose another keyFormat."
+            ));
+        }
+        Err(error @ layout::EncodeError::ManifestTooLarge(_)) => {
+            return Err(TargetTrouble::new(
+                TargetReason::SecretTooLarge,
+                format!("{error}. Split the selections over several mirrors."),
+            ));
+        }
+    };
+    if let Some(absent) = plan.type_.required_keys().iter().find(|key| !parts.data.contains_key(**key)) {
+        return invalid(format!(
+            "a Secret of type {} needs the key {absent}; no parameter has it. Use keyFormat Basename or Dotted, or a selection with `key`.",
+            plan.type_.as_str()
+        ));
+    }
+    if existing.type_.as_deref().is_some_and(|held| held != plan.type_.as_str()) {
+        return Err(TargetTrouble::new(
+            TargetReason::SecretConflict,
+            format!(
+                "it exists with type {}, which cannot be changed to {}. It was not touched.",
+                existing.type_.as_deref().unwrap_or_default(),
+                plan.type_.as_str()
+            ),
+        ));
+    }
+    let data_size = parts.data_bytes();
+    if data_size > layout::MAX_DATA_BYTES {
+        return Err(TargetTrouble::new(
+            TargetReason::SecretTooLarge,
+            format!(
+                "{data_size} bytes in {} are more than the {} a Secret can hold. Split the selections over several mirrors.",
+                words::parameters(signed.content.entries.len()),
+                layout::MAX_DATA_BYTES
+            ),
+        ));
+    }
+    let mut all = plan.annotations.clone();
+    all.extend(parts.annotations.clone());
+    let annotation_size = layout::annotation_bytes(&all);
+    if annotation_size > layout::MAX_ANNOTATION_BYTES {
+        return Err(TargetTrouble::new(
+            TargetReason::SecretTooLarge,
+            format!(
+                "its annotations would take {annotation_size} bytes of the {} that Kubernetes allows. Split the selections over \
+                 several mirrors, or shorten spec.secret.annotations.",
+                layout::MAX_ANNOTATION_BYTES
+            ),
+        ));
+    }
+    Ok(parts)
+}
+
+fn wanted_labels(plan: &SecretPlan, existing: &Observed) -> BTreeMap<String, String> {
+    let mut labels = foreign(existing, "f:labels", existing.metadata.labels.as_ref());
+    labels.extend(plan.labels.clone());
+    let (label, value) = layout::LABEL;
+    labels.insert(label.to_owned(), value.to_owned());
+    labels
+}
+
+/// An owner reference only under `Delete`: garbage collection passes by every guard we write.
+fn wanted_owner_references(
+    plan: &SecretPlan,
+    owner: &Owner,
+    existing: &Observed,
+) -> Option<Vec<OwnerReference>> {
+    let is_ours = |reference: &OwnerReference| {
+        reference.kind == "ParameterMirror" && reference.api_version.starts_with(crate::api::GROUP)
+    };
+    let mut references: Vec<_> = existing
+        .metadata
+        .owner_references
+        .iter()
+        .flatten()
+        .filter(|reference| !is_ours(reference))
+        .cloned()
+        .collect();
+    if plan.deletion_policy == DeletionPolicy::Delete {
+        references.push(OwnerReference {
+            api_version: format!("{}/v1alpha1", crate::api::GROUP),
+            kind: "ParameterMirror".to_owned(),
+            name: owner.name.clone(),
+            uid: owner.uid.clone(),
+            controller: Some(true),
+            block_owner_deletion: None,
+        });
+    }
+    (!references.is_empty()).then_some(references)
+}
+
+/// What others put on an object of ours: everything that our own earlier writes did not. Of an object that is
+/// taken over nothing stays (formats.md, "Consent").
+fn foreign(
+    existing: &Observed,
+    field: &str,
+    held: Option<&BTreeMap<String, String>>,
+) -> BTreeMap<String, String> {
+    if !matches!(existing.found, Some(Found::Ours(_))) {
+        return BTreeMap::new();
+    }
+    let ours = owned(&existing.metadata, field);
+    held.into_iter()
+        .flatten()
+        .filter(|(key, _)| !ours.contains(*key))
+        .map(|(k, v)| (k.clone(), v.clone()))
+        .collect()
+}
+
+/// The keys below `metadata.<field>` that our own writes set, as the API server recorded it.
+fn owned(metadata: &ObjectMeta, field: &str) -> BTreeSet<String> {
+    let by_us = |entry: &&ManagedFieldsEntry| entry.manager.as_deref() == Some(FIELD_MANAGER);
+    metadata
+        .managed_fields
+        .iter()
+        .flatten()
+        .filter(by_us)
+        .filter_map(|entry| entry.fields_v1.as_ref()?.0.get("f:metadata")?.get(field)?.as_object())
+        .flat_map(|fields| fields.keys().filter_map(|key| key.strip_prefix("f:").map(str::to_owned)))
+        .collect()
+}
