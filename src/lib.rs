@@ -6,16 +6,20 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | `api` | `ParameterMirror` and `ParameterSource`: serde, schema, CEL |
-//! | `mirror` | the decisions, pure: plan, guard, resolve, schedule, status |
-//! | `ssm` | reading: pages, batches, error classes, budget, clients |
-//! | `targets` | writing: one Secret, one Redis hash |
-//! | `operator` | one pass over one mirror, the work queues, the process |
+//! | [`api`] | `ParameterMirror` and `ParameterSource`: serde, schema, CEL |
+//! | [`mirror`] | the decisions, pure: plan, guard, resolve, schedule, status |
+//! | [`ssm`] | reading: pages, batches, error classes, budget, clients |
+//! | [`targets`] | writing: one Secret, one Redis hash |
+//! | [`operator`] | one pass over one mirror, the work queues, the process |
 //!
 //! Arrows point one way: `operator -> ssm, targets -> mirror -> api`. Stored layouts are a crate of their own,
 //! `parameter-mirror-format`.
 
 pub mod api;
+pub mod cli;
 pub mod mirror;
+pub mod operator;
+pub mod print;
 pub mod ssm;
 pub mod targets;
+pub mod telemetry;

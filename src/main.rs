@@ -1,3 +1,32 @@
-//! The parameter-mirror binary.
+//! The `parameter-mirror` binary: arguments in, one subcommand out.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use parameter_mirror::cli::{Cli, Command};
+use parameter_mirror::{operator, print, telemetry};
+
+fn main() -> ExitCode {
+    match dispatch(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(command: Command) -> anyhow::Result<()> {
+    let text = match command {
+        Command::Run(args) => {
+            telemetry::start(args.log_format, &args.log)?;
+            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+            return runtime.block_on(operator::run::run(*args));
+        }
+        Command::Crd => print::crd()?,
+        Command::Source(args) => print::source(args)?,
+        Command::Keygen(args) => print::keygen(&args)?,
+    };
+    print!("{text}");
+    Ok(())
+}

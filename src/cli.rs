@@ -1,0 +1,160 @@
+//! The command line: types only. Values travel on as arguments, never through globals.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Mirrors AWS SSM parameters into Kubernetes Secrets and Redis, and keeps serving them when SSM is down.
+#[derive(Debug, Parser)]
+#[command(name = "parameter-mirror", version)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the operator
+    Run(Box<RunArgs>),
+    /// Print the custom resource definitions as YAML
+    Crd,
+    /// Print a `ParameterSource` as YAML, ready for `kubectl apply -f -`
+    Source(SourceArgs),
+    /// Print a new key Secret as YAML, for when the old one is really lost
+    Keygen(KeygenArgs),
+}
+
+/// Arguments of `run`. AWS is configured by the standard environment (credentials chain, `AWS_ENDPOINT_URL_SSM`,
+/// `HTTPS_PROXY`), Kubernetes by the pod's service account or a kubeconfig.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Name of this cluster in the owner of every target; default: the UID of the namespace kube-system
+    #[arg(long, env = "PARAMETER_MIRROR_CLUSTER_NAME")]
+    pub cluster_name: Option<String>,
+
+    /// Namespace the operator runs in; its key Secret lives there
+    #[arg(long, env = "PARAMETER_MIRROR_NAMESPACE", default_value = "parameter-mirror")]
+    pub namespace: String,
+
+    /// Name of the Secret with the operator's keys
+    #[arg(long, env = "PARAMETER_MIRROR_KEY_SECRET", default_value = "parameter-mirror-keys")]
+    pub key_secret: String,
+
+    /// Namespaces to watch for mirrors, comma separated; default: all
+    #[arg(long, env = "PARAMETER_MIRROR_WATCH_NAMESPACES", value_delimiter = ',')]
+    pub watch_namespaces: Vec<String>,
+
+    /// Most requests per second to SSM for each AWS account and region (the account's own quota is 40, shared)
+    #[arg(long, env = "PARAMETER_MIRROR_SSM_REQUESTS_PER_SECOND", default_value_t = 10)]
+    pub ssm_requests_per_second: u32,
+
+    /// Where the operator keeps its mirrors in Redis
+    #[command(flatten)]
+    pub redis: RedisArgs,
+
+    /// Address for /livez, /readyz and /metrics
+    #[arg(long, env = "PARAMETER_MIRROR_LISTEN", default_value = "0.0.0.0:8080")]
+    pub listen: SocketAddr,
+
+    /// How log lines look
+    #[arg(long, env = "PARAMETER_MIRROR_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+
+    /// What is logged, e.g. `info` or `parameter_mirror=debug`
+    #[arg(long, env = "PARAMETER_MIRROR_LOG", default_value = "info")]
+    pub log: String,
+}
+
+/// How to reach Redis. Nothing secret is taken from the command line, where the process list would show it.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Redis")]
+pub struct RedisArgs {
+    /// `redis://host:port/db` or `rediss://…` for TLS, without a password
+    #[arg(long, env = "PARAMETER_MIRROR_REDIS_URL", conflicts_with = "redis_url_file")]
+    pub redis_url: Option<String>,
+
+    /// File with the URL, which may hold user and password
+    #[arg(long, env = "PARAMETER_MIRROR_REDIS_URL_FILE")]
+    pub redis_url_file: Option<PathBuf>,
+
+    /// ACL user
+    #[arg(long, env = "PARAMETER_MIRROR_REDIS_USERNAME")]
+    pub redis_username: Option<String>,
+
+    /// File with the password
+    #[arg(long, env = "PARAMETER_MIRROR_REDIS_PASSWORD_FILE")]
+    pub redis_password_file: Option<PathBuf>,
+
+    /// File with the CA certificates (PEM) to trust instead of the public ones
+    #[arg(long, env = "PARAMETER_MIRROR_REDIS_CA_FILE")]
+    pub redis_ca_file: Option<PathBuf>,
+
+    /// File with the client certificate (PEM)
+    #[arg(long, env = "PARAMETER_MIRROR_REDIS_CERT_FILE", requires = "redis_key_file")]
+    pub redis_cert_file: Option<PathBuf>,
+
+    /// File with the client key (PEM)
+    #[arg(long, env = "PARAMETER_MIRROR_REDIS_KEY_FILE", requires = "redis_cert_file")]
+    pub redis_key_file: Option<PathBuf>,
+
+    /// First part of every key
+    #[arg(long, env = "PARAMETER_MIRROR_REDIS_PREFIX", default_value = "pm:")]
+    pub redis_prefix: String,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+/// Arguments of `source`.
+#[derive(Debug, Args)]
+pub struct SourceArgs {
+    /// Name of the source; mirrors use `default` unless they name another
+    #[arg(long, default_value = "default")]
+    pub name: String,
+
+    /// AWS region, e.g. us-east-1
+    #[arg(long)]
+    pub region: String,
+
+    /// Role to assume with the operator's own identity
+    #[arg(long)]
+    pub role_arn: Option<String>,
+
+    /// External ID for that role
+    #[arg(long, requires = "role_arn")]
+    pub external_id: Option<String>,
+
+    /// Lets a namespace read paths: `namespace:/path[,/path...]`; may be given several times
+    #[arg(long = "grant", value_parser = parse_grant, required = true)]
+    pub grants: Vec<(String, Vec<String>)>,
+}
+
+/// Arguments of `keygen`.
+#[derive(Debug, Args)]
+pub struct KeygenArgs {
+    /// Namespace the operator runs in
+    #[arg(long, default_value = "parameter-mirror")]
+    pub namespace: String,
+
+    /// Name of the Secret
+    #[arg(long, default_value = "parameter-mirror-keys")]
+    pub name: String,
+}
+
+fn parse_grant(text: &str) -> Result<(String, Vec<String>), String> {
+    let (namespace, paths) = text.split_once(':').ok_or("write it like shop:/prod/checkout/")?;
+    let paths: Vec<String> = paths.split(',').map(str::to_owned).collect();
+    if namespace.is_empty() || !paths.iter().all(|path| path.starts_with('/')) {
+        return Err("write it like shop:/prod/checkout/,/prod/shared/ (every path starts with /)".to_owned());
+    }
+    Ok((namespace.to_owned(), paths))
+}

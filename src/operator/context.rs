@@ -1,0 +1,82 @@
+//! Everything a pass of reconcile can reach: the edges, and what is shared between mirrors.
+
+use std::sync::Arc;
+
+use kube::Client;
+use parameter_mirror_format::keys::KeyRing;
+use tokio::sync::watch;
+
+use crate::mirror::target::TargetTrouble;
+use crate::ssm::ParameterReader;
+use crate::targets::redis::HashStore;
+use crate::targets::secret::SecretStore;
+
+use super::clock::Clock;
+use super::events::Events;
+use super::memory::Memories;
+use super::metrics::Metrics;
+use super::watches::{Wakers, Watches};
+
+/// The Redis of the operator.
+pub enum RedisEdge {
+    /// There is one; whether it answers is another matter.
+    Configured(HashStore),
+    /// There is none, or its configuration is unusable; says why and what to do.
+    NotConfigured(String),
+}
+
+/// The operator's keys as they are now.
+#[derive(Clone, Default)]
+pub struct Keys {
+    /// Grows with each change, so that verdicts made with other keys can be told.
+    pub version: u64,
+    /// The keys; `None` while they are lost.
+    pub ring: Option<Arc<KeyRing>>,
+    /// Why they are lost and what to do.
+    pub trouble: Option<TargetTrouble>,
+}
+
+/// What the process was told.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Name of this cluster in owners.
+    pub cluster: String,
+    /// First part of every Redis key.
+    pub redis_prefix: String,
+}
+
+/// Everything a pass can reach.
+pub struct Context {
+    /// What the process was told.
+    pub settings: Settings,
+    /// Both clocks.
+    pub clock: Clock,
+    /// The API server.
+    pub client: Client,
+    /// Target 1.
+    pub secrets: SecretStore,
+    /// Target 2.
+    pub redis: RedisEdge,
+    /// SSM.
+    pub ssm: Arc<dyn ParameterReader>,
+    /// The operator's keys.
+    pub key_watch: watch::Receiver<Keys>,
+    /// What is watched.
+    pub watches: Watches,
+    /// Brings a mirror to the front of the work queue.
+    pub wakers: Wakers,
+    /// What is remembered of each mirror.
+    pub memories: Memories,
+    /// Counters.
+    pub metrics: Metrics,
+    /// Events of the API server.
+    pub events: Events,
+}
+
+impl Context {
+    /// The operator's keys as they are now.
+    #[must_use]
+    pub fn keys(&self) -> Keys {
+        self.key_watch.borrow().clone()
+    }
+}

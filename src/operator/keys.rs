@@ -1,0 +1,164 @@
+//! The operator's key Secret: created once, watched for ever, never replaced by guesswork.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{Api, ListParams, ObjectMeta, PostParams};
+use kube::core::PartialObjectMeta;
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Client, ResourceExt};
+use parameter_mirror_format::keys::{KeyId, KeyRing};
+use parameter_mirror_format::secret as layout;
+use tokio::sync::watch;
+
+use crate::api::ParameterMirror;
+use crate::mirror::target::{TargetReason, TargetTrouble};
+use crate::targets::secret::{FIELD_MANAGER, KubeProblem, within};
+
+use super::context::Keys;
+use super::watches::Guarded;
+
+const RETRY: Duration = Duration::from_secs(5);
+
+/// Where the keys are.
+#[derive(Clone, Debug)]
+pub struct KeySecret {
+    /// Namespace of the operator.
+    pub namespace: String,
+    /// Name of the Secret.
+    pub name: String,
+    /// Namespaces whose mirrors and Secrets tell whether keys were ever used; `None` is all.
+    pub scopes: Vec<Option<String>>,
+}
+
+/// Keeps the operator's keys up to date. The first value is there when the Secret has been read once.
+pub async fn keep(client: Client, secret: KeySecret) -> watch::Receiver<Keys> {
+    let api: Api<Secret> = Api::namespaced(client.clone(), &secret.namespace);
+    let first = loop {
+        match first_keys(&client, &api, &secret).await {
+            Ok(keys) => break keys,
+            Err(problem) => {
+                tracing::warn!(target: "parameter_mirror", secret = secret.name, %problem, "the key Secret cannot be read yet");
+                tokio::time::sleep(RETRY).await;
+            }
+        }
+    };
+    if let Some(trouble) = &first.trouble {
+        tracing::error!(target: "parameter_mirror", reason = %trouble.reason, "{}", trouble.detail);
+    }
+    let (sender, receiver) = watch::channel(first);
+    tokio::spawn(follow(api, secret, sender));
+    receiver
+}
+
+async fn follow(api: Api<Secret>, secret: KeySecret, sender: watch::Sender<Keys>) {
+    let mut changes = std::pin::pin!(watcher::watch_object(api, &secret.name).default_backoff());
+    while let Some(change) = changes.next().await {
+        let Ok(found) = change else { continue };
+        let next = read(found.as_ref(), &secret);
+        sender.send_if_modified(|keys| {
+            let same = keys.trouble == next.trouble && ids(keys) == ids(&next);
+            if !same {
+                let version = keys.version + 1;
+                *keys = Keys { version, ..next };
+            }
+            !same
+        });
+    }
+}
+
+/// Which keys there are, and which one is active: enough to tell one key Secret from another.
+fn ids(keys: &Keys) -> Option<(&KeyId, Vec<&KeyId>)> {
+    keys.ring.as_ref().map(|ring| (ring.active(), ring.key_ids().collect()))
+}
+
+/// formats.md, "Keys": created at the first start only if nothing was ever signed.
+async fn first_keys(client: &Client, api: &Api<Secret>, secret: &KeySecret) -> Result<Keys, KubeProblem> {
+    if let Some(found) = within(api.get_opt(&secret.name)).await? {
+        return Ok(Keys { version: 1, ..read(Some(&found), secret) });
+    }
+    if was_ever_used(client, secret).await? {
+        return Ok(Keys { version: 1, ..read(None, secret) });
+    }
+    let Some(fresh) = manifest(&secret.namespace, &secret.name) else { return Err(KubeProblem::Unreachable) };
+    let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+    match within(api.create(&params, &fresh)).await {
+        Ok(created) => Ok(Keys { version: 1, ..read(Some(&created), secret) }),
+        Err(problem) => Err(problem),
+    }
+}
+
+/// Whether a mirror has published something, or a Secret of ours carries a MAC.
+async fn was_ever_used(client: &Client, secret: &KeySecret) -> Result<bool, KubeProblem> {
+    let (label, value) = layout::LABEL;
+    let ours = ListParams::default().labels(&format!("{label}={value}"));
+    for scope in &secret.scopes {
+        let (mirrors, secrets) = match scope {
+            Some(namespace) => {
+                (Api::namespaced(client.clone(), namespace), Api::namespaced(client.clone(), namespace))
+            }
+            None => (Api::all(client.clone()), Api::all(client.clone())),
+        };
+        let mirrors: Api<Guarded<ParameterMirror>> = mirrors;
+        let secrets: Api<PartialObjectMeta<Secret>> = secrets;
+        let published = |mirror: &Guarded<ParameterMirror>| {
+            mirror
+                .0
+                .as_ref()
+                .is_ok_and(|mirror| mirror.status.as_ref().is_some_and(|status| status.revision.is_some()))
+        };
+        if within(mirrors.list(&ListParams::default())).await?.items.iter().any(published)
+            || within(secrets.list_metadata(&ours))
+                .await?
+                .items
+                .iter()
+                .any(|found| found.annotations().contains_key(layout::MAC))
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn read(found: Option<&Secret>, secret: &KeySecret) -> Keys {
+    let place = format!("Secret {}/{}", secret.namespace, secret.name);
+    let lost = |detail: String| Keys {
+        version: 0,
+        ring: None,
+        trouble: Some(TargetTrouble::new(TargetReason::KeyMissing, detail)),
+    };
+    let Some(found) = found else {
+        return lost(format!(
+            "{place} with the operator's keys is gone, but targets are signed with them. Restore it from a backup; if it is \
+             really lost: parameter-mirror keygen | kubectl apply -f -."
+        ));
+    };
+    let data = found.data.iter().flatten().map(|(name, ByteString(bytes))| (name.as_str(), bytes.as_slice()));
+    match KeyRing::from_data(data) {
+        Ok(ring) => Keys { version: 0, ring: Some(Arc::new(ring)), trouble: None },
+        Err(error) => lost(format!("{place} cannot be used: {error}.")),
+    }
+}
+
+/// A new key Secret with one key. `None` if the machine has no randomness to give.
+#[must_use]
+pub fn manifest(namespace: &str, name: &str) -> Option<Secret> {
+    let key_id: KeyId = format!("k{}", jiff::Timestamp::now().strftime("%Y%m%d%H%M%S")).parse().ok()?;
+    let ring = KeyRing::generate(key_id).ok()?;
+    let data: BTreeMap<String, ByteString> =
+        ring.to_data().into_iter().map(|(name, bytes)| (name, ByteString(bytes))).collect();
+    Some(Secret {
+        metadata: ObjectMeta {
+            name: Some(name.to_owned()),
+            namespace: Some(namespace.to_owned()),
+            ..ObjectMeta::default()
+        },
+        type_: Some("Opaque".to_owned()),
+        data: Some(data),
+        ..Secret::default()
+    })
+}

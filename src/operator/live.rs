@@ -1,0 +1,93 @@
+//! Live reads of sources and namespaces, to confirm what the watch denies; and the status of sources.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::ResourceExt;
+use kube::api::{Api, Patch, PatchParams};
+use kube::core::PartialObjectMeta;
+use serde_json::json;
+
+use crate::api::{ParameterSource, ParameterSourceSpec};
+use crate::mirror::plan::{Plan, Refusal};
+use crate::targets::secret::within;
+
+use super::context::Context;
+use super::memory::Memory;
+use super::reading::Answer;
+
+/// How long a confirmed refusal stands before it is confirmed again. A change that the watch shows ends it at once.
+pub const CONFIRM_EVERY: Duration = Duration::from_mins(5);
+/// Least time between two writes of a source's status that only move its times.
+const STATUS_EVERY: jiff::SignedDuration = jiff::SignedDuration::from_secs(60);
+
+/// Whether exactly this refusal was confirmed against the API server a short while ago.
+#[must_use]
+pub fn is_confirmed(refusal: &Refusal, memory: &Memory, ctx: &Context) -> bool {
+    memory
+        .refused
+        .as_ref()
+        .is_some_and(|(confirmed, at)| confirmed == refusal && ctx.clock.uptime() < *at + CONFIRM_EVERY)
+}
+
+/// The source and the labels of the namespace as the API server has them now; `None` if it does not answer.
+pub async fn surroundings(
+    source: &str,
+    namespace: &str,
+    ctx: &Context,
+) -> Option<(Option<ParameterSourceSpec>, BTreeMap<String, String>)> {
+    let sources: Api<ParameterSource> = Api::all(ctx.client.clone());
+    let namespaces: Api<PartialObjectMeta<Namespace>> = Api::all(ctx.client.clone());
+    let (source, namespace) =
+        tokio::join!(within(sources.get_opt(source)), within(namespaces.get_metadata_opt(namespace)));
+    let labels = namespace.ok()?.map(|namespace| namespace.labels().clone()).unwrap_or_default();
+    Some((source.ok()?.map(|source| source.spec), labels))
+}
+
+/// Writes what the last read says about its source: `Available`, the last success, the number of mirrors.
+pub async fn report_source(plan: &Plan, answer: Option<&Answer>, ctx: &Context) {
+    let (Some(answer), Some(source)) = (answer, ctx.watches.source(&plan.source_name)) else { return };
+    let previous = source.status.clone().unwrap_or_default();
+    let mirrors = i32::try_from(ctx.watches.mirrors_on(&plan.source_name)).unwrap_or(i32::MAX);
+    let now = ctx.clock.now();
+    let (status, reason, message) = match &answer.outcome {
+        Ok(_) => ("True", "Available", "The last read was good.".to_owned()),
+        Err(failure) => ("False", failure.reason.as_str(), failure.detail.clone()),
+    };
+    let before = previous.conditions.iter().find(|condition| condition.type_ == "Available");
+    let same = before.is_some_and(|before| before.status == status && before.reason == reason);
+    let recent =
+        previous.last_success_time.as_ref().is_some_and(|at| now.duration_since(at.0) < STATUS_EVERY);
+    let times_can_wait = status == "False" || recent;
+    if same
+        && times_can_wait
+        && previous.mirrors == Some(mirrors)
+        && previous.observed_generation == source.metadata.generation
+    {
+        return;
+    }
+    let since =
+        before.filter(|before| before.status == status).map(|before| before.last_transition_time.clone());
+    let condition = Condition {
+        type_: "Available".to_owned(),
+        status: status.to_owned(),
+        reason: reason.to_owned(),
+        message,
+        observed_generation: source.metadata.generation,
+        last_transition_time: since.unwrap_or(Time(now)),
+    };
+    let last_success = if answer.outcome.is_ok() { Some(Time(now)) } else { previous.last_success_time };
+    let patch = Patch::Merge(json!({"status": {
+        "observedGeneration": source.metadata.generation,
+        "conditions": [condition],
+        "lastSuccessTime": last_success,
+        "mirrors": mirrors,
+    }}));
+    let api: Api<ParameterSource> = Api::all(ctx.client.clone());
+    if let Err(problem) = within(api.patch_status(&source.name_any(), &PatchParams::default(), &patch)).await
+    {
+        tracing::debug!(target: "parameter_mirror", source = plan.source_name, %problem, "the status of the source cannot be written");
+    }
+}

@@ -1,0 +1,223 @@
+//! What the operator remembers of one mirror between two passes. Everything here can be lost: a restarted
+//! operator learns it again from the targets and from the status.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kube::runtime::reflector::ObjectRef;
+use parameter_mirror_format::content::Signed;
+use parameter_mirror_format::hash::HashFound;
+use tokio::sync::oneshot;
+
+use crate::api::{ParameterMirror, ParameterMirrorStatus};
+use crate::mirror::plan::{Plan, Refusal};
+use crate::mirror::reading::{ReadFailure, Reading};
+use crate::mirror::resolve::SourceTrouble;
+use crate::mirror::schedule::{Heals, Pace};
+use crate::mirror::target::TargetTrouble;
+use crate::targets::secret::Observed;
+
+/// How long after an own write the watch may still show the version before it.
+const WATCH_LAG: Duration = Duration::from_secs(5);
+
+/// One mirror's memory. Only one pass of a mirror runs at a time, so the lock is never contended.
+pub type Shared = Arc<tokio::sync::Mutex<Memory>>;
+
+/// The memories of all mirrors.
+#[derive(Default)]
+pub struct Memories(Mutex<HashMap<ObjectRef<ParameterMirror>, Shared>>);
+
+impl Memories {
+    /// The memory of one mirror, empty at first.
+    pub fn of(&self, mirror: &ObjectRef<ParameterMirror>) -> Shared {
+        Arc::clone(self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(mirror.clone()).or_default())
+    }
+
+    /// Forgets a mirror that is gone.
+    pub fn forget(&self, mirror: &ObjectRef<ParameterMirror>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(mirror);
+    }
+}
+
+/// What is remembered of one mirror.
+#[derive(Default)]
+pub struct Memory {
+    /// The plan of the last pass and what asked for it, to see whether anything changed.
+    pub settled: Option<Settled>,
+    /// The refusal that was confirmed against the API server, and when.
+    pub refused: Option<(Refusal, Duration)>,
+    /// The last known good set.
+    pub good: Option<Signed>,
+    /// Read time that the last good read of this process would stamp, Unix ms.
+    pub confirmed_at: i64,
+    /// Latest verified read time ever seen, Unix ms.
+    pub latest_read_at: i64,
+    /// When the last good read began.
+    pub last_sync: Option<Timestamp>,
+    /// When the last read began.
+    pub last_attempt: Option<Timestamp>,
+    /// The source's side.
+    pub source: SourceMemory,
+    /// The read that is under way.
+    pub in_flight: Option<InFlight>,
+    /// The Secret.
+    pub secret: SecretMemory,
+    /// The Redis hash.
+    pub redis: RedisMemory,
+    /// The status as last written by this process, and when.
+    pub reported: Option<(ParameterMirrorStatus, Duration)>,
+    /// The value of `sync-at` that was acted on last.
+    pub handled_sync_at: Option<String>,
+    /// Generation of the object that was last reported as not decodable.
+    pub undecodable: Option<i64>,
+    /// Which version of the operator's keys the verdicts were made with.
+    pub keys_version: u64,
+}
+
+/// What a pass was based on; while nothing of it changes and nothing is due, there is nothing to do.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Settled {
+    /// The plan.
+    pub plan: Plan,
+    /// Value of `sync-at`.
+    pub sync_at: Option<String>,
+    /// Value of `accept-shrink`.
+    pub accept_shrink: Option<String>,
+    /// `metadata.generation`.
+    pub generation: Option<i64>,
+    /// When the targets are looked at next.
+    pub next_check: Duration,
+}
+
+/// The source's side of one mirror.
+#[derive(Default)]
+pub struct SourceMemory {
+    /// When the last read began.
+    pub last_began: Option<Duration>,
+    /// When the first read of this process is due, once decided.
+    pub first_due: Option<Duration>,
+    /// A read is due at once, whatever the rhythm says.
+    pub due_now: bool,
+    /// Whether a read of this process has ended.
+    pub has_read: bool,
+    /// Failed reads in a row.
+    pub failures: u32,
+    /// What is wrong, since when.
+    pub trouble: Option<(SourceTrouble, Timestamp)>,
+    /// One immediate retry after a target changed while SSM was read.
+    pub retried_stale: bool,
+}
+
+impl SourceMemory {
+    /// The rhythm of reads as it stands.
+    #[must_use]
+    pub fn pace(&self, interval: Duration, now: Duration) -> Pace {
+        Pace {
+            interval,
+            last_began: self.last_began,
+            failures: self.failures,
+            denied: matches!(&self.trouble, Some((SourceTrouble::Read(failure), _)) if failure.reason.is_denial()),
+            first_due: self.first_due.unwrap_or(now),
+        }
+    }
+
+    /// When the next read is due.
+    #[must_use]
+    pub fn next_read(&self, interval: Duration, now: Duration) -> Duration {
+        if self.due_now { now } else { self.pace(interval, now).next_read() }
+    }
+}
+
+/// A read of SSM that is under way, and the state of the targets when it began.
+pub struct InFlight {
+    /// Its answer, once there.
+    pub answer: oneshot::Receiver<Result<Reading, ReadFailure>>,
+    /// Ends the read when dropped.
+    pub task: AbortOnDrop,
+    /// The plan it reads for.
+    pub plan: Plan,
+    /// Changes of the Secret by others that were known then; `None` if it was not observed.
+    pub secret_seen: Option<u64>,
+    /// The same of the Redis hash.
+    pub redis_seen: Option<u64>,
+}
+
+/// Ends a task when dropped.
+pub struct AbortOnDrop(pub tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// The Secret as last observed or written.
+#[derive(Default)]
+pub struct SecretMemory {
+    /// The Secret this is about.
+    pub name: String,
+    /// What was found or written last.
+    pub observed: Option<Observed>,
+    /// The version before our own last write, and when that was: the watch may lag behind us.
+    pub before_write: Option<(Option<String>, Duration)>,
+    /// How often it was found changed by somebody else.
+    pub foreign_changes: u64,
+    /// What is wrong with it.
+    pub trouble: Option<TargetTrouble>,
+    /// Its heals.
+    pub heals: Heals,
+}
+
+impl SecretMemory {
+    /// Whether the watch shows something that is not what we last read or wrote.
+    #[must_use]
+    pub fn is_surprising(&self, watched: Option<&str>, now: Duration) -> bool {
+        let Some(observed) = &self.observed else { return true };
+        let lags = self
+            .before_write
+            .as_ref()
+            .is_some_and(|(before, at)| before.as_deref() == watched && now < *at + WATCH_LAG);
+        observed.resource_version() != watched && !lags
+    }
+}
+
+/// The Redis hash as last observed or written.
+#[derive(Default)]
+pub struct RedisMemory {
+    /// The key this is about.
+    pub key: String,
+    /// What was found or written last.
+    pub observed: Option<HashFound>,
+    /// How often it was found changed by somebody else.
+    pub foreign_changes: u64,
+    /// What is wrong with it.
+    pub trouble: Option<TargetTrouble>,
+    /// Its heals.
+    pub heals: Heals,
+}
+
+impl Memory {
+    /// Remembers a verified read time: the next stamp must be later.
+    pub fn saw_read_at(&mut self, read_at: i64) {
+        self.latest_read_at = self.latest_read_at.max(read_at);
+    }
+
+    /// Another Secret or hash than before is a target now: what was observed is of no use.
+    pub fn turn_to(&mut self, plan: &Plan, keys_version: u64) {
+        let secret = plan.secret.as_ref().map(|secret| secret.name.clone()).unwrap_or_default();
+        if self.secret.name != secret {
+            self.secret = SecretMemory { name: secret, ..SecretMemory::default() };
+        }
+        let key = plan.redis.as_ref().map(|redis| redis.key.clone()).unwrap_or_default();
+        if self.redis.key != key {
+            self.redis = RedisMemory { key, ..RedisMemory::default() };
+        }
+        if self.keys_version != keys_version {
+            self.keys_version = keys_version;
+            self.secret.observed = None;
+            self.redis.observed = None;
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! Counters for Prometheus. Labels are bounded: no object and no parameter is ever one.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use crate::mirror::reading::{ReadFailure, Reading};
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReadLabels {
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TargetLabels {
+    target: &'static str,
+}
+
+/// The counters of the operator.
+pub struct Metrics {
+    registry: Registry,
+    reads: Family<ReadLabels, Counter>,
+    ssm_calls: Counter,
+    decrypts: Counter,
+    writes: Family<TargetLabels, Counter>,
+    heals: Family<TargetLabels, Counter>,
+    status_writes: Counter,
+    mirrors: Gauge,
+    degraded: Gauge,
+    last_read: Gauge<u64, AtomicU64>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// All counters at zero.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("parameter_mirror");
+        let reads = Family::<ReadLabels, Counter>::default();
+        registry.register(
+            "ssm_reads",
+            "Reads of a mirror's parameters by result: good, or the reason of the failure",
+            reads.clone(),
+        );
+        let ssm_calls = Counter::default();
+        registry.register("ssm_calls", "Operations sent to SSM by reads that ended well", ssm_calls.clone());
+        let decrypts = Counter::default();
+        registry.register(
+            "ssm_decrypts",
+            "SecureString values asked for with decryption, one KMS call each",
+            decrypts.clone(),
+        );
+        let writes = Family::<TargetLabels, Counter>::default();
+        registry.register("target_writes", "Writes of values to a target", writes.clone());
+        let heals = Family::<TargetLabels, Counter>::default();
+        registry.register("target_heals", "Targets restored from the last known good set", heals.clone());
+        let status_writes = Counter::default();
+        registry.register("status_writes", "Writes of the status of mirrors", status_writes.clone());
+        let mirrors = Gauge::default();
+        registry.register("mirrors", "Mirrors that are watched", mirrors.clone());
+        let degraded = Gauge::default();
+        registry.register("mirrors_degraded", "Mirrors whose condition Degraded is True", degraded.clone());
+        let last_read = Gauge::<u64, AtomicU64>::default();
+        registry.register(
+            "last_good_read_timestamp_seconds",
+            "Unix time of the last good read of any mirror",
+            last_read.clone(),
+        );
+        Self {
+            registry,
+            reads,
+            ssm_calls,
+            decrypts,
+            writes,
+            heals,
+            status_writes,
+            mirrors,
+            degraded,
+            last_read,
+        }
+    }
+
+    /// A read has ended.
+    pub fn read(&self, outcome: &Result<Reading, ReadFailure>) {
+        let result = match outcome {
+            Ok(_) => "good",
+            Err(failure) => failure.reason.as_str(),
+        };
+        self.reads.get_or_create(&ReadLabels { result }).inc();
+        if let Ok(reading) = outcome {
+            self.ssm_calls.inc_by(reading.cost.calls.into());
+            self.decrypts.inc_by(reading.cost.decrypts.into());
+            self.last_read.set(u64::try_from(reading.started_at / 1_000).unwrap_or_default());
+        }
+    }
+
+    /// A Secret was written.
+    pub fn secret_written(&self) {
+        self.writes.get_or_create(&TargetLabels { target: "secret" }).inc();
+    }
+
+    /// Values were written to Redis.
+    pub fn redis_written(&self) {
+        self.writes.get_or_create(&TargetLabels { target: "redis" }).inc();
+    }
+
+    /// A target was restored.
+    pub fn healed(&self, target: &str) {
+        let target = if target.starts_with("Secret") { "secret" } else { "redis" };
+        self.heals.get_or_create(&TargetLabels { target }).inc();
+    }
+
+    /// The status of a mirror was written.
+    pub fn reported(&self) {
+        self.status_writes.inc();
+    }
+
+    /// All of it in the text format of OpenMetrics.
+    #[must_use]
+    pub fn text(&self, mirrors: usize, degraded: usize) -> String {
+        self.mirrors.set(i64::try_from(mirrors).unwrap_or(i64::MAX));
+        self.degraded.set(i64::try_from(degraded).unwrap_or(i64::MAX));
+        let mut text = String::new();
+        // Writing to a String cannot fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+}

@@ -1,0 +1,22 @@
+//! The operator: edges, work queues, and what holds them together.
+//!
+//! [`reconcile`] is one pass over one mirror and reads as the product does. Everything else here serves it.
+
+pub mod admin;
+pub mod cleanup;
+pub mod clock;
+pub mod context;
+pub mod controller;
+pub mod events;
+pub mod keys;
+pub mod live;
+pub mod memory;
+pub mod metrics;
+pub mod observe;
+pub mod publish;
+pub mod reading;
+pub mod reconcile;
+pub mod report;
+pub mod run;
+pub mod undecodable;
+pub mod watches;

@@ -1,0 +1,163 @@
+//! Step 2: what do the targets hold?
+//!
+//! A quiet pass costs no call to the API server and one small one to Redis. Only a surprise, or a cycle, leads
+//! to a full read-back.
+
+use parameter_mirror_format::connection::LinkError;
+use parameter_mirror_format::keys::KeyRing;
+
+use crate::mirror::copies;
+use crate::mirror::plan::Plan;
+use crate::mirror::target::{TargetReason, TargetTrouble};
+use crate::targets::redis::copy;
+use crate::targets::secret::{self, KubeProblem};
+
+use super::context::{Context, RedisEdge};
+use super::memory::{Memory, RedisMemory, SecretMemory};
+
+/// How thoroughly to look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// Has anything changed?
+    Check,
+    /// Everything, with values and MACs: a cycle begins.
+    ReadBack,
+}
+
+/// Brings the memory of both targets up to date. Neither waits for the other.
+pub async fn observe(plan: &Plan, memory: &mut Memory, look: Look, ctx: &Context) {
+    let keys = ctx.keys();
+    memory.turn_to(plan, keys.version);
+    let Memory { secret, redis, .. } = memory;
+    tokio::join!(
+        observe_secret(plan, secret, keys.ring.as_deref(), ctx),
+        observe_redis(plan, redis, look, keys.ring.as_deref(), ctx)
+    );
+    adopt(memory, ctx);
+}
+
+/// The newest verified copy becomes the last known good (formats.md, "Copies", rules 2 and 3).
+fn adopt(memory: &mut Memory, ctx: &Context) {
+    let secret =
+        copies::verified(memory.secret.observed.as_ref().and_then(|observed| observed.found.as_ref()))
+            .cloned();
+    let redis = copies::verified(memory.redis.observed.as_ref().map(|observed| &observed.found)).cloned();
+    for copy in [&secret, &redis].into_iter().flatten() {
+        memory.saw_read_at(copy.content.read_at);
+    }
+    let remembered =
+        memory.good.as_ref().map(|signed| copies::Remembered { signed, confirmed_at: memory.confirmed_at });
+    let Some((newest, origin)) = copies::newest(remembered, secret.as_ref(), redis.as_ref()) else { return };
+    if origin == copies::Origin::Memory {
+        return;
+    }
+    let newest = newest.clone();
+    if memory.good.is_some() {
+        tracing::info!(target: "parameter_mirror", from = origin.as_str(), "a target holds a newer set than memory; it is taken over and SSM is read");
+        memory.source.due_now = true;
+    }
+    let checked = memory.redis.observed.as_ref().and_then(|observed| observed.checked_at).unwrap_or(0);
+    let known_good_at = newest.content.read_at.max(checked);
+    let known_good_at =
+        jiff::Timestamp::from_millisecond(known_good_at).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    // A stamp ahead of the clock has no age (formats.md: never below 0).
+    let known_good_at = known_good_at.min(ctx.clock.now());
+    memory.last_sync = memory.last_sync.max(Some(known_good_at));
+    memory.good = Some(newest);
+}
+
+async fn observe_secret(plan: &Plan, memory: &mut SecretMemory, keys: Option<&KeyRing>, ctx: &Context) {
+    let Some(wanted) = &plan.secret else { return };
+    let watched = ctx.watches.secret_version(&plan.namespace, &wanted.name);
+    if !memory.is_surprising(watched.as_deref(), ctx.clock.uptime()) {
+        return;
+    }
+    match ctx.secrets.get(&plan.namespace, &wanted.name).await {
+        Ok(object) => {
+            let observed = secret::observe(object, &plan.owner, keys);
+            if memory
+                .observed
+                .as_ref()
+                .is_some_and(|before| before.resource_version() != observed.resource_version())
+            {
+                memory.foreign_changes += 1;
+            }
+            memory.before_write = None;
+            memory.trouble = None;
+            memory.observed = Some(observed);
+        }
+        Err(problem) => memory.trouble = Some(write_failed("read", &problem)),
+    }
+}
+
+async fn observe_redis(
+    plan: &Plan,
+    memory: &mut RedisMemory,
+    look: Look,
+    keys: Option<&KeyRing>,
+    ctx: &Context,
+) {
+    let Some(wanted) = &plan.redis else { return };
+    let store = match &ctx.redis {
+        RedisEdge::Configured(store) => store,
+        RedisEdge::NotConfigured(why) => {
+            memory.trouble = Some(TargetTrouble::new(TargetReason::RedisNotConfigured, why.clone()));
+            return;
+        }
+    };
+    let Some(keys) = keys else { return };
+    if look == Look::Check
+        && let Some(known) = &memory.observed
+    {
+        match copy::is_untouched(store, &wanted.key, known).await {
+            Ok(true) => return,
+            Ok(false) => {}
+            Err(error) => return lose_sight(memory, &error),
+        }
+    }
+    match copy::look(store, &wanted.key, &plan.owner, keys).await {
+        Ok(observed) => {
+            let before = memory.observed.as_ref();
+            if before.is_some_and(|before| before.fence != observed.fence || before.found != observed.found) {
+                memory.foreign_changes += 1;
+            }
+            memory.trouble = None;
+            memory.observed = Some(observed);
+        }
+        Err(error) => lose_sight(memory, &error),
+    }
+}
+
+/// What was known of the hash is not known any more; nothing is written before it has been seen again.
+fn lose_sight(memory: &mut RedisMemory, error: &LinkError) {
+    memory.observed = None;
+    memory.trouble = Some(redis_trouble(error));
+}
+
+/// A failed call to the API server as a trouble of the Secret.
+#[must_use]
+pub fn write_failed(verb: &str, problem: &KubeProblem) -> TargetTrouble {
+    let hint = match problem {
+        KubeProblem::Refused { code: 403, .. } => {
+            " Check the namespace's resource quota and the operator's role binding."
+        }
+        KubeProblem::Refused { code: 422, .. } => " Check that the Secret is not immutable.",
+        _ => "",
+    };
+    TargetTrouble::new(TargetReason::SecretWriteFailed, format!("it cannot be {verb}: {problem}.{hint}"))
+}
+
+/// A failed call to Redis as a trouble of the hash.
+#[must_use]
+pub fn redis_trouble(error: &LinkError) -> TargetTrouble {
+    let (reason, hint) = match error {
+        LinkError::OutOfMemory => (TargetReason::RedisOutOfMemory, "Raise maxmemory or remove keys."),
+        error if error.is_denied() => (TargetReason::RedisDenied, "Check the ACL user and its password."),
+        LinkError::WrongType => (TargetReason::RedisConflict, "The key exists and is no hash."),
+        LinkError::Settings(_) => {
+            (TargetReason::RedisNotConfigured, "Correct the operator's Redis configuration.")
+        }
+        _ => (TargetReason::RedisUnavailable, "It is filled as soon as it answers."),
+    };
+    TargetTrouble::new(reason, format!("{error}. {hint}"))
+}

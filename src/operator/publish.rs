@@ -1,0 +1,304 @@
+//! Step 5: converge each target on what is wanted. Secret first, then Redis; each only against what was observed.
+
+use std::time::Duration;
+
+use parameter_mirror_format::content::Signed;
+use parameter_mirror_format::hash::HashFound;
+use parameter_mirror_format::keys::KeyRing;
+use parameter_mirror_format::source::StoredSource;
+use parameter_mirror_format::verdict::{Found, Verdict};
+
+use crate::mirror::copies::{self, Authority, Need};
+use crate::mirror::plan::{Plan, RedisPlan, SecretPlan};
+use crate::mirror::resolve::{Resolution, Wanted, WantedSet};
+use crate::mirror::schedule::{Heals, MAX_HEALS};
+use crate::mirror::target::{TargetReason, TargetTrouble};
+use crate::targets::redis::copy;
+use crate::targets::redis::{Beat, Guard, HashStore, ScriptOutcome};
+use crate::targets::secret::{self, KubeProblem, Observed, Owner};
+
+use super::context::{Context, RedisEdge};
+use super::memory::{Memory, RedisMemory, SecretMemory};
+use super::observe::{redis_trouble, write_failed};
+use super::reading::Answer;
+
+/// What one pass wrote.
+#[derive(Debug, Default)]
+pub struct Published {
+    /// Targets that were restored, and what had happened to them.
+    pub healed: Vec<Heal>,
+    /// A target changed under our hands: look again at once.
+    pub look_again: bool,
+}
+
+/// One restored target.
+#[derive(Debug)]
+pub struct Heal {
+    /// As people name it.
+    pub target: String,
+    /// `deleted`, `edited`, `older`.
+    pub cause: &'static str,
+}
+
+/// How a pass may write to one target.
+struct Errand<'a> {
+    signed: &'a Signed,
+    wanted: &'a Wanted,
+    authority: Authority,
+    /// What a cycle that has ended tells readers; `None` between cycles.
+    beat: Option<Beat>,
+    now: Duration,
+    interval: Duration,
+}
+
+/// Writes what differs; remembers the last known good.
+pub async fn publish(
+    plan: &Plan,
+    owner: &Owner,
+    resolution: &Resolution,
+    answer: Option<&Answer>,
+    memory: &mut Memory,
+    ctx: &Context,
+) -> Published {
+    let mut published = Published::default();
+    let keys = ctx.keys();
+    let (Some(wanted), Some(ring)) = (wanted(resolution), keys.ring.as_deref()) else {
+        note_conflicts(plan, memory);
+        return published;
+    };
+    let signed = sign(wanted, memory, ring, ctx);
+    if !is_granted(plan, &signed) {
+        return published;
+    }
+    let beat = answer.map(|answer| match &answer.outcome {
+        Ok(reading) => Beat::Good { checked_at: reading.started_at },
+        Err(_) => Beat::Failed,
+    });
+    let errand = |authority: Option<Authority>| Errand {
+        signed: &signed,
+        wanted,
+        authority: authority.map_or(wanted.authority, |authority| authority.and(wanted.authority)),
+        beat,
+        now: ctx.clock.uptime(),
+        interval: plan.interval,
+    };
+    if let Some(target) = &plan.secret {
+        let errand = errand(answer.map(|answer| answer.secret));
+        publish_secret(plan, target, owner, &errand, &mut memory.secret, &mut published, ctx).await;
+    }
+    if let (Some(target), RedisEdge::Configured(store)) = (&plan.redis, &ctx.redis) {
+        let errand = errand(answer.map(|answer| answer.redis));
+        publish_redis(plan, target, &errand, &mut memory.redis, (store, ring), &mut published, ctx).await;
+    }
+    published
+}
+
+const fn wanted(resolution: &Resolution) -> Option<&Wanted> {
+    match resolution {
+        Resolution::Fresh { wanted, .. } | Resolution::Held { wanted, .. } => Some(wanted),
+        Resolution::Unavailable { .. } => None,
+    }
+}
+
+/// A set that differs from the last known good is signed, and becomes it. A heal over a verified older copy
+/// stamps the winner anew too, so that nobody who still holds the older one heals it back.
+fn sign(wanted: &Wanted, memory: &mut Memory, ring: &KeyRing, ctx: &Context) -> Signed {
+    let older_copy = |found: Option<&Found>, signed: &Signed| {
+        copies::verified(found).is_some_and(|held| !held.content.same_as(&signed.content))
+    };
+    let signed = match &wanted.set {
+        WantedSet::New(content) => ring.sign(content.clone()),
+        WantedSet::AsItIs(signed) => {
+            let secret = memory.secret.observed.as_ref().and_then(|observed| observed.found.as_ref());
+            let redis = memory.redis.observed.as_ref().map(|observed| &observed.found);
+            if older_copy(secret, signed) || older_copy(redis, signed) {
+                let mut content = signed.content.clone();
+                content.read_at = ctx.clock.now().as_millisecond().max(memory.latest_read_at + 1);
+                ring.sign(content)
+            } else {
+                signed.clone()
+            }
+        }
+    };
+    memory.saw_read_at(signed.content.read_at);
+    memory.good = Some(signed.clone());
+    signed
+}
+
+/// What is served may have been read under grants that are gone.
+fn is_granted(plan: &Plan, signed: &Signed) -> bool {
+    StoredSource::decode(&signed.content.source).is_ok_and(|stored| plan.grants(&stored))
+}
+
+/// Without a set to publish, a foreign target is still worth telling.
+fn note_conflicts(plan: &Plan, memory: &mut Memory) {
+    if plan.secret.is_some()
+        && let Some(Observed { found: Some(Found::NotOurs { owner }), .. }) = &memory.secret.observed
+    {
+        memory.secret.trouble = Some(TargetTrouble::conflict(TargetReason::SecretConflict, owner.as_deref()));
+    }
+    if plan.redis.is_some()
+        && let Some(HashFound { found: Found::NotOurs { owner }, .. }) = &memory.redis.observed
+    {
+        memory.redis.trouble = Some(TargetTrouble::conflict(TargetReason::RedisConflict, owner.as_deref()));
+    }
+}
+
+/// What to do with a target, with the limits on heals and the consent of a foreign owner applied.
+fn decide(
+    found: &Found,
+    errand: &Errand<'_>,
+    consented: bool,
+    conflict: TargetReason,
+    heals: &Heals,
+) -> Need {
+    let need = copies::need(found, errand.signed, errand.authority, conflict);
+    let fresh = errand.authority == Authority::FreshRead;
+    match need {
+        Need::Refused(trouble) if trouble.reason == conflict && consented && fresh => Need::Replace,
+        Need::Restore(_) | Need::Replace if !fresh && !heals.allows(errand.now, errand.interval) => {
+            Need::Refused(TargetTrouble::new(
+                TargetReason::TargetContested,
+                format!(
+                    "somebody else changed it {MAX_HEALS} times in 10 minutes; it is now restored once per interval. \
+                     Find the other writer: another operator with the same --cluster-name, a GitOps tool, a person"
+                ),
+            ))
+        }
+        need => need,
+    }
+}
+
+async fn publish_secret(
+    plan: &Plan,
+    target: &SecretPlan,
+    owner: &Owner,
+    errand: &Errand<'_>,
+    memory: &mut SecretMemory,
+    published: &mut Published,
+    ctx: &Context,
+) {
+    let Some(observed) = memory.observed.clone() else { return };
+    let Some(found) = &observed.found else { return };
+    let consented = observed.consents_to(&plan.mirror);
+    let need = decide(found, errand, consented, TargetReason::SecretConflict, &memory.heals);
+    if let Need::Refused(trouble) = need {
+        memory.trouble = Some(trouble);
+        return;
+    }
+    let parts = match secret::fits(target, errand.signed, &errand.wanted.key_problems, &observed) {
+        Ok(parts) => parts,
+        Err(trouble) => {
+            memory.trouble = Some(trouble);
+            return;
+        }
+    };
+    if need == Need::Nothing && secret::is_in_sync(target, owner, &observed) {
+        memory.trouble = None;
+        return;
+    }
+    let object = secret::render(target, &plan.namespace, owner, parts, &observed);
+    match ctx.secrets.write(&plan.namespace, &object).await {
+        Ok(written) => {
+            ctx.metrics.secret_written();
+            let had_set = memory.observed.is_some() && errand.authority == Authority::LastKnownGood;
+            if had_set && let Some(cause) = heal_cause(&need) {
+                memory.heals.record(errand.now);
+                published.healed.push(Heal { target: format!("Secret {}", target.name), cause });
+            }
+            memory.before_write = Some((observed.resource_version().map(str::to_owned), errand.now));
+            memory.trouble = None;
+            memory.observed = Some(Observed {
+                found: Some(Found::Ours(Verdict::Verified(errand.signed.clone()))),
+                adopt_by: None,
+                type_: written.type_,
+                metadata: written.metadata,
+            });
+        }
+        Err(KubeProblem::Conflict) => {
+            memory.foreign_changes += 1;
+            memory.observed = None;
+            published.look_again = true;
+        }
+        Err(problem) => {
+            // Whether it was written is not known after a timeout: it is read back.
+            memory.observed = None;
+            memory.trouble = Some(write_failed("written", &problem));
+        }
+    }
+}
+
+const fn heal_cause(need: &Need) -> Option<&'static str> {
+    match need {
+        Need::Restore(cause) => Some(cause),
+        Need::Replace => Some("older"),
+        Need::Nothing => Some("relabelled"),
+        Need::Refused(_) => None,
+    }
+}
+
+async fn publish_redis(
+    plan: &Plan,
+    target: &RedisPlan,
+    errand: &Errand<'_>,
+    memory: &mut RedisMemory,
+    edge: (&HashStore, &KeyRing),
+    published: &mut Published,
+    ctx: &Context,
+) {
+    let Some(observed) = memory.observed.clone() else { return };
+    let (store, ring) = edge;
+    let mode = target.encryption.into();
+    let mut need =
+        decide(&observed.found, errand, observed.consents, TargetReason::RedisConflict, &memory.heals);
+    if need == Need::Nothing && !copy::is_encrypted_as(&observed, mode) {
+        need = Need::Replace;
+    }
+    let guard = Guard {
+        key: &target.key,
+        owner: &plan.owner,
+        fence: &observed.fence,
+        now: ctx.clock.now().as_millisecond(),
+    };
+    let outcome = match (&need, errand.beat) {
+        (Need::Refused(trouble), _) => {
+            memory.trouble = Some(trouble.clone());
+            return;
+        }
+        (Need::Nothing, None) => return,
+        (Need::Nothing, Some(beat)) => store.beat(guard, beat, copy::WRITE).await,
+        (Need::Restore(_) | Need::Replace, beat) => {
+            copy::write(store, guard, errand.signed, mode, ring, &observed, beat).await
+        }
+    };
+    match outcome {
+        Ok(ScriptOutcome::Done { fence, generation }) => {
+            memory.trouble = None;
+            if need != Need::Nothing {
+                ctx.metrics.redis_written();
+                if errand.authority == Authority::LastKnownGood
+                    && let Some(cause) = heal_cause(&need)
+                {
+                    memory.heals.record(errand.now);
+                    published.healed.push(Heal { target: format!("Redis {}", target.key), cause });
+                }
+            }
+            memory.observed = Some(copy::after(&observed, errand.signed, mode, fence, generation));
+        }
+        Ok(ScriptOutcome::Owned { by }) => {
+            memory.observed = None;
+            memory.trouble = Some(TargetTrouble::conflict(TargetReason::RedisConflict, by.as_deref()));
+        }
+        Ok(ScriptOutcome::Stale | ScriptOutcome::Gone | ScriptOutcome::Torn) => {
+            memory.foreign_changes += 1;
+            memory.observed = None;
+            published.look_again = true;
+        }
+        Ok(ScriptOutcome::NewerLayout | ScriptOutcome::WrongType) => memory.observed = None,
+        Err(error) => {
+            // A timeout leaves the outcome unknown: it is read back.
+            memory.observed = None;
+            memory.trouble = Some(redis_trouble(&error));
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Step 3: begins a read of SSM when one is due, and hands over the answer of one that has ended.
+//!
+//! A read runs beside the passes of its mirror: a target that is lost while SSM keeps silent is restored at once.
+
+use std::sync::Arc;
+
+use kube::runtime::reflector::ObjectRef;
+use tokio::sync::oneshot;
+use tokio::sync::oneshot::error::TryRecvError;
+
+use crate::api::ParameterMirror;
+use crate::mirror::copies::Authority;
+use crate::mirror::plan::Plan;
+use crate::mirror::reading::{Priority, ReadFailure, ReadRequest, Reading, SourceReason};
+use crate::mirror::snapshot;
+
+use super::context::Context;
+use super::memory::{AbortOnDrop, InFlight, Memory};
+
+/// The answer of a read that has ended, and how far each target may rely on it.
+pub struct Answer {
+    /// What SSM said.
+    pub outcome: Result<Reading, ReadFailure>,
+    /// Whether the Secret is as it was when the read began.
+    pub secret: Authority,
+    /// Whether the hash is as it was when the read began.
+    pub redis: Authority,
+}
+
+/// Whether a read would begin now.
+#[must_use]
+pub fn is_due(plan: &Plan, memory: &Memory, ctx: &Context) -> bool {
+    let now = ctx.clock.uptime();
+    memory.in_flight.is_none() && memory.source.next_read(plan.interval, now) <= now
+}
+
+/// Begins the read. The targets have been observed before.
+pub fn begin(mirror: &ObjectRef<ParameterMirror>, plan: &Plan, memory: &mut Memory, ctx: &Arc<Context>) {
+    let request = ReadRequest {
+        selections: plan.selections.clone(),
+        known: memory.good.as_ref().map(|good| snapshot::known(&good.content, plan)).unwrap_or_default(),
+        priority: priority(memory),
+    };
+    memory.source.due_now = false;
+    memory.source.last_began = Some(ctx.clock.uptime());
+    memory.last_attempt = Some(ctx.clock.now());
+    let (answered, answer) = oneshot::channel();
+    let task = tokio::spawn({
+        let (ctx, mirror, source) = (Arc::clone(ctx), mirror.clone(), plan.source.clone());
+        let place = plan.source_name.clone();
+        async move {
+            let outcome = match source {
+                Some(source) => ctx.ssm.read(&source, &request).await,
+                None => Err(no_source(&place)),
+            };
+            ctx.metrics.read(&outcome);
+            // The mirror may be gone by now; then nobody wants the answer.
+            let _ = answered.send(outcome);
+            ctx.wakers.wake(mirror);
+        }
+    });
+    memory.in_flight = Some(InFlight {
+        answer,
+        task: AbortOnDrop(task),
+        plan: plan.clone(),
+        secret_seen: memory.secret.observed.is_some().then_some(memory.secret.foreign_changes),
+        redis_seen: memory.redis.observed.is_some().then_some(memory.redis.foreign_changes),
+    });
+}
+
+/// The answer of the read under way, if it has ended and was for this plan.
+///
+/// If somebody changed a target while SSM was read, the answer may be older than that change: SSM is read once
+/// more at once, and after that the answer is used for the targets that did not change.
+pub fn finished(plan: &Plan, memory: &mut Memory) -> Option<Answer> {
+    if memory.in_flight.as_ref().is_some_and(|read| !reads_the_same(&read.plan, plan)) {
+        memory.in_flight = None;
+        memory.source.due_now = true;
+    }
+    let read = memory.in_flight.as_mut()?;
+    let outcome = match read.answer.try_recv() {
+        Ok(outcome) => outcome,
+        Err(TryRecvError::Empty) => return None,
+        Err(TryRecvError::Closed) => Err(ReadFailure {
+            reason: SourceReason::InvalidResponse,
+            detail: "the read ended without an answer".to_owned(),
+        }),
+    };
+    let unchanged = |seen: Option<u64>, changes: u64| {
+        if seen == Some(changes) { Authority::FreshRead } else { Authority::LastKnownGood }
+    };
+    let answer = Answer {
+        outcome,
+        secret: unchanged(read.secret_seen, memory.secret.foreign_changes),
+        redis: unchanged(read.redis_seen, memory.redis.foreign_changes),
+    };
+    let stale = read.secret_seen.is_some_and(|seen| seen != memory.secret.foreign_changes)
+        || read.redis_seen.is_some_and(|seen| seen != memory.redis.foreign_changes);
+    memory.in_flight = None;
+    if stale && answer.outcome.is_ok() && !memory.source.retried_stale {
+        memory.source.retried_stale = true;
+        memory.source.due_now = true;
+        return None;
+    }
+    memory.source.retried_stale = false;
+    Some(answer)
+}
+
+/// Whether a read for one plan answers the other.
+fn reads_the_same(one: &Plan, other: &Plan) -> bool {
+    one.source == other.source && one.selections == other.selections
+}
+
+fn priority(memory: &Memory) -> Priority {
+    match (&memory.good, memory.source.due_now) {
+        (None, _) => Priority::FirstSync,
+        (Some(_), true) => Priority::Requested,
+        (Some(_), false) => Priority::Refresh,
+    }
+}
+
+fn no_source(name: &str) -> ReadFailure {
+    ReadFailure {
+        reason: SourceReason::SourceNotFound,
+        detail: format!("there is no ParameterSource {name}; create it, or name another one in spec.source"),
+    }
+}

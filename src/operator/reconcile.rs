@@ -1,0 +1,273 @@
+//! One pass over one mirror, as named steps:
+//!
+//! ```text
+//! plan      spec + grants -> Plan, or why not             pure, confirmed by a live read before it denies
+//! observe   what do the targets hold?                     I/O, cheap unless something changed
+//! read      begin a due read / take a finished answer     runs beside the passes
+//! resolve   answer + last known good -> Fresh | Held | Unavailable         pure
+//! publish   converge the Secret, then Redis               I/O, compare-and-set
+//! report    status, events, logs                          I/O, only what changed
+//! ```
+//!
+//! There is no mode for outages: a failed read skips nothing but the read.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::ResourceExt;
+use kube::runtime::controller::Action;
+use kube::runtime::reflector::ObjectRef;
+
+use crate::api::{ACCEPT_SHRINK, ParameterMirror, SYNC_AT};
+use crate::mirror::plan::{Plan, Refusal, Surroundings};
+use crate::mirror::resolve::{Resolution, Situation, SourceTrouble};
+use crate::mirror::schedule;
+use crate::targets::secret::Owner;
+
+use super::cleanup;
+use super::context::Context;
+use super::live;
+use super::memory::{Memory, Settled};
+use super::observe::{Look, observe};
+use super::publish::publish;
+use super::reading::{self, Answer};
+use super::report;
+
+/// One pass. Never fails: what goes wrong is a condition, and the next pass is already planned.
+pub async fn reconcile(mirror: &ParameterMirror, ctx: &Arc<Context>) -> Action {
+    let key = ObjectRef::from_obj(mirror);
+    let memory = ctx.memories.of(&key);
+    let mut memory = memory.lock().await;
+    let memory = &mut *memory;
+    if mirror.metadata.deletion_timestamp.is_some() {
+        return cleanup::delete(mirror, memory, ctx).await;
+    }
+    let plan = match plan(mirror, memory, ctx).await {
+        Ok(plan) => plan,
+        Err(refusal) => return refuse(mirror, &refusal, memory, ctx).await,
+    };
+    if plan.suspend {
+        *memory = Memory { reported: memory.reported.take(), ..Memory::default() };
+        report::suspended(mirror, memory, ctx).await;
+        return Action::await_change();
+    }
+    if let Some(pause) = nothing_to_do(mirror, &plan, memory, ctx) {
+        return Action::requeue(pause);
+    }
+    cleanup::hold_on(mirror, &plan, ctx).await;
+    note_requests(mirror, &plan, memory, ctx);
+    let look = if reading::is_due(&plan, memory, ctx) { Look::ReadBack } else { Look::Check };
+    observe(&plan, memory, look, ctx).await;
+    schedule_first_read(&plan, memory, ctx);
+    let answer = reading::finished(&plan, memory);
+    if reading::is_due(&plan, memory, ctx) {
+        reading::begin(&key, &plan, memory, ctx);
+    }
+    let resolution = resolve(mirror, &plan, answer.as_ref(), memory, ctx);
+    let owner = Owner { name: mirror.name_any(), uid: mirror.uid().unwrap_or_default() };
+    let published = publish(&plan, &owner, &resolution, answer.as_ref(), memory, ctx).await;
+    let retired = cleanup::retire(mirror, &plan, memory, ctx).await;
+    report::report(mirror, &plan, &published, retired, memory, ctx).await;
+    live::report_source(&plan, answer.as_ref(), ctx).await;
+    settle(mirror, plan, published.look_again, memory, ctx)
+}
+
+/// Step 1. Allowed by the watch is allowed; a refusal is confirmed by a live read before it is acted on.
+async fn plan(mirror: &ParameterMirror, memory: &mut Memory, ctx: &Context) -> Result<Plan, Refusal> {
+    let namespace = mirror.namespace().unwrap_or_default();
+    let name = mirror.name_any();
+    let source = ctx.watches.source(&mirror.spec.source).map(|source| source.spec);
+    let labels = ctx.watches.namespace_labels(&namespace).unwrap_or_default();
+    let judge = |source: Option<&_>, labels: &BTreeMap<String, String>| {
+        let around = Surroundings {
+            cluster: &ctx.settings.cluster,
+            namespace: &namespace,
+            namespace_labels: labels,
+            mirror: &name,
+            source,
+            redis_prefix: &ctx.settings.redis_prefix,
+        };
+        Plan::new(&mirror.spec, &around)
+    };
+    let judged = judge(source.as_ref(), &labels);
+    match judged {
+        Ok(plan) if plan.source.is_some() => {
+            memory.refused = None;
+            Ok(plan)
+        }
+        Ok(plan) if !reading::is_due(&plan, memory, ctx) => Ok(plan),
+        Err(Refusal::InvalidSpec(_)) => judged,
+        Err(ref refusal) if live::is_confirmed(refusal, memory, ctx) => judged,
+        unconfirmed => match live::surroundings(&mirror.spec.source, &namespace, ctx).await {
+            Some((source, labels)) => judge(source.as_ref(), &labels).inspect_err(|refusal| {
+                memory.refused = Some((refusal.clone(), ctx.clock.uptime()));
+            }),
+            // The API server does not say: a plan without a source is an outage, a refusal stands for now.
+            None => unconfirmed,
+        },
+    }
+}
+
+/// The spec is wrong or not granted: no read, no healing; what is served stays as it is.
+async fn refuse(mirror: &ParameterMirror, refusal: &Refusal, memory: &mut Memory, ctx: &Context) -> Action {
+    memory.in_flight = None;
+    memory.settled = None;
+    report::refused(mirror, refusal, memory, ctx).await;
+    Action::requeue(live::CONFIRM_EVERY)
+}
+
+/// How long to wait if neither the object, the targets nor the clock ask for anything.
+///
+/// Every write of a status comes back as a change of the object; this is where that ends.
+fn nothing_to_do(mirror: &ParameterMirror, plan: &Plan, memory: &Memory, ctx: &Context) -> Option<Duration> {
+    let now = ctx.clock.uptime();
+    let settled = memory.settled.as_ref()?;
+    let same = settled.plan == *plan
+        && settled.generation == mirror.metadata.generation
+        && settled.sync_at.as_ref() == mirror.annotations().get(SYNC_AT)
+        && settled.accept_shrink.as_ref() == mirror.annotations().get(ACCEPT_SHRINK);
+    let secret_as_known = plan.secret.as_ref().is_none_or(|secret| {
+        let watched = ctx.watches.secret_version(&plan.namespace, &secret.name);
+        !memory.secret.is_surprising(watched.as_deref(), now)
+    });
+    let answered = memory.in_flight.as_ref().is_some_and(|read| read.task.0.is_finished());
+    let keys_as_known = memory.keys_version == ctx.keys().version;
+    let due = reading::is_due(plan, memory, ctx);
+    let quiet = same && secret_as_known && keys_as_known && !answered && !due && now < settled.next_check;
+    quiet.then(|| next_look(plan, settled.next_check, memory, ctx))
+}
+
+/// What the user asks for besides the rhythm: a read now, or removals approved.
+fn note_requests(mirror: &ParameterMirror, plan: &Plan, memory: &mut Memory, ctx: &Context) {
+    let asked = mirror.annotations().get(SYNC_AT);
+    let handled = memory
+        .handled_sync_at
+        .clone()
+        .or_else(|| mirror.status.as_ref().and_then(|status| status.last_handled_sync_at.clone()));
+    if asked.is_some() && asked != handled.as_ref() {
+        memory.source.due_now = true;
+    }
+    memory.handled_sync_at = asked.cloned().or(handled);
+    if let Some(settled) = &memory.settled {
+        let approved = mirror.annotations().get(ACCEPT_SHRINK);
+        let other_set = settled.plan.source != plan.source || settled.plan.selections != plan.selections;
+        if other_set || (approved.is_some() && approved != settled.accept_shrink.as_ref()) {
+            memory.source.due_now = true;
+        }
+    }
+    if memory.last_sync.is_none() {
+        let recorded = mirror.status.as_ref().and_then(|status| status.last_sync_time.as_ref());
+        memory.last_sync = recorded.map(|time| time.0.min(ctx.clock.now()));
+    }
+}
+
+/// formats.md, "Two rhythms": at once if it never had a set, or if the set is not what the spec asks for; else
+/// spread over the interval.
+fn schedule_first_read(plan: &Plan, memory: &mut Memory, ctx: &Context) {
+    if memory.source.first_due.is_some() {
+        return;
+    }
+    let now = ctx.clock.uptime();
+    let covered = memory.good.as_ref().is_some_and(|good| {
+        parameter_mirror_format::source::StoredSource::decode(&good.content.source)
+            .is_ok_and(|stored| plan.is_covered_by(&stored))
+    });
+    let first_selection = plan.selections.first().map(ToString::to_string).unwrap_or_default();
+    memory.source.first_due = Some(if covered {
+        schedule::first_read(now, plan.interval, &plan.source_name, &first_selection)
+    } else {
+        now
+    });
+}
+
+/// Step 4, and what the answer means for the rhythm of reads.
+fn resolve(
+    mirror: &ParameterMirror,
+    plan: &Plan,
+    answer: Option<&Answer>,
+    memory: &mut Memory,
+    ctx: &Context,
+) -> Resolution {
+    let now = ctx.clock.now();
+    let good = memory.good.clone();
+    let situation = Situation {
+        plan,
+        last_known_good: good.as_ref(),
+        latest_read_at: memory.latest_read_at,
+        now: now.as_millisecond(),
+        accepted_shrink: mirror.annotations().get(ACCEPT_SHRINK).map(String::as_str),
+    };
+    let Some(answer) = answer else {
+        return situation.hold(memory.source.trouble.as_ref().map(|(trouble, _)| trouble.clone()));
+    };
+    let source = &mut memory.source;
+    source.has_read = true;
+    let (resolution, trouble) = match &answer.outcome {
+        Ok(reading) => {
+            source.failures = 0;
+            memory.confirmed_at = reading.started_at.max(memory.latest_read_at.saturating_add(1));
+            let resolution = situation.after_reading(reading);
+            let began = jiff::Timestamp::from_millisecond(reading.started_at).unwrap_or(now);
+            if matches!(resolution, Resolution::Fresh { .. }) {
+                memory.last_sync = memory.last_sync.max(Some(began));
+            }
+            let trouble = resolution.trouble().cloned();
+            (resolution, trouble)
+        }
+        Err(failure) => {
+            source.failures = source.failures.saturating_add(1);
+            let trouble = SourceTrouble::Read(failure.clone());
+            (situation.hold(Some(trouble.clone())), Some(trouble))
+        }
+    };
+    let source = &mut memory.source;
+    source.trouble = trouble.map(|trouble| {
+        let since = match &source.trouble {
+            Some((_, since)) => *since,
+            None => trouble_since(mirror).unwrap_or(now),
+        };
+        (trouble, since)
+    });
+    resolution
+}
+
+/// Since when a restarted operator's mirror has been degraded on the source's side.
+fn trouble_since(mirror: &ParameterMirror) -> Option<jiff::Timestamp> {
+    let degraded = report::condition(mirror.status.as_ref()?, "Degraded")?;
+    (degraded.status == "True").then_some(degraded.last_transition_time.0)
+}
+
+/// Remembers what this pass was based on, and says when the next one is due.
+fn settle(
+    mirror: &ParameterMirror,
+    plan: Plan,
+    look_again: bool,
+    memory: &mut Memory,
+    ctx: &Context,
+) -> Action {
+    let now = ctx.clock.uptime();
+    if look_again {
+        memory.settled = None;
+        return Action::requeue(Duration::ZERO);
+    }
+    let next_check = now + schedule::check_every(plan.interval);
+    let pause = next_look(&plan, next_check, memory, ctx);
+    memory.settled = Some(Settled {
+        sync_at: mirror.annotations().get(SYNC_AT).cloned(),
+        accept_shrink: mirror.annotations().get(ACCEPT_SHRINK).cloned(),
+        generation: mirror.metadata.generation,
+        next_check,
+        plan,
+    });
+    Action::requeue(pause)
+}
+
+fn next_look(plan: &Plan, next_check: Duration, memory: &Memory, ctx: &Context) -> Duration {
+    let now = ctx.clock.uptime();
+    let next_read = match memory.in_flight {
+        Some(_) => next_check,
+        None => memory.source.next_read(plan.interval, now),
+    };
+    next_check.min(next_read).saturating_sub(now)
+}

@@ -1,0 +1,351 @@
+//! Step 6: what was found and done, as status, events and log lines. Only transitions make noise.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::ResourceExt;
+use kube::api::{Api, Patch, PatchParams};
+use serde_json::{Value as Json, json};
+
+use crate::api::{MirrorRedisStatus, MirrorSecretStatus, ParameterMirror, ParameterMirrorStatus};
+use crate::mirror::copies;
+use crate::mirror::plan::{Plan, Refusal};
+use crate::mirror::status::{self, Conditions, Facts, SourceState, TargetState, Verdict};
+use crate::mirror::words;
+use crate::targets::secret::{KubeProblem, within};
+
+use super::cleanup::Retired;
+use super::context::Context;
+use super::events::Story;
+use super::memory::Memory;
+use super::publish::Published;
+
+/// Writes the status of a mirror that was carried out, and tells what happened.
+pub async fn report(
+    mirror: &ParameterMirror,
+    plan: &Plan,
+    published: &Published,
+    retired: Retired,
+    memory: &mut Memory,
+    ctx: &Context,
+) {
+    let previous = previous_status(mirror, memory);
+    let conditions = status::conditions(&facts(mirror, plan, memory, ctx));
+    let mut next = with_conditions(mirror, &previous, &conditions, ctx.clock.now());
+    next.last_sync_time = memory.last_sync.map(Time).or(previous.last_sync_time.clone());
+    next.last_attempt_time = memory.last_attempt.map(Time).or(previous.last_attempt_time.clone());
+    next.last_handled_sync_at = memory.handled_sync_at.clone().or(previous.last_handled_sync_at.clone());
+    if let Some(good) = &memory.good {
+        next.parameters = i32::try_from(good.content.entries.len()).ok();
+        next.revision = Some(good.content.revision());
+    }
+    next.secret = secret_status(plan, memory, &previous, retired);
+    next.redis = redis_status(plan, memory, &previous, retired);
+    for story in stories(&previous, &next, published, memory, ctx.clock.now()) {
+        tell(mirror, &story, ctx).await;
+    }
+    write(mirror, previous, next, plan.interval, memory, ctx).await;
+}
+
+/// Writes the status of a mirror whose spec is refused.
+pub async fn refused(mirror: &ParameterMirror, refusal: &Refusal, memory: &mut Memory, ctx: &Context) {
+    let previous = previous_status(mirror, memory);
+    let served = previous.parameters.and_then(|count| usize::try_from(count).ok());
+    let next = with_conditions(mirror, &previous, &status::refused(refusal, served), ctx.clock.now());
+    if let Some(ready) = changed(&previous, &next, "Ready") {
+        tell(mirror, &Story::warning(ready.reason.clone(), ready.message.clone()), ctx).await;
+    }
+    write(mirror, previous, next, Duration::ZERO, memory, ctx).await;
+}
+
+/// Writes the status of a suspended mirror.
+pub async fn suspended(mirror: &ParameterMirror, memory: &mut Memory, ctx: &Context) {
+    let previous = previous_status(mirror, memory);
+    let before = match condition(&previous, "Ready").map(|ready| ready.status.as_str()) {
+        Some("True") => "True",
+        Some("False") => "False",
+        _ => "Unknown",
+    };
+    let next = with_conditions(mirror, &previous, &status::suspended(before), ctx.clock.now());
+    if let Some(ready) = changed(&previous, &next, "Ready") {
+        tell(mirror, &Story::normal("Suspended", ready.message.clone()), ctx).await;
+    }
+    write(mirror, previous, next, Duration::ZERO, memory, ctx).await;
+}
+
+/// The newest of what we wrote and what the watch shows: the watch may lag behind our own last write.
+#[must_use]
+pub fn previous_status(mirror: &ParameterMirror, memory: &Memory) -> ParameterMirrorStatus {
+    match &memory.reported {
+        Some((status, _)) => status.clone(),
+        None => mirror.status.clone().unwrap_or_default(),
+    }
+}
+
+fn facts<'a>(mirror: &'a ParameterMirror, plan: &'a Plan, memory: &Memory, ctx: &Context) -> Facts<'a> {
+    let now = ctx.clock.now();
+    let read_at = |good: &parameter_mirror_format::content::Signed| {
+        Timestamp::from_millisecond(good.content.read_at).unwrap_or(Timestamp::UNIX_EPOCH)
+    };
+    let region = plan.source.as_ref().map_or("", |source| source.region.as_str());
+    let selections: Vec<String> = plan.selections.iter().map(ToString::to_string).collect();
+    Facts {
+        now,
+        mirror: mirror.metadata.name.as_deref().unwrap_or_default(),
+        place: format!("{region} (source {})", plan.source_name).trim_start().to_owned(),
+        selected: words::few(&selections),
+        served: memory.good.as_ref().map(|good| {
+            let at = memory.last_sync.unwrap_or_else(|| read_at(good));
+            (good.content.entries.len(), at)
+        }),
+        source: source_state(plan, memory, ctx),
+        secret: plan.secret.as_ref().map(|secret| TargetState {
+            name: format!("Secret {}", secret.name),
+            holds_a_set: match memory.secret.observed.as_ref().and_then(|observed| observed.found.as_ref()) {
+                Some(found) => copies::holds_a_set(found),
+                None => mirror.status.as_ref().is_some_and(|status| status.secret.is_some()),
+            },
+            trouble: memory.secret.trouble.clone(),
+        }),
+        redis: plan.redis.as_ref().map(|redis| TargetState {
+            name: format!("Redis {}", redis.key),
+            holds_a_set: match &memory.redis.observed {
+                Some(observed) => copies::holds_a_set(&observed.found),
+                None => mirror.status.as_ref().is_some_and(|status| status.redis.is_some()),
+            },
+            trouble: memory.redis.trouble.clone(),
+        }),
+        keys: ctx.keys().trouble,
+    }
+}
+
+fn source_state(plan: &Plan, memory: &Memory, ctx: &Context) -> SourceState {
+    let now = ctx.clock.uptime();
+    match &memory.source.trouble {
+        Some((trouble, since)) => SourceState::Trouble {
+            trouble: trouble.clone(),
+            since: *since,
+            failed_reads: memory.source.failures,
+            next_read: memory.source.next_read(plan.interval, now).saturating_sub(now),
+        },
+        None if memory.source.has_read => SourceState::Good,
+        None => SourceState::NotReadYet,
+    }
+}
+
+/// The Secret that holds the set; while an old one waits to be retired, that one.
+fn secret_status(
+    plan: &Plan,
+    memory: &Memory,
+    previous: &ParameterMirrorStatus,
+    retired: Retired,
+) -> Option<MirrorSecretStatus> {
+    let observed = memory.secret.observed.as_ref().and_then(|observed| observed.found.as_ref());
+    match (&plan.secret, copies::verified(observed)) {
+        _ if !retired.secret => previous.secret.clone(),
+        (None, _) => None,
+        (Some(secret), Some(held)) => Some(MirrorSecretStatus {
+            name: secret.name.clone(),
+            revision: held.content.revision(),
+            deletion_policy: secret.deletion_policy,
+        }),
+        (Some(_), None) => previous.secret.clone(),
+    }
+}
+
+/// The hash that holds the set; while an old one waits to be retired, that one.
+fn redis_status(
+    plan: &Plan,
+    memory: &Memory,
+    previous: &ParameterMirrorStatus,
+    retired: Retired,
+) -> Option<MirrorRedisStatus> {
+    let observed = memory.redis.observed.as_ref().map(|observed| &observed.found);
+    match (&plan.redis, copies::verified(observed)) {
+        _ if !retired.redis => previous.redis.clone(),
+        (None, _) => None,
+        (Some(redis), Some(held)) => Some(MirrorRedisStatus {
+            key: redis.key.clone(),
+            revision: held.content.revision(),
+            deletion_policy: redis.deletion_policy,
+        }),
+        (Some(_), None) => previous.redis.clone(),
+    }
+}
+
+/// The status with these conditions; a transition time moves only when its status flips.
+fn with_conditions(
+    mirror: &ParameterMirror,
+    previous: &ParameterMirrorStatus,
+    conditions: &Conditions,
+    now: Timestamp,
+) -> ParameterMirrorStatus {
+    let generation = mirror.metadata.generation;
+    let of = |type_: &str, verdict: Option<&Verdict>| {
+        let before = condition(previous, type_);
+        let Some(verdict) = verdict else { return before.cloned() };
+        let since = before
+            .filter(|before| before.status == verdict.status)
+            .map(|before| before.last_transition_time.clone());
+        Some(Condition {
+            type_: type_.to_owned(),
+            status: verdict.status.to_owned(),
+            reason: verdict.reason.clone(),
+            message: verdict.message.clone(),
+            observed_generation: generation,
+            last_transition_time: since.unwrap_or(Time(now)),
+        })
+    };
+    let conditions = [
+        of("Stalled", Some(&conditions.stalled)),
+        of("Degraded", conditions.degraded.as_ref()),
+        of("Ready", conditions.ready.as_ref()),
+    ];
+    ParameterMirrorStatus {
+        observed_generation: generation.unwrap_or_default(),
+        conditions: conditions.into_iter().flatten().collect(),
+        ..previous.clone()
+    }
+}
+
+/// A condition of a status, by type.
+#[must_use]
+pub fn condition<'s>(status: &'s ParameterMirrorStatus, type_: &str) -> Option<&'s Condition> {
+    status.conditions.iter().find(|condition| condition.type_ == type_)
+}
+
+/// The condition, if its status or reason is another than before.
+fn changed<'s>(
+    previous: &ParameterMirrorStatus,
+    next: &'s ParameterMirrorStatus,
+    type_: &str,
+) -> Option<&'s Condition> {
+    let is = condition(next, type_)?;
+    let was = condition(previous, type_);
+    (was.map(|was| (&was.status, &was.reason)) != Some((&is.status, &is.reason))).then_some(is)
+}
+
+fn stories(
+    previous: &ParameterMirrorStatus,
+    next: &ParameterMirrorStatus,
+    published: &Published,
+    memory: &Memory,
+    now: Timestamp,
+) -> Vec<Story> {
+    let mut stories: Vec<Story> = published
+        .healed
+        .iter()
+        .map(|heal| {
+            Story::normal(
+                "Healed",
+                format!("{} was {}; it holds the last known good set again.", heal.target, heal.cause),
+            )
+        })
+        .collect();
+    if let Some(degraded) = changed(previous, next, "Degraded") {
+        let was = condition(previous, "Degraded");
+        match degraded.status.as_str() {
+            "True" if degraded.reason == "SuspiciousShrink" => {
+                stories.push(Story::warning("RemovalsWithheld", degraded.message.clone()));
+            }
+            "True" => {
+                stories
+                    .push(Story::warning("Degraded", format!("{}: {}", degraded.reason, degraded.message)));
+            }
+            "False" if was.is_some_and(|was| was.status == "True") => {
+                let since = was.map_or(now, |was| was.last_transition_time.0);
+                let after = Duration::try_from(now.duration_since(since)).unwrap_or_default();
+                stories.push(Story::normal(
+                    "Recovered",
+                    format!("Recovered after {}. {}", words::span(after), degraded.message),
+                ));
+            }
+            _ => {}
+        }
+    }
+    let was_ready = condition(previous, "Ready").is_some_and(|ready| ready.status == "True");
+    if !was_ready
+        && memory.good.is_some()
+        && condition(next, "Ready").is_some_and(|ready| ready.status == "True" && ready.reason == "Synced")
+    {
+        stories.push(Story::normal(
+            "Synced",
+            condition(next, "Ready").map(|ready| ready.message.clone()).unwrap_or_default(),
+        ));
+    }
+    stories
+}
+
+/// One story: an event for people at the API server, a line for people at the log.
+async fn tell(mirror: &ParameterMirror, story: &Story, ctx: &Context) {
+    let name = format!("{}/{}", mirror.namespace().unwrap_or_default(), mirror.name_any());
+    if story.warning {
+        tracing::warn!(target: "parameter_mirror", mirror = name, reason = story.reason, "{}", story.note);
+    } else {
+        tracing::info!(target: "parameter_mirror", mirror = name, reason = story.reason, "{}", story.note);
+    }
+    ctx.events.tell(mirror, story).await;
+}
+
+/// Writes the status if it says something new. What only counts up (texts, times) is written at most once per
+/// max(1 min, interval).
+async fn write(
+    mirror: &ParameterMirror,
+    previous: ParameterMirrorStatus,
+    next: ParameterMirrorStatus,
+    interval: Duration,
+    memory: &mut Memory,
+    ctx: &Context,
+) {
+    let now = ctx.clock.uptime();
+    let may_wait =
+        memory.reported.as_ref().is_some_and(|(_, at)| now < *at + interval.max(Duration::from_mins(1)));
+    if previous == next || (may_wait && essence(&previous) == essence(&next)) {
+        return;
+    }
+    let api: Api<ParameterMirror> =
+        Api::namespaced(ctx.client.clone(), &mirror.namespace().unwrap_or_default());
+    let patch = Patch::Merge(json!({ "status": as_patch(&next) }));
+    match within(api.patch_status(&mirror.name_any(), &PatchParams::default(), &patch)).await {
+        Ok(_) => {
+            ctx.metrics.reported();
+            memory.reported = Some((next, now));
+        }
+        Err(KubeProblem::NotFound) => {}
+        Err(problem) => {
+            // The next pass sees that the status still says something else, and writes it.
+            tracing::warn!(target: "parameter_mirror", mirror = mirror.name_any(), %problem, "the status cannot be written");
+        }
+    }
+}
+
+/// What is worth a write at once: everything but texts and times.
+fn essence(status: &ParameterMirrorStatus) -> ParameterMirrorStatus {
+    let mut essence = status.clone();
+    essence.last_sync_time = None;
+    essence.last_attempt_time = None;
+    for condition in &mut essence.conditions {
+        condition.message.clear();
+    }
+    essence
+}
+
+/// A merge patch keeps what it does not name: absent members are named as null.
+fn as_patch(status: &ParameterMirrorStatus) -> Json {
+    let mut patch = json!(status);
+    if let Some(members) = patch.as_object_mut() {
+        for name in [
+            "lastSyncTime",
+            "lastAttemptTime",
+            "lastHandledSyncAt",
+            "parameters",
+            "revision",
+            "secret",
+            "redis",
+        ] {
+            members.entry(name).or_insert(Json::Null);
+        }
+    }
+    patch
+}

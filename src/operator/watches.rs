@@ -1,0 +1,233 @@
+//! What is watched besides the mirrors themselves, and how a change wakes the mirrors it concerns.
+//!
+//! Watches may lag and drop entries for a moment: what they show is a hint. Nothing is refused or removed on
+//! their word alone (formats.md, "Grants").
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::hash::Hash;
+
+use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
+use futures::{StreamExt, TryStreamExt};
+use k8s_openapi::api::core::v1::{Namespace, Secret};
+use kube::core::{DeserializeGuard, PartialObjectMeta};
+use kube::runtime::reflector::{ObjectRef, Store, store::Writer};
+use kube::runtime::{WatchStreamExt, reflector, watcher};
+use kube::{Api, Client, Resource, ResourceExt};
+use parameter_mirror_format::secret as layout;
+use serde::de::DeserializeOwned;
+
+use crate::api::{ParameterMirror, ParameterSource};
+
+/// A mirror as watched; one that does not decode must not stall the others.
+pub type Guarded<K> = DeserializeGuard<K>;
+
+/// The stores that the watches keep up to date.
+pub struct Watches {
+    mirrors: Vec<Store<Guarded<ParameterMirror>>>,
+    sources: Store<Guarded<ParameterSource>>,
+    namespaces: Store<PartialObjectMeta<Namespace>>,
+    secrets: Vec<Store<PartialObjectMeta<Secret>>>,
+}
+
+/// What the work queue of one namespace (or of all) listens on.
+pub type Wakes = UnboundedReceiver<ObjectRef<Guarded<ParameterMirror>>>;
+type Waker = (Option<String>, UnboundedSender<ObjectRef<Guarded<ParameterMirror>>>);
+
+/// Wakes mirrors: each watched namespace (or all of them) has its own work queue.
+#[derive(Clone, Default)]
+pub struct Wakers(Vec<Waker>);
+
+impl Wakers {
+    /// Wakers for these namespaces (`None`: all), and the ends that the work queues listen on.
+    #[must_use]
+    pub fn new(scopes: &[Option<String>]) -> (Self, Vec<Wakes>) {
+        let (senders, receivers) = scopes
+            .iter()
+            .map(|scope| {
+                let (sender, receiver) = unbounded();
+                ((scope.clone(), sender), receiver)
+            })
+            .unzip();
+        (Self(senders), receivers)
+    }
+
+    /// Brings a mirror to the work queue now.
+    pub fn wake(&self, mirror: ObjectRef<ParameterMirror>) {
+        let waker = self.0.iter().find(|(scope, _)| scope.is_none() || *scope == mirror.namespace);
+        if let Some((_, waker)) = waker {
+            let mut guarded = ObjectRef::new(&mirror.name);
+            guarded.namespace = mirror.namespace;
+            // A closed queue means that the process is going down.
+            let _ = waker.unbounded_send(guarded);
+        }
+    }
+}
+
+impl Watches {
+    /// Starts the watches; they end with the process. `mirrors` are the stores of the work queues.
+    #[must_use]
+    pub fn start(
+        client: &Client,
+        scopes: &[Option<String>],
+        mirrors: Vec<Store<Guarded<ParameterMirror>>>,
+        wakers: &Wakers,
+    ) -> Self {
+        let (sources, source_writer) = reflector::store();
+        let wake = wake_by(&mirrors, wakers, |mirror, source: &Guarded<ParameterSource>| {
+            mirror.spec.source == source.name_any()
+        });
+        spawn(Api::all(client.clone()), watcher::Config::default(), source_writer, wake);
+
+        let (namespaces, namespace_writer) = reflector::store();
+        let wake = wake_by(&mirrors, wakers, |mirror, namespace: &PartialObjectMeta<Namespace>| {
+            mirror.namespace().as_deref() == Some(&namespace.name_any())
+        });
+        spawn(Api::all(client.clone()), watcher::Config::default(), namespace_writer, wake);
+
+        let (label, value) = layout::LABEL;
+        let ours = watcher::Config::default().labels(&format!("{label}={value}"));
+        let secrets = scopes
+            .iter()
+            .map(|scope| {
+                let api = match scope {
+                    Some(namespace) => Api::namespaced(client.clone(), namespace),
+                    None => Api::all(client.clone()),
+                };
+                let (secrets, writer) = reflector::store();
+                let wakers = wakers.clone();
+                spawn(api, ours.clone(), writer, move |secret: PartialObjectMeta<Secret>| {
+                    if let Some(mirror) = mirror_of(&secret) {
+                        wakers.wake(mirror);
+                    }
+                });
+                secrets
+            })
+            .collect();
+        Self { mirrors, sources, namespaces, secrets }
+    }
+
+    /// Waits until the stores hold what was there at the start. For the mirrors the work queue itself waits: only
+    /// one task may wait for a store, a second one loses the wake-up of the first.
+    pub async fn ready(&self) -> bool {
+        let secrets = futures::future::join_all(self.secrets.iter().map(Store::wait_until_ready));
+        let (secrets, sources, namespaces) =
+            tokio::join!(secrets, self.sources.wait_until_ready(), self.namespaces.wait_until_ready());
+        sources.is_ok() && namespaces.is_ok() && secrets.iter().all(Result::is_ok)
+    }
+
+    /// A source by name. One that does not decode counts as absent, which is an outage and no withdrawal.
+    #[must_use]
+    pub fn source(&self, name: &str) -> Option<ParameterSource> {
+        let found = self.sources.get(&ObjectRef::new(name))?;
+        found.0.as_ref().ok().cloned()
+    }
+
+    /// Labels of a namespace, if the watch knows it.
+    #[must_use]
+    pub fn namespace_labels(&self, name: &str) -> Option<BTreeMap<String, String>> {
+        self.namespaces.get(&ObjectRef::new(name)).map(|namespace| namespace.labels().clone())
+    }
+
+    /// Whether a namespace is being deleted, as far as the watch knows.
+    #[must_use]
+    pub fn is_terminating(&self, name: &str) -> bool {
+        self.namespaces
+            .get(&ObjectRef::new(name))
+            .is_some_and(|namespace| namespace.metadata.deletion_timestamp.is_some())
+    }
+
+    /// The version of one of our Secrets, as far as the watch knows.
+    #[must_use]
+    pub fn secret_version(&self, namespace: &str, name: &str) -> Option<String> {
+        let key = ObjectRef::new(name).within(namespace);
+        self.secrets.iter().find_map(|store| store.get(&key)).and_then(|secret| secret.resource_version())
+    }
+
+    /// Number of mirrors on a source.
+    #[must_use]
+    pub fn mirrors_on(&self, source: &str) -> usize {
+        self.mirrors.iter().flat_map(Store::state).filter(|mirror| is_on(mirror, source)).count()
+    }
+
+    /// Number of mirrors whose condition Degraded is True.
+    #[must_use]
+    pub fn degraded(&self) -> usize {
+        let is_degraded = |mirror: &ParameterMirror| {
+            let conditions = mirror.status.iter().flat_map(|status| &status.conditions);
+            conditions
+                .into_iter()
+                .any(|condition| condition.type_ == "Degraded" && condition.status == "True")
+        };
+        self.mirrors
+            .iter()
+            .flat_map(Store::state)
+            .filter(|mirror| mirror.0.as_ref().is_ok_and(is_degraded))
+            .count()
+    }
+
+    /// Number of mirrors.
+    #[must_use]
+    pub fn mirrors(&self) -> usize {
+        self.mirrors.iter().map(Store::len).sum()
+    }
+}
+
+fn is_on(mirror: &Guarded<ParameterMirror>, source: &str) -> bool {
+    mirror.0.as_ref().is_ok_and(|mirror| mirror.spec.source == source)
+}
+
+/// The mirror that a Secret names as its owner.
+fn mirror_of(secret: &PartialObjectMeta<Secret>) -> Option<ObjectRef<ParameterMirror>> {
+    let mut owner = secret.annotations().get(layout::OWNER)?.rsplitn(3, '/');
+    let (mirror, namespace) = (owner.next()?, owner.next()?);
+    Some(ObjectRef::new(mirror).within(namespace))
+}
+
+/// Wakes every mirror that `concerns` says the changed object concerns.
+fn wake_by<K>(
+    mirrors: &[Store<Guarded<ParameterMirror>>],
+    wakers: &Wakers,
+    concerns: impl Fn(&ParameterMirror, &K) -> bool + Send + 'static,
+) -> impl Fn(K) + Send + 'static {
+    let (mirrors, wakers) = (mirrors.to_vec(), wakers.clone());
+    move |changed: K| {
+        for mirror in mirrors.iter().flat_map(Store::state) {
+            if let Ok(mirror) = &mirror.0
+                && concerns(mirror, &changed)
+            {
+                wakers.wake(ObjectRef::from_obj(mirror));
+            }
+        }
+    }
+}
+
+fn spawn<K>(api: Api<K>, config: watcher::Config, writer: Writer<K>, on_change: impl Fn(K) + Send + 'static)
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    K::DynamicType: Hash + Eq + Clone,
+{
+    let changes = reflector(writer, watcher(api, config)).default_backoff().touched_objects();
+    tokio::spawn(async move {
+        let mut changes = std::pin::pin!(changes.into_stream());
+        while let Some(change) = changes.next().await {
+            match change {
+                Ok(object) => on_change(object),
+                Err(error) => {
+                    tracing::debug!(target: "parameter_mirror", kind = %K::kind(&()), error = watch_problem(&error), "watch interrupted");
+                }
+            }
+        }
+    });
+}
+
+/// The class of a watch error; its text can quote objects.
+fn watch_problem(error: &watcher::Error) -> &'static str {
+    match error {
+        watcher::Error::InitialListFailed(_) => "list failed",
+        watcher::Error::WatchStartFailed(_) => "watch did not start",
+        watcher::Error::WatchError(_) => "the API server ended the watch",
+        watcher::Error::WatchFailed(_) => "watch broke off",
+        watcher::Error::NoResourceVersion => "no resource version",
+    }
+}

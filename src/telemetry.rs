@@ -1,0 +1,22 @@
+//! Log lines: text for people, JSON for machines.
+
+use tracing_subscriber::EnvFilter;
+
+use crate::cli::LogFormat;
+
+/// Starts logging to standard output. Crates that can log request or response bodies stay silent whatever
+/// `filter` says: an answer of SSM holds secrets.
+pub fn start(format: LogFormat, filter: &str) -> anyhow::Result<()> {
+    let silenced =
+        ["aws_smithy", "aws_sdk", "aws_config", "aws_runtime", "hyper", "h2", "kube", "rustls", "tower"];
+    let mut directives = EnvFilter::try_new(filter)?;
+    for target in silenced {
+        directives = directives.add_directive(format!("{target}=off").parse()?);
+    }
+    let lines = tracing_subscriber::fmt().with_env_filter(directives);
+    match format {
+        LogFormat::Text => lines.with_ansi(false).with_target(false).init(),
+        LogFormat::Json => lines.json().flatten_event(true).with_target(false).init(),
+    }
+    Ok(())
+}
