@@ -5,6 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use parameter_mirror_format::entry::ParameterType;
 use parameter_mirror_format::value::Value;
@@ -57,6 +59,8 @@ pub struct ReadRequest {
     pub known: BTreeMap<String, Known>,
     /// The place in the queue for the budget.
     pub priority: Priority,
+    /// Set when the first request has got through the budget.
+    pub has_begun: Arc<AtomicBool>,
 }
 
 /// The complete answer of one successful read: all pages and all values.

@@ -172,6 +172,10 @@ fn stalled(facts: &Facts<'_>) -> Verdict {
 }
 
 fn ready(facts: &Facts<'_>) -> Option<Verdict> {
+    if facts.keys.is_some() {
+        // Nothing can be verified, so nothing new can be said.
+        return None;
+    }
     let empty = facts.target_troubles().find(|(target, _)| !target.holds_a_set);
     if let (Some((target, trouble)), true) = (empty, facts.served.is_some() || is_lasting(facts)) {
         return Some(verdict("False", trouble.reason.as_str(), about(facts, target, trouble)));

@@ -44,7 +44,7 @@ pub async fn delete(mirror: &ParameterMirror, memory: &mut Memory, ctx: &Context
             let note = format!(
                 "Redis {key} could not be deleted ({why}) and is left behind. Remove it by hand: UNLINK '{key}'"
             );
-            ctx.events.tell(mirror, &Story::warning("LeftBehind", note.clone())).await;
+            ctx.events.tell(mirror, &Story::warning("LeftBehind", note.clone()));
             tracing::warn!(target: "parameter_mirror", mirror = mirror.name_any(), "{note}");
         }
         set_finalizer(mirror, false, ctx).await;
@@ -106,7 +106,7 @@ pub struct Retired {
 
 /// Targets that the status knows and the spec no longer names, once the new ones hold the set.
 pub async fn retire(mirror: &ParameterMirror, plan: &Plan, memory: &Memory, ctx: &Context) -> Retired {
-    let status = report::previous_status(mirror, memory);
+    let status = report::previous_status(mirror, memory, ctx.clock.uptime());
     let old_secret =
         status.secret.filter(|old| plan.secret.as_ref().is_none_or(|secret| secret.name != old.name));
     let old_hash = status.redis.filter(|old| plan.redis.as_ref().is_none_or(|redis| redis.key != old.key));

@@ -13,6 +13,7 @@ use crate::targets::secret::SecretStore;
 
 use super::clock::Clock;
 use super::events::Events;
+use super::live::Said;
 use super::memory::Memories;
 use super::metrics::Metrics;
 use super::watches::{Wakers, Watches};
@@ -67,6 +68,8 @@ pub struct Context {
     pub wakers: Wakers,
     /// What is remembered of each mirror.
     pub memories: Memories,
+    /// What the status of each source says.
+    pub said_of_sources: Said,
     /// Counters.
     pub metrics: Metrics,
     /// Events of the API server.

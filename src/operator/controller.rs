@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use kube::runtime::controller::Action;
+use kube::runtime::controller::{self, Action};
+use kube::runtime::reflector::ObjectRef;
 use kube::runtime::{Controller, watcher};
 use kube::{Api, Client};
 use tokio_util::sync::CancellationToken;
@@ -36,9 +37,16 @@ pub async fn work(
     queue
         .reconcile_on(wake)
         .graceful_shutdown_on(async move { stop.cancelled().await })
-        .run(pass, |_, _, _| Action::requeue(Duration::from_secs(30)), ctx)
-        // Errors of the queue itself (an object that is gone by now, a watch that is retried) need no attention.
-        .for_each(|_| std::future::ready(()))
+        .run(pass, |_, _, _| Action::requeue(Duration::from_secs(30)), Arc::clone(&ctx))
+        .for_each(|outcome| {
+            // Other errors of the queue (a watch that is retried) need no attention.
+            if let Err(controller::Error::ObjectNotFound(gone)) = outcome {
+                let mut mirror = ObjectRef::new(&gone.name);
+                mirror.namespace = gone.namespace;
+                ctx.memories.forget(&mirror);
+            }
+            std::future::ready(())
+        })
         .await;
 }
 

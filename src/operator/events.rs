@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Client, Resource};
 
@@ -24,19 +25,27 @@ pub struct Story {
     pub reason: String,
     /// What happened, for people.
     pub note: String,
+    /// To which part of the mirror.
+    pub action: &'static str,
 }
 
 impl Story {
     /// Good news.
     #[must_use]
     pub fn normal(reason: impl Into<String>, note: impl Into<String>) -> Self {
-        Self { warning: false, reason: reason.into(), note: note.into() }
+        Self { warning: false, reason: reason.into(), note: note.into(), action: "Mirror" }
+    }
+
+    /// The same story of one part of the mirror.
+    #[must_use]
+    pub fn of(self, action: &'static str) -> Self {
+        Self { action, ..self }
     }
 
     /// Bad news.
     #[must_use]
     pub fn warning(reason: impl Into<String>, note: impl Into<String>) -> Self {
-        Self { warning: true, reason: reason.into(), note: note.into() }
+        Self { warning: true, reason: reason.into(), note: note.into(), action: "Mirror" }
     }
 }
 
@@ -47,9 +56,14 @@ impl Events {
         Self(Recorder::new(client, Reporter { controller: "parameter-mirror".to_owned(), instance: None }))
     }
 
-    /// Tells a story about a mirror.
-    pub async fn tell(&self, mirror: &ParameterMirror, story: &Story) {
-        let mut note = story.note.clone();
+    /// Tells a story about a mirror, beside the pass: an event is never worth waiting for.
+    pub fn tell(&self, mirror: &ParameterMirror, story: &Story) {
+        let (events, about, story) = (self.clone(), mirror.object_ref(&()), story.clone());
+        tokio::spawn(async move { events.publish(&about, story).await });
+    }
+
+    async fn publish(&self, about: &ObjectReference, story: Story) {
+        let mut note = story.note;
         while note.len() > MAX_NOTE {
             note.pop();
         }
@@ -57,10 +71,11 @@ impl Events {
             type_: if story.warning { EventType::Warning } else { EventType::Normal },
             reason: story.reason.clone(),
             note: Some(note),
-            action: "Mirror".to_owned(),
+            // Repeats are counted by reason and action, and keep their first note: what differs must differ here.
+            action: story.action.to_owned(),
             secondary: None,
         };
-        let told = tokio::time::timeout(DEADLINE, self.0.publish(&event, &mirror.object_ref(&()))).await;
+        let told = tokio::time::timeout(DEADLINE, self.0.publish(&event, about)).await;
         if !matches!(told, Ok(Ok(()))) {
             tracing::debug!(target: "parameter_mirror", reason = story.reason, "an event could not be recorded");
         }

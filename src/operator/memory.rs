@@ -2,6 +2,7 @@
 //! operator learns it again from the targets and from the status.
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ use crate::mirror::target::TargetTrouble;
 use crate::targets::secret::Observed;
 
 /// How long after an own write the watch may still show the version before it.
-const WATCH_LAG: Duration = Duration::from_secs(5);
+pub const WATCH_LAG: Duration = Duration::from_secs(5);
 
 /// One mirror's memory. Only one pass of a mirror runs at a time, so the lock is never contended.
 pub type Shared = Arc<tokio::sync::Mutex<Memory>>;
@@ -44,6 +45,8 @@ impl Memories {
 /// What is remembered of one mirror.
 #[derive(Default)]
 pub struct Memory {
+    /// UID of the object this is about: one that was deleted and applied again starts anew, from its targets.
+    pub uid: Option<String>,
     /// The plan of the last pass and what asked for it, to see whether anything changed.
     pub settled: Option<Settled>,
     /// The refusal that was confirmed against the API server, and when.
@@ -138,6 +141,10 @@ pub struct InFlight {
     pub task: AbortOnDrop,
     /// The plan it reads for.
     pub plan: Plan,
+    /// Whether its first request has got through the budget.
+    pub has_begun: Arc<AtomicBool>,
+    /// When it became due.
+    pub due: Duration,
     /// Changes of the Secret by others that were known then; `None` if it was not observed.
     pub secret_seen: Option<u64>,
     /// The same of the Redis hash.

@@ -36,8 +36,10 @@ pub struct Published {
 pub struct Heal {
     /// As people name it.
     pub target: String,
-    /// `deleted`, `edited`, `older`.
+    /// `missing`, `edited`, `older`, `relabelled`.
     pub cause: &'static str,
+    /// Which target, as events count it.
+    pub part: &'static str,
 }
 
 /// How a pass may write to one target.
@@ -204,7 +206,11 @@ async fn publish_secret(
             let had_set = memory.observed.is_some() && errand.authority == Authority::LastKnownGood;
             if had_set && let Some(cause) = heal_cause(&need) {
                 memory.heals.record(errand.now);
-                published.healed.push(Heal { target: format!("Secret {}", target.name), cause });
+                published.healed.push(Heal {
+                    target: format!("Secret {}", target.name),
+                    cause,
+                    part: "Secret",
+                });
             }
             memory.before_write = Some((observed.resource_version().map(str::to_owned), errand.now));
             memory.trouble = None;
@@ -280,7 +286,11 @@ async fn publish_redis(
                     && let Some(cause) = heal_cause(&need)
                 {
                     memory.heals.record(errand.now);
-                    published.healed.push(Heal { target: format!("Redis {}", target.key), cause });
+                    published.healed.push(Heal {
+                        target: format!("Redis {}", target.key),
+                        cause,
+                        part: "Redis",
+                    });
                 }
             }
             memory.observed = Some(copy::after(&observed, errand.signed, mode, fence, generation));

@@ -3,6 +3,8 @@
 //! A read runs beside the passes of its mirror: a target that is lost while SSM keeps silent is restored at once.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use kube::runtime::reflector::ObjectRef;
 use tokio::sync::oneshot;
@@ -13,6 +15,7 @@ use crate::mirror::copies::Authority;
 use crate::mirror::plan::Plan;
 use crate::mirror::reading::{Priority, ReadFailure, ReadRequest, Reading, SourceReason};
 use crate::mirror::snapshot;
+use crate::mirror::words;
 
 use super::context::Context;
 use super::memory::{AbortOnDrop, InFlight, Memory};
@@ -40,7 +43,9 @@ pub fn begin(mirror: &ObjectRef<ParameterMirror>, plan: &Plan, memory: &mut Memo
         selections: plan.selections.clone(),
         known: memory.good.as_ref().map(|good| snapshot::known(&good.content, plan)).unwrap_or_default(),
         priority: priority(memory),
+        has_begun: Arc::default(),
     };
+    let has_begun = Arc::clone(&request.has_begun);
     memory.source.due_now = false;
     memory.source.last_began = Some(ctx.clock.uptime());
     memory.last_attempt = Some(ctx.clock.now());
@@ -63,6 +68,8 @@ pub fn begin(mirror: &ObjectRef<ParameterMirror>, plan: &Plan, memory: &mut Memo
         answer,
         task: AbortOnDrop(task),
         plan: plan.clone(),
+        has_begun,
+        due: ctx.clock.uptime(),
         secret_seen: memory.secret.observed.is_some().then_some(memory.secret.foreign_changes),
         redis_seen: memory.redis.observed.is_some().then_some(memory.redis.foreign_changes),
     });
@@ -104,6 +111,23 @@ pub fn finished(plan: &Plan, memory: &mut Memory) -> Option<Answer> {
     }
     memory.source.retried_stale = false;
     Some(answer)
+}
+
+/// A due read that still waits for the budget after max(interval, 60 s) is a trouble of its own.
+#[must_use]
+pub fn starving(plan: &Plan, memory: &Memory, ctx: &Context) -> Option<ReadFailure> {
+    let read = memory.in_flight.as_ref()?;
+    let waited = ctx.clock.uptime().saturating_sub(read.due);
+    let is_starving =
+        !read.has_begun.load(Ordering::Relaxed) && waited >= plan.interval.max(Duration::from_mins(1));
+    is_starving.then(|| ReadFailure {
+        reason: SourceReason::BudgetExhausted,
+        detail: format!(
+            "a due read has waited {} for its turn in the budget of requests; raise --ssm-requests-per-second or the \
+             intervals",
+            words::span(waited)
+        ),
+    })
 }
 
 /// Whether a read for one plan answers the other.

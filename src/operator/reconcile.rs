@@ -40,6 +40,9 @@ pub async fn reconcile(mirror: &ParameterMirror, ctx: &Arc<Context>) -> Action {
     let memory = ctx.memories.of(&key);
     let mut memory = memory.lock().await;
     let memory = &mut *memory;
+    if memory.uid != mirror.metadata.uid {
+        *memory = Memory { uid: mirror.metadata.uid.clone(), ..Memory::default() };
+    }
     if mirror.metadata.deletion_timestamp.is_some() {
         return cleanup::delete(mirror, memory, ctx).await;
     }
@@ -48,7 +51,7 @@ pub async fn reconcile(mirror: &ParameterMirror, ctx: &Arc<Context>) -> Action {
         Err(refusal) => return refuse(mirror, &refusal, memory, ctx).await,
     };
     if plan.suspend {
-        *memory = Memory { reported: memory.reported.take(), ..Memory::default() };
+        *memory = Memory { uid: memory.uid.take(), reported: memory.reported.take(), ..Memory::default() };
         report::suspended(mirror, memory, ctx).await;
         return Action::await_change();
     }
@@ -59,7 +62,7 @@ pub async fn reconcile(mirror: &ParameterMirror, ctx: &Arc<Context>) -> Action {
     note_requests(mirror, &plan, memory, ctx);
     let look = if reading::is_due(&plan, memory, ctx) { Look::ReadBack } else { Look::Check };
     observe(&plan, memory, look, ctx).await;
-    schedule_first_read(&plan, memory, ctx);
+    schedule_first_read(mirror, &plan, memory, ctx);
     let answer = reading::finished(&plan, memory);
     if reading::is_due(&plan, memory, ctx) {
         reading::begin(&key, &plan, memory, ctx);
@@ -93,7 +96,7 @@ async fn plan(mirror: &ParameterMirror, memory: &mut Memory, ctx: &Context) -> R
     let judged = judge(source.as_ref(), &labels);
     match judged {
         Ok(plan) if plan.source.is_some() => {
-            memory.refused = None;
+            memory.source.due_now |= memory.refused.take().is_some();
             Ok(plan)
         }
         Ok(plan) if !reading::is_due(&plan, memory, ctx) => Ok(plan),
@@ -162,9 +165,9 @@ fn note_requests(mirror: &ParameterMirror, plan: &Plan, memory: &mut Memory, ctx
     }
 }
 
-/// formats.md, "Two rhythms": at once if it never had a set, or if the set is not what the spec asks for; else
+/// formats.md, "Two rhythms": at once if it never had a set, or if the set or the status is not of this spec; else
 /// spread over the interval.
-fn schedule_first_read(plan: &Plan, memory: &mut Memory, ctx: &Context) {
+fn schedule_first_read(mirror: &ParameterMirror, plan: &Plan, memory: &mut Memory, ctx: &Context) {
     if memory.source.first_due.is_some() {
         return;
     }
@@ -174,7 +177,11 @@ fn schedule_first_read(plan: &Plan, memory: &mut Memory, ctx: &Context) {
             .is_ok_and(|stored| plan.is_covered_by(&stored))
     });
     let first_selection = plan.selections.first().map(ToString::to_string).unwrap_or_default();
-    memory.source.first_due = Some(if covered {
+    let seen = mirror
+        .status
+        .as_ref()
+        .is_some_and(|status| Some(status.observed_generation) == mirror.metadata.generation);
+    memory.source.first_due = Some(if covered && seen {
         schedule::first_read(now, plan.interval, &plan.source_name, &first_selection)
     } else {
         now
@@ -199,6 +206,10 @@ fn resolve(
         accepted_shrink: mirror.annotations().get(ACCEPT_SHRINK).map(String::as_str),
     };
     let Some(answer) = answer else {
+        if let Some(failure) = reading::starving(plan, memory, ctx) {
+            let trouble = SourceTrouble::Read(failure);
+            memory.source.trouble.get_or_insert((trouble, now));
+        }
         return situation.hold(memory.source.trouble.as_ref().map(|(trouble, _)| trouble.clone()));
     };
     let source = &mut memory.source;

@@ -18,7 +18,7 @@ use crate::targets::secret::{KubeProblem, within};
 use super::cleanup::Retired;
 use super::context::Context;
 use super::events::Story;
-use super::memory::Memory;
+use super::memory::{Memory, WATCH_LAG};
 use super::publish::Published;
 
 /// Writes the status of a mirror that was carried out, and tells what happened.
@@ -30,7 +30,7 @@ pub async fn report(
     memory: &mut Memory,
     ctx: &Context,
 ) {
-    let previous = previous_status(mirror, memory);
+    let previous = previous_status(mirror, memory, ctx.clock.uptime());
     let conditions = status::conditions(&facts(mirror, plan, memory, ctx));
     let mut next = with_conditions(mirror, &previous, &conditions, ctx.clock.now());
     next.last_sync_time = memory.last_sync.map(Time).or(previous.last_sync_time.clone());
@@ -43,25 +43,25 @@ pub async fn report(
     next.secret = secret_status(plan, memory, &previous, retired);
     next.redis = redis_status(plan, memory, &previous, retired);
     for story in stories(&previous, &next, published, memory, ctx.clock.now()) {
-        tell(mirror, &story, ctx).await;
+        tell(mirror, &story, ctx);
     }
     write(mirror, previous, next, plan.interval, memory, ctx).await;
 }
 
 /// Writes the status of a mirror whose spec is refused.
 pub async fn refused(mirror: &ParameterMirror, refusal: &Refusal, memory: &mut Memory, ctx: &Context) {
-    let previous = previous_status(mirror, memory);
+    let previous = previous_status(mirror, memory, ctx.clock.uptime());
     let served = previous.parameters.and_then(|count| usize::try_from(count).ok());
     let next = with_conditions(mirror, &previous, &status::refused(refusal, served), ctx.clock.now());
     if let Some(ready) = changed(&previous, &next, "Ready") {
-        tell(mirror, &Story::warning(ready.reason.clone(), ready.message.clone()), ctx).await;
+        tell(mirror, &Story::warning(ready.reason.clone(), ready.message.clone()), ctx);
     }
     write(mirror, previous, next, Duration::ZERO, memory, ctx).await;
 }
 
 /// Writes the status of a suspended mirror.
 pub async fn suspended(mirror: &ParameterMirror, memory: &mut Memory, ctx: &Context) {
-    let previous = previous_status(mirror, memory);
+    let previous = previous_status(mirror, memory, ctx.clock.uptime());
     let before = match condition(&previous, "Ready").map(|ready| ready.status.as_str()) {
         Some("True") => "True",
         Some("False") => "False",
@@ -69,17 +69,17 @@ pub async fn suspended(mirror: &ParameterMirror, memory: &mut Memory, ctx: &Cont
     };
     let next = with_conditions(mirror, &previous, &status::suspended(before), ctx.clock.now());
     if let Some(ready) = changed(&previous, &next, "Ready") {
-        tell(mirror, &Story::normal("Suspended", ready.message.clone()), ctx).await;
+        tell(mirror, &Story::normal("Suspended", ready.message.clone()), ctx);
     }
     write(mirror, previous, next, Duration::ZERO, memory, ctx).await;
 }
 
-/// The newest of what we wrote and what the watch shows: the watch may lag behind our own last write.
+/// The status as it is: the watch may lag behind our own last write, so for a while that counts.
 #[must_use]
-pub fn previous_status(mirror: &ParameterMirror, memory: &Memory) -> ParameterMirrorStatus {
+pub fn previous_status(mirror: &ParameterMirror, memory: &Memory, now: Duration) -> ParameterMirrorStatus {
     match &memory.reported {
-        Some((status, _)) => status.clone(),
-        None => mirror.status.clone().unwrap_or_default(),
+        Some((status, at)) if now < *at + WATCH_LAG => status.clone(),
+        _ => mirror.status.clone().unwrap_or_default(),
     }
 }
 
@@ -241,6 +241,7 @@ fn stories(
                 "Healed",
                 format!("{} was {}; it holds the last known good set again.", heal.target, heal.cause),
             )
+            .of(heal.part)
         })
         .collect();
     if let Some(degraded) = changed(previous, next, "Degraded") {
@@ -278,14 +279,15 @@ fn stories(
 }
 
 /// One story: an event for people at the API server, a line for people at the log.
-async fn tell(mirror: &ParameterMirror, story: &Story, ctx: &Context) {
-    let name = format!("{}/{}", mirror.namespace().unwrap_or_default(), mirror.name_any());
+fn tell(mirror: &ParameterMirror, story: &Story, ctx: &Context) {
+    let mirror_name = format!("{}/{}", mirror.namespace().unwrap_or_default(), mirror.name_any());
+    let headline = story.reason.to_ascii_lowercase();
     if story.warning {
-        tracing::warn!(target: "parameter_mirror", mirror = name, reason = story.reason, "{}", story.note);
+        tracing::warn!(target: "parameter_mirror", mirror = mirror_name, note = story.note, "{headline}");
     } else {
-        tracing::info!(target: "parameter_mirror", mirror = name, reason = story.reason, "{}", story.note);
+        tracing::info!(target: "parameter_mirror", mirror = mirror_name, note = story.note, "{headline}");
     }
-    ctx.events.tell(mirror, story).await;
+    ctx.events.tell(mirror, story);
 }
 
 /// Writes the status if it says something new. What only counts up (texts, times) is written at most once per

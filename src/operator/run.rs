@@ -28,6 +28,7 @@ use super::context::{Context, RedisEdge, Settings};
 use super::controller;
 use super::events::Events;
 use super::keys::{self, KeySecret};
+use super::live::Said;
 use super::memory::Memories;
 use super::metrics::Metrics;
 use super::watches::{Guarded, Wakers, Watches};
@@ -84,6 +85,7 @@ async fn operate(args: RunArgs, health: Health, stop: CancellationToken) -> anyh
         watches: Watches::start(&client, &scopes, stores, &wakers),
         wakers,
         memories: Memories::default(),
+        said_of_sources: Said::default(),
         metrics: Metrics::new(),
         events: Events::new(client.clone()),
         client,

@@ -7,6 +7,7 @@
 //! 4. If several calls were needed and something changed, look once more. Two looks that agree are one moment.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -350,6 +351,7 @@ impl Read<'_> {
         operation: impl Future<Output = Result<T, ReadFailure>>,
     ) -> Result<T, ReadFailure> {
         self.gate.pass().await;
+        self.request.has_begun.store(true, Ordering::Relaxed);
         self.started_at.get_or_insert_with(|| jiff::Timestamp::now().as_millisecond());
         self.cost.calls += 1;
         let allowed =
