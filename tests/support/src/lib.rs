@@ -1,1 +1,26 @@
 //! Real parts under test control.
+//!
+//! Nothing here imitates anything: tests run against a real API server, a real Redis and moto, each started by the test
+//! process itself on a free port, and gone when the test ends, however it ends. `hack/parts install` puts the
+//! programs in place once.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`scratch`] | a temporary folder that is removed, with the processes in it, even after a SIGKILL of the tests |
+//! | [`process`] | one child process: start, kill, terminate, freeze, thaw, log |
+//! | [`wait`] | waiting for a condition with a deadline |
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::missing_panics_doc,
+    reason = "a part that does not start or answer must fail the test loudly, there and then"
+)]
+
+pub mod process;
+pub mod scratch;
+pub mod wait;
+
+pub use process::Process;
+pub use scratch::Scratch;
+pub use wait::eventually;
