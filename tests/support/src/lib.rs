@@ -8,7 +8,10 @@
 //! |---|---|
 //! | [`scratch`] | a temporary folder that is removed, with the processes in it, even after a SIGKILL of the tests |
 //! | [`process`] | one child process: start, kill, terminate, freeze, thaw, log |
+//! | [`port`] | TCP ports that no two tests take at once |
+//! | [`programs`] | where the installed programs are |
 //! | [`wait`] | waiting for a condition with a deadline |
+//! | [`redis`] | a Redis server |
 #![allow(
     clippy::expect_used,
     clippy::unwrap_used,
@@ -17,10 +20,14 @@
     reason = "a part that does not start or answer must fail the test loudly, there and then"
 )]
 
+pub mod port;
 pub mod process;
+pub mod programs;
+pub mod redis;
 pub mod scratch;
 pub mod wait;
 
 pub use process::Process;
+pub use redis::Redis;
 pub use scratch::Scratch;
 pub use wait::eventually;

@@ -80,6 +80,12 @@ impl Process {
         self.scratch.path()
     }
 
+    /// The folder with its watcher, to start the next process in.
+    #[must_use]
+    pub fn scratch(&self) -> &Arc<Scratch> {
+        &self.scratch
+    }
+
     /// Everything it has printed so far, standard output and standard error together.
     #[must_use]
     pub fn log(&self) -> String {

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use parameter_mirror_test_support::{Process, Scratch, eventually};
+use parameter_mirror_test_support::{Process, Redis, Scratch, eventually};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -112,4 +112,49 @@ fn holder() {
             std::thread::park();
         }
     }
+}
+
+#[tokio::test]
+async fn redis_answers_and_leaves_nothing() {
+    let redis = Redis::start().await;
+    assert_eq!(redis.cli(&["hset", "pm:{shop/checkout}", "/prod/db", "bytes"]).await, "1");
+    let hash = redis.hash("pm:{shop/checkout}").await;
+    assert_eq!(hash.into_iter().collect::<Vec<_>>(), [("/prod/db".to_owned(), b"bytes".to_vec())]);
+    redis.flush_all().await;
+    assert!(redis.hash("pm:{shop/checkout}").await.is_empty());
+
+    let (pid, folder) = (redis.process().pid(), redis.process().dir().to_owned());
+    drop(redis);
+    assert!(!runs(pid) && !folder.exists());
+}
+
+#[tokio::test]
+async fn redis_asks_for_its_password() {
+    let redis = Redis::with_password("s3cret").await;
+    assert_eq!(redis.cli(&["ping"]).await, "PONG");
+    let stranger = redis.url().replace(":s3cret@", "");
+    let refused = redis::Client::open(stranger).unwrap().get_multiplexed_async_connection().await;
+    let refused = match refused {
+        Ok(mut connection) => {
+            redis::AsyncCommands::get::<_, Option<String>>(&mut connection, "key").await.unwrap_err()
+        }
+        Err(error) => error,
+    };
+    assert!(refused.to_string().contains("NOAUTH"), "{refused}");
+}
+
+#[tokio::test]
+async fn redis_freezes_thaws_dies_and_comes_back_on_the_same_port() {
+    let mut redis = Redis::start().await;
+    redis.cli(&["set", "key", "value"]).await;
+    redis.freeze();
+    assert!(redis.connection().await.is_err(), "a frozen Redis answered");
+    redis.thaw();
+    assert_eq!(redis.cli(&["get", "key"]).await, "value");
+
+    let url = redis.url();
+    redis.kill();
+    assert!(redis.connection().await.is_err(), "a dead Redis answered");
+    redis.restart().await;
+    assert_eq!((redis.url(), redis.cli(&["exists", "key"]).await), (url, "0".to_owned()));
 }
