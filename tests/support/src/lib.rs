@@ -12,6 +12,8 @@
 //! | [`programs`] | where the installed programs are |
 //! | [`wait`] | waiting for a condition with a deadline |
 //! | [`redis`] | a Redis server |
+//! | [`moto`] | moto, a stand-in for AWS |
+//! | [`ssm_client`] | calls SSM operations by name, to prepare and inspect what the operator reads |
 #![allow(
     clippy::expect_used,
     clippy::unwrap_used,
@@ -20,14 +22,18 @@
     reason = "a part that does not start or answer must fail the test loudly, there and then"
 )]
 
+pub mod moto;
 pub mod port;
 pub mod process;
 pub mod programs;
 pub mod redis;
 pub mod scratch;
+pub mod ssm_client;
 pub mod wait;
 
+pub use moto::Moto;
 pub use process::Process;
 pub use redis::Redis;
 pub use scratch::Scratch;
+pub use ssm_client::SsmClient;
 pub use wait::eventually;

@@ -9,7 +9,8 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use parameter_mirror_test_support::{Process, Redis, Scratch, eventually};
+use parameter_mirror_test_support::{Moto, Process, Redis, Scratch, eventually};
+use serde_json::json;
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -157,4 +158,29 @@ async fn redis_freezes_thaws_dies_and_comes_back_on_the_same_port() {
     assert!(redis.connection().await.is_err(), "a dead Redis answered");
     redis.restart().await;
     assert_eq!((redis.url(), redis.cli(&["exists", "key"]).await), (url, "0".to_owned()));
+}
+
+#[tokio::test]
+async fn moto_keeps_parameters_until_it_is_restarted() {
+    let mut moto = Moto::start().await;
+    let ssm = moto.ssm("eu-west-1");
+    assert_eq!(ssm.put("/prod/db", "one", "String").await, 1);
+    assert_eq!(ssm.put("/prod/db", "two", "SecureString").await, 2);
+    ssm.label("/prod/db", 1, "stable").await;
+    let (status, answer) = ssm.call("GetParameter", json!({"Name": "/prod/db:stable"})).await;
+    assert_eq!((status, answer["Parameter"]["Value"].as_str()), (200, Some("one")), "{answer}");
+    let (status, answer) = moto.ssm("us-east-1").call("GetParameter", json!({"Name": "/prod/db"})).await;
+    assert_eq!(status, 400, "regions are kept apart: {answer}");
+    ssm.put("/prod/gone", "x", "String").await;
+    ssm.delete("/prod/gone").await;
+
+    moto.kill();
+    ssm.try_call("DescribeParameters", &json!({})).await.expect_err("a dead moto answered");
+    moto.restart().await;
+    let (status, _) = ssm.call("GetParameter", json!({"Name": "/prod/db"})).await;
+    assert_eq!(status, 400);
+
+    let (pid, folder) = (moto.process().pid(), moto.process().dir().to_owned());
+    drop(moto);
+    assert!(!runs(pid) && !folder.exists());
 }
