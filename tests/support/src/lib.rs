@@ -1,1 +1,39 @@
 //! Real parts under test control.
+//!
+//! Nothing here imitates anything: tests run against a real API server, a real Redis and moto, each started by the test
+//! process itself on a free port, and gone when the test ends, however it ends. `hack/parts install` puts the
+//! programs in place once.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`scratch`] | a temporary folder that is removed, with the processes in it, even after a SIGKILL of the tests |
+//! | [`process`] | one child process: start, kill, terminate, freeze, thaw, log |
+//! | [`port`] | TCP ports that no two tests take at once |
+//! | [`programs`] | where the installed programs are |
+//! | [`wait`] | waiting for a condition with a deadline |
+//! | [`redis`] | a Redis server |
+//! | [`moto`] | moto, a stand-in for AWS |
+//! | [`ssm_client`] | calls SSM operations by name, to prepare and inspect what the operator reads |
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::missing_panics_doc,
+    reason = "a part that does not start or answer must fail the test loudly, there and then"
+)]
+
+pub mod moto;
+pub mod port;
+pub mod process;
+pub mod programs;
+pub mod redis;
+pub mod scratch;
+pub mod ssm_client;
+pub mod wait;
+
+pub use moto::Moto;
+pub use process::Process;
+pub use redis::Redis;
+pub use scratch::Scratch;
+pub use ssm_client::SsmClient;
+pub use wait::eventually;
