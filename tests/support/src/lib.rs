@@ -13,6 +13,7 @@
 //! | [`wait`] | waiting for a condition with a deadline |
 //! | [`redis`] | a Redis server |
 //! | [`moto`] | moto, a stand-in for AWS |
+//! | [`ssm`] | our own SSM inside the test process: counts every call, and fails as scripted |
 //! | [`ssm_client`] | calls SSM operations by name, to prepare and inspect what the operator reads |
 #![allow(
     clippy::expect_used,
@@ -28,6 +29,7 @@ pub mod process;
 pub mod programs;
 pub mod redis;
 pub mod scratch;
+pub mod ssm;
 pub mod ssm_client;
 pub mod wait;
 
@@ -35,5 +37,6 @@ pub use moto::Moto;
 pub use process::Process;
 pub use redis::Redis;
 pub use scratch::Scratch;
+pub use ssm::Ssm;
 pub use ssm_client::SsmClient;
 pub use wait::eventually;

@@ -1,0 +1,85 @@
+//! What goes back to the caller, and how well it travels.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::store::Refusal;
+
+/// What is in the body.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Content {
+    /// JSON 1.1.
+    Json(Value),
+    /// XML, as STS answers.
+    Xml(String),
+    /// What a load balancer says in place of the service.
+    Html,
+    /// Nothing.
+    Empty,
+}
+
+/// How the answer travels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Delivery {
+    /// All of it, at once.
+    Whole,
+    /// So many bytes of the body a second.
+    Trickle(u32),
+    /// Half of the body, then silence on an open connection.
+    Stall,
+    /// Half of the body, then the end of the connection.
+    Truncated,
+    /// A TCP reset in place of an answer.
+    Reset,
+    /// No answer on an open connection.
+    Silence,
+}
+
+/// One answer.
+#[derive(Clone, Debug)]
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    /// The header `x-amzn-errortype`.
+    pub(crate) error_type: Option<String>,
+    pub(crate) content: Content,
+    /// Waited before anything is sent.
+    pub(crate) delay: Duration,
+    pub(crate) delivery: Delivery,
+}
+
+impl Reply {
+    /// An answer that arrives.
+    pub(crate) fn new(status: u16, content: Content) -> Self {
+        Self { status, error_type: None, content, delay: Duration::ZERO, delivery: Delivery::Whole }
+    }
+
+    /// The error a JSON 1.1 service answers with a code; no message member if there is no message.
+    pub(crate) fn error(status: u16, code: &str, message: &str) -> Self {
+        let mut body = json!({ "__type": code });
+        if !message.is_empty() {
+            body["message"] = message.into();
+        }
+        let error_type = Some(code.rsplit('#').next().unwrap_or(code).to_owned());
+        Self { error_type, ..Self::new(status, Content::Json(body)) }
+    }
+
+    /// Media type and bytes of the body.
+    pub(crate) fn body(&self) -> (&'static str, Vec<u8>) {
+        match &self.content {
+            Content::Json(body) => ("application/x-amz-json-1.1", body.to_string().into_bytes()),
+            Content::Xml(text) => ("text/xml", text.clone().into_bytes()),
+            Content::Html => ("text/html", HTML.as_bytes().to_vec()),
+            Content::Empty => ("text/plain", Vec::new()),
+        }
+    }
+}
+
+const HTML: &str =
+    "<html><head><title>Service Unavailable</title></head><body><h1>Service Unavailable</h1></body></html>";
+
+impl From<Refusal> for Reply {
+    fn from(refusal: Refusal) -> Self {
+        Self::error(400, refusal.code, &refusal.message)
+    }
+}

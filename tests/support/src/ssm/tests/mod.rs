@@ -1,0 +1,94 @@
+//! The service as a caller sees it, over plain HTTP.
+
+mod operations;
+
+use std::io::{self, Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::Ssm;
+
+/// What a caller got.
+#[derive(Debug)]
+struct Got {
+    status: u16,
+    head: String,
+    body: String,
+}
+
+impl Got {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.body).expect("the body is JSON")
+    }
+
+    fn code(&self) -> String {
+        self.json()["__type"].as_str().unwrap_or_default().to_owned()
+    }
+
+    fn names(&self) -> Vec<String> {
+        let json = self.json();
+        let items = json["Parameters"].as_array().expect("there are parameters");
+        items.iter().map(|item| item["Name"].as_str().expect("a name").to_owned()).collect()
+    }
+
+    fn token(&self) -> Option<String> {
+        self.json()["NextToken"].as_str().map(str::to_owned)
+    }
+}
+
+/// Asks once, on a connection of its own.
+fn ask(ssm: &Ssm, operation: &str, body: &Value) -> Got {
+    ask_in(ssm, "us-east-1", operation, body).expect("an answer")
+}
+
+fn ask_in(ssm: &Ssm, region: &str, operation: &str, body: &Value) -> io::Result<Got> {
+    let mut stream = TcpStream::connect(ssm.endpoint().trim_start_matches("http://"))?;
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    let body = body.to_string();
+    write!(
+        stream,
+        "POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\nx-amz-target: AmazonSSM.{operation}\r\n\
+         authorization: AWS4-HMAC-SHA256 Credential=test/20260101/{region}/ssm/aws4_request, Signature=0\r\n\
+         content-length: {}\r\n\r\n{body}",
+        body.len()
+    )?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    let (head, body) = text.split_once("\r\n\r\n").expect("a head ends");
+    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status");
+    Ok(Got { status, head: head.to_owned(), body: body.to_owned() })
+}
+
+/// One page of `/a`.
+fn page(ssm: &Ssm, token: Option<&str>) -> Got {
+    let mut body = json!({ "Path": "/a", "Recursive": true, "WithDecryption": true });
+    if let Some(token) = token {
+        body["NextToken"] = token.into();
+    }
+    ask(ssm, "GetParametersByPath", &body)
+}
+
+/// All names of `/a`, page by page.
+fn sweep(ssm: &Ssm) -> Vec<Vec<String>> {
+    let mut pages = Vec::new();
+    let mut token = None;
+    loop {
+        let got = page(ssm, token.as_deref());
+        pages.push(got.names());
+        token = got.token();
+        if token.is_none() {
+            return pages;
+        }
+    }
+}
+
+/// A service with so many parameters `/a/000`, `/a/001`, ... with equal values.
+fn filled(count: usize) -> Ssm {
+    let ssm = Ssm::start();
+    for number in 0..count {
+        ssm.put(&format!("/a/{number:03}"), "v");
+    }
+    ssm
+}
