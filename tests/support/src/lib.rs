@@ -11,6 +11,8 @@
 //! | [`port`] | TCP ports that no two tests take at once |
 //! | [`programs`] | where the installed programs are |
 //! | [`wait`] | waiting for a condition with a deadline |
+//! | [`command`] | what a command that ran to its end has printed |
+//! | [`cluster`] | a Kubernetes control plane, with kubectl and helm |
 //! | [`redis`] | a Redis server |
 //! | [`moto`] | moto, a stand-in for AWS |
 //! | [`ssm`] | our own SSM inside the test process: counts every call, and fails as scripted |
@@ -23,6 +25,8 @@
     reason = "a part that does not start or answer must fail the test loudly, there and then"
 )]
 
+pub mod cluster;
+pub mod command;
 pub mod moto;
 pub mod port;
 pub mod process;
@@ -33,6 +37,7 @@ pub mod ssm;
 pub mod ssm_client;
 pub mod wait;
 
+pub use cluster::Cluster;
 pub use moto::Moto;
 pub use process::Process;
 pub use redis::Redis;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::process::{Command, Output};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use ::redis::aio::MultiplexedConnection;
 use crate::port::Port;
 use crate::process::{Process, clean_environment};
 use crate::scratch::Scratch;
-use crate::{eventually, programs};
+use crate::{command, eventually, programs};
 
 const STARTED: Duration = Duration::from_secs(20);
 
@@ -64,11 +64,10 @@ impl Redis {
         if let Some(password) = &self.password {
             command.env("REDISCLI_AUTH", password);
         }
-        let Output { status, stdout, stderr } =
-            tokio::process::Command::from(command).kill_on_drop(true).output().await.expect("redis-cli runs");
-        let text = String::from_utf8_lossy(&stdout).trim_end_matches('\n').to_owned();
-        assert!(status.success(), "redis-cli {args:?}: {text}{}", String::from_utf8_lossy(&stderr));
-        text
+        let output = command::run(command, None).await;
+        let text = output.stdout.trim_end_matches('\n');
+        assert!(output.status.success(), "redis-cli {args:?}: {text}{}", output.stderr);
+        text.to_owned()
     }
 
     /// Every field of a hash with its bytes; empty when there is no such key.

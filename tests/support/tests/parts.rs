@@ -9,7 +9,10 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use parameter_mirror_test_support::{Moto, Process, Redis, Scratch, eventually};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
+use kube::Api;
+use parameter_mirror_test_support::cluster::Options;
+use parameter_mirror_test_support::{Cluster, Moto, Process, Redis, Scratch, eventually};
 use serde_json::json;
 
 const SOON: Duration = Duration::from_secs(10);
@@ -182,5 +185,70 @@ async fn moto_keeps_parameters_until_it_is_restarted() {
 
     let (pid, folder) = (moto.process().pid(), moto.process().dir().to_owned());
     drop(moto);
+    assert!(!runs(pid) && !folder.exists());
+}
+
+#[tokio::test]
+async fn the_shared_cluster_serves_kubectl_helm_and_clients() {
+    let cluster = Cluster::shared().await;
+    let version: serde_json::Value =
+        serde_json::from_str(&cluster.kubectl(&["version", "-o", "json"]).await).unwrap();
+    assert_eq!(version["serverVersion"]["gitVersion"], version["clientVersion"]["gitVersion"]);
+    assert_eq!(version["serverVersion"]["minor"], "36");
+
+    let namespace = cluster.namespace("parts").await;
+    let map = json!({"apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": "map", "namespace": namespace}, "data": {"key": "value"}});
+    cluster.kubectl_apply(&map.to_string()).await;
+    let maps: Api<ConfigMap> = Api::namespaced(cluster.client().await, &namespace);
+    assert_eq!(maps.get("map").await.unwrap().data.unwrap()["key"], "value");
+    assert!(cluster.helm(&["list", "-n", &namespace]).await.starts_with("NAME"));
+
+    let missing = cluster.try_kubectl(&["get", "configmap", "other", "-n", &namespace]).await;
+    assert!(!missing.status.success() && missing.stderr.contains("NotFound"), "{missing:?}");
+}
+
+/// On a runtime of its own, as every test is: the shared cluster must belong to none.
+#[test]
+fn the_shared_cluster_outlives_the_runtime_that_started_it() {
+    for _ in 0..2 {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let client = Cluster::shared().await.client().await;
+            let namespace = Cluster::shared().await.namespace("runtime").await;
+            Api::<Namespace>::all(client).get(&namespace).await.unwrap();
+        });
+    }
+}
+
+#[tokio::test]
+async fn a_service_account_may_do_what_its_roles_say() {
+    let cluster = Cluster::shared().await;
+    let namespace = cluster.namespace("account").await;
+    cluster.kubectl(&["create", "serviceaccount", "reader", "-n", &namespace]).await;
+    let scratch = Scratch::new("kubeconfig").unwrap();
+    let kubeconfig = cluster.service_account_kubeconfig(&namespace, "reader", scratch.path()).await;
+    let kubeconfig = kubeconfig.to_str().unwrap();
+    let who = cluster.kubectl(&["--kubeconfig", kubeconfig, "auth", "whoami"]).await;
+    assert!(who.contains(&format!("system:serviceaccount:{namespace}:reader")), "{who}");
+    let refused =
+        cluster.try_kubectl(&["--kubeconfig", kubeconfig, "get", "secrets", "-n", &namespace]).await;
+    assert!(refused.stderr.contains("Forbidden"), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_cluster_of_ones_own_deletes_namespaces_freezes_and_leaves_nothing() {
+    let cluster = Cluster::start(Options { controller_manager: true }).await;
+    let namespace = cluster.namespace("gone").await;
+    cluster.kubectl(&["delete", "namespace", &namespace, "--timeout", "60s"]).await;
+
+    cluster.freeze();
+    let silent = cluster.try_kubectl(&["get", "namespaces", "--request-timeout", "500ms"]).await;
+    assert!(!silent.status.success(), "a frozen API server answered");
+    cluster.thaw();
+    cluster.kubectl(&["get", "namespaces"]).await;
+
+    let (pid, folder) = (cluster.api_server().pid(), cluster.dir().to_owned());
+    drop(cluster);
     assert!(!runs(pid) && !folder.exists());
 }
