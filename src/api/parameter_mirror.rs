@@ -308,7 +308,7 @@ pub struct ParameterMirrorStatus {
     /// Last attempt to read SSM, good or not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_attempt_time: Option<Time>,
-    /// Value of the annotation `parameter-mirror.dev/sync-at` that was acted on last.
+    /// Value of the annotation `parameter-mirror.dev/sync-at` whose read has ended, well or not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_handled_sync_at: Option<String>,
     /// Number of parameters in the last known good set.

@@ -71,7 +71,9 @@ pub struct Memory {
     pub redis: RedisMemory,
     /// The status as last written by this process, and when.
     pub reported: Option<(ParameterMirrorStatus, Duration)>,
-    /// The value of `sync-at` that was acted on last.
+    /// The value of `sync-at` that asked for a read last.
+    pub requested_sync_at: Option<String>,
+    /// The value of `sync-at` whose read has ended, well or not.
     pub handled_sync_at: Option<String>,
     /// Generation of the object that was last reported as not decodable.
     pub undecodable: Option<i64>,
@@ -143,6 +145,8 @@ pub struct InFlight {
     pub plan: Plan,
     /// Whether its first request has got through the budget.
     pub has_begun: Arc<AtomicBool>,
+    /// The value of `sync-at` that it answers.
+    pub sync_at: Option<String>,
     /// When it became due.
     pub due: Duration,
     /// Changes of the Secret by others that were known then; `None` if it was not observed.

@@ -69,6 +69,7 @@ pub fn begin(mirror: &ObjectRef<ParameterMirror>, plan: &Plan, memory: &mut Memo
         task: AbortOnDrop(task),
         plan: plan.clone(),
         has_begun,
+        sync_at: memory.requested_sync_at.clone(),
         due: ctx.clock.uptime(),
         secret_seen: memory.secret.observed.is_some().then_some(memory.secret.foreign_changes),
         redis_seen: memory.redis.observed.is_some().then_some(memory.redis.foreign_changes),
@@ -103,13 +104,14 @@ pub fn finished(plan: &Plan, memory: &mut Memory) -> Option<Answer> {
     };
     let stale = read.secret_seen.is_some_and(|seen| seen != memory.secret.foreign_changes)
         || read.redis_seen.is_some_and(|seen| seen != memory.redis.foreign_changes);
-    memory.in_flight = None;
+    let sync_at = memory.in_flight.take().and_then(|read| read.sync_at);
     if stale && answer.outcome.is_ok() && !memory.source.retried_stale {
         memory.source.retried_stale = true;
         memory.source.due_now = true;
         return None;
     }
     memory.source.retried_stale = false;
+    memory.handled_sync_at = sync_at;
     Some(answer)
 }
 

@@ -144,14 +144,14 @@ fn nothing_to_do(mirror: &ParameterMirror, plan: &Plan, memory: &Memory, ctx: &C
 /// What the user asks for besides the rhythm: a read now, or removals approved.
 fn note_requests(mirror: &ParameterMirror, plan: &Plan, memory: &mut Memory, ctx: &Context) {
     let asked = mirror.annotations().get(SYNC_AT);
-    let handled = memory
-        .handled_sync_at
+    let known = memory
+        .requested_sync_at
         .clone()
         .or_else(|| mirror.status.as_ref().and_then(|status| status.last_handled_sync_at.clone()));
-    if asked.is_some() && asked != handled.as_ref() {
+    if asked.is_some() && asked != known.as_ref() {
         memory.source.due_now = true;
     }
-    memory.handled_sync_at = asked.cloned().or(handled);
+    memory.requested_sync_at = asked.cloned().or(known);
     if let Some(settled) = &memory.settled {
         let approved = mirror.annotations().get(ACCEPT_SHRINK);
         let other_set = settled.plan.source != plan.source || settled.plan.selections != plan.selections;

@@ -1,13 +1,5 @@
 //! The Redis target against a real server: every guard of the script, and what readers see meanwhile.
 
-#![allow(
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a part that does not do its own must fail the test loudly"
-)]
-
-mod server;
-
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -16,9 +8,8 @@ use parameter_mirror_format::connection::{Link, LinkError, RedisSettings, Settin
 use parameter_mirror_format::fields::Fields;
 use parameter_mirror_format::hash::{Fence, STATUS, STATUS_AT};
 use parameter_mirror_format::value::Value;
+use parameter_mirror_test_support::Redis;
 use redis::aio::MultiplexedConnection;
-
-use server::Redis;
 
 const KEY: &str = "pm:{shop/checkout}";
 const OURS: &str = "c/shop/checkout";
@@ -38,7 +29,8 @@ struct Part {
 impl Part {
     async fn start() -> Self {
         let redis = Redis::start().await;
-        let (store, plain) = (HashStore::new(link(&redis.url())), redis.connection().await);
+        let (store, plain) =
+            (HashStore::new(link(&redis.url())), redis.connection().await.expect("Redis answers"));
         Self { redis, store, plain }
     }
 

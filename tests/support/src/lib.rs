@@ -14,6 +14,7 @@
 //! | [`command`] | what a command that ran to its end has printed |
 //! | [`cluster`] | a Kubernetes control plane, with kubectl and helm |
 //! | [`redis`] | a Redis server |
+//! | [`operator`] | the operator as a process, with the settings a pod would have |
 //! | [`moto`] | moto, a stand-in for AWS |
 //! | [`ssm`] | our own SSM inside the test process: counts every call, and fails as scripted |
 //! | [`ssm_client`] | calls SSM operations by name, to prepare and inspect what the operator reads |
@@ -28,6 +29,7 @@
 pub mod cluster;
 pub mod command;
 pub mod moto;
+pub mod operator;
 pub mod port;
 pub mod process;
 pub mod programs;
@@ -39,6 +41,7 @@ pub mod wait;
 
 pub use cluster::Cluster;
 pub use moto::Moto;
+pub use operator::Operator;
 pub use process::Process;
 pub use redis::Redis;
 pub use scratch::Scratch;

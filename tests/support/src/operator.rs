@@ -1,0 +1,167 @@
+//! The operator itself, as the process that a pod would run.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Bytes;
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+
+use crate::process::Process;
+use crate::scratch::Scratch;
+use crate::wait::eventually;
+
+/// How long the operator may take until it is ready.
+const READY: Duration = Duration::from_secs(60);
+/// How long it may take to end after SIGTERM.
+const DRAINED: Duration = Duration::from_secs(20);
+
+/// How to run the operator.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The program.
+    pub program: PathBuf,
+    /// Kubeconfig of its service account.
+    pub kubeconfig: PathBuf,
+    /// Namespace it runs in.
+    pub namespace: String,
+    /// Namespaces it watches; empty: all.
+    pub watch: Vec<String>,
+    /// Endpoint of SSM.
+    pub ssm: String,
+    /// URL of Redis, given to it as a file.
+    pub redis: Option<String>,
+    /// Further arguments of `run`.
+    pub arguments: Vec<String>,
+    /// Further environment.
+    pub environment: Vec<(String, String)>,
+}
+
+/// A running operator.
+#[derive(Debug)]
+pub struct Operator {
+    settings: Settings,
+    process: Process,
+    address: String,
+}
+
+impl Operator {
+    /// Starts it and waits until it is ready.
+    pub async fn start(settings: Settings) -> Self {
+        let mut operator = Self::launch(settings);
+        operator.wait_ready().await;
+        operator
+    }
+
+    /// Starts it without waiting for anything.
+    #[must_use]
+    pub fn launch(settings: Settings) -> Self {
+        let scratch = Arc::new(Scratch::new("operator").expect("a temporary folder"));
+        let process = spawn(&scratch, &settings);
+        Self { settings, process, address: String::new() }
+    }
+
+    /// Waits until `/readyz` says ok.
+    pub async fn wait_ready(&mut self) {
+        self.address = eventually("the operator says where it listens", READY, async || {
+            if let Some(status) = self.process.exited() {
+                return Err(format!("it ended with {status}; its log:\n{}", self.process.log()));
+            }
+            address(&self.process.log()).ok_or_else(|| self.process.log())
+        })
+        .await;
+        eventually("the operator is ready", READY, async || match self.get("/readyz").await {
+            Some((200, _)) => Ok(()),
+            other => Err(format!("{other:?}; its log:\n{}", self.process.log())),
+        })
+        .await;
+    }
+
+    /// SIGKILL, and a new process with the same settings.
+    pub async fn crash_and_restart(&mut self) {
+        self.process.kill();
+        self.restart().await;
+    }
+
+    /// A new process with the same settings, after the old one has ended.
+    pub async fn restart(&mut self) {
+        // A folder of its own, so that the new log does not begin with the old one.
+        let scratch = Arc::new(Scratch::new("operator").expect("a temporary folder"));
+        self.process = spawn(&scratch, &self.settings);
+        self.wait_ready().await;
+    }
+
+    /// SIGKILL.
+    pub fn kill(&self) {
+        self.process.kill();
+    }
+
+    /// SIGTERM, as Kubernetes sends it; returns how it ended.
+    pub async fn terminate(&self) -> ExitStatus {
+        self.process.terminate(DRAINED).await
+    }
+
+    /// The process.
+    #[must_use]
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// Everything it has logged.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// Status code and body of one of its endpoints; `None` if it does not answer.
+    pub async fn get(&self, path: &str) -> Option<(u16, String)> {
+        let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
+        let answer = client.get(format!("http://{}{path}", self.address).parse().ok()?).await.ok()?;
+        let code = answer.status().as_u16();
+        let body = answer.into_body().collect().await.ok()?.to_bytes();
+        Some((code, String::from_utf8_lossy(&body).into_owned()))
+    }
+
+    /// The value of a metric without labels, or with exactly these (`{target="redis"}`); 0 while it has none.
+    pub async fn metric(&self, name: &str) -> f64 {
+        let (_, text) = self.get("/metrics").await.expect("the operator answers");
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.map_or(0.0, |value| value.trim().parse().expect("a number"))
+    }
+}
+
+fn spawn(scratch: &Arc<Scratch>, settings: &Settings) -> Process {
+    let mut command = Command::new(&settings.program);
+    command.args(["run", "--listen", "127.0.0.1:0", "--namespace", &settings.namespace]);
+    if !settings.watch.is_empty() {
+        command.args(["--watch-namespaces", &settings.watch.join(",")]);
+    }
+    if let Some(url) = &settings.redis {
+        let file = write(scratch.path(), "redis-url", url);
+        command.arg("--redis-url-file").arg(file);
+    }
+    command.args(&settings.arguments);
+    command.env("KUBECONFIG", &settings.kubeconfig);
+    command.env("AWS_ENDPOINT_URL_SSM", &settings.ssm).env("AWS_ENDPOINT_URL_STS", &settings.ssm);
+    command.env("AWS_ACCESS_KEY_ID", "AKIDTEST").env("AWS_SECRET_ACCESS_KEY", "test");
+    command.env("AWS_EC2_METADATA_DISABLED", "true");
+    command.envs(settings.environment.iter().cloned());
+    Process::start(scratch, "operator", &command).expect("the operator starts")
+}
+
+fn write(folder: &Path, name: &str, text: &str) -> PathBuf {
+    let path = folder.join(name);
+    std::fs::write(&path, text).expect("a file is written");
+    path
+}
+
+/// The address in the line that says where the endpoints are.
+fn address(log: &str) -> Option<String> {
+    let line = log.lines().find(|line| line.contains("/readyz"))?;
+    let rest = line.split_once("127.0.0.1:")?.1;
+    let port: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    (!port.is_empty()).then(|| format!("127.0.0.1:{port}"))
+}
