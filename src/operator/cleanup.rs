@@ -8,6 +8,7 @@ use kube::ResourceExt;
 use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
+use parameter_mirror_format::hash::redis_key;
 use parameter_mirror_format::verdict::Found;
 use serde_json::json;
 
@@ -33,12 +34,10 @@ const RETRY: Duration = Duration::from_secs(5);
 pub async fn delete(mirror: &ParameterMirror, memory: &mut Memory, ctx: &Context) -> Action {
     memory.in_flight = None;
     if mirror.finalizers().iter().any(|finalizer| finalizer == FINALIZER) {
-        let key =
-            mirror.status.as_ref().and_then(|status| status.redis.as_ref()).map(|redis| redis.key.clone());
-        if let Some(key) = key
+        if let Some(key) = hash_key(mirror, ctx)
             && let Err(why) = drop_hash(mirror, &key, ctx).await
         {
-            if Timestamp::now().duration_since(deleted_at(mirror)) < patience(mirror, ctx) {
+            if ctx.clock.now().duration_since(deleted_at(mirror)) < patience(mirror, ctx) {
                 return Action::requeue(RETRY);
             }
             let note = format!(
@@ -51,6 +50,17 @@ pub async fn delete(mirror: &ParameterMirror, memory: &mut Memory, ctx: &Context
     }
     ctx.memories.forget(&ObjectRef::from_obj(mirror));
     Action::await_change()
+}
+
+/// The hash that the status names, else the one that the spec asks for: it may have been written a moment ago.
+fn hash_key(mirror: &ParameterMirror, ctx: &Context) -> Option<String> {
+    let held = mirror.status.as_ref().and_then(|status| status.redis.as_ref()).map(|redis| redis.key.clone());
+    let wanted = || {
+        let namespace = mirror.namespace().unwrap_or_default();
+        mirror.spec.redis.as_ref()?;
+        Some(redis_key(&ctx.settings.redis_prefix, &namespace, &mirror.name_any()))
+    };
+    held.or_else(wanted)
 }
 
 fn deleted_at(mirror: &ParameterMirror) -> Timestamp {

@@ -4,6 +4,10 @@
 //! |---|---|
 //! | [`world`] | nothing by itself: the parts that a test stands on |
 //! | [`main_job`] | the story of the product in one test |
+//! | [`selecting`] | what is selected, and what arrives |
+//! | [`targets`] | whose targets are, what heals them, when they go |
+//! | [`grants`] | who may read what |
+//! | [`admission`] | bad specs are refused with field and remedy |
 //! | [`redis_store`] | the Redis script and its store, without an operator |
 #![allow(
     clippy::unwrap_used,
@@ -12,6 +16,10 @@
     reason = "a test may fail wherever it stands, in its own functions too"
 )]
 
+mod admission;
+mod grants;
 mod main_job;
 mod redis_store;
+mod selecting;
+mod targets;
 mod world;

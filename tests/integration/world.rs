@@ -10,7 +10,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::api::{Api, ListParams, Patch, PatchParams};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
 use parameter_mirror::api::{ParameterMirror, ParameterMirrorStatus, SYNC_AT};
 use parameter_mirror_format::fields::Fields;
 use parameter_mirror_format::hash::decode_for_reader;
@@ -18,8 +18,9 @@ use parameter_mirror_format::keys::KeyRing;
 use parameter_mirror_format::subkey::SubKey;
 use parameter_mirror_test_support::cluster::Cluster;
 use parameter_mirror_test_support::command::Output;
+pub use parameter_mirror_test_support::eventually;
 use parameter_mirror_test_support::operator::{Operator, Settings};
-use parameter_mirror_test_support::{Redis, Scratch, Ssm, eventually};
+use parameter_mirror_test_support::{Redis, Scratch, Ssm};
 use serde_json::json;
 use tokio::sync::OnceCell;
 
@@ -226,6 +227,15 @@ impl World {
 
     pub async fn resource_version(&self, secret: &str) -> String {
         self.secrets().get(secret).await.unwrap().metadata.resource_version.unwrap()
+    }
+
+    /// Changes a Secret by a merge patch, as a person would.
+    pub async fn edit_secret(&self, name: &str, patch: serde_json::Value) {
+        self.secrets().patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+    }
+
+    pub async fn delete_secret(&self, name: &str) {
+        self.secrets().delete(name, &DeleteParams::default()).await.unwrap();
     }
 
     /// The Redis key of a mirror.

@@ -1,0 +1,139 @@
+//! Bad specs are refused by `kubectl apply`, with a message that names the field and the remedy.
+
+use serde_json::{Value, json};
+
+use crate::world::{cluster, root};
+
+fn mirror(namespace: &str, spec: &Value) -> String {
+    json!({
+        "apiVersion": "parameter-mirror.dev/v1alpha1", "kind": "ParameterMirror",
+        "metadata": {"name": "bad", "namespace": namespace}, "spec": spec,
+    })
+    .to_string()
+}
+
+fn source(spec: &Value) -> String {
+    json!({
+        "apiVersion": "parameter-mirror.dev/v1alpha1", "kind": "ParameterSource",
+        "metadata": {"name": "admission"}, "spec": spec,
+    })
+    .to_string()
+}
+
+#[tokio::test]
+async fn a_bad_mirror_is_refused_with_field_and_remedy() {
+    let cluster = cluster().await;
+    let namespace = cluster.namespace("admission").await;
+    let path = json!([{"path": "/app"}]);
+    let cases = [
+        (json!({"parameters": path}), "add `secret: {}` or `redis: {}`"),
+        (json!({"parameters": [], "secret": {}}), "spec.parameters"),
+        (json!({"parameters": path, "secret": {}, "interval": "soon"}), "write it like 30s, 5m or 1h30m"),
+        (json!({"parameters": path, "secret": {}, "interval": "5s"}), "between 10s and 24h"),
+        (json!({"parameters": path, "secret": {}, "interval": "25h"}), "between 10s and 24h"),
+        (json!({"parameters": [{"path": "/app", "name": "/a"}], "secret": {}}), "split it into two entries"),
+        (json!({"parameters": [{}], "secret": {}}), "either `path` or `name`"),
+        (json!({"parameters": [{"path": "/app", "key": "A"}], "secret": {}}), "go with `name` only"),
+        (json!({"parameters": [{"name": "/a", "recursive": true}], "secret": {}}), "go with `path` only"),
+        (json!({"parameters": [{"path": "app"}], "secret": {}}), "a path starts with /"),
+        (json!({"parameters": [{"path": "/app/"}], "secret": {}}), "no trailing or double /"),
+        (json!({"parameters": [{"path": "/app/../x"}], "secret": {}}), "no . or .. segments"),
+        (
+            json!({"parameters": [{"path": "arn:aws:ssm:x"}], "secret": {}}),
+            "set roleArn on the ParameterSource",
+        ),
+        (
+            json!({"parameters": [{"name": "arn:aws:ssm:x"}], "secret": {}}),
+            "set roleArn on the ParameterSource",
+        ),
+        (json!({"parameters": [{"name": "/a:b:c"}], "secret": {}}), "at most one :version or :label"),
+        (
+            json!({"parameters": [{"name": "/a", "key": "no spaces"}], "secret": {}}),
+            "a Secret key has only letters",
+        ),
+        (json!({"parameters": path, "secret": {"name": "Upper"}}), "lower-case DNS name"),
+        (json!({"parameters": path, "secret": {"type": "Custom"}}), "spec.secret.type"),
+        (
+            json!({"parameters": path, "secret": {"labels": {"app.kubernetes.io/managed-by": "x"}}}),
+            "set by the operator",
+        ),
+        (
+            json!({"parameters": path, "secret": {"annotations": {"parameter-mirror.dev/mac": "x"}}}),
+            "are reserved",
+        ),
+        (json!({"parameters": path, "secret": {}, "guard": {"maxRemovedPercent": 101}}), "maxRemovedPercent"),
+        (json!({"parameters": path, "redis": {"encryption": "Some"}}), "spec.redis.encryption"),
+    ];
+    for (spec, expected) in cases {
+        let output = cluster.try_kubectl_apply(&mirror(&namespace, &spec)).await;
+        assert!(!output.status.success(), "accepted: {spec}");
+        assert!(output.stderr.contains(expected), "{spec}: expected {expected:?} in\n{}", output.stderr);
+    }
+}
+
+#[tokio::test]
+async fn the_type_of_a_secret_cannot_be_changed() {
+    let cluster = cluster().await;
+    let namespace = cluster.namespace("admission").await;
+    let spec = json!({"parameters": [{"path": "/app"}], "secret": {}});
+    cluster.kubectl_apply(&mirror(&namespace, &spec)).await;
+    let spec = json!({"parameters": [{"path": "/app"}], "secret": {"type": "kubernetes.io/tls"}});
+    let output = cluster.try_kubectl_apply(&mirror(&namespace, &spec)).await;
+    assert!(output.stderr.contains("spec.secret.type is immutable"), "{}", output.stderr);
+}
+
+#[tokio::test]
+async fn a_bad_source_is_refused_with_field_and_remedy() {
+    let cluster = cluster().await;
+    let grant = json!([{"namespaces": {"names": ["shop"]}, "paths": ["/app"]}]);
+    let cases = [
+        (json!({"region": "Virginia", "grants": grant}), "write it like us-east-1"),
+        (json!({"region": "us-east-1", "roleArn": "checkout-read"}), "not the ARN of an IAM role"),
+        (json!({"region": "us-east-1", "requestsPerSecond": 0}), "requestsPerSecond"),
+        (
+            json!({"region": "us-east-1", "grants": [{"namespaces": {"names": ["shop"]}, "paths": ["app"]}]}),
+            "a path starts with /",
+        ),
+        (
+            json!({"region": "us-east-1", "grants": [{"namespaces": {"names": ["shop"]}, "paths": []}]}),
+            "paths",
+        ),
+    ];
+    for (spec, expected) in cases {
+        let output = cluster.try_kubectl_apply(&source(&spec)).await;
+        assert!(!output.status.success(), "accepted: {spec}");
+        assert!(output.stderr.contains(expected), "{spec}: expected {expected:?} in\n{}", output.stderr);
+    }
+}
+
+#[tokio::test]
+async fn kubectl_explains_every_field() {
+    let cluster = cluster().await;
+    for resource in ["parametermirror", "parametersource"] {
+        let text = cluster.kubectl(&["explain", resource, "--recursive"]).await;
+        assert!(text.contains("spec") && text.contains("status"), "{text}");
+        let text = cluster.kubectl(&["explain", &format!("{resource}.spec")]).await;
+        assert!(!text.contains("<no description>"), "{text}");
+    }
+    let text = cluster.kubectl(&["explain", "pmirror"]).await;
+    for promise in ["When SSM cannot be read, the targets keep the last known good values", "with one target"]
+    {
+        let flat = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(flat.contains(promise), "{flat}");
+    }
+    let text = cluster.kubectl(&["explain", "pmirror.spec.interval"]).await;
+    assert!(text.contains("10s"), "{text}");
+}
+
+/// The files that people apply are those that the program prints, in the repository and in the chart.
+#[tokio::test]
+async fn the_committed_definitions_are_those_of_the_program() {
+    let printed =
+        std::process::Command::new(env!("CARGO_BIN_EXE_parameter-mirror")).arg("crd").output().unwrap();
+    let printed = String::from_utf8(printed.stdout).unwrap();
+    for name in ["parametermirrors.yaml", "parametersources.yaml"] {
+        let file = std::fs::read_to_string(root().join("crds").join(name)).unwrap();
+        let body = file.lines().filter(|line| !line.starts_with('#')).collect::<Vec<_>>().join("\n");
+        assert!(printed.contains(body.trim()), "crds/{name} is stale: run `make generate`");
+    }
+}

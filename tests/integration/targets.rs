@@ -1,0 +1,383 @@
+//! The Secret and the hash: whose they are, what heals them, what is never touched, and when they go.
+
+use serde_json::json;
+
+use crate::world::{SOON, Setup, World, eventually};
+
+const ADOPT_BY: &str = "parameter-mirror.dev/adopt-by";
+
+/// The whole object as the API server has it.
+async fn object(world: &World, secret: &str) -> serde_json::Value {
+    let text = world.cluster.kubectl(&["get", "secret", secret, "-n", &world.namespace, "-o", "json"]).await;
+    serde_json::from_str(&text).unwrap()
+}
+
+fn spec() -> serde_json::Value {
+    json!({"parameters": [{"path": "/app"}], "secret": {}, "redis": {}})
+}
+
+#[tokio::test]
+async fn a_foreign_secret_stays_byte_identical_until_its_owner_consents() {
+    let world = World::start().await;
+    world.ssm.put("/app/a", "1");
+    let foreign = json!({
+        "apiVersion": "v1", "kind": "Secret", "type": "Opaque", "stringData": {"THEIRS": "precious"},
+        "metadata": {"name": "config", "namespace": world.namespace, "labels": {"app.kubernetes.io/managed-by": "Helm"},
+            "annotations": {"meta.helm.sh/release-name": "shop"}},
+    });
+    world.cluster.kubectl_apply(&foreign.to_string()).await;
+    let before = object(&world, "config").await;
+    world.mirror("config", spec()).await;
+    let ready = world.condition("config", "Ready", "False", "SecretConflict").await;
+    for part in ["Secret config", "belongs to Helm release shop", "not touched", "adopt-by=config"] {
+        assert!(ready.message.contains(part), "{}", ready.message);
+    }
+    world.condition("config", "Stalled", "True", "SecretConflict").await;
+    world.field_is("config", "/app/a", "1").await;
+    world.sync("config").await;
+    assert_eq!(object(&world, "config").await, before);
+
+    // Consent for another mirror is none.
+    world
+        .cluster
+        .kubectl(&["annotate", "secret", "config", &format!("{ADOPT_BY}=other"), "-n", &world.namespace])
+        .await;
+    world.sync("config").await;
+    world.holds("config", &[("THEIRS", "precious")]).await;
+
+    let consent = format!("{ADOPT_BY}=config");
+    world
+        .cluster
+        .kubectl(&["annotate", "--overwrite", "secret", "config", &consent, "-n", &world.namespace])
+        .await;
+    world.holds("config", &[("A", "1")]).await;
+    world.healthy("config").await;
+    let after = object(&world, "config").await;
+    let annotations = after["metadata"]["annotations"].as_object().unwrap();
+    assert!(!annotations.contains_key(ADOPT_BY), "consent outlived the take-over");
+    assert!(!annotations.contains_key("kubectl.kubernetes.io/last-applied-configuration"));
+}
+
+#[tokio::test]
+async fn of_two_mirrors_on_one_secret_the_first_keeps_it() {
+    let world = World::start().await;
+    world.ssm.put("/app/a", "1");
+    world.ssm.put("/app/sub/b", "2");
+    world.mirror("first", json!({"parameters": [{"path": "/app"}], "secret": {"name": "config"}})).await;
+    world.ready("first", "Synced").await;
+    let before = object(&world, "config").await;
+    world.mirror("second", json!({"parameters": [{"path": "/app/sub"}], "secret": {"name": "config"}})).await;
+    let ready = world.condition("second", "Ready", "False", "SecretConflict").await;
+    assert!(ready.message.contains(&format!("{}/first", world.namespace)), "{}", ready.message);
+    world.sync("second").await;
+    world.sync("first").await;
+    assert_eq!(object(&world, "config").await, before);
+}
+
+#[tokio::test]
+async fn a_foreign_hash_is_left_alone_until_its_owner_consents() {
+    let world = World::start().await;
+    world.ssm.put("/app/a", "1");
+    let key = world.key("config");
+    world.redis.cli(&["hset", &key, "@owner", "other-cluster/shop/config", "/theirs", "precious"]).await;
+    world.mirror("config", spec()).await;
+    let ready = world.condition("config", "Ready", "False", "RedisConflict").await;
+    assert!(ready.message.contains("other-cluster/shop/config"), "{}", ready.message);
+    world.holds("config", &[("A", "1")]).await;
+    world.sync("config").await;
+    assert_eq!(world.redis.hash(&key).await.len(), 2);
+
+    let owner =
+        object(&world, "config").await["metadata"]["annotations"]["parameter-mirror.dev/owner"].clone();
+    world.redis.cli(&["hset", &key, "@adoptBy", owner.as_str().unwrap()]).await;
+    world.sync("config").await;
+    world.field_is("config", "/app/a", "1").await;
+    world.healthy("config").await;
+    assert_eq!(world.field("config", "/theirs").await, None);
+}
+
+#[tokio::test]
+async fn edits_and_deletions_are_healed_but_not_under_suspend() {
+    let world = World::start().await;
+    world.ssm.put("/app/a", "1");
+    world.ssm.put_secure("/app/b", "2");
+    world.synced("config").await;
+    let whole = [("A", "1"), ("B", "2")];
+    let content = world.content("config").await;
+
+    world.edit_secret("config", json!({"data": {"A": "aGFja2Vk"}})).await;
+    world.holds("config", &whole).await;
+    assert!(world.event("config", "Healed").await.contains("Secret config was edited"));
+    world.edit_secret("config", json!({"data": {"B": null}})).await;
+    world.holds("config", &whole).await;
+    world
+        .edit_secret("config", json!({"metadata": {"labels": {"app.kubernetes.io/managed-by": null}}}))
+        .await;
+    eventually("the label is back", SOON, async || {
+        let label = &object(&world, "config").await["metadata"]["labels"]["app.kubernetes.io/managed-by"];
+        if label == "parameter-mirror" { Ok(()) } else { Err(label.to_string()) }
+    })
+    .await;
+    world.delete_secret("config").await;
+    world.holds("config", &whole).await;
+    let key = world.key("config");
+    world.redis.cli(&["hset", &key, "/app/a", "hacked"]).await;
+    world.sync("config").await;
+    assert_eq!(world.content("config").await, content);
+    world.redis.cli(&["hdel", &key, "/app/b"]).await;
+    world.sync("config").await;
+    assert_eq!(world.content("config").await, content);
+
+    world.change("config", json!({"suspend": true})).await;
+    let ready = world.ready("config", "Suspended").await;
+    assert!(ready.message.contains("no healing"), "{}", ready.message);
+    world.delete_secret("config").await;
+    world.redis.flush_all().await;
+    // Another mirror goes through whole cycles meanwhile: this one is passed by.
+    world.mirror("other", json!({"parameters": [{"path": "/app"}], "secret": {}})).await;
+    world.ready("other", "Synced").await;
+    world.sync("other").await;
+    assert_eq!(world.data("config").await, None);
+    assert!(world.redis.hash(&key).await.is_empty());
+
+    world.change("config", json!({"suspend": false})).await;
+    world.holds("config", &whole).await;
+    world.field_is("config", "/app/a", "1").await;
+    world.healthy("config").await;
+}
+
+#[tokio::test]
+async fn an_edit_made_while_the_operator_was_down_is_found_without_ssm() {
+    let mut world = World::start().await;
+    world.ssm.put("/app/a", "1");
+    world.synced("config").await;
+    let content = world.content("config").await;
+    world.operator.terminate().await;
+    world.ssm.refuse();
+    world.edit_secret("config", json!({"data": {"A": "aGFja2Vk"}})).await;
+    world.operator.restart().await;
+    world.holds("config", &[("A", "1")]).await;
+
+    world.operator.terminate().await;
+    world.redis.cli(&["hset", &world.key("config"), "/app/a", "hacked"]).await;
+    world.operator.restart().await;
+    world.field_is("config", "/app/a", "1").await;
+    assert_eq!(world.content("config").await, content);
+}
+
+#[tokio::test]
+async fn a_mirror_that_is_deleted_and_applied_again_inherits_its_targets_unwritten() {
+    let world = World::start().await;
+    world.ssm.put("/app/a", "1");
+    world.synced("config").await;
+    let (before, content) = (object(&world, "config").await, world.content("config").await);
+    world.cluster.kubectl(&["delete", "pmirror", "config", "-n", &world.namespace]).await;
+    assert_eq!(object(&world, "config").await, before, "deleting the mirror touched a retained Secret");
+    world.synced("config").await;
+    world.sync("config").await;
+    assert_eq!(object(&world, "config").await, before);
+    assert_eq!(world.content("config").await, content);
+}
+
+#[tokio::test]
+async fn renamed_and_dropped_targets_go_by_their_last_policy() {
+    let world = World::start().await;
+    world.ssm.put("/app/a", "1");
+    let with = |name: &str, policy: &str| json!({"secret": {"name": name, "deletionPolicy": policy}});
+    world.synced("config").await;
+    world.change("config", with("kept", "Retain")).await;
+    world.holds("kept", &[("A", "1")]).await;
+    world.holds("config", &[("A", "1")]).await;
+
+    world.change("config", with("going", "Delete")).await;
+    world.holds("going", &[("A", "1")]).await;
+    let references = object(&world, "going").await["metadata"]["ownerReferences"].clone();
+    assert_eq!(references[0]["kind"], "ParameterMirror", "Delete works by an owner reference");
+    assert!(object(&world, "kept").await["metadata"].get("ownerReferences").is_none());
+    eventually("the status knows of the policy", SOON, async || {
+        let held = world.status("config").await.secret.map(|secret| secret.name);
+        if held.as_deref() == Some("going") { Ok(()) } else { Err(format!("{held:?}")) }
+    })
+    .await;
+    world.change("config", with("last", "Retain")).await;
+    world.holds("last", &[("A", "1")]).await;
+    eventually("the Secret under Delete is gone", SOON, async || {
+        if world.data("going").await.is_none() { Ok(()) } else { Err("it is there") }
+    })
+    .await;
+
+    // The hash is dropped from the spec under Retain: it stays. Under Delete it goes, with a mirror that is deleted too.
+    world.change("config", json!({"redis": null})).await;
+    world.sync("config").await;
+    world.field_is("config", "/app/a", "1").await;
+    world.change("config", json!({"redis": {"deletionPolicy": "Delete"}})).await;
+    eventually("the finalizer is set", SOON, async || {
+        let finalizers = world.mirrors().get("config").await.unwrap().metadata.finalizers.unwrap_or_default();
+        if finalizers.is_empty() { Err("none") } else { Ok(()) }
+    })
+    .await;
+    world.sync("config").await;
+    world.cluster.kubectl(&["delete", "pmirror", "config", "-n", &world.namespace, "--timeout=20s"]).await;
+    assert!(
+        world.redis.hash(&world.key("config")).await.is_empty(),
+        "the hash outlived a mirror under Delete"
+    );
+    world.holds("last", &[("A", "1")]).await;
+}
+
+#[tokio::test]
+async fn somebody_who_keeps_changing_a_target_is_named_and_no_longer_fought() {
+    let world = World::start().await;
+    world.ssm.put("/app/a", "1");
+    world.mirror("config", json!({"parameters": [{"path": "/app"}], "secret": {}, "interval": "5m"})).await;
+    world.ready("config", "Synced").await;
+    for _ in 0..5 {
+        world.edit_secret("config", json!({"data": {"A": "aGFja2Vk"}})).await;
+        world.holds("config", &[("A", "1")]).await;
+    }
+    world.edit_secret("config", json!({"data": {"A": "aGFja2Vk"}})).await;
+    let degraded = world.degraded("config", "TargetContested").await;
+    assert!(degraded.message.contains("other writer") && degraded.message.contains("once per interval"));
+    world.holds("config", &[("A", "hacked")]).await;
+}
+
+#[tokio::test]
+async fn a_frozen_redis_delays_neither_ssm_nor_the_secret_and_is_filled_when_it_answers() {
+    let world = World::start().await;
+    world.ssm.put("/app/a", "1");
+    world.synced("config").await;
+    world.redis.freeze();
+    world.ssm.put("/app/a", "2");
+    let began = std::time::Instant::now();
+    world.sync("config").await;
+    // Looking at Redis has half a second, and this pass looks twice.
+    assert!(began.elapsed() < std::time::Duration::from_secs(5), "a frozen Redis cost {:?}", began.elapsed());
+    world.holds("config", &[("A", "2")]).await;
+    let degraded = world.degraded("config", "RedisUnavailable").await;
+    assert!(
+        degraded.message.contains("older whole set") || degraded.message.contains("as soon as it answers"),
+        "{}",
+        degraded.message
+    );
+    world.ready("config", "Synced").await;
+    world.redis.thaw();
+    world.field_is("config", "/app/a", "2").await;
+    world.healthy("config").await;
+
+    // A mirror whose Redis never held anything is not ready, but its Secret is served.
+    world.redis.freeze();
+    world.mirror("new", spec()).await;
+    world.holds("new", &[("A", "2")]).await;
+    world.condition("new", "Ready", "False", "RedisUnavailable").await;
+    world.redis.thaw();
+    world.field_is("new", "/app/a", "2").await;
+    world.healthy("new").await;
+}
+
+#[tokio::test]
+async fn without_a_redis_only_mirrors_that_want_it_complain() {
+    let world = World::with(Setup { without_redis: true, ..Setup::default() }).await;
+    world.ssm.put("/app/a", "1");
+    world.mirror("both", spec()).await;
+    world.mirror("secret-only", json!({"parameters": [{"path": "/app"}], "secret": {}})).await;
+    world.ready("secret-only", "Synced").await;
+    let ready = world.condition("both", "Ready", "False", "RedisNotConfigured").await;
+    assert!(ready.message.contains("--redis-url-file") && ready.message.contains("remove spec.redis"));
+    world.holds("both", &[("A", "1")]).await;
+}
+
+#[tokio::test]
+async fn limits_are_found_before_the_write_and_hold_the_secret_only() {
+    let arguments = vec!["--ssm-requests-per-second=1000".to_owned()];
+    let world = World::with(Setup { arguments, ..Setup::default() }).await;
+    world.ssm.put("/app/a", "1");
+    world.synced("config").await;
+    let before = object(&world, "config").await;
+    let long = "x".repeat(8 * 1024);
+    for n in 0..130 {
+        world.ssm.put(&format!("/app/long{n}"), &long);
+    }
+    world.sync("config").await;
+    let degraded = world.degraded("config", "SecretTooLarge").await;
+    for part in ["131 parameters", "1048576", "Split"] {
+        assert!(degraded.message.contains(part), "{}", degraded.message);
+    }
+    assert_eq!(object(&world, "config").await, before);
+    assert_eq!(world.values("config").await.len(), 131);
+}
+
+#[tokio::test]
+async fn what_the_api_server_refuses_is_a_condition_with_its_cause() {
+    let world = World::start().await;
+    world.ssm.put("/app/a", "1");
+    let quota = json!({
+        "apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none", "namespace": world.namespace},
+        "spec": {"hard": {"secrets": "0"}},
+    });
+    world.cluster.kubectl_apply(&quota.to_string()).await;
+    // What the quota controller would do: a quota without a status is not enforced.
+    let status = r#"{"status": {"hard": {"secrets": "0"}, "used": {"secrets": "0"}}}"#;
+    let patch = [
+        "patch",
+        "resourcequota",
+        "none",
+        "-n",
+        &world.namespace,
+        "--subresource=status",
+        "--type=merge",
+        "-p",
+        status,
+    ];
+    world.cluster.kubectl(&patch).await;
+    world.mirror("config", spec()).await;
+    let ready = world.condition("config", "Ready", "False", "SecretWriteFailed").await;
+    assert!(ready.message.contains("403") && ready.message.contains("quota"), "{}", ready.message);
+    world.field_is("config", "/app/a", "1").await;
+    world.cluster.kubectl(&["delete", "resourcequota", "none", "-n", &world.namespace]).await;
+    world.sync("config").await;
+    world.holds("config", &[("A", "1")]).await;
+
+    world.edit_secret("config", json!({"immutable": true})).await;
+    world.ssm.put("/app/a", "2");
+    world.sync("config").await;
+    let degraded = world.degraded("config", "SecretWriteFailed").await;
+    assert!(degraded.message.contains("immutable"), "{}", degraded.message);
+    world.holds("config", &[("A", "1")]).await;
+}
+
+#[tokio::test]
+async fn labels_annotations_and_type_are_those_of_the_spec_beside_those_of_others() {
+    let world = World::start().await;
+    world.ssm.put("/app/tls.crt", "certificate");
+    world.ssm.put_secure("/app/tls.key", "key");
+    let spec = json!({"parameters": [{"path": "/app"}], "secret": {
+        "type": "kubernetes.io/tls", "keyFormat": "Basename",
+        "labels": {"team": "checkout"}, "annotations": {"example.com/owner": "checkout"},
+    }});
+    world.mirror("tls", spec).await;
+    world.ready("tls", "Synced").await;
+    let secret = object(&world, "tls").await;
+    assert_eq!(secret["type"], "kubernetes.io/tls");
+    assert_eq!(secret["metadata"]["labels"]["team"], "checkout");
+    assert_eq!(secret["metadata"]["annotations"]["example.com/owner"], "checkout");
+
+    // What others add stays, what the spec no longer names goes.
+    world.edit_secret("tls", json!({"metadata": {"labels": {"seen-by": "backup"}}})).await;
+    world.change("tls", json!({"secret": {"labels": {"team": null, "tier": "gold"}}})).await;
+    eventually("the labels follow the spec", SOON, async || {
+        let labels = object(&world, "tls").await["metadata"]["labels"].clone();
+        let right = labels["tier"] == "gold" && labels["seen-by"] == "backup" && labels.get("team").is_none();
+        if right { Ok(()) } else { Err(labels.to_string()) }
+    })
+    .await;
+
+    world
+        .mirror(
+            "incomplete",
+            json!({"parameters": [{"name": "/app/tls.crt"}], "secret": {
+        "type": "kubernetes.io/tls", "keyFormat": "Basename"}}),
+        )
+        .await;
+    let ready = world.condition("incomplete", "Ready", "False", "SecretKeyInvalid").await;
+    assert!(ready.message.contains("tls.key"), "{}", ready.message);
+}
