@@ -8,6 +8,8 @@
 //! | [`targets`] | whose targets are, what heals them, when they go |
 //! | [`grants`] | who may read what |
 //! | [`admission`] | bad specs are refused with field and remedy |
+//! | [`quiet`] | what a cycle costs, in exact counts |
+//! | [`process`] | starting, settings, endpoints, logs, stopping |
 //! | [`redis_store`] | the Redis script and its store, without an operator |
 #![allow(
     clippy::unwrap_used,
@@ -19,6 +21,8 @@
 mod admission;
 mod grants;
 mod main_job;
+mod process;
+mod quiet;
 mod redis_store;
 mod selecting;
 mod targets;

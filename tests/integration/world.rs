@@ -249,6 +249,21 @@ impl World {
         hash.get(field).map(|bytes| String::from_utf8_lossy(bytes).into_owned())
     }
 
+    /// One field of a mirror's hash as a number.
+    pub async fn number(&self, mirror: &str, field: &str) -> u64 {
+        self.field(mirror, field).await.unwrap().parse().unwrap()
+    }
+
+    /// Waits until a cycle of its own accord has ended: it ends with a beat in Redis.
+    pub async fn next_cycle(&self, mirror: &str) {
+        let before = self.number(mirror, "@fence").await;
+        eventually("a cycle ends", LATER, async || {
+            let now = self.number(mirror, "@fence").await;
+            if now > before { Ok(()) } else { Err(self.seen(&now)) }
+        })
+        .await;
+    }
+
     /// Waits until a field of a mirror's hash has this value.
     pub async fn field_is(&self, mirror: &str, field: &str, expected: &str) {
         eventually(&format!("Redis field {field} is {expected}"), LATER, async || {
@@ -290,7 +305,7 @@ impl World {
     }
 
     /// What was seen instead, and what the operator says.
-    fn seen(&self, found: &dyn Debug) -> String {
+    pub fn seen(&self, found: &dyn Debug) -> String {
         format!("{found:#?}\noperator:\n{}", self.operator.log())
     }
 

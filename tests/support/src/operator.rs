@@ -64,8 +64,8 @@ impl Operator {
         Self { settings, process, address: String::new() }
     }
 
-    /// Waits until `/readyz` says ok.
-    pub async fn wait_ready(&mut self) {
+    /// Waits until it serves its endpoints; it may have no API server to talk to yet.
+    pub async fn wait_listening(&mut self) {
         self.address = eventually("the operator says where it listens", READY, async || {
             if let Some(status) = self.process.exited() {
                 return Err(format!("it ended with {status}; its log:\n{}", self.process.log()));
@@ -73,6 +73,11 @@ impl Operator {
             address(&self.process.log()).ok_or_else(|| self.process.log())
         })
         .await;
+    }
+
+    /// Waits until `/readyz` says ok.
+    pub async fn wait_ready(&mut self) {
+        self.wait_listening().await;
         eventually("the operator is ready", READY, async || match self.get("/readyz").await {
             Some((200, _)) => Ok(()),
             other => Err(format!("{other:?}; its log:\n{}", self.process.log())),

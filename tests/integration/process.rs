@@ -1,0 +1,183 @@
+//! The operator as a process: starting before its CRDs, settings, endpoints, stopping, and keeping secrets out of sight.
+
+use std::process::Command;
+
+use parameter_mirror_test_support::cluster::{Cluster, Options};
+use parameter_mirror_test_support::{Operator, Scratch, Ssm};
+use serde_json::json;
+
+use crate::world::{SOON, Setup, World, eventually, root, service_account};
+
+/// Runs the program to its end.
+fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_parameter-mirror")).args(arguments).env_clear().output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn help_names_every_setting_and_a_password_on_the_command_line_is_refused() {
+    let (code, help, _) = run(&["run", "--help"]);
+    assert_eq!(code, Some(0));
+    for setting in
+        ["--redis-url-file", "PARAMETER_MIRROR_CLUSTER_NAME", "--ssm-requests-per-second", "--log-format"]
+    {
+        assert!(help.contains(setting), "{setting} is missing in\n{help}");
+    }
+    let (code, _, stderr) =
+        run(&["run", "--listen=127.0.0.1:0", "--redis-url", "redis://:hunter2@localhost"]);
+    assert_ne!(code, Some(0));
+    assert!(
+        stderr.contains("visible in the process list") && stderr.contains("--redis-url-file"),
+        "{stderr}"
+    );
+    assert!(!stderr.contains("hunter2"), "{stderr}");
+}
+
+#[test]
+fn a_source_is_printed_ready_to_apply_and_bad_grants_are_explained() {
+    let (code, yaml, _) =
+        run(&["source", "--region", "us-east-1", "--grant", "shop:/prod/checkout/,/prod/shared/"]);
+    assert_eq!(code, Some(0));
+    for line in
+        ["kind: ParameterSource", "region: us-east-1", "- shop", "- /prod/checkout/", "- /prod/shared/"]
+    {
+        assert!(yaml.contains(line), "{line} is missing in\n{yaml}");
+    }
+    let (code, _, stderr) = run(&["source", "--region", "us-east-1", "--grant", "shop"]);
+    assert_eq!(code, Some(2));
+    assert!(stderr.contains("write it like shop:/prod/checkout/"), "{stderr}");
+}
+
+#[test]
+fn a_new_key_secret_is_printed_and_differs_each_time() {
+    let ((_, one, _), (_, other, _)) = (run(&["keygen"]), run(&["keygen"]));
+    assert!(one.contains("name: parameter-mirror-keys") && one.contains("active:"), "{one}");
+    assert_ne!(one, other);
+}
+
+/// It also shows that the operator needs none of the test cluster's usual conditions: here nothing is applied yet.
+#[tokio::test]
+async fn it_waits_for_its_definitions_instead_of_crashing() {
+    let cluster = Cluster::start(Options::default()).await;
+    let (ssm, scratch) = (Ssm::start(), Scratch::new("early").unwrap());
+    cluster.kubectl(&["create", "namespace", "operator"]).await;
+    let mut settings = service_account(&cluster, "operator", scratch.path()).await;
+    settings.ssm = ssm.endpoint();
+    let mut operator = Operator::launch(settings);
+    eventually("it says what it waits for", SOON, async || {
+        let log = operator.log();
+        if log.contains("apply crds/") { Ok(()) } else { Err(log) }
+    })
+    .await;
+    operator.wait_listening().await;
+    let (code, text) = operator.get("/readyz").await.unwrap();
+    assert_eq!((code, operator.get("/livez").await.unwrap().0), (503, 200), "{text}");
+    cluster.kubectl(&["apply", "-f", root().join("crds").to_str().unwrap()]).await;
+    operator.wait_ready().await;
+    assert!(operator.terminate().await.success());
+}
+
+#[tokio::test]
+async fn sigterm_ends_it_in_order_and_the_targets_go_on_serving() {
+    let world = World::start().await;
+    world.ssm.put("/app/a", "1");
+    world.synced("config").await;
+    assert!(world.operator.terminate().await.success(), "{}", world.operator.log());
+    assert!(world.operator.log().contains("the targets keep serving"));
+    world.holds("config", &[("A", "1")]).await;
+    world.field_is("config", "/app/a", "1").await;
+}
+
+/// Values, and what looks like them, in every output that the operator has.
+#[tokio::test]
+async fn no_secret_is_ever_printed() {
+    let arguments = vec!["--log=trace".to_owned()];
+    let mut world = World::with(Setup { arguments, ..Setup::default() }).await;
+    world.ssm.put_secure("/app/a", "hunter2-first");
+    world.ssm.put("/app/b", "hunter2-plain");
+    world.synced("config").await;
+    world.ssm.put_secure("/app/a", "hunter2-second");
+    world.sync("config").await;
+    world.edit_secret("config", json!({"stringData": {"A": "hunter2-edited"}})).await;
+    world.holds("config", &[("A", "hunter2-second"), ("B", "hunter2-plain")]).await;
+    world.ssm.refuse();
+    world.sync("config").await;
+    let mut said = vec![world.operator.log(), world.operator.get("/metrics").await.unwrap().1];
+    world.operator.crash_and_restart().await;
+    world.sync("config").await;
+    said.push(world.operator.log());
+    said.push(
+        world.cluster.kubectl(&["get", "pmirror,psource,events", "-o", "yaml", "-n", &world.namespace]).await,
+    );
+    for text in said {
+        // As it is, and as base64 at its start.
+        for secret in ["hunter2", "aHVudGVyM"] {
+            let place = text.find(secret);
+            let place = place.map(|at| text[at.saturating_sub(300)..].chars().take(600).collect::<String>());
+            assert_eq!(place, None, "a value was printed");
+        }
+    }
+}
+
+#[tokio::test]
+async fn metrics_and_json_logs_are_for_machines() {
+    let arguments = vec!["--log-format=json".to_owned()];
+    let world = World::with(Setup { arguments, ..Setup::default() }).await;
+    world.ssm.put("/app/a", "1");
+    world.synced("config").await;
+    for line in world.operator.log().lines() {
+        let line: serde_json::Value =
+            serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}"));
+        assert!(line["timestamp"].is_string() && line["level"].is_string(), "{line}");
+    }
+    assert_eq!(world.operator.metric("parameter_mirror_mirrors").await, 1.0);
+    assert_eq!(world.operator.metric("parameter_mirror_mirrors_degraded").await, 0.0);
+    assert_eq!(world.operator.metric(r#"parameter_mirror_ssm_reads_total{result="good"}"#).await, 1.0);
+}
+
+/// Stored by somebody with another version of the CRD: it gets its condition, and stalls nobody.
+#[tokio::test]
+async fn an_object_that_cannot_be_decoded_does_not_stall_the_others() {
+    let cluster = Cluster::start(Options::default()).await;
+    let (ssm, scratch) = (Ssm::start(), Scratch::new("loose").unwrap());
+    ssm.put("/app/a", "1");
+    cluster.kubectl(&["apply", "-f", root().join("crds").to_str().unwrap()]).await;
+    let namespace = cluster.namespace("shop").await;
+    cluster.kubectl(&["create", "namespace", "operator"]).await;
+    cluster.kubectl(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"]).await;
+    let crd = "parametermirrors.parameter-mirror.dev";
+    let versions = json!([{"op": "replace", "path": "/spec/versions/0/schema/openAPIV3Schema", "value":
+        {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}]);
+    cluster.kubectl(&["patch", "crd", crd, "--type=json", "-p", &versions.to_string()]).await;
+    let source = json!({
+        "apiVersion": "parameter-mirror.dev/v1alpha1", "kind": "ParameterSource", "metadata": {"name": "default"},
+        "spec": {"region": "us-east-1", "grants": [{"namespaces": {"names": [namespace]}, "paths": ["/app"]}]},
+    });
+    cluster.kubectl_apply(&source.to_string()).await;
+    let mirror = |name: &str, spec: serde_json::Value| {
+        json!({
+            "apiVersion": "parameter-mirror.dev/v1alpha1", "kind": "ParameterMirror",
+            "metadata": {"name": name, "namespace": namespace}, "spec": spec,
+        })
+        .to_string()
+    };
+    eventually("the loose schema is in use", SOON, async || {
+        let output = cluster.try_kubectl_apply(&mirror("odd", json!({"parameters": "all of them"}))).await;
+        if output.status.success() { Ok(()) } else { Err(output.stderr) }
+    })
+    .await;
+    cluster.kubectl_apply(&mirror("fine", json!({"parameters": [{"path": "/app"}], "secret": {}}))).await;
+    let mut settings = service_account(&cluster, "operator", scratch.path()).await;
+    settings.ssm = ssm.endpoint();
+    let operator = Operator::start(settings).await;
+    for (name, condition) in [("fine", "Ready=True"), ("odd", "Ready=False")] {
+        let condition = format!("--for=condition={condition}");
+        let args = ["wait", &condition, "pmirror", name, "-n", &namespace, "--timeout=30s"];
+        let output = cluster.try_kubectl(&args).await;
+        assert!(output.status.success(), "{name}: {}\n{}", output.stderr, operator.log());
+    }
+    let odd = cluster.kubectl(&["get", "pmirror", "odd", "-n", &namespace, "-o", "yaml"]).await;
+    assert!(odd.contains("reason: InvalidSpec") && odd.contains("cannot read the object"), "{odd}");
+}

@@ -1,0 +1,121 @@
+//! What a cycle costs: exact counts of calls, decrypts, writes and connections.
+
+use parameter_mirror_test_support::ssm::Operation;
+use serde_json::json;
+
+use crate::world::{LATER, Setup, World, eventually};
+
+fn unhurried() -> Setup {
+    Setup { arguments: vec!["--ssm-requests-per-second=10000".to_owned()], ..Setup::default() }
+}
+
+#[tokio::test]
+async fn a_quiet_cycle_over_a_thousand_parameters_is_a_hundred_lists_and_one_beat() {
+    let world = World::with(unhurried()).await;
+    for n in 0..1000 {
+        world.ssm.put_secure(&format!("/app/n{n:03}"), "value");
+    }
+    world
+        .mirror(
+            "config",
+            json!({"parameters": [{"path": "/app"}], "secret": {}, "redis": {}, "interval": "1h"}),
+        )
+        .await;
+    world.ready("config", "Synced").await;
+    let (version, calls) = (world.resource_version("config").await, world.ssm.calls());
+    let (content, fence) = (world.content("config").await, world.number("config", "@fence").await);
+    let generation = world.number("config", "@generation").await;
+    assert_eq!(calls.decrypts, 1000, "each value is decrypted once, in the first listing");
+
+    world.sync("config").await;
+    let quiet = world.ssm.calls().since(&calls);
+    assert_eq!((quiet.of(Operation::GetParametersByPath), quiet.total(), quiet.decrypts), (100, 100, 0));
+    assert_eq!(quiet.connections, 0, "the connection to SSM is used again");
+    assert_eq!(world.resource_version("config").await, version);
+    assert_eq!(world.content("config").await, content);
+    assert_eq!(world.number("config", "@fence").await, fence + 1, "one beat and nothing else");
+    assert_eq!(world.number("config", "@generation").await, generation);
+
+    // One changed value: it is listed, fetched alone, and the listing is looked at once more.
+    world.ssm.put_secure("/app/n500", "changed");
+    let calls = world.ssm.calls();
+    world.sync("config").await;
+    let one = world.ssm.calls().since(&calls);
+    assert_eq!(
+        (one.of(Operation::GetParametersByPath), one.of(Operation::GetParameters), one.decrypts),
+        (200, 1, 1)
+    );
+    assert_eq!(world.number("config", "@generation").await, world.number("config", "@fence").await);
+    assert_eq!(world.data("config").await.unwrap()["N500"], "changed");
+}
+
+#[tokio::test]
+async fn names_are_read_ten_at_a_time_and_decrypted_only_when_they_changed() {
+    let world = World::start().await;
+    let names: Vec<_> = (0..25).map(|n| json!({"name": format!("/app/n{n}")})).collect();
+    for n in 0..25 {
+        world.ssm.put_secure(&format!("/app/n{n}"), "value");
+    }
+    world.mirror("config", json!({"parameters": names, "secret": {}, "interval": "1h"})).await;
+    world.ready("config", "Synced").await;
+    let first = world.ssm.calls();
+    assert_eq!(first.decrypts, 25);
+    world.sync("config").await;
+    let quiet = world.ssm.calls().since(&first);
+    assert_eq!((quiet.of(Operation::GetParameters), quiet.total(), quiet.decrypts), (3, 3, 0));
+}
+
+#[tokio::test]
+async fn two_hundred_mirrors_from_nothing_cost_two_hundred_calls() {
+    let world = World::with(unhurried()).await;
+    for mirror in 0..200 {
+        for n in 0..10 {
+            world.ssm.put(&format!("/app/m{mirror}/n{n}"), "value");
+        }
+    }
+    let items: Vec<_> = (0..200)
+        .map(|n| {
+            json!({
+                "apiVersion": "parameter-mirror.dev/v1alpha1", "kind": "ParameterMirror",
+                "metadata": {"name": format!("m{n}"), "namespace": world.namespace},
+                "spec": {"source": world.source, "interval": "1h", "parameters": [{"path": format!("/app/m{n}")}],
+                    "secret": {}, "redis": {}},
+            })
+        })
+        .collect();
+    world
+        .cluster
+        .kubectl_apply(&json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string())
+        .await;
+    eventually("200 mirrors are synced", LATER, async || {
+        let mirrors = world.mirrors().list(&kube::api::ListParams::default()).await.unwrap().items;
+        let synced = mirrors.iter().filter(|mirror| {
+            mirror.status.as_ref().is_some_and(|status| status.secret.is_some() && status.redis.is_some())
+        });
+        let synced = synced.count();
+        if synced == 200 { Ok(()) } else { Err(world.seen(&synced)) }
+    })
+    .await;
+    assert_eq!(world.ssm.calls().total(), 200);
+    assert_eq!(
+        world.operator.metric(r#"parameter_mirror_target_writes_total{target="secret"}"#).await,
+        200.0
+    );
+    assert_eq!(world.operator.metric(r#"parameter_mirror_target_writes_total{target="redis"}"#).await, 200.0);
+}
+
+/// The status is written for news, and else once per max(1 min, interval).
+#[tokio::test]
+async fn quiet_cycles_write_no_status() {
+    let world = World::start().await;
+    world.ssm.put("/app/a", "1");
+    world.synced("config").await;
+    let writes = world.operator.metric("parameter_mirror_status_writes_total").await;
+    let version = world.mirrors().get("config").await.unwrap().metadata.resource_version;
+    // Two cycles of their own accord, at the shortest interval.
+    for _ in 0..2 {
+        world.next_cycle("config").await;
+    }
+    assert_eq!(world.operator.metric("parameter_mirror_status_writes_total").await, writes);
+    assert_eq!(world.mirrors().get("config").await.unwrap().metadata.resource_version, version);
+}
