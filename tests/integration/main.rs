@@ -10,6 +10,7 @@
 //! | [`admission`] | bad specs are refused with field and remedy |
 //! | [`quiet`] | what a cycle costs, in exact counts |
 //! | [`process`] | starting, settings, endpoints, logs, stopping |
+//! | [`chart`] | the chart installs, uninstalls, and installs again |
 //! | [`redis_store`] | the Redis script and its store, without an operator |
 #![allow(
     clippy::unwrap_used,
@@ -19,6 +20,7 @@
 )]
 
 mod admission;
+mod chart;
 mod grants;
 mod main_job;
 mod process;

@@ -85,8 +85,7 @@ impl World {
         let namespace = cluster.namespace("shop").await;
         let home = cluster.namespace("operator").await;
         let scratch = Scratch::new("world").unwrap();
-        let mut settings = service_account(cluster, &home, scratch.path()).await;
-        settings.watch = vec![namespace.clone()];
+        let mut settings = service_account(cluster, &home, &[&namespace], scratch.path()).await;
         settings.ssm = setup.ssm_endpoint.unwrap_or_else(|| ssm.endpoint());
         settings.redis = (!setup.without_redis).then(|| redis.url());
         settings.arguments = setup.arguments;
@@ -335,18 +334,29 @@ impl World {
     }
 }
 
-/// Creates the chart's service account with its RBAC in `home`, and settings to run the operator as it.
-pub async fn service_account(cluster: &Cluster, home: &str, folder: &Path) -> Settings {
+/// Creates the chart's service account with its RBAC in `home`, and settings to run the operator as it. It watches these
+/// namespaces and has no rights in others; none: all of them.
+pub async fn service_account(cluster: &Cluster, home: &str, watch: &[&str], folder: &Path) -> Settings {
     let chart = root().join("charts/parameter-mirror");
     let templates = ["templates/rbac.yaml", "templates/serviceaccount.yaml"];
     let mut arguments = vec!["template", home, chart.to_str().unwrap(), "--namespace", home];
     arguments.extend(templates.iter().flat_map(|template| ["--show-only", template]));
+    let watched = format!("watchNamespaces={{{}}}", watch.join(","));
+    if !watch.is_empty() {
+        arguments.extend(["--set", &watched]);
+    }
     let rendered = cluster.helm(&arguments).await;
     cluster.kubectl_apply(&rendered).await;
-    let account = format!("{home}-parameter-mirror");
+    let mut settings = operator_settings(cluster, home, &format!("{home}-parameter-mirror"), folder).await;
+    settings.watch = watch.iter().map(|&namespace| namespace.to_owned()).collect();
+    settings
+}
+
+/// Settings to run the operator as an existing service account of the namespace `home`.
+pub async fn operator_settings(cluster: &Cluster, home: &str, account: &str, folder: &Path) -> Settings {
     Settings {
         program: PathBuf::from(env!("CARGO_BIN_EXE_parameter-mirror")),
-        kubeconfig: cluster.service_account_kubeconfig(home, &account, folder).await,
+        kubeconfig: cluster.service_account_kubeconfig(home, account, folder).await,
         namespace: home.to_owned(),
         watch: Vec::new(),
         ssm: String::new(),

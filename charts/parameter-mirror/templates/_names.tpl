@@ -30,3 +30,25 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{ .Values.image.repository }}:{{ default .Chart.AppVersion .Values.image.tag }}
 {{- end -}}
 {{- end -}}
+
+{{/* What is needed wherever mirrors live: in every namespace, or in each of watchNamespaces. */}}
+{{- define "parameter-mirror.mirrorRules" -}}
+# The mirrors themselves: get, list, watch to carry them out; patch for the finalizer of redis.deletionPolicy Delete.
+- apiGroups: [parameter-mirror.dev]
+  resources: [parametermirrors]
+  verbs: [get, list, watch, patch]
+# Their conditions.
+- apiGroups: [parameter-mirror.dev]
+  resources: [parametermirrors/status]
+  verbs: [patch]
+# The target. get: what does it hold; create, update: publish and restore; delete: only by deletionPolicy Delete;
+# list, watch: metadata of Secrets labelled as ours, to see a deletion at once. Kubernetes has no verb for metadata
+# only, so this is the price of mirroring. Without watchNamespaces it also covers the operator's own key Secret.
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [get, list, watch, create, update, delete]
+# The story of each mirror: create a new event, patch the count of a repeated one.
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [create, patch]
+{{- end -}}

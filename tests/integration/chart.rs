@@ -1,0 +1,196 @@
+//! The chart on a real API server: lint, install, use, uninstall, install again.
+
+use parameter_mirror_test_support::cluster::{Cluster, Options};
+use parameter_mirror_test_support::{Operator, Redis, Scratch, Ssm};
+use serde_json::{Value, json};
+
+use crate::world::{LATER, eventually, operator_settings, root};
+
+fn chart() -> String {
+    root().join("charts/parameter-mirror").to_str().unwrap().to_owned()
+}
+
+/// Objects of a rendered chart by kind.
+async fn rendered(cluster: &Cluster, settings: &[&str]) -> Vec<Value> {
+    let chart = chart();
+    let mut args = vec!["template", "release", &chart, "--namespace", "system"];
+    args.extend(settings.iter().flat_map(|setting| ["--set", setting]));
+    let text = cluster.helm(&args).await;
+    let documents = text.split("\n---").filter(|document| document.contains("kind:"));
+    documents.map(|document| serde_yaml::from_str(document.trim_start_matches("---")).unwrap()).collect()
+}
+
+#[tokio::test]
+async fn it_lints_and_renders_what_its_values_promise() {
+    let cluster = Cluster::shared().await;
+    let chart = chart();
+    let lint = cluster.helm(&["lint", "--strict", &chart]).await;
+    assert!(lint.contains("0 chart(s) failed"), "{lint}");
+
+    let settings = [
+        "image.repository=registry.example/pm",
+        "image.digest=sha256:abc",
+        "redis.urlSecret.name=redis",
+        "redis.prefix=x:",
+        "redis.passwordSecret.name=password",
+        "redis.caSecret.name=ca",
+        "redis.clientCertSecret.name=client",
+        "clusterName=blue",
+        "watchNamespaces={shop,search}",
+        "ssmRequestsPerSecond=7",
+        "log.format=text",
+    ];
+    let objects = rendered(cluster, &settings).await;
+    let deployment = objects.iter().find(|object| object["kind"] == "Deployment").unwrap();
+    let pod = &deployment["spec"]["template"]["spec"];
+    let container = &pod["containers"][0];
+    assert_eq!(container["image"], "registry.example/pm@sha256:abc");
+    let env = |name: &str| {
+        let all = container["env"].as_array().unwrap();
+        all.iter()
+            .find(|one| one["name"] == name)
+            .map(|one| one["value"].as_str().unwrap_or_default().to_owned())
+    };
+    for (name, value) in [
+        ("PARAMETER_MIRROR_REDIS_PREFIX", "x:"),
+        ("PARAMETER_MIRROR_CLUSTER_NAME", "blue"),
+        ("PARAMETER_MIRROR_WATCH_NAMESPACES", "shop,search"),
+        ("PARAMETER_MIRROR_SSM_REQUESTS_PER_SECOND", "7"),
+        ("PARAMETER_MIRROR_LOG_FORMAT", "text"),
+    ] {
+        assert_eq!(env(name).as_deref(), Some(value), "{name}");
+    }
+    // Each file that the environment names lies in a folder that is mounted.
+    let mounts: Vec<_> = container["volumeMounts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|mount| mount["mountPath"].as_str().unwrap())
+        .collect();
+    for file in ["URL", "PASSWORD", "CA", "CERT", "KEY"] {
+        let path = env(&format!("PARAMETER_MIRROR_REDIS_{file}_FILE")).unwrap();
+        assert!(
+            mounts.iter().any(|mount| path.starts_with(&format!("{mount}/"))),
+            "{path} is in none of {mounts:?}"
+        );
+    }
+    assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
+    assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true);
+    // Every variable is one that the program knows.
+    let help = std::process::Command::new(env!("CARGO_BIN_EXE_parameter-mirror"))
+        .args(["run", "--help"])
+        .output()
+        .unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    for one in container["env"].as_array().unwrap() {
+        let name = one["name"].as_str().unwrap();
+        assert!(help.contains(&format!("[env: {name}=")), "the program does not know {name}");
+    }
+    // Watching some namespaces needs no right in the others.
+    let secrets_everywhere = objects.iter().filter(|object| object["kind"] == "ClusterRole").any(|role| {
+        let rules = role["rules"].as_array().unwrap();
+        rules.iter().any(|rule| rule["resources"].as_array().unwrap().contains(&json!("secrets")))
+    });
+    assert!(!secrets_everywhere, "a ClusterRole gives Secrets although namespaces are named");
+}
+
+/// An own cluster with controllers: what is uninstalled is garbage-collected as in real life.
+#[tokio::test]
+async fn it_installs_works_uninstalls_without_losing_anything_and_installs_again() {
+    let cluster = Cluster::start(Options { controller_manager: true }).await;
+    let (ssm, redis, scratch) = (Ssm::start(), Redis::start().await, Scratch::new("chart").unwrap());
+    ssm.put("/app/a", "1");
+    let chart = chart();
+    let install = [
+        "install",
+        "pm",
+        &chart,
+        "--namespace",
+        "system",
+        "--create-namespace",
+        "--set",
+        "redis.urlSecret.name=redis",
+    ];
+    let notes = cluster.helm(&install).await;
+    assert!(notes.contains("kind: ParameterSource"), "{notes}");
+    cluster.kubectl(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"]).await;
+    assert!(cluster.kubectl(&["get", "deployment", "-n", "system"]).await.contains("pm-parameter-mirror"));
+
+    // There is no node to run the pod: the process with its ServiceAccount stands in.
+    let start = async || {
+        let mut settings = operator_settings(&cluster, "system", "pm-parameter-mirror", scratch.path()).await;
+        settings.ssm = ssm.endpoint();
+        settings.redis = Some(redis.url());
+        Operator::start(settings).await
+    };
+    let operator = start().await;
+    let shop = cluster.namespace("shop").await;
+    let source = json!({
+        "apiVersion": "parameter-mirror.dev/v1alpha1", "kind": "ParameterSource", "metadata": {"name": "default"},
+        "spec": {"region": "us-east-1", "grants": [{"namespaces": {"names": [shop]}, "paths": ["/app"]}]},
+    });
+    cluster.kubectl_apply(&source.to_string()).await;
+    let mirror = |name: &str, policy: &str| {
+        json!({
+            "apiVersion": "parameter-mirror.dev/v1alpha1", "kind": "ParameterMirror",
+            "metadata": {"name": name, "namespace": shop},
+            "spec": {"parameters": [{"path": "/app"}], "secret": {"deletionPolicy": policy}, "redis": {"deletionPolicy": policy}},
+        })
+        .to_string()
+    };
+    let ready = async |name: &str| {
+        cluster
+            .kubectl(&["wait", "--for=condition=Ready", "pmirror", name, "-n", &shop, "--timeout=30s"])
+            .await;
+    };
+    cluster.kubectl_apply(&mirror("kept", "Retain")).await;
+    cluster.kubectl_apply(&mirror("going", "Delete")).await;
+    ready("kept").await;
+    ready("going").await;
+    let secret = async || cluster.kubectl(&["get", "secret", "kept", "-n", &shop, "-o", "yaml"]).await;
+    let (before, key) = (secret().await, format!("pm:{{{shop}/kept}}"));
+    let value = async || redis.cli(&["hget", &key, "/app/a"]).await;
+    assert_eq!(value().await, "1");
+
+    assert!(operator.terminate().await.success());
+    cluster.helm(&["uninstall", "pm", "--namespace", "system", "--wait"]).await;
+    assert!(!cluster.kubectl(&["get", "deployment", "-n", "system"]).await.contains("pm-parameter-mirror"));
+    assert!(cluster.kubectl(&["get", "pmirror", "-n", &shop]).await.contains("kept"), "the mirrors are gone");
+    assert_eq!(secret().await, before);
+    assert_eq!(value().await, "1");
+
+    cluster.helm(&install).await;
+    let operator = start().await;
+    cluster
+        .kubectl(&["annotate", "pmirror", "kept", "-n", &shop, "parameter-mirror.dev/sync-at=again"])
+        .await;
+    let handled = "--for=jsonpath={.status.lastHandledSyncAt}=again";
+    cluster.kubectl(&["wait", handled, "pmirror", "kept", "-n", &shop, "--timeout=30s"]).await;
+    assert_eq!(secret().await, before, "installing again wrote the Secret");
+
+    // Delete means delete, Retain means retain, also when all mirrors go at once.
+    cluster.kubectl(&["delete", "pmirror", "--all", "-n", &shop, "--timeout=30s"]).await;
+    // The collector learns of new kinds every 30 s.
+    eventually("the Secret under Delete is garbage-collected", LATER, async || {
+        let secrets = cluster.kubectl(&["get", "secrets", "-n", &shop]).await;
+        if secrets.contains("going") { Err(secrets) } else { Ok(()) }
+    })
+    .await;
+    assert_eq!(secret().await, before);
+    assert_eq!((redis.cli(&["keys", "*going*"]).await, value().await), (String::new(), "1".to_owned()));
+    assert!(operator.terminate().await.success());
+}
+
+/// Definitions applied with kubectl first belong to whoever applied them: the chart installs beside them.
+#[tokio::test]
+async fn it_leaves_definitions_alone_that_somebody_else_applied() {
+    let cluster = crate::world::cluster().await;
+    let namespace = cluster.namespace("beside").await;
+    let chart = chart();
+    cluster.helm(&["install", &namespace, &chart, "--namespace", &namespace]).await;
+    let owner = "jsonpath={.metadata.annotations.meta\\.helm\\.sh/release-name}";
+    let crd = "parametermirrors.parameter-mirror.dev";
+    assert_eq!(cluster.kubectl(&["get", "crd", crd, "-o", owner]).await, "");
+    cluster.helm(&["uninstall", &namespace, "--namespace", &namespace]).await;
+    cluster.kubectl(&["get", "crd", crd]).await;
+}
