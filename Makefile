@@ -1,14 +1,29 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 
+# `make demo KEEP=1` leaves everything running.
+KEEP ?=
+
 help: ## What this Makefile can do
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-test: ## Every test, on real parts
+demo: parts ## The outage story on real parts, checked step by step (KEEP=1 leaves it running)
+	cargo build --bin parameter-mirror --bin parameter-mirror-demo --workspace
+	target/debug/parameter-mirror-demo $(if $(KEEP),--keep)
+
+test: parts ## Every test, on real parts
 	cargo test --workspace
 
-lint: ## rustfmt, clippy, cargo-deny
+lint: ## rustfmt, clippy, licences, bans and sources of all dependencies
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	hack/parts install-lint
+	PATH="$$(hack/parts path):$$PATH" cargo deny check bans licenses sources
 
-.PHONY: help test lint
+generate: ## The CRDs, for kubectl and for the chart
+	hack/generate
+
+parts: ## Installs what tests and demo run against (about 7 minutes once, then nothing)
+	hack/parts install
+
+.PHONY: help demo test lint generate parts

@@ -12,12 +12,9 @@ use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
 use parameter_mirror::api::{ParameterMirror, ParameterMirrorStatus, SYNC_AT};
-use parameter_mirror_format::fields::Fields;
-use parameter_mirror_format::hash::decode_for_reader;
-use parameter_mirror_format::keys::KeyRing;
-use parameter_mirror_format::subkey::SubKey;
 use parameter_mirror_test_support::cluster::Cluster;
 use parameter_mirror_test_support::command::Output;
+use parameter_mirror_test_support::copies;
 pub use parameter_mirror_test_support::eventually;
 use parameter_mirror_test_support::operator::{Operator, Settings};
 use parameter_mirror_test_support::{Redis, Scratch, Ssm};
@@ -208,9 +205,7 @@ impl World {
 
     /// Data of a Secret as text; `None` if there is no such Secret.
     pub async fn data(&self, name: &str) -> Option<BTreeMap<String, String>> {
-        let secret = self.secrets().get_opt(name).await.unwrap()?;
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        Some(secret.data.unwrap_or_default().into_iter().map(|(key, value)| (key, text(value.0))).collect())
+        copies::secret_data(&self.client, &self.namespace, name).await
     }
 
     /// Waits until a Secret holds exactly this.
@@ -275,18 +270,8 @@ impl World {
     /// Everything that stays as it is while a mirror's hash is only looked after, with values decrypted: a hash that
     /// was healed is the same, although its ciphertext is not.
     pub async fn content(&self, mirror: &str) -> BTreeMap<String, Vec<u8>> {
-        let (key, mut hash) = (self.key(mirror), self.redis.hash(&self.key(mirror)).await);
-        let fields: Fields =
-            hash.iter().map(|(name, bytes)| (name.clone().into_bytes(), bytes.clone())).collect();
-        let ring = self.keys().await;
-        let sub_keys: Vec<SubKey> = ring.key_ids().filter_map(|id| ring.sub_key(id, &key)).collect();
-        let copy = decode_for_reader(&fields, &key, &sub_keys).unwrap();
-        let moving = ["@fence", "@generation", "@checkedAt", "@status", "@statusAt"];
-        hash.retain(|field, _| !moving.contains(&field.as_str()));
-        hash.extend(
-            copy.entries.into_iter().map(|(name, entry)| (name, entry.value.expose().as_bytes().to_vec())),
-        );
-        hash
+        copies::redis_content(&self.redis, &self.key(mirror), &copies::keys(&self.client, &self.home).await)
+            .await
     }
 
     /// The values in a mirror's hash as a reader with the keys gets them.
@@ -294,13 +279,6 @@ impl World {
         let content = self.content(mirror).await.into_iter();
         let values = content.filter(|(field, _)| !field.starts_with('@'));
         values.map(|(name, bytes)| (name, String::from_utf8(bytes).unwrap())).collect()
-    }
-
-    /// The operator's keys.
-    async fn keys(&self) -> KeyRing {
-        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &self.home);
-        let data = secrets.get("parameter-mirror-keys").await.unwrap().data.unwrap();
-        KeyRing::from_data(data.iter().map(|(name, bytes)| (name.as_str(), bytes.0.as_slice()))).unwrap()
     }
 
     /// What was seen instead, and what the operator says.

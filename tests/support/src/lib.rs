@@ -15,6 +15,7 @@
 //! | [`cluster`] | a Kubernetes control plane, with kubectl and helm |
 //! | [`redis`] | a Redis server |
 //! | [`operator`] | the operator as a process, with the settings a pod would have |
+//! | [`copies`] | what targets hold, judged with the published layout |
 //! | [`moto`] | moto, a stand-in for AWS |
 //! | [`ssm`] | our own SSM inside the test process: counts every call, and fails as scripted |
 //! | [`ssm_client`] | calls SSM operations by name, to prepare and inspect what the operator reads |
@@ -28,6 +29,7 @@
 
 pub mod cluster;
 pub mod command;
+pub mod copies;
 pub mod moto;
 pub mod operator;
 pub mod port;

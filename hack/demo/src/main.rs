@@ -1,0 +1,54 @@
+//! `make demo`: the outage story on real parts, told and checked step by step.
+//!
+//! A real API server, a real Redis and moto as SSM are started on free ports; the operator runs as the process that
+//! its pod would run, with the rights of its chart. `--keep` leaves all of it running to play with.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a demo that cannot go on says why and ends; main turns that into a verdict"
+)]
+
+mod screen;
+mod stage;
+mod story;
+
+use std::panic::AssertUnwindSafe;
+use std::process::ExitCode;
+
+use futures::FutureExt;
+
+use screen::Screen;
+use stage::Stage;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let keep = std::env::args().any(|argument| argument == "--keep");
+    // What went wrong is told once, by the verdict.
+    std::panic::set_hook(Box::new(|_| {}));
+    let mut screen = Screen::default();
+    let mut stage = None;
+    let told = AssertUnwindSafe(story::tell(&mut screen, &mut stage)).catch_unwind().await;
+    match told {
+        Ok(()) => {
+            println!(
+                "\nAll {} checks passed.{}",
+                screen.checks(),
+                if keep { "" } else { " Keep it running to play with: make demo KEEP=1" }
+            );
+            if let (true, Some(stage)) = (keep, &stage) {
+                println!("{}", stage.how_to_play());
+                // Ends with Ctrl-C; the parts go with this process.
+                let _ = tokio::signal::ctrl_c().await;
+            }
+            ExitCode::SUCCESS
+        }
+        Err(cause) => {
+            let cause = cause.downcast_ref::<String>().cloned().unwrap_or_default();
+            println!("\nFAILED in step {}\n{cause}", screen.step());
+            if let Some(logs) = stage.as_ref().and_then(Stage::save_logs) {
+                println!("\nThe logs of all parts: {}", logs.display());
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
