@@ -1,31 +1,45 @@
 //! The service behind the port: understands a request, looks at the store, lets the faults at it.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::Region;
+use super::disturb::Outcome;
+use super::faults::{Facts, Fault, FaultId, Faults, When};
 use super::ledger::{Call, Ledger};
-use super::protocol::{self, Answer, Request};
-use super::reply::{Content, Reply};
-use super::store::{Place, Refusal, Store};
+use super::protocol::{self, Answer, Operation, Request};
+use super::reply::Reply;
+use super::store::{Place, Refusal, Shelf, Store};
+use super::sts;
 use super::wire::{Head, Service};
 
+/// Runs once, after the answer to a request was made up and before it is sent.
+type Afterwards = Box<dyn FnOnce(&Region) + Send>;
+
 /// All that one SSM knows.
-#[derive(Debug)]
 pub(crate) struct State {
     pub(crate) store: Store,
     pub(crate) ledger: Ledger,
+    pub(crate) faults: Faults,
+    afterwards: Vec<(When, Afterwards)>,
     /// The account of callers whose access key says nothing else.
     account: String,
 }
 
 /// The state, shared between the port's thread and the test.
-#[derive(Debug)]
 pub(crate) struct Core(Mutex<State>);
 
 impl Core {
     pub(crate) fn new(account: &str) -> Self {
-        let state = State { store: Store::default(), ledger: Ledger::default(), account: account.to_owned() };
-        Self(Mutex::new(state))
+        Self(Mutex::new(State {
+            store: Store::default(),
+            ledger: Ledger::default(),
+            faults: Faults::default(),
+            afterwards: Vec::new(),
+            account: account.to_owned(),
+        }))
     }
 
     /// The state; also after a test's closure panicked while it had it.
@@ -34,18 +48,47 @@ impl Core {
     }
 }
 
+impl std::fmt::Debug for Core {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Core").finish_non_exhaustive()
+    }
+}
+
 impl Service for Core {
     fn connected(&self) {
         self.state().ledger.connection();
     }
 
-    fn answer(&self, head: &Head, body: &[u8]) -> Reply {
-        self.state().answer(head, body).unwrap_or_else(Reply::from)
+    fn answer(self: &Arc<Self>, head: &Head, body: &[u8]) -> Reply {
+        // The lock ends here: what runs afterwards takes it itself.
+        let answered = self.state().answer(head, body);
+        match answered {
+            Ok((reply, place, afterwards)) => {
+                let here = Region::new(Arc::clone(self), place);
+                for run in afterwards {
+                    run(&here);
+                }
+                reply
+            }
+            Err(refusal) => refusal.into(),
+        }
     }
 }
 
 impl State {
-    fn answer(&mut self, head: &Head, body: &[u8]) -> Result<Reply, Refusal> {
+    pub(crate) fn fail(&mut self, when: When, fault: Fault) -> FaultId {
+        self.faults.add(when, fault, &self.store)
+    }
+
+    pub(crate) fn after(&mut self, when: When, run: Afterwards) {
+        self.afterwards.push((when, run));
+    }
+
+    fn answer(&mut self, head: &Head, body: &[u8]) -> Result<(Reply, Place, Vec<Afterwards>), Refusal> {
+        if let Some(role) = sts::role(body) {
+            let place = self.place(&head.authorization)?;
+            return Ok((self.assume_role(&role, &place), place, Vec::new()));
+        }
         let request = Request::parse(&head.target, body)?;
         let place = self.place(&head.authorization)?;
         self.ledger.call(Call {
@@ -56,18 +99,85 @@ impl State {
             with_decryption: request.with_decryption(),
             has_token: request.token().is_some(),
         });
-        let answer = self.look(&request, &place)?;
-        self.ledger.decrypts(answer.decrypted.len());
-        Ok(Reply::new(200, Content::Json(answer.body)))
+        let (outcome, facts) =
+            if request.reads() { self.read(&request, &place) } else { self.write(&request, &place) };
+        if let Ok(answer) = &outcome.result
+            && outcome.answers()
+        {
+            self.ledger.decrypts(answer.decrypted.len());
+        }
+        let due = self.afterwards.extract_if(.., |(when, _)| when.holds(&facts));
+        let afterwards = due.map(|(_, run)| run).collect();
+        Ok((outcome.into_reply(), place, afterwards))
     }
 
-    fn look(&mut self, request: &Request, place: &Place) -> Result<Answer, Refusal> {
-        let here = self.store.shelf_mut(place);
-        if request.reads() {
-            protocol::read(request, place, here)
-        } else {
-            protocol::write(request, here, now_ms())
+    fn read(&mut self, request: &Request, place: &Place) -> (Outcome, Facts) {
+        let answer = protocol::read(request, place, self.store.shelf(place).unwrap_or(&Shelf::default()));
+        let mut facts = facts(request, place, answer.as_ref().ok());
+        let mut outcome = Outcome::new(answer.map_err(Reply::from));
+        for scripted in &mut self.faults.scripted {
+            let stale = scripted.snapshot.as_ref().map(|earlier| {
+                let then = earlier_shelf(&self.store, earlier, &scripted.when, place);
+                protocol::read(request, place, &then)
+            });
+            if let Some(Ok(answer)) = &stale {
+                facts.touch(answer);
+            }
+            if !scripted.strikes(&facts) {
+                continue;
+            }
+            match stale {
+                Some(answer) => outcome.result = answer.map_err(Reply::from),
+                None => outcome.apply(&scripted.fault, &scripted.when, request.token()),
+            }
         }
+        (outcome, facts)
+    }
+
+    /// Faults come first: a request that is refused writes nothing. One whose answer only fails to arrive does.
+    fn write(&mut self, request: &Request, place: &Place) -> (Outcome, Facts) {
+        let facts = facts(request, place, None);
+        let mut outcome = Outcome::new(Ok(Answer::default()));
+        for scripted in &mut self.faults.scripted {
+            if scripted.strikes(&facts) {
+                outcome.apply(&scripted.fault, &scripted.when, None);
+            }
+        }
+        if outcome.result.is_ok() {
+            let answer = protocol::write(request, self.store.shelf_mut(place), now_ms());
+            outcome.result = answer.map_err(Reply::from);
+        }
+        (outcome, facts)
+    }
+
+    fn assume_role(&mut self, role: &str, place: &Place) -> Reply {
+        self.ledger.call(Call {
+            operation: Operation::AssumeRole,
+            place: place.clone(),
+            path: None,
+            names: vec![role.to_owned()],
+            with_decryption: false,
+            has_token: false,
+        });
+        let facts = Facts {
+            operation: Operation::AssumeRole,
+            place: place.clone(),
+            path: None,
+            page: None,
+            names: BTreeSet::from([role.to_owned()]),
+            decrypted: BTreeSet::new(),
+        };
+        let mut outcome = Outcome::new(Err(sts::credentials(role, now_ms())));
+        for scripted in &mut self.faults.scripted {
+            if !scripted.strikes(&facts) {
+                continue;
+            }
+            match &scripted.fault {
+                Fault::Coded(coded) => outcome.result = Err(sts::error(coded)),
+                fault => outcome.apply(fault, &scripted.when, None),
+            }
+        }
+        outcome.into_reply()
     }
 
     /// Whose parameters, and where: the access key and the Region of the signature's credential scope.
@@ -76,12 +186,41 @@ impl State {
             authorization.split_once("Credential=").and_then(|(_, rest)| rest.split([',', ' ']).next());
         let mut parts = scope.unwrap_or_default().split('/');
         match (parts.next(), parts.next(), parts.next()) {
-            (Some(_access_key), Some(_date), Some(region)) => {
-                Ok(Place { account: self.account.clone(), region: region.to_owned() })
+            (Some(access_key), Some(_date), Some(region)) => {
+                let account = sts::account_of_key(access_key).unwrap_or(&self.account);
+                Ok(Place { account: account.to_owned(), region: region.to_owned() })
             }
             _ => Err(Refusal::new("MissingAuthenticationTokenException", "Missing Authentication Token")),
         }
     }
+}
+
+/// What a place held at an earlier moment; with names aimed at, only these are earlier.
+fn earlier_shelf<'a>(now: &Store, earlier: &'a Store, when: &When, place: &Place) -> Cow<'a, Shelf> {
+    let then = earlier.shelf(place);
+    if when.aims().is_empty() {
+        return then.map_or_else(|| Cow::Owned(Shelf::default()), Cow::Borrowed);
+    }
+    let mut mixed = now.shelf(place).cloned().unwrap_or_default();
+    for name in when.aims() {
+        mixed.restore(name, then);
+    }
+    Cow::Owned(mixed)
+}
+
+fn facts(request: &Request, place: &Place, answer: Option<&Answer>) -> Facts {
+    let mut facts = Facts {
+        operation: request.operation,
+        place: place.clone(),
+        path: request.path().map(str::to_owned),
+        page: None,
+        names: request.bare_names(),
+        decrypted: BTreeSet::new(),
+    };
+    if let Some(answer) = answer {
+        facts.touch(answer);
+    }
+    facts
 }
 
 /// The wall clock, Unix milliseconds.

@@ -4,18 +4,23 @@
 //! error bodies, dates, ciphertext. It has the operations in [`Operation`] and no others.
 #![allow(clippy::must_use_candidate, reason = "whoever arranges a test seldom needs the version written")]
 
+pub mod coded;
 mod core;
+mod disturb;
+pub mod faults;
 pub mod ledger;
 mod paging;
 mod protocol;
 mod reply;
 pub mod store;
+mod sts;
 #[cfg(test)]
 mod tests;
 mod wire;
 
 use std::sync::Arc;
 
+pub use faults::{Body, Fault, FaultId, When};
 pub use ledger::{Call, Calls};
 pub use protocol::Operation;
 pub use store::Kind;
@@ -51,7 +56,7 @@ impl Ssm {
         let core = Arc::new(Core::new(ACCOUNT));
         let port = Port::open("ssm", Arc::clone(&core));
         let place = Place { account: ACCOUNT.to_owned(), region: REGION.to_owned() };
-        Self { home: Region { core: Arc::clone(&core), place }, core, port }
+        Self { home: Region::new(Arc::clone(&core), place), core, port }
     }
 
     /// The base URL.
@@ -70,7 +75,7 @@ impl Ssm {
     #[must_use]
     pub fn account(&self, account: &str) -> Region {
         let place = Place { account: account.to_owned(), region: REGION.to_owned() };
-        Region { core: Arc::clone(&self.core), place }
+        Region::new(Arc::clone(&self.core), place)
     }
 
     /// [`Region::put`] in [`REGION`].
@@ -110,6 +115,46 @@ impl Ssm {
         self.core.state().ledger.log().to_vec()
     }
 
+    /// Lets a fault loose on the requests for which the condition holds, until it is cleared.
+    pub fn fail(&self, when: When, fault: Fault) -> FaultId {
+        self.core.state().fail(when, fault)
+    }
+
+    /// Ends a fault. Requests it has silenced stay silent.
+    pub fn clear(&self, id: FaultId) {
+        self.core.state().faults.clear(id);
+    }
+
+    /// Ends all faults.
+    pub fn clear_all(&self) {
+        self.core.state().faults.clear_all();
+    }
+
+    /// How many requests a fault has struck; 0 once it is cleared.
+    pub fn hits(&self, id: FaultId) -> u64 {
+        self.core.state().faults.hits(id)
+    }
+
+    /// Runs something once, after the answer to the first such request was made up and before it is sent.
+    pub fn after(&self, when: When, run: impl FnOnce(&Region) + Send + 'static) {
+        self.core.state().after(when, Box::new(run));
+    }
+
+    /// [`Self::after`] this page of the next listing that gets so far.
+    pub fn after_page(&self, page: u64, run: impl FnOnce(&Region) + Send + 'static) {
+        self.after(When::any().operation(Operation::GetParametersByPath).page(page), run);
+    }
+
+    /// Takes every request and answers none, until [`Self::thaw`]: the black hole.
+    pub fn freeze(&self) {
+        self.fail(When::any(), Fault::Silent);
+    }
+
+    /// Ends all faults, and with them [`Self::freeze`]. Requests that came before stay unanswered.
+    pub fn thaw(&self) {
+        self.clear_all();
+    }
+
     /// Closes all connections and refuses new ones, on a port that stays ours.
     pub fn refuse(&self) {
         self.port.refuse();
@@ -122,11 +167,15 @@ impl Ssm {
 }
 
 impl Region {
+    fn new(core: Arc<Core>, place: Place) -> Self {
+        Self { core, place }
+    }
+
     /// The same account in another Region.
     #[must_use]
     pub fn region(&self, region: &str) -> Self {
         let place = Place { region: region.to_owned(), ..self.place.clone() };
-        Self { core: Arc::clone(&self.core), place }
+        Self::new(Arc::clone(&self.core), place)
     }
 
     /// Writes a `String`, new or over an old one; returns the version.

@@ -5,6 +5,8 @@
 
 use std::collections::BTreeSet;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -25,6 +27,8 @@ pub enum Operation {
     DeleteParameter,
     DeleteParameters,
     LabelParameterVersion,
+    /// Of STS, on the same port.
+    AssumeRole,
 }
 
 impl Operation {
@@ -39,6 +43,7 @@ impl Operation {
             Self::DeleteParameter => "DeleteParameter",
             Self::DeleteParameters => "DeleteParameters",
             Self::LabelParameterVersion => "LabelParameterVersion",
+            Self::AssumeRole => "AssumeRole",
         }
     }
 
@@ -103,6 +108,15 @@ impl Request {
     /// The names asked for or written, as sent.
     pub(crate) fn names(&self) -> Vec<String> {
         self.members.name.iter().chain(self.members.names.iter().flatten()).cloned().collect()
+    }
+
+    /// The same without ARN prefix and selector.
+    pub(crate) fn bare_names(&self) -> BTreeSet<String> {
+        let bare = |name: &String| {
+            let name = name.split_once(":parameter").map_or(name.as_str(), |(_, name)| name);
+            name.split(':').next().unwrap_or(name).to_owned()
+        };
+        self.names().iter().map(bare).collect()
     }
 
     pub(crate) fn with_decryption(&self) -> bool {
@@ -297,8 +311,6 @@ impl<'a> Read<'a> {
         let Self { parameter, version, selector } = self;
         let arn = arn(&place.region, &place.account, &parameter.name);
         let secret = parameter.kind == Kind::SecureString;
-        let value =
-            if secret && !with_decryption { ciphertext(&arn, version) } else { version.value.clone() };
         answer.names.push(parameter.name.clone());
         if secret && with_decryption {
             answer.decrypted.push(parameter.name.clone());
@@ -308,12 +320,15 @@ impl<'a> Read<'a> {
         let mut shown = json!({
             "Name": parameter.name,
             "Type": parameter.kind.as_str(),
-            "Value": value,
+            "Value": version.value,
             "Version": version.number,
             "LastModifiedDate": modified,
             "ARN": arn,
             "DataType": parameter.data_type,
         });
+        if secret && !with_decryption {
+            shown["Value"] = ciphertext(&shown).into();
+        }
         if let Some(selector) = selector {
             shown["Selector"] = (*selector).into();
         }
@@ -321,13 +336,13 @@ impl<'a> Read<'a> {
     }
 }
 
-/// Stands for what KMS would have made of a value: its own text for every version, never derived from it.
-pub(crate) fn ciphertext(arn: &str, version: &Version) -> String {
-    use base64::Engine as _;
-    let blocks = (0u64..18)
-        .flat_map(|block| paging::digest(&(arn, version.number, version.modified_ms, block)).to_be_bytes());
+/// Stands for what KMS made of a shown parameter's value: one text per ARN, version and date, never derived from
+/// the value.
+pub(crate) fn ciphertext(shown: &Value) -> String {
+    let of = [&shown["ARN"], &shown["Version"], &shown["LastModifiedDate"]].map(Value::to_string);
+    let blocks = (0u64..18).flat_map(|block| paging::digest(&(&of, block)).to_be_bytes());
     let bytes: Vec<u8> = [1, 2, 2, 0, 0x78].into_iter().chain(blocks).collect();
-    base64::engine::general_purpose::STANDARD.encode(bytes)
+    STANDARD.encode(bytes)
 }
 
 fn required<'a>(member: Option<&'a str>, name: &str) -> Result<&'a str, Refusal> {

@@ -11,6 +11,8 @@ use super::store::Refusal;
 pub(crate) enum Content {
     /// JSON 1.1.
     Json(Value),
+    /// Text that claims to be JSON.
+    Broken(String),
     /// XML, as STS answers.
     Xml(String),
     /// What a load balancer says in place of the service.
@@ -68,6 +70,7 @@ impl Reply {
     pub(crate) fn body(&self) -> (&'static str, Vec<u8>) {
         match &self.content {
             Content::Json(body) => ("application/x-amz-json-1.1", body.to_string().into_bytes()),
+            Content::Broken(text) => ("application/x-amz-json-1.1", text.clone().into_bytes()),
             Content::Xml(text) => ("text/xml", text.clone().into_bytes()),
             Content::Html => ("text/html", HTML.as_bytes().to_vec()),
             Content::Empty => ("text/plain", Vec::new()),

@@ -210,6 +210,14 @@ impl Shelf {
         Ok(1)
     }
 
+    /// Makes one parameter what it was on another shelf, or absent.
+    pub(crate) fn restore(&mut self, name: &str, earlier: Option<&Self>) {
+        match earlier.and_then(|earlier| earlier.get(name)) {
+            Some(parameter) => drop(self.parameters.insert(normalised(name), parameter.clone())),
+            None => drop(self.parameters.remove(&normalised(name))),
+        }
+    }
+
     /// Removes a parameter with all versions; `false` if there was none.
     pub fn delete(&mut self, name: &str) -> bool {
         self.parameters.remove(&normalised(name)).is_some()

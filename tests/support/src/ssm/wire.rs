@@ -38,7 +38,7 @@ pub(crate) trait Service: Send + Sync + 'static {
     /// A connection was accepted.
     fn connected(&self);
     /// A request came in whole.
-    fn answer(&self, head: &Head, body: &[u8]) -> Reply;
+    fn answer(self: &Arc<Self>, head: &Head, body: &[u8]) -> Reply;
 }
 
 enum Command {
@@ -176,7 +176,7 @@ async fn converse(stream: TcpStream, service: Arc<impl Service>) {
     let _ = stream.set_nodelay(true);
     let respond = service_fn(move |request| {
         let service = Arc::clone(&service);
-        Box::pin(async move { respond(request, &*service).await })
+        Box::pin(async move { respond(request, &service).await })
     });
     let mut connection = hyper::server::conn::http1::Builder::new()
         .timer(hyper_util::rt::TokioTimer::new())
@@ -206,7 +206,10 @@ fn is_reset(error: &hyper::Error) -> bool {
 
 type Body = UnsyncBoxBody<Bytes, io::Error>;
 
-async fn respond(request: Request<Incoming>, service: &impl Service) -> Result<Response<Body>, ResetWanted> {
+async fn respond(
+    request: Request<Incoming>,
+    service: &Arc<impl Service>,
+) -> Result<Response<Body>, ResetWanted> {
     let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
     let head = Head {
         target: header("x-amz-target").unwrap_or_default().to_owned(),

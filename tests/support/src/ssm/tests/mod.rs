@@ -1,5 +1,6 @@
 //! The service as a caller sees it, over plain HTTP.
 
+mod faults;
 mod operations;
 
 use std::io::{self, Read as _, Write as _};
@@ -9,6 +10,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::Ssm;
+
+/// For answers that are expected to come.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a caller got.
 #[derive(Debug)]
@@ -40,23 +44,42 @@ impl Got {
 
 /// Asks once, on a connection of its own.
 fn ask(ssm: &Ssm, operation: &str, body: &Value) -> Got {
-    ask_in(ssm, "us-east-1", operation, body).expect("an answer")
+    ask_in(ssm, "us-east-1", operation, body, PATIENCE).expect("an answer")
 }
 
-fn ask_in(ssm: &Ssm, region: &str, operation: &str, body: &Value) -> io::Result<Got> {
+/// The same with this access key.
+fn ask_as(ssm: &Ssm, access_key: &str, operation: &str, body: &Value) -> Got {
+    let scope = format!("{access_key}/20260101/us-east-1/ssm");
+    send(ssm, &format!("AmazonSSM.{operation}"), &scope, &body.to_string(), PATIENCE).expect("an answer")
+}
+
+/// Asks STS for a role.
+fn ask_sts(ssm: &Ssm, role: &str) -> Got {
+    let body = format!(
+        "Action=AssumeRole&Version=2011-06-15&RoleArn={}",
+        role.replace(':', "%3A").replace('/', "%2F")
+    );
+    send(ssm, "", "test/20260101/us-east-1/sts", &body, PATIENCE).expect("an answer")
+}
+
+fn ask_in(ssm: &Ssm, region: &str, operation: &str, body: &Value, patience: Duration) -> io::Result<Got> {
+    let scope = format!("test/20260101/{region}/ssm");
+    send(ssm, &format!("AmazonSSM.{operation}"), &scope, &body.to_string(), patience)
+}
+
+fn send(ssm: &Ssm, target: &str, scope: &str, body: &str, patience: Duration) -> io::Result<Got> {
     let mut stream = TcpStream::connect(ssm.endpoint().trim_start_matches("http://"))?;
-    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-    let body = body.to_string();
+    stream.set_read_timeout(Some(patience))?;
     write!(
         stream,
-        "POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\nx-amz-target: AmazonSSM.{operation}\r\n\
-         authorization: AWS4-HMAC-SHA256 Credential=test/20260101/{region}/ssm/aws4_request, Signature=0\r\n\
+        "POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\nx-amz-target: {target}\r\n\
+         authorization: AWS4-HMAC-SHA256 Credential={scope}/aws4_request, Signature=0\r\n\
          content-length: {}\r\n\r\n{body}",
         body.len()
     )?;
     let mut text = String::new();
     stream.read_to_string(&mut text)?;
-    let (head, body) = text.split_once("\r\n\r\n").expect("a head ends");
+    let (head, body) = text.split_once("\r\n\r\n").ok_or(io::ErrorKind::UnexpectedEof)?;
     let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status");
     Ok(Got { status, head: head.to_owned(), body: body.to_owned() })
 }

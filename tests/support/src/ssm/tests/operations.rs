@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::super::{Operation, Ssm};
-use super::{ask, ask_in, filled, page, sweep};
+use super::{PATIENCE, ask, ask_in, filled, page, sweep};
 
 #[test]
 fn a_listing_comes_in_alphabetical_pages_of_ten() {
@@ -104,7 +104,8 @@ fn a_secure_string_is_plain_only_with_decryption() {
 fn dates_are_seconds_with_milliseconds_and_arns_name_the_place() {
     let ssm = Ssm::start();
     ssm.region("eu-west-1").put_at("/a/x", "v", super::super::Kind::String, 1_700_000_000_123);
-    let got = ask_in(&ssm, "eu-west-1", "GetParameter", &json!({ "Name": "/a/x" })).expect("an answer");
+    let got =
+        ask_in(&ssm, "eu-west-1", "GetParameter", &json!({ "Name": "/a/x" }), PATIENCE).expect("an answer");
     assert!(got.body.contains("\"LastModifiedDate\":1700000000.123"), "{}", got.body);
     assert_eq!(got.json()["Parameter"]["ARN"], "arn:aws:ssm:eu-west-1:111122223333:parameter/a/x");
     assert_eq!(ask(&ssm, "GetParameter", &json!({ "Name": "/a/x" })).code(), "ParameterNotFound");
@@ -192,7 +193,7 @@ fn the_ledger_counts_and_remembers() {
 fn a_refused_port_is_the_same_port_afterwards() {
     let ssm = filled(1);
     ssm.refuse();
-    let refused = ask_in(&ssm, "us-east-1", "GetParameter", &json!({ "Name": "/a/000" }));
+    let refused = ask_in(&ssm, "us-east-1", "GetParameter", &json!({ "Name": "/a/000" }), PATIENCE);
     assert_eq!(refused.expect_err("nobody listens").kind(), std::io::ErrorKind::ConnectionRefused);
     ssm.listen_again();
     assert_eq!(page(&ssm, None).names(), ["/a/000"]);
