@@ -1,6 +1,9 @@
 //! The parts themselves: each starts, answers, can be disturbed, and leaves nothing behind.
 #![allow(clippy::unwrap_used, reason = "a test may fail wherever it stands, in its own functions too")]
 
+#[path = "parts/contract.rs"]
+mod contract;
+
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
