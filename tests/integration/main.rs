@@ -6,6 +6,7 @@
 //! | [`main_job`] | the story of the product in one test |
 //! | [`selecting`] | what is selected, and what arrives |
 //! | [`targets`] | whose targets are, what heals them, when they go |
+//! | [`outage`] | everything that can be wrong with SSM |
 //! | [`grants`] | who may read what |
 //! | [`admission`] | bad specs are refused with field and remedy |
 //! | [`quiet`] | what a cycle costs, in exact counts |
@@ -23,6 +24,7 @@ mod admission;
 mod chart;
 mod grants;
 mod main_job;
+mod outage;
 mod process;
 mod quiet;
 mod redis_store;

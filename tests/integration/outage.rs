@@ -1,0 +1,221 @@
+//! Everything that can be wrong with SSM, said with its own reason, and never a byte lost.
+
+use std::time::Duration;
+
+use parameter_mirror_test_support::ssm::{Body, Fault, Operation, When};
+use serde_json::json;
+
+use crate::world::{Setup, World};
+
+/// A world with a synced mirror of a String, a SecureString and enough more for three pages.
+async fn synced() -> World {
+    let arguments = vec!["--ssm-requests-per-second=1000".to_owned()];
+    let world = World::with(Setup { arguments, ..Setup::default() }).await;
+    world.ssm.put_secure("/app/secret", "hunter2");
+    for n in 0..24 {
+        world.ssm.put(&format!("/app/n{n:02}"), "old");
+    }
+    world.synced("config").await;
+    world
+}
+
+/// Under each of these the mirror says the reason, keeps every byte, and recovers when the fault ends.
+async fn each_says(world: &World, cases: impl IntoIterator<Item = (When, Fault, &'static str)>) {
+    let (version, content) = (world.resource_version("config").await, world.content("config").await);
+    for (when, fault, reason) in cases {
+        let name = format!("{fault:?}");
+        // Something is to be learnt, so that a fault of decryption shows as well.
+        world.ssm.put_secure("/app/secret", &format!("changed under {name}"));
+        world.ssm.fail(when, fault);
+        world.sync("config").await;
+        let degraded = world.degraded("config", reason).await;
+        assert!(degraded.message.contains("not affected"), "{name}: {}", degraded.message);
+        world.ready("config", "ServingLastKnownGood").await;
+        assert_eq!(world.resource_version("config").await, version, "{name} wrote the Secret");
+        assert_eq!(world.content("config").await, content, "{name} changed Redis");
+        assert_eq!(world.field("config", "@status").await.as_deref(), Some("Degraded"));
+        world.ssm.clear_all();
+    }
+    world.sync("config").await;
+    world.healthy("config").await;
+    assert_ne!(world.resource_version("config").await, version, "what changed meanwhile has not arrived");
+    assert_eq!(world.field("config", "@status").await.as_deref(), Some("Synced"));
+}
+
+#[tokio::test]
+async fn every_refusal_of_the_service_has_its_reason() {
+    let world = synced().await;
+    let any = When::any;
+    let decrypting = || When::any().decrypting();
+    let cases = [
+        (any(), Fault::internal(), "SourceUnavailable"),
+        (any(), Fault::unavailable(), "SourceUnavailable"),
+        (any(), Fault::Status { code: 502, body: Body::Html }, "SourceUnavailable"),
+        (any(), Fault::Reset, "SourceUnavailable"),
+        (any(), Fault::throttling(), "Throttled"),
+        (any(), Fault::throttling_namespaced(), "Throttled"),
+        (any(), Fault::throttling_header_only(), "Throttled"),
+        (any(), Fault::too_many_requests(), "Throttled"),
+        (any(), Fault::access_denied_iam("ssm:GetParametersByPath"), "AccessDenied"),
+        (decrypting(), Fault::access_denied_kms(), "KmsUnavailable"),
+        (decrypting(), Fault::invalid_key_id(), "KmsUnavailable"),
+        (decrypting(), Fault::kms_throttled(), "KmsUnavailable"),
+        (any(), Fault::expired_token(), "CredentialsUnavailable"),
+        (any(), Fault::unrecognized_client(), "CredentialsUnavailable"),
+        (any(), Fault::invalid_signature(), "CredentialsUnavailable"),
+        (any(), Fault::validation(), "InvalidResponse"),
+    ];
+    each_says(&world, cases).await;
+}
+
+#[tokio::test]
+async fn an_answer_that_is_no_answer_is_never_taken_for_one() {
+    let world = synced().await;
+    let list = || When::any().operation(Operation::GetParametersByPath);
+    let values = || When::any().operation(Operation::GetParameters);
+    let cases = [
+        (list(), Fault::GarbageOk, "InvalidResponse"),
+        (list(), Fault::BrokenJson, "InvalidResponse"),
+        (list(), Fault::EmptyObject, "InvalidResponse"),
+        (list(), Fault::NullParameters, "InvalidResponse"),
+        (list(), Fault::MissingVersion, "InvalidResponse"),
+        (list(), Fault::WrongTypes, "InvalidResponse"),
+        (list().page(2), Fault::RepeatedToken, "InvalidResponse"),
+        (values(), Fault::MissingValue, "InvalidResponse"),
+        (values(), Fault::EmptyObject, "InvalidResponse"),
+        (list(), Fault::Truncated, "InvalidResponse"),
+    ];
+    each_says(&world, cases).await;
+}
+
+#[tokio::test]
+async fn any_failing_page_fails_the_whole_read() {
+    let world = synced().await;
+    let cases = (1..=3).map(|page| (When::any().page(page), Fault::internal(), "SourceUnavailable"));
+    each_says(&world, cases).await;
+}
+
+#[tokio::test]
+async fn silence_ends_on_deadlines_and_targets_are_healed_meanwhile() {
+    let world = synced().await;
+    let content = world.content("config").await;
+    world.ssm.freeze();
+    world.ask("config").await;
+    // The read hangs; a target that is lost meanwhile comes back at once.
+    world.delete_secret("config").await;
+    let began = std::time::Instant::now();
+    crate::world::eventually("the Secret is back", Duration::from_secs(5), async || {
+        world.data("config").await.map(|_| ()).ok_or("it is not there")
+    })
+    .await;
+    world.degraded("config", "Timeout").await;
+    assert!(began.elapsed() < Duration::from_secs(30), "Degraded came after {:?}", began.elapsed());
+    assert_eq!(world.content("config").await, content);
+    world.ssm.thaw();
+    world.healthy("config").await;
+}
+
+/// A slow answer is an answer; one that stops halfway is none.
+#[tokio::test]
+async fn slow_is_not_down() {
+    let world = synced().await;
+    world.ssm.fail(When::any(), Fault::Slow(Duration::from_millis(500)));
+    world.ssm.put("/app/n00", "slowly");
+    world.sync("config").await;
+    world.healthy("config").await;
+    assert_eq!(world.data("config").await.unwrap()["N00"], "slowly");
+    world.ssm.clear_all();
+    world.ssm.fail(When::any(), Fault::StallBody);
+    world.sync("config").await;
+    world.degraded("config", "Timeout").await;
+}
+
+#[tokio::test]
+async fn an_empty_page_does_not_end_a_listing_and_a_hidden_name_is_not_removed() {
+    let world = synced().await;
+    world.ssm.fail(When::any().operation(Operation::GetParametersByPath).page(2), Fault::EmptyPage);
+    world.sync("config").await;
+    world.healthy("config").await;
+    assert_eq!(world.data("config").await.unwrap().len(), 25);
+    world.ssm.clear_all();
+    // The listing lacks a name that GetParameters still knows: nothing says that it was deleted.
+    world.ssm.fail(When::any().operation(Operation::GetParametersByPath).name("/app/n05"), Fault::Drop);
+    world.sync("config").await;
+    assert_eq!(world.data("config").await.unwrap().len(), 25);
+    assert_eq!(world.values("config").await.len(), 25);
+    world.ssm.clear_all();
+    world.ssm.delete("/app/n05");
+    world.sync("config").await;
+    world.healthy("config").await;
+    assert_eq!(world.data("config").await.unwrap().len(), 24);
+}
+
+/// Two parameters that belong together, on different pages, change in one moment between two pages of one listing.
+#[tokio::test]
+async fn what_is_published_was_true_at_one_moment() {
+    let world = synced().await;
+    world.ssm.after_page(1, |here| {
+        here.put("/app/n00", "new");
+        here.put("/app/n23", "new");
+    });
+    world.sync("config").await;
+    let data = world.data("config").await.unwrap();
+    assert_eq!((data["N00"].as_str(), data["N23"].as_str()), ("new", "new"));
+    let values = world.values("config").await;
+    assert_eq!((values["/app/n00"].as_str(), values["/app/n23"].as_str()), ("new", "new"));
+    world.healthy("config").await;
+}
+
+#[tokio::test]
+async fn a_mirror_that_is_new_in_the_outage_says_that_it_has_nothing() {
+    let world = synced().await;
+    world.ssm.refuse();
+    world.mirror("new", json!({"parameters": [{"path": "/app/n"}], "secret": {}, "redis": {}})).await;
+    let ready = world.condition("new", "Ready", "False", "NoLastKnownGood").await;
+    assert!(ready.message.contains("no last known good set"), "{}", ready.message);
+    world.degraded("new", "SourceUnavailable").await;
+    assert_eq!(world.data("new").await, None);
+    let columns = world.cluster.kubectl(&["get", "pmirror", "-n", &world.namespace]).await;
+    assert!(columns.contains("new      False   True"), "{columns}");
+    world.ssm.listen_again();
+    world.ssm.put("/app/n/x", "1");
+    world.holds("new", &[("X", "1")]).await;
+    world.healthy("new").await;
+    let recovered = world.event("new", "Recovered").await;
+    assert!(recovered.contains("Recovered after"), "{recovered}");
+}
+
+#[tokio::test]
+async fn roles_read_other_accounts_and_a_denied_role_is_an_outage() {
+    let world = World::start().await;
+    let role = "arn:aws:iam::444455556666:role/read";
+    world.ssm.account("444455556666").put("/app/a", "theirs");
+    world.ssm.put("/app/a", "ours");
+    let grant = json!({"namespaces": {"names": [world.namespace]}, "paths": ["/app"]});
+    world
+        .source_with(json!({"region": "us-east-1", "roleArn": role, "externalId": "x1", "grants": [grant]}))
+        .await;
+    world.synced("config").await;
+    world.holds("config", &[("A", "theirs")]).await;
+
+    let other = "arn:aws:iam::777788889999:role/denied";
+    world.ssm.fail(
+        When::any().operation(Operation::AssumeRole).name(other),
+        Fault::coded(403, "AccessDenied", "no"),
+    );
+    world.source_with(json!({"region": "us-east-1", "roleArn": other, "grants": [grant]})).await;
+    world.degraded("config", "CredentialsUnavailable").await;
+    world.ready("config", "ServingLastKnownGood").await;
+    world.holds("config", &[("A", "theirs")]).await;
+}
+
+/// Each region is its own place.
+#[tokio::test]
+async fn the_region_is_the_one_of_the_source() {
+    let world = World::start().await;
+    world.ssm.region("eu-central-1").put("/app/a", "frankfurt");
+    let grant = json!({"namespaces": {"names": [world.namespace]}, "paths": ["/app"]});
+    world.source_with(json!({"region": "eu-central-1", "grants": [grant]})).await;
+    world.synced("config").await;
+    world.holds("config", &[("A", "frankfurt")]).await;
+}
