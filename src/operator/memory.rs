@@ -182,6 +182,19 @@ pub struct SecretMemory {
 }
 
 impl SecretMemory {
+    /// Notes that the watch shows our last write: from now on whatever it shows instead is news.
+    pub fn catch_up(&mut self, watched: Option<&str>) {
+        if self.observed.as_ref().is_some_and(|observed| observed.resource_version() == watched) {
+            self.before_write = None;
+        }
+    }
+
+    /// When the watch has had its time to show our last write; `None` if it already has.
+    #[must_use]
+    pub fn lag_ends(&self) -> Option<Duration> {
+        self.before_write.as_ref().map(|(_, at)| *at + WATCH_LAG)
+    }
+
     /// Whether the watch shows something that is not what we last read or wrote.
     #[must_use]
     pub fn is_surprising(&self, watched: Option<&str>, now: Duration) -> bool {

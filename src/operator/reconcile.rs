@@ -55,6 +55,9 @@ pub async fn reconcile(mirror: &ParameterMirror, ctx: &Arc<Context>) -> Action {
         report::suspended(mirror, memory, ctx).await;
         return Action::await_change();
     }
+    if let Some(secret) = &plan.secret {
+        memory.secret.catch_up(ctx.watches.secret_version(&plan.namespace, &secret.name).as_deref());
+    }
     if let Some(pause) = nothing_to_do(mirror, &plan, memory, ctx) {
         return Action::requeue(pause);
     }
@@ -280,5 +283,7 @@ fn next_look(plan: &Plan, next_check: Duration, memory: &Memory, ctx: &Context) 
         Some(_) => next_check,
         None => memory.source.next_read(plan.interval, now),
     };
-    next_check.min(next_read).saturating_sub(now)
+    // A Secret that is deleted right after it was written looks like a watch that lags.
+    let lag_ends = memory.secret.lag_ends().filter(|end| *end > now).unwrap_or(next_check);
+    next_check.min(next_read).min(lag_ends).saturating_sub(now)
 }
