@@ -135,6 +135,8 @@ async fn client() -> anyhow::Result<Client> {
         Config::infer().await.context("no API server: neither in a pod nor with a kubeconfig")?;
     config.default_retry = false;
     config.connect_timeout = Some(Duration::from_secs(5));
+    // HTTPS_PROXY is for AWS; kube takes it for itself too, and knows no NO_PROXY.
+    config.proxy_url = None;
     Client::try_from(config).context("the Kubernetes client cannot be built")
 }
 

@@ -1,8 +1,9 @@
 //! The story of the product: mirror, outage, damage, restart, recovery.
 
+use parameter_mirror_test_support::Moto;
 use serde_json::json;
 
-use crate::world::World;
+use crate::world::{Setup, World};
 
 #[tokio::test]
 async fn values_are_mirrored_and_outlive_an_outage_damage_and_a_restart() {
@@ -44,4 +45,33 @@ async fn values_are_mirrored_and_outlive_an_outage_damage_and_a_restart() {
         .holds("config", &[("BROKERS", "a,b,c"), ("DB_HOST", "db2.internal"), ("DB_PASSWORD", "hunter2")])
         .await;
     world.field_is("config", "/app/db/host", "db2.internal").await;
+}
+
+/// The same against an SSM that is not ours.
+#[tokio::test]
+async fn moto_is_mirrored_too() {
+    let moto = Moto::start().await;
+    let world = World::with(Setup { ssm_endpoint: Some(moto.endpoint()), ..Setup::default() }).await;
+    let ssm = moto.ssm("us-east-1");
+    for n in 0..25 {
+        ssm.put(&format!("/app/deep/n{n}"), "old", "String").await;
+    }
+    ssm.put("/app/secret", "hunter2", "SecureString").await;
+    ssm.put("/app/list", "a,b", "StringList").await;
+    world.synced("config").await;
+    let data = world.data("config").await.unwrap();
+    assert_eq!((data.len(), data["SECRET"].as_str(), data["LIST"].as_str()), (27, "hunter2", "a,b"));
+
+    ssm.put("/app/deep/n24", "new", "String").await;
+    ssm.put("/app/secret", "hunter3", "SecureString").await;
+    ssm.delete("/app/deep/n0").await;
+    world.sync("config").await;
+    world.healthy("config").await;
+    let values = world.values("config").await;
+    assert_eq!(
+        (values.len(), values["/app/secret"].as_str(), values["/app/deep/n24"].as_str()),
+        (26, "hunter3", "new")
+    );
+    let data = world.data("config").await.unwrap();
+    assert!(!data.contains_key("DEEP_N0") && data["DEEP_N24"] == "new");
 }

@@ -20,7 +20,7 @@ async fn synced() -> World {
 }
 
 /// Under each of these the mirror says the reason, keeps every byte, and recovers when the fault ends.
-async fn each_says(world: &World, cases: impl IntoIterator<Item = (When, Fault, &'static str)>) {
+async fn each_says(world: &World, cases: Vec<(When, Fault, &'static str)>) {
     let (version, content) = (world.resource_version("config").await, world.content("config").await);
     for (when, fault, reason) in cases {
         let name = format!("{fault:?}");
@@ -47,7 +47,7 @@ async fn every_refusal_of_the_service_has_its_reason() {
     let world = synced().await;
     let any = When::any;
     let decrypting = || When::any().decrypting();
-    let cases = [
+    let cases = vec![
         (any(), Fault::internal(), "SourceUnavailable"),
         (any(), Fault::unavailable(), "SourceUnavailable"),
         (any(), Fault::Status { code: 502, body: Body::Html }, "SourceUnavailable"),
@@ -73,7 +73,7 @@ async fn an_answer_that_is_no_answer_is_never_taken_for_one() {
     let world = synced().await;
     let list = || When::any().operation(Operation::GetParametersByPath);
     let values = || When::any().operation(Operation::GetParameters);
-    let cases = [
+    let cases = vec![
         (list(), Fault::GarbageOk, "InvalidResponse"),
         (list(), Fault::BrokenJson, "InvalidResponse"),
         (list(), Fault::EmptyObject, "InvalidResponse"),
@@ -92,7 +92,7 @@ async fn an_answer_that_is_no_answer_is_never_taken_for_one() {
 async fn any_failing_page_fails_the_whole_read() {
     let world = synced().await;
     let cases = (1..=3).map(|page| (When::any().page(page), Fault::internal(), "SourceUnavailable"));
-    each_says(&world, cases).await;
+    each_says(&world, cases.collect()).await;
 }
 
 #[tokio::test]

@@ -132,9 +132,9 @@ async fn metrics_and_json_logs_are_for_machines() {
             serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}"));
         assert!(line["timestamp"].is_string() && line["level"].is_string(), "{line}");
     }
-    assert_eq!(world.operator.metric("parameter_mirror_mirrors").await, 1.0);
-    assert_eq!(world.operator.metric("parameter_mirror_mirrors_degraded").await, 0.0);
-    assert_eq!(world.operator.metric(r#"parameter_mirror_ssm_reads_total{result="good"}"#).await, 1.0);
+    assert_eq!(world.operator.metric("parameter_mirror_mirrors").await, 1);
+    assert_eq!(world.operator.metric("parameter_mirror_mirrors_degraded").await, 0);
+    assert_eq!(world.operator.metric(r#"parameter_mirror_ssm_reads_total{result="good"}"#).await, 1);
 }
 
 /// Stored by somebody with another version of the CRD: it gets its condition, and stalls nobody.
@@ -180,4 +180,27 @@ async fn an_object_that_cannot_be_decoded_does_not_stall_the_others() {
     }
     let odd = cluster.kubectl(&["get", "pmirror", "odd", "-n", &namespace, "-o", "yaml"]).await;
     assert!(odd.contains("reason: InvalidSpec") && odd.contains("cannot read the object"), "{odd}");
+}
+
+/// The proxy of the environment is for AWS; the API server is reached directly.
+#[tokio::test]
+async fn https_proxy_is_honoured_for_ssm() {
+    let proxy = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", proxy.local_addr().unwrap());
+    let environment =
+        vec![("HTTPS_PROXY".to_owned(), address), ("NO_PROXY".to_owned(), "127.0.0.1,localhost".to_owned())];
+    let ssm_endpoint = Some("https://ssm.us-east-1.amazonaws.com".to_owned());
+    let world = World::with(Setup { ssm_endpoint, environment, ..Setup::default() }).await;
+    world.mirror("config", json!({"parameters": [{"path": "/app"}], "secret": {}})).await;
+    let asked = async {
+        let (stream, _) = proxy.accept().await.unwrap();
+        let mut first = String::new();
+        tokio::io::AsyncBufReadExt::read_line(&mut tokio::io::BufReader::new(stream), &mut first)
+            .await
+            .unwrap();
+        first
+    };
+    let first =
+        tokio::time::timeout(SOON, asked).await.unwrap_or_else(|_| panic!("{}", world.operator.log()));
+    assert_eq!(first.trim(), "CONNECT ssm.us-east-1.amazonaws.com:443 HTTP/1.1");
 }

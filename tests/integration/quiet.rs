@@ -97,11 +97,8 @@ async fn two_hundred_mirrors_from_nothing_cost_two_hundred_calls() {
     })
     .await;
     assert_eq!(world.ssm.calls().total(), 200);
-    assert_eq!(
-        world.operator.metric(r#"parameter_mirror_target_writes_total{target="secret"}"#).await,
-        200.0
-    );
-    assert_eq!(world.operator.metric(r#"parameter_mirror_target_writes_total{target="redis"}"#).await, 200.0);
+    assert_eq!(world.operator.metric(r#"parameter_mirror_target_writes_total{target="secret"}"#).await, 200);
+    assert_eq!(world.operator.metric(r#"parameter_mirror_target_writes_total{target="redis"}"#).await, 200);
 }
 
 /// The status is written for news, and else once per max(1 min, interval).

@@ -24,7 +24,7 @@ use tokio::sync::OnceCell;
 /// How long something that happens at once may take on a busy machine.
 pub const SOON: Duration = Duration::from_secs(20);
 /// How long something may take that waits for the shortest interval, or for a read to fail on its deadline.
-pub const LATER: Duration = Duration::from_secs(60);
+pub const LATER: Duration = Duration::from_mins(1);
 
 /// The root of the repository.
 pub fn root() -> &'static Path {
@@ -57,7 +57,8 @@ pub struct World {
     pub home: String,
     /// The source that mirrors of this world use; grants `/app` to the namespace.
     pub source: String,
-    scratch: Scratch,
+    /// Holds the operator's kubeconfig.
+    _scratch: Scratch,
 }
 
 /// How a world differs from the usual one.
@@ -69,6 +70,8 @@ pub struct Setup {
     pub without_redis: bool,
     /// Further arguments of `run`.
     pub arguments: Vec<String>,
+    /// Further environment of the operator.
+    pub environment: Vec<(String, String)>,
 }
 
 impl World {
@@ -86,10 +89,12 @@ impl World {
         settings.ssm = setup.ssm_endpoint.unwrap_or_else(|| ssm.endpoint());
         settings.redis = (!setup.without_redis).then(|| redis.url());
         settings.arguments = setup.arguments;
+        settings.environment = setup.environment;
         let source = namespace.clone();
         let client = cluster.client().await;
         let operator = Operator::start(settings).await;
-        let world = Self { cluster, client, ssm, redis, operator, namespace, home, source, scratch };
+        let world =
+            Self { cluster, client, ssm, redis, operator, namespace, home, source, _scratch: scratch };
         world.grant(&["/app"]).await;
         world
     }
@@ -304,11 +309,6 @@ impl World {
             found.ok_or_else(|| self.seen(&events))
         })
         .await
-    }
-
-    /// A folder for files of the test.
-    pub fn folder(&self) -> &Path {
-        self.scratch.path()
     }
 }
 

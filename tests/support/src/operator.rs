@@ -15,7 +15,7 @@ use crate::scratch::Scratch;
 use crate::wait::eventually;
 
 /// How long the operator may take until it is ready.
-const READY: Duration = Duration::from_secs(60);
+const READY: Duration = Duration::from_mins(1);
 /// How long it may take to end after SIGTERM.
 const DRAINED: Duration = Duration::from_secs(20);
 
@@ -131,10 +131,10 @@ impl Operator {
     }
 
     /// The value of a metric without labels, or with exactly these (`{target="redis"}`); 0 while it has none.
-    pub async fn metric(&self, name: &str) -> f64 {
+    pub async fn metric(&self, name: &str) -> u64 {
         let (_, text) = self.get("/metrics").await.expect("the operator answers");
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        line.map_or(0.0, |value| value.trim().parse().expect("a number"))
+        line.map_or(0, |value| value.trim().parse().expect("a whole number"))
     }
 }
 

@@ -43,7 +43,7 @@ impl Service<'_> {
                 input["NextToken"] = json!(token);
             }
             let answer = self.ok("GetParametersByPath", input).await;
-            let page = answer["Parameters"].as_array().expect("a list of parameters");
+            let page = answer["Parameters"].as_array().unwrap();
             assert!(page.len() <= 10, "{}: a page of {}", self.name, page.len());
             all.extend(page.iter().cloned());
             pages += 1;

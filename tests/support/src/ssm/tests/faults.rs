@@ -69,7 +69,7 @@ fn answers_that_do_not_come_come_late_or_come_in_part() {
         match asked() {
             Err(_) => {}
             Ok(got) => {
-                assert!(serde_json::from_str::<serde_json::Value>(&got.body).is_err(), "{fault:?}: {got:?}")
+                assert!(serde_json::from_str::<serde_json::Value>(&got.body).is_err(), "{fault:?}: {got:?}");
             }
         }
         assert_eq!(ssm.hits(id), 1);
