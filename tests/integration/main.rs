@@ -12,6 +12,7 @@
 //! | [`quiet`] | what a cycle costs, in exact counts |
 //! | [`process`] | starting, settings, endpoints, logs, stopping |
 //! | [`chart`] | the chart installs, uninstalls, and installs again |
+//! | [`readme`] | every command of the README, run |
 //! | [`redis_store`] | the Redis script and its store, without an operator |
 #![allow(
     clippy::unwrap_used,
@@ -27,6 +28,7 @@ mod main_job;
 mod outage;
 mod process;
 mod quiet;
+mod readme;
 mod redis_store;
 mod selecting;
 mod targets;
