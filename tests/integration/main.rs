@@ -13,6 +13,7 @@
 //! | [`process`] | starting, settings, endpoints, logs, stopping |
 //! | [`chart`] | the chart installs, uninstalls, and installs again |
 //! | [`readme`] | every command of the README, run |
+//! | [`redis_access`] | TLS, users, rights, rotated passwords |
 //! | [`redis_store`] | the Redis script and its store, without an operator |
 #![allow(
     clippy::unwrap_used,
@@ -29,6 +30,7 @@ mod outage;
 mod process;
 mod quiet;
 mod readme;
+mod redis_access;
 mod redis_store;
 mod selecting;
 mod targets;

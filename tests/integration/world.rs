@@ -66,6 +66,8 @@ pub struct World {
 pub struct Setup {
     /// Another SSM than our own.
     pub ssm_endpoint: Option<String>,
+    /// Another Redis than one that lets everybody in.
+    pub redis: Option<Redis>,
     /// No Redis for the operator.
     pub without_redis: bool,
     /// Further arguments of `run`.
@@ -81,7 +83,11 @@ impl World {
 
     pub async fn with(setup: Setup) -> Self {
         let cluster = cluster().await;
-        let (ssm, redis) = (Ssm::start(), Redis::start().await);
+        let ssm = Ssm::start();
+        let redis = match setup.redis {
+            Some(redis) => redis,
+            None => Redis::start().await,
+        };
         let namespace = cluster.namespace("shop").await;
         let home = cluster.namespace("operator").await;
         let scratch = Scratch::new("world").unwrap();

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::redis::AsyncCommands;
 use ::redis::aio::MultiplexedConnection;
+use ::redis::{AsyncCommands, TlsCertificates};
 
 use crate::port::Port;
 use crate::process::{Process, clean_environment};
@@ -21,36 +22,67 @@ const STARTED: Duration = Duration::from_secs(20);
 pub struct Redis {
     port: Port,
     password: Option<String>,
+    /// The authority of its certificate, if it speaks TLS only.
+    ca: Option<PathBuf>,
     process: Process,
 }
+
+/// Makes an authority and a certificate for 127.0.0.1, valid for a day.
+const CERTIFICATES: &str = r"
+openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=test-ca -keyout ca.key -out ca.crt
+openssl req -newkey rsa:2048 -nodes -subj /CN=redis -keyout redis.key -out redis.csr
+printf 'subjectAltName=IP:127.0.0.1' > redis.ext
+openssl x509 -req -in redis.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 1 -extfile redis.ext -out redis.crt
+";
 
 impl Redis {
     /// Starts one that asks for no password.
     pub async fn start() -> Self {
-        Self::launch(None).await
+        Self::launch(None, false).await
     }
 
     /// Starts one that lets nobody in without `password`, for the default user.
     pub async fn with_password(password: &str) -> Self {
-        Self::launch(Some(password.to_owned())).await
+        Self::launch(Some(password.to_owned()), false).await
     }
 
-    async fn launch(password: Option<String>) -> Self {
+    /// Starts one that speaks TLS only, with a certificate of an authority of its own.
+    pub async fn with_tls() -> Self {
+        Self::launch(None, true).await
+    }
+
+    async fn launch(password: Option<String>, tls: bool) -> Self {
         let scratch = Arc::new(Scratch::new("redis").expect("a temporary folder"));
         let port = Port::take();
         let login = password.as_ref().map(|password| format!("requirepass {password}\n")).unwrap_or_default();
-        let settings = format!("bind 127.0.0.1\nport {}\nsave \"\"\nappendonly no\n{login}", port.number());
+        let ca = if tls { Some(make_certificates(scratch.path()).await) } else { None };
+        let door = match ca {
+            Some(_) => format!(
+                "port 0\ntls-port {}\ntls-cert-file redis.crt\ntls-key-file redis.key\ntls-ca-cert-file ca.crt\n\
+                 tls-auth-clients no",
+                port.number()
+            ),
+            None => format!("port {}", port.number()),
+        };
+        let settings = format!("bind 127.0.0.1\n{door}\nsave \"\"\nappendonly no\n{login}");
         fs::write(scratch.path().join("redis.conf"), settings).expect("redis.conf is written");
-        let redis = Self { process: serve(&scratch), port, password };
+        let redis = Self { process: serve(&scratch), port, password, ca };
         redis.answers().await;
         redis
     }
 
-    /// `redis://[:password@]127.0.0.1:port`.
+    /// The certificate of its authority (PEM), if it speaks TLS.
+    #[must_use]
+    pub fn ca(&self) -> Option<&Path> {
+        self.ca.as_deref()
+    }
+
+    /// `redis://[:password@]127.0.0.1:port`, or `rediss://` if it speaks TLS.
     #[must_use]
     pub fn url(&self) -> String {
+        let scheme = if self.ca.is_some() { "rediss" } else { "redis" };
         let login = self.password.as_ref().map(|password| format!(":{password}@")).unwrap_or_default();
-        format!("redis://{login}127.0.0.1:{}", self.port.number())
+        format!("{scheme}://{login}127.0.0.1:{}", self.port.number())
     }
 
     /// What `redis-cli` prints for these arguments, without the last line break.
@@ -60,10 +92,14 @@ impl Redis {
     pub async fn cli(&self, args: &[&str]) -> String {
         let mut command = Command::new(programs::path("redis-cli"));
         clean_environment(&mut command, self.process.dir());
-        command.args(["-e", "-h", "127.0.0.1", "-p", &self.port.number().to_string()]).args(args);
+        command.args(["-e", "-h", "127.0.0.1", "-p", &self.port.number().to_string()]);
+        if let Some(ca) = &self.ca {
+            command.arg("--tls").arg("--cacert").arg(ca);
+        }
         if let Some(password) = &self.password {
             command.env("REDISCLI_AUTH", password);
         }
+        command.args(args);
         let output = command::run(command, None).await;
         let text = output.stdout.trim_end_matches('\n');
         assert!(output.status.success(), "redis-cli {args:?}: {text}{}", output.stderr);
@@ -84,7 +120,14 @@ impl Redis {
     /// # Errors
     /// When Redis does not answer, for instance because it is frozen.
     pub async fn connection(&self) -> ::redis::RedisResult<MultiplexedConnection> {
-        ::redis::Client::open(self.url())?.get_multiplexed_async_connection().await
+        let client = match &self.ca {
+            Some(ca) => {
+                let root_cert = Some(fs::read(ca)?);
+                ::redis::Client::build_with_tls(self.url(), TlsCertificates { client_tls: None, root_cert })?
+            }
+            None => ::redis::Client::open(self.url())?,
+        };
+        client.get_multiplexed_async_connection().await
     }
 
     /// Deletes every key.
@@ -127,6 +170,15 @@ impl Redis {
         })
         .await;
     }
+}
+
+async fn make_certificates(folder: &Path) -> PathBuf {
+    let mut command = Command::new("sh");
+    clean_environment(&mut command, folder);
+    command.args(["-ec", CERTIFICATES]).current_dir(folder);
+    let output = command::run(command, None).await;
+    assert!(output.status.success(), "certificates: {}", output.stderr);
+    folder.join("ca.crt")
 }
 
 fn serve(scratch: &Arc<Scratch>) -> Process {
