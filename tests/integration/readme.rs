@@ -24,10 +24,11 @@ fn blocks() -> Vec<Block> {
                 blocks.push(Block { marker: std::mem::take(&mut marker), text: std::mem::take(text) });
                 open = None;
             }
-            Some(text) => *text += &format!("{line}\n"),
+            Some(text) => text.extend([line, "\n"]),
             None if line.starts_with("```") => open = Some(String::new()),
             None if line.starts_with("<!--") => {
-                marker = line.trim_start_matches("<!--").trim_end_matches("-->").trim().to_owned();
+                let inner = line.trim_start_matches("<!--").trim_end_matches("-->").trim();
+                inner.clone_into(&mut marker);
             }
             None => marker.clear(),
         }

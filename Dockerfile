@@ -1,0 +1,46 @@
+# syntax=docker/dockerfile:1
+# Nothing but the program and the certificate authorities, for amd64 and arm64:
+#   docker buildx build --platform linux/amd64,linux/arm64 --tag registry.example/parameter-mirror:0.1.0 --push .
+
+# The compiler runs on the builder's own platform and compiles for the target's: an emulated compiler takes hours.
+FROM --platform=$BUILDPLATFORM rust:1.95-bookworm AS build
+ARG BUILDARCH
+ARG TARGETARCH
+WORKDIR /src
+
+# cmake and a C compiler build aws-lc, the crypto provider.
+RUN set -eu; \
+    case "$TARGETARCH" in \
+      amd64) triple=x86_64-unknown-linux-gnu; compiler=gcc-x86-64-linux-gnu ;; \
+      arm64) triple=aarch64-unknown-linux-gnu; compiler=gcc-aarch64-linux-gnu ;; \
+      *) echo "there is no build for $TARGETARCH" >&2; exit 1 ;; \
+    esac; \
+    echo "$triple" > /triple; \
+    packages="cmake ca-certificates"; \
+    if [ "$BUILDARCH" != "$TARGETARCH" ]; then packages="$packages $compiler libc6-dev-$TARGETARCH-cross"; fi; \
+    apt-get update; \
+    apt-get install --yes --no-install-recommends $packages; \
+    rustup target add "$triple"
+
+COPY . .
+
+# Linked with libc: there is none in the image. Names are still resolved as resolv.conf and /etc/hosts say.
+ENV RUSTFLAGS="-C target-feature=+crt-static" \
+    CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_LINKER=x86_64-linux-gnu-gcc \
+    CC_x86_64_unknown_linux_gnu=x86_64-linux-gnu-gcc \
+    CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
+    CC_aarch64_unknown_linux_gnu=aarch64-linux-gnu-gcc
+RUN --mount=type=cache,target=/usr/local/cargo/registry \
+    --mount=type=cache,target=/src/target,id=target-$TARGETARCH \
+    set -eu; \
+    cargo build --locked --profile dist --bin parameter-mirror --target "$(cat /triple)"; \
+    cp "target/$(cat /triple)/dist/parameter-mirror" /parameter-mirror
+
+FROM scratch
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
+COPY --from=build /parameter-mirror /parameter-mirror
+# Numeric, so that Kubernetes can see that it is not root.
+USER 65532:65532
+EXPOSE 8080
+ENTRYPOINT ["/parameter-mirror"]
+CMD ["run"]
