@@ -20,10 +20,14 @@ lint: ## rustfmt, clippy, licences, bans and sources of all dependencies
 	hack/parts install-lint
 	PATH="$$(hack/parts path):$$PATH" cargo deny check bans licenses sources
 
+bench: parts ## What the operator costs: times, CPU, memory, calls (about 10 minutes, machine otherwise idle)
+	cargo build --release --workspace --bin parameter-mirror --bin parameter-mirror-bench
+	target/release/parameter-mirror-bench
+
 generate: ## The CRDs, for kubectl and for the chart
 	hack/generate
 
 parts: ## Installs what tests and demo run against (about 7 minutes once, then nothing)
 	hack/parts install
 
-.PHONY: help demo test lint generate parts
+.PHONY: help demo test lint bench generate parts
