@@ -409,3 +409,7 @@ fn failure(reason: SourceReason, detail: String) -> ReadFailure {
 fn invalid(detail: String) -> ReadFailure {
     failure(SourceReason::InvalidResponse, detail)
 }
+
+#[cfg(test)]
+#[path = "read_tests.rs"]
+mod tests;

@@ -1,0 +1,289 @@
+//! Reads against an SSM in memory that moves as scripted.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use parameter_mirror_format::entry::ParameterType;
+use parameter_mirror_format::value::Value;
+use rstest::rstest;
+
+use super::*;
+use crate::mirror::reading::Priority;
+use crate::ssm::budget::Budget;
+
+/// One operation as it was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Asked {
+    List { path: String, decrypt: bool },
+    Get { names: Vec<String>, decrypt: bool },
+}
+
+type Script = Box<dyn FnMut(usize, &mut BTreeMap<String, Listed>) + Send>;
+
+/// Parameters by name (with selector), a log, and what happens before the n-th operation.
+struct InMemory {
+    state: Mutex<State>,
+}
+
+struct State {
+    parameters: BTreeMap<String, Listed>,
+    log: Vec<Asked>,
+    script: Script,
+    /// The operation that never answers.
+    silent: Option<usize>,
+}
+
+impl InMemory {
+    fn new(parameters: impl IntoIterator<Item = Listed>) -> Self {
+        let key = |one: &Listed| format!("{}{}", one.name, one.selector.as_deref().unwrap_or_default());
+        let parameters = parameters.into_iter().map(|one| (key(&one), one)).collect();
+        let state = State { parameters, log: Vec::new(), script: Box::new(|_, _| {}), silent: None };
+        Self { state: Mutex::new(state) }
+    }
+
+    /// Runs before each operation, with its number counted from 1.
+    fn before(self, script: impl FnMut(usize, &mut BTreeMap<String, Listed>) + Send + 'static) -> Self {
+        self.state.lock().unwrap().script = Box::new(script);
+        self
+    }
+
+    fn log(&self) -> Vec<Asked> {
+        self.state.lock().unwrap().log.clone()
+    }
+
+    async fn answer<T>(&self, asked: Asked, answer: impl FnOnce(&BTreeMap<String, Listed>) -> T) -> T {
+        let silent = {
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            state.log.push(asked);
+            let number = state.log.len();
+            let State { parameters, script, .. } = &mut *state;
+            script(number, parameters);
+            state.silent == Some(number)
+        };
+        if silent {
+            std::future::pending::<()>().await;
+        }
+        answer(&self.state.lock().unwrap().parameters)
+    }
+}
+
+fn sealed(one: &Listed, decrypt: bool) -> Listed {
+    let hidden = one.kind == ParameterType::SecureString && !decrypt;
+    Listed { value: one.value.clone().filter(|_| !hidden), ..one.clone() }
+}
+
+#[async_trait]
+impl ParameterApi for InMemory {
+    async fn list(&self, page: ListPage<'_>) -> Result<Page, ReadFailure> {
+        let asked = Asked::List { path: page.path.to_owned(), decrypt: page.decrypt };
+        let below = format!("{}/", page.path.trim_end_matches('/'));
+        let (token, decrypt) = (page.token.map(str::to_owned), page.decrypt);
+        let answer = |all: &BTreeMap<String, Listed>| {
+            let left = all.values().filter(|one| {
+                one.selector.is_none()
+                    && one.name.starts_with(&below)
+                    && token.as_ref().is_none_or(|token| one.name > *token)
+            });
+            let mut left: Vec<_> = left.map(|one| sealed(one, decrypt)).collect();
+            let more = left.len() > PAGE;
+            left.truncate(PAGE);
+            Page { next: left.last().filter(|_| more).map(|one| one.name.clone()), parameters: left }
+        };
+        Ok(self.answer(asked, answer).await)
+    }
+
+    async fn get(&self, names: &[String], decrypt: bool) -> Result<Batch, ReadFailure> {
+        let asked = Asked::Get { names: names.to_vec(), decrypt };
+        let answer = |all: &BTreeMap<String, Listed>| {
+            let mut batch = Batch { parameters: Vec::new(), invalid: Vec::new() };
+            for name in names {
+                match all.get(name) {
+                    Some(one) => batch.parameters.push(sealed(one, decrypt)),
+                    None => batch.invalid.push(name.clone()),
+                }
+            }
+            batch
+        };
+        Ok(self.answer(asked, answer).await)
+    }
+}
+
+fn one(name: &str, version: i64, value: &str) -> Listed {
+    let (name, selector) =
+        name.split_once(':').map_or((name, None), |(name, selector)| (name, Some(selector)));
+    Listed {
+        name: name.to_owned(),
+        selector: selector.map(|selector| format!(":{selector}")),
+        kind: ParameterType::SecureString,
+        version,
+        date: 1_000 + version,
+        account: Some("111122223333".to_owned()),
+        value: Some(Value::new(value.to_owned())),
+    }
+}
+
+fn path(path: &str) -> Selection {
+    Selection::Path(PathSelection { path: path.to_owned(), recursive: true, exclude: BTreeSet::new() })
+}
+
+fn name(requested: &str) -> Selection {
+    Selection::Name(NameSelection { requested: requested.to_owned(), key: None, optional: false })
+}
+
+fn known_of(listed: &[Listed]) -> BTreeMap<String, Known> {
+    let known = |one: &Listed| {
+        let (kind, version, date) = (one.kind, one.version, one.date);
+        let parameter = Parameter { kind, version, date, value: one.value.clone().unwrap() };
+        let name = format!("{}{}", one.name, one.selector.as_deref().unwrap_or_default());
+        (name, Known { parameter, comparable: true })
+    };
+    listed.iter().map(known).collect()
+}
+
+async fn reading(ssm: &InMemory, selections: &[Selection], known: &[Listed]) -> Result<Reading, ReadFailure> {
+    let request = ReadRequest {
+        selections: selections.to_vec(),
+        known: known_of(known),
+        priority: Priority::Refresh,
+        has_begun: Arc::default(),
+    };
+    read(ssm, &Gate::new(Budget::new(1_000), None, Priority::Refresh), &request).await
+}
+
+fn values(reading: &Reading) -> Vec<(&str, &str)> {
+    reading.parameters.iter().map(|(name, one)| (name.as_str(), one.value.expose())).collect()
+}
+
+fn list(decrypt: bool) -> Asked {
+    Asked::List { path: "/a".to_owned(), decrypt }
+}
+
+fn get(names: &[&str], decrypt: bool) -> Asked {
+    Asked::Get { names: names.iter().map(|&name| name.to_owned()).collect(), decrypt }
+}
+
+#[tokio::test]
+async fn a_first_read_of_one_page_is_one_decrypting_call() {
+    let ssm = InMemory::new([one("/a/x", 1, "x"), one("/a/y", 3, "y")]);
+    let reading = reading(&ssm, &[path("/a")], &[]).await.unwrap();
+    assert_eq!(values(&reading), [("/a/x", "x"), ("/a/y", "y")]);
+    assert_eq!(ssm.log(), [list(true)]);
+    assert_eq!(reading.cost, Cost { calls: 1, decrypts: 2 });
+    assert_eq!(reading.account.as_deref(), Some("111122223333"));
+}
+
+#[tokio::test]
+async fn a_quiet_read_decrypts_nothing_and_looks_once() {
+    let all: Vec<_> = (0..25).map(|n| one(&format!("/a/{n:02}"), 1, "v")).collect();
+    let ssm = InMemory::new(all.clone());
+    let reading = reading(&ssm, &[path("/a")], &all).await.unwrap();
+    assert_eq!((reading.parameters.len(), reading.cost), (25, Cost { calls: 3, decrypts: 0 }));
+}
+
+#[tokio::test]
+async fn only_what_changed_is_decrypted_and_the_look_is_confirmed() {
+    let known = [one("/a/x", 1, "old"), one("/a/y", 1, "same")];
+    let ssm = InMemory::new([one("/a/x", 2, "new"), one("/a/y", 1, "same")]);
+    let reading = reading(&ssm, &[path("/a")], &known).await.unwrap();
+    assert_eq!(values(&reading), [("/a/x", "new"), ("/a/y", "same")]);
+    assert_eq!(ssm.log(), [list(false), get(&["/a/x"], true), list(false)]);
+}
+
+#[tokio::test]
+async fn what_moves_between_look_and_decryption_is_read_again() {
+    let known = [one("/a/x", 1, "one")];
+    let ssm = InMemory::new([one("/a/x", 2, "two")]).before(|number, all| {
+        if number == 2 {
+            all.insert("/a/x".to_owned(), one("/a/x", 3, "three"));
+        }
+    });
+    let reading = reading(&ssm, &[path("/a")], &known).await.unwrap();
+    assert_eq!(values(&reading), [("/a/x", "three")]);
+}
+
+#[tokio::test]
+async fn what_moves_in_each_of_three_reads_is_not_published() {
+    let known = [one("/a/x", 1, "old")];
+    let ssm = InMemory::new(known.clone()).before(|number, all| {
+        let version = i64::try_from(number).unwrap() + 1;
+        all.insert("/a/x".to_owned(), one("/a/x", version, "moving"));
+    });
+    let failure = reading(&ssm, &[path("/a")], &known).await.unwrap_err();
+    assert_eq!(failure.reason, SourceReason::SourceChanging);
+}
+
+#[rstest]
+#[case::older_is_refused("/a/x", one("/a/x", 3, "old"), Err(SourceReason::SourceChanging))]
+#[case::created_again_is_news("/a/x", Listed { date: 9_000, ..one("/a/x", 1, "reborn") }, Ok("reborn"))]
+#[case::a_label_may_move_back("/a/x:live", one("/a/x:live", 3, "rolled back"), Ok("rolled back"))]
+#[tokio::test]
+async fn versions_that_go_back(
+    #[case] selected: &str,
+    #[case] listed: Listed,
+    #[case] expected: Result<&str, SourceReason>,
+) {
+    let known = [one(selected, 4, "known")];
+    let ssm = InMemory::new([listed]);
+    let selection = if selected.contains(':') { name(selected) } else { path("/a") };
+    let outcome = reading(&ssm, &[selection], &known).await;
+    let value = outcome
+        .as_ref()
+        .map(|reading| reading.parameters[selected].value.expose())
+        .map_err(|failure| failure.reason);
+    assert_eq!(value, expected);
+}
+
+#[tokio::test]
+async fn a_name_leaves_a_path_only_on_the_word_of_get_parameters() {
+    let known = [one("/a/gone", 1, "g"), one("/a/stays", 1, "s")];
+    let ssm = InMemory::new([one("/a/stays", 1, "s")]);
+    let reading = reading(&ssm, &[path("/a")], &known).await.unwrap();
+    assert_eq!(values(&reading), [("/a/stays", "s")]);
+    assert_eq!(reading.absent.into_iter().collect::<Vec<_>>(), ["/a/gone"]);
+    assert_eq!(ssm.log(), [list(false), get(&["/a/gone"], false), list(false)]);
+}
+
+#[tokio::test]
+async fn names_go_by_tens_without_twins_in_one_batch() {
+    let mut all: Vec<_> = (0..11).map(|n| one(&format!("/n/{n:02}"), 1, "v")).collect();
+    all.push(one("/n/00:1", 1, "first"));
+    let ssm = InMemory::new(all);
+    let mut selections: Vec<_> = (0..11).map(|n| name(&format!("/n/{n:02}"))).collect();
+    selections.insert(1, name("/n/00:1"));
+    let reading = reading(&ssm, &selections, &[]).await.unwrap();
+    assert_eq!(reading.parameters.len(), 12);
+    let batches: Vec<usize> = ssm
+        .log()
+        .iter()
+        .map(|asked| match asked {
+            Asked::Get { names, .. } => names.len(),
+            Asked::List { .. } => 0,
+        })
+        .collect();
+    assert_eq!(batches, [10, 2, 10, 2], "two batches, and once more to confirm");
+}
+
+#[tokio::test]
+async fn a_name_beside_a_path_replaces_its_entry_and_an_absent_one_is_said_so() {
+    let ssm = InMemory::new([one("/a/x", 1, "x"), one("/a/y", 1, "y")]);
+    let reading = reading(&ssm, &[path("/a"), name("/a/x"), name("/b/none")], &[]).await.unwrap();
+    assert_eq!(values(&reading), [("/a/x", "x"), ("/a/y", "y")]);
+    assert!(reading.absent.contains("/b/none"));
+}
+
+#[tokio::test]
+async fn more_than_two_thousand_are_too_many() {
+    let ssm = InMemory::new((0..=MAX_PARAMETERS).map(|n| one(&format!("/a/{n:04}"), 1, "v")));
+    let failure = reading(&ssm, &[path("/a")], &[]).await.unwrap_err();
+    assert_eq!(failure.reason, SourceReason::TooManyParameters);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_that_hangs_ends_at_its_deadline() {
+    let ssm = InMemory::new([one("/a/x", 1, "x")]);
+    ssm.state.lock().unwrap().silent = Some(1);
+    let began = Instant::now();
+    let failure = reading(&ssm, &[path("/a")], &[]).await.unwrap_err();
+    assert_eq!(failure.reason, SourceReason::Timeout);
+    assert!(began.elapsed() < BASE_DEADLINE + Duration::from_secs(5), "{:?}", began.elapsed());
+}
