@@ -133,3 +133,82 @@ pub fn need(found: &Found, wanted: &Signed, authority: Authority, conflict: Targ
         )),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use parameter_mirror_format::verdict::BrokenCause;
+    use rstest::rstest;
+
+    use super::*;
+    use crate::mirror::samples::{path, plan, signed};
+
+    /// A copy with this value and read time.
+    fn copy(value: &str, read_at: i64) -> Signed {
+        signed(&plan(&[path("/app")]), &[("/app/a", value)], read_at)
+    }
+
+    #[rstest]
+    #[case::nothing_anywhere(None, None, None, None)]
+    #[case::memory_alone(Some(("m", 5)), None, None, Some(Origin::Memory))]
+    #[case::the_secret_after_a_restart(None, Some(("s", 5)), None, Some(Origin::Secret))]
+    #[case::redis_after_both_were_lost(None, None, Some(("r", 5)), Some(Origin::Redis))]
+    #[case::the_later_of_two_targets(None, Some(("s", 5)), Some(("r", 6)), Some(Origin::Redis))]
+    #[case::a_later_target_beats_memory(Some(("m", 5)), Some(("s", 6)), None, Some(Origin::Secret))]
+    #[case::an_older_target_does_not(Some(("m", 6)), Some(("s", 5)), Some(("r", 4)), Some(Origin::Memory))]
+    #[case::equal_content_is_never_newer(Some(("same", 5)), Some(("same", 9)), None, Some(Origin::Memory))]
+    #[case::at_the_same_time_the_nearer_counts(None, Some(("s", 5)), Some(("r", 5)), Some(Origin::Secret))]
+    fn the_newest_verified_copy_counts(
+        #[case] memory: Option<(&str, i64)>,
+        #[case] secret: Option<(&str, i64)>,
+        #[case] redis: Option<(&str, i64)>,
+        #[case] expected: Option<Origin>,
+    ) {
+        let [memory, secret, redis] =
+            [memory, secret, redis].map(|one| one.map(|(value, at)| copy(value, at)));
+        let memory = memory.as_ref().map(|signed| Remembered { signed, confirmed_at: 0 });
+        let found = newest(memory, secret.as_ref(), redis.as_ref());
+        assert_eq!(found.map(|(_, origin)| origin), expected);
+    }
+
+    /// Memory counts with the read time that its last good read would have stamped: a target put back from between the
+    /// two is an old one.
+    #[test]
+    fn a_good_read_makes_memory_as_new_as_the_read() {
+        let (memory, put_back) = (copy("current", 5), copy("old", 7));
+        let at = |confirmed_at| Remembered { signed: &memory, confirmed_at };
+        assert_eq!(newest(Some(at(9)), Some(&put_back), None).unwrap().1, Origin::Memory);
+        assert_eq!(newest(Some(at(6)), Some(&put_back), None).unwrap().1, Origin::Secret);
+    }
+
+    #[test]
+    fn each_verdict_has_its_treatment() {
+        let (wanted, foreign) = (copy("new", 5), "k9".parse().unwrap());
+        let need = |found: &Found, authority| need(found, &wanted, authority, TargetReason::SecretConflict);
+        let [held, fresh] = [Authority::LastKnownGood, Authority::FreshRead];
+        let reason = |need: Need| match need {
+            Need::Refused(trouble) => Some(trouble.reason),
+            _ => None,
+        };
+        assert_eq!(need(&Found::Missing, held), Need::Restore("missing"));
+        let same = Found::Ours(Verdict::Verified(copy("new", 1)));
+        assert_eq!(need(&same, fresh), Need::Nothing, "the same content read earlier is not written again");
+        assert_eq!(need(&Found::Ours(Verdict::Verified(copy("old", 1))), held), Need::Replace);
+        assert_eq!(need(&Found::Ours(Verdict::Broken(BrokenCause::Revision)), held), Need::Restore("edited"));
+        let theirs = Found::NotOurs { owner: Some("c/shop/other".to_owned()) };
+        assert_eq!(reason(need(&theirs, fresh)), Some(TargetReason::SecretConflict));
+        let foreign = Found::Ours(Verdict::ForeignKey(foreign));
+        assert_eq!(reason(need(&foreign, held)), Some(TargetReason::KeyMissing));
+        assert_eq!(need(&foreign, fresh), Need::Replace, "only a complete fresh read replaces it");
+        let newer = Found::Ours(Verdict::NewerLayout("2".to_owned()));
+        assert_eq!(reason(need(&newer, fresh)), Some(TargetReason::LayoutTooNew));
+    }
+
+    #[test]
+    fn only_whole_sets_count_as_held() {
+        let verified = Found::Ours(Verdict::Verified(copy("v", 1)));
+        assert!(holds_a_set(&verified) && holds_a_set(&Found::Ours(Verdict::NewerLayout("2".to_owned()))));
+        let broken = Found::Ours(Verdict::Broken(BrokenCause::Revision));
+        assert!(!holds_a_set(&broken) && !holds_a_set(&Found::Missing));
+        assert!(!holds_a_set(&Found::NotOurs { owner: None }));
+    }
+}

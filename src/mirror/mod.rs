@@ -7,6 +7,8 @@ pub mod keys;
 pub mod plan;
 pub mod reading;
 pub mod resolve;
+#[cfg(test)]
+mod samples;
 pub mod schedule;
 pub mod selection;
 pub mod snapshot;
