@@ -8,7 +8,7 @@ pub mod plan;
 pub mod reading;
 pub mod resolve;
 #[cfg(test)]
-mod samples;
+pub(crate) mod samples;
 pub mod schedule;
 pub mod selection;
 pub mod snapshot;

@@ -319,3 +319,7 @@ fn about(facts: &Facts<'_>, target: &TargetState, trouble: &TargetTrouble) -> St
         .collect::<Vec<_>>()
         .join(" ")
 }
+
+#[cfg(test)]
+#[path = "status_tests.rs"]
+mod tests;

@@ -289,3 +289,57 @@ fn owned(metadata: &ObjectMeta, field: &str) -> BTreeSet<String> {
         .flat_map(|fields| fields.keys().filter_map(|key| key.strip_prefix("f:").map(str::to_owned)))
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+
+    use super::*;
+    use crate::mirror::samples::{path, plan, signed};
+
+    /// Names that do not compress: the manifest of so many is too large for annotations, though the values are tiny.
+    #[test]
+    fn annotations_beyond_the_limit_of_kubernetes_are_found_before_the_write() {
+        let noise = |n: u32| {
+            let hash = |salt: u32| {
+                let mut hasher = DefaultHasher::new();
+                (n, salt).hash(&mut hasher);
+                format!("{:016x}", hasher.finish())
+            };
+            format!("/app/{}", (0..14).map(hash).collect::<String>())
+        };
+        let names: Vec<String> = (0..1_500).map(noise).collect();
+        let parameters: Vec<_> = names.iter().map(|name| (name.as_str(), "v")).collect();
+        let plan = plan(&[path("/app")]);
+        let target = plan.secret.clone().unwrap();
+        let problem = |count: usize| {
+            let signed = signed(&plan, &parameters[..count], 1);
+            fits(&target, &signed, &[], &Observed::default())
+                .err()
+                .map(|trouble| (trouble.reason, trouble.detail))
+        };
+        assert_eq!(problem(10), None);
+        let (reason, detail) = problem(1_500).unwrap();
+        assert_eq!(reason, TargetReason::SecretTooLarge);
+        assert!(detail.contains("annotations") && detail.contains("262144"), "{detail}");
+    }
+
+    #[test]
+    fn another_type_than_that_of_the_spec_is_a_conflict() {
+        let plan = plan(&[path("/app")]);
+        let signed = signed(&plan, &[("/app/a", "v")], 1);
+        let existing = Observed { type_: Some("kubernetes.io/tls".to_owned()), ..Observed::default() };
+        let trouble = fits(plan.secret.as_ref().unwrap(), &signed, &[], &existing).unwrap_err();
+        assert_eq!(trouble.reason, TargetReason::SecretConflict);
+    }
+
+    /// Consent is for one mirror, and never for what a controller owns.
+    #[test]
+    fn what_a_controller_owns_is_never_taken_over() {
+        let mut observed = Observed { adopt_by: Some("checkout".to_owned()), ..Observed::default() };
+        assert!(observed.consents_to("checkout") && !observed.consents_to("other"));
+        let owner = OwnerReference { controller: Some(true), ..OwnerReference::default() };
+        observed.metadata.owner_references = Some(vec![owner]);
+        assert!(!observed.consents_to("checkout"));
+    }
+}

@@ -1,0 +1,181 @@
+//! The table "What the conditions say", row by row, and the order of reasons.
+
+use rstest::rstest;
+
+use super::*;
+use crate::mirror::guard::Withheld;
+use crate::mirror::reading::{ReadFailure, SourceReason};
+
+/// Both targets hold a set, the last read was good.
+fn synced() -> Facts<'static> {
+    let target = |name: &str| TargetState { name: name.to_owned(), holds_a_set: true, trouble: None };
+    Facts {
+        now: "2026-11-23T16:26:12Z".parse().unwrap(),
+        mirror: "search",
+        place: "us-east-1 (source default)".to_owned(),
+        selected: "/prod/search".to_owned(),
+        served: Some((40, "2026-11-23T15:57:02Z".parse().unwrap())),
+        source: SourceState::Good,
+        secret: Some(target("Secret search-config")),
+        redis: Some(target("Redis pm:{shop/search}")),
+        keys: None,
+    }
+}
+
+fn troubled(trouble: SourceTrouble) -> SourceState {
+    SourceState::Trouble {
+        trouble,
+        since: "2026-11-23T16:00:12Z".parse().unwrap(),
+        failed_reads: 9,
+        next_read: Duration::from_secs(41),
+    }
+}
+
+fn failed(reason: SourceReason) -> SourceState {
+    troubled(SourceTrouble::Read(ReadFailure { reason, detail: "HTTP 500".to_owned() }))
+}
+
+fn trouble(reason: TargetReason) -> TargetTrouble {
+    TargetTrouble::new(reason, "it is so.")
+}
+
+/// `True/Reason` of a condition; `-` for one that stays as it was.
+fn shown(verdict: Option<&Verdict>) -> String {
+    verdict.map_or_else(|| "-".to_owned(), |verdict| format!("{}/{}", verdict.status, verdict.reason))
+}
+
+fn all(facts: &Facts<'_>) -> [String; 3] {
+    let conditions = conditions(facts);
+    [shown(conditions.ready.as_ref()), shown(conditions.degraded.as_ref()), shown(Some(&conditions.stalled))]
+}
+
+const FINE: &str = "False/AsExpected";
+
+#[test]
+fn nothing_read_yet() {
+    let fresh = Facts { served: None, source: SourceState::NotReadYet, ..synced() };
+    assert_eq!(all(&fresh), ["Unknown/Pending", "Unknown/Pending", FINE]);
+    // After a restart what was said before stands until this process has read.
+    let restarted = Facts { source: SourceState::NotReadYet, ..synced() };
+    assert_eq!(all(&restarted), ["-", "-", FINE]);
+}
+
+#[test]
+fn all_targets_hold_a_fresh_set() {
+    assert_eq!(all(&synced()), ["True/Synced", "False/Synced", FINE]);
+}
+
+#[rstest]
+#[case(SourceReason::SourceUnavailable)]
+#[case(SourceReason::Throttled)]
+#[case(SourceReason::Timeout)]
+#[case(SourceReason::CredentialsUnavailable)]
+#[case(SourceReason::AccessDenied)]
+#[case(SourceReason::KmsUnavailable)]
+#[case(SourceReason::InvalidResponse)]
+#[case(SourceReason::SourceNotFound)]
+#[case(SourceReason::SourceChanging)]
+#[case(SourceReason::BudgetExhausted)]
+fn ssm_fails(#[case] reason: SourceReason) {
+    let serving = Facts { source: failed(reason), ..synced() };
+    assert_eq!(
+        all(&serving),
+        ["True/ServingLastKnownGood".to_owned(), format!("True/{reason}"), FINE.to_owned()]
+    );
+    let never = Facts { served: None, source: failed(reason), ..synced() };
+    assert_eq!(all(&never), ["False/NoLastKnownGood".to_owned(), format!("True/{reason}"), FINE.to_owned()]);
+}
+
+#[test]
+fn removals_are_withheld_or_a_name_is_gone() {
+    let withheld =
+        SourceTrouble::SuspiciousShrink(Withheld { removed: 31, of: 40, id: "7f3a9c2e41d0".to_owned() });
+    let facts = Facts { source: troubled(withheld), ..synced() };
+    assert_eq!(all(&facts), ["True/ServingLastKnownGood", "True/SuspiciousShrink", FINE]);
+    let message = conditions(&facts).degraded.unwrap().message;
+    assert!(
+        message.contains("31 of 40 parameters") && message.ends_with("accept-shrink=7f3a9c2e41d0"),
+        "{message}"
+    );
+
+    let gone = troubled(SourceTrouble::ParameterNotFound(vec!["/prod/x".to_owned()]));
+    let facts = Facts { source: gone.clone(), ..synced() };
+    assert_eq!(all(&facts), ["True/ServingLastKnownGood", "True/ParameterNotFound", FINE]);
+    let never = Facts { served: None, source: gone, ..synced() };
+    assert_eq!(all(&never), ["False/ParameterNotFound", "True/ParameterNotFound", FINE]);
+    let empty = Facts { served: None, source: troubled(SourceTrouble::NoParameters), ..synced() };
+    assert_eq!(all(&empty), ["False/NoParameters", "True/NoParameters", FINE]);
+    let many = Facts { served: None, source: failed(SourceReason::TooManyParameters), ..synced() };
+    assert_eq!(all(&many), ["False/TooManyParameters", "True/TooManyParameters", FINE]);
+}
+
+/// A target that lags holds an older whole set: Ready, but Degraded.
+#[rstest]
+#[case(TargetReason::RedisUnavailable)]
+#[case(TargetReason::RedisOutOfMemory)]
+#[case(TargetReason::RedisDenied)]
+#[case(TargetReason::TargetContested)]
+#[case(TargetReason::LayoutTooNew)]
+fn a_target_lags_or_holds_nothing(#[case] reason: TargetReason) {
+    let mut facts = synced();
+    facts.redis.as_mut().unwrap().trouble = Some(trouble(reason));
+    assert_eq!(all(&facts), ["True/Synced".to_owned(), format!("True/{reason}"), FINE.to_owned()]);
+    facts.redis.as_mut().unwrap().holds_a_set = false;
+    assert_eq!(all(&facts), [format!("False/{reason}"), format!("True/{reason}"), FINE.to_owned()]);
+}
+
+#[rstest]
+#[case(TargetReason::SecretConflict, true)]
+#[case(TargetReason::RedisConflict, false)]
+fn a_conflict_waits_for_a_person(#[case] reason: TargetReason, #[case] of_secret: bool) {
+    let mut facts = synced();
+    let target = if of_secret { facts.secret.as_mut() } else { facts.redis.as_mut() }.unwrap();
+    (target.trouble, target.holds_a_set) = (Some(trouble(reason)), false);
+    assert_eq!(all(&facts), [format!("False/{reason}"), format!("True/{reason}"), format!("True/{reason}")]);
+    assert!(conditions(&facts).ready.unwrap().message.contains("consent"));
+}
+
+#[test]
+fn the_order_of_reasons_is_fixed() {
+    let mut facts = Facts { source: failed(SourceReason::Timeout), ..synced() };
+    for target in [&mut facts.secret, &mut facts.redis] {
+        let target = target.as_mut().unwrap();
+        (target.trouble, target.holds_a_set) = (Some(trouble(TargetReason::SecretTooLarge)), false);
+    }
+    facts.redis.as_mut().unwrap().trouble = Some(trouble(TargetReason::RedisUnavailable));
+    // Ready: the Secret's before Redis's before the source's. Degraded: the source's first.
+    assert_eq!(all(&facts), ["False/SecretTooLarge", "True/Timeout", FINE]);
+    facts.source = SourceState::Good;
+    assert_eq!(all(&facts), ["False/SecretTooLarge", "True/SecretTooLarge", FINE]);
+    facts.keys = Some(trouble(TargetReason::KeyMissing));
+    assert_eq!(all(&facts), ["-", "True/KeyMissing", FINE], "lost keys come first and leave Ready as it was");
+}
+
+#[test]
+fn a_wrong_spec_is_not_ready_whatever_is_served() {
+    let refused = refused(&Refusal::NotGranted("no grant for /x.".to_owned()), Some(12));
+    assert_eq!(shown(refused.ready.as_ref()), "False/NotGranted");
+    assert_eq!(shown(Some(&refused.stalled)), "True/NotGranted");
+    assert_eq!(refused.degraded, None, "Degraded stays as it was");
+    assert!(
+        refused.stalled.message.contains("12 parameters served so far stay"),
+        "{}",
+        refused.stalled.message
+    );
+}
+
+/// What the person on call reads: what is served, since when, why, what happens next.
+#[test]
+fn messages_answer_the_questions_of_whoever_is_called() {
+    let facts = Facts { source: failed(SourceReason::SourceUnavailable), ..synced() };
+    let conditions = conditions(&facts);
+    assert_eq!(
+        conditions.ready.unwrap().message,
+        "Secret search-config and Redis pm:{shop/search} hold all 40 parameters as read at 15:57:02 UTC."
+    );
+    assert_eq!(
+        conditions.degraded.unwrap().message,
+        "SSM us-east-1 (source default): HTTP 500, since 16:00:12 UTC (9 failed reads). New and running pods are not \
+         affected. Reads go on, the next in about 41 s."
+    );
+}
