@@ -66,14 +66,14 @@ pub const MAX_HEALS: usize = 5;
 /// The window of [`MAX_HEALS`].
 pub const HEAL_WINDOW: Duration = Duration::from_mins(10);
 
-/// The heals of one target, to notice that somebody keeps undoing them.
+/// The heals of one target and the newer sets that others put there, to notice that somebody else keeps writing it.
 #[derive(Clone, Debug, Default)]
 pub struct Heals {
     at: Vec<Duration>,
 }
 
 impl Heals {
-    /// Whether one more heal is allowed now: five in ten minutes, then one per interval.
+    /// Whether one more write is allowed now: five in ten minutes, then one per interval.
     #[must_use]
     pub fn allows(&self, now: Duration, interval: Duration) -> bool {
         !self.is_contested(now) || self.at.last().is_none_or(|&last| now >= last + interval)

@@ -3,6 +3,8 @@
 //! A quiet pass costs no call to the API server and one small one to Redis. Only a surprise, or a cycle, leads
 //! to a full read-back.
 
+use std::time::Duration;
+
 use parameter_mirror_format::connection::LinkError;
 use parameter_mirror_format::keys::KeyRing;
 
@@ -53,8 +55,7 @@ fn adopt(memory: &mut Memory, ctx: &Context) {
     }
     let newest = newest.clone();
     if memory.good.is_some() {
-        tracing::info!(target: "parameter_mirror", from = origin.as_str(), "a target holds a newer set than memory; it is taken over and SSM is read");
-        memory.source.due_now = true;
+        note_other_writer(origin, memory, ctx.clock.uptime());
     }
     let checked = memory.redis.observed.as_ref().and_then(|observed| observed.checked_at).unwrap_or(0);
     let known_good_at = newest.content.read_at.max(checked);
@@ -64,6 +65,21 @@ fn adopt(memory: &mut Memory, ctx: &Context) {
     let known_good_at = known_good_at.min(ctx.clock.now());
     memory.last_sync = memory.last_sync.max(Some(known_good_at));
     memory.good = Some(newest);
+}
+
+/// Somebody else wrote a newer set (rule 3): SSM says who is right. Two operators that read different things would
+/// chase each other like this, so it counts towards the limit on heals.
+fn note_other_writer(origin: copies::Origin, memory: &mut Memory, now: Duration) {
+    let heals = match origin {
+        copies::Origin::Redis => &mut memory.redis.heals,
+        copies::Origin::Memory | copies::Origin::Secret => &mut memory.secret.heals,
+    };
+    heals.record(now);
+    let contested = heals.is_contested(now);
+    memory.source.due_now |= !contested;
+    if !contested {
+        tracing::info!(target: "parameter_mirror", from = origin.as_str(), "a target holds a newer set than memory; it is taken over and SSM is read");
+    }
 }
 
 async fn observe_secret(plan: &Plan, memory: &mut SecretMemory, keys: Option<&KeyRing>, ctx: &Context) {

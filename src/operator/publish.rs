@@ -53,6 +53,13 @@ struct Errand<'a> {
     interval: Duration,
 }
 
+impl Errand<'_> {
+    /// Whether a write counts towards the limit: every heal, and while a target is contested every write.
+    fn counts_as_heal(&self, heals: &Heals) -> bool {
+        self.authority == Authority::LastKnownGood || heals.is_contested(self.now)
+    }
+}
+
 /// Writes what differs; remembers the last known good.
 pub async fn publish(
     plan: &Plan,
@@ -155,20 +162,32 @@ fn decide(
     heals: &Heals,
 ) -> Need {
     let need = copies::need(found, errand.signed, errand.authority, conflict);
-    let fresh = errand.authority == Authority::FreshRead;
     match need {
-        Need::Refused(trouble) if trouble.reason == conflict && consented && fresh => Need::Replace,
-        Need::Restore(_) | Need::Replace if !fresh && !heals.allows(errand.now, errand.interval) => {
-            Need::Refused(TargetTrouble::new(
-                TargetReason::TargetContested,
-                format!(
-                    "somebody else changed it {MAX_HEALS} times in 10 minutes; it is now restored once per interval. \
-                     Find the other writer: another operator with the same --cluster-name, a GitOps tool, a person"
-                ),
-            ))
+        Need::Refused(trouble)
+            if trouble.reason == conflict && consented && errand.authority == Authority::FreshRead =>
+        {
+            Need::Replace
+        }
+        Need::Restore(_) | Need::Replace if !heals.allows(errand.now, errand.interval) => {
+            Need::Refused(contested())
         }
         need => need,
     }
+}
+
+fn contested() -> TargetTrouble {
+    TargetTrouble::new(
+        TargetReason::TargetContested,
+        format!(
+            "somebody else changed it {MAX_HEALS} times in 10 minutes; it is now written once per interval. \
+             Find the other writer: another operator with the same --cluster-name, a GitOps tool, a person"
+        ),
+    )
+}
+
+/// A target that is in order is still contested for as long as the window lasts.
+fn remaining_trouble(heals: &Heals, now: Duration) -> Option<TargetTrouble> {
+    heals.is_contested(now).then(contested)
 }
 
 async fn publish_secret(
@@ -196,16 +215,19 @@ async fn publish_secret(
         }
     };
     if need == Need::Nothing && secret::is_in_sync(target, owner, &observed) {
-        memory.trouble = None;
+        memory.trouble = remaining_trouble(&memory.heals, errand.now);
         return;
     }
     let object = secret::render(target, &plan.namespace, owner, parts, &observed);
     match ctx.secrets.write(&plan.namespace, &object).await {
         Ok(written) => {
             ctx.metrics.secret_written();
-            let had_set = memory.observed.is_some() && errand.authority == Authority::LastKnownGood;
-            if had_set && let Some(cause) = heal_cause(&need) {
+            if errand.counts_as_heal(&memory.heals) {
                 memory.heals.record(errand.now);
+            }
+            if errand.authority == Authority::LastKnownGood
+                && let Some(cause) = heal_cause(&need)
+            {
                 published.healed.push(Heal {
                     target: format!("Secret {}", target.name),
                     cause,
@@ -213,7 +235,7 @@ async fn publish_secret(
                 });
             }
             memory.before_write = Some((observed.resource_version().map(str::to_owned), errand.now));
-            memory.trouble = None;
+            memory.trouble = remaining_trouble(&memory.heals, errand.now);
             memory.observed = Some(Observed {
                 found: Some(Found::Ours(Verdict::Verified(errand.signed.clone()))),
                 adopt_by: None,
@@ -271,7 +293,10 @@ async fn publish_redis(
             memory.trouble = Some(trouble.clone());
             return;
         }
-        (Need::Nothing, None) => return,
+        (Need::Nothing, None) => {
+            memory.trouble = remaining_trouble(&memory.heals, errand.now);
+            return;
+        }
         (Need::Nothing, Some(beat)) => store.beat(guard, beat, copy::WRITE).await,
         (Need::Restore(_) | Need::Replace, beat) => {
             copy::write(store, guard, errand.signed, mode, ring, &observed, beat).await
@@ -279,13 +304,14 @@ async fn publish_redis(
     };
     match outcome {
         Ok(ScriptOutcome::Done { fence, generation }) => {
-            memory.trouble = None;
             if need != Need::Nothing {
                 ctx.metrics.redis_written();
+                if errand.counts_as_heal(&memory.heals) {
+                    memory.heals.record(errand.now);
+                }
                 if errand.authority == Authority::LastKnownGood
                     && let Some(cause) = heal_cause(&need)
                 {
-                    memory.heals.record(errand.now);
                     published.healed.push(Heal {
                         target: format!("Redis {}", target.key),
                         cause,
@@ -293,6 +319,7 @@ async fn publish_redis(
                     });
                 }
             }
+            memory.trouble = remaining_trouble(&memory.heals, errand.now);
             memory.observed = Some(copy::after(&observed, errand.signed, mode, fence, generation));
         }
         Ok(ScriptOutcome::Owned { by }) => {

@@ -1,5 +1,6 @@
 //! The Secret and the hash: whose they are, what heals them, what is never touched, and when they go.
 
+use parameter_mirror_test_support::Ssm;
 use serde_json::json;
 
 use crate::world::{SOON, Setup, World, eventually};
@@ -380,4 +381,28 @@ async fn labels_annotations_and_type_are_those_of_the_spec_beside_those_of_other
         .await;
     let ready = world.condition("incomplete", "Ready", "False", "SecretKeyInvalid").await;
     assert!(ready.message.contains("tls.key"), "{}", ready.message);
+}
+
+/// The same cluster name, the same keys, and each its own idea of SSM: they must not chase each other for ever.
+#[tokio::test]
+async fn two_operators_on_one_target_say_so_and_calm_down() {
+    let world = World::start().await;
+    world.ssm.put("/app/a", "ours");
+    let other = Ssm::start();
+    other.put("/app/a", "theirs");
+    let _second = world.second_operator(&other.endpoint()).await;
+    world
+        .mirror(
+            "config",
+            json!({"parameters": [{"path": "/app"}], "secret": {}, "redis": {}, "interval": "1m"}),
+        )
+        .await;
+    let degraded = world.degraded("config", "TargetContested").await;
+    assert!(
+        degraded.message.contains("another operator with the same --cluster-name"),
+        "{}",
+        degraded.message
+    );
+    let calls = world.ssm.calls().total() + other.calls().total();
+    assert!(calls <= 40, "{calls} calls of SSM until they noticed");
 }

@@ -105,6 +105,13 @@ impl World {
         world
     }
 
+    /// Another operator with the same identity, keys and targets, but with another SSM.
+    pub async fn second_operator(&self, ssm: &str) -> Operator {
+        let mut settings = self.operator.settings().clone();
+        ssm.clone_into(&mut settings.ssm);
+        Operator::start(settings).await
+    }
+
     /// Makes the world's source grant exactly these paths to its namespace.
     pub async fn grant(&self, paths: &[&str]) {
         let grant = json!({"namespaces": {"names": [self.namespace]}, "paths": paths});

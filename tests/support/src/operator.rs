@@ -109,6 +109,12 @@ impl Operator {
         self.process.terminate(DRAINED).await
     }
 
+    /// What it runs with.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     /// The process.
     #[must_use]
     pub fn process(&self) -> &Process {
