@@ -160,10 +160,10 @@ async fn wait_for_crds(client: &Client, scopes: &[Option<String>]) {
             (Err(problem), _) | (_, Err(problem)) => problem,
         };
         if !std::mem::replace(&mut told, true) {
-            let hint = if served == KubeProblem::NotFound {
-                "apply crds/"
-            } else {
-                "check the service account's rights"
+            let hint = match served {
+                KubeProblem::NotFound => "apply crds/",
+                KubeProblem::Refused { .. } => "check the service account's rights",
+                _ => "is it up, and is the network open?",
             };
             tracing::warn!(target: "parameter_mirror", problem = %served, "ParameterMirror and ParameterSource cannot be listed yet; {hint}. Waiting.");
         }
