@@ -22,7 +22,6 @@ use crate::targets::secret::{self, within};
 use super::context::{Context, RedisEdge};
 use super::events::Story;
 use super::memory::Memory;
-use super::report;
 
 /// How long a deleted mirror waits for a Redis that does not answer.
 const WAIT_FOR_REDIS: Duration = Duration::from_mins(5);
@@ -116,7 +115,7 @@ pub struct Retired {
 
 /// Targets that the status knows and the spec no longer names, once the new ones hold the set.
 pub async fn retire(mirror: &ParameterMirror, plan: &Plan, memory: &Memory, ctx: &Context) -> Retired {
-    let status = report::previous_status(mirror, memory, ctx.clock.uptime());
+    let status = memory.previous_status(mirror, ctx.clock.uptime());
     let old_secret =
         status.secret.filter(|old| plan.secret.as_ref().is_none_or(|secret| secret.name != old.name));
     let old_hash = status.redis.filter(|old| plan.redis.as_ref().is_none_or(|redis| redis.key != old.key));

@@ -13,7 +13,7 @@ use crate::targets::secret::SecretStore;
 
 use super::clock::Clock;
 use super::events::Events;
-use super::live::Said;
+use super::said::Said;
 use super::memory::Memories;
 use super::metrics::Metrics;
 use super::watches::{Wakers, Watches};

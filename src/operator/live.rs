@@ -1,7 +1,6 @@
 //! Live reads of sources and namespaces, to confirm what the watch denies; and the status of sources.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Mutex, PoisonError};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Namespace;
@@ -21,32 +20,6 @@ use super::reading::Answer;
 
 /// How long a confirmed refusal stands before it is confirmed again. A change that the watch shows ends it at once.
 pub const CONFIRM_EVERY: Duration = Duration::from_mins(5);
-/// Least time between two writes of a source's status that only move its times and counts.
-const STATUS_EVERY: Duration = Duration::from_mins(1);
-
-/// What was last written to the status of each source, and when. All mirrors of a source report to it, and the
-/// watch lags behind: without this, two hundred first syncs would be two hundred writes.
-#[derive(Default)]
-pub struct Said(Mutex<HashMap<String, (Saying, Duration)>>);
-
-/// Status and reason of `Available`, and the generation they speak of.
-type Saying = (&'static str, String, Option<i64>);
-
-impl Said {
-    /// Whether this is worth a write now; if so, it counts as said. `in_place` says that the status shows it already.
-    fn is_news(&self, source: &str, saying: Saying, in_place: bool, now: Duration) -> bool {
-        let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_known = match said.get(source) {
-            Some((last, at)) => *last == saying && now < *at + STATUS_EVERY,
-            None => in_place && saying.0 == "False",
-        };
-        if !is_known {
-            said.insert(source.to_owned(), (saying, now));
-        }
-        !is_known
-    }
-}
-
 /// Whether exactly this refusal was confirmed against the API server a short while ago.
 #[must_use]
 pub fn is_confirmed(refusal: &Refusal, memory: &Memory, ctx: &Context) -> bool {

@@ -223,6 +223,15 @@ pub struct RedisMemory {
 }
 
 impl Memory {
+    /// The status as it is: the watch may lag behind our own last write, so for a while that counts.
+    #[must_use]
+    pub fn previous_status(&self, mirror: &ParameterMirror, now: Duration) -> ParameterMirrorStatus {
+        match &self.reported {
+            Some((status, at)) if now < *at + WATCH_LAG => status.clone(),
+            _ => mirror.status.clone().unwrap_or_default(),
+        }
+    }
+
     /// Remembers a verified read time: the next stamp must be later.
     pub fn saw_read_at(&mut self, read_at: i64) {
         self.latest_read_at = self.latest_read_at.max(read_at);

@@ -18,5 +18,6 @@ pub mod reading;
 pub mod reconcile;
 pub mod report;
 pub mod run;
+pub mod said;
 pub mod undecodable;
 pub mod watches;

@@ -18,7 +18,7 @@ use crate::targets::secret::{KubeProblem, within};
 use super::cleanup::Retired;
 use super::context::Context;
 use super::events::Story;
-use super::memory::{Memory, WATCH_LAG};
+use super::memory::Memory;
 use super::publish::Published;
 
 /// Writes the status of a mirror that was carried out, and tells what happened.
@@ -30,7 +30,7 @@ pub async fn report(
     memory: &mut Memory,
     ctx: &Context,
 ) {
-    let previous = previous_status(mirror, memory, ctx.clock.uptime());
+    let previous = memory.previous_status(mirror, ctx.clock.uptime());
     let conditions = status::conditions(&facts(mirror, plan, memory, ctx));
     let mut next = with_conditions(mirror, &previous, &conditions, ctx.clock.now());
     next.last_sync_time = memory.last_sync.map(Time).or(previous.last_sync_time.clone());
@@ -50,7 +50,7 @@ pub async fn report(
 
 /// Writes the status of a mirror whose spec is refused.
 pub async fn refused(mirror: &ParameterMirror, refusal: &Refusal, memory: &mut Memory, ctx: &Context) {
-    let previous = previous_status(mirror, memory, ctx.clock.uptime());
+    let previous = memory.previous_status(mirror, ctx.clock.uptime());
     let served = previous.parameters.and_then(|count| usize::try_from(count).ok());
     let next = with_conditions(mirror, &previous, &status::refused(refusal, served), ctx.clock.now());
     if let Some(ready) = changed(&previous, &next, "Ready") {
@@ -61,7 +61,7 @@ pub async fn refused(mirror: &ParameterMirror, refusal: &Refusal, memory: &mut M
 
 /// Writes the status of a suspended mirror.
 pub async fn suspended(mirror: &ParameterMirror, memory: &mut Memory, ctx: &Context) {
-    let previous = previous_status(mirror, memory, ctx.clock.uptime());
+    let previous = memory.previous_status(mirror, ctx.clock.uptime());
     let before = match condition(&previous, "Ready").map(|ready| ready.status.as_str()) {
         Some("True") => "True",
         Some("False") => "False",
@@ -72,15 +72,6 @@ pub async fn suspended(mirror: &ParameterMirror, memory: &mut Memory, ctx: &Cont
         tell(mirror, &Story::normal("Suspended", ready.message.clone()), ctx);
     }
     write(mirror, previous, next, Duration::ZERO, memory, ctx).await;
-}
-
-/// The status as it is: the watch may lag behind our own last write, so for a while that counts.
-#[must_use]
-pub fn previous_status(mirror: &ParameterMirror, memory: &Memory, now: Duration) -> ParameterMirrorStatus {
-    match &memory.reported {
-        Some((status, at)) if now < *at + WATCH_LAG => status.clone(),
-        _ => mirror.status.clone().unwrap_or_default(),
-    }
 }
 
 fn facts<'a>(mirror: &'a ParameterMirror, plan: &'a Plan, memory: &Memory, ctx: &Context) -> Facts<'a> {

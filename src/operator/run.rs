@@ -28,9 +28,9 @@ use super::context::{Context, RedisEdge, Settings};
 use super::controller;
 use super::events::Events;
 use super::keys::{self, KeySecret};
-use super::live::Said;
 use super::memory::Memories;
 use super::metrics::Metrics;
+use super::said::Said;
 use super::watches::{Guarded, Wakers, Watches};
 
 const RETRY: Duration = Duration::from_secs(2);
