@@ -313,7 +313,7 @@ fn about(facts: &Facts<'_>, target: &TargetState, trouble: &TargetTrouble) -> St
         }
         _ => String::new(),
     };
-    [format!("{}: {}", target.name, trouble.detail), served.to_owned(), what_next]
+    [format!("{}: {}.", target.name, trouble.detail.trim_end_matches('.')), served.to_owned(), what_next]
         .into_iter()
         .filter(|part| !part.is_empty())
         .collect::<Vec<_>>()

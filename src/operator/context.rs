@@ -13,9 +13,9 @@ use crate::targets::secret::SecretStore;
 
 use super::clock::Clock;
 use super::events::Events;
-use super::said::Said;
 use super::memory::Memories;
 use super::metrics::Metrics;
+use super::said::Said;
 use super::watches::{Wakers, Watches};
 
 /// The Redis of the operator.
@@ -29,6 +29,8 @@ pub enum RedisEdge {
 /// The operator's keys as they are now.
 #[derive(Clone, Default)]
 pub struct Keys {
+    /// Version of the key Secret as the API server counts; `None` while there is none.
+    pub resource_version: Option<String>,
     /// Grows with each change, so that verdicts made with other keys can be told.
     pub version: u64,
     /// The keys; `None` while they are lost.

@@ -61,7 +61,8 @@ async fn follow(api: Api<Secret>, secret: KeySecret, sender: watch::Sender<Keys>
         let Ok(found) = change else { continue };
         let next = read(found.as_ref(), &secret);
         sender.send_if_modified(|keys| {
-            let same = keys.trouble == next.trouble && ids(keys) == ids(&next);
+            // A Secret that was deleted and restored may hold other bytes under the same id.
+            let same = keys.resource_version == next.resource_version;
             if !same {
                 let version = keys.version + 1;
                 *keys = Keys { version, ..next };
@@ -69,11 +70,6 @@ async fn follow(api: Api<Secret>, secret: KeySecret, sender: watch::Sender<Keys>
             !same
         });
     }
-}
-
-/// Which keys there are, and which one is active: enough to tell one key Secret from another.
-fn ids(keys: &Keys) -> Option<(&KeyId, Vec<&KeyId>)> {
-    keys.ring.as_ref().map(|ring| (ring.active(), ring.key_ids().collect()))
 }
 
 /// formats.md, "Keys": created at the first start only if nothing was ever signed.
@@ -126,8 +122,10 @@ async fn was_ever_used(client: &Client, secret: &KeySecret) -> Result<bool, Kube
 
 fn read(found: Option<&Secret>, secret: &KeySecret) -> Keys {
     let place = format!("Secret {}/{}", secret.namespace, secret.name);
+    let resource_version = found.and_then(ResourceExt::resource_version);
     let lost = |detail: String| Keys {
         version: 0,
+        resource_version: resource_version.clone(),
         ring: None,
         trouble: Some(TargetTrouble::new(TargetReason::KeyMissing, detail)),
     };
@@ -139,7 +137,7 @@ fn read(found: Option<&Secret>, secret: &KeySecret) -> Keys {
     };
     let data = found.data.iter().flatten().map(|(name, ByteString(bytes))| (name.as_str(), bytes.as_slice()));
     match KeyRing::from_data(data) {
-        Ok(ring) => Keys { version: 0, ring: Some(Arc::new(ring)), trouble: None },
+        Ok(ring) => Keys { version: 0, resource_version, ring: Some(Arc::new(ring)), trouble: None },
         Err(error) => lost(format!("{place} cannot be used: {error}.")),
     }
 }

@@ -124,6 +124,9 @@ fn sign(wanted: &Wanted, memory: &mut Memory, ring: &KeyRing, ctx: &Context) -> 
                 let mut content = signed.content.clone();
                 content.read_at = ctx.clock.now().as_millisecond().max(memory.latest_read_at + 1);
                 ring.sign(content)
+            } else if !ring.contains(&signed.key_id) {
+                // Its key is lost: a copy under it could never be verified again.
+                ring.sign(signed.content.clone())
             } else {
                 signed.clone()
             }

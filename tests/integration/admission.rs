@@ -135,5 +135,8 @@ async fn the_committed_definitions_are_those_of_the_program() {
         let file = std::fs::read_to_string(root().join("crds").join(name)).unwrap();
         let body = file.lines().filter(|line| !line.starts_with('#')).collect::<Vec<_>>().join("\n");
         assert!(printed.contains(body.trim()), "crds/{name} is stale: run `make generate`");
+        let of_chart =
+            std::fs::read_to_string(root().join("charts/parameter-mirror/files/crds").join(name)).unwrap();
+        assert_eq!(of_chart, file, "the chart's {name} is stale: run `make generate`");
     }
 }

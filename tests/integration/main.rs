@@ -9,6 +9,7 @@
 //! | [`outage`] | everything that can be wrong with SSM |
 //! | [`grants`] | who may read what |
 //! | [`admission`] | bad specs are refused with field and remedy |
+//! | [`lost_keys`] | the operator's keys are lost, restored, replaced |
 //! | [`quiet`] | what a cycle costs, in exact counts |
 //! | [`process`] | starting, settings, endpoints, logs, stopping |
 //! | [`chart`] | the chart installs, uninstalls, and installs again |
@@ -25,6 +26,7 @@
 mod admission;
 mod chart;
 mod grants;
+mod lost_keys;
 mod main_job;
 mod outage;
 mod process;

@@ -1,9 +1,10 @@
 //! The Secret and the hash: whose they are, what heals them, what is never touched, and when they go.
 
-use parameter_mirror_test_support::Ssm;
+use parameter_mirror_test_support::cluster::{Cluster, Options};
+use parameter_mirror_test_support::{Operator, Redis, Scratch, Ssm};
 use serde_json::json;
 
-use crate::world::{SOON, Setup, World, eventually};
+use crate::world::{SOON, Setup, World, eventually, root, service_account};
 
 const ADOPT_BY: &str = "parameter-mirror.dev/adopt-by";
 
@@ -405,4 +406,53 @@ async fn two_operators_on_one_target_say_so_and_calm_down() {
     );
     let calls = world.ssm.calls().total() + other.calls().total();
     assert!(calls <= 40, "{calls} calls of SSM until they noticed");
+}
+
+#[tokio::test]
+async fn a_target_of_a_newer_operator_is_left_alone() {
+    let world = World::start().await;
+    world.ssm.put("/app/a", "1");
+    world.synced("config").await;
+    world
+        .edit_secret("config", json!({"metadata": {"annotations": {"parameter-mirror.dev/format": "2"}}}))
+        .await;
+    world.redis.cli(&["hset", &world.key("config"), "@format", "2"]).await;
+    let before = object(&world, "config").await;
+    world.ssm.put("/app/a", "2");
+    world.sync("config").await;
+    let degraded = world.degraded("config", "LayoutTooNew").await;
+    assert!(degraded.message.contains("upgrade"), "{}", degraded.message);
+    assert_eq!(object(&world, "config").await, before);
+    world.field_is("config", "/app/a", "1").await;
+}
+
+/// A finalizer must not hold a namespace up for longer than half a minute.
+#[tokio::test]
+async fn a_terminating_namespace_does_not_wait_for_a_dead_redis() {
+    let cluster = Cluster::start(Options { controller_manager: true }).await;
+    let (ssm, redis, scratch) = (Ssm::start(), Redis::start().await, Scratch::new("terminating").unwrap());
+    ssm.put("/app/a", "1");
+    cluster.kubectl(&["apply", "-f", root().join("crds").to_str().unwrap()]).await;
+    cluster.kubectl(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"]).await;
+    cluster.kubectl(&["create", "namespace", "operator"]).await;
+    let shop = cluster.namespace("shop").await;
+    let mut settings = service_account(&cluster, "operator", &[], scratch.path()).await;
+    settings.ssm = ssm.endpoint();
+    settings.redis = Some(redis.url());
+    let operator = Operator::start(settings).await;
+    let source = json!({
+        "apiVersion": "parameter-mirror.dev/v1alpha1", "kind": "ParameterSource", "metadata": {"name": "default"},
+        "spec": {"region": "us-east-1", "grants": [{"namespaces": {"names": [shop]}, "paths": ["/app"]}]},
+    });
+    cluster.kubectl_apply(&source.to_string()).await;
+    let mirror = json!({
+        "apiVersion": "parameter-mirror.dev/v1alpha1", "kind": "ParameterMirror",
+        "metadata": {"name": "config", "namespace": shop},
+        "spec": {"parameters": [{"path": "/app"}], "redis": {"deletionPolicy": "Delete"}},
+    });
+    cluster.kubectl_apply(&mirror.to_string()).await;
+    cluster.kubectl(&["wait", "--for=condition=Ready", "pmirror/config", "-n", &shop, "--timeout=30s"]).await;
+    redis.freeze();
+    cluster.kubectl(&["delete", "namespace", &shop, "--timeout=90s"]).await;
+    assert!(operator.log().contains("is left behind. Remove it by hand: UNLINK"), "{}", operator.log());
 }
