@@ -39,7 +39,8 @@ pub struct Remembered<'a> {
 
 /// The newest of the verified copies; a target that is later than memory with other content wins over it.
 ///
-/// Equal content is never older or newer, so the copy that is nearer (memory, Secret, Redis) is taken.
+/// Equal content is never older or newer, so the copy that is nearer (memory, Secret, Redis) is taken; it counts
+/// with the latest time at which any copy shows that content.
 #[must_use]
 pub fn newest<'a>(
     memory: Option<Remembered<'a>>,
@@ -55,8 +56,13 @@ pub fn newest<'a>(
         .into_iter()
         .flatten()
         .reduce(|nearer, further| {
-            let is_later = further.0 > nearer.0 && !further.1.content.same_as(&nearer.1.content);
-            if is_later { further } else { nearer }
+            if further.1.content.same_as(&nearer.1.content) {
+                (nearer.0.max(further.0), nearer.1, nearer.2)
+            } else if further.0 > nearer.0 {
+                further
+            } else {
+                nearer
+            }
         })
         .map(|(_, signed, origin)| (signed, origin))
 }
@@ -137,6 +143,7 @@ pub fn need(found: &Found, wanted: &Signed, authority: Authority, conflict: Targ
 #[cfg(test)]
 mod tests {
     use parameter_mirror_format::verdict::BrokenCause;
+    use proptest::prelude::*;
     use rstest::rstest;
 
     use super::*;
@@ -156,6 +163,8 @@ mod tests {
     #[case::a_later_target_beats_memory(Some(("m", 5)), Some(("s", 6)), None, Some(Origin::Secret))]
     #[case::an_older_target_does_not(Some(("m", 6)), Some(("s", 5)), Some(("r", 4)), Some(Origin::Memory))]
     #[case::equal_content_is_never_newer(Some(("same", 5)), Some(("same", 9)), None, Some(Origin::Memory))]
+    #[case::read_later_elsewhere(Some(("same", 5)), Some(("same", 9)), Some(("other", 7)), Some(Origin::Memory))]
+    #[case::superseded_and_back(Some(("same", 5)), Some(("other", 7)), Some(("same", 9)), Some(Origin::Redis))]
     #[case::at_the_same_time_the_nearer_counts(None, Some(("s", 5)), Some(("r", 5)), Some(Origin::Secret))]
     fn the_newest_verified_copy_counts(
         #[case] memory: Option<(&str, i64)>,
@@ -178,6 +187,57 @@ mod tests {
         let at = |confirmed_at| Remembered { signed: &memory, confirmed_at };
         assert_eq!(newest(Some(at(9)), Some(&put_back), None).unwrap().1, Origin::Memory);
         assert_eq!(newest(Some(at(6)), Some(&put_back), None).unwrap().1, Origin::Secret);
+    }
+
+    proptest! {
+        /// The later read time wins, whichever of the copies with that content shows it; between equals the nearer.
+        #[test]
+        fn the_content_that_was_read_last_counts(
+            copies in prop::array::uniform3(prop::option::of((0..2_u8, 0..6_i64))),
+            confirmed_at in 0..6_i64,
+        ) {
+            let [memory, secret, redis] =
+                copies.map(|one| one.map(|(value, at)| copy(&value.to_string(), at)));
+            let remembered = memory.as_ref().map(|signed| Remembered { signed, confirmed_at });
+            let all: Vec<(&Signed, i64)> = [
+                memory.as_ref().map(|one| (one, one.content.read_at.max(confirmed_at))),
+                secret.as_ref().map(|one| (one, one.content.read_at)),
+                redis.as_ref().map(|one| (one, one.content.read_at)),
+            ]
+            .into_iter()
+            .flatten()
+            .collect();
+            let last_read = |of: &Signed| {
+                all.iter().filter(|(one, _)| one.content.same_as(&of.content)).map(|(_, at)| *at).max()
+            };
+            let found = newest(remembered, secret.as_ref(), redis.as_ref());
+            prop_assert_eq!(found.is_some(), !all.is_empty());
+            if let Some((found, _)) = found {
+                prop_assert_eq!(last_read(found), all.iter().map(|(_, at)| Some(*at)).max().flatten());
+            }
+        }
+    }
+
+    #[rstest]
+    #[case(Authority::FreshRead, Authority::FreshRead, Authority::FreshRead)]
+    #[case(Authority::FreshRead, Authority::LastKnownGood, Authority::LastKnownGood)]
+    #[case(Authority::LastKnownGood, Authority::FreshRead, Authority::LastKnownGood)]
+    #[case(Authority::LastKnownGood, Authority::LastKnownGood, Authority::LastKnownGood)]
+    fn the_weaker_authority_counts(
+        #[case] one: Authority,
+        #[case] other: Authority,
+        #[case] both: Authority,
+    ) {
+        assert_eq!(one.and(other), both);
+    }
+
+    #[test]
+    fn only_a_verified_copy_is_served_from() {
+        let held = copy("v", 1);
+        assert_eq!(verified(Some(&Found::Ours(Verdict::Verified(held.clone())))), Some(&held));
+        let foreign = Found::Ours(Verdict::ForeignKey("k9".parse().unwrap()));
+        let others = [Found::Missing, Found::NotOurs { owner: None }, foreign];
+        assert!(others.iter().all(|found| verified(Some(found)).is_none()) && verified(None).is_none());
     }
 
     #[test]
