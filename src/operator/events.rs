@@ -5,6 +5,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Client, Resource};
+use tokio::sync::mpsc;
 
 use crate::api::ParameterMirror;
 
@@ -12,9 +13,12 @@ use crate::api::ParameterMirror;
 const MAX_NOTE: usize = 1_024;
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// Records events; failing to do so never stops a pass.
+/// Stories that wait to be told; what is more is not told. An outage of everything is one story per mirror.
+const WAITING: usize = 10_000;
+
+/// Records events, one after the other: they must not crowd out the writes that serve somebody.
 #[derive(Clone)]
-pub struct Events(Recorder);
+pub struct Events(mpsc::Sender<(ObjectReference, Story)>);
 
 /// One thing worth telling.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,31 +57,40 @@ impl Events {
     /// Events in the name of the operator.
     #[must_use]
     pub fn new(client: Client) -> Self {
-        Self(Recorder::new(client, Reporter { controller: "parameter-mirror".to_owned(), instance: None }))
+        let reporter = Reporter { controller: "parameter-mirror".to_owned(), instance: None };
+        let recorder = Recorder::new(client, reporter);
+        let (events, mut stories) = mpsc::channel(WAITING);
+        tokio::spawn(async move {
+            while let Some((about, story)) = stories.recv().await {
+                publish(&recorder, &about, story).await;
+            }
+        });
+        Self(events)
     }
 
     /// Tells a story about a mirror, beside the pass: an event is never worth waiting for.
     pub fn tell(&self, mirror: &ParameterMirror, story: &Story) {
-        let (events, about, story) = (self.clone(), mirror.object_ref(&()), story.clone());
-        tokio::spawn(async move { events.publish(&about, story).await });
+        if self.0.try_send((mirror.object_ref(&()), story.clone())).is_err() {
+            tracing::debug!(target: "parameter_mirror", reason = story.reason, "too many events at once; this one is left out");
+        }
     }
+}
 
-    async fn publish(&self, about: &ObjectReference, story: Story) {
-        let mut note = story.note;
-        while note.len() > MAX_NOTE {
-            note.pop();
-        }
-        let event = Event {
-            type_: if story.warning { EventType::Warning } else { EventType::Normal },
-            reason: story.reason.clone(),
-            note: Some(note),
-            // Repeats are counted by reason and action, and keep their first note: what differs must differ here.
-            action: story.action.to_owned(),
-            secondary: None,
-        };
-        let told = tokio::time::timeout(DEADLINE, self.0.publish(&event, about)).await;
-        if !matches!(told, Ok(Ok(()))) {
-            tracing::debug!(target: "parameter_mirror", reason = story.reason, "an event could not be recorded");
-        }
+async fn publish(recorder: &Recorder, about: &ObjectReference, story: Story) {
+    let mut note = story.note;
+    while note.len() > MAX_NOTE {
+        note.pop();
+    }
+    let event = Event {
+        type_: if story.warning { EventType::Warning } else { EventType::Normal },
+        reason: story.reason.clone(),
+        note: Some(note),
+        // Repeats are counted by reason and action, and keep their first note: what differs must differ here.
+        action: story.action.to_owned(),
+        secondary: None,
+    };
+    let told = tokio::time::timeout(DEADLINE, recorder.publish(&event, about)).await;
+    if !matches!(told, Ok(Ok(()))) {
+        tracing::debug!(target: "parameter_mirror", reason = story.reason, "an event could not be recorded");
     }
 }

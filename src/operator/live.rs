@@ -47,7 +47,6 @@ pub async fn surroundings(
 pub async fn report_source(plan: &Plan, answer: Option<&Answer>, ctx: &Context) {
     let (Some(answer), Some(source)) = (answer, ctx.watches.source(&plan.source_name)) else { return };
     let previous = source.status.clone().unwrap_or_default();
-    let mirrors = i32::try_from(ctx.watches.mirrors_on(&plan.source_name)).unwrap_or(i32::MAX);
     let now = ctx.clock.now();
     let (status, reason, message) = match &answer.outcome {
         Ok(_) => ("True", "Available", "The last read was good.".to_owned()),
@@ -60,6 +59,8 @@ pub async fn report_source(plan: &Plan, answer: Option<&Answer>, ctx: &Context) 
     if !ctx.said_of_sources.is_news(&plan.source_name, said, same, ctx.clock.uptime()) {
         return;
     }
+    // Counted for news only: over all reads of all mirrors this would be a square.
+    let mirrors = i32::try_from(ctx.watches.mirrors_on(&plan.source_name)).unwrap_or(i32::MAX);
     let since =
         before.filter(|before| before.status == status).map(|before| before.last_transition_time.clone());
     let condition = Condition {

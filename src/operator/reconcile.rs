@@ -265,7 +265,9 @@ fn settle(
         memory.settled = None;
         return Action::requeue(Duration::ZERO);
     }
-    let next_check = now + schedule::check_every(plan.interval);
+    let unsaid = memory.in_flight.as_ref().filter(|_| memory.reported.is_none());
+    let unsaid = unsaid.map(|read| read.due + report::PENDING_AFTER).filter(|end| *end > now);
+    let next_check = (now + schedule::check_every(plan.interval)).min(unsaid.unwrap_or(Duration::MAX));
     let pause = next_look(&plan, next_check, memory, ctx);
     memory.settled = Some(Settled {
         sync_at: mirror.annotations().get(SYNC_AT).cloned(),

@@ -31,6 +31,9 @@ pub async fn report(
     ctx: &Context,
 ) {
     let previous = memory.previous_status(mirror, ctx.clock.uptime());
+    if is_about_to_be_answered(mirror, memory, ctx.clock.uptime()) {
+        return;
+    }
     let conditions = status::conditions(&facts(mirror, plan, memory, ctx));
     let mut next = with_conditions(mirror, &previous, &conditions, ctx.clock.now());
     next.last_sync_time = memory.last_sync.map(Time).or(previous.last_sync_time.clone());
@@ -46,6 +49,18 @@ pub async fn report(
         tell(mirror, &story, ctx);
     }
     write(mirror, previous, next, plan.interval, memory, ctx).await;
+}
+
+/// How long a first read may take before its mirror is said to be pending.
+pub const PENDING_AFTER: Duration = Duration::from_secs(2);
+
+/// A first read has just begun: its answer is most likely there before anybody has read `Pending`.
+fn is_about_to_be_answered(mirror: &ParameterMirror, memory: &Memory, now: Duration) -> bool {
+    let is_new = mirror.status.as_ref().is_none_or(|status| status.conditions.is_empty());
+    is_new
+        && memory.reported.is_none()
+        && memory.good.is_none()
+        && memory.in_flight.as_ref().is_some_and(|read| now < read.due + PENDING_AFTER)
 }
 
 /// Writes the status of a mirror whose spec is refused.

@@ -219,3 +219,17 @@ async fn the_region_is_the_one_of_the_source() {
     world.synced("config").await;
     world.holds("config", &[("A", "frankfurt")]).await;
 }
+
+/// A first read that takes its time is told as such, and only then.
+#[tokio::test]
+async fn a_slow_first_read_is_pending() {
+    let world = World::start().await;
+    world.ssm.put("/app/a", "1");
+    world.ssm.freeze();
+    world.mirror("config", json!({"parameters": [{"path": "/app"}], "secret": {}})).await;
+    let ready = world.condition("config", "Ready", "Unknown", "Pending").await;
+    assert!(ready.message.contains("first read"), "{}", ready.message);
+    world.condition("config", "Degraded", "Unknown", "Pending").await;
+    world.ssm.thaw();
+    world.ready("config", "Synced").await;
+}
