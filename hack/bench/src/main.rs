@@ -1,6 +1,6 @@
 //! `make bench`: what the operator costs, on a real API server, a real Redis and our own SSM, all on this machine.
 //!
-//! Medians of five rounds. Everything shares the machine's cores, so the load is printed beside the figures.
+//! Medians of five rounds (`ROUNDS=1` for a glance). Everything shares the machine's cores, so the load is printed beside the figures.
 #![allow(
     clippy::expect_used,
     clippy::panic,
@@ -15,26 +15,28 @@ use parameter_mirror_test_support::{Cluster, cluster::Options};
 use meter::{load, median};
 use round::Round;
 
+/// Rounds, unless `ROUNDS` says otherwise.
 const ROUNDS: usize = 5;
 /// Mirrors, and the goals: seconds until all are served, MB afterwards.
 const SIZES: [(usize, f64, f64); 2] = [(200, 3.0, 40.0), (1_000, 6.0, 80.0)];
 
 #[tokio::main]
 async fn main() {
+    let rounds = std::env::var("ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(ROUNDS);
     println!("load before: {}", load());
     let cluster = Cluster::start(Options::default()).await;
     round::prepare(&cluster).await;
-    println!("{:<58}{:>10}{:>10}   all {ROUNDS}", "", "median", "goal");
+    println!("{:<58}{:>10}{:>10}   all {rounds}", "", "median", "goal");
     for (mirrors, seconds, megabytes) in SIZES {
-        measure(&cluster, mirrors, seconds, megabytes).await;
+        measure(&cluster, rounds, mirrors, seconds, megabytes).await;
     }
     println!("load after: {}", load());
 }
 
-async fn measure(cluster: &Cluster, mirrors: usize, seconds: f64, megabytes: f64) {
+async fn measure(cluster: &Cluster, rounds: usize, mirrors: usize, seconds: f64, megabytes: f64) {
     let (mut times, mut calls, mut memory) = (Vec::new(), Vec::new(), Vec::new());
     let (mut cpu, mut api, mut connections, mut decrypts) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    for number in 0..ROUNDS {
+    for number in 0..rounds {
         let mut round = Round::begin(cluster, mirrors, number).await;
         let first = round.first_sync().await;
         times.push(first.seconds);
