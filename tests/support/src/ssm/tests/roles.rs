@@ -63,3 +63,12 @@ fn sts_fails_alone() {
     try_assume(&ssm, ROLE, Duration::from_millis(300)).expect_err("an answer");
     assert_eq!(super::page(&ssm, None).status, 200, "SSM itself is well");
 }
+
+#[test]
+fn what_is_no_role_is_refused() {
+    let ssm = small();
+    for role in ["", "role", "arn:aws:iam:::role/read"] {
+        let got = assume(&ssm, role);
+        assert_eq!((got.status, element(&got, "Code")), (400, "ValidationError"), "{role}");
+    }
+}
