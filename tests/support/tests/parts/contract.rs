@@ -156,9 +156,11 @@ async fn versions_and_labels(service: &Service<'_>) {
     service.client.label("/versions/x", 1, "live").await;
     let answer = service.ok("GetParameters", json!({"Names": ["/versions/x:live"]})).await;
     assert_eq!(answer["Parameters"][0]["Value"], "one", "{}: a label moves back", service.name);
-    let labels = json!({"Name": "/versions/x", "ParameterVersion": 3, "Labels": ["next", "1st"]});
+    let labels = json!({"Name": "/versions/x", "ParameterVersion": 3, "Labels": ["live", "1st"]});
     let answer = service.ok("LabelParameterVersion", labels).await;
     assert_eq!(answer, json!({"ParameterVersion": 3, "InvalidLabels": ["1st"]}), "{}", service.name);
+    let answer = service.ok("GetParameter", json!({"Name": "/versions/x:live"})).await;
+    assert_eq!(answer["Parameter"]["Version"], 3, "{}: a label moves forward", service.name);
 }
 
 async fn absence_and_rebirth(service: &Service<'_>) {

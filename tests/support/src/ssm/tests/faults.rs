@@ -144,8 +144,11 @@ fn of_two_answers_the_later_fault_wins_and_a_delay_stays() {
 #[test]
 fn a_value_that_was_not_delivered_was_not_counted_as_decrypted() {
     let ssm = small();
+    let listing = json!({ "Path": "/a", "WithDecryption": true });
     ssm.fail(When::any().times(1), Fault::kms_throttled());
     page(&ssm, None);
+    ssm.fail(When::any().times(1), Fault::Reset);
+    ask_in(&ssm, "us-east-1", "GetParametersByPath", &listing, PATIENCE).expect_err("an answer");
     assert_eq!(ssm.calls().decrypts, 0);
     page(&ssm, None);
     assert_eq!(ssm.calls().decrypts, 1);
