@@ -27,9 +27,11 @@ pub(crate) fn account_of_key(access_key: &str) -> Option<&str> {
     access_key.strip_prefix(KEY)
 }
 
-/// Credentials of a role, good for an hour.
+/// Credentials of a role, good for an hour; a refusal if the text names no account to give them for.
 pub(crate) fn credentials(role: &str, now_ms: u64) -> Reply {
-    let account = account(role).unwrap_or_default();
+    let Some(account) = account(role) else {
+        return refusal(400, "ValidationError", &format!("{role} is invalid"));
+    };
     let expires = i64::try_from(now_ms / 1_000 + 3_600).unwrap_or(i64::MAX);
     let expires = jiff::Timestamp::from_second(expires).unwrap_or(jiff::Timestamp::MAX);
     Reply::new(
@@ -46,8 +48,12 @@ pub(crate) fn credentials(role: &str, now_ms: u64) -> Reply {
 
 /// An error as STS words it.
 pub(crate) fn error(Coded { status, code, message, .. }: &Coded) -> Reply {
+    refusal(*status, code, message)
+}
+
+fn refusal(status: u16, code: &str, message: &str) -> Reply {
     Reply::new(
-        *status,
+        status,
         Content::Xml(format!(
             "<ErrorResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><Error><Type>Sender</Type>\
              <Code>{code}</Code><Message>{message}</Message></Error></ErrorResponse>"

@@ -1,8 +1,11 @@
 //! The same assertions against moto, which we did not write, and against our own SSM: where they agree, ours can be
 //! believed.
 //!
-//! Not asserted, because moto differs from the real service: it pages in the order of insertion and not by name, takes any
-//! text as a token, has no KMS behind `SecureString`, and never throttles.
+//! Not asserted, because moto differs from the real service: it pages in the order of insertion and not by name, adds an
+//! empty page after a full last one, answers an unknown token with 500 and HTML, echoes no `Selector`, takes a batch
+//! without names and values of any size, gives `ParameterNotFound` a message, shows the plain text within what stands
+//! for ciphertext, and never throttles. Neither is the code for an unknown label: the two differ, and the service's own
+//! is not documented.
 
 use std::collections::BTreeSet;
 
@@ -34,17 +37,18 @@ impl Service<'_> {
         self.client.put(name, value, kind).await
     }
 
-    /// Everything that a listing gives, page by page.
-    async fn list(&self, path: &str, recursive: bool, decrypt: bool) -> (Vec<Value>, usize) {
+    /// Everything that a listing gives, with the number of its pages of at most so many parameters.
+    async fn list(&self, path: &str, recursive: bool, decrypt: bool, size: usize) -> (Vec<Value>, usize) {
         let (mut all, mut pages, mut token) = (Vec::new(), 0, None::<String>);
         loop {
-            let mut input = json!({"Path": path, "Recursive": recursive, "WithDecryption": decrypt});
+            let mut input =
+                json!({"Path": path, "Recursive": recursive, "WithDecryption": decrypt, "MaxResults": size});
             if let Some(token) = &token {
                 input["NextToken"] = json!(token);
             }
             let answer = self.ok("GetParametersByPath", input).await;
             let page = answer["Parameters"].as_array().unwrap();
-            assert!(page.len() <= 10, "{}: a page of {}", self.name, page.len());
+            assert!(page.len() <= size, "{}: a page of {}", self.name, page.len());
             all.extend(page.iter().cloned());
             pages += 1;
             token = answer["NextToken"].as_str().map(str::to_owned);
@@ -52,6 +56,18 @@ impl Service<'_> {
                 return (all, pages);
             }
         }
+    }
+
+    /// One parameter by each of the three operations that read, which have to agree.
+    async fn read(&self, name: &str, decrypt: bool) -> Value {
+        let alone = self.ok("GetParameter", json!({"Name": name, "WithDecryption": decrypt})).await;
+        let batch = self.ok("GetParameters", json!({"Names": [name], "WithDecryption": decrypt})).await;
+        let (parent, _) = name.rsplit_once('/').unwrap();
+        let (listed, _) = self.list(parent, false, decrypt, 10).await;
+        let listed = listed.into_iter().find(|one| one["Name"] == name);
+        assert_eq!(batch["Parameters"], json!([alone["Parameter"]]), "{}", self.name);
+        assert_eq!(listed.as_ref(), Some(&alone["Parameter"]), "{}", self.name);
+        alone["Parameter"].clone()
     }
 }
 
@@ -74,23 +90,28 @@ async fn types_and_values(service: &Service<'_>) {
         ("/types/secret", "hunter2", "SecureString"),
     ] {
         assert_eq!(service.put(name, value, kind).await, 1, "{}", service.name);
-        let read = service.ok("GetParameter", json!({"Name": name, "WithDecryption": true})).await;
-        let read = &read["Parameter"];
+        let read = service.read(name, true).await;
         assert_eq!(
-            (&read["Name"], &read["Type"], &read["Value"]),
-            (&json!(name), &json!(kind), &json!(value))
+            (&read["Name"], &read["Type"], &read["Value"], &read["Version"], &read["DataType"]),
+            (&json!(name), &json!(kind), &json!(value), &json!(1), &json!("text")),
+            "{}",
+            service.name
         );
-        assert_eq!(read["Version"], 1);
         assert!(read["LastModifiedDate"].is_number(), "{}: {read}", service.name);
         let arn = read["ARN"].as_str().unwrap();
-        assert!(
-            arn.starts_with("arn:aws:ssm:us-east-1:") && arn.ends_with(&format!(":parameter{name}")),
-            "{arn}"
-        );
+        let account = arn
+            .strip_prefix("arn:aws:ssm:us-east-1:")
+            .and_then(|rest| rest.strip_suffix(&format!(":parameter{name}")));
+        assert!(account.is_some_and(|account| account.len() == 12), "{}: {arn}", service.name);
+        let by_arn = service.ok("GetParameter", json!({"Name": arn, "WithDecryption": true})).await;
+        assert_eq!(by_arn["Parameter"], read, "{}", service.name);
+
+        let sealed = service.read(name, false).await;
+        assert_eq!(sealed["Value"] == value, kind != "SecureString", "{}: {sealed}", service.name);
+        for member in ["Name", "Type", "Version", "LastModifiedDate", "ARN", "DataType"] {
+            assert_eq!(sealed[member], read[member], "{}: {member} needs no decryption", service.name);
+        }
     }
-    let sealed = service.ok("GetParameter", json!({"Name": "/types/secret"})).await;
-    assert_ne!(sealed["Parameter"]["Value"], "hunter2", "{}", service.name);
-    assert_eq!(sealed["Parameter"]["Type"], "SecureString");
 }
 
 async fn listings(service: &Service<'_>) {
@@ -98,59 +119,99 @@ async fn listings(service: &Service<'_>) {
         service.put(&format!("/tree/n{n:02}"), "v", "String").await;
     }
     service.put("/tree/deep/er/x", "hunter2", "SecureString").await;
+    service.put("/tree", "not below itself", "String").await;
     service.put("/treetop", "v", "String").await;
-    let (all, pages) = service.list("/tree", true, true).await;
-    assert_eq!((all.len(), names(&all).len(), pages), (24, 24, 3), "{}", service.name);
-    let deep = all.iter().find(|one| one["Name"] == "/tree/deep/er/x").unwrap();
-    assert_eq!(deep["Value"], "hunter2");
-    let (sealed, _) = service.list("/tree", true, false).await;
-    let deep = sealed.iter().find(|one| one["Name"] == "/tree/deep/er/x").unwrap();
-    assert_ne!(deep["Value"], "hunter2");
-    let (level, _) = service.list("/tree", false, true).await;
+    for (size, expected) in [(10, 3), (5, 5)] {
+        let (all, pages) = service.list("/tree", true, true, size).await;
+        assert_eq!((all.len(), names(&all).len(), pages), (24, 24, expected), "{}", service.name);
+        let deep = all.iter().find(|one| one["Name"] == "/tree/deep/er/x").unwrap();
+        assert_eq!(deep["Value"], "hunter2", "{}", service.name);
+    }
+    let (level, _) = service.list("/tree", false, true, 10).await;
     assert!(level.len() == 23 && !names(&level).contains("/tree/deep/er/x"), "{}", service.name);
-    let (nothing, pages) = service.list("/nowhere", true, true).await;
+    let (slashed, _) = service.list("/tree/", true, true, 10).await;
+    assert_eq!(slashed.len(), 24, "{}", service.name);
+    let (nothing, pages) = service.list("/nowhere", true, true, 10).await;
     assert_eq!((nothing.len(), pages), (0, 1), "{}", service.name);
 }
 
 async fn versions_and_labels(service: &Service<'_>) {
-    for (version, value) in [(1, "one"), (2, "two"), (3, "three")] {
+    for (version, value) in [(1, "one"), (2, "two"), (3, "three"), (4, "three")] {
         assert_eq!(service.put("/versions/x", value, "String").await, version, "{}", service.name);
     }
     service.client.label("/versions/x", 2, "live").await;
-    for (selector, value, version) in [("", "three", 3), (":1", "one", 1), (":live", "two", 2)] {
+    for (selector, value, version) in [("", "three", 4), (":1", "one", 1), (":live", "two", 2)] {
         let name = format!("/versions/x{selector}");
-        let answer = service.ok("GetParameters", json!({"Names": [name]})).await;
-        let read = &answer["Parameters"][0];
-        assert_eq!(
-            (&read["Value"], &read["Version"]),
-            (&json!(value), &json!(version)),
-            "{}: {name}",
-            service.name
-        );
+        let batch = service.ok("GetParameters", json!({"Names": [name]})).await;
+        let alone = service.ok("GetParameter", json!({"Name": name})).await;
+        for read in [&batch["Parameters"][0], &alone["Parameter"]] {
+            assert_eq!(
+                (&read["Name"], &read["Value"], &read["Version"]),
+                (&json!("/versions/x"), &json!(value), &json!(version)),
+                "{}: {name}",
+                service.name
+            );
+        }
     }
     service.client.label("/versions/x", 1, "live").await;
     let answer = service.ok("GetParameters", json!({"Names": ["/versions/x:live"]})).await;
     assert_eq!(answer["Parameters"][0]["Value"], "one", "{}: a label moves back", service.name);
+    let labels = json!({"Name": "/versions/x", "ParameterVersion": 3, "Labels": ["live", "1st"]});
+    let answer = service.ok("LabelParameterVersion", labels).await;
+    assert_eq!(answer, json!({"ParameterVersion": 3, "InvalidLabels": ["1st"]}), "{}", service.name);
+    let answer = service.ok("GetParameter", json!({"Name": "/versions/x:live"})).await;
+    assert_eq!(answer["Parameter"]["Version"], 3, "{}: a label moves forward", service.name);
 }
 
 async fn absence_and_rebirth(service: &Service<'_>) {
-    let answer = service.ok("GetParameters", json!({"Names": ["/versions/x", "/absent"]})).await;
+    let wanted = json!({"Names": ["/versions/x", "/absent", "/versions/x:9", "/versions/x:none"]});
+    let answer = service.ok("GetParameters", wanted).await;
     assert_eq!(answer["Parameters"].as_array().unwrap().len(), 1, "{}", service.name);
-    assert_eq!(answer["InvalidParameters"], json!(["/absent"]));
-    service.put("/reborn", "one", "String").await;
-    service.put("/reborn", "two", "String").await;
-    service.client.delete("/reborn").await;
-    assert_eq!(service.put("/reborn", "new", "String").await, 1, "{}: versions start again", service.name);
+    let invalid: BTreeSet<_> =
+        answer["InvalidParameters"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    assert_eq!(invalid, ["/absent", "/versions/x:9", "/versions/x:none"].into(), "{}", service.name);
+
+    service.put("/reborn/x", "one", "String").await;
+    service.put("/reborn/x", "two", "String").await;
+    let names = json!({"Names": ["/reborn/x", "/absent"]});
+    let answer = service.ok("DeleteParameters", names).await;
+    let deleted = json!({"DeletedParameters": ["/reborn/x"], "InvalidParameters": ["/absent"]});
+    assert_eq!(answer, deleted, "{}", service.name);
+    let (left, _) = service.list("/reborn", true, true, 10).await;
+    assert!(left.is_empty(), "{}: {left:?}", service.name);
+    let gone = service.refused("GetParameter", json!({"Name": "/reborn/x"})).await;
+    assert_eq!(gone, "ParameterNotFound", "{}", service.name);
+    assert_eq!(service.put("/reborn/x", "new", "String").await, 1, "{}: versions start again", service.name);
+    assert_eq!(service.read("/reborn/x", true).await["Value"], "new", "{}", service.name);
+    let before = service.refused("GetParameter", json!({"Name": "/reborn/x:2"})).await;
+    assert_eq!(before, "ParameterVersionNotFound", "{}: of the former life", service.name);
 }
 
 async fn refusals(service: &Service<'_>) {
-    let absent = service.refused("GetParameter", json!({"Name": "/absent"})).await;
-    assert_eq!(absent, "ParameterNotFound", "{}", service.name);
     let eleven: Vec<_> = (0..11).map(|n| format!("/n{n}")).collect();
-    let refused = service.refused("GetParameters", json!({"Names": eleven})).await;
-    assert_eq!(refused, "ValidationException", "{}", service.name);
-    let again = json!({"Name": "/versions/x", "Value": "v", "Type": "String"});
-    assert_eq!(service.refused("PutParameter", again).await, "ParameterAlreadyExists", "{}", service.name);
+    for (operation, input, code) in [
+        ("GetParameter", json!({"Name": "/absent"}), "ParameterNotFound"),
+        ("GetParameter", json!({"Name": "/versions/x:9"}), "ParameterVersionNotFound"),
+        ("GetParameters", json!({"Names": eleven}), "ValidationException"),
+        ("GetParametersByPath", json!({"Path": "/tree", "MaxResults": 11}), "ValidationException"),
+        ("DeleteParameter", json!({"Name": "/absent"}), "ParameterNotFound"),
+        (
+            "PutParameter",
+            json!({"Name": "/versions/x", "Value": "v", "Type": "String"}),
+            "ParameterAlreadyExists",
+        ),
+        ("PutParameter", json!({"Name": "/untyped", "Value": "v"}), "ValidationException"),
+        ("PutParameter", json!({"Name": "/empty", "Value": "", "Type": "String"}), "ValidationException"),
+        ("LabelParameterVersion", json!({"Name": "/absent", "Labels": ["live"]}), "ParameterNotFound"),
+        (
+            "LabelParameterVersion",
+            json!({"Name": "/versions/x", "ParameterVersion": 9, "Labels": ["live"]}),
+            "ParameterVersionNotFound",
+        ),
+    ] {
+        let refused = service.refused(operation, input.clone()).await;
+        assert_eq!(refused, code, "{}: {operation} {input}", service.name);
+    }
 }
 
 #[tokio::test]

@@ -4,16 +4,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::super::{Body, Fault, Operation, Ssm, When};
-use super::{ask, ask_in, ask_sts, filled, page, sweep};
-
-/// A service with one `String` and one `SecureString` below `/a`.
-fn small() -> Ssm {
-    let ssm = Ssm::start();
-    ssm.put("/a/plain", "value");
-    ssm.put_secure("/a/secret", "hunter2");
-    ssm
-}
+use super::super::{Body, Fault, Operation, When};
+use super::{PATIENCE, ask, ask_in, filled, page, small, sweep};
 
 #[test]
 fn a_status_comes_with_the_body_asked_for() {
@@ -51,36 +43,6 @@ fn service_errors_carry_their_code_where_sdks_look_for_it() {
         assert_eq!(got.status, status, "{fault:?}");
         assert!(got.head.contains(text) || got.body.contains(text), "{fault:?}: {got:?}");
     }
-}
-
-#[test]
-fn answers_that_do_not_come_come_late_or_come_in_part() {
-    let ssm = small();
-    let asked = || {
-        ask_in(&ssm, "us-east-1", "GetParametersByPath", &json!({"Path": "/a"}), Duration::from_millis(300))
-    };
-    ssm.freeze();
-    asked().expect_err("a frozen service answered");
-    ssm.thaw();
-    assert_eq!(asked().expect("an answer").status, 200);
-
-    for fault in [Fault::Reset, Fault::StallBody, Fault::Truncated] {
-        let id = ssm.fail(When::any(), fault.clone());
-        match asked() {
-            Err(_) => {}
-            Ok(got) => {
-                assert!(serde_json::from_str::<serde_json::Value>(&got.body).is_err(), "{fault:?}: {got:?}");
-            }
-        }
-        assert_eq!(ssm.hits(id), 1);
-        ssm.clear(id);
-    }
-    ssm.fail(When::any(), Fault::Slow(Duration::from_millis(50)));
-    let began = Instant::now();
-    assert_eq!(asked().expect("an answer").status, 200);
-    assert!(began.elapsed() >= Duration::from_millis(50));
-    ssm.fail(When::any(), Fault::SlowBody { bytes_per_second: 10_000 });
-    assert_eq!(asked().expect("an answer").names().len(), 2);
 }
 
 #[test]
@@ -148,6 +110,51 @@ fn conditions_narrow_skip_and_end() {
 }
 
 #[test]
+fn conditions_tell_region_account_and_path() {
+    let ssm = small();
+    ssm.region("eu-west-1").put("/a/x", "v");
+    let status = |region: &str, path: &str| {
+        let body = json!({ "Path": path });
+        ask_in(&ssm, region, "GetParametersByPath", &body, PATIENCE).expect("an answer").status
+    };
+    let id = ssm.fail(When::any().region("eu-west-1"), Fault::internal());
+    assert_eq!((status("eu-west-1", "/a"), status("us-east-1", "/a")), (500, 200));
+    ssm.clear(id);
+    let id = ssm.fail(When::any().path("/a"), Fault::internal());
+    assert_eq!((status("us-east-1", "/a"), status("us-east-1", "/a/plain")), (500, 200));
+    ssm.clear(id);
+    ssm.fail(When::any().account("444455556666"), Fault::internal());
+    assert_eq!(status("us-east-1", "/a"), 200, "these credentials are of another account");
+}
+
+#[test]
+fn of_two_answers_the_later_fault_wins_and_a_delay_stays() {
+    let ssm = small();
+    let delay = Duration::from_millis(50);
+    ssm.fail(When::any(), Fault::Slow(delay));
+    ssm.fail(When::any(), Fault::internal());
+    let throttled = ssm.fail(When::any(), Fault::throttling());
+    let began = Instant::now();
+    assert_eq!(page(&ssm, None).code(), "ThrottlingException");
+    assert!(began.elapsed() >= delay);
+    ssm.clear(throttled);
+    assert_eq!(page(&ssm, None).status, 500);
+}
+
+#[test]
+fn a_value_that_was_not_delivered_was_not_counted_as_decrypted() {
+    let ssm = small();
+    let listing = json!({ "Path": "/a", "WithDecryption": true });
+    ssm.fail(When::any().times(1), Fault::kms_throttled());
+    page(&ssm, None);
+    ssm.fail(When::any().times(1), Fault::Reset);
+    ask_in(&ssm, "us-east-1", "GetParametersByPath", &listing, PATIENCE).expect_err("an answer");
+    assert_eq!(ssm.calls().decrypts, 0);
+    page(&ssm, None);
+    assert_eq!(ssm.calls().decrypts, 1);
+}
+
+#[test]
 fn something_can_happen_between_two_pages() {
     let ssm = filled(12);
     ssm.after_page(1, |here| {
@@ -168,23 +175,4 @@ fn a_refused_write_writes_nothing_and_an_unanswered_one_does() {
     ssm.fail(When::any().operation(Operation::PutParameter), Fault::Reset);
     ask_in(&ssm, "us-east-1", "PutParameter", &put, Duration::from_secs(5)).expect_err("an answer");
     assert_eq!(page(&ssm, None).names().len(), 3);
-}
-
-#[test]
-fn a_role_of_another_account_reads_that_account_and_can_be_denied() {
-    let ssm = small();
-    let role = "arn:aws:iam::444455556666:role/read";
-    ssm.account("444455556666").put("/a/theirs", "v");
-    let got = ask_sts(&ssm, role);
-    let key =
-        got.body.split_once("<AccessKeyId>").and_then(|(_, rest)| rest.split('<').next()).expect("a key");
-    let listed = super::ask_as(&ssm, key, "GetParametersByPath", &json!({"Path": "/a"}));
-    assert_eq!(listed.names(), ["/a/theirs"]);
-    ssm.fail(
-        When::any().operation(Operation::AssumeRole).name(role),
-        Fault::coded(403, "AccessDenied", "no"),
-    );
-    let denied = ask_sts(&ssm, role);
-    assert!(denied.status == 403 && denied.body.contains("<Code>AccessDenied</Code>"), "{denied:?}");
-    assert_eq!(ssm.calls().of(Operation::AssumeRole), 2);
 }

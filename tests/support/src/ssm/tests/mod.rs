@@ -1,7 +1,9 @@
 //! The service as a caller sees it, over plain HTTP.
 
+mod delivery;
 mod faults;
 mod operations;
+mod roles;
 
 use std::io::{self, Read as _, Write as _};
 use std::net::TcpStream;
@@ -53,21 +55,28 @@ fn ask_as(ssm: &Ssm, access_key: &str, operation: &str, body: &Value) -> Got {
     send(ssm, &format!("AmazonSSM.{operation}"), &scope, &body.to_string(), PATIENCE).expect("an answer")
 }
 
-/// Asks STS for a role.
-fn ask_sts(ssm: &Ssm, role: &str) -> Got {
-    let body = format!(
-        "Action=AssumeRole&Version=2011-06-15&RoleArn={}",
-        role.replace(':', "%3A").replace('/', "%2F")
-    );
-    send(ssm, "", "test/20260101/us-east-1/sts", &body, PATIENCE).expect("an answer")
-}
-
 fn ask_in(ssm: &Ssm, region: &str, operation: &str, body: &Value, patience: Duration) -> io::Result<Got> {
     let scope = format!("test/20260101/{region}/ssm");
     send(ssm, &format!("AmazonSSM.{operation}"), &scope, &body.to_string(), patience)
 }
 
 fn send(ssm: &Ssm, target: &str, scope: &str, body: &str, patience: Duration) -> io::Result<Got> {
+    let (received, end) = exchange(ssm, target, scope, body, patience)?;
+    end?;
+    let text = String::from_utf8(received).expect("the answer is text");
+    let (head, body) = text.split_once("\r\n\r\n").ok_or(io::ErrorKind::UnexpectedEof)?;
+    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status");
+    Ok(Got { status, head: head.to_owned(), body: body.to_owned() })
+}
+
+/// What arrived on a connection that was asked once, and how it ended.
+fn exchange(
+    ssm: &Ssm,
+    target: &str,
+    scope: &str,
+    body: &str,
+    patience: Duration,
+) -> io::Result<(Vec<u8>, io::Result<()>)> {
     let mut stream = TcpStream::connect(ssm.endpoint().trim_start_matches("http://"))?;
     stream.set_read_timeout(Some(patience))?;
     write!(
@@ -77,11 +86,17 @@ fn send(ssm: &Ssm, target: &str, scope: &str, body: &str, patience: Duration) ->
          content-length: {}\r\n\r\n{body}",
         body.len()
     )?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text)?;
-    let (head, body) = text.split_once("\r\n\r\n").ok_or(io::ErrorKind::UnexpectedEof)?;
-    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status");
-    Ok(Got { status, head: head.to_owned(), body: body.to_owned() })
+    let mut received = Vec::new();
+    let end = stream.read_to_end(&mut received).map(drop);
+    Ok((received, end))
+}
+
+/// A service with one `String` and one `SecureString` below `/a`.
+fn small() -> Ssm {
+    let ssm = Ssm::start();
+    ssm.put("/a/plain", "value");
+    ssm.put_secure("/a/secret", "hunter2");
+    ssm
 }
 
 /// One page of `/a`.
