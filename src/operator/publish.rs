@@ -210,6 +210,10 @@ async fn publish_secret(
         memory.trouble = Some(trouble);
         return;
     }
+    if need == Need::Nothing && secret::is_in_sync(target, owner, &observed) {
+        memory.trouble = remaining_trouble(&memory.heals, errand.now);
+        return;
+    }
     let parts = match secret::fits(target, errand.signed, &errand.wanted.key_problems, &observed) {
         Ok(parts) => parts,
         Err(trouble) => {
@@ -217,10 +221,6 @@ async fn publish_secret(
             return;
         }
     };
-    if need == Need::Nothing && secret::is_in_sync(target, owner, &observed) {
-        memory.trouble = remaining_trouble(&memory.heals, errand.now);
-        return;
-    }
     let object = secret::render(target, &plan.namespace, owner, parts, &observed);
     match ctx.secrets.write(&plan.namespace, &object).await {
         Ok(written) => {
