@@ -31,19 +31,28 @@ struct State {
     script: Script,
     /// The operation that never answers.
     silent: Option<usize>,
+    /// What no listing shows, although its names are answered.
+    hidden: Option<&'static str>,
 }
 
 impl InMemory {
     fn new(parameters: impl IntoIterator<Item = Listed>) -> Self {
         let key = |one: &Listed| format!("{}{}", one.name, one.selector.as_deref().unwrap_or_default());
         let parameters = parameters.into_iter().map(|one| (key(&one), one)).collect();
-        let state = State { parameters, log: Vec::new(), script: Box::new(|_, _| {}), silent: None };
+        let state =
+            State { parameters, log: Vec::new(), script: Box::new(|_, _| {}), silent: None, hidden: None };
         Self { state: Mutex::new(state) }
     }
 
     /// Runs before each operation, with its number counted from 1.
     fn before(self, script: impl FnMut(usize, &mut BTreeMap<String, Listed>) + Send + 'static) -> Self {
         self.state.lock().unwrap().script = Box::new(script);
+        self
+    }
+
+    /// Listings show nothing that begins with this.
+    fn hiding(self, hidden: &'static str) -> Self {
+        self.state.lock().unwrap().hidden = Some(hidden);
         self
     }
 
@@ -78,10 +87,12 @@ impl ParameterApi for InMemory {
         let asked = Asked::List { path: page.path.to_owned(), decrypt: page.decrypt };
         let below = format!("{}/", page.path.trim_end_matches('/'));
         let (token, decrypt) = (page.token.map(str::to_owned), page.decrypt);
+        let hidden = self.state.lock().unwrap().hidden;
         let answer = |all: &BTreeMap<String, Listed>| {
             let left = all.values().filter(|one| {
                 one.selector.is_none()
                     && one.name.starts_with(&below)
+                    && hidden.is_none_or(|hidden| !one.name.starts_with(hidden))
                     && token.as_ref().is_none_or(|token| one.name > *token)
             });
             let mut left: Vec<_> = left.map(|one| sealed(one, decrypt)).collect();
@@ -141,12 +152,16 @@ fn known_of(listed: &[Listed]) -> BTreeMap<String, Known> {
 }
 
 async fn reading(ssm: &InMemory, selections: &[Selection], known: &[Listed]) -> Result<Reading, ReadFailure> {
-    let request = ReadRequest {
-        selections: selections.to_vec(),
-        known: known_of(known),
-        priority: Priority::Refresh,
-        has_begun: Arc::default(),
-    };
+    reading_with(ssm, selections, known_of(known)).await
+}
+
+async fn reading_with(
+    ssm: &InMemory,
+    selections: &[Selection],
+    known: BTreeMap<String, Known>,
+) -> Result<Reading, ReadFailure> {
+    let selections = selections.to_vec();
+    let request = ReadRequest { selections, known, priority: Priority::Refresh, has_begun: Arc::default() };
     read(ssm, &Gate::new(Budget::new(1_000), None, Priority::Refresh), &request).await
 }
 
@@ -241,6 +256,21 @@ async fn a_name_leaves_a_path_only_on_the_word_of_get_parameters() {
     assert_eq!(values(&reading), [("/a/stays", "s")]);
     assert_eq!(reading.absent.into_iter().collect::<Vec<_>>(), ["/a/gone"]);
     assert_eq!(ssm.log(), [list(false), get(&["/a/gone"], false), list(false)]);
+}
+
+/// The same parameter pinned by name before is no parameter of the path: SSM would go on answering it by name, and no
+/// listing would ever hold it.
+#[rstest]
+#[case::pinned("/a/x:1", "/a")]
+#[case::public("/aws/service/x", "/")]
+#[tokio::test]
+async fn a_name_that_no_listing_shows_does_not_stop_a_path(#[case] before: &str, #[case] now: &str) {
+    let ssm = InMemory::new([one("/a/x", 2, "x"), one(before, 1, "before")]);
+    let mut known = known_of(&[one(before, 1, "before")]);
+    known.get_mut(before).unwrap().comparable = false;
+    let ssm = ssm.hiding("/aws/");
+    let reading = reading_with(&ssm, &[path(now)], known).await.unwrap();
+    assert_eq!(values(&reading), [("/a/x", "x")]);
 }
 
 #[tokio::test]
