@@ -413,3 +413,7 @@ fn invalid(detail: String) -> ReadFailure {
 #[cfg(test)]
 #[path = "read_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "read_answers_tests.rs"]
+mod answers;

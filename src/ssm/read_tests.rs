@@ -13,7 +13,7 @@ use crate::ssm::budget::Budget;
 
 /// One operation as it was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Asked {
+pub(super) enum Asked {
     List { path: String, decrypt: bool },
     Get { names: Vec<String>, decrypt: bool },
 }
@@ -21,7 +21,7 @@ enum Asked {
 type Script = Box<dyn FnMut(usize, &mut BTreeMap<String, Listed>) + Send>;
 
 /// Parameters by name (with selector), a log, and what happens before the n-th operation.
-struct InMemory {
+pub(super) struct InMemory {
     state: Mutex<State>,
 }
 
@@ -36,7 +36,7 @@ struct State {
 }
 
 impl InMemory {
-    fn new(parameters: impl IntoIterator<Item = Listed>) -> Self {
+    pub(super) fn new(parameters: impl IntoIterator<Item = Listed>) -> Self {
         let key = |one: &Listed| format!("{}{}", one.name, one.selector.as_deref().unwrap_or_default());
         let parameters = parameters.into_iter().map(|one| (key(&one), one)).collect();
         let state =
@@ -45,18 +45,25 @@ impl InMemory {
     }
 
     /// Runs before each operation, with its number counted from 1.
-    fn before(self, script: impl FnMut(usize, &mut BTreeMap<String, Listed>) + Send + 'static) -> Self {
+    pub(super) fn before(
+        self,
+        script: impl FnMut(usize, &mut BTreeMap<String, Listed>) + Send + 'static,
+    ) -> Self {
         self.state.lock().unwrap().script = Box::new(script);
         self
     }
 
     /// Listings show nothing that begins with this.
-    fn hiding(self, hidden: &'static str) -> Self {
+    pub(super) fn hiding(self, hidden: &'static str) -> Self {
         self.state.lock().unwrap().hidden = Some(hidden);
         self
     }
 
-    fn log(&self) -> Vec<Asked> {
+    pub(super) fn hide_nothing(&self) {
+        self.state.lock().unwrap().hidden = None;
+    }
+
+    pub(super) fn log(&self) -> Vec<Asked> {
         self.state.lock().unwrap().log.clone()
     }
 
@@ -119,7 +126,7 @@ impl ParameterApi for InMemory {
     }
 }
 
-fn one(name: &str, version: i64, value: &str) -> Listed {
+pub(super) fn one(name: &str, version: i64, value: &str) -> Listed {
     let (name, selector) =
         name.split_once(':').map_or((name, None), |(name, selector)| (name, Some(selector)));
     Listed {
@@ -133,15 +140,15 @@ fn one(name: &str, version: i64, value: &str) -> Listed {
     }
 }
 
-fn path(path: &str) -> Selection {
+pub(super) fn path(path: &str) -> Selection {
     Selection::Path(PathSelection { path: path.to_owned(), recursive: true, exclude: BTreeSet::new() })
 }
 
-fn name(requested: &str) -> Selection {
+pub(super) fn name(requested: &str) -> Selection {
     Selection::Name(NameSelection { requested: requested.to_owned(), key: None, optional: false })
 }
 
-fn known_of(listed: &[Listed]) -> BTreeMap<String, Known> {
+pub(super) fn known_of(listed: &[Listed]) -> BTreeMap<String, Known> {
     let known = |one: &Listed| {
         let (kind, version, date) = (one.kind, one.version, one.date);
         let parameter = Parameter { kind, version, date, value: one.value.clone().unwrap() };
@@ -151,12 +158,16 @@ fn known_of(listed: &[Listed]) -> BTreeMap<String, Known> {
     listed.iter().map(known).collect()
 }
 
-async fn reading(ssm: &InMemory, selections: &[Selection], known: &[Listed]) -> Result<Reading, ReadFailure> {
+pub(super) async fn reading(
+    ssm: &InMemory,
+    selections: &[Selection],
+    known: &[Listed],
+) -> Result<Reading, ReadFailure> {
     reading_with(ssm, selections, known_of(known)).await
 }
 
-async fn reading_with(
-    ssm: &InMemory,
+pub(super) async fn reading_with(
+    ssm: &dyn ParameterApi,
     selections: &[Selection],
     known: BTreeMap<String, Known>,
 ) -> Result<Reading, ReadFailure> {
@@ -165,7 +176,7 @@ async fn reading_with(
     read(ssm, &Gate::new(Budget::new(1_000), None, Priority::Refresh), &request).await
 }
 
-fn values(reading: &Reading) -> Vec<(&str, &str)> {
+pub(super) fn values(reading: &Reading) -> Vec<(&str, &str)> {
     reading.parameters.iter().map(|(name, one)| (name.as_str(), one.value.expose())).collect()
 }
 
@@ -205,6 +216,68 @@ async fn only_what_changed_is_decrypted_and_the_look_is_confirmed() {
 }
 
 #[tokio::test]
+async fn names_are_asked_for_undecrypted_until_one_changes() {
+    let known = [one("/n/x", 1, "x"), one("/n/y", 1, "y")];
+    let names = [name("n/x"), name("/n/y")];
+    let same = InMemory::new([Listed { name: "n/x".to_owned(), ..known[0].clone() }, known[1].clone()]);
+    let quiet = reading(&same, &names, &known).await.unwrap();
+    assert_eq!((values(&quiet), quiet.cost.decrypts), (vec![("/n/x", "x"), ("/n/y", "y")], 0));
+    assert_eq!(same.log(), [get(&["n/x", "/n/y"], false)], "asked for as the user wrote it");
+
+    let moved = InMemory::new([Listed { name: "n/x".to_owned(), ..one("/n/x", 2, "new") }, known[1].clone()]);
+    let changed = reading(&moved, &names, &known).await.unwrap();
+    assert_eq!((values(&changed), changed.cost.decrypts), (vec![("/n/x", "new"), ("/n/y", "y")], 1));
+    let all = get(&["n/x", "/n/y"], false);
+    assert_eq!(moved.log(), [all.clone(), get(&["n/x"], true), all]);
+}
+
+/// Values that need no key come with the listing.
+#[tokio::test]
+async fn plain_text_is_never_decrypted() {
+    let plain = |version, value| Listed { kind: ParameterType::String, ..one("/a/x", version, value) };
+    let ssm = InMemory::new([plain(2, "new")]);
+    let reading = reading(&ssm, &[path("/a")], &[plain(1, "old")]).await.unwrap();
+    assert_eq!((values(&reading), reading.cost.decrypts), (vec![("/a/x", "new")], 0));
+    assert_eq!(ssm.log(), [list(false)], "one call is one moment");
+}
+
+/// A path that is new in the spec is decrypted as it is listed; one that is known beside it is not.
+#[tokio::test]
+async fn only_what_is_new_is_decrypted_in_the_listing() {
+    let known = [one("/a/x", 1, "x")];
+    let ssm = InMemory::new([known[0].clone(), one("/b/y", 1, "y")]);
+    let reading = reading(&ssm, &[path("/b"), path("/a")], &known).await.unwrap();
+    assert_eq!((values(&reading), reading.cost.decrypts), (vec![("/a/x", "x"), ("/b/y", "y")], 1));
+    let list_b = |decrypt| Asked::List { path: "/b".to_owned(), decrypt };
+    assert_eq!(ssm.log(), [list_b(true), list(false), list_b(false), list(false)]);
+}
+
+/// Dates of two operations may differ for one version, so the value is asked for anew.
+#[tokio::test]
+async fn what_another_operation_reported_is_decrypted_again() {
+    let ssm = InMemory::new([one("/n/x", 1, "now")]);
+    let mut known = known_of(&[one("/n/x", 1, "before")]);
+    known.get_mut("/n/x").unwrap().comparable = false;
+    let reading = reading_with(&ssm, &[name("/n/x")], known).await.unwrap();
+    assert_eq!((values(&reading), ssm.log()), (vec![("/n/x", "now")], vec![get(&["/n/x"], true)]));
+}
+
+#[tokio::test]
+async fn what_the_spec_leaves_out_is_not_read() {
+    let ssm = InMemory::new(["/a/x", "/a/tmp/y", "/a/deep/z", "/a/tmpx"].map(|name| one(name, 1, "v")));
+    let all = |recursive| {
+        Selection::Path(PathSelection {
+            path: "/a".to_owned(),
+            recursive,
+            exclude: ["tmp".to_owned()].into(),
+        })
+    };
+    let names = |reading: Reading| reading.parameters.into_keys().collect::<Vec<_>>();
+    assert_eq!(names(reading(&ssm, &[all(true)], &[]).await.unwrap()), ["/a/deep/z", "/a/tmpx", "/a/x"]);
+    assert_eq!(names(reading(&ssm, &[all(false)], &[]).await.unwrap()), ["/a/tmpx", "/a/x"]);
+}
+
+#[tokio::test]
 async fn what_moves_between_look_and_decryption_is_read_again() {
     let known = [one("/a/x", 1, "one")];
     let ssm = InMemory::new([one("/a/x", 2, "two")]).before(|number, all| {
@@ -230,6 +303,8 @@ async fn what_moves_in_each_of_three_reads_is_not_published() {
 #[rstest]
 #[case::older_is_refused("/a/x", one("/a/x", 3, "old"), Err(SourceReason::SourceChanging))]
 #[case::created_again_is_news("/a/x", Listed { date: 9_000, ..one("/a/x", 1, "reborn") }, Ok("reborn"))]
+#[case::created_again_up_to_the_same("/a/x", Listed { date: 9_000, ..one("/a/x", 4, "reborn") }, Ok("reborn"))]
+#[case::older_by_name_is_refused("/n/x", one("/n/x", 3, "old"), Err(SourceReason::SourceChanging))]
 #[case::a_label_may_move_back("/a/x:live", one("/a/x:live", 3, "rolled back"), Ok("rolled back"))]
 #[tokio::test]
 async fn versions_that_go_back(
@@ -239,7 +314,8 @@ async fn versions_that_go_back(
 ) {
     let known = [one(selected, 4, "known")];
     let ssm = InMemory::new([listed]);
-    let selection = if selected.contains(':') { name(selected) } else { path("/a") };
+    let selection =
+        if selected.starts_with("/a/") && !selected.contains(':') { path("/a") } else { name(selected) };
     let outcome = reading(&ssm, &[selection], &known).await;
     let value = outcome
         .as_ref()
