@@ -195,20 +195,27 @@ impl Read<'_> {
                     normalised(&one.name)
                 )));
             };
-            answered.insert(name.clone());
+            if !answered.insert(name.clone()) {
+                return Err(invalid(format!("GetParameters answers {name} twice")));
+            }
             // A name without selector replaces the same entry of a path (formats.md, "Encodings").
             look.found.remove(&name);
             self.take(name, one, decrypt, look)?;
         }
-        for name in batch.iter().map(|name| (name.requested.clone(), name.name())) {
-            if answered.contains(&name.1) {
-                continue;
+        for (requested, name) in batch.iter().map(|name| (&name.requested, name.name())) {
+            match (answered.contains(&name), missing.contains(requested)) {
+                (true, false) => {}
+                (false, true) => {
+                    look.found.remove(&name);
+                    look.absent.insert(name);
+                }
+                (true, true) => {
+                    return Err(invalid(format!("GetParameters both answers {name} and calls it invalid")));
+                }
+                (false, false) => {
+                    return Err(invalid(format!("GetParameters says nothing about {name}")));
+                }
             }
-            if !missing.contains(&name.0) {
-                return Err(invalid(format!("GetParameters says nothing about {}", name.1)));
-            }
-            look.found.remove(&name.1);
-            look.absent.insert(name.1);
         }
         Ok(())
     }

@@ -99,6 +99,8 @@ async fn a_listing_that_cannot_be_is_no_listing(#[case] pages: Vec<Page>, #[case
 #[case::another_selector(batch(&["/n/x:3"], &[]), "answers /n/x, which was not asked for")]
 #[case::no_word_about_a_name(batch(&[], &[]), "says nothing about /n/x")]
 #[case::a_word_about_another(batch(&[], &["/n/other"]), "says nothing about /n/x")]
+#[case::a_name_twice(batch(&["/n/x", "/n/x"], &[]), "answers /n/x twice")]
+#[case::there_and_not_there(batch(&["/n/x"], &["/n/x"]), "both answers /n/x and calls it invalid")]
 #[tokio::test]
 async fn an_answer_by_name_that_cannot_be_is_no_answer(#[case] batch: Batch, #[case] said: &str) {
     let ssm = Prepared::batches([batch]);
