@@ -77,6 +77,15 @@ pub fn known(content: &Content, plan: &Plan) -> BTreeMap<String, Known> {
         .collect()
 }
 
+/// The account that a set was read from, if it says so.
+#[must_use]
+pub fn account(content: &Content) -> Option<String> {
+    StoredSource::decode(&content.source)
+        .ok()
+        .map(|stored| stored.account)
+        .filter(|account| !account.is_empty())
+}
+
 fn parameter(entry: &Entry) -> Parameter {
     Parameter { kind: entry.kind, version: entry.version, date: entry.date, value: entry.value.clone() }
 }
@@ -144,9 +153,10 @@ mod tests {
         for other in [region, other_role, no_source] {
             assert_eq!(known_to(&other, &before, &all), []);
         }
+        assert_eq!(account(&samples::content(&before, &all, 1_000)).as_deref(), Some("111122223333"));
         let mut unreadable = samples::content(&before, &all, 1_000);
         unreadable.source = "not JSON".to_owned();
-        assert!(known(&unreadable, &before).is_empty());
+        assert!(known(&unreadable, &before).is_empty() && account(&unreadable).is_none());
     }
 
     #[test]

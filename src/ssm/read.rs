@@ -229,12 +229,10 @@ impl Read<'_> {
         decrypted: bool,
         look: &mut Look,
     ) -> Result<(), ReadFailure> {
+        self.learn_account(&one);
         self.refuse_older(&name, &one)?;
         if decrypted && one.kind == parameter_mirror_format::entry::ParameterType::SecureString {
             self.cost.decrypts += 1;
-        }
-        if self.account.is_none() {
-            self.account.clone_from(&one.account);
         }
         let known_value = look.found.get(&name).is_some_and(|before| before.value.is_some());
         if !(known_value && one.value.is_none()) {
@@ -249,6 +247,17 @@ impl Read<'_> {
             ));
         }
         Ok(())
+    }
+
+    /// The first ARN tells the account. Versions and values of another one are no longer comparable.
+    fn learn_account(&mut self, one: &Listed) {
+        if self.account.is_some() || one.account.is_none() {
+            return;
+        }
+        self.account.clone_from(&one.account);
+        if self.request.known_account.is_some() && self.request.known_account != self.account {
+            self.known.values_mut().for_each(|known| known.comparable = false);
+        }
     }
 
     /// An answer from before what is known must not replace it. A lower version with a later date is a parameter

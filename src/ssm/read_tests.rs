@@ -172,7 +172,13 @@ pub(super) async fn reading_with(
     known: BTreeMap<String, Known>,
 ) -> Result<Reading, ReadFailure> {
     let selections = selections.to_vec();
-    let request = ReadRequest { selections, known, priority: Priority::Refresh, has_begun: Arc::default() };
+    let request = ReadRequest {
+        selections,
+        known,
+        known_account: Some("111122223333".to_owned()),
+        priority: Priority::Refresh,
+        has_begun: Arc::default(),
+    };
     read(ssm, &Gate::new(Budget::new(1_000), None, Priority::Refresh), &request).await
 }
 
@@ -322,6 +328,18 @@ async fn versions_that_go_back(
         .map(|reading| reading.parameters[selected].value.expose())
         .map_err(|failure| failure.reason);
     assert_eq!(value, expected);
+}
+
+/// The identity of the operator may move to another account, whose versions and dates have a history of their own.
+#[rstest]
+#[case::older_there(one("/a/x", 1, "other"))]
+#[case::the_same_there(one("/a/x", 4, "other"))]
+#[tokio::test]
+async fn another_account_is_neither_older_nor_known(#[case] there: Listed) {
+    let ssm = InMemory::new([Listed { account: Some("444455556666".to_owned()), ..there }]);
+    let reading = reading(&ssm, &[path("/a")], &[one("/a/x", 4, "known")]).await.unwrap();
+    assert_eq!(values(&reading), [("/a/x", "other")]);
+    assert_eq!(reading.account.as_deref(), Some("444455556666"));
 }
 
 #[tokio::test]
