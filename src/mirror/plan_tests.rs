@@ -263,3 +263,15 @@ fn a_copy_is_granted_only_if_all_it_was_read_from_is(#[case] read: &[SelectionSp
     let stored = judge(&spec(read), Some(&everything)).unwrap().stored_source("").unwrap();
     assert_eq!(plan(&[path("/app/now")]).grants(&stored), granted);
 }
+
+/// What cannot mean anything is said first: no grant would make it valid.
+#[rstest]
+#[case::interval(|spec: &mut ParameterMirrorSpec| "9s".clone_into(&mut spec.interval))]
+#[case::no_target(|spec: &mut ParameterMirrorSpec| { spec.secret = None; spec.redis = None; })]
+#[case::encryption(|spec: &mut ParameterMirrorSpec| spec.redis.as_mut().unwrap().encryption = RedisEncryption::None)]
+fn an_invalid_spec_is_invalid_also_without_a_grant(#[case] change: fn(&mut ParameterMirrorSpec)) {
+    let mut spec = spec(&[path("/elsewhere")]);
+    assert!(matches!(refusal(&spec), Refusal::NotGranted(_)));
+    change(&mut spec);
+    assert!(matches!(refusal(&spec), Refusal::InvalidSpec(_)), "{}", refusal(&spec));
+}
