@@ -239,14 +239,16 @@ fn source_plan(
     selections: &[Selection],
 ) -> Result<SourcePlan, Refusal> {
     let granted = grants::granted_paths(source, around.namespace, around.namespace_labels);
-    let denied = selections.iter().find(|selection| match selection {
-        Selection::Path(path) => !grants::covers(&granted, &path.path),
-        Selection::Name(name) => !grants::covers(&granted, &name.bare_name()),
-    });
-    if let Some(denied) = denied {
+    let to_grant = |selection: &Selection| match selection {
+        Selection::Path(path) => path.path.clone(),
+        Selection::Name(name) => name.bare_name(),
+    };
+    let denied =
+        selections.iter().map(|one| (one, to_grant(one))).find(|(_, path)| !grants::covers(&granted, path));
+    if let Some((denied, path)) = denied {
         return Err(Refusal::NotGranted(format!(
             "ParameterSource {source_name} grants namespace {} no read of {denied}. Ask its owner for a grant: \
-             namespaces.names [{}], paths [{denied}].",
+             namespaces.names [{}], paths [{path}].",
             around.namespace, around.namespace
         )));
     }

@@ -275,3 +275,18 @@ fn an_invalid_spec_is_invalid_also_without_a_grant(#[case] change: fn(&mut Param
     change(&mut spec);
     assert!(matches!(refusal(&spec), Refusal::InvalidSpec(_)), "{}", refusal(&spec));
 }
+
+/// The remedy can be pasted: a grant takes paths that begin with a slash, without selectors.
+#[rstest]
+#[case(path("/elsewhere"), "/elsewhere")]
+#[case(name("/elsewhere/x:live"), "/elsewhere/x")]
+#[case(name("elsewhere"), "/elsewhere")]
+fn the_grant_to_ask_for_is_one_that_can_be_given(#[case] selection: SelectionSpec, #[case] asked: &str) {
+    let message = refusal(&spec(&[path("/app"), selection.clone()])).to_string();
+    assert!(message.contains(&format!("paths [{asked}].")), "{message}");
+    let given = ParameterSourceSpec {
+        grants: vec![GrantSpec { paths: vec![asked.to_owned()], ..source().grants[0].clone() }],
+        ..source()
+    };
+    assert!(judge(&spec(&[selection]), Some(&given)).is_ok());
+}
