@@ -134,13 +134,21 @@ impl Situation<'_> {
     }
 
     fn publishable(&self, reading: &Reading, guarded: Guarded) -> Resolution {
+        let account = reading.account.clone().or_else(|| self.known_account()).unwrap_or_default();
+        let source = self.plan.stored_source(&account);
+        let of_another_source = !source.as_ref().is_some_and(|source| self.is_from(source));
         let trouble = match guarded.withheld {
             _ if !guarded.missing.is_empty() => Some(SourceTrouble::ParameterNotFound(guarded.missing)),
-            Some(withheld) => Some(SourceTrouble::SuspiciousShrink(withheld)),
+            Some(withheld) => {
+                Some(SourceTrouble::SuspiciousShrink(Withheld { of_another_source, ..withheld }))
+            }
             None => None,
         };
-        let account = reading.account.clone().or_else(|| self.known_account()).unwrap_or_default();
-        let Some(source) = self.plan.stored_source(&account) else { return self.hold(trouble) };
+        let Some(source) = source else { return self.hold(trouble) };
+        if trouble.is_some() && of_another_source {
+            // Entries that are kept and entries that were read would be of two sources.
+            return self.hold(trouble);
+        }
         let stamp = self.stamp(reading.started_at);
         let (content, key_problems) = snapshot::content(self.plan, &source, &guarded.parameters, stamp);
         let set = match self.last_known_good {
@@ -172,6 +180,13 @@ impl Situation<'_> {
     /// formats.md, "Copies": read times grow with each new content, whatever the clock does.
     fn stamp(&self, wall: i64) -> i64 {
         wall.max(self.latest_read_at.saturating_add(1))
+    }
+
+    /// Whether the last known good was read from there.
+    fn is_from(&self, source: &StoredSource) -> bool {
+        self.last_known_good.is_some_and(|good| {
+            StoredSource::decode(&good.content.source).is_ok_and(|stored| stored.is_same_as(source))
+        })
     }
 
     fn known_account(&self) -> Option<String> {

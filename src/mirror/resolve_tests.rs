@@ -213,6 +213,53 @@ fn keys_that_cannot_be_are_told_while_fresh_and_while_held() {
     assert_eq!(again.key_problems, wanted.key_problems);
 }
 
+/// What a set holds is of one region: it changes over whole, or not at all.
+#[rstest]
+#[case::nothing_goes(&ALL, None, None)]
+#[case::too_much_would_go(&ALL[..2], None, Some("SuspiciousShrink"))]
+#[case::nothing_is_there(&[], None, Some("NoParameters"))]
+#[case::a_name_is_missing(&ALL, Some("/app/z"), Some("ParameterNotFound"))]
+fn another_source_replaces_the_set_whole_or_not_at_all(
+    #[case] there: &[(&str, &str)],
+    #[case] required: Option<&str>,
+    #[case] reason: Option<&str>,
+) {
+    let mut selections = vec![path("/app")];
+    selections.extend(required.map(name));
+    let mut all = ALL.to_vec();
+    all.extend(required.map(|name| (name, "old")));
+    let here = plan(&selections);
+    let good = signed(&here, &all, 1_000);
+    let mut elsewhere = here.clone();
+    "eu-west-1".clone_into(&mut elsewhere.source.as_mut().unwrap().region);
+    let there: Vec<_> = there.iter().map(|&(name, _)| (name, "of eu-west-1")).collect();
+    let resolution = after(&elsewhere, Some(&good)).after_reading(&reading(&there, 5_000));
+    assert_eq!(resolution.trouble().map(crate::mirror::status::source_reason), reason);
+    match resolution {
+        Resolution::Fresh { wanted, .. } if reason.is_none() => {
+            let entries = &wanted.set.content().entries;
+            assert!(entries.values().all(|entry| entry.value.expose() == "of eu-west-1"));
+        }
+        Resolution::Held { wanted, .. } => assert_eq!(wanted.set, WantedSet::AsItIs(good)),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn approved_removals_let_another_source_replace_the_set() {
+    let here = plan(&[path("/app")]);
+    let good = signed(&here, &ALL, 1_000);
+    let mut elsewhere = here.clone();
+    "eu-west-1".clone_into(&mut elsewhere.source.as_mut().unwrap().region);
+    let situation = after(&elsewhere, Some(&good));
+    let read = reading(&[("/app/a", "of eu-west-1")], 5_000);
+    let held = situation.after_reading(&read);
+    let Some(SourceTrouble::SuspiciousShrink(withheld)) = held.trouble() else { panic!("{held:?}") };
+    let approved = Situation { accepted_shrink: Some(&withheld.id), ..situation };
+    let (content, trouble) = fresh(approved.after_reading(&read));
+    assert_eq!((names(&content), trouble), (vec!["/app/a"], None));
+}
+
 proptest! {
     /// Whatever is read after whatever was published: nothing becomes empty, equal content stays as it is, and
     /// new content is later than all that was ever seen.

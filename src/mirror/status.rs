@@ -284,10 +284,15 @@ fn source_message(facts: &Facts<'_>) -> Option<String> {
             if serves { "What is served is kept." } else { "Nothing was written." }
         ),
         SourceTrouble::SuspiciousShrink(withheld) => format!(
-            "SSM no longer lists {} of {}. They are kept; additions and changes are applied. If this is meant: \
+            "SSM no longer lists {} of {}. {} If this is meant: \
              kubectl annotate --overwrite pmirror {} parameter-mirror.dev/accept-shrink={}",
             withheld.removed,
             words::parameters(withheld.of),
+            if withheld.of_another_source {
+                "What is served is of another source and stays whole."
+            } else {
+                "They are kept; additions and changes are applied."
+            },
             facts.mirror,
             withheld.id
         ),

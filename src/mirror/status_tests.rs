@@ -88,13 +88,23 @@ fn ssm_fails(#[case] reason: SourceReason) {
 
 #[test]
 fn removals_are_withheld_or_a_name_is_gone() {
-    let withheld =
-        SourceTrouble::SuspiciousShrink(Withheld { removed: 31, of: 40, id: "7f3a9c2e41d0".to_owned() });
-    let facts = Facts { source: troubled(withheld), ..synced() };
+    let shrink = |of_another_source| {
+        let id = "7f3a9c2e41d0".to_owned();
+        troubled(SourceTrouble::SuspiciousShrink(Withheld { removed: 31, of: 40, id, of_another_source }))
+    };
+    let facts = Facts { source: shrink(false), ..synced() };
     assert_eq!(all(&facts), ["True/ServingLastKnownGood", "True/SuspiciousShrink", FINE]);
     let message = conditions(&facts).degraded.unwrap().message;
     assert!(
-        message.contains("31 of 40 parameters") && message.ends_with("accept-shrink=7f3a9c2e41d0"),
+        message.contains("31 of 40 parameters. They are kept; additions and changes are applied.")
+            && message.ends_with("accept-shrink=7f3a9c2e41d0"),
+        "{message}"
+    );
+    let facts = Facts { source: shrink(true), ..synced() };
+    assert_eq!(all(&facts), ["True/ServingLastKnownGood", "True/SuspiciousShrink", FINE]);
+    let message = conditions(&facts).degraded.unwrap().message;
+    assert!(
+        message.contains("another source") && message.ends_with("accept-shrink=7f3a9c2e41d0"),
         "{message}"
     );
 
