@@ -189,3 +189,52 @@ fn messages_answer_the_questions_of_whoever_is_called() {
          affected. Reads go on, the next in about 41 s."
     );
 }
+
+#[rstest]
+#[case("True")]
+#[case("False")]
+#[case("Unknown")]
+fn a_suspended_mirror_says_so_and_stays_as_ready_as_it_was(#[case] before: &'static str) {
+    let suspended = suspended(before);
+    assert_eq!(shown(suspended.ready.as_ref()), format!("{before}/Suspended"));
+    assert_eq!((suspended.degraded, shown(Some(&suspended.stalled))), (None, FINE.to_owned()));
+}
+
+#[test]
+fn an_invalid_spec_waits_for_a_person() {
+    let refused = refused(&Refusal::InvalidSpec("x".to_owned()), None);
+    assert_eq!(shown(refused.ready.as_ref()), "False/InvalidSpec");
+    assert_eq!(shown(Some(&refused.stalled)), "True/InvalidSpec");
+}
+
+/// Before the first set only what a person has to settle is said of a target.
+#[rstest]
+#[case(TargetReason::RedisNotConfigured, true)]
+#[case(TargetReason::SecretConflict, true)]
+#[case(TargetReason::RedisConflict, true)]
+#[case(TargetReason::RedisUnavailable, false)]
+#[case(TargetReason::SecretWriteFailed, false)]
+fn a_target_in_trouble_before_the_first_set(#[case] reason: TargetReason, #[case] lasting: bool) {
+    let mut facts = Facts { served: None, source: SourceState::NotReadYet, ..synced() };
+    for target in [&mut facts.secret, &mut facts.redis] {
+        target.as_mut().unwrap().holds_a_set = false;
+    }
+    facts.redis.as_mut().unwrap().trouble = Some(trouble(reason));
+    let ready = if lasting { format!("False/{reason}") } else { "Unknown/Pending".to_owned() };
+    assert_eq!(shown(conditions(&facts).ready.as_ref()), ready);
+    facts.source = failed(SourceReason::Timeout);
+    let ready = if lasting { format!("False/{reason}") } else { "False/NoLastKnownGood".to_owned() };
+    assert_eq!(shown(conditions(&facts).ready.as_ref()), ready);
+}
+
+#[test]
+fn one_failed_read_is_not_failed_reads() {
+    let mut facts = Facts { source: failed(SourceReason::Timeout), ..synced() };
+    if let SourceState::Trouble { failed_reads, .. } = &mut facts.source {
+        *failed_reads = 1;
+    }
+    assert!(conditions(&facts).degraded.unwrap().message.contains("(1 failed read)"));
+    facts.served = None;
+    let ready = conditions(&facts).ready.unwrap().message;
+    assert!(ready.contains("no last known good set to serve, and nothing was written"), "{ready}");
+}
