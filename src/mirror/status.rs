@@ -145,21 +145,29 @@ impl Facts<'_> {
         }
     }
 
-    fn target_names(&self) -> String {
-        self.targets().map(|target| target.name.as_str()).collect::<Vec<_>>().join(" and ")
-    }
-
-    /// `Secret a and Redis b hold all 40 parameters as read at 15:57:02 UTC.`
+    /// `Secret a and Redis b hold all 40 parameters as read at 15:57:02 UTC.` A target in trouble is not said to.
     fn serving(&self) -> String {
         let Some((count, read_at)) = self.served else { return "Nothing is served yet.".to_owned() };
-        let verb = if self.targets().count() == 1 { "holds" } else { "hold" };
-        format!(
-            "{} {verb} all {} as read at {}.",
-            self.target_names(),
-            words::parameters(count),
-            words::at(read_at, self.now)
-        )
+        let (current, lagging): (Vec<_>, Vec<_>) =
+            self.targets().partition(|target| target.trouble.is_none());
+        let lagging = lagging.into_iter().filter(|target| target.holds_a_set).collect();
+        let all = if count == 1 { "the 1 parameter".to_owned() } else { format!("all {count} parameters") };
+        [
+            hold(current, &format!("{all} as read at {}", words::at(read_at, self.now))),
+            hold(lagging, "a whole set, perhaps an older one"),
+        ]
+        .into_iter()
+        .flatten()
+        .collect::<Vec<_>>()
+        .join(" ")
     }
+}
+
+/// `a and b hold x.`
+fn hold(targets: Vec<&TargetState>, what: &str) -> Option<String> {
+    let verb = if targets.len() == 1 { "holds" } else { "hold" };
+    let names: Vec<&str> = targets.into_iter().map(|target| target.name.as_str()).collect();
+    (!names.is_empty()).then(|| format!("{} {verb} {what}.", names.join(" and ")))
 }
 
 fn stalled(facts: &Facts<'_>) -> Verdict {

@@ -190,6 +190,45 @@ fn messages_answer_the_questions_of_whoever_is_called() {
     );
 }
 
+/// Of a target that lags nobody claims that it holds what was read last.
+#[rstest]
+#[case::redis_lags(
+    None,
+    Some(TargetReason::RedisUnavailable),
+    "Secret search-config holds all 40 parameters as read at 15:57:02 UTC. Redis pm:{shop/search} holds a whole set, \
+     perhaps an older one."
+)]
+#[case::the_secret_lags(
+    Some(TargetReason::SecretTooLarge),
+    None,
+    "Redis pm:{shop/search} holds all 40 parameters as read at 15:57:02 UTC. Secret search-config holds a whole set, \
+     perhaps an older one."
+)]
+#[case::both_lag(
+    Some(TargetReason::SecretTooLarge),
+    Some(TargetReason::RedisDenied),
+    "Secret search-config and Redis pm:{shop/search} hold a whole set, perhaps an older one."
+)]
+fn a_target_that_lags_is_not_said_to_be_current(
+    #[case] of_secret: Option<TargetReason>,
+    #[case] of_redis: Option<TargetReason>,
+    #[case] said: &str,
+) {
+    let mut facts = synced();
+    facts.secret.as_mut().unwrap().trouble = of_secret.map(trouble);
+    facts.redis.as_mut().unwrap().trouble = of_redis.map(trouble);
+    assert_eq!(conditions(&facts).ready.unwrap().message, said);
+}
+
+#[test]
+fn one_target_holds_and_two_hold() {
+    let alone = Facts { redis: None, ..synced() };
+    let message = conditions(&alone).ready.unwrap().message;
+    assert_eq!(message, "Secret search-config holds all 40 parameters as read at 15:57:02 UTC.");
+    let one = Facts { served: Some((1, synced().served.unwrap().1)), ..synced() };
+    assert!(conditions(&one).ready.unwrap().message.contains("hold the 1 parameter as read at"));
+}
+
 #[rstest]
 #[case("True")]
 #[case("False")]
