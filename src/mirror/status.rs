@@ -100,7 +100,7 @@ pub fn refused(refusal: &Refusal, served: Option<usize>) -> Conditions {
         || "Nothing is served.".to_owned(),
         |count| format!("The {} served so far stay as they are.", words::parameters(count)),
     );
-    let message = format!("{refusal} {serving}");
+    let message = format!("{}. {serving}", refusal.to_string().trim_end_matches('.'));
     Conditions {
         stalled: verdict("True", reason, message.clone()),
         degraded: None,

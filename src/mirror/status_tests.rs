@@ -229,6 +229,18 @@ fn one_target_holds_and_two_hold() {
     assert!(conditions(&one).ready.unwrap().message.contains("hold the 1 parameter as read at"));
 }
 
+/// Sentences end where they end, whoever wrote them.
+#[rstest]
+#[case(Refusal::InvalidSpec("spec.interval must be between 10s and 24h".to_owned()))]
+#[case(Refusal::NotGranted("no grant for /x.".to_owned()))]
+fn a_refusal_and_what_is_served_are_two_sentences(#[case] refusal: Refusal) {
+    let said = refusal.to_string();
+    let said = said.trim_end_matches('.');
+    let ready = |served| refused(&refusal, served).ready.unwrap().message;
+    assert_eq!(ready(Some(3)), format!("{said}. The 3 parameters served so far stay as they are."));
+    assert_eq!(ready(None), format!("{said}. Nothing is served."));
+}
+
 #[rstest]
 #[case("True")]
 #[case("False")]
