@@ -222,8 +222,9 @@ fn degraded(facts: &Facts<'_>) -> Option<Verdict> {
     if let Some(keys) = &facts.keys {
         return Some(verdict("True", keys.reason.as_str(), format!("{} {}", keys.detail, facts.serving())));
     }
-    let (source, target) = (facts.trouble(), facts.target_troubles().next());
-    match (source, target) {
+    let lost_key = facts.target_troubles().find(|(_, trouble)| trouble.reason == TargetReason::KeyMissing);
+    let source = facts.trouble().filter(|_| lost_key.is_none());
+    match (source, lost_key.or_else(|| facts.target_troubles().next())) {
         (Some(trouble), _) => {
             Some(verdict("True", source_reason(trouble), source_message(facts).unwrap_or_default()))
         }

@@ -241,6 +241,19 @@ fn a_refusal_and_what_is_served_are_two_sentences(#[case] refusal: Refusal) {
     assert_eq!(ready(None), format!("{said}. Nothing is served."));
 }
 
+/// formats.md: KeyMissing comes before the source's, also if only one copy is signed with a lost key.
+#[test]
+fn a_copy_under_a_lost_key_is_told_before_an_outage() {
+    for of_secret in [true, false] {
+        let mut facts = Facts { source: failed(SourceReason::Timeout), ..synced() };
+        let target = if of_secret { facts.secret.as_mut() } else { facts.redis.as_mut() }.unwrap();
+        target.trouble = Some(trouble(TargetReason::KeyMissing));
+        assert_eq!(all(&facts), ["True/ServingLastKnownGood", "True/KeyMissing", FINE]);
+        facts.source = SourceState::Good;
+        assert_eq!(all(&facts), ["True/Synced", "True/KeyMissing", FINE]);
+    }
+}
+
 #[rstest]
 #[case("True")]
 #[case("False")]
