@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::api::{NamespaceSelector, ParameterSourceSpec};
 
-use super::selection::is_at_or_below;
+use super::selection::{is_at_or_below, is_of_aws};
 
 /// The path prefixes that `source` grants to a namespace with these labels.
 #[must_use]
@@ -21,15 +21,10 @@ pub fn granted_paths(
         .collect()
 }
 
-/// Whether one of the granted paths is `name` itself or above it.
+/// Whether one of the granted paths is `name` itself or above it; a grant of `/` does not mean what is below `/aws/`.
 #[must_use]
 pub fn covers(granted: &[String], name: &str) -> bool {
     granted.iter().any(|grant| is_at_or_below(name, grant) && (!is_of_aws(name) || is_of_aws(grant)))
-}
-
-/// Public parameters and references to other services live below `/aws/`; a grant of `/` does not mean them.
-fn is_of_aws(name: &str) -> bool {
-    is_at_or_below(name, "/aws")
 }
 
 fn selects(selector: &NamespaceSelector, namespace: &str, labels: &BTreeMap<String, String>) -> bool {

@@ -27,6 +27,8 @@ pub struct Withheld {
     pub of: usize,
     /// What the annotation `accept-shrink` has to say.
     pub id: String,
+    /// Whether what is served is of another source, so that nothing of the new one is published beside it.
+    pub of_another_source: bool,
 }
 
 /// Why a complete read can still not be published. What was there stays.
@@ -85,6 +87,7 @@ pub fn guard(
         removed: removed.len(),
         of: published.len(),
         id,
+        of_another_source: false,
     });
     if withheld.is_some() {
         for name in removed {

@@ -116,10 +116,6 @@ impl Plan {
     pub fn new(spec: &ParameterMirrorSpec, around: &Surroundings<'_>) -> Result<Self, Refusal> {
         let selections = selections(&spec.parameters)?;
         let secret = spec.secret.as_ref().map(|secret| secret_plan(secret, around.mirror)).transpose()?;
-        let source = match around.source {
-            Some(source) => Some(source_plan(source, around, &spec.source, &selections)?),
-            None => None,
-        };
         let redis = spec.redis.as_ref().map(|redis| RedisPlan {
             key: parameter_mirror_format::hash::redis_key(
                 around.redis_prefix,
@@ -140,13 +136,19 @@ impl Plan {
                 redis.encryption, spec.source, source.redis_encryption
             )));
         }
+        let interval = interval(&spec.interval)?;
+        // Last: no grant makes a spec valid (formats.md, "Reasons: order and list").
+        let source = match around.source {
+            Some(source) => Some(source_plan(source, around, &spec.source, &selections)?),
+            None => None,
+        };
         Ok(Self {
             owner: format!("{}/{}/{}", around.cluster, around.namespace, around.mirror),
             namespace: around.namespace.to_owned(),
             mirror: around.mirror.to_owned(),
             source_name: spec.source.clone(),
             source,
-            interval: interval(&spec.interval)?,
+            interval,
             suspend: spec.suspend,
             selections,
             key_format: spec.secret.as_ref().map_or(KeyFormat::EnvVar, |secret| secret.key_format),
@@ -237,14 +239,16 @@ fn source_plan(
     selections: &[Selection],
 ) -> Result<SourcePlan, Refusal> {
     let granted = grants::granted_paths(source, around.namespace, around.namespace_labels);
-    let denied = selections.iter().find(|selection| match selection {
-        Selection::Path(path) => !grants::covers(&granted, &path.path),
-        Selection::Name(name) => !grants::covers(&granted, &name.bare_name()),
-    });
-    if let Some(denied) = denied {
+    let to_grant = |selection: &Selection| match selection {
+        Selection::Path(path) => path.path.clone(),
+        Selection::Name(name) => name.bare_name(),
+    };
+    let denied =
+        selections.iter().map(|one| (one, to_grant(one))).find(|(_, path)| !grants::covers(&granted, path));
+    if let Some((denied, path)) = denied {
         return Err(Refusal::NotGranted(format!(
             "ParameterSource {source_name} grants namespace {} no read of {denied}. Ask its owner for a grant: \
-             namespaces.names [{}], paths [{denied}].",
+             namespaces.names [{}], paths [{path}].",
             around.namespace, around.namespace
         )));
     }

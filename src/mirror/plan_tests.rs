@@ -123,3 +123,170 @@ fn a_stored_copy_covers_the_spec_it_was_read_for_and_no_other() {
     assert!(!one.is_covered_by(&elsewhere));
     assert!(one.grants(&stored));
 }
+
+#[rstest]
+#[case::both(SelectionSpec { path: Some("/app".to_owned()), ..name("/app/x") }, "split it into two")]
+#[case::neither(SelectionSpec::default(), "either `path` or `name`")]
+#[case::key_of_a_path(SelectionSpec { key: Some("K".to_owned()), ..path("/app") }, "go with `name` only")]
+#[case::optional_path(SelectionSpec { optional: Some(false), ..path("/app") }, "go with `name` only")]
+#[case::recursive_name(SelectionSpec { recursive: Some(true), ..name("/app/x") }, "go with `path` only")]
+#[case::exclude_of_a_name(SelectionSpec { exclude: Some(vec![]), ..name("/app/x") }, "go with `path` only")]
+#[case::exclude_that_climbs(SelectionSpec { exclude: Some(vec!["../x".to_owned()]), ..path("/app") }, "exclude:")]
+#[case::exclude_of_everything(SelectionSpec { exclude: Some(vec!["/".to_owned()]), ..path("/app") }, "exclude:")]
+#[case::key_for_the_kubelet(SelectionSpec { key: Some("..data".to_owned()), ..name("/app/x") }, "start with ..")]
+#[case::path_without_slash(path("app"), "must start with /")]
+#[case::path_with_a_slash_at_the_end(path("/app/"), "empty")]
+#[case::double_slash(path("/app//x"), "empty")]
+#[case::path_with_a_selector(path("/app:3"), "other than letters")]
+#[case::path_arn(path("arn:aws:ssm:us-east-1:1:parameter/app"), "roleArn")]
+#[case::name_of_nothing(name("/"), "empty")]
+#[case::name_with_a_space(name("/app/a b"), "other than letters")]
+#[case::two_selectors(name("/app/x:1:2"), "version or a label")]
+#[case::empty_selector(name("/app/x:"), "version or a label")]
+#[case::too_deep(path(&"/d".repeat(16)), "15 levels")]
+#[case::too_long(name(&format!("/{}", "x".repeat(1_012))), "1,011")]
+fn a_selection_that_cannot_be_is_refused_by_its_index(
+    #[case] selection: SelectionSpec,
+    #[case] expected: &str,
+) {
+    let Refusal::InvalidSpec(message) = refusal(&spec(&[path("/app/fine"), selection])) else {
+        panic!("not InvalidSpec")
+    };
+    assert!(message.starts_with("spec.parameters[1]: ") && message.contains(expected), "{message}");
+}
+
+#[rstest]
+#[case::same_path_other_depth(path("/app"), SelectionSpec { recursive: Some(false), ..path("/app") }, true)]
+#[case::with_and_without_slash(name("x"), name("/x"), true)]
+#[case::same_selector(name("/x:3"), name("x:3"), true)]
+#[case::other_selector(name("/x:3"), name("/x:4"), false)]
+#[case::pinned_beside_the_latest(name("/x:3"), name("/x"), false)]
+#[case::name_below_its_path(path("/app"), name("/app/x"), false)]
+#[case::path_below_a_path(path("/app"), path("/app/x"), false)]
+#[case::name_like_a_path(path("/app"), name("/app"), false)]
+fn the_same_parameters_twice_are_refused(
+    #[case] one: SelectionSpec,
+    #[case] other: SelectionSpec,
+    #[case] refused: bool,
+) {
+    let judged = judge(&spec(&[one, other]), None);
+    assert_eq!(judged.is_err(), refused, "{judged:?}");
+}
+
+#[test]
+fn at_most_a_hundred_selections() {
+    let many = |count: usize| (0..count).map(|n| path(&format!("/app/{n}"))).collect::<Vec<_>>();
+    assert_eq!(plan(&many(100)).selections.len(), 100);
+    assert!(judge(&spec(&many(101)), None).is_err());
+}
+
+#[test]
+fn a_selection_is_normalised_and_has_its_defaults() {
+    let exclude = Some(vec!["/legacy/".to_owned(), "tmp/x".to_owned(), "legacy".to_owned()]);
+    let plan = judge(&spec(&[SelectionSpec { exclude, ..path("/") }, name("app/x:live")]), None).unwrap();
+    let exclude = BTreeSet::from(["legacy".to_owned(), "tmp/x".to_owned()]);
+    let root = PathSelection { path: "/".to_owned(), recursive: true, exclude };
+    let pinned = NameSelection { requested: "app/x:live".to_owned(), key: None, optional: false };
+    assert_eq!(plan.selections, [Selection::Path(root), Selection::Name(pinned)]);
+}
+
+#[rstest]
+#[case("10s", Some(10))]
+#[case("24h", Some(86_400))]
+#[case("1h30m", Some(5_400))]
+#[case("9999ms", None)]
+#[case("24h1ms", None)]
+#[case("300", None)]
+#[case("", None)]
+#[case("5 m", None)]
+fn an_interval_has_a_unit_and_bounds(#[case] text: &str, #[case] seconds: Option<u64>) {
+    let spec = ParameterMirrorSpec { interval: text.to_owned(), ..spec(&[path("/app")]) };
+    let interval = judge(&spec, None).ok().map(|plan| plan.interval);
+    assert_eq!(interval, seconds.map(Duration::from_secs));
+}
+
+#[rstest]
+#[case(-1, 0)]
+#[case(0, 0)]
+#[case(100, 100)]
+#[case(101, 100)]
+fn the_guard_stays_a_percentage(#[case] given: i32, #[case] taken: u32) {
+    let mut spec = spec(&[path("/app")]);
+    spec.guard.max_removed_percent = given;
+    assert_eq!(judge(&spec, None).unwrap().max_removed_percent, taken);
+}
+
+#[rstest]
+#[case::none(None, None)]
+#[case::zero_is_none(Some(0), None)]
+#[case::negative_is_none(Some(-3), None)]
+#[case::some(Some(5), Some(5))]
+fn a_source_may_have_a_cap_of_its_own(#[case] given: Option<i32>, #[case] taken: Option<u32>) {
+    let source = ParameterSourceSpec { requests_per_second: given, ..source() };
+    let plan = judge(&spec(&[path("/app")]), Some(&source)).unwrap();
+    assert_eq!(plan.source.unwrap().requests_per_second, taken);
+}
+
+/// The role names the account; only without one it is learnt from what is read.
+#[test]
+fn the_account_of_a_role_is_known_before_anything_is_read() {
+    let role = "arn:aws:iam::444455556666:role/checkout-read".to_owned();
+    let source = ParameterSourceSpec { role_arn: Some(role.clone()), ..source() };
+    let with_role = judge(&spec(&[path("/app")]), Some(&source)).unwrap();
+    let stored = with_role.stored_source("111122223333").unwrap();
+    assert_eq!((stored.account.as_str(), &stored.role_arn), ("444455556666", &role));
+    assert_eq!(plan(&[path("/app")]).stored_source("111122223333").unwrap().account, "111122223333");
+    assert!(!plan(&[path("/app")]).is_covered_by(&stored), "another role is another source");
+}
+
+/// Without a source nothing can be said of the place; the selections alone decide.
+#[test]
+fn a_copy_covers_a_spec_whose_source_is_gone() {
+    let stored = plan(&[path("/app"), name("/app/x:3")]).stored_source("").unwrap();
+    let gone = |parameters: &[SelectionSpec]| judge(&spec(parameters), None).unwrap();
+    let reordered = gone(&[SelectionSpec { optional: Some(true), ..name("app/x:3") }, path("/app")]);
+    assert!(reordered.is_covered_by(&stored), "order, keys and optional are not part of what was read");
+    assert!(!gone(&[path("/app")]).is_covered_by(&stored));
+    assert!(reordered.grants(&stored) && reordered.stored_source("").is_none());
+}
+
+/// What is served may have been read under a selection that is no longer granted.
+#[rstest]
+#[case::granted(&[path("/app")], true)]
+#[case::pinned(&[name("/app/x:3")], true)]
+#[case::one_of_two(&[path("/app"), name("/elsewhere/x:live")], false)]
+fn a_copy_is_granted_only_if_all_it_was_read_from_is(#[case] read: &[SelectionSpec], #[case] granted: bool) {
+    let everything = ParameterSourceSpec {
+        grants: vec![GrantSpec { paths: vec!["/".to_owned()], ..source().grants[0].clone() }],
+        ..source()
+    };
+    let stored = judge(&spec(read), Some(&everything)).unwrap().stored_source("").unwrap();
+    assert_eq!(plan(&[path("/app/now")]).grants(&stored), granted);
+}
+
+/// What cannot mean anything is said first: no grant would make it valid.
+#[rstest]
+#[case::interval(|spec: &mut ParameterMirrorSpec| "9s".clone_into(&mut spec.interval))]
+#[case::no_target(|spec: &mut ParameterMirrorSpec| { spec.secret = None; spec.redis = None; })]
+#[case::encryption(|spec: &mut ParameterMirrorSpec| spec.redis.as_mut().unwrap().encryption = RedisEncryption::None)]
+fn an_invalid_spec_is_invalid_also_without_a_grant(#[case] change: fn(&mut ParameterMirrorSpec)) {
+    let mut spec = spec(&[path("/elsewhere")]);
+    assert!(matches!(refusal(&spec), Refusal::NotGranted(_)));
+    change(&mut spec);
+    assert!(matches!(refusal(&spec), Refusal::InvalidSpec(_)), "{}", refusal(&spec));
+}
+
+/// The remedy can be pasted: a grant takes paths that begin with a slash, without selectors.
+#[rstest]
+#[case(path("/elsewhere"), "/elsewhere")]
+#[case(name("/elsewhere/x:live"), "/elsewhere/x")]
+#[case(name("elsewhere"), "/elsewhere")]
+fn the_grant_to_ask_for_is_one_that_can_be_given(#[case] selection: SelectionSpec, #[case] asked: &str) {
+    let message = refusal(&spec(&[path("/app"), selection.clone()])).to_string();
+    assert!(message.contains(&format!("paths [{asked}].")), "{message}");
+    let given = ParameterSourceSpec {
+        grants: vec![GrantSpec { paths: vec![asked.to_owned()], ..source().grants[0].clone() }],
+        ..source()
+    };
+    assert!(judge(&spec(&[selection]), Some(&given)).is_ok());
+}

@@ -57,6 +57,8 @@ pub struct ReadRequest {
     pub selections: Vec<Selection>,
     /// By name as selected: everything that is published today and still selected.
     pub known: BTreeMap<String, Known>,
+    /// The account that `known` was read from, if that is known. Versions of another account say nothing.
+    pub known_account: Option<String>,
     /// The place in the queue for the budget.
     pub priority: Priority,
     /// Set when the first request has got through the budget.

@@ -134,13 +134,21 @@ impl Situation<'_> {
     }
 
     fn publishable(&self, reading: &Reading, guarded: Guarded) -> Resolution {
+        let account = reading.account.clone().or_else(|| self.known_account()).unwrap_or_default();
+        let source = self.plan.stored_source(&account);
+        let of_another_source = !source.as_ref().is_some_and(|source| self.is_from(source));
         let trouble = match guarded.withheld {
             _ if !guarded.missing.is_empty() => Some(SourceTrouble::ParameterNotFound(guarded.missing)),
-            Some(withheld) => Some(SourceTrouble::SuspiciousShrink(withheld)),
+            Some(withheld) => {
+                Some(SourceTrouble::SuspiciousShrink(Withheld { of_another_source, ..withheld }))
+            }
             None => None,
         };
-        let account = reading.account.clone().or_else(|| self.known_account()).unwrap_or_default();
-        let Some(source) = self.plan.stored_source(&account) else { return self.hold(trouble) };
+        let Some(source) = source else { return self.hold(trouble) };
+        if trouble.is_some() && of_another_source {
+            // Entries that are kept and entries that were read would be of two sources.
+            return self.hold(trouble);
+        }
         let stamp = self.stamp(reading.started_at);
         let (content, key_problems) = snapshot::content(self.plan, &source, &guarded.parameters, stamp);
         let set = match self.last_known_good {
@@ -174,6 +182,13 @@ impl Situation<'_> {
         wall.max(self.latest_read_at.saturating_add(1))
     }
 
+    /// Whether the last known good was read from there.
+    fn is_from(&self, source: &StoredSource) -> bool {
+        self.last_known_good.is_some_and(|good| {
+            StoredSource::decode(&good.content.source).is_ok_and(|stored| stored.is_same_as(source))
+        })
+    }
+
     fn known_account(&self) -> Option<String> {
         let stored = StoredSource::decode(&self.last_known_good?.content.source).ok()?;
         self.plan.is_covered_by(&stored).then_some(stored.account)
@@ -181,133 +196,5 @@ impl Situation<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::mirror::reading::SourceReason;
-    use crate::mirror::samples::{self, name, path, plan, reading, signed};
-
-    const ALL: [(&str, &str); 4] = [("/app/a", "1"), ("/app/b", "2"), ("/app/c", "3"), ("/app/d", "4")];
-
-    fn after<'a>(plan: &'a Plan, good: Option<&'a Signed>) -> Situation<'a> {
-        let latest_read_at = good.map_or(0, |good| good.content.read_at);
-        Situation { plan, last_known_good: good, latest_read_at, now: 9_000, accepted_shrink: None }
-    }
-
-    /// What a fresh resolution publishes, and what it withholds or misses.
-    fn fresh(resolution: Resolution) -> (Content, Option<SourceTrouble>) {
-        match resolution {
-            Resolution::Fresh { wanted, trouble } => {
-                assert_eq!(wanted.authority, Authority::FreshRead);
-                (wanted.set.content().clone(), trouble)
-            }
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn names(content: &Content) -> Vec<&str> {
-        content.entries.keys().map(String::as_str).collect()
-    }
-
-    #[test]
-    fn a_first_good_read_is_published_with_its_own_time() {
-        let plan = plan(&[path("/app")]);
-        let (content, trouble) = fresh(after(&plan, None).after_reading(&reading(&ALL, 5_000)));
-        assert_eq!((content.entries.len(), content.read_at, trouble), (4, 5_000, None));
-    }
-
-    #[test]
-    fn equal_content_keeps_its_read_time_and_mac() {
-        let plan = plan(&[path("/app")]);
-        let good = signed(&plan, &ALL, 1_000);
-        let resolution = after(&plan, Some(&good)).after_reading(&reading(&ALL, 5_000));
-        let Resolution::Fresh { wanted, .. } = resolution else { panic!("{resolution:?}") };
-        assert_eq!(wanted.set, WantedSet::AsItIs(good));
-    }
-
-    /// A clock that was set back must not make new content older than what targets hold.
-    #[test]
-    fn read_times_grow_whatever_the_clock_does() {
-        let plan = plan(&[path("/app")]);
-        let good = signed(&plan, &ALL, 8_000);
-        let changed = [("/app/a", "new"), ALL[1], ALL[2], ALL[3]];
-        let (content, _) = fresh(after(&plan, Some(&good)).after_reading(&reading(&changed, 5_000)));
-        assert_eq!(content.read_at, 8_001);
-    }
-
-    #[test]
-    fn a_failed_read_holds_what_there_is_and_nothing_is_unavailable() {
-        let plan = plan(&[path("/app")]);
-        let good = signed(&plan, &ALL, 1_000);
-        let failure = ReadFailure { reason: SourceReason::Timeout, detail: String::new() };
-        let trouble = Some(SourceTrouble::Read(failure));
-        let held = after(&plan, Some(&good)).hold(trouble.clone());
-        let Resolution::Held { wanted, .. } = &held else { panic!("{held:?}") };
-        assert_eq!((&wanted.set, wanted.authority), (&WantedSet::AsItIs(good), Authority::LastKnownGood));
-        assert_eq!(after(&plan, None).hold(trouble.clone()), Resolution::Unavailable { trouble });
-    }
-
-    #[test]
-    fn empty_never_replaces_anything() {
-        let plan = plan(&[path("/app")]);
-        let good = signed(&plan, &ALL, 1_000);
-        let empty = reading(&[], 5_000);
-        let held = after(&plan, Some(&good)).after_reading(&empty);
-        assert!(
-            matches!(held, Resolution::Held { trouble: Some(SourceTrouble::NoParameters), .. }),
-            "{held:?}"
-        );
-        let nothing = after(&plan, None).after_reading(&empty);
-        assert_eq!(nothing, Resolution::Unavailable { trouble: Some(SourceTrouble::NoParameters) });
-    }
-
-    #[test]
-    fn a_missing_required_name_keeps_its_old_entry_beside_what_is_new() {
-        let plan = plan(&[name("/app/a"), name("/app/b")]);
-        let good = signed(&plan, &ALL[..2], 1_000);
-        let (content, trouble) =
-            fresh(after(&plan, Some(&good)).after_reading(&reading(&[("/app/a", "new")], 5_000)));
-        assert_eq!(names(&content), ["/app/a", "/app/b"]);
-        assert_eq!(trouble, Some(SourceTrouble::ParameterNotFound(vec!["/app/b".to_owned()])));
-    }
-
-    #[test]
-    fn removals_beyond_the_guard_wait_for_their_own_id() {
-        let plan = plan(&[path("/app")]);
-        let good = signed(&plan, &ALL, 1_000);
-        let less = reading(&ALL[..2], 5_000);
-        let situation = after(&plan, Some(&good));
-        let (content, trouble) = fresh(situation.after_reading(&less));
-        let Some(SourceTrouble::SuspiciousShrink(withheld)) = trouble else { panic!("{trouble:?}") };
-        assert_eq!((content.entries.len(), withheld.removed, withheld.of), (4, 2, 4));
-        let approved = Situation { accepted_shrink: Some(&withheld.id), ..situation };
-        let (content, trouble) = fresh(approved.after_reading(&less));
-        assert_eq!((names(&content), trouble), (vec!["/app/a", "/app/b"], None));
-    }
-
-    /// The selection is the user's own word, but nothing of the old set goes before the new one is there.
-    #[test]
-    fn a_changed_selection_is_not_guarded_and_held_while_it_cannot_be_read() {
-        let (old, new) = (plan(&[path("/app")]), plan(&[path("/app/sub")]));
-        let good = signed(&old, &ALL, 1_000);
-        let situation = after(&new, Some(&good));
-        let held = situation.hold(None);
-        let Resolution::Held { wanted, .. } = &held else { panic!("{held:?}") };
-        assert_eq!(wanted.set, WantedSet::AsItIs(good.clone()));
-        let (content, trouble) = fresh(situation.after_reading(&reading(&[("/app/sub/x", "9")], 5_000)));
-        assert_eq!((names(&content), trouble), (vec!["/app/sub/x"], None));
-    }
-
-    /// Another key format needs no read: the values are there.
-    #[test]
-    fn held_values_get_the_keys_that_the_spec_asks_for_now() {
-        let old = plan(&[path("/app")]);
-        let good = signed(&old, &[("/app/db/host", "h")], 1_000);
-        let mut spec = samples::spec(&[path("/app")]);
-        spec.secret.as_mut().unwrap().key_format = crate::api::KeyFormat::Dotted;
-        let new = samples::judge(&spec, Some(&samples::source())).unwrap();
-        let held = after(&new, Some(&good)).hold(None);
-        let Resolution::Held { wanted, .. } = &held else { panic!("{held:?}") };
-        assert_eq!(wanted.set.content().entries["/app/db/host"].key.as_deref(), Some("db.host"));
-        assert_eq!(wanted.authority, Authority::LastKnownGood);
-    }
-}
+#[path = "resolve_tests.rs"]
+mod tests;

@@ -45,7 +45,12 @@ impl PathSelection {
         };
         let level_taken = self.recursive || !below.contains('/');
         let excluded = self.exclude.iter().any(|out| is_at_or_below(below, out));
-        (!below.is_empty() && level_taken && !excluded).then_some(below)
+        (!below.is_empty() && level_taken && !excluded && self.may_list(name)).then_some(below)
+    }
+
+    /// No listing shows a selector, and that of `/` shows nothing of AWS itself: both are answered by name only.
+    fn may_list(&self, name: &str) -> bool {
+        !name.contains(':') && (!is_of_aws(name) || is_of_aws(&self.path))
     }
 }
 
@@ -95,6 +100,12 @@ pub fn is_at_or_below(path: &str, root: &str) -> bool {
     path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
+/// Public parameters and references to other services live below `/aws/`.
+#[must_use]
+pub fn is_of_aws(name: &str) -> bool {
+    is_at_or_below(name, "/aws")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -116,6 +127,11 @@ mod tests {
     #[case::excluded("/prod/checkout", "/prod/checkout/legacy", None)]
     #[case::below_excluded("/prod/checkout", "/prod/checkout/legacy/x", None)]
     #[case::beside_excluded("/prod/checkout", "/prod/checkout/legacy2", Some("legacy2"))]
+    #[case::pinned_to_a_version("/prod/checkout", "/prod/checkout/host:3", None)]
+    #[case::with_a_label("/", "/host:live", None)]
+    #[case::root_lists_nothing_of_aws("/", "/aws/service/ami", None)]
+    #[case::root_and_almost_aws("/", "/awsome", Some("awsome"))]
+    #[case::below_aws("/aws/service", "/aws/service/ami", Some("ami"))]
     fn a_path_takes_what_lies_below_it(
         #[case] root: &str,
         #[case] name: &str,

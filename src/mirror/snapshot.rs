@@ -77,6 +77,110 @@ pub fn known(content: &Content, plan: &Plan) -> BTreeMap<String, Known> {
         .collect()
 }
 
+/// The account that a set was read from, if it says so.
+#[must_use]
+pub fn account(content: &Content) -> Option<String> {
+    StoredSource::decode(&content.source)
+        .ok()
+        .map(|stored| stored.account)
+        .filter(|account| !account.is_empty())
+}
+
 fn parameter(entry: &Entry) -> Parameter {
     Parameter { kind: entry.kind, version: entry.version, date: entry.date, value: entry.value.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::api::SelectionSpec;
+    use crate::mirror::samples::{self, name, path, plan};
+
+    /// What a plan knows of a set that another one published.
+    fn known_to(now: &Plan, before: &Plan, all: &[(&str, &str)]) -> Vec<(String, bool)> {
+        let known = known(&samples::content(before, all, 1_000), now);
+        known.into_iter().map(|(name, known)| (name, known.comparable)).collect()
+    }
+
+    /// Dates of different operations are never compared; what nothing selects any more is not known.
+    #[rstest]
+    #[case::the_same_path(path("/app"), path("/app"), "/app/x", Some(true))]
+    #[case::a_wider_path(path("/app/sub"), path("/app"), "/app/sub/x", Some(true))]
+    #[case::another_path(path("/app/sub"), path("/app/other"), "/app/sub/x", None)]
+    #[case::the_same_name(name("/app/x"), name("/app/x"), "/app/x", Some(true))]
+    #[case::a_name_without_its_slash(name("/app/x"), name("app/x"), "/app/x", Some(true))]
+    #[case::a_name_that_became_a_path(name("/app/x"), path("/app"), "/app/x", Some(false))]
+    #[case::a_path_that_became_a_name(path("/app"), name("/app/x"), "/app/x", Some(false))]
+    #[case::a_pin_that_was_lifted(name("/app/x:3"), name("/app/x"), "/app/x:3", None)]
+    #[case::a_pin_replaced_by_a_path(name("/app/x:3"), path("/app"), "/app/x:3", None)]
+    fn what_counts_as_read(
+        #[case] before: SelectionSpec,
+        #[case] now: SelectionSpec,
+        #[case] stored: &str,
+        #[case] expected: Option<bool>,
+    ) {
+        let source = crate::api::ParameterSourceSpec {
+            grants: vec![crate::api::GrantSpec {
+                namespaces: samples::source().grants[0].namespaces.clone(),
+                paths: vec!["/".to_owned()],
+            }],
+            ..samples::source()
+        };
+        let [before, now] =
+            [before, now].map(|one| samples::judge(&samples::spec(&[one]), Some(&source)).unwrap());
+        let expected: Vec<_> =
+            expected.map(|comparable| (stored.to_owned(), comparable)).into_iter().collect();
+        assert_eq!(known_to(&now, &before, &[(stored, "v")]), expected);
+    }
+
+    /// Versions of another region or role say nothing.
+    #[test]
+    fn nothing_is_known_of_another_place() {
+        let before = plan(&[path("/app")]);
+        let all = [("/app/x", "v")];
+        assert_eq!(known_to(&before, &before, &all), [("/app/x".to_owned(), true)]);
+        let place = |change: fn(&mut crate::mirror::plan::SourcePlan)| {
+            let mut plan = before.clone();
+            change(plan.source.as_mut().unwrap());
+            plan
+        };
+        let region = place(|source| "eu-west-1".clone_into(&mut source.region));
+        let other_role =
+            place(|source| source.role_arn = Some("arn:aws:iam::444455556666:role/reader".to_owned()));
+        let no_source = Plan { source: None, ..before.clone() };
+        for other in [region, other_role, no_source] {
+            assert_eq!(known_to(&other, &before, &all), []);
+        }
+        assert_eq!(account(&samples::content(&before, &all, 1_000)).as_deref(), Some("111122223333"));
+        let mut unreadable = samples::content(&before, &all, 1_000);
+        unreadable.source = "not JSON".to_owned();
+        assert!(known(&unreadable, &before).is_empty() && account(&unreadable).is_none());
+    }
+
+    #[test]
+    fn a_set_says_who_owns_it_where_it_is_from_and_which_keys_it_has() {
+        let plan =
+            plan(&[path("/app"), SelectionSpec { key: Some("TOKEN".to_owned()), ..name("/app/t:live") }]);
+        let stored = plan.stored_source("111122223333").unwrap();
+        let parameters = samples::parameters(&[("/app/db/host", "h"), ("/app/t:live", "t")]);
+        let (content, problems) = content(&plan, &stored, &parameters, 7);
+        assert_eq!((content.owner.as_str(), content.read_at, problems), ("c/shop/checkout", 7, Vec::new()));
+        assert_eq!(content.source, stored.encode());
+        let key = |name: &str| content.entries[name].key.as_deref();
+        assert_eq!((key("/app/db/host"), key("/app/t:live")), (Some("DB_HOST"), Some("TOKEN")));
+        assert_eq!(still_selected(&content, &plan), parameters, "there and back nothing is lost");
+    }
+
+    #[test]
+    fn keys_that_cannot_be_are_named_and_the_entries_are_kept() {
+        let plan = plan(&[path("/app")]);
+        let stored = plan.stored_source("").unwrap();
+        let parameters = samples::parameters(&[("/app/a-b", "1"), ("/app/a_b", "2"), ("/app/c", "3")]);
+        let (content, problems) = content(&plan, &stored, &parameters, 7);
+        assert_eq!(content.entries.len(), 3);
+        assert_eq!(content.entries["/app/a-b"].key, None);
+        assert!(problems.len() == 1 && problems[0].contains("A_B"), "{problems:?}");
+    }
 }

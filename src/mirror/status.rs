@@ -100,7 +100,7 @@ pub fn refused(refusal: &Refusal, served: Option<usize>) -> Conditions {
         || "Nothing is served.".to_owned(),
         |count| format!("The {} served so far stay as they are.", words::parameters(count)),
     );
-    let message = format!("{refusal} {serving}");
+    let message = format!("{}. {serving}", refusal.to_string().trim_end_matches('.'));
     Conditions {
         stalled: verdict("True", reason, message.clone()),
         degraded: None,
@@ -145,21 +145,29 @@ impl Facts<'_> {
         }
     }
 
-    fn target_names(&self) -> String {
-        self.targets().map(|target| target.name.as_str()).collect::<Vec<_>>().join(" and ")
-    }
-
-    /// `Secret a and Redis b hold all 40 parameters as read at 15:57:02 UTC.`
+    /// `Secret a and Redis b hold all 40 parameters as read at 15:57:02 UTC.` A target in trouble is not said to.
     fn serving(&self) -> String {
         let Some((count, read_at)) = self.served else { return "Nothing is served yet.".to_owned() };
-        let verb = if self.targets().count() == 1 { "holds" } else { "hold" };
-        format!(
-            "{} {verb} all {} as read at {}.",
-            self.target_names(),
-            words::parameters(count),
-            words::at(read_at, self.now)
-        )
+        let (current, lagging): (Vec<_>, Vec<_>) =
+            self.targets().partition(|target| target.trouble.is_none());
+        let lagging = lagging.into_iter().filter(|target| target.holds_a_set).collect();
+        let all = if count == 1 { "the 1 parameter".to_owned() } else { format!("all {count} parameters") };
+        [
+            hold(current, &format!("{all} as read at {}", words::at(read_at, self.now))),
+            hold(lagging, "a whole set, perhaps an older one"),
+        ]
+        .into_iter()
+        .flatten()
+        .collect::<Vec<_>>()
+        .join(" ")
     }
+}
+
+/// `a and b hold x.`
+fn hold(targets: Vec<&TargetState>, what: &str) -> Option<String> {
+    let verb = if targets.len() == 1 { "holds" } else { "hold" };
+    let names: Vec<&str> = targets.into_iter().map(|target| target.name.as_str()).collect();
+    (!names.is_empty()).then(|| format!("{} {verb} {what}.", names.join(" and ")))
 }
 
 fn stalled(facts: &Facts<'_>) -> Verdict {
@@ -214,8 +222,9 @@ fn degraded(facts: &Facts<'_>) -> Option<Verdict> {
     if let Some(keys) = &facts.keys {
         return Some(verdict("True", keys.reason.as_str(), format!("{} {}", keys.detail, facts.serving())));
     }
-    let (source, target) = (facts.trouble(), facts.target_troubles().next());
-    match (source, target) {
+    let lost_key = facts.target_troubles().find(|(_, trouble)| trouble.reason == TargetReason::KeyMissing);
+    let source = facts.trouble().filter(|_| lost_key.is_none());
+    match (source, lost_key.or_else(|| facts.target_troubles().next())) {
         (Some(trouble), _) => {
             Some(verdict("True", source_reason(trouble), source_message(facts).unwrap_or_default()))
         }
@@ -284,10 +293,15 @@ fn source_message(facts: &Facts<'_>) -> Option<String> {
             if serves { "What is served is kept." } else { "Nothing was written." }
         ),
         SourceTrouble::SuspiciousShrink(withheld) => format!(
-            "SSM no longer lists {} of {}. They are kept; additions and changes are applied. If this is meant: \
+            "SSM no longer lists {} of {}. {} If this is meant: \
              kubectl annotate --overwrite pmirror {} parameter-mirror.dev/accept-shrink={}",
             withheld.removed,
             words::parameters(withheld.of),
+            if withheld.of_another_source {
+                "What is served is of another source and stays whole."
+            } else {
+                "They are kept; additions and changes are applied."
+            },
             facts.mirror,
             withheld.id
         ),

@@ -88,13 +88,23 @@ fn ssm_fails(#[case] reason: SourceReason) {
 
 #[test]
 fn removals_are_withheld_or_a_name_is_gone() {
-    let withheld =
-        SourceTrouble::SuspiciousShrink(Withheld { removed: 31, of: 40, id: "7f3a9c2e41d0".to_owned() });
-    let facts = Facts { source: troubled(withheld), ..synced() };
+    let shrink = |of_another_source| {
+        let id = "7f3a9c2e41d0".to_owned();
+        troubled(SourceTrouble::SuspiciousShrink(Withheld { removed: 31, of: 40, id, of_another_source }))
+    };
+    let facts = Facts { source: shrink(false), ..synced() };
     assert_eq!(all(&facts), ["True/ServingLastKnownGood", "True/SuspiciousShrink", FINE]);
     let message = conditions(&facts).degraded.unwrap().message;
     assert!(
-        message.contains("31 of 40 parameters") && message.ends_with("accept-shrink=7f3a9c2e41d0"),
+        message.contains("31 of 40 parameters. They are kept; additions and changes are applied.")
+            && message.ends_with("accept-shrink=7f3a9c2e41d0"),
+        "{message}"
+    );
+    let facts = Facts { source: shrink(true), ..synced() };
+    assert_eq!(all(&facts), ["True/ServingLastKnownGood", "True/SuspiciousShrink", FINE]);
+    let message = conditions(&facts).degraded.unwrap().message;
+    assert!(
+        message.contains("another source") && message.ends_with("accept-shrink=7f3a9c2e41d0"),
         "{message}"
     );
 
@@ -178,4 +188,117 @@ fn messages_answer_the_questions_of_whoever_is_called() {
         "SSM us-east-1 (source default): HTTP 500, since 16:00:12 UTC (9 failed reads). New and running pods are not \
          affected. Reads go on, the next in about 41 s."
     );
+}
+
+/// Of a target that lags nobody claims that it holds what was read last.
+#[rstest]
+#[case::redis_lags(
+    None,
+    Some(TargetReason::RedisUnavailable),
+    "Secret search-config holds all 40 parameters as read at 15:57:02 UTC. Redis pm:{shop/search} holds a whole set, \
+     perhaps an older one."
+)]
+#[case::the_secret_lags(
+    Some(TargetReason::SecretTooLarge),
+    None,
+    "Redis pm:{shop/search} holds all 40 parameters as read at 15:57:02 UTC. Secret search-config holds a whole set, \
+     perhaps an older one."
+)]
+#[case::both_lag(
+    Some(TargetReason::SecretTooLarge),
+    Some(TargetReason::RedisDenied),
+    "Secret search-config and Redis pm:{shop/search} hold a whole set, perhaps an older one."
+)]
+fn a_target_that_lags_is_not_said_to_be_current(
+    #[case] of_secret: Option<TargetReason>,
+    #[case] of_redis: Option<TargetReason>,
+    #[case] said: &str,
+) {
+    let mut facts = synced();
+    facts.secret.as_mut().unwrap().trouble = of_secret.map(trouble);
+    facts.redis.as_mut().unwrap().trouble = of_redis.map(trouble);
+    assert_eq!(conditions(&facts).ready.unwrap().message, said);
+}
+
+#[test]
+fn one_target_holds_and_two_hold() {
+    let alone = Facts { redis: None, ..synced() };
+    let message = conditions(&alone).ready.unwrap().message;
+    assert_eq!(message, "Secret search-config holds all 40 parameters as read at 15:57:02 UTC.");
+    let one = Facts { served: Some((1, synced().served.unwrap().1)), ..synced() };
+    assert!(conditions(&one).ready.unwrap().message.contains("hold the 1 parameter as read at"));
+}
+
+/// Sentences end where they end, whoever wrote them.
+#[rstest]
+#[case(Refusal::InvalidSpec("spec.interval must be between 10s and 24h".to_owned()))]
+#[case(Refusal::NotGranted("no grant for /x.".to_owned()))]
+fn a_refusal_and_what_is_served_are_two_sentences(#[case] refusal: Refusal) {
+    let said = refusal.to_string();
+    let said = said.trim_end_matches('.');
+    let ready = |served| refused(&refusal, served).ready.unwrap().message;
+    assert_eq!(ready(Some(3)), format!("{said}. The 3 parameters served so far stay as they are."));
+    assert_eq!(ready(None), format!("{said}. Nothing is served."));
+}
+
+/// formats.md: KeyMissing comes before the source's, also if only one copy is signed with a lost key.
+#[test]
+fn a_copy_under_a_lost_key_is_told_before_an_outage() {
+    for of_secret in [true, false] {
+        let mut facts = Facts { source: failed(SourceReason::Timeout), ..synced() };
+        let target = if of_secret { facts.secret.as_mut() } else { facts.redis.as_mut() }.unwrap();
+        target.trouble = Some(trouble(TargetReason::KeyMissing));
+        assert_eq!(all(&facts), ["True/ServingLastKnownGood", "True/KeyMissing", FINE]);
+        facts.source = SourceState::Good;
+        assert_eq!(all(&facts), ["True/Synced", "True/KeyMissing", FINE]);
+    }
+}
+
+#[rstest]
+#[case("True")]
+#[case("False")]
+#[case("Unknown")]
+fn a_suspended_mirror_says_so_and_stays_as_ready_as_it_was(#[case] before: &'static str) {
+    let suspended = suspended(before);
+    assert_eq!(shown(suspended.ready.as_ref()), format!("{before}/Suspended"));
+    assert_eq!((suspended.degraded, shown(Some(&suspended.stalled))), (None, FINE.to_owned()));
+}
+
+#[test]
+fn an_invalid_spec_waits_for_a_person() {
+    let refused = refused(&Refusal::InvalidSpec("x".to_owned()), None);
+    assert_eq!(shown(refused.ready.as_ref()), "False/InvalidSpec");
+    assert_eq!(shown(Some(&refused.stalled)), "True/InvalidSpec");
+}
+
+/// Before the first set only what a person has to settle is said of a target.
+#[rstest]
+#[case(TargetReason::RedisNotConfigured, true)]
+#[case(TargetReason::SecretConflict, true)]
+#[case(TargetReason::RedisConflict, true)]
+#[case(TargetReason::RedisUnavailable, false)]
+#[case(TargetReason::SecretWriteFailed, false)]
+fn a_target_in_trouble_before_the_first_set(#[case] reason: TargetReason, #[case] lasting: bool) {
+    let mut facts = Facts { served: None, source: SourceState::NotReadYet, ..synced() };
+    for target in [&mut facts.secret, &mut facts.redis] {
+        target.as_mut().unwrap().holds_a_set = false;
+    }
+    facts.redis.as_mut().unwrap().trouble = Some(trouble(reason));
+    let ready = if lasting { format!("False/{reason}") } else { "Unknown/Pending".to_owned() };
+    assert_eq!(shown(conditions(&facts).ready.as_ref()), ready);
+    facts.source = failed(SourceReason::Timeout);
+    let ready = if lasting { format!("False/{reason}") } else { "False/NoLastKnownGood".to_owned() };
+    assert_eq!(shown(conditions(&facts).ready.as_ref()), ready);
+}
+
+#[test]
+fn one_failed_read_is_not_failed_reads() {
+    let mut facts = Facts { source: failed(SourceReason::Timeout), ..synced() };
+    if let SourceState::Trouble { failed_reads, .. } = &mut facts.source {
+        *failed_reads = 1;
+    }
+    assert!(conditions(&facts).degraded.unwrap().message.contains("(1 failed read)"));
+    facts.served = None;
+    let ready = conditions(&facts).ready.unwrap().message;
+    assert!(ready.contains("no last known good set to serve, and nothing was written"), "{ready}");
 }

@@ -39,9 +39,11 @@ pub fn is_due(plan: &Plan, memory: &Memory, ctx: &Context) -> bool {
 
 /// Begins the read. The targets have been observed before.
 pub fn begin(mirror: &ObjectRef<ParameterMirror>, plan: &Plan, memory: &mut Memory, ctx: &Arc<Context>) {
+    let good = memory.good.as_ref().map(|good| &good.content);
     let request = ReadRequest {
         selections: plan.selections.clone(),
-        known: memory.good.as_ref().map(|good| snapshot::known(&good.content, plan)).unwrap_or_default(),
+        known: good.map(|good| snapshot::known(good, plan)).unwrap_or_default(),
+        known_account: good.and_then(snapshot::account),
         priority: priority(memory),
         has_begun: Arc::default(),
     };

@@ -195,20 +195,27 @@ impl Read<'_> {
                     normalised(&one.name)
                 )));
             };
-            answered.insert(name.clone());
+            if !answered.insert(name.clone()) {
+                return Err(invalid(format!("GetParameters answers {name} twice")));
+            }
             // A name without selector replaces the same entry of a path (formats.md, "Encodings").
             look.found.remove(&name);
             self.take(name, one, decrypt, look)?;
         }
-        for name in batch.iter().map(|name| (name.requested.clone(), name.name())) {
-            if answered.contains(&name.1) {
-                continue;
+        for (requested, name) in batch.iter().map(|name| (&name.requested, name.name())) {
+            match (answered.contains(&name), missing.contains(requested)) {
+                (true, false) => {}
+                (false, true) => {
+                    look.found.remove(&name);
+                    look.absent.insert(name);
+                }
+                (true, true) => {
+                    return Err(invalid(format!("GetParameters both answers {name} and calls it invalid")));
+                }
+                (false, false) => {
+                    return Err(invalid(format!("GetParameters says nothing about {name}")));
+                }
             }
-            if !missing.contains(&name.0) {
-                return Err(invalid(format!("GetParameters says nothing about {}", name.1)));
-            }
-            look.found.remove(&name.1);
-            look.absent.insert(name.1);
         }
         Ok(())
     }
@@ -222,12 +229,10 @@ impl Read<'_> {
         decrypted: bool,
         look: &mut Look,
     ) -> Result<(), ReadFailure> {
+        self.learn_account(&one);
         self.refuse_older(&name, &one)?;
         if decrypted && one.kind == parameter_mirror_format::entry::ParameterType::SecureString {
             self.cost.decrypts += 1;
-        }
-        if self.account.is_none() {
-            self.account.clone_from(&one.account);
         }
         let known_value = look.found.get(&name).is_some_and(|before| before.value.is_some());
         if !(known_value && one.value.is_none()) {
@@ -242,6 +247,17 @@ impl Read<'_> {
             ));
         }
         Ok(())
+    }
+
+    /// The first ARN tells the account. Versions and values of another one are no longer comparable.
+    fn learn_account(&mut self, one: &Listed) {
+        if self.account.is_some() || one.account.is_none() {
+            return;
+        }
+        self.account.clone_from(&one.account);
+        if self.request.known_account.is_some() && self.request.known_account != self.account {
+            self.known.values_mut().for_each(|known| known.comparable = false);
+        }
     }
 
     /// An answer from before what is known must not replace it. A lower version with a later date is a parameter
@@ -413,3 +429,7 @@ fn invalid(detail: String) -> ReadFailure {
 #[cfg(test)]
 #[path = "read_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "read_answers_tests.rs"]
+mod answers;

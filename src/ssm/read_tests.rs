@@ -13,7 +13,7 @@ use crate::ssm::budget::Budget;
 
 /// One operation as it was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Asked {
+pub(super) enum Asked {
     List { path: String, decrypt: bool },
     Get { names: Vec<String>, decrypt: bool },
 }
@@ -21,7 +21,7 @@ enum Asked {
 type Script = Box<dyn FnMut(usize, &mut BTreeMap<String, Listed>) + Send>;
 
 /// Parameters by name (with selector), a log, and what happens before the n-th operation.
-struct InMemory {
+pub(super) struct InMemory {
     state: Mutex<State>,
 }
 
@@ -31,23 +31,39 @@ struct State {
     script: Script,
     /// The operation that never answers.
     silent: Option<usize>,
+    /// What no listing shows, although its names are answered.
+    hidden: Option<&'static str>,
 }
 
 impl InMemory {
-    fn new(parameters: impl IntoIterator<Item = Listed>) -> Self {
+    pub(super) fn new(parameters: impl IntoIterator<Item = Listed>) -> Self {
         let key = |one: &Listed| format!("{}{}", one.name, one.selector.as_deref().unwrap_or_default());
         let parameters = parameters.into_iter().map(|one| (key(&one), one)).collect();
-        let state = State { parameters, log: Vec::new(), script: Box::new(|_, _| {}), silent: None };
+        let state =
+            State { parameters, log: Vec::new(), script: Box::new(|_, _| {}), silent: None, hidden: None };
         Self { state: Mutex::new(state) }
     }
 
     /// Runs before each operation, with its number counted from 1.
-    fn before(self, script: impl FnMut(usize, &mut BTreeMap<String, Listed>) + Send + 'static) -> Self {
+    pub(super) fn before(
+        self,
+        script: impl FnMut(usize, &mut BTreeMap<String, Listed>) + Send + 'static,
+    ) -> Self {
         self.state.lock().unwrap().script = Box::new(script);
         self
     }
 
-    fn log(&self) -> Vec<Asked> {
+    /// Listings show nothing that begins with this.
+    pub(super) fn hiding(self, hidden: &'static str) -> Self {
+        self.state.lock().unwrap().hidden = Some(hidden);
+        self
+    }
+
+    pub(super) fn hide_nothing(&self) {
+        self.state.lock().unwrap().hidden = None;
+    }
+
+    pub(super) fn log(&self) -> Vec<Asked> {
         self.state.lock().unwrap().log.clone()
     }
 
@@ -78,10 +94,12 @@ impl ParameterApi for InMemory {
         let asked = Asked::List { path: page.path.to_owned(), decrypt: page.decrypt };
         let below = format!("{}/", page.path.trim_end_matches('/'));
         let (token, decrypt) = (page.token.map(str::to_owned), page.decrypt);
+        let hidden = self.state.lock().unwrap().hidden;
         let answer = |all: &BTreeMap<String, Listed>| {
             let left = all.values().filter(|one| {
                 one.selector.is_none()
                     && one.name.starts_with(&below)
+                    && hidden.is_none_or(|hidden| !one.name.starts_with(hidden))
                     && token.as_ref().is_none_or(|token| one.name > *token)
             });
             let mut left: Vec<_> = left.map(|one| sealed(one, decrypt)).collect();
@@ -108,7 +126,7 @@ impl ParameterApi for InMemory {
     }
 }
 
-fn one(name: &str, version: i64, value: &str) -> Listed {
+pub(super) fn one(name: &str, version: i64, value: &str) -> Listed {
     let (name, selector) =
         name.split_once(':').map_or((name, None), |(name, selector)| (name, Some(selector)));
     Listed {
@@ -122,15 +140,15 @@ fn one(name: &str, version: i64, value: &str) -> Listed {
     }
 }
 
-fn path(path: &str) -> Selection {
+pub(super) fn path(path: &str) -> Selection {
     Selection::Path(PathSelection { path: path.to_owned(), recursive: true, exclude: BTreeSet::new() })
 }
 
-fn name(requested: &str) -> Selection {
+pub(super) fn name(requested: &str) -> Selection {
     Selection::Name(NameSelection { requested: requested.to_owned(), key: None, optional: false })
 }
 
-fn known_of(listed: &[Listed]) -> BTreeMap<String, Known> {
+pub(super) fn known_of(listed: &[Listed]) -> BTreeMap<String, Known> {
     let known = |one: &Listed| {
         let (kind, version, date) = (one.kind, one.version, one.date);
         let parameter = Parameter { kind, version, date, value: one.value.clone().unwrap() };
@@ -140,17 +158,31 @@ fn known_of(listed: &[Listed]) -> BTreeMap<String, Known> {
     listed.iter().map(known).collect()
 }
 
-async fn reading(ssm: &InMemory, selections: &[Selection], known: &[Listed]) -> Result<Reading, ReadFailure> {
+pub(super) async fn reading(
+    ssm: &InMemory,
+    selections: &[Selection],
+    known: &[Listed],
+) -> Result<Reading, ReadFailure> {
+    reading_with(ssm, selections, known_of(known)).await
+}
+
+pub(super) async fn reading_with(
+    ssm: &dyn ParameterApi,
+    selections: &[Selection],
+    known: BTreeMap<String, Known>,
+) -> Result<Reading, ReadFailure> {
+    let selections = selections.to_vec();
     let request = ReadRequest {
-        selections: selections.to_vec(),
-        known: known_of(known),
+        selections,
+        known,
+        known_account: Some("111122223333".to_owned()),
         priority: Priority::Refresh,
         has_begun: Arc::default(),
     };
     read(ssm, &Gate::new(Budget::new(1_000), None, Priority::Refresh), &request).await
 }
 
-fn values(reading: &Reading) -> Vec<(&str, &str)> {
+pub(super) fn values(reading: &Reading) -> Vec<(&str, &str)> {
     reading.parameters.iter().map(|(name, one)| (name.as_str(), one.value.expose())).collect()
 }
 
@@ -190,6 +222,68 @@ async fn only_what_changed_is_decrypted_and_the_look_is_confirmed() {
 }
 
 #[tokio::test]
+async fn names_are_asked_for_undecrypted_until_one_changes() {
+    let known = [one("/n/x", 1, "x"), one("/n/y", 1, "y")];
+    let names = [name("n/x"), name("/n/y")];
+    let same = InMemory::new([Listed { name: "n/x".to_owned(), ..known[0].clone() }, known[1].clone()]);
+    let quiet = reading(&same, &names, &known).await.unwrap();
+    assert_eq!((values(&quiet), quiet.cost.decrypts), (vec![("/n/x", "x"), ("/n/y", "y")], 0));
+    assert_eq!(same.log(), [get(&["n/x", "/n/y"], false)], "asked for as the user wrote it");
+
+    let moved = InMemory::new([Listed { name: "n/x".to_owned(), ..one("/n/x", 2, "new") }, known[1].clone()]);
+    let changed = reading(&moved, &names, &known).await.unwrap();
+    assert_eq!((values(&changed), changed.cost.decrypts), (vec![("/n/x", "new"), ("/n/y", "y")], 1));
+    let all = get(&["n/x", "/n/y"], false);
+    assert_eq!(moved.log(), [all.clone(), get(&["n/x"], true), all]);
+}
+
+/// Values that need no key come with the listing.
+#[tokio::test]
+async fn plain_text_is_never_decrypted() {
+    let plain = |version, value| Listed { kind: ParameterType::String, ..one("/a/x", version, value) };
+    let ssm = InMemory::new([plain(2, "new")]);
+    let reading = reading(&ssm, &[path("/a")], &[plain(1, "old")]).await.unwrap();
+    assert_eq!((values(&reading), reading.cost.decrypts), (vec![("/a/x", "new")], 0));
+    assert_eq!(ssm.log(), [list(false)], "one call is one moment");
+}
+
+/// A path that is new in the spec is decrypted as it is listed; one that is known beside it is not.
+#[tokio::test]
+async fn only_what_is_new_is_decrypted_in_the_listing() {
+    let known = [one("/a/x", 1, "x")];
+    let ssm = InMemory::new([known[0].clone(), one("/b/y", 1, "y")]);
+    let reading = reading(&ssm, &[path("/b"), path("/a")], &known).await.unwrap();
+    assert_eq!((values(&reading), reading.cost.decrypts), (vec![("/a/x", "x"), ("/b/y", "y")], 1));
+    let list_b = |decrypt| Asked::List { path: "/b".to_owned(), decrypt };
+    assert_eq!(ssm.log(), [list_b(true), list(false), list_b(false), list(false)]);
+}
+
+/// Dates of two operations may differ for one version, so the value is asked for anew.
+#[tokio::test]
+async fn what_another_operation_reported_is_decrypted_again() {
+    let ssm = InMemory::new([one("/n/x", 1, "now")]);
+    let mut known = known_of(&[one("/n/x", 1, "before")]);
+    known.get_mut("/n/x").unwrap().comparable = false;
+    let reading = reading_with(&ssm, &[name("/n/x")], known).await.unwrap();
+    assert_eq!((values(&reading), ssm.log()), (vec![("/n/x", "now")], vec![get(&["/n/x"], true)]));
+}
+
+#[tokio::test]
+async fn what_the_spec_leaves_out_is_not_read() {
+    let ssm = InMemory::new(["/a/x", "/a/tmp/y", "/a/deep/z", "/a/tmpx"].map(|name| one(name, 1, "v")));
+    let all = |recursive| {
+        Selection::Path(PathSelection {
+            path: "/a".to_owned(),
+            recursive,
+            exclude: ["tmp".to_owned()].into(),
+        })
+    };
+    let names = |reading: Reading| reading.parameters.into_keys().collect::<Vec<_>>();
+    assert_eq!(names(reading(&ssm, &[all(true)], &[]).await.unwrap()), ["/a/deep/z", "/a/tmpx", "/a/x"]);
+    assert_eq!(names(reading(&ssm, &[all(false)], &[]).await.unwrap()), ["/a/tmpx", "/a/x"]);
+}
+
+#[tokio::test]
 async fn what_moves_between_look_and_decryption_is_read_again() {
     let known = [one("/a/x", 1, "one")];
     let ssm = InMemory::new([one("/a/x", 2, "two")]).before(|number, all| {
@@ -215,6 +309,8 @@ async fn what_moves_in_each_of_three_reads_is_not_published() {
 #[rstest]
 #[case::older_is_refused("/a/x", one("/a/x", 3, "old"), Err(SourceReason::SourceChanging))]
 #[case::created_again_is_news("/a/x", Listed { date: 9_000, ..one("/a/x", 1, "reborn") }, Ok("reborn"))]
+#[case::created_again_up_to_the_same("/a/x", Listed { date: 9_000, ..one("/a/x", 4, "reborn") }, Ok("reborn"))]
+#[case::older_by_name_is_refused("/n/x", one("/n/x", 3, "old"), Err(SourceReason::SourceChanging))]
 #[case::a_label_may_move_back("/a/x:live", one("/a/x:live", 3, "rolled back"), Ok("rolled back"))]
 #[tokio::test]
 async fn versions_that_go_back(
@@ -224,13 +320,26 @@ async fn versions_that_go_back(
 ) {
     let known = [one(selected, 4, "known")];
     let ssm = InMemory::new([listed]);
-    let selection = if selected.contains(':') { name(selected) } else { path("/a") };
+    let selection =
+        if selected.starts_with("/a/") && !selected.contains(':') { path("/a") } else { name(selected) };
     let outcome = reading(&ssm, &[selection], &known).await;
     let value = outcome
         .as_ref()
         .map(|reading| reading.parameters[selected].value.expose())
         .map_err(|failure| failure.reason);
     assert_eq!(value, expected);
+}
+
+/// The identity of the operator may move to another account, whose versions and dates have a history of their own.
+#[rstest]
+#[case::older_there(one("/a/x", 1, "other"))]
+#[case::the_same_there(one("/a/x", 4, "other"))]
+#[tokio::test]
+async fn another_account_is_neither_older_nor_known(#[case] there: Listed) {
+    let ssm = InMemory::new([Listed { account: Some("444455556666".to_owned()), ..there }]);
+    let reading = reading(&ssm, &[path("/a")], &[one("/a/x", 4, "known")]).await.unwrap();
+    assert_eq!(values(&reading), [("/a/x", "other")]);
+    assert_eq!(reading.account.as_deref(), Some("444455556666"));
 }
 
 #[tokio::test]
@@ -241,6 +350,21 @@ async fn a_name_leaves_a_path_only_on_the_word_of_get_parameters() {
     assert_eq!(values(&reading), [("/a/stays", "s")]);
     assert_eq!(reading.absent.into_iter().collect::<Vec<_>>(), ["/a/gone"]);
     assert_eq!(ssm.log(), [list(false), get(&["/a/gone"], false), list(false)]);
+}
+
+/// The same parameter pinned by name before is no parameter of the path: SSM would go on answering it by name, and no
+/// listing would ever hold it.
+#[rstest]
+#[case::pinned("/a/x:1", "/a")]
+#[case::public("/aws/service/x", "/")]
+#[tokio::test]
+async fn a_name_that_no_listing_shows_does_not_stop_a_path(#[case] before: &str, #[case] now: &str) {
+    let ssm = InMemory::new([one("/a/x", 2, "x"), one(before, 1, "before")]);
+    let mut known = known_of(&[one(before, 1, "before")]);
+    known.get_mut(before).unwrap().comparable = false;
+    let ssm = ssm.hiding("/aws/");
+    let reading = reading_with(&ssm, &[path(now)], known).await.unwrap();
+    assert_eq!(values(&reading), [("/a/x", "x")]);
 }
 
 #[tokio::test]

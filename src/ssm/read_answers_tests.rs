@@ -1,0 +1,264 @@
+//! Answers that SSM gives when it is ill or when the parameters move under a read: they fail the read or are read
+//! again, and nothing half read is ever handed on.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use proptest::prelude::*;
+use rstest::rstest;
+
+use super::tests::{InMemory, known_of, name, one, path, reading, reading_with, values};
+use super::*;
+
+/// Gives prepared answers in their order, and fails when there is none left.
+#[derive(Default)]
+struct Prepared {
+    pages: Mutex<VecDeque<Page>>,
+    batches: Mutex<VecDeque<Batch>>,
+}
+
+impl Prepared {
+    fn pages(pages: impl IntoIterator<Item = Page>) -> Self {
+        Self { pages: Mutex::new(pages.into_iter().collect()), ..Self::default() }
+    }
+
+    fn batches(batches: impl IntoIterator<Item = Batch>) -> Self {
+        Self { batches: Mutex::new(batches.into_iter().collect()), ..Self::default() }
+    }
+}
+
+fn unavailable() -> ReadFailure {
+    failure(SourceReason::SourceUnavailable, "HTTP 500".to_owned())
+}
+
+#[async_trait]
+impl ParameterApi for Prepared {
+    async fn list(&self, _: ListPage<'_>) -> Result<Page, ReadFailure> {
+        self.pages.lock().unwrap().pop_front().ok_or_else(unavailable)
+    }
+
+    async fn get(&self, _: &[String], _: bool) -> Result<Batch, ReadFailure> {
+        self.batches.lock().unwrap().pop_front().ok_or_else(unavailable)
+    }
+}
+
+/// Answers like the one within until the operation that fails, counted from 1.
+struct FailingAt<'a> {
+    within: &'a InMemory,
+    operation: usize,
+}
+
+impl FailingAt<'_> {
+    fn check(&self) -> Result<(), ReadFailure> {
+        if self.within.log().len() + 1 == self.operation { Err(unavailable()) } else { Ok(()) }
+    }
+}
+
+#[async_trait]
+impl ParameterApi for FailingAt<'_> {
+    async fn list(&self, page: ListPage<'_>) -> Result<Page, ReadFailure> {
+        self.check()?;
+        self.within.list(page).await
+    }
+
+    async fn get(&self, names: &[String], decrypt: bool) -> Result<Batch, ReadFailure> {
+        self.check()?;
+        self.within.get(names, decrypt).await
+    }
+}
+
+fn page(names: &[&str], next: Option<&str>) -> Page {
+    let parameters = names.iter().map(|name| one(name, 1, "v")).collect();
+    Page { parameters, next: next.map(str::to_owned) }
+}
+
+fn batch(names: &[&str], invalid: &[&str]) -> Batch {
+    let parameters = names.iter().map(|name| one(name, 1, "v")).collect();
+    Batch { parameters, invalid: invalid.iter().map(|&name| name.to_owned()).collect() }
+}
+
+#[rstest]
+#[case::a_token_again(vec![page(&["/a/x"], Some("t")), page(&["/a/y"], Some("t"))], "repeats a page token")]
+#[case::an_older_token_again(
+    vec![page(&[], Some("t")), page(&[], Some("u")), page(&[], Some("t"))],
+    "repeats a page token"
+)]
+#[case::a_name_on_two_pages(vec![page(&["/a/x"], Some("t")), page(&["/a/x"], None)], "holds /a/x twice")]
+#[case::a_name_twice_on_one_page(vec![page(&["/a/x", "/a/x"], None)], "holds /a/x twice")]
+#[case::with_and_without_slash(vec![page(&["/a/x", "a/x"], None)], "holds /a/x twice")]
+#[tokio::test]
+async fn a_listing_that_cannot_be_is_no_listing(#[case] pages: Vec<Page>, #[case] said: &str) {
+    let failure = reading_with(&Prepared::pages(pages), &[path("/a")], BTreeMap::new()).await.unwrap_err();
+    assert_eq!(failure.reason, SourceReason::InvalidResponse);
+    assert!(failure.detail.contains(said), "{failure}");
+}
+
+#[rstest]
+#[case::not_asked_for(batch(&["/n/x", "/n/other"], &[]), "answers /n/other, which was not asked for")]
+#[case::another_selector(batch(&["/n/x:3"], &[]), "answers /n/x, which was not asked for")]
+#[case::no_word_about_a_name(batch(&[], &[]), "says nothing about /n/x")]
+#[case::a_word_about_another(batch(&[], &["/n/other"]), "says nothing about /n/x")]
+#[case::a_name_twice(batch(&["/n/x", "/n/x"], &[]), "answers /n/x twice")]
+#[case::there_and_not_there(batch(&["/n/x"], &["/n/x"]), "both answers /n/x and calls it invalid")]
+#[tokio::test]
+async fn an_answer_by_name_that_cannot_be_is_no_answer(#[case] batch: Batch, #[case] said: &str) {
+    let ssm = Prepared::batches([batch]);
+    let failure = reading_with(&ssm, &[name("/n/x")], BTreeMap::new()).await.unwrap_err();
+    assert_eq!(failure.reason, SourceReason::InvalidResponse);
+    assert!(failure.detail.contains(said), "{failure}");
+}
+
+#[tokio::test]
+async fn an_empty_page_ends_nothing() {
+    let pages =
+        [page(&[], Some("t")), page(&["/a/x"], Some("u")), page(&[], Some("v")), page(&["/a/y"], None)];
+    let ssm = Prepared::pages(pages.clone().into_iter().chain(pages));
+    let reading = reading_with(&ssm, &[path("/a")], BTreeMap::new()).await.unwrap();
+    assert_eq!(values(&reading), [("/a/x", "v"), ("/a/y", "v")]);
+}
+
+#[tokio::test]
+async fn a_listing_without_end_is_given_up() {
+    let pages = (0..=MAX_PAGES).map(|number| page(&[], Some(&number.to_string())));
+    let failure = reading_with(&Prepared::pages(pages), &[path("/a")], BTreeMap::new()).await.unwrap_err();
+    assert_eq!(failure.reason, SourceReason::TooManyParameters);
+}
+
+/// Two pages, a batch of the changed, a batch of the missing and a look to confirm: whichever fails, the read does.
+#[tokio::test]
+async fn any_operation_that_fails_fails_the_read() {
+    let before: Vec<_> = (0..15).map(|n| one(&format!("/a/{n:02}"), 1, "old")).collect();
+    let mut now = before.clone();
+    now[3] = one("/a/03", 2, "new");
+    now.remove(7);
+    now.push(one("/n/x", 1, "x"));
+    let selections = [path("/a"), name("/n/x")];
+    let whole = InMemory::new(now.clone());
+    let cost = reading(&whole, &selections, &before).await.unwrap().cost;
+    assert_eq!(cost.calls, 8);
+    for operation in 1..=8 {
+        let within = InMemory::new(now.clone());
+        let ssm = FailingAt { within: &within, operation };
+        let failure = reading_with(&ssm, &selections, known_of(&before)).await.unwrap_err();
+        assert_eq!((failure, within.log().len()), (unavailable(), operation - 1));
+    }
+}
+
+/// The listing lags behind: SSM itself still has the name, so it is not removed, whatever the listing says.
+#[rstest]
+#[case::it_comes_back(Some(3), Ok(2))]
+#[case::it_never_does(None, Err(SourceReason::SourceChanging))]
+#[tokio::test]
+async fn what_ssm_still_has_is_not_removed(
+    #[case] listed_from: Option<usize>,
+    #[case] expected: Result<usize, SourceReason>,
+) {
+    let known = [one("/a/lags", 1, "l"), one("/a/x", 1, "x")];
+    let ssm = InMemory::new(known.clone()).hiding("/a/lags");
+    let ssm = Lagging { within: ssm, listed_from };
+    let outcome = reading_with(&ssm, &[path("/a")], known_of(&known)).await;
+    let outcome = outcome.map(|reading| reading.parameters.len()).map_err(|failure| failure.reason);
+    assert_eq!(outcome, expected);
+}
+
+/// Lists everything from this operation on.
+struct Lagging {
+    within: InMemory,
+    listed_from: Option<usize>,
+}
+
+#[async_trait]
+impl ParameterApi for Lagging {
+    async fn list(&self, page: ListPage<'_>) -> Result<Page, ReadFailure> {
+        if self.listed_from.is_some_and(|from| self.within.log().len() + 1 >= from) {
+            self.within.hide_nothing();
+        }
+        self.within.list(page).await
+    }
+
+    async fn get(&self, names: &[String], decrypt: bool) -> Result<Batch, ReadFailure> {
+        self.within.get(names, decrypt).await
+    }
+}
+
+/// One change of what SSM holds, before an operation.
+#[derive(Clone, Debug)]
+enum Move {
+    Put(usize),
+    Delete(usize),
+}
+
+fn moves() -> impl Strategy<Value = Vec<(usize, Move)>> {
+    let one = prop_oneof![2 => (0..25_usize).prop_map(Move::Put), 1 => (0..25_usize).prop_map(Move::Delete)];
+    prop::collection::vec((1..14_usize, one), 0..8)
+}
+
+type Held = BTreeMap<String, Listed>;
+
+/// Each put has a later date and another value; after a deletion versions begin again.
+fn apply(change: &Move, date: i64, all: &mut Held) {
+    match change {
+        Move::Put(n) => {
+            let name = format!("/a/{n:02}");
+            let version = all.get(&name).map_or(1, |before| before.version + 1);
+            all.insert(name.clone(), Listed { date, ..one(&name, version, &date.to_string()) });
+        }
+        Move::Delete(n) => drop(all.remove(&format!("/a/{n:02}"))),
+    }
+}
+
+fn published(all: &Held) -> Vec<(String, i64, String)> {
+    let value = |one: &Listed| one.value.as_ref().unwrap().expose().to_owned();
+    all.iter().map(|(name, one)| (name.clone(), one.version, value(one))).collect()
+}
+
+fn read_out(reading: &Reading) -> Vec<(String, i64, String)> {
+    let parameters = reading.parameters.iter();
+    parameters.map(|(name, one)| (name.clone(), one.version, one.value.expose().to_owned())).collect()
+}
+
+proptest! {
+    /// Whatever moves before whichever operation: what a read hands on was true at one moment, and when nothing
+    /// moves it is what SSM holds.
+    #[test]
+    fn what_is_read_was_true_at_one_moment(
+        moves in moves(),
+        at_first in 0..26_usize,
+        was_read in any::<bool>(),
+        by_name in prop::collection::btree_set(0..25_usize, 0..3),
+    ) {
+        let start: Vec<_> = (0..at_first).map(|n| one(&format!("/a/{n:02}"), 1, "start")).collect();
+        let known = if was_read { start.clone() } else { Vec::new() };
+        let first: Held = start.iter().map(|one| (one.name.clone(), one.clone())).collect();
+        let history = Arc::new(Mutex::new(vec![first]));
+        let ssm = InMemory::new(start).before({
+            let (moves, history) = (moves.clone(), Arc::clone(&history));
+            move |number, all| {
+                for (n, (_, change)) in moves.iter().enumerate().filter(|(_, (at, _))| *at == number) {
+                    apply(change, 5_000 + 100 * i64::try_from(number).unwrap() + i64::try_from(n).unwrap(), all);
+                    history.lock().unwrap().push(all.clone());
+                }
+            }
+        });
+        let names = by_name.iter().map(|n| name(&format!("/a/{n:02}")));
+        let selections: Vec<_> = [path("/a")].into_iter().chain(names).collect();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let outcome = runtime.block_on(reading(&ssm, &selections, &known));
+        let history = history.lock().unwrap();
+        match outcome {
+            Ok(reading) => {
+                let read = read_out(&reading);
+                prop_assert!(history.iter().any(|state| published(state) == read), "{read:?}");
+                if moves.is_empty() {
+                    prop_assert_eq!(&read, &published(&history[0]));
+                }
+                prop_assert!(reading.absent.iter().all(|name| !reading.parameters.contains_key(name)));
+            }
+            Err(failure) => {
+                prop_assert_eq!(failure.reason, SourceReason::SourceChanging);
+                prop_assert!(history.len() > 1, "nothing moved");
+            }
+        }
+    }
+}
