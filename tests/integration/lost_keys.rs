@@ -70,7 +70,8 @@ async fn new_keys_take_over_after_a_complete_read_and_not_before() {
     let data = fresh.into_iter().map(|(name, bytes)| (name, k8s_openapi::ByteString(bytes))).collect();
     restore(&world, Secret { data: Some(data), ..old }).await;
     world.sync("config").await;
-    world.degraded("config", "SourceUnavailable").await;
+    let degraded = world.degraded("config", "KeyMissing").await;
+    assert!(degraded.message.contains("which the key Secret does not hold"), "{}", degraded.message);
     assert_eq!(
         world.resource_version("config").await,
         version,
