@@ -158,3 +158,54 @@ impl fmt::Display for SourceReason {
         f.write_str(self.as_str())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    /// The closed list of formats.md, and which of them wait for the interval: asking again soon cannot help.
+    #[rstest]
+    #[case(SourceReason::SourceUnavailable, "SourceUnavailable", false)]
+    #[case(SourceReason::Throttled, "Throttled", false)]
+    #[case(SourceReason::Timeout, "Timeout", false)]
+    #[case(SourceReason::CredentialsUnavailable, "CredentialsUnavailable", false)]
+    #[case(SourceReason::AccessDenied, "AccessDenied", true)]
+    #[case(SourceReason::KmsUnavailable, "KmsUnavailable", false)]
+    #[case(SourceReason::InvalidResponse, "InvalidResponse", false)]
+    #[case(SourceReason::SourceNotFound, "SourceNotFound", false)]
+    #[case(SourceReason::SourceChanging, "SourceChanging", false)]
+    #[case(SourceReason::BudgetExhausted, "BudgetExhausted", false)]
+    #[case(SourceReason::TooManyParameters, "TooManyParameters", true)]
+    fn reasons_are_words_that_others_match_on(
+        #[case] reason: SourceReason,
+        #[case] word: &str,
+        #[case] denial: bool,
+    ) {
+        assert_eq!((reason.to_string().as_str(), reason.is_denial()), (word, denial));
+        let failure = ReadFailure { reason, detail: "HTTP 500".to_owned() };
+        assert_eq!(failure.to_string(), format!("{word}: HTTP 500"));
+    }
+
+    /// Who asked goes first, then who has nothing yet.
+    #[test]
+    fn priorities_are_in_order() {
+        assert!(Priority::Requested < Priority::FirstSync && Priority::FirstSync < Priority::Refresh);
+    }
+
+    #[test]
+    fn nothing_that_is_printed_shows_a_value() {
+        let value = Value::new("hunter2".to_owned());
+        let parameter = Parameter { kind: ParameterType::SecureString, version: 1, date: 1, value };
+        let reading = Reading {
+            started_at: 0,
+            account: None,
+            parameters: [("/x".to_owned(), parameter.clone())].into(),
+            absent: BTreeSet::new(),
+            cost: Cost::default(),
+        };
+        let known = Known { parameter, comparable: true };
+        assert!(!format!("{reading:?} {known:?}").contains("hunter2"));
+    }
+}
