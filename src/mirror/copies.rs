@@ -115,28 +115,35 @@ pub enum Need {
     Refused(TargetTrouble),
 }
 
-/// Compares what was found with what is wanted.
+/// Why a target must not be written from the last known good; `None` if it may be.
 #[must_use]
-pub fn need(found: &Found, wanted: &Signed, authority: Authority, conflict: TargetReason) -> Need {
-    let fresh = authority == Authority::FreshRead;
+pub fn refusal(found: &Found, conflict: TargetReason) -> Option<TargetTrouble> {
     match found {
-        Found::Missing => Need::Restore("missing"),
-        Found::NotOurs { owner } => Need::Refused(TargetTrouble::conflict(conflict, owner.as_deref())),
-        Found::Ours(Verdict::Verified(held)) if held.content.same_as(&wanted.content) => Need::Nothing,
-        Found::Ours(Verdict::Verified(_)) => Need::Replace,
-        Found::Ours(Verdict::Broken(_)) => Need::Restore("edited"),
-        Found::Ours(Verdict::ForeignKey(_)) if fresh => Need::Replace,
-        Found::Ours(Verdict::ForeignKey(key_id)) => Need::Refused(TargetTrouble::new(
+        Found::NotOurs { owner } => Some(TargetTrouble::conflict(conflict, owner.as_deref())),
+        Found::Ours(Verdict::ForeignKey(key_id)) => Some(TargetTrouble::new(
             TargetReason::KeyMissing,
             format!(
                 "it is signed with key {key_id}, which the key Secret does not hold; it stays as it is until SSM has been \
                  read whole or the key is restored"
             ),
         )),
-        Found::Ours(Verdict::NewerLayout(format)) => Need::Refused(TargetTrouble::new(
+        Found::Ours(Verdict::NewerLayout(format)) => Some(TargetTrouble::new(
             TargetReason::LayoutTooNew,
             format!("it has layout {format}, written by a newer operator; upgrade this one"),
         )),
+        Found::Missing | Found::Ours(Verdict::Verified(_) | Verdict::Broken(_)) => None,
+    }
+}
+
+/// Compares what was found with what is wanted.
+#[must_use]
+pub fn need(found: &Found, wanted: &Signed, authority: Authority, conflict: TargetReason) -> Need {
+    match found {
+        Found::Ours(Verdict::ForeignKey(_)) if authority == Authority::FreshRead => Need::Replace,
+        Found::Ours(Verdict::Verified(held)) if held.content.same_as(&wanted.content) => Need::Nothing,
+        Found::Ours(Verdict::Broken(_)) => Need::Restore("edited"),
+        Found::Missing => Need::Restore("missing"),
+        other => refusal(other, conflict).map_or(Need::Replace, Need::Refused),
     }
 }
 

@@ -180,7 +180,9 @@ fn stalled(facts: &Facts<'_>) -> Verdict {
 }
 
 fn ready(facts: &Facts<'_>) -> Option<Verdict> {
-    if facts.keys.is_some() {
+    let unreadable =
+        || facts.target_troubles().any(|(_, trouble)| trouble.reason == TargetReason::KeyMissing);
+    if facts.keys.is_some() || (facts.served.is_none() && unreadable()) {
         // Nothing can be verified, so nothing new can be said.
         return None;
     }
@@ -309,7 +311,10 @@ fn source_message(facts: &Facts<'_>) -> Option<String> {
 }
 
 fn about(facts: &Facts<'_>, target: &TargetState, trouble: &TargetTrouble) -> String {
-    let served = if target.holds_a_set {
+    let served = if trouble.reason == TargetReason::TargetContested {
+        // What it holds at the moment depends on who wrote last.
+        ""
+    } else if target.holds_a_set {
         "It holds an older whole set."
     } else if trouble.reason.is_conflict() {
         ""

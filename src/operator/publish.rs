@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use parameter_mirror_format::content::Signed;
-use parameter_mirror_format::hash::HashFound;
 use parameter_mirror_format::keys::KeyRing;
 use parameter_mirror_format::source::StoredSource;
 use parameter_mirror_format::verdict::{Found, Verdict};
@@ -72,16 +71,18 @@ pub async fn publish(
     let mut published = Published::default();
     let keys = ctx.keys();
     let (Some(wanted), Some(ring)) = (wanted(resolution), keys.ring.as_deref()) else {
-        note_conflicts(plan, memory);
+        note_refusals(plan, memory);
         return published;
     };
     let signed = sign(wanted, memory, ring, ctx);
     if !is_granted(plan, &signed) {
         return published;
     }
-    let beat = answer.map(|answer| match &answer.outcome {
-        Ok(reading) => Beat::Good { checked_at: reading.started_at },
-        Err(_) => Beat::Failed,
+    let beat = answer.map(|answer| match (&answer.outcome, resolution) {
+        (Ok(reading), Resolution::Fresh { .. }) => Beat::Good { checked_at: reading.started_at },
+        // Also a good read that is not published, because nothing is left or a required name is gone: what is served was not
+        // confirmed by it.
+        _ => Beat::Failed,
     });
     let errand = |authority: Option<Authority>| Errand {
         signed: &signed,
@@ -142,17 +143,19 @@ fn is_granted(plan: &Plan, signed: &Signed) -> bool {
     StoredSource::decode(&signed.content.source).is_ok_and(|stored| plan.grants(&stored))
 }
 
-/// Without a set to publish, a foreign target is still worth telling.
-fn note_conflicts(plan: &Plan, memory: &mut Memory) {
+/// Without a set to publish, a target that must not be written is still worth telling.
+fn note_refusals(plan: &Plan, memory: &mut Memory) {
     if plan.secret.is_some()
-        && let Some(Observed { found: Some(Found::NotOurs { owner }), .. }) = &memory.secret.observed
+        && let Some(found) = memory.secret.observed.as_ref().and_then(|observed| observed.found.as_ref())
+        && let Some(trouble) = copies::refusal(found, TargetReason::SecretConflict)
     {
-        memory.secret.trouble = Some(TargetTrouble::conflict(TargetReason::SecretConflict, owner.as_deref()));
+        memory.secret.trouble = Some(trouble);
     }
     if plan.redis.is_some()
-        && let Some(HashFound { found: Found::NotOurs { owner }, .. }) = &memory.redis.observed
+        && let Some(observed) = &memory.redis.observed
+        && let Some(trouble) = copies::refusal(&observed.found, TargetReason::RedisConflict)
     {
-        memory.redis.trouble = Some(TargetTrouble::conflict(TargetReason::RedisConflict, owner.as_deref()));
+        memory.redis.trouble = Some(trouble);
     }
 }
 

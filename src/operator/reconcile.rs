@@ -220,10 +220,10 @@ fn resolve(
     let (resolution, trouble) = match &answer.outcome {
         Ok(reading) => {
             source.failures = 0;
-            memory.confirmed_at = reading.started_at.max(memory.latest_read_at.saturating_add(1));
             let resolution = situation.after_reading(reading);
             let began = jiff::Timestamp::from_millisecond(reading.started_at).unwrap_or(now);
             if matches!(resolution, Resolution::Fresh { .. }) {
+                memory.confirmed_at = reading.started_at.max(memory.latest_read_at.saturating_add(1));
                 memory.last_sync = memory.last_sync.max(Some(began));
             }
             let trouble = resolution.trouble().cloned();

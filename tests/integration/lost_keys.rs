@@ -58,7 +58,7 @@ async fn lost_keys_are_missed_and_taken_up_when_they_come_back() {
 
 #[tokio::test]
 async fn new_keys_take_over_after_a_complete_read_and_not_before() {
-    let world = World::start().await;
+    let mut world = World::start().await;
     world.ssm.put_secure("/app/a", "1");
     world.synced("config").await;
     let version = world.resource_version("config").await;
@@ -77,6 +77,12 @@ async fn new_keys_take_over_after_a_complete_read_and_not_before() {
         version,
         "foreign keys were written over without a read"
     );
+
+    // A restarted operator knows nothing but what it can verify, and still says what it sees.
+    world.operator.crash_and_restart().await;
+    world.sync("config").await;
+    world.degraded("config", "KeyMissing").await;
+    assert_eq!(world.resource_version("config").await, version);
 
     world.ssm.listen_again();
     world.sync("config").await;

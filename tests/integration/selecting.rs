@@ -196,6 +196,7 @@ async fn an_emptied_path_is_never_taken_for_an_empty_set() {
     world.ready("config", "ServingLastKnownGood").await;
     world.holds("config", &[("A", "1"), ("B", "2")]).await;
     assert_eq!(world.content("config").await, content);
+    assert_eq!(world.field("config", "@status").await.as_deref(), Some("Degraded"));
 
     world.ssm.put("/app/a", "3");
     world.ssm.put("/app/b", "4");
