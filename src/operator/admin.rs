@@ -54,7 +54,10 @@ async fn readyz(State(health): State<Health>) -> impl IntoResponse {
 async fn metrics(State(health): State<Health>) -> impl IntoResponse {
     let text = health.context.get().map_or_else(
         || "# EOF\n".to_owned(),
-        |context| context.metrics.text(context.watches.mirrors(), context.watches.degraded()),
+        |context| {
+            let Context { watches, ssm, metrics, .. } = &**context;
+            metrics.text(watches.mirrors(), watches.degraded(), ssm.open_breakers())
+        },
     );
     ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
 }

@@ -62,6 +62,8 @@ pub struct Context {
     pub redis: RedisEdge,
     /// SSM.
     pub ssm: Arc<dyn ParameterReader>,
+    /// How often SSM has come back after a breaker had opened.
+    pub recoveries: watch::Receiver<u64>,
     /// The operator's keys.
     pub key_watch: watch::Receiver<Keys>,
     /// What is watched.

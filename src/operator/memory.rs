@@ -109,6 +109,8 @@ pub struct SourceMemory {
     pub has_read: bool,
     /// Failed reads in a row.
     pub failures: u32,
+    /// How often SSM had come back when the last read began.
+    pub recoveries_seen: u64,
     /// What is wrong, since when.
     pub trouble: Option<(SourceTrouble, Timestamp)>,
     /// One immediate retry after a target changed while SSM was read.

@@ -32,6 +32,7 @@ pub struct Metrics {
     status_writes: Counter,
     mirrors: Gauge,
     degraded: Gauge,
+    open_breakers: Gauge,
     last_read: Gauge<u64, AtomicU64>,
 }
 
@@ -70,6 +71,12 @@ impl Metrics {
         registry.register("mirrors", "Mirrors that are watched", mirrors.clone());
         let degraded = Gauge::default();
         registry.register("mirrors_degraded", "Mirrors whose condition Degraded is True", degraded.clone());
+        let open_breakers = Gauge::default();
+        registry.register(
+            "ssm_breakers_open",
+            "Accounts and regions that are not asked at the moment because they did not answer",
+            open_breakers.clone(),
+        );
         let last_read = Gauge::<u64, AtomicU64>::default();
         registry.register(
             "last_good_read_timestamp_seconds",
@@ -86,6 +93,7 @@ impl Metrics {
             status_writes,
             mirrors,
             degraded,
+            open_breakers,
             last_read,
         }
     }
@@ -127,9 +135,10 @@ impl Metrics {
 
     /// All of it in the text format of OpenMetrics.
     #[must_use]
-    pub fn text(&self, mirrors: usize, degraded: usize) -> String {
+    pub fn text(&self, mirrors: usize, degraded: usize, open_breakers: usize) -> String {
         self.mirrors.set(i64::try_from(mirrors).unwrap_or(i64::MAX));
         self.degraded.set(i64::try_from(degraded).unwrap_or(i64::MAX));
+        self.open_breakers.set(i64::try_from(open_breakers).unwrap_or(i64::MAX));
         let mut text = String::new();
         // Writing to a String cannot fail.
         let _ = encode(&mut text, &self.registry);

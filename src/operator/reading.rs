@@ -34,7 +34,13 @@ pub struct Answer {
 #[must_use]
 pub fn is_due(plan: &Plan, memory: &Memory, ctx: &Context) -> bool {
     let now = ctx.clock.uptime();
-    memory.in_flight.is_none() && memory.source.next_read(plan.interval, now) <= now
+    memory.in_flight.is_none()
+        && (has_recovered(memory, ctx) || memory.source.next_read(plan.interval, now) <= now)
+}
+
+/// Whether SSM answers again somewhere since the read that failed: then the retry need not be waited for.
+fn has_recovered(memory: &Memory, ctx: &Context) -> bool {
+    memory.source.failures > 0 && memory.source.recoveries_seen != *ctx.recoveries.borrow()
 }
 
 /// Begins the read. The targets have been observed before.
@@ -49,6 +55,7 @@ pub fn begin(mirror: &ObjectRef<ParameterMirror>, plan: &Plan, memory: &mut Memo
     };
     let has_begun = Arc::clone(&request.has_begun);
     memory.source.due_now = false;
+    memory.source.recoveries_seen = *ctx.recoveries.borrow();
     memory.source.last_began = Some(ctx.clock.uptime());
     memory.last_attempt = Some(ctx.clock.now());
     let (answered, answer) = oneshot::channel();

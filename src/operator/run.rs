@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::{ParameterMirror, ParameterSource};
 use crate::cli::{RedisArgs, RunArgs};
-use crate::ssm::SsmReader;
+use crate::ssm::{ParameterReader, SsmReader};
 use crate::targets::redis::HashStore;
 use crate::targets::secret::{KubeProblem, SecretStore, within};
 
@@ -75,12 +75,14 @@ async fn operate(args: RunArgs, health: Health, stop: CancellationToken) -> anyh
     let queues: Vec<_> = scopes.iter().map(|scope| controller::queue(&client, scope.as_deref())).collect();
     let (wakers, ends) = Wakers::new(&scopes);
     let stores = queues.iter().map(kube::runtime::Controller::store).collect();
+    let ssm = Arc::new(SsmReader::new(args.ssm_requests_per_second));
     let context = Arc::new(Context {
         settings: Settings { cluster, redis_prefix: args.redis.redis_prefix.clone() },
         clock: Clock::start(),
         secrets: SecretStore::new(client.clone()),
         redis,
-        ssm: Arc::new(SsmReader::new(args.ssm_requests_per_second)),
+        recoveries: ssm.recoveries(),
+        ssm,
         key_watch,
         watches: Watches::start(&client, &scopes, stores, &wakers),
         wakers,
@@ -96,6 +98,7 @@ async fn operate(args: RunArgs, health: Health, stop: CancellationToken) -> anyh
     }
     tracing::info!(target: "parameter_mirror", cluster = context.settings.cluster, "watching; mirrors are worked on");
     health.ready(Arc::clone(&context));
+    tokio::spawn(wake_on_recovery(Arc::clone(&context)));
     let work = queues
         .into_iter()
         .zip(ends)
@@ -106,6 +109,16 @@ async fn operate(args: RunArgs, health: Health, stop: CancellationToken) -> anyh
     }
     tracing::info!(target: "parameter_mirror", "stopped; the targets keep serving");
     Ok(())
+}
+
+/// When SSM answers again, every mirror is looked at: those whose reads failed are due at once.
+async fn wake_on_recovery(context: Arc<Context>) {
+    let mut recoveries = context.recoveries.clone();
+    while recoveries.changed().await.is_ok() {
+        for mirror in context.watches.every_mirror() {
+            context.wakers.wake(mirror);
+        }
+    }
 }
 
 /// SIGTERM and SIGINT drain; a second one is left to the system.

@@ -150,6 +150,13 @@ impl Watches {
         self.mirrors.iter().flat_map(Store::state).filter(|mirror| is_on(mirror, source)).count()
     }
 
+    /// All mirrors that can be read.
+    #[must_use]
+    pub fn every_mirror(&self) -> Vec<ObjectRef<ParameterMirror>> {
+        let mirrors = self.mirrors.iter().flat_map(Store::state);
+        mirrors.filter_map(|mirror| mirror.0.as_ref().ok().map(ObjectRef::from_obj)).collect()
+    }
+
     /// Number of mirrors whose condition Degraded is True.
     #[must_use]
     pub fn degraded(&self) -> usize {

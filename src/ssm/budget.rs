@@ -1,10 +1,10 @@
-//! Requests per second, shared fairly: one budget for each account and region, whoever's role reads there.
+//! Requests per second, shared fairly.
 //!
 //! AWS gives an account 40 reads/s, shared with everything else in it (consoles, ECS, CI). The budget decides
 //! when to read, never what is served.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::BinaryHeap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,35 +12,6 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::mirror::reading::Priority;
-
-/// What a budget belongs to.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct BudgetKey {
-    /// AWS account, `self` until it is known.
-    pub account: String,
-    /// AWS region.
-    pub region: String,
-}
-
-/// All budgets of the process.
-pub struct Budgets {
-    rate: u32,
-    by_key: Mutex<HashMap<BudgetKey, Arc<Budget>>>,
-}
-
-impl Budgets {
-    /// Budgets of `rate` requests per second each.
-    #[must_use]
-    pub fn new(rate: u32) -> Self {
-        Self { rate: rate.max(1), by_key: Mutex::default() }
-    }
-
-    /// The budget of one account and region.
-    pub fn of(&self, key: &BudgetKey) -> Arc<Budget> {
-        let mut by_key = self.by_key.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(by_key.entry(key.clone()).or_insert_with(|| Budget::new(self.rate)))
-    }
-}
 
 /// A token bucket that holds one second's worth, with a queue by priority and then by arrival.
 pub struct Budget {
@@ -158,44 +129,6 @@ impl Budget {
     }
 }
 
-/// What one read passes before each of its requests.
-pub struct Gate {
-    budget: Arc<Budget>,
-    cap: Option<Arc<Budget>>,
-    priority: Priority,
-    waited: Mutex<Duration>,
-}
-
-impl Gate {
-    /// A gate on `budget`, with the lower cap of the source if it has one.
-    #[must_use]
-    pub fn new(budget: Arc<Budget>, cap: Option<Arc<Budget>>, priority: Priority) -> Self {
-        Self { budget, cap, priority, waited: Mutex::default() }
-    }
-
-    /// Waits for the permission to send one request.
-    pub async fn pass(&self) {
-        let began = Instant::now();
-        if let Some(cap) = &self.cap {
-            cap.take(self.priority).await;
-        }
-        self.budget.take(self.priority).await;
-        *self.waited.lock().unwrap_or_else(PoisonError::into_inner) += began.elapsed();
-    }
-
-    /// How long this read has waited so far; it does not count towards the read's deadline.
-    #[must_use]
-    pub fn waited(&self) -> Duration {
-        *self.waited.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Requests per second that this read may hope for.
-    #[must_use]
-    pub fn rate(&self) -> f64 {
-        self.cap.as_ref().map_or(self.budget.rate(), |cap| cap.rate().min(self.budget.rate()))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -245,17 +178,5 @@ mod tests {
         let began = Instant::now();
         budget.take(Priority::Refresh).await;
         assert!(began.elapsed() <= Duration::from_millis(1_010), "{:?}", began.elapsed());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_source_can_be_held_below_its_account() {
-        let gate = Gate::new(Budget::new(100), Some(Budget::new(2)), Priority::Refresh);
-        let began = Instant::now();
-        for _ in 0..6 {
-            gate.pass().await;
-        }
-        let took = began.elapsed().as_secs_f64();
-        assert!((1.9..2.2).contains(&took), "{took}");
-        assert!(gate.waited() >= Duration::from_millis(1_900));
     }
 }

@@ -14,6 +14,7 @@ use parameter_mirror_format::entry::ParameterType;
 use parameter_mirror_format::value::Value;
 
 use crate::mirror::reading::{ReadFailure, SourceReason};
+use crate::mirror::selection::Selection;
 
 use super::api::{Batch, ListPage, Listed, PAGE, Page, ParameterApi};
 use super::errors::classify;
@@ -63,6 +64,25 @@ impl SsmApi {
             config = config.credentials_provider(role.build().await);
         }
         Self { client: Client::from_conf(config.build()) }
+    }
+}
+
+impl SsmApi {
+    /// One request for something that a mirror selects, to see whether anybody answers. Whatever it says is thrown away.
+    pub async fn probe(&self, selection: &Selection) -> Result<(), ReadFailure> {
+        let once = aws_sdk_ssm::config::Config::builder().retry_config(RetryConfig::disabled());
+        match selection {
+            Selection::Path(path) => {
+                let request = self.client.get_parameters_by_path().path(&path.path).max_results(1);
+                let sent = request.customize().config_override(once).send().await;
+                sent.map(|_| ()).map_err(|error| classify("GetParametersByPath", &error))
+            }
+            Selection::Name(name) => {
+                let request = self.client.get_parameters().names(&name.requested);
+                let sent = request.customize().config_override(once).send().await;
+                sent.map(|_| ()).map_err(|error| classify("GetParameters", &error))
+            }
+        }
     }
 }
 

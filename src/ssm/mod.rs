@@ -5,25 +5,35 @@
 //! | [`api`] | the seam: one page of a listing, one batch of names |
 //! | [`client`] | the seam over the AWS SDK, one client per source |
 //! | [`errors`] | errors of the SDK as reasons, without bodies |
-//! | [`budget`] | requests per second for each account and region |
+//! | [`place`] | an account in a region: its budget and its breaker |
+//! | [`budget`] | requests per second |
+//! | [`breaker`] | when to stop asking, and how to begin again |
 //! | [`read`] | one read of one mirror: all pages and all values, or nothing |
 
 pub mod api;
+pub mod breaker;
 pub mod budget;
 pub mod client;
 pub mod errors;
+pub mod place;
 pub mod read;
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::sync::{Semaphore, watch};
 
 use crate::mirror::plan::SourcePlan;
 use crate::mirror::reading::{ReadFailure, ReadRequest, Reading};
+use crate::mirror::selection::Selection;
 
-use self::budget::{Budget, BudgetKey, Budgets, Gate};
+use self::breaker::PROBE_EVERY;
+use self::budget::Budget;
 use self::client::SsmApi;
+use self::place::{Gate, Place, PlaceKey, Places};
 use self::read::read;
 
 /// Reads the parameters of a mirror from where its source says.
@@ -31,12 +41,19 @@ use self::read::read;
 pub trait ParameterReader: Send + Sync {
     /// One read: the whole set, or why not.
     async fn read(&self, source: &SourcePlan, request: &ReadRequest) -> Result<Reading, ReadFailure>;
+
+    /// Grows each time an account and region answers again: whatever failed is due then.
+    fn recoveries(&self) -> watch::Receiver<u64>;
+
+    /// How many accounts and regions are not asked at the moment.
+    fn open_breakers(&self) -> usize;
 }
 
 /// Reads parameters of all sources, each with its own client, inside the budget of its account and region.
 pub struct SsmReader {
-    budgets: Budgets,
-    clients: tokio::sync::Mutex<HashMap<ClientKey, Arc<SsmApi>>>,
+    places: Places,
+    recoveries: watch::Sender<u64>,
+    clients: tokio::sync::Mutex<HashMap<ClientKey, (Arc<SsmApi>, Arc<Semaphore>)>>,
     accounts: Mutex<HashMap<ClientKey, String>>,
     caps: Mutex<HashMap<(ClientKey, u32), Arc<Budget>>>,
 }
@@ -54,21 +71,22 @@ impl SsmReader {
     #[must_use]
     pub fn new(requests_per_second: u32) -> Self {
         Self {
-            budgets: Budgets::new(requests_per_second),
+            places: Places::new(requests_per_second),
+            recoveries: watch::Sender::new(0),
             clients: tokio::sync::Mutex::default(),
             accounts: Mutex::default(),
             caps: Mutex::default(),
         }
     }
 
-    async fn client(&self, key: &ClientKey) -> Arc<SsmApi> {
+    async fn client(&self, key: &ClientKey) -> (Arc<SsmApi>, Arc<Semaphore>) {
         let mut clients = self.clients.lock().await;
         if let Some(client) = clients.get(key) {
-            return Arc::clone(client);
+            return client.clone();
         }
-        let client =
-            Arc::new(SsmApi::connect(&key.region, key.role_arn.as_deref(), key.external_id.as_deref()).await);
-        clients.insert(key.clone(), Arc::clone(&client));
+        let api = SsmApi::connect(&key.region, key.role_arn.as_deref(), key.external_id.as_deref()).await;
+        let client = (Arc::new(api), self.places.slots());
+        clients.insert(key.clone(), client.clone());
         client
     }
 
@@ -80,11 +98,11 @@ impl SsmReader {
     }
 
     /// The account is in `roleArn`, else in the ARNs read so far; until then it is `self`.
-    fn budget_key(&self, source: &SourcePlan, key: &ClientKey) -> BudgetKey {
+    fn place_key(&self, source: &SourcePlan, key: &ClientKey) -> PlaceKey {
         let learnt = || self.accounts.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned();
         let account =
             source.account().map(str::to_owned).or_else(learnt).unwrap_or_else(|| "self".to_owned());
-        BudgetKey { account, region: source.region.clone() }
+        PlaceKey { account, region: source.region.clone() }
     }
 }
 
@@ -96,13 +114,55 @@ impl ParameterReader for SsmReader {
             role_arn: source.role_arn.clone(),
             external_id: source.external_id.clone(),
         };
-        let client = self.client(&key).await;
-        let budget = self.budgets.of(&self.budget_key(source, &key));
-        let gate = Gate::new(budget, self.cap(source, &key), request.priority);
-        let reading = read(client.as_ref(), &gate, request).await?;
+        let (client, slots) = self.client(&key).await;
+        let place_key = self.place_key(source, &key);
+        let place = self.places.of(&place_key);
+        let gate = Gate::new(Arc::clone(&place), self.cap(source, &key), slots, request.priority);
+        let outcome = read(client.as_ref(), &gate, request).await;
+        if place.take_probing()
+            && let Some(selection) = request.selections.first()
+        {
+            tokio::spawn(probe(place_key, place, client, selection.clone(), self.recoveries.clone()));
+        }
+        let reading = outcome?;
         if let Some(account) = &reading.account {
             self.accounts.lock().unwrap_or_else(PoisonError::into_inner).insert(key, account.clone());
         }
         Ok(reading)
     }
+
+    fn recoveries(&self) -> watch::Receiver<u64> {
+        self.recoveries.subscribe()
+    }
+
+    fn open_breakers(&self) -> usize {
+        self.places.open_breakers()
+    }
+}
+
+/// Knocks with one request each 30 s until somebody answers.
+async fn probe(
+    key: PlaceKey,
+    place: Arc<Place>,
+    client: Arc<SsmApi>,
+    selection: Selection,
+    recoveries: watch::Sender<u64>,
+) {
+    let PlaceKey { account, region } = &key;
+    tracing::warn!(target: "parameter_mirror", account, region, "SSM does not answer; only a probe is sent, every {} s", PROBE_EVERY.as_secs());
+    loop {
+        tokio::time::sleep(jittered(PROBE_EVERY)).await;
+        let outcome = client.probe(&selection).await;
+        if place.probed(outcome.as_ref().map(|&()| ())) {
+            tracing::info!(target: "parameter_mirror", account, region, "SSM answers again; what is overdue is read");
+            recoveries.send_modify(|recoveries| *recoveries += 1);
+            return;
+        }
+    }
+}
+
+/// Give or take a fifth, so that operators that lost SSM together do not come back together.
+fn jittered(pause: Duration) -> Duration {
+    let random = RandomState::new().build_hasher().finish() % 401;
+    pause * (800 + u32::try_from(random).unwrap_or_default()) / 1_000
 }

@@ -19,7 +19,7 @@ use crate::mirror::reading::{
 use crate::mirror::selection::{NameSelection, PathSelection, Selection, normalised};
 
 use super::api::{Batch, ListPage, Listed, PAGE, Page, ParameterApi};
-use super::budget::Gate;
+use super::place::Gate;
 
 /// Most pages of one read.
 const MAX_PAGES: u32 = 1_000;
@@ -366,19 +366,21 @@ impl Read<'_> {
         &mut self,
         operation: impl Future<Output = Result<T, ReadFailure>>,
     ) -> Result<T, ReadFailure> {
-        self.gate.pass().await;
+        let _pass = self.gate.pass().await?;
         self.request.has_begun.store(true, Ordering::Relaxed);
         self.started_at.get_or_insert_with(|| jiff::Timestamp::now().as_millisecond());
         self.cost.calls += 1;
         let allowed =
             BASE_DEADLINE + Duration::from_secs_f64(3.0 * f64::from(self.cost.calls) / self.gate.rate());
         let deadline = self.began + self.gate.waited() + allowed;
-        tokio::time::timeout_at(deadline, operation).await.unwrap_or_else(|_| {
+        let outcome = tokio::time::timeout_at(deadline, operation).await.unwrap_or_else(|_| {
             Err(failure(
                 SourceReason::Timeout,
                 format!("the read did not end within {} s", allowed.as_secs()),
             ))
-        })
+        });
+        self.gate.record(outcome.as_ref().map(|_| ()));
+        outcome
     }
 
     fn knows_some_of(&self, path: &PathSelection) -> bool {

@@ -9,7 +9,7 @@ use rstest::rstest;
 
 use super::*;
 use crate::mirror::reading::Priority;
-use crate::ssm::budget::Budget;
+use crate::ssm::place::Place;
 
 /// One operation as it was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -179,7 +179,9 @@ pub(super) async fn reading_with(
         priority: Priority::Refresh,
         has_begun: Arc::default(),
     };
-    read(ssm, &Gate::new(Budget::new(1_000), None, Priority::Refresh), &request).await
+    let gate =
+        Gate::new(Place::new(1_000), None, Arc::new(tokio::sync::Semaphore::new(10)), Priority::Refresh);
+    read(ssm, &gate, &request).await
 }
 
 pub(super) fn values(reading: &Reading) -> Vec<(&str, &str)> {

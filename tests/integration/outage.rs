@@ -19,10 +19,10 @@ async fn synced() -> World {
     world
 }
 
-/// Under each of these the mirror says the reason, keeps every byte, and recovers when the fault ends.
+/// Under each of these the mirror says the reason and keeps every byte, and recovers when the fault ends.
 async fn each_says(world: &World, cases: Vec<(When, Fault, &'static str)>) {
-    let (version, content) = (world.resource_version("config").await, world.content("config").await);
     for (when, fault, reason) in cases {
+        let (version, content) = (world.resource_version("config").await, world.content("config").await);
         let name = format!("{fault:?}");
         // Something is to be learnt, so that a fault of decryption shows as well.
         world.ssm.put_secure("/app/secret", &format!("changed under {name}"));
@@ -35,11 +35,15 @@ async fn each_says(world: &World, cases: Vec<(When, Fault, &'static str)>) {
         assert_eq!(world.content("config").await, content, "{name} changed Redis");
         assert_eq!(world.field("config", "@status").await.as_deref(), Some("Degraded"));
         world.ssm.clear_all();
+        world.sync("config").await;
+        world.healthy("config").await;
+        assert_ne!(
+            world.resource_version("config").await,
+            version,
+            "what changed under {name} has not arrived"
+        );
+        assert_eq!(world.field("config", "@status").await.as_deref(), Some("Synced"));
     }
-    world.sync("config").await;
-    world.healthy("config").await;
-    assert_ne!(world.resource_version("config").await, version, "what changed meanwhile has not arrived");
-    assert_eq!(world.field("config", "@status").await.as_deref(), Some("Synced"));
 }
 
 #[tokio::test]
@@ -232,4 +236,47 @@ async fn a_slow_first_read_is_pending() {
     world.condition("config", "Degraded", "Unknown", "Pending").await;
     world.ssm.thaw();
     world.ready("config", "Synced").await;
+}
+
+/// Thirty mirrors at the shortest interval would send hundreds of requests into the outage of a minute.
+#[tokio::test]
+async fn a_dead_ssm_is_probed_and_not_hammered_and_all_come_back_when_it_answers() {
+    const MIRRORS: usize = 30;
+    let world = World::start().await;
+    for n in 0..MIRRORS {
+        world.ssm.put(&format!("/app/m{n}/a"), "old");
+        world
+            .mirror(&format!("m{n}"), json!({"parameters": [{"path": format!("/app/m{n}")}], "secret": {}}))
+            .await;
+    }
+    for n in 0..MIRRORS {
+        world.ready(&format!("m{n}"), "Synced").await;
+    }
+    let before = world.ssm.calls();
+    world.ssm.fail(When::any(), Fault::internal());
+    for n in 0..MIRRORS {
+        let degraded = world.degraded(&format!("m{n}"), "SourceUnavailable").await;
+        assert!(degraded.message.contains("HTTP 500"), "{}", degraded.message);
+    }
+    assert_eq!(world.operator.metric("parameter_mirror_ssm_breakers_open").await, 1);
+    // Ten operations at once and four more before the fifth failure, of three attempts each.
+    let sent = world.ssm.calls().since(&before).total();
+    assert!(sent <= 42, "{sent} requests until the breaker opened");
+    crate::world::eventually("a probe is sent", Duration::from_secs(50), async || {
+        let now = world.ssm.calls().since(&before).total();
+        if now > sent { Ok(()) } else { Err(now) }
+    })
+    .await;
+    let probed = world.ssm.calls().since(&before).total();
+    assert!(probed <= sent + 2, "{probed} requests after {sent}");
+
+    for n in 0..MIRRORS {
+        world.ssm.put(&format!("/app/m{n}/a"), "new");
+    }
+    world.ssm.clear_all();
+    for n in 0..MIRRORS {
+        world.healthy(&format!("m{n}")).await;
+        world.holds(&format!("m{n}"), &[("A", "new")]).await;
+    }
+    assert_eq!(world.operator.metric("parameter_mirror_ssm_breakers_open").await, 0);
 }

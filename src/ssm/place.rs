@@ -1,0 +1,244 @@
+//! One AWS account in one region: its budget and its breaker, whoever's role reads there.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::Instant;
+
+use crate::mirror::reading::{Priority, ReadFailure};
+
+use super::breaker::{Breaker, RAMP};
+use super::budget::Budget;
+
+/// Fewest operations of one client that may be under way at once. A service that keeps silent holds each for up to
+/// 20 s: without a limit an outage begins with hundreds of requests.
+const SLOTS: usize = 10;
+
+/// What a place is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PlaceKey {
+    /// AWS account, `self` until it is known.
+    pub account: String,
+    /// AWS region.
+    pub region: String,
+}
+
+/// All places of the process.
+pub struct Places {
+    rate: u32,
+    by_key: Mutex<HashMap<PlaceKey, Arc<Place>>>,
+}
+
+/// One account in one region.
+pub struct Place {
+    budget: Arc<Budget>,
+    ramp: [Arc<Budget>; RAMP.len()],
+    breaker: Mutex<Breaker>,
+    wants_probe: AtomicBool,
+    epoch: Instant,
+}
+
+impl Places {
+    /// Places with a budget of `rate` requests per second each.
+    #[must_use]
+    pub fn new(rate: u32) -> Self {
+        Self { rate: rate.max(1), by_key: Mutex::default() }
+    }
+
+    /// One place.
+    pub fn of(&self, key: &PlaceKey) -> Arc<Place> {
+        Arc::clone(self.lock().entry(key.clone()).or_insert_with(|| Place::new(self.rate)))
+    }
+
+    /// How many breakers are open.
+    #[must_use]
+    pub fn open_breakers(&self) -> usize {
+        self.lock().values().filter(|place| place.breaker().is_open()).count()
+    }
+
+    /// Slots for the operations of one client.
+    #[must_use]
+    pub fn slots(&self) -> Arc<Semaphore> {
+        Arc::new(Semaphore::new(
+            SLOTS.max(usize::try_from(self.rate).unwrap_or(SLOTS)).min(Semaphore::MAX_PERMITS),
+        ))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<PlaceKey, Arc<Place>>> {
+        self.by_key.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Place {
+    /// A place with a budget of `rate` requests per second.
+    #[must_use]
+    pub fn new(rate: u32) -> Arc<Self> {
+        Arc::new(Self {
+            budget: Budget::new(rate),
+            ramp: RAMP.map(|(_, rate)| Budget::new(rate)),
+            breaker: Mutex::default(),
+            wants_probe: AtomicBool::default(),
+            epoch: Instant::now(),
+        })
+    }
+
+    /// A probe has ended. `true` if the place answers again.
+    pub fn probed(&self, outcome: Result<(), &ReadFailure>) -> bool {
+        let now = self.epoch.elapsed();
+        self.breaker().probed(outcome, now)
+    }
+
+    /// Whether the breaker has opened and nobody has taken the probing yet. Who asks takes it.
+    pub fn take_probing(&self) -> bool {
+        self.wants_probe.swap(false, Ordering::Relaxed)
+    }
+
+    fn record(&self, outcome: Result<(), &ReadFailure>) {
+        let now = self.epoch.elapsed();
+        if self.breaker().record(outcome, now) {
+            self.wants_probe.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn refuse(&self) -> Result<(), ReadFailure> {
+        self.breaker().refusal().map_or(Ok(()), Err)
+    }
+
+    fn ramp(&self) -> Option<&Arc<Budget>> {
+        let rate = self.breaker().ramp(self.epoch.elapsed())?;
+        let step = RAMP.iter().position(|&(_, step)| step == rate)?;
+        self.ramp.get(step)
+    }
+
+    fn breaker(&self) -> MutexGuard<'_, Breaker> {
+        self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What one read passes before each of its operations.
+pub struct Gate {
+    place: Arc<Place>,
+    cap: Option<Arc<Budget>>,
+    slots: Arc<Semaphore>,
+    priority: Priority,
+    waited: Mutex<Duration>,
+}
+
+/// The permission for one operation, held while it lasts.
+pub struct Pass<'g>(#[allow(dead_code, reason = "held, not looked at")] Option<SemaphorePermit<'g>>);
+
+impl Gate {
+    /// A gate to `place`, with the lower cap of the source if it has one.
+    #[must_use]
+    pub fn new(
+        place: Arc<Place>,
+        cap: Option<Arc<Budget>>,
+        slots: Arc<Semaphore>,
+        priority: Priority,
+    ) -> Self {
+        Self { place, cap, slots, priority, waited: Mutex::default() }
+    }
+
+    /// Waits for the permission to send one request, or says why none is sent.
+    pub async fn pass(&self) -> Result<Pass<'_>, ReadFailure> {
+        self.place.refuse()?;
+        let began = Instant::now();
+        // The semaphore is never closed.
+        let slot = self.slots.acquire().await.ok();
+        if let Some(cap) = &self.cap {
+            cap.take(self.priority).await;
+        }
+        if let Some(ramp) = self.place.ramp() {
+            ramp.take(self.priority).await;
+        }
+        self.place.budget.take(self.priority).await;
+        *self.waited.lock().unwrap_or_else(PoisonError::into_inner) += began.elapsed();
+        // It may have opened while we waited.
+        self.place.refuse()?;
+        Ok(Pass(slot))
+    }
+
+    /// An operation has ended.
+    pub fn record(&self, outcome: Result<(), &ReadFailure>) {
+        self.place.record(outcome);
+    }
+
+    /// How long this read has waited so far; it does not count towards the read's deadline.
+    #[must_use]
+    pub fn waited(&self) -> Duration {
+        *self.waited.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Requests per second that this read may hope for.
+    #[must_use]
+    pub fn rate(&self) -> f64 {
+        let rate = self.place.budget.rate();
+        self.cap.as_ref().map_or(rate, |cap| cap.rate().min(rate))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mirror::reading::SourceReason;
+
+    fn gate(place: &Arc<Place>, cap: Option<Arc<Budget>>, slots: usize) -> Gate {
+        Gate::new(Arc::clone(place), cap, Arc::new(Semaphore::new(slots)), Priority::Refresh)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_source_can_be_held_below_its_account() {
+        let gate = gate(&Place::new(100), Some(Budget::new(2)), 10);
+        let began = Instant::now();
+        for _ in 0..6 {
+            gate.pass().await.unwrap();
+        }
+        let took = began.elapsed().as_secs_f64();
+        assert!((1.9..2.2).contains(&took), "{took}");
+        assert!(gate.waited() >= Duration::from_millis(1_900));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_waits_when_the_breaker_opens_is_told_at_once() {
+        let place = Place::new(100);
+        let gate = gate(&place, None, 1);
+        let held = gate.pass().await.unwrap();
+        let failure = ReadFailure { reason: SourceReason::Timeout, detail: String::new() };
+        let waiting = async { gate.pass().await.err().map(|failure| failure.reason) };
+        let opening = async {
+            for _ in 0..5 {
+                gate.record(Err(&failure));
+            }
+            drop(held);
+        };
+        let (told, ()) = tokio::join!(waiting, opening);
+        assert_eq!(told, Some(SourceReason::Timeout));
+        assert!(place.take_probing() && !place.take_probing(), "exactly one has to probe");
+        assert!(gate.pass().await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_a_probe_was_answered_requests_begin_slowly() {
+        let place = Place::new(100);
+        let gate = gate(&place, None, 100);
+        let failure = ReadFailure { reason: SourceReason::Timeout, detail: String::new() };
+        for _ in 0..5 {
+            gate.record(Err(&failure));
+        }
+        assert!(place.probed(Ok(())));
+        let began = Instant::now();
+        let mut sent = [0; 20];
+        while began.elapsed() < Duration::from_secs(14) {
+            drop(gate.pass().await.unwrap());
+            gate.record(Ok(()));
+            if let Some(second) = sent.get_mut(usize::try_from(began.elapsed().as_secs()).unwrap()) {
+                *second += 1;
+            }
+        }
+        assert!(sent[2..5].iter().all(|&sent| sent <= 2), "{sent:?}");
+        assert!(sent[11..14].iter().all(|&sent| (3..=5).contains(&sent)), "{sent:?}");
+    }
+}
