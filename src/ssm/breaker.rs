@@ -188,7 +188,7 @@ mod tests {
             fail(&mut breaker, SourceReason::Timeout, 5, secs(0));
             breaker.probed(Ok(()), secs(30));
             breaker.record(Ok(()), secs(31));
-            (1..).find(|_| breaker.record(Err(&failure(SourceReason::Timeout)), secs(at)))
+            (1..=10).find(|_| breaker.record(Err(&failure(SourceReason::Timeout)), secs(at)))
         };
         assert_eq!((relapse(40), relapse(60)), (Some(1), Some(5)));
     }

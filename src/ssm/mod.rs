@@ -53,9 +53,16 @@ pub trait ParameterReader: Send + Sync {
 pub struct SsmReader {
     places: Places,
     recoveries: watch::Sender<u64>,
-    clients: tokio::sync::Mutex<HashMap<ClientKey, (Arc<SsmApi>, Arc<Semaphore>)>>,
+    clients: tokio::sync::Mutex<HashMap<ClientKey, Connected>>,
     accounts: Mutex<HashMap<ClientKey, String>>,
     caps: Mutex<HashMap<(ClientKey, u32), Arc<Budget>>>,
+}
+
+/// A client, and how many of its operations may be under way.
+#[derive(Clone)]
+struct Connected {
+    api: Arc<SsmApi>,
+    slots: Arc<Semaphore>,
 }
 
 /// Sources that differ in one of these need a client of their own.
@@ -79,13 +86,13 @@ impl SsmReader {
         }
     }
 
-    async fn client(&self, key: &ClientKey) -> (Arc<SsmApi>, Arc<Semaphore>) {
+    async fn client(&self, key: &ClientKey) -> Connected {
         let mut clients = self.clients.lock().await;
         if let Some(client) = clients.get(key) {
             return client.clone();
         }
         let api = SsmApi::connect(&key.region, key.role_arn.as_deref(), key.external_id.as_deref()).await;
-        let client = (Arc::new(api), self.places.slots());
+        let client = Connected { api: Arc::new(api), slots: self.places.slots() };
         clients.insert(key.clone(), client.clone());
         client
     }
@@ -114,15 +121,15 @@ impl ParameterReader for SsmReader {
             role_arn: source.role_arn.clone(),
             external_id: source.external_id.clone(),
         };
-        let (client, slots) = self.client(&key).await;
+        let Connected { api, slots } = self.client(&key).await;
         let place_key = self.place_key(source, &key);
         let place = self.places.of(&place_key);
         let gate = Gate::new(Arc::clone(&place), self.cap(source, &key), slots, request.priority);
-        let outcome = read(client.as_ref(), &gate, request).await;
+        let outcome = read(api.as_ref(), &gate, request).await;
         if place.take_probing()
             && let Some(selection) = request.selections.first()
         {
-            tokio::spawn(probe(place_key, place, client, selection.clone(), self.recoveries.clone()));
+            tokio::spawn(probe(place_key, place, api, selection.clone(), self.recoveries.clone()));
         }
         let reading = outcome?;
         if let Some(account) = &reading.account {
