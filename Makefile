@@ -6,6 +6,9 @@ KEEP ?=
 # What `make demo` builds. CI names what its tests have built already: other targets mean other features, and a second build.
 DEMO_TARGETS ?= --bin parameter-mirror --bin parameter-mirror-demo
 
+# Tests mostly wait for conditions, so more of them than cores run at once.
+export RUST_TEST_THREADS ?= 4
+
 help: ## What this Makefile can do
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::world::{cluster, root};
+use crate::world::{SOON, cluster, eventually, root};
 
 fn mirror(namespace: &str, spec: &Value) -> String {
     json!({
@@ -109,6 +109,18 @@ async fn a_bad_source_is_refused_with_field_and_remedy() {
 #[tokio::test]
 async fn kubectl_explains_every_field() {
     let cluster = cluster().await;
+    // Served at once, the definitions are explained a moment later.
+    eventually("kubectl can explain the definitions", SOON, async || {
+        let both = [["explain", "parametermirror"], ["explain", "parametersource"]];
+        for command in both {
+            let output = cluster.try_kubectl(&command).await;
+            if !output.status.success() {
+                return Err(output.stderr);
+            }
+        }
+        Ok(())
+    })
+    .await;
     for resource in ["parametermirror", "parametersource"] {
         let text = cluster.kubectl(&["explain", resource, "--recursive"]).await;
         assert!(text.contains("spec") && text.contains("status"), "{text}");
