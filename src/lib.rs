@@ -17,6 +17,7 @@
 
 pub mod api;
 pub mod cli;
+pub mod clock;
 pub mod mirror;
 pub mod operator;
 pub mod print;

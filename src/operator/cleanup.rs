@@ -167,7 +167,7 @@ async fn drop_hash(mirror: &ParameterMirror, key: &str, ctx: &Context) -> Result
         return Ok(());
     }
     let guard = Guard { key, owner: &owner, fence, now: ctx.clock.now().as_millisecond() };
-    match store.drop(guard, copy::WRITE).await {
+    match store.remove(guard, copy::WRITE).await {
         Ok(ScriptOutcome::Done { .. } | ScriptOutcome::Owned { .. } | ScriptOutcome::Gone) => Ok(()),
         Ok(_) => Err("it changed meanwhile".to_owned()),
         Err(error) => Err(error.to_string()),

@@ -6,12 +6,12 @@ use kube::Client;
 use parameter_mirror_format::keys::KeyRing;
 use tokio::sync::watch;
 
+use crate::clock::Clock;
 use crate::mirror::target::TargetTrouble;
 use crate::ssm::ParameterReader;
-use crate::targets::redis::HashStore;
+use crate::targets::redis::Hashes;
 use crate::targets::secret::SecretStore;
 
-use super::clock::Clock;
 use super::events::Events;
 use super::memory::Memories;
 use super::metrics::Metrics;
@@ -21,7 +21,7 @@ use super::watches::{Wakers, Watches};
 /// The Redis of the operator.
 pub enum RedisEdge {
     /// There is one; whether it answers is another matter.
-    Configured(HashStore),
+    Configured(Arc<dyn Hashes>),
     /// There is none, or its configuration is unusable; says why and what to do.
     NotConfigured(String),
 }

@@ -4,7 +4,6 @@
 
 pub mod admin;
 pub mod cleanup;
-pub mod clock;
 pub mod context;
 pub mod controller;
 pub mod events;
@@ -13,6 +12,7 @@ pub mod live;
 pub mod memory;
 pub mod metrics;
 pub mod observe;
+pub mod operate;
 pub mod publish;
 pub mod reading;
 pub mod reconcile;

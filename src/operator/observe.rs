@@ -115,7 +115,7 @@ async fn observe_redis(
 ) {
     let Some(wanted) = &plan.redis else { return };
     let store = match &ctx.redis {
-        RedisEdge::Configured(store) => store,
+        RedisEdge::Configured(store) => store.as_ref(),
         RedisEdge::NotConfigured(why) => {
             memory.trouble = Some(TargetTrouble::new(TargetReason::RedisNotConfigured, why.clone()));
             return;

@@ -13,7 +13,7 @@ use crate::mirror::resolve::{Resolution, Wanted, WantedSet};
 use crate::mirror::schedule::{Heals, MAX_HEALS};
 use crate::mirror::target::{TargetReason, TargetTrouble};
 use crate::targets::redis::copy;
-use crate::targets::redis::{Beat, Guard, HashStore, ScriptOutcome};
+use crate::targets::redis::{Beat, Guard, Hashes, ScriptOutcome};
 use crate::targets::secret::{self, KubeProblem, Observed, Owner};
 
 use super::context::{Context, RedisEdge};
@@ -98,7 +98,8 @@ pub async fn publish(
     }
     if let (Some(target), RedisEdge::Configured(store)) = (&plan.redis, &ctx.redis) {
         let errand = errand(answer.map(|answer| answer.redis));
-        publish_redis(plan, target, &errand, &mut memory.redis, (store, ring), &mut published, ctx).await;
+        publish_redis(plan, target, &errand, &mut memory.redis, (store.as_ref(), ring), &mut published, ctx)
+            .await;
     }
     published
 }
@@ -276,7 +277,7 @@ async fn publish_redis(
     target: &RedisPlan,
     errand: &Errand<'_>,
     memory: &mut RedisMemory,
-    edge: (&HashStore, &KeyRing),
+    edge: (&dyn Hashes, &KeyRing),
     published: &mut Published,
     ctx: &Context,
 ) {

@@ -1,10 +1,13 @@
 //! The seam between reading and SSM. An in-memory SSM can stand behind it as well as the SDK.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use parameter_mirror_format::entry::ParameterType;
 use parameter_mirror_format::value::Value;
 
 use crate::mirror::reading::ReadFailure;
+use crate::mirror::selection::Selection;
 
 /// The most parameters a page holds and a batch may name (API reference, both operations).
 pub const PAGE: usize = 10;
@@ -67,4 +70,26 @@ pub trait ParameterApi: Send + Sync {
     async fn list(&self, page: ListPage<'_>) -> Result<Page, ReadFailure>;
     /// At most [`PAGE`] parameters by name.
     async fn get(&self, names: &[String], decrypt: bool) -> Result<Batch, ReadFailure>;
+    /// One request for something that a mirror selects, without retries, to see whether anybody answers. Whatever it says
+    /// is thrown away.
+    async fn probe(&self, selection: &Selection) -> Result<(), ReadFailure>;
+}
+
+/// Where and as whom to read. Sources that differ in one of these need a client of their own.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Identity {
+    /// AWS region.
+    pub region: String,
+    /// The role to assume with the operator's own identity, if any.
+    pub role_arn: Option<String>,
+    /// What the role's trust policy wants to hear.
+    pub external_id: Option<String>,
+}
+
+/// Makes the client of an identity.
+#[async_trait]
+pub trait Connect: Send + Sync {
+    /// A client. Nothing is sent before its first call: credentials that are missing are told by the read that needs
+    /// them.
+    async fn connect(&self, identity: &Identity) -> Arc<dyn ParameterApi>;
 }

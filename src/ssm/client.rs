@@ -1,5 +1,6 @@
 //! The seam over the AWS SDK.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -16,7 +17,7 @@ use parameter_mirror_format::value::Value;
 use crate::mirror::reading::{ReadFailure, SourceReason};
 use crate::mirror::selection::Selection;
 
-use super::api::{Batch, ListPage, Listed, PAGE, Page, ParameterApi};
+use super::api::{Batch, Connect, Identity, ListPage, Listed, PAGE, Page, ParameterApi};
 use super::errors::classify;
 
 /// formats.md, "Two rhythms". The SDK has no read timeout of its own: a server that accepts and keeps silent would
@@ -26,16 +27,27 @@ const ATTEMPT: Duration = Duration::from_secs(5);
 const OPERATION: Duration = Duration::from_secs(20);
 const ATTEMPTS: u32 = 3;
 
+/// Connects through the AWS SDK, with what the environment says about endpoints and credentials.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Aws;
+
+#[async_trait]
+impl Connect for Aws {
+    async fn connect(&self, identity: &Identity) -> Arc<dyn ParameterApi> {
+        Arc::new(SsmApi::connect(identity).await)
+    }
+}
+
 /// SSM through the AWS SDK, for one source.
 pub struct SsmApi {
     client: Client,
 }
 
 impl SsmApi {
-    /// A client for this region and identity. Nothing is sent before the first call: credentials that are missing
-    /// are told by the read that needs them.
-    pub async fn connect(region: &str, role_arn: Option<&str>, external_id: Option<&str>) -> Self {
-        let region = Region::new(region.to_owned());
+    /// A client for this region and identity.
+    async fn connect(identity: &Identity) -> Self {
+        let Identity { region, role_arn, external_id } = identity;
+        let region = Region::new(region.clone());
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(CONNECT)
             .read_timeout(ATTEMPT)
@@ -48,7 +60,7 @@ impl SsmApi {
             .load()
             .await;
         // Retries of all clients of a region share one bucket by default: one failing role would starve the others.
-        let partition = format!("ssm {region} {}", role_arn.unwrap_or("self"));
+        let partition = format!("ssm {region} {}", role_arn.as_deref().unwrap_or("self"));
         let mut config = aws_sdk_ssm::config::Builder::from(&base)
             .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
             .retry_partition(RetryPartition::custom(partition).build())
@@ -64,25 +76,6 @@ impl SsmApi {
             config = config.credentials_provider(role.build().await);
         }
         Self { client: Client::from_conf(config.build()) }
-    }
-}
-
-impl SsmApi {
-    /// One request for something that a mirror selects, to see whether anybody answers. Whatever it says is thrown away.
-    pub async fn probe(&self, selection: &Selection) -> Result<(), ReadFailure> {
-        let once = aws_sdk_ssm::config::Config::builder().retry_config(RetryConfig::disabled());
-        match selection {
-            Selection::Path(path) => {
-                let request = self.client.get_parameters_by_path().path(&path.path).max_results(1);
-                let sent = request.customize().config_override(once).send().await;
-                sent.map(|_| ()).map_err(|error| classify("GetParametersByPath", &error))
-            }
-            Selection::Name(name) => {
-                let request = self.client.get_parameters().names(&name.requested);
-                let sent = request.customize().config_override(once).send().await;
-                sent.map(|_| ()).map_err(|error| classify("GetParameters", &error))
-            }
-        }
     }
 }
 
@@ -125,6 +118,22 @@ impl ParameterApi for SsmApi {
             parameters: listed("GetParameters", answer.parameters.unwrap_or_default(), decrypt)?,
             invalid: answer.invalid_parameters.unwrap_or_default(),
         })
+    }
+
+    async fn probe(&self, selection: &Selection) -> Result<(), ReadFailure> {
+        let once = aws_sdk_ssm::config::Config::builder().retry_config(RetryConfig::disabled());
+        match selection {
+            Selection::Path(path) => {
+                let request = self.client.get_parameters_by_path().path(&path.path).max_results(1);
+                let sent = request.customize().config_override(once).send().await;
+                sent.map(|_| ()).map_err(|error| classify("GetParametersByPath", &error))
+            }
+            Selection::Name(name) => {
+                let request = self.client.get_parameters().names(&name.requested);
+                let sent = request.customize().config_override(once).send().await;
+                sent.map(|_| ()).map_err(|error| classify("GetParameters", &error))
+            }
+        }
     }
 }
 

@@ -26,13 +26,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::{Semaphore, watch};
 
+use crate::clock::Clock;
 use crate::mirror::plan::SourcePlan;
 use crate::mirror::reading::{ReadFailure, ReadRequest, Reading};
 use crate::mirror::selection::Selection;
 
+use self::api::{Connect, Identity, ParameterApi};
 use self::breaker::PROBE_EVERY;
 use self::budget::Budget;
-use self::client::SsmApi;
 use self::place::{Gate, Place, PlaceKey, Places};
 use self::read::read;
 
@@ -51,33 +52,29 @@ pub trait ParameterReader: Send + Sync {
 
 /// Reads parameters of all sources, each with its own client, inside the budget of its account and region.
 pub struct SsmReader {
+    connect: Box<dyn Connect>,
+    clock: Clock,
     places: Places,
     recoveries: watch::Sender<u64>,
-    clients: tokio::sync::Mutex<HashMap<ClientKey, Connected>>,
-    accounts: Mutex<HashMap<ClientKey, String>>,
-    caps: Mutex<HashMap<(ClientKey, u32), Arc<Budget>>>,
+    clients: tokio::sync::Mutex<HashMap<Identity, Connected>>,
+    accounts: Mutex<HashMap<Identity, String>>,
+    caps: Mutex<HashMap<(Identity, u32), Arc<Budget>>>,
 }
 
 /// A client, and how many of its operations may be under way.
 #[derive(Clone)]
 struct Connected {
-    api: Arc<SsmApi>,
+    api: Arc<dyn ParameterApi>,
     slots: Arc<Semaphore>,
-}
-
-/// Sources that differ in one of these need a client of their own.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct ClientKey {
-    region: String,
-    role_arn: Option<String>,
-    external_id: Option<String>,
 }
 
 impl SsmReader {
     /// A reader with this many requests per second for each account and region.
     #[must_use]
-    pub fn new(requests_per_second: u32) -> Self {
+    pub fn new(requests_per_second: u32, connect: Box<dyn Connect>, clock: Clock) -> Self {
         Self {
+            connect,
+            clock,
             places: Places::new(requests_per_second),
             recoveries: watch::Sender::new(0),
             clients: tokio::sync::Mutex::default(),
@@ -86,26 +83,25 @@ impl SsmReader {
         }
     }
 
-    async fn client(&self, key: &ClientKey) -> Connected {
+    async fn client(&self, key: &Identity) -> Connected {
         let mut clients = self.clients.lock().await;
         if let Some(client) = clients.get(key) {
             return client.clone();
         }
-        let api = SsmApi::connect(&key.region, key.role_arn.as_deref(), key.external_id.as_deref()).await;
-        let client = Connected { api: Arc::new(api), slots: self.places.slots() };
+        let client = Connected { api: self.connect.connect(key).await, slots: self.places.slots() };
         clients.insert(key.clone(), client.clone());
         client
     }
 
     /// `requestsPerSecond` of a source, shared by everything that reads through it.
-    fn cap(&self, source: &SourcePlan, key: &ClientKey) -> Option<Arc<Budget>> {
+    fn cap(&self, source: &SourcePlan, key: &Identity) -> Option<Arc<Budget>> {
         let rate = source.requests_per_second?;
         let mut caps = self.caps.lock().unwrap_or_else(PoisonError::into_inner);
         Some(Arc::clone(caps.entry((key.clone(), rate)).or_insert_with(|| Budget::new(rate))))
     }
 
     /// The account is in `roleArn`, else in the ARNs read so far; until then it is `self`.
-    fn place_key(&self, source: &SourcePlan, key: &ClientKey) -> PlaceKey {
+    fn place_key(&self, source: &SourcePlan, key: &Identity) -> PlaceKey {
         let learnt = || self.accounts.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned();
         let account =
             source.account().map(str::to_owned).or_else(learnt).unwrap_or_else(|| "self".to_owned());
@@ -116,7 +112,7 @@ impl SsmReader {
 #[async_trait]
 impl ParameterReader for SsmReader {
     async fn read(&self, source: &SourcePlan, request: &ReadRequest) -> Result<Reading, ReadFailure> {
-        let key = ClientKey {
+        let key = Identity {
             region: source.region.clone(),
             role_arn: source.role_arn.clone(),
             external_id: source.external_id.clone(),
@@ -125,7 +121,7 @@ impl ParameterReader for SsmReader {
         let place_key = self.place_key(source, &key);
         let place = self.places.of(&place_key);
         let gate = Gate::new(Arc::clone(&place), self.cap(source, &key), slots, request.priority);
-        let outcome = read(api.as_ref(), &gate, request).await;
+        let outcome = read(api.as_ref(), &gate, request, &self.clock).await;
         if place.take_probing()
             && let Some(selection) = request.selections.first()
         {
@@ -151,7 +147,7 @@ impl ParameterReader for SsmReader {
 async fn probe(
     key: PlaceKey,
     place: Arc<Place>,
-    client: Arc<SsmApi>,
+    client: Arc<dyn ParameterApi>,
     selection: Selection,
     recoveries: watch::Sender<u64>,
 ) {

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::clock::Clock;
 use crate::mirror::keys;
 use crate::mirror::reading::{
     Cost, Known, MAX_PARAMETERS, Parameter, ReadFailure, ReadRequest, Reading, SourceReason,
@@ -33,11 +34,13 @@ pub async fn read(
     api: &dyn ParameterApi,
     gate: &Gate,
     request: &ReadRequest,
+    clock: &Clock,
 ) -> Result<Reading, ReadFailure> {
     let mut read = Read {
         api,
         gate,
         request,
+        clock,
         cost: Cost::default(),
         started_at: None,
         began: Instant::now(),
@@ -98,6 +101,7 @@ struct Read<'a> {
     api: &'a dyn ParameterApi,
     gate: &'a Gate,
     request: &'a ReadRequest,
+    clock: &'a Clock,
     cost: Cost,
     started_at: Option<i64>,
     began: Instant,
@@ -368,7 +372,7 @@ impl Read<'_> {
     ) -> Result<T, ReadFailure> {
         let _pass = self.gate.pass().await?;
         self.request.has_begun.store(true, Ordering::Relaxed);
-        self.started_at.get_or_insert_with(|| jiff::Timestamp::now().as_millisecond());
+        self.started_at.get_or_insert_with(|| self.clock.now().as_millisecond());
         self.cost.calls += 1;
         let allowed =
             BASE_DEADLINE + Duration::from_secs_f64(3.0 * f64::from(self.cost.calls) / self.gate.rate());

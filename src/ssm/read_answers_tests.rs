@@ -41,6 +41,10 @@ impl ParameterApi for Prepared {
     async fn get(&self, _: &[String], _: bool) -> Result<Batch, ReadFailure> {
         self.batches.lock().unwrap().pop_front().ok_or_else(unavailable)
     }
+
+    async fn probe(&self, _: &Selection) -> Result<(), ReadFailure> {
+        unreachable!("a read does not probe")
+    }
 }
 
 /// Answers like the one within until the operation that fails, counted from 1.
@@ -65,6 +69,10 @@ impl ParameterApi for FailingAt<'_> {
     async fn get(&self, names: &[String], decrypt: bool) -> Result<Batch, ReadFailure> {
         self.check()?;
         self.within.get(names, decrypt).await
+    }
+
+    async fn probe(&self, _: &Selection) -> Result<(), ReadFailure> {
+        unreachable!("a read does not probe")
     }
 }
 
@@ -179,6 +187,10 @@ impl ParameterApi for Lagging {
 
     async fn get(&self, names: &[String], decrypt: bool) -> Result<Batch, ReadFailure> {
         self.within.get(names, decrypt).await
+    }
+
+    async fn probe(&self, _: &Selection) -> Result<(), ReadFailure> {
+        unreachable!("a read does not probe")
     }
 }
 

@@ -124,6 +124,10 @@ impl ParameterApi for InMemory {
         };
         Ok(self.answer(asked, answer).await)
     }
+
+    async fn probe(&self, _: &Selection) -> Result<(), ReadFailure> {
+        unreachable!("a read does not probe")
+    }
 }
 
 pub(super) fn one(name: &str, version: i64, value: &str) -> Listed {
@@ -181,7 +185,7 @@ pub(super) async fn reading_with(
     };
     let gate =
         Gate::new(Place::new(1_000), None, Arc::new(tokio::sync::Semaphore::new(10)), Priority::Refresh);
-    read(ssm, &gate, &request).await
+    read(ssm, &gate, &request, &Clock::start()).await
 }
 
 pub(super) fn values(reading: &Reading) -> Vec<(&str, &str)> {

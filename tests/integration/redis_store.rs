@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use parameter_mirror::targets::redis::{Beat, Check, Guard, HashStore, Observed, ScriptOutcome};
+use parameter_mirror::targets::redis::{Beat, Check, Guard, HashStore, Hashes, Observed, ScriptOutcome};
 use parameter_mirror_format::connection::{Link, LinkError, RedisSettings, Setting};
 use parameter_mirror_format::fields::Fields;
 use parameter_mirror_format::hash::{Fence, STATUS, STATUS_AT};
@@ -68,7 +68,7 @@ impl Part {
         let swapped = self.store.swap(guard(fence), &fields("new"), consent, AMPLE).await;
         assert_eq!(swapped.as_ref(), Ok(expected));
         assert_eq!(self.store.beat(guard(fence), Beat::Failed, AMPLE).await.as_ref(), Ok(expected));
-        assert_eq!(self.store.drop(guard(fence), AMPLE).await.as_ref(), Ok(expected));
+        assert_eq!(self.store.remove(guard(fence), AMPLE).await.as_ref(), Ok(expected));
         assert_eq!(self.dump().await, before);
         assert_eq!(self.keys().await, [KEY]);
     }
@@ -218,7 +218,7 @@ async fn a_missing_hash_is_written_only_by_who_saw_it_missing() {
     for fence in [&seen_before_the_loss, &Fence::ABSENT] {
         let beat = part.store.beat(guard(fence), Beat::Good { checked_at: 5 }, AMPLE).await;
         assert_eq!(beat, Ok(ScriptOutcome::Gone));
-        assert_eq!(part.store.drop(guard(fence), AMPLE).await, Ok(ScriptOutcome::Gone));
+        assert_eq!(part.store.remove(guard(fence), AMPLE).await, Ok(ScriptOutcome::Gone));
     }
 }
 
@@ -269,7 +269,7 @@ async fn a_swap_moves_the_time_of_the_status_only_when_it_flips() {
 #[tokio::test]
 async fn a_drop_deletes_and_nothing_older_brings_it_back() {
     let (mut part, seen) = Part::start().await.with_hash().await;
-    let dropped = part.store.drop(guard(&seen), AMPLE).await;
+    let dropped = part.store.remove(guard(&seen), AMPLE).await;
     assert_eq!(dropped, Ok(ScriptOutcome::Done { fence: Fence::ABSENT, generation: None }));
     assert!(part.keys().await.is_empty());
     assert_eq!(part.swap(&seen, &fields("1")).await, ScriptOutcome::Stale);
@@ -409,7 +409,7 @@ async fn the_documented_rights_suffice_and_a_missing_one_is_a_denial() {
     let denied = store.beat(guard(&seen), Beat::Failed, AMPLE).await.unwrap_err();
     assert!(matches!(denied, LinkError::Forbidden(_)), "{denied}");
     part.run(&["ACL", "SETUSER", "writer", "+hset"]).await;
-    fence_of(store.drop(guard(&seen), AMPLE).await.unwrap());
+    fence_of(store.remove(guard(&seen), AMPLE).await.unwrap());
 
     let wrong = HashStore::new(link(&part.redis.url().replace("redis://", "redis://writer:wrong@")));
     let denied = wrong.observe(KEY, AMPLE).await.unwrap_err();

@@ -10,7 +10,7 @@ use parameter_mirror_format::verdict::{Found, Verdict};
 
 use crate::api::RedisEncryption;
 
-use super::store::{Beat, Check, Guard, HashStore, Observed, ScriptOutcome};
+use super::hashes::{Beat, Check, Guard, Hashes, Observed, ScriptOutcome};
 
 /// A Redis that does not answer must not delay SSM or the Secret (design.md, "Writing").
 pub const LOOK: Duration = Duration::from_millis(500);
@@ -28,7 +28,7 @@ impl From<RedisEncryption> for EncryptionMode {
 }
 
 /// Whether nobody has touched the hash since `known`.
-pub async fn is_untouched(store: &HashStore, key: &str, known: &HashFound) -> Result<bool, LinkError> {
+pub async fn is_untouched(store: &dyn Hashes, key: &str, known: &HashFound) -> Result<bool, LinkError> {
     let checks = store.check(&[key], LOOK).await?;
     Ok(match (checks.first(), copy_of(known)) {
         (Some(Check::Hash { fence, mac, .. }), Some(signed)) => {
@@ -40,7 +40,12 @@ pub async fn is_untouched(store: &HashStore, key: &str, known: &HashFound) -> Re
 }
 
 /// Reads a hash back whole, decrypts it and checks its MAC.
-pub async fn look(store: &HashStore, key: &str, owner: &str, keys: &KeyRing) -> Result<HashFound, LinkError> {
+pub async fn look(
+    store: &dyn Hashes,
+    key: &str,
+    owner: &str,
+    keys: &KeyRing,
+) -> Result<HashFound, LinkError> {
     Ok(match store.observe(key, LOOK).await? {
         Observed::Fields(fields) => hash::decode(&fields, key, owner, keys),
         Observed::WrongType => HashFound {
@@ -65,7 +70,7 @@ pub fn is_encrypted_as(known: &HashFound, mode: EncryptionMode) -> bool {
 
 /// Replaces the hash by `signed`, against what `known` observed.
 pub async fn write(
-    store: &HashStore,
+    store: &dyn Hashes,
     guard: Guard<'_>,
     signed: &Signed,
     mode: EncryptionMode,

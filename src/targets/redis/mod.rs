@@ -1,6 +1,8 @@
 //! The Redis target: one hash per mirror, written by one guarded script.
 
 pub mod copy;
+mod hashes;
 mod store;
 
-pub use store::{Beat, Check, Guard, HashStore, Observed, ScriptOutcome};
+pub use hashes::{Beat, Check, Guard, Hashes, Observed, ScriptOutcome};
+pub use store::HashStore;

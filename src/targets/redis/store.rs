@@ -1,10 +1,11 @@
-//! Reading and writing mirrors' hashes.
+//! Reading and writing mirrors' hashes over a connection.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use parameter_mirror_format::FORMAT;
 use parameter_mirror_format::connection::{Link, LinkError};
 use parameter_mirror_format::fields::Fields;
@@ -12,6 +13,8 @@ use parameter_mirror_format::hash::{FENCE, Fence, MAC, OWNER, Status, stage_key}
 use redis::aio::MultiplexedConnection;
 use redis::{RedisResult, Script};
 use tokio::time::Instant;
+
+use super::hashes::{Beat, Check, Guard, Hashes, Observed, ScriptOutcome};
 
 /// What is staged at once: larger pieces would hold up other clients of the server.
 const CHUNK_BYTES: usize = 256 * 1024;
@@ -22,9 +25,6 @@ static WRITE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scri
 static STAGE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("stage.lua")));
 
 /// The hashes of all mirrors on one server.
-///
-/// Every method has a deadline and gives up within it. A write that failed with an error may have happened all
-/// the same: observe again before anything else.
 #[derive(Debug)]
 pub struct HashStore {
     link: Link,
@@ -32,137 +32,11 @@ pub struct HashStore {
     attempts: (RandomState, AtomicU64),
 }
 
-/// What a write has to meet in Redis, or else nothing is written.
-#[derive(Debug, Clone, Copy)]
-pub struct Guard<'a> {
-    /// The key of the hash.
-    pub key: &'a str,
-    /// Our owner text.
-    pub owner: &'a str,
-    /// The fence of the observation that this write follows from.
-    pub fence: &'a Fence,
-    /// The wall clock, Unix milliseconds.
-    pub now: i64,
-}
-
-/// What a read brought, as told by a write that changes no content.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Beat {
-    /// It was good.
-    Good {
-        /// When it began, Unix milliseconds.
-        checked_at: i64,
-    },
-    /// It failed, so the age of the content goes on growing.
-    Failed,
-}
-
-/// What became of a write.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ScriptOutcome {
-    /// It happened.
-    Done {
-        /// The fence to expect next; [`Fence::ABSENT`] after a drop.
-        fence: Fence,
-        /// The fence of the last content write, if the hash has one.
-        generation: Option<i64>,
-    },
-    /// Somebody else wrote since the observation.
-    Stale,
-    /// The hash belongs to another owner, or to nobody known, and there is no consent to use.
-    Owned {
-        /// The owner it names, if any.
-        by: Option<String>,
-    },
-    /// A newer operator wrote the hash.
-    NewerLayout,
-    /// The key holds something else than a hash.
-    WrongType,
-    /// There is no hash to beat or drop.
-    Gone,
-    /// The staging key lost fields, as under an eviction policy.
-    Torn,
-}
-
-/// The few fields that show whether anybody touched a hash.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Check {
-    /// What stands in the hash; all of it empty if there is none.
-    Hash {
-        /// The owner.
-        owner: Option<String>,
-        /// The fence.
-        fence: Fence,
-        /// The MAC.
-        mac: Option<String>,
-    },
-    /// The key holds something else than a hash.
-    WrongType,
-}
-
-/// A whole key as it was found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Observed {
-    /// All fields; none if the key does not exist.
-    Fields(Fields),
-    /// The key holds something else than a hash.
-    WrongType,
-}
-
 impl HashStore {
     /// A store over a connection.
     #[must_use]
     pub fn new(link: Link) -> Self {
         Self { link, attempts: (RandomState::new(), AtomicU64::new(0)) }
-    }
-
-    /// Looks at many hashes in one round trip; the answers are in the order of the keys.
-    pub async fn check(&self, keys: &[&str], within: Duration) -> Result<Vec<Check>, LinkError> {
-        if keys.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut pipeline = redis::pipe();
-        pipeline.ignore_errors();
-        for key in keys {
-            pipeline.cmd("HMGET").arg(*key).arg(&[OWNER, FENCE, MAC]);
-        }
-        let pipeline = &pipeline;
-        let read = |mut connection: MultiplexedConnection| async move {
-            let answers: Vec<RedisResult<OwnerFenceMac>> = pipeline.query_async(&mut connection).await?;
-            answers.into_iter().map(Check::from_answer).collect()
-        };
-        self.link.read(within, read).await
-    }
-
-    /// Reads a whole hash.
-    pub async fn observe(&self, key: &str, within: Duration) -> Result<Observed, LinkError> {
-        match self.link.fields(key, within).await {
-            Ok(fields) => Ok(Observed::Fields(fields)),
-            Err(LinkError::WrongType) => Ok(Observed::WrongType),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Replaces the whole hash by `fields`, at once for every reader and without an end of life. With `consent`
-    /// it may take over a hash whose `@adoptBy` names us.
-    pub async fn swap(
-        &self,
-        guard: Guard<'_>,
-        fields: &Fields,
-        consent: bool,
-        within: Duration,
-    ) -> Result<ScriptOutcome, LinkError> {
-        let deadline = Instant::now() + within.min(Duration::from_secs(STAGE_SECONDS / 2));
-        let attempt = self.attempts.0.hash_one(self.attempts.1.fetch_add(1, Ordering::Relaxed));
-        let stage = stage_key(guard.key, &format!("{attempt:016x}"));
-        let swapped = self.stage_and_swap(guard, fields, consent, &stage, deadline).await;
-        if let Err(error) = &swapped
-            && *error != LinkError::Timeout
-        {
-            // Best effort: a server out of memory should not carry it until it expires.
-            let _ = self.unlink(&stage, remaining(deadline)).await;
-        }
-        swapped
     }
 
     async fn stage_and_swap(
@@ -185,26 +59,6 @@ impl HashStore {
         let consent = if consent { "1" } else { "0" };
         let arguments = [fields.len().to_string(), consent.to_owned()];
         self.run("swap", guard, Some(stage), &arguments, remaining(deadline)).await
-    }
-
-    /// Tells readers that the content was checked, or that it could not be. Bumps the fence, so that a writer
-    /// that observed earlier comes too late.
-    pub async fn beat(
-        &self,
-        guard: Guard<'_>,
-        beat: Beat,
-        within: Duration,
-    ) -> Result<ScriptOutcome, LinkError> {
-        let (status, checked_at) = match beat {
-            Beat::Good { checked_at } => (Status::Synced, checked_at.to_string()),
-            Beat::Failed => (Status::Degraded, String::new()),
-        };
-        self.run("beat", guard, None, &[status.as_str().to_owned(), checked_at], within).await
-    }
-
-    /// Deletes the hash.
-    pub async fn drop(&self, guard: Guard<'_>, within: Duration) -> Result<ScriptOutcome, LinkError> {
-        self.run("drop", guard, None, &[], within).await
     }
 
     async fn run(
@@ -232,6 +86,66 @@ impl HashStore {
             redis::cmd("UNLINK").arg(key).exec_async(&mut connection).await
         };
         self.link.write(within, write).await
+    }
+}
+
+#[async_trait]
+impl Hashes for HashStore {
+    async fn check(&self, keys: &[&str], within: Duration) -> Result<Vec<Check>, LinkError> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut pipeline = redis::pipe();
+        pipeline.ignore_errors();
+        for key in keys {
+            pipeline.cmd("HMGET").arg(*key).arg(&[OWNER, FENCE, MAC]);
+        }
+        let pipeline = &pipeline;
+        let read = |mut connection: MultiplexedConnection| async move {
+            let answers: Vec<RedisResult<OwnerFenceMac>> = pipeline.query_async(&mut connection).await?;
+            answers.into_iter().map(Check::from_answer).collect()
+        };
+        self.link.read(within, read).await
+    }
+
+    async fn observe(&self, key: &str, within: Duration) -> Result<Observed, LinkError> {
+        match self.link.fields(key, within).await {
+            Ok(fields) => Ok(Observed::Fields(fields)),
+            Err(LinkError::WrongType) => Ok(Observed::WrongType),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn swap(
+        &self,
+        guard: Guard<'_>,
+        fields: &Fields,
+        consent: bool,
+        within: Duration,
+    ) -> Result<ScriptOutcome, LinkError> {
+        let deadline = Instant::now() + within.min(Duration::from_secs(STAGE_SECONDS / 2));
+        let attempt = self.attempts.0.hash_one(self.attempts.1.fetch_add(1, Ordering::Relaxed));
+        let stage = stage_key(guard.key, &format!("{attempt:016x}"));
+        let swapped = self.stage_and_swap(guard, fields, consent, &stage, deadline).await;
+        if let Err(error) = &swapped
+            && *error != LinkError::Timeout
+        {
+            // Best effort: a server out of memory should not carry it until it expires.
+            let _ = self.unlink(&stage, remaining(deadline)).await;
+        }
+        swapped
+    }
+
+    async fn beat(&self, guard: Guard<'_>, beat: Beat, within: Duration) -> Result<ScriptOutcome, LinkError> {
+        let (status, checked_at) = match beat {
+            Beat::Good { checked_at } => (Status::Synced, checked_at.to_string()),
+            Beat::Failed => (Status::Degraded, String::new()),
+        };
+        self.run("beat", guard, None, &[status.as_str().to_owned(), checked_at], within).await
+    }
+
+    async fn remove(&self, guard: Guard<'_>, within: Duration) -> Result<ScriptOutcome, LinkError> {
+        self.run("drop", guard, None, &[], within).await
     }
 }
 
