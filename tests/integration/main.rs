@@ -16,6 +16,7 @@
 //! | [`readme`] | every command of the README, run |
 //! | [`redis_access`] | TLS, users, rights, rotated passwords |
 //! | [`redis_store`] | the Redis script and its store, without an operator |
+//! | [`simulation`] | hours and days, crashes and chaos, in virtual time |
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -35,5 +36,6 @@ mod readme;
 mod redis_access;
 mod redis_store;
 mod selecting;
+mod simulation;
 mod targets;
 mod world;

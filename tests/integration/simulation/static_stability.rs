@@ -1,0 +1,117 @@
+//! Promises 1, 3, 5 and 7: whatever SSM does, not a byte changes; the status tells the truth; SSM is not hammered.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use parameter_mirror::mirror::reading::SourceReason;
+
+use super::line::{Edge, Fault};
+use super::world::{Part, World};
+
+const SOON: Duration = Duration::from_secs(30);
+
+/// Promise 1.
+#[tokio::test(start_paused = true)]
+async fn a_day_without_ssm_changes_not_a_byte() {
+    let world = World::new();
+    let mirrors = ["1m", "1m", "5m", "5m", "5m", "1h", "1h", "24h"];
+    let mirrors: Vec<String> = (0..).zip(mirrors).map(|(number, interval)| {
+        let name = format!("m{number}");
+        world.mirror(&name, interval);
+        name
+    }).collect();
+    let _operator = world.operator();
+    for mirror in &mirrors {
+        world.both_serve(mirror, 1, SOON).await;
+    }
+    let before: Vec<_> = mirrors.iter().map(|mirror| held(&world, mirror)).collect();
+    let writes = world.history().len();
+
+    world.sky.set(|call| (call.edge == Edge::Ssm).then_some(Fault::Silent));
+    world.release(2);
+    world.pass(Duration::from_hours(24)).await;
+    for (mirror, before) in mirrors.iter().zip(before) {
+        assert_eq!(held(&world, mirror), before);
+        assert_eq!(world.condition(mirror, "Ready"), ("True".to_owned(), "ServingLastKnownGood".to_owned()));
+        assert_eq!(world.condition(mirror, "Degraded"), ("True".to_owned(), "Timeout".to_owned()));
+    }
+    assert_eq!(world.history().len(), writes, "no content was written");
+
+    world.sky.clear();
+    for mirror in &mirrors {
+        world.both_serve(mirror, 2, Duration::from_mins(1)).await;
+        world.becomes(mirror, "Degraded", "False", "Synced", SOON).await;
+    }
+    world.assert_whole_and_forward();
+}
+
+fn held(world: &World, mirror: &str) -> [Option<BTreeMap<String, String>>; 2] {
+    [Part::Secret, Part::Redis].map(|part| world.values(mirror, part))
+}
+
+/// Promises 3, 5 and 7 at once, since all of them need many mirrors.
+#[tokio::test(start_paused = true)]
+async fn an_hour_of_errors_for_500_mirrors() {
+    let world = World::new();
+    let mirrors: Vec<String> = (0..500).map(|number| format!("m{number}")).collect();
+    for mirror in &mirrors {
+        world.mirror(mirror, "5m");
+    }
+    let operator = world.operator();
+    for mirror in &mirrors {
+        world.both_serve(mirror, 1, Duration::from_mins(4)).await;
+    }
+    // Past the first reads, which all were due at once: from here on they are spread by the budget.
+    let calls = || operator.line.calls().into_iter().filter(|call| call.edge == Edge::Ssm);
+    let before = calls().count();
+    world.sky.set(|call| (call.edge == Edge::Ssm).then_some(Fault::Source(SourceReason::SourceUnavailable)));
+    world.pass(Duration::from_hours(1)).await;
+    let requests: usize =
+        calls().skip(before).map(|call| if call.point == "probe" { 1 } else { SDK_ATTEMPTS }).sum();
+    assert!(requests <= 200, "{requests} requests");
+    for mirror in &mirrors {
+        assert_eq!(world.condition(mirror, "Degraded"), ("True".to_owned(), "SourceUnavailable".to_owned()));
+    }
+
+    world.release(2);
+    world.sky.clear();
+    let came_back = world.elapsed();
+    for mirror in &mirrors {
+        world.both_serve(mirror, 2, Duration::from_mins(10)).await;
+    }
+    let took = world.elapsed() - came_back;
+    // A changed set of 13 is two pages, two batches of values, two pages to confirm, one name that is gone.
+    let needed = Duration::from_secs(500 * 7 / 10);
+    assert!(took <= Duration::from_mins(5) + SOON + needed, "recovered after {took:?}");
+    world.assert_whole_and_forward();
+}
+
+/// How often the SDK sends an operation that fails.
+const SDK_ATTEMPTS: usize = 3;
+
+/// A restarted operator does not ask for everything at once, and never for more than the budget.
+#[tokio::test(start_paused = true)]
+async fn a_restart_with_1000_mirrors_spreads_its_reads() {
+    let world = World::new();
+    for number in 0..1_000 {
+        let parameters = serde_json::json!([{"name": format!("/app/p{}", number % 12)}]);
+        world.mirror_with(&format!("m{number}"), serde_json::json!({"interval": "5m", "parameters": parameters}));
+    }
+    let first = world.operator();
+    world.pass(Duration::from_mins(3)).await;
+    first.kill();
+
+    let second = world.operator();
+    let mut per_second = Vec::new();
+    for _ in 0..300 {
+        let before = second.line.calls().iter().filter(|call| call.edge == Edge::Ssm).count();
+        world.pass(Duration::from_secs(1)).await;
+        per_second.push(second.line.calls().iter().filter(|call| call.edge == Edge::Ssm).count() - before);
+    }
+    let windows: Vec<usize> = per_second.windows(10).map(|window| window.iter().sum()).collect();
+    assert!(windows.iter().all(|&calls| calls <= 110), "over the budget of 10/s: {windows:?}");
+    let total: usize = per_second.iter().sum();
+    assert!(total >= 990, "every mirror is read once in five minutes: {total}");
+    let half: usize = per_second[..150].iter().sum();
+    assert!((400..=600).contains(&half), "spread evenly over five minutes: {half} of {total} in the first half");
+}

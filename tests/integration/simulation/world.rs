@@ -1,0 +1,395 @@
+//! A world in memory in which hours pass in milliseconds.
+//!
+//! SSM holds *releases*: in release `n` every value is `n`, and one name is new. So whoever sees a set sees at once whether
+//! it is whole, of one moment, and newer than another. Each content that is written to a target is checked when it is written.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use parameter_mirror::clock::Clock;
+use parameter_mirror::operator::admin::Health;
+use parameter_mirror::operator::context::RedisEdge;
+use parameter_mirror::operator::operate::{Edges, Orders, operate};
+use serde_json::{Value as Json, json};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::api_server::ApiServer;
+use super::hashes;
+use super::line::{Line, Sky};
+use super::objects::Target;
+use super::parameters;
+
+/// Where mirrors live.
+pub const NAMESPACE: &str = "shop";
+/// Where the operator lives.
+const HOME: &str = "operator";
+/// When the world begins.
+const EPOCH: i64 = 1_795_392_000_000;
+/// How many names of a release are in every release.
+const LASTING: usize = 12;
+
+/// A target of a mirror.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    Secret,
+    Redis,
+}
+
+/// One content that was written to a target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    pub at: Duration,
+    pub mirror: String,
+    pub part: Part,
+    /// Which release it was; what was wrong with it otherwise.
+    pub release: Result<u64, String>,
+}
+
+/// The world.
+pub struct World {
+    pub api: ApiServer,
+    pub redis: hashes::Store,
+    pub ssm: parameters::Store,
+    pub sky: Sky,
+    began: Instant,
+    skew: Arc<AtomicI64>,
+    history: Arc<Mutex<Vec<Written>>>,
+    operators: Cell<usize>,
+    released: Cell<u64>,
+}
+
+/// A running operator.
+pub struct Operator {
+    pub line: Line,
+    stop: CancellationToken,
+    work: JoinHandle<anyhow::Result<()>>,
+}
+
+impl World {
+    /// Everything is there but an operator; SSM holds release 1.
+    pub fn new() -> Self {
+        let world = Self {
+            api: ApiServer::default(),
+            redis: hashes::Store::default(),
+            ssm: parameters::Store::default(),
+            sky: Sky::default(),
+            began: Instant::now(),
+            skew: Arc::default(),
+            history: Arc::default(),
+            operators: Cell::new(0),
+            released: Cell::new(0),
+        };
+        for name in ["kube-system", HOME, NAMESPACE] {
+            world.create("namespaces", None, json!({"metadata": {"name": name, "labels": {}}}));
+        }
+        let grant = json!({"namespaces": {"names": [NAMESPACE]}, "paths": ["/"]});
+        world.create(
+            "parametersources",
+            None,
+            json!({
+                "apiVersion": "parameter-mirror.dev/v1alpha1", "kind": "ParameterSource", "metadata": {"name": "default"},
+                "spec": {"region": "us-east-1", "redisEncryption": "None", "grants": [grant]},
+            }),
+        );
+        world.watch_writes();
+        world.release(1);
+        world
+    }
+
+    fn watch_writes(&self) {
+        let note = |history: &Arc<Mutex<Vec<Written>>>, began: Instant| {
+            let history = Arc::clone(history);
+            move |mirror: &str, part: Part, values: BTreeMap<String, String>| {
+                let written = Written { at: began.elapsed(), mirror: mirror.to_owned(), part, release: judge(&values) };
+                history.lock().unwrap().push(written);
+            }
+        };
+        let (secrets, hashes) = (note(&self.history, self.began), note(&self.history, self.began));
+        self.api.objects(|objects| {
+            objects.on_secret(move |secret| {
+                let name = secret["metadata"]["name"].as_str().unwrap();
+                if name != "parameter-mirror-keys" {
+                    secrets(name, Part::Secret, secret_values(secret));
+                }
+            });
+        });
+        self.redis.on_write(move |key, hash| {
+            let mirror = key.trim_end_matches('}').rsplit('/').next().unwrap();
+            hashes(mirror, Part::Redis, hash_values(hash));
+        });
+    }
+
+    /// Creates an object as a person would.
+    pub fn create(&self, resource: &str, namespace: Option<&str>, object: Json) {
+        let target = target(resource, namespace, None);
+        self.api.objects(|objects| objects.create(&target, object)).unwrap();
+    }
+
+    /// Changes an object by a merge patch as a person would.
+    pub fn patch(&self, resource: &str, namespace: Option<&str>, name: &str, patch: &Json) {
+        self.api.objects(|objects| objects.patch(&target(resource, namespace, Some(name)), patch)).unwrap();
+    }
+
+    /// Deletes an object as a person would.
+    pub fn delete(&self, resource: &str, namespace: &str, name: &str) {
+        let target = target(resource, Some(namespace), Some(name));
+        self.api.objects(|objects| objects.delete(&target, &Json::Null)).unwrap();
+    }
+
+    /// A mirror of all releases into both targets.
+    pub fn mirror(&self, name: &str, interval: &str) {
+        self.mirror_with(name, json!({"interval": interval, "parameters": [{"path": "/app"}]}));
+    }
+
+    /// A mirror into both targets with this spec.
+    pub fn mirror_with(&self, name: &str, mut spec: Json) {
+        spec["source"] = json!("default");
+        for (member, default) in [("secret", json!({})), ("redis", json!({"encryption": "None"}))] {
+            if spec.get(member).is_none() {
+                spec[member] = default;
+            }
+        }
+        self.create(
+            "parametermirrors",
+            Some(NAMESPACE),
+            json!({
+                "apiVersion": "parameter-mirror.dev/v1alpha1", "kind": "ParameterMirror",
+                "metadata": {"name": name}, "spec": spec,
+            }),
+        );
+    }
+
+    /// The release that SSM holds.
+    pub fn released(&self) -> u64 {
+        self.released.get()
+    }
+
+    /// SSM moves to the next release at once.
+    pub fn release_next(&self) -> u64 {
+        self.release(self.released() + 1);
+        self.released()
+    }
+
+    /// SSM moves to this release at once; its predecessor must be the one before.
+    pub fn release(&self, number: u64) {
+        self.released.set(number);
+        let now = self.now();
+        for name in 0..LASTING {
+            self.ssm.put(&format!("/app/p{name}"), &number.to_string(), now);
+        }
+        self.ssm.put(&format!("/app/extra-{number}"), &number.to_string(), now);
+        if number > 1 {
+            self.ssm.delete(&format!("/app/extra-{}", number - 1));
+        }
+    }
+
+    /// Starts an operator. Several may run at once.
+    pub fn operator(&self) -> Operator {
+        self.operator_with(Duration::ZERO)
+    }
+
+    /// Starts an operator whose clock is ahead by so much.
+    pub fn operator_with(&self, ahead: Duration) -> Operator {
+        let number = self.operators.replace(self.operators.get() + 1);
+        let line = Line::new(number, self.sky.clone());
+        let (began, skew) = (self.began, Arc::clone(&self.skew));
+        let ahead = i64::try_from(ahead.as_millis()).unwrap();
+        let wall = move || {
+            let now = wall(began) + skew.load(Ordering::Relaxed) + ahead;
+            Timestamp::from_millisecond(now).unwrap()
+        };
+        let redis = hashes::Reached { store: self.redis.clone(), line: line.clone() };
+        let edges = Edges {
+            client: self.api.client(&line),
+            redis: RedisEdge::Configured(Arc::new(redis)),
+            connect: Box::new(parameters::Reached { store: self.ssm.clone(), line: line.clone() }),
+            clock: Clock::with_wall(wall),
+        };
+        let orders = Orders {
+            namespace: HOME.to_owned(),
+            key_secret: "parameter-mirror-keys".to_owned(),
+            watch_namespaces: Vec::new(),
+            cluster_name: Some("c".to_owned()),
+            redis_prefix: "pm:".to_owned(),
+            requests_per_second: 10,
+        };
+        let stop = CancellationToken::new();
+        let work = tokio::spawn(operate(edges, orders, Health::default(), stop.clone()));
+        Operator { line, stop, work }
+    }
+
+    /// The clocks of all operators jump by so many milliseconds.
+    pub fn jump(&self, millis: i64) {
+        self.skew.fetch_add(millis, Ordering::Relaxed);
+    }
+
+    /// Wall time without skew, Unix milliseconds.
+    pub fn now(&self) -> i64 {
+        wall(self.began)
+    }
+
+    /// Waits so long.
+    pub async fn pass(&self, time: Duration) {
+        tokio::time::sleep(time).await;
+    }
+
+    /// Since the world began.
+    pub fn elapsed(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// Every content that was written so far.
+    pub fn history(&self) -> Vec<Written> {
+        self.history.lock().unwrap().clone()
+    }
+
+    /// The release that a target serves now; `None` if it holds nothing whole.
+    pub fn serves(&self, mirror: &str, part: Part) -> Option<u64> {
+        judge(&self.values(mirror, part)?).ok()
+    }
+
+    /// The values of a target.
+    pub fn values(&self, mirror: &str, part: Part) -> Option<BTreeMap<String, String>> {
+        match part {
+            Part::Secret => {
+                let secret = self.api.objects(|objects| objects.get("secrets", NAMESPACE, mirror));
+                secret.map(|secret| secret_values(&secret))
+            }
+            Part::Redis => self.redis.hash(&redis_key(mirror)).map(|hash| hash_values(&hash)),
+        }
+    }
+
+    /// Status and reason of a condition of a mirror.
+    pub fn condition(&self, mirror: &str, type_: &str) -> (String, String) {
+        let found = self.api.objects(|objects| objects.get("parametermirrors", NAMESPACE, mirror)).unwrap();
+        let conditions = found["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        let is = conditions.into_iter().find(|condition| condition["type"] == type_).unwrap_or_default();
+        let text = |member: &str| is[member].as_str().unwrap_or_default().to_owned();
+        (text("status"), text("reason"))
+    }
+
+    /// Waits until both targets of a mirror serve this release, at most so long.
+    pub async fn both_serve(&self, mirror: &str, release: u64, within: Duration) {
+        self.eventually(within, || {
+            let served = [Part::Secret, Part::Redis].map(|part| self.serves(mirror, part));
+            if served == [Some(release); 2] { Ok(()) } else { Err(format!("{mirror} serves {served:?}, not {release}")) }
+        })
+        .await;
+    }
+
+    /// Waits until a condition has this status and reason, at most so long.
+    pub async fn becomes(&self, mirror: &str, type_: &str, status: &str, reason: &str, within: Duration) {
+        self.eventually(within, || {
+            let is = self.condition(mirror, type_);
+            if (is.0.as_str(), is.1.as_str()) == (status, reason) { Ok(()) } else { Err(format!("{type_} is {is:?}")) }
+        })
+        .await;
+    }
+
+    /// Waits for a condition, looking ten times a second.
+    pub async fn eventually<T>(&self, within: Duration, mut look: impl FnMut() -> Result<T, String>) -> T {
+        let deadline = Instant::now() + within;
+        loop {
+            match look() {
+                Ok(seen) => return seen,
+                Err(seen) if Instant::now() >= deadline => {
+                    panic!("not within {within:?}: {seen}\n{:#?}", self.tail())
+                }
+                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
+        }
+    }
+
+    /// Nothing that was ever written was partial or mixed, and no target went back to an older release.
+    pub fn assert_whole_and_forward(&self) {
+        let mut latest: BTreeMap<(String, Part), u64> = BTreeMap::new();
+        for written in self.history() {
+            let release = written.release.clone().unwrap_or_else(|wrong| panic!("{written:?}: {wrong}"));
+            let before = latest.insert((written.mirror.clone(), written.part), release);
+            assert!(before.is_none_or(|before| before <= release), "{written:?} replaces release {before:?}");
+        }
+    }
+
+    fn tail(&self) -> Vec<impl Debug + use<>> {
+        let history = self.history();
+        history[history.len().saturating_sub(20)..].to_vec()
+    }
+}
+
+impl Operator {
+    /// As SIGKILL does.
+    pub fn kill(self) {
+        self.line.kill();
+        self.work.abort();
+    }
+
+    /// As SIGTERM does; waits until the process has ended.
+    pub async fn terminate(self) {
+        self.stop.cancel();
+        self.work.await.unwrap().unwrap();
+        self.line.kill();
+    }
+}
+
+/// Runs a world of its own to its end.
+pub fn in_virtual_time<T>(world: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    runtime.unwrap().block_on(world)
+}
+
+/// The Redis key of a mirror.
+pub fn redis_key(mirror: &str) -> String {
+    format!("pm:{{{NAMESPACE}/{mirror}}}")
+}
+
+fn wall(began: Instant) -> i64 {
+    EPOCH + i64::try_from(began.elapsed().as_millis()).unwrap()
+}
+
+fn target(resource: &str, namespace: Option<&str>, name: Option<&str>) -> Target {
+    Target {
+        resource: resource.to_owned(),
+        namespace: namespace.map(str::to_owned),
+        name: name.map(str::to_owned),
+        subresource: None,
+    }
+}
+
+/// Which release a set is. Names are as in a Secret.
+fn judge(values: &BTreeMap<String, String>) -> Result<u64, String> {
+    let first = values.values().next().ok_or("nothing")?;
+    let release: u64 = first.parse().map_err(|_| format!("{first} is no release"))?;
+    if values.values().any(|value| value != first) {
+        return Err(format!("mixed: {values:?}"));
+    }
+    let mut expected: Vec<String> = (0..LASTING).map(|name| format!("P{name}")).collect();
+    expected.push(format!("EXTRA_{release}"));
+    expected.sort();
+    if values.keys().ne(&expected) {
+        return Err(format!("partial: {values:?}"));
+    }
+    Ok(release)
+}
+
+fn secret_values(secret: &Json) -> BTreeMap<String, String> {
+    let data = secret["data"].as_object().cloned().unwrap_or_default();
+    let text = |value: &Json| {
+        let bytes: k8s_openapi::ByteString = serde_json::from_value(value.clone()).unwrap();
+        String::from_utf8(bytes.0).unwrap()
+    };
+    data.iter().map(|(key, value)| (key.clone(), text(value))).collect()
+}
+
+fn hash_values(hash: &hashes::Hash) -> BTreeMap<String, String> {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    let as_key = |name: &str| name.trim_start_matches("/app/").replace('-', "_").to_uppercase();
+    let values = hash.iter().map(|(name, value)| (text(name), text(value)));
+    values.filter(|(name, _)| !name.starts_with('@')).map(|(name, value)| (as_key(&name), value)).collect()
+}
