@@ -38,6 +38,8 @@ pub struct TargetState {
     pub name: String,
     /// Whether it holds a complete set, perhaps an older one.
     pub holds_a_set: bool,
+    /// Whether this process knows that, or goes by what was said before.
+    pub seen: bool,
     /// What is wrong with it.
     pub trouble: Option<TargetTrouble>,
 }
@@ -84,6 +86,8 @@ pub struct Facts<'a> {
     /// Why nothing can be signed or verified, if the keys are lost.
     pub keys: Option<TargetTrouble>,
 }
+
+const AS_THEY_ARE: &str = "The targets stay as they are.";
 
 fn verdict(status: &'static str, reason: impl Into<String>, message: impl Into<String>) -> Verdict {
     Verdict { status, reason: reason.into(), message: message.into() }
@@ -145,9 +149,17 @@ impl Facts<'_> {
         }
     }
 
+    /// Nothing was read yet, and a target that held a set when it was last seen cannot be seen now, as after a restart: what
+    /// is served is not known, and must not be called nothing.
+    fn is_blind(&self) -> bool {
+        self.served.is_none() && self.targets().any(|target| target.holds_a_set && !target.seen)
+    }
+
     /// `Secret a and Redis b hold all 40 parameters as read at 15:57:02 UTC.` A target in trouble is not said to.
     fn serving(&self) -> String {
-        let Some((count, read_at)) = self.served else { return "Nothing is served yet.".to_owned() };
+        let Some((count, read_at)) = self.served else {
+            return if self.is_blind() { AS_THEY_ARE } else { "Nothing is served yet." }.to_owned();
+        };
         let (current, lagging): (Vec<_>, Vec<_>) =
             self.targets().partition(|target| target.trouble.is_none());
         let lagging = lagging.into_iter().filter(|target| target.holds_a_set).collect();
@@ -182,8 +194,8 @@ fn stalled(facts: &Facts<'_>) -> Verdict {
 fn ready(facts: &Facts<'_>) -> Option<Verdict> {
     let unreadable =
         || facts.target_troubles().any(|(_, trouble)| trouble.reason == TargetReason::KeyMissing);
-    if facts.keys.is_some() || (facts.served.is_none() && unreadable()) {
-        // Nothing can be verified, so nothing new can be said.
+    if facts.keys.is_some() || facts.is_blind() || (facts.served.is_none() && unreadable()) {
+        // Nothing can be seen or verified, so nothing new can be said.
         return None;
     }
     let empty = facts.target_troubles().find(|(target, _)| !target.holds_a_set);
@@ -261,6 +273,8 @@ fn source_message(facts: &Facts<'_>) -> Option<String> {
         SourceTrouble::Read(failure) => {
             let effect = if serves {
                 "New and running pods are not affected."
+            } else if facts.is_blind() {
+                AS_THEY_ARE
             } else {
                 "There is no last known good set to serve, and nothing was written."
             };

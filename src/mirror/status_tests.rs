@@ -8,7 +8,8 @@ use crate::mirror::reading::{ReadFailure, SourceReason};
 
 /// Both targets hold a set, the last read was good.
 fn synced() -> Facts<'static> {
-    let target = |name: &str| TargetState { name: name.to_owned(), holds_a_set: true, trouble: None };
+    let target =
+        |name: &str| TargetState { name: name.to_owned(), holds_a_set: true, seen: true, trouble: None };
     Facts {
         now: "2026-11-23T16:26:12Z".parse().unwrap(),
         mirror: "search",
@@ -117,6 +118,22 @@ fn removals_are_withheld_or_a_name_is_gone() {
     assert_eq!(all(&empty), ["False/NoParameters", "True/NoParameters", FINE]);
     let many = Facts { served: None, source: failed(SourceReason::TooManyParameters), ..synced() };
     assert_eq!(all(&many), ["False/TooManyParameters", "True/TooManyParameters", FINE]);
+}
+
+/// After a restart with a Secret that cannot be seen: what was said of readiness stands, and nothing is called empty.
+#[test]
+fn what_cannot_be_seen_is_not_called_nothing() {
+    let mut facts = Facts { served: None, source: SourceState::NotReadYet, ..synced() };
+    let secret = facts.secret.as_mut().unwrap();
+    (secret.seen, secret.trouble) = (false, Some(trouble(TargetReason::SecretWriteFailed)));
+    assert_eq!(all(&facts), ["-", "True/SecretWriteFailed", FINE]);
+    facts.source = failed(SourceReason::Timeout);
+    assert_eq!(all(&facts), ["-", "True/Timeout", FINE]);
+    let message = conditions(&facts).degraded.unwrap().message;
+    assert!(
+        message.contains("The targets stay as they are.") && !message.contains("nothing was written"),
+        "{message}"
+    );
 }
 
 /// A target that lags holds an older whole set: Ready, but Degraded.

@@ -15,7 +15,7 @@ use crate::api::ParameterMirror;
 use super::context::Context;
 use super::reconcile::reconcile;
 use super::undecodable;
-use super::watches::{Guarded, Wakes};
+use super::watches::{self, Guarded, Wakes};
 
 /// How many mirrors are worked on at once. A pass never waits for SSM, so more would only pile requests up at the API
 /// server, which then misses the deadlines of all of them (1,000 new mirrors took 40 s instead of 6).
@@ -30,7 +30,7 @@ pub fn queue(client: &Client, scope: Option<&str>) -> Controller<Guarded<Paramet
     };
     // As `Controller::new` does it, but without who wrote which field: that is half of what a mirror weighs.
     let (reader, writer) = reflector::store();
-    let mirrors = watcher(api, watcher::Config::default()).modify(|mirror: &mut Guarded<ParameterMirror>| {
+    let mirrors = watcher(api, watches::config()).modify(|mirror: &mut Guarded<ParameterMirror>| {
         mirror.managed_fields_mut().clear();
     });
     let mirrors = reflector(writer, mirrors).default_backoff().applied_objects();

@@ -112,6 +112,7 @@ fn facts<'a>(mirror: &'a ParameterMirror, plan: &'a Plan, memory: &Memory, ctx: 
                 Some(found) => copies::holds_a_set(found),
                 None => mirror.status.as_ref().is_some_and(|status| status.secret.is_some()),
             },
+            seen: memory.secret.observed.is_some(),
             trouble: memory.secret.trouble.clone(),
         }),
         redis: plan.redis.as_ref().map(|redis| TargetState {
@@ -120,6 +121,7 @@ fn facts<'a>(mirror: &'a ParameterMirror, plan: &'a Plan, memory: &Memory, ctx: 
                 Some(observed) => copies::holds_a_set(&observed.found),
                 None => mirror.status.as_ref().is_some_and(|status| status.redis.is_some()),
             },
+            seen: memory.redis.observed.is_some(),
             trouble: memory.redis.trouble.clone(),
         }),
         keys: ctx.keys().trouble,

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use kube::client::ClientBuilder;
 use kube::{Client, Config};
 use parameter_mirror_format::connection::{Link, RedisSettings, Setting};
 use parameter_mirror_format::value::Value;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use tower::timeout::TimeoutLayer;
 
 use crate::cli::{RedisArgs, RunArgs};
 use crate::clock::Clock;
@@ -20,6 +22,7 @@ use crate::targets::redis::HashStore;
 use super::admin::{self, Health};
 use super::context::RedisEdge;
 use super::operate::{Edges, Orders, operate};
+use super::watches;
 
 /// How long passes under way may take after SIGTERM; Kubernetes kills after 30 s by default.
 const DRAIN: Duration = Duration::from_secs(15);
@@ -80,15 +83,26 @@ fn stop_on_signal() -> anyhow::Result<CancellationToken> {
     Ok(stop)
 }
 
+/// How long the API server may take to begin an answer. The client waits for ever by default: an operator that starts
+/// before a silent API server would never list its mirrors (found by simulation).
+#[must_use]
+pub const fn answers_in_time() -> TimeoutLayer {
+    TimeoutLayer::new(Duration::from_secs(15))
+}
+
 /// The API server of the pod or the kubeconfig. The client's own retries can take minutes; ours go through the queue.
 async fn client() -> anyhow::Result<Client> {
     let mut config =
         Config::infer().await.context("no API server: neither in a pod nor with a kubeconfig")?;
     config.default_retry = false;
     config.connect_timeout = Some(Duration::from_secs(5));
+    // An answer that stops in the middle; longer than a watch is ever idle.
+    config.read_timeout = Some(watches::LASTS + Duration::from_secs(20));
+    config.reset_reader_on_write = true;
     // HTTPS_PROXY is for AWS; kube takes it for itself too, and knows no NO_PROXY.
     config.proxy_url = None;
-    Client::try_from(config).context("the Kubernetes client cannot be built")
+    let client = ClientBuilder::try_from(config).context("the Kubernetes client cannot be built")?;
+    Ok(client.with_layer(&answers_in_time()).build())
 }
 
 /// A Redis that cannot be used is a condition of the mirrors that want it. Only what would be unsafe to run

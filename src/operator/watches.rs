@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::hash::Hash;
+use std::time::Duration;
 
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use futures::{StreamExt, TryStreamExt};
@@ -18,6 +19,16 @@ use parameter_mirror_format::secret as layout;
 use serde::de::DeserializeOwned;
 
 use crate::api::{ParameterMirror, ParameterSource};
+
+/// How long one watch lasts before it is begun anew. A connection that falls silent is noticed only then, and a Secret that
+/// is lost meanwhile has to be back within a minute (promise 2); the library's 290 s are too long for that.
+pub const LASTS: Duration = Duration::from_secs(45);
+
+/// How to watch: everything, in watches that [last](LASTS) less than a minute.
+#[must_use]
+pub fn config() -> watcher::Config {
+    watcher::Config::default().timeout(u32::try_from(LASTS.as_secs()).unwrap_or(45))
+}
 
 /// A mirror as watched; one that does not decode must not stall the others.
 pub type Guarded<K> = DeserializeGuard<K>;
@@ -77,16 +88,16 @@ impl Watches {
         let wake = wake_by(&mirrors, wakers, |mirror, source: &Guarded<ParameterSource>| {
             mirror.spec.source == source.name_any()
         });
-        spawn(Api::all(client.clone()), watcher::Config::default(), source_writer, wake);
+        spawn(Api::all(client.clone()), config(), source_writer, wake);
 
         let (namespaces, namespace_writer) = reflector::store();
         let wake = wake_by(&mirrors, wakers, |mirror, namespace: &PartialObjectMeta<Namespace>| {
             mirror.namespace().as_deref() == Some(&namespace.name_any())
         });
-        spawn(Api::all(client.clone()), watcher::Config::default(), namespace_writer, wake);
+        spawn(Api::all(client.clone()), config(), namespace_writer, wake);
 
         let (label, value) = layout::LABEL;
-        let ours = watcher::Config::default().labels(&format!("{label}={value}"));
+        let ours = config().labels(&format!("{label}={value}"));
         let secrets = scopes
             .iter()
             .map(|scope| {

@@ -10,19 +10,18 @@ use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Bytes, Frame};
 use kube::Client;
-use kube::client::Body;
+use kube::client::{Body, ClientBuilder};
+use parameter_mirror::operator::run::answers_in_time;
 use serde_json::{Value as Json, json};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::line::{Edge, Fault, Line};
-use super::objects::{Change, Objects, Refusal, Target};
+use super::objects::{Objects, Refusal, Target};
 
 /// How long a watch lasts if its request does not say.
 const WATCH: Duration = Duration::from_secs(290);
 type Answer = Response<BoxBody<Bytes, Infallible>>;
-/// Which changes watches are not told of.
-type Missed = Box<dyn FnMut(&Change) -> bool + Send>;
 
 /// The API server.
 #[derive(Clone)]
@@ -31,9 +30,8 @@ pub struct ApiServer(Arc<Inner>);
 struct Inner {
     objects: Mutex<Objects>,
     version: watch::Sender<u64>,
-    missed: Mutex<Option<Missed>>,
-    /// Where watches stand still.
-    stale: Mutex<Option<u64>>,
+    /// Where watches stand still, and of which resource (all if none is named).
+    lag: Mutex<Option<(u64, Option<String>)>>,
 }
 
 impl Default for ApiServer {
@@ -41,9 +39,18 @@ impl Default for ApiServer {
         Self(Arc::new(Inner {
             objects: Mutex::default(),
             version: watch::Sender::new(0),
-            missed: Mutex::default(),
-            stale: Mutex::default(),
+            lag: Mutex::default(),
         }))
+    }
+}
+
+impl Inner {
+    /// The last version that watches of a resource may show.
+    fn limit(&self, resource: &str) -> u64 {
+        match &*self.lag.lock().unwrap() {
+            Some((version, of)) if of.as_ref().is_none_or(|of| of == resource) => *version,
+            _ => u64::MAX,
+        }
     }
 }
 
@@ -55,7 +62,7 @@ impl ApiServer {
             let (server, line) = (server.clone(), line.clone());
             async move { server.serve(request, line).await }
         });
-        Client::new(service, "default")
+        ClientBuilder::new(service, "default").with_layer(&answers_in_time()).build()
     }
 
     /// Looks at the objects or changes them, as a person with all rights would.
@@ -65,20 +72,21 @@ impl ApiServer {
         looked
     }
 
-    /// Watches are not told of the changes that `missed` says.
-    pub fn miss(&self, missed: impl FnMut(&Change) -> bool + Send + 'static) {
-        *self.0.missed.lock().unwrap() = Some(Box::new(missed));
-    }
-
     /// Watches stand still where they are now until [`ApiServer::catch_up`]; reads are current.
     pub fn lag(&self) {
         let version = self.lock().version;
-        *self.0.stale.lock().unwrap() = Some(version);
+        *self.0.lag.lock().unwrap() = Some((version, None));
+    }
+
+    /// The same for the watches of one resource.
+    pub fn lag_of(&self, resource: &str) {
+        let version = self.lock().version;
+        *self.0.lag.lock().unwrap() = Some((version, Some(resource.to_owned())));
     }
 
     /// Watches go on.
     pub fn catch_up(&self) {
-        *self.0.stale.lock().unwrap() = None;
+        *self.0.lag.lock().unwrap() = None;
         self.announce();
     }
 
@@ -109,11 +117,14 @@ impl ApiServer {
         let body = body.collect_bytes().await?;
         let body: Json = serde_json::from_slice(&body).unwrap_or_default();
         let name = target.name.as_deref().or_else(|| body["metadata"]["name"].as_str()).unwrap_or_default();
-        let point = [verb, " ", &target.resource, "/", name, target.subresource.as_deref().map_or("", |_| "/status")];
+        let point =
+            [verb, " ", &target.resource, "/", name, target.subresource.as_deref().map_or("", |_| "/status")];
         let act = || self.act(verb, &target, &query, body.clone());
         match line.call(Edge::Kubernetes, point.concat(), act).await {
             Ok(Ok(Some(answer))) => Ok(whole(200, &answer)),
-            Ok(Ok(None)) => Ok(Response::new(BodyExt::boxed(StreamBody::new(self.watch(target, query, line))))),
+            Ok(Ok(None)) => {
+                Ok(Response::new(BodyExt::boxed(StreamBody::new(self.watch(target, query, line)))))
+            }
             Ok(Err(refusal)) => Ok(status(refusal.code, refusal.reason)),
             Err(Fault::Http(code)) => Ok(status(code, "AsScripted")),
             Err(_) => Err("connection reset".into()),
@@ -135,7 +146,8 @@ impl ApiServer {
             }
             "get" => {
                 let (namespace, name) = (target.namespace.as_deref(), target.name.as_deref());
-                let found = objects.get(&target.resource, namespace.unwrap_or_default(), name.unwrap_or_default());
+                let found =
+                    objects.get(&target.resource, namespace.unwrap_or_default(), name.unwrap_or_default());
                 found.ok_or(Refusal { code: 404, reason: "NotFound" })
             }
             "create" => objects.create(target, body),
@@ -187,7 +199,7 @@ impl View {
 
     /// Everything since the last look, one JSON per line.
     fn news(&mut self) -> String {
-        let limit = self.server.0.stale.lock().unwrap().unwrap_or(u64::MAX);
+        let limit = self.server.0.limit(&self.target.resource);
         let objects = self.server.lock();
         let Some(changes) = objects.since(self.query.version) else {
             self.query.version = objects.version;
@@ -197,9 +209,7 @@ impl View {
         let mut lines = String::new();
         for change in changes.take_while(|change| change.version <= limit) {
             self.query.version = change.version;
-            let Some(told) = change.seen_by(&self.target, &self.query.labels) else { continue };
-            let mut missed = self.server.0.missed.lock().unwrap();
-            if !missed.as_mut().is_some_and(|missed| missed(change)) {
+            if let Some(told) = change.seen_by(&self.target, &self.query.labels) {
                 lines.push_str(&told.to_string());
                 lines.push('\n');
             }
@@ -229,7 +239,8 @@ impl Query {
                 "labelSelector" => {
                     let text = value.replace("%3D", "=").replace("%2F", "/");
                     let pairs = text.split("%2C").filter_map(|pair| pair.split_once('='));
-                    parsed.labels = pairs.map(|(label, value)| (label.to_owned(), value.to_owned())).collect();
+                    parsed.labels =
+                        pairs.map(|(label, value)| (label.to_owned(), value.to_owned())).collect();
                 }
                 "fieldSelector" => parsed.name = value.strip_prefix("metadata.name%3D").map(str::to_owned),
                 _ => {}
