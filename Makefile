@@ -3,6 +3,9 @@ SHELL := /bin/bash
 
 # `make demo KEEP=1` leaves everything running.
 KEEP ?=
+# How many worlds `make chaos` goes through, or which one.
+SEEDS ?= 500
+SEED ?=
 # What `make demo` builds. CI names what its tests have built already: other targets mean other features, and a second build.
 DEMO_TARGETS ?= --bin parameter-mirror --bin parameter-mirror-demo
 
@@ -18,6 +21,9 @@ demo: parts ## The outage story on real parts, checked step by step (KEEP=1 leav
 
 test: parts ## Every test, on real parts
 	cargo test --workspace
+
+chaos: ## SEEDS=500 worlds of random faults in virtual time, or the one of SEED=17
+	CHAOS_SEEDS=$(SEEDS) CHAOS_SEED=$(SEED) cargo test --test integration simulation::chaos -- --nocapture
 
 lint: ## rustfmt, clippy, licences, bans and sources of all dependencies
 	cargo fmt --all --check
@@ -35,4 +41,4 @@ generate: ## The CRDs, for kubectl and for the chart
 parts: ## Installs what tests and demo run against (about 7 minutes once, then nothing)
 	hack/parts install
 
-.PHONY: help demo test lint bench generate parts
+.PHONY: help demo test chaos lint bench generate parts

@@ -52,15 +52,6 @@ impl Store {
         self.lock().hashes.clear();
     }
 
-    /// Everything, as a backup has it.
-    pub fn backup(&self) -> BTreeMap<String, Hash> {
-        self.lock().hashes.clone()
-    }
-
-    pub fn restore(&self, backup: BTreeMap<String, Hash>) {
-        self.lock().hashes = backup;
-    }
-
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -93,7 +84,8 @@ impl Inner {
 
     fn next_fence(&self, guard: Guard<'_>) -> String {
         let fence = String::from_utf8(self.field(guard.key, FENCE)).unwrap();
-        let usable = fence.len() <= 15 && !fence.is_empty() && fence.bytes().all(|byte| byte.is_ascii_digit());
+        let usable =
+            fence.len() <= 15 && !fence.is_empty() && fence.bytes().all(|byte| byte.is_ascii_digit());
         if usable { (fence.parse::<i64>().unwrap() + 1).to_string() } else { guard.now.to_string() }
     }
 
@@ -102,15 +94,15 @@ impl Inner {
             return refusal;
         }
         let fence = self.next_fence(guard);
-        let mut staged: Hash =
-            fields.iter().map(|(name, bytes)| (name.to_vec(), bytes.to_vec())).collect();
+        let mut staged: Hash = fields.iter().map(|(name, bytes)| (name.to_vec(), bytes.to_vec())).collect();
         let mut set = |field: &str, text: &[u8]| staged.insert(field.as_bytes().to_vec(), text.to_vec());
         set(OWNER, guard.owner.as_bytes());
         set(FENCE, fence.as_bytes());
         set(GENERATION, fence.as_bytes());
         let ours = self.field(guard.key, OWNER) == guard.owner.as_bytes();
         let since = self.field(guard.key, STATUS_AT);
-        if ours && !since.is_empty() && staged.get(STATUS.as_bytes()) == Some(&self.field(guard.key, STATUS)) {
+        if ours && !since.is_empty() && staged.get(STATUS.as_bytes()) == Some(&self.field(guard.key, STATUS))
+        {
             staged.insert(STATUS_AT.as_bytes().to_vec(), since);
         }
         if let Some(on_write) = &self.on_write {

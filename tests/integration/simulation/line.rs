@@ -17,7 +17,7 @@ pub enum Edge {
 }
 
 /// One call at an edge.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Call {
     /// Which incarnation makes it, counted from 0.
     pub operator: usize,

@@ -9,15 +9,23 @@
 //! | [`parameters`] | nothing by itself: SSM in memory |
 //! | [`world`] | nothing by itself: all of it together |
 //! | [`static_stability`] | what is served while SSM is away for a day, and what that costs |
+//! | [`outages`] | outages of the public record, by date |
+//! | [`copies`] | which copy counts, with restored backups and wrong clocks |
+//! | [`watches`] | watches that lag, skip and begin anew |
 //! | [`crash_points`] | the operator dies at any of its calls |
+//! | [`chaos`] | everything goes wrong at random, then nothing does |
 //! | [`two_leaders`] | an operator is stopped, another one goes on, the first one wakes up |
 
 mod api_server;
+mod chaos;
+mod copies;
 mod crash_points;
 pub mod hashes;
 pub mod line;
 mod objects;
+mod outages;
 mod parameters;
 mod static_stability;
 mod two_leaders;
+mod watches;
 mod world;

@@ -68,7 +68,7 @@ type OnWrite = Box<dyn Fn(&Json) + Send>;
 #[derive(Default)]
 pub struct Objects {
     pub version: u64,
-    objects: BTreeMap<Key, Arc<Json>>,
+    all: BTreeMap<Key, Arc<Json>>,
     log: Vec<Change>,
     compacted: u64,
     on_secret: Option<OnWrite>,
@@ -81,13 +81,17 @@ impl Objects {
     }
 
     pub fn get(&self, resource: &str, namespace: &str, name: &str) -> Option<Arc<Json>> {
-        self.objects.get(&key(resource, namespace, name)).cloned()
+        self.all.get(&key(resource, namespace, name)).cloned()
     }
 
     /// Objects of a resource, in a namespace or in all, that carry these labels.
     pub fn list(&self, target: &Target, labels: &[(String, String)]) -> Vec<Arc<Json>> {
-        let of_resource = self.objects.iter().filter(|((resource, ..), _)| *resource == target.resource);
-        of_resource.map(|(_, object)| object).filter(|object| selects(target, labels, object)).cloned().collect()
+        let of_resource = self.all.iter().filter(|((resource, ..), _)| *resource == target.resource);
+        of_resource
+            .map(|(_, object)| object)
+            .filter(|object| selects(target, labels, object))
+            .cloned()
+            .collect()
     }
 
     /// Changes after `version` that concern a watch; `None` if the log does not go back that far.
@@ -181,10 +185,16 @@ impl Objects {
         stored.unwrap_or_else(|| Arc::clone(before))
     }
 
-    fn store(&mut self, resource: &str, namespace: &str, name: &str, object: Option<Json>) -> Option<Arc<Json>> {
+    fn store(
+        &mut self,
+        resource: &str,
+        namespace: &str,
+        name: &str,
+        object: Option<Json>,
+    ) -> Option<Arc<Json>> {
         self.version += 1;
         let key = key(resource, namespace, name);
-        let before = self.objects.remove(&key);
+        let before = self.all.remove(&key);
         let after = object.map(|mut object| {
             object["metadata"]["resourceVersion"] = json!(self.version.to_string());
             Arc::new(object)
@@ -193,7 +203,7 @@ impl Objects {
             if let (Some(on_secret), "secrets") = (&self.on_secret, resource) {
                 on_secret(after);
             }
-            self.objects.insert(key, Arc::clone(after));
+            self.all.insert(key, Arc::clone(after));
         }
         self.log.push(Change {
             version: self.version,

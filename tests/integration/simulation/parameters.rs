@@ -30,7 +30,15 @@ impl Store {
     /// Writes a parameter of this type.
     pub fn write(&self, name: &str, value: &str, kind: Kind, now_ms: i64) {
         let now_ms = u64::try_from(now_ms).unwrap();
-        let write = Write { name, value, kind: Some(kind), overwrite: true, advanced: false, data_type: None, now_ms };
+        let write = Write {
+            name,
+            value,
+            kind: Some(kind),
+            overwrite: true,
+            advanced: false,
+            data_type: None,
+            now_ms,
+        };
         self.lock().put(&write).unwrap();
     }
 

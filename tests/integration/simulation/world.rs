@@ -5,7 +5,6 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::fmt::Debug;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -32,6 +31,8 @@ pub const NAMESPACE: &str = "shop";
 const HOME: &str = "operator";
 /// When the world begins.
 const EPOCH: i64 = 1_795_392_000_000;
+/// What stands in the history for a target that was destroyed.
+const NOTHING: u64 = 0;
 /// How many names of a release are in every release.
 const LASTING: usize = 12;
 
@@ -107,7 +108,8 @@ impl World {
         let note = |history: &Arc<Mutex<Vec<Written>>>, began: Instant| {
             let history = Arc::clone(history);
             move |mirror: &str, part: Part, values: BTreeMap<String, String>| {
-                let written = Written { at: began.elapsed(), mirror: mirror.to_owned(), part, release: judge(&values) };
+                let written =
+                    Written { at: began.elapsed(), mirror: mirror.to_owned(), part, release: judge(&values) };
                 history.lock().unwrap().push(written);
             }
         };
@@ -164,6 +166,15 @@ impl World {
                 "metadata": {"name": name}, "spec": spec,
             }),
         );
+    }
+
+    /// A person destroys what a target holds. What is written while `act` runs is not held against the operator.
+    pub fn destroy(&self, mirror: &str, part: Part, act: impl FnOnce()) {
+        let before = self.history().len();
+        act();
+        let mut history = self.history.lock().unwrap();
+        history.truncate(before);
+        history.push(Written { at: self.elapsed(), mirror: mirror.to_owned(), part, release: Ok(NOTHING) });
     }
 
     /// The release that SSM holds.
@@ -279,7 +290,11 @@ impl World {
     pub async fn both_serve(&self, mirror: &str, release: u64, within: Duration) {
         self.eventually(within, || {
             let served = [Part::Secret, Part::Redis].map(|part| self.serves(mirror, part));
-            if served == [Some(release); 2] { Ok(()) } else { Err(format!("{mirror} serves {served:?}, not {release}")) }
+            if served == [Some(release); 2] {
+                Ok(())
+            } else {
+                Err(format!("{mirror} serves {served:?}, not {release}"))
+            }
         })
         .await;
     }
@@ -288,7 +303,11 @@ impl World {
     pub async fn becomes(&self, mirror: &str, type_: &str, status: &str, reason: &str, within: Duration) {
         self.eventually(within, || {
             let is = self.condition(mirror, type_);
-            if (is.0.as_str(), is.1.as_str()) == (status, reason) { Ok(()) } else { Err(format!("{type_} is {is:?}")) }
+            if (is.0.as_str(), is.1.as_str()) == (status, reason) {
+                Ok(())
+            } else {
+                Err(format!("{type_} is {is:?}"))
+            }
         })
         .await;
     }
@@ -300,26 +319,42 @@ impl World {
             match look() {
                 Ok(seen) => return seen,
                 Err(seen) if Instant::now() >= deadline => {
-                    panic!("not within {within:?}: {seen}\n{:#?}", self.tail())
+                    panic!("not within {within:?}: {seen}\n{}", self.story())
                 }
                 Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
             }
         }
     }
 
-    /// Nothing that was ever written was partial or mixed, and no target went back to an older release.
+    /// Nothing that was ever written was partial or mixed, and no target went back to an older release; one that was
+    /// destroyed, not behind the other one.
     pub fn assert_whole_and_forward(&self) {
         let mut latest: BTreeMap<(String, Part), u64> = BTreeMap::new();
         for written in self.history() {
             let release = written.release.clone().unwrap_or_else(|wrong| panic!("{written:?}: {wrong}"));
-            let before = latest.insert((written.mirror.clone(), written.part), release);
-            assert!(before.is_none_or(|before| before <= release), "{written:?} replaces release {before:?}");
+            let of = |part| (written.mirror.clone(), part);
+            if release == NOTHING {
+                let other = if written.part == Part::Secret { Part::Redis } else { Part::Secret };
+                let left = latest.get(&of(other)).copied().unwrap_or(NOTHING);
+                latest.insert(of(written.part), left);
+                continue;
+            }
+            let before = latest.insert(of(written.part), release);
+            let story = || format!("{written:?} replaces release {before:?}\n{}", self.story());
+            assert!(before.is_none_or(|before| before <= release), "{}", story());
         }
     }
 
-    fn tail(&self) -> Vec<impl Debug + use<>> {
+    /// What was written last, and what the mirrors say.
+    fn story(&self) -> String {
         let history = self.history();
-        history[history.len().saturating_sub(20)..].to_vec()
+        let tail = history.iter().skip(history.len().saturating_sub(10));
+        let written: Vec<String> = tail.map(|written| format!("{written:?}")).collect();
+        let mirrors = target("parametermirrors", None, None);
+        let mirrors = self.api.objects(|objects| objects.list(&mirrors, &[]));
+        let status = |mirror: &Arc<Json>| format!("{} {:#}", mirror["metadata"]["name"], mirror["status"]);
+        let said: Vec<String> = mirrors.iter().map(status).collect();
+        format!("at {:?}\n{}\n{}", self.elapsed(), written.join("\n"), said.join("\n"))
     }
 }
 

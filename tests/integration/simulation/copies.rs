@@ -1,0 +1,204 @@
+//! Which copy counts (formats.md, "Copies"), with the clocks, backups and tenants that make it a question.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value as Json, json};
+
+use super::line::{Edge, Fault};
+use super::world::{NAMESPACE, Operator, Part, World, redis_key};
+
+const SOON: Duration = Duration::from_mins(1);
+
+/// A world with a mirror whose targets went through these releases, and what they held after each.
+async fn after_releases(releases: u64) -> (World, Operator, Vec<Copies>) {
+    let world = World::new();
+    world.mirror("app", "10s");
+    let operator = world.operator();
+    let mut copies = Vec::new();
+    for release in 1..=releases {
+        if release > 1 {
+            world.release_next();
+        }
+        world.both_serve("app", release, SOON).await;
+        copies.push(Copies::of(&world));
+    }
+    (world, operator, copies)
+}
+
+/// What both targets held at a moment.
+struct Copies {
+    secret: Arc<Json>,
+    hash: super::hashes::Hash,
+}
+
+impl Copies {
+    fn of(world: &World) -> Self {
+        let secret = world.api.objects(|objects| objects.get("secrets", NAMESPACE, "app")).unwrap();
+        Self { secret, hash: world.redis.hash(&redis_key("app")).unwrap() }
+    }
+
+    /// Puts the Secret back as it was, as a restored etcd does.
+    fn restore_secret(&self, world: &World) {
+        let back = json!({"data": self.secret["data"], "metadata": {"annotations": self.secret["metadata"]["annotations"]}});
+        let extra = world.values("app", Part::Secret).unwrap_or_default();
+        let gone = extra.into_keys().filter(|key| self.secret["data"][key].is_null());
+        let mut back = back;
+        gone.for_each(|key| back["data"][key] = Json::Null);
+        world.destroy("app", Part::Secret, || world.patch("secrets", Some(NAMESPACE), "app", &back));
+    }
+
+    /// Puts the hash back as it was, as a restored Redis does.
+    fn restore_hash(&self, world: &World) {
+        world.destroy("app", Part::Redis, || world.redis.put(&redis_key("app"), self.hash.clone()));
+    }
+}
+
+fn silence_ssm(world: &World) {
+    world.sky.set(|call| (call.edge == Edge::Ssm).then_some(Fault::Silent));
+}
+
+/// The operator knows better, or the other target does after a restart: in an outage, too.
+#[tokio::test(start_paused = true)]
+async fn a_restored_backup_of_one_target_gives_way_to_the_newer_copy() {
+    for restart in [false, true] {
+        for part in [Part::Secret, Part::Redis] {
+            let (world, operator, copies) = after_releases(3).await;
+            silence_ssm(&world);
+            if restart {
+                operator.kill();
+            }
+            match part {
+                Part::Secret => copies[0].restore_secret(&world),
+                Part::Redis => copies[0].restore_hash(&world),
+            }
+            assert_eq!(world.serves("app", part), Some(1), "{part:?} was put back");
+            let _operator = restart.then(|| world.operator());
+            world.both_serve("app", 3, SOON).await;
+            world.assert_whole_and_forward();
+        }
+    }
+}
+
+/// Then nobody knows better before SSM answers; what is there is served.
+#[tokio::test(start_paused = true)]
+async fn a_restored_backup_of_everything_is_served_until_ssm_answers() {
+    let (world, operator, copies) = after_releases(3).await;
+    silence_ssm(&world);
+    operator.kill();
+    copies[0].restore_secret(&world);
+    copies[0].restore_hash(&world);
+    let _operator = world.operator();
+    world.pass(Duration::from_mins(10)).await;
+    assert_eq!(world.serves("app", Part::Secret), Some(1));
+    assert_eq!(world.serves("app", Part::Redis), Some(1));
+    world.sky.clear();
+    world.both_serve("app", 3, SOON).await;
+}
+
+/// Its date says later than everything since, because the clock was ahead when it was written.
+#[tokio::test(start_paused = true)]
+async fn an_old_secret_with_a_far_read_time_does_not_come_back() {
+    for restart in [false, true] {
+        let world = World::new();
+        world.jump(Duration::from_hours(1).as_millis().try_into().unwrap());
+        world.mirror("app", "10s");
+        let operator = world.operator();
+        world.both_serve("app", 1, SOON).await;
+        let old = Copies::of(&world);
+        world.jump(-i64::try_from(Duration::from_hours(1).as_millis()).unwrap());
+        world.release_next();
+        world.both_serve("app", 2, SOON).await;
+        silence_ssm(&world);
+        if restart {
+            operator.kill();
+        }
+        old.restore_secret(&world);
+        let _operator = restart.then(|| world.operator());
+        world.both_serve("app", 2, SOON).await;
+        world.assert_whole_and_forward();
+    }
+}
+
+/// Read times grow whatever the clock does.
+#[tokio::test(start_paused = true)]
+async fn clocks_that_jump_turn_nothing_back() {
+    let (world, mut operator, _) = after_releases(1).await;
+    for (release, jump) in (2..).zip([-3_600_000, 7_200_000, -86_400_000, 86_400_000]) {
+        world.jump(jump);
+        if release % 2 == 0 {
+            operator.kill();
+            operator = world.operator();
+        }
+        world.release_next();
+        world.both_serve("app", release, SOON).await;
+    }
+    world.assert_whole_and_forward();
+}
+
+/// etcd from before a rotation of the keys: the hash is signed with a key that nobody has any more.
+#[tokio::test(start_paused = true)]
+async fn a_backup_from_before_a_key_rotation_touches_nothing_until_ssm_answers() {
+    let (world, operator, copies) = after_releases(1).await;
+    let keys =
+        world.api.objects(|objects| objects.get("secrets", "operator", "parameter-mirror-keys")).unwrap();
+    // 32 bytes 0x07, and `k2`, in base64.
+    let second = json!({"k2": "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=", "active": "azI="});
+    world.patch("secrets", Some("operator"), "parameter-mirror-keys", &json!({"data": second}));
+    world.release_next();
+    world.both_serve("app", 2, SOON).await;
+    silence_ssm(&world);
+    operator.kill();
+
+    copies[0].restore_secret(&world);
+    let back = json!({"data": {"k2": null, "active": keys["data"]["active"]}});
+    world.patch("secrets", Some("operator"), "parameter-mirror-keys", &back);
+    let _operator = world.operator();
+    world.becomes("app", "Degraded", "True", "KeyMissing", SOON).await;
+    world.pass(Duration::from_mins(10)).await;
+    assert_eq!(
+        world.serves("app", Part::Secret),
+        Some(1),
+        "nothing heals from a copy that cannot be verified"
+    );
+    assert_eq!(world.serves("app", Part::Redis), Some(2), "nor over it");
+
+    world.sky.clear();
+    world.both_serve("app", 2, SOON).await;
+    world.becomes("app", "Degraded", "False", "Synced", SOON).await;
+    world.assert_whole_and_forward();
+}
+
+/// Promise 2: whatever is lost of both targets comes back from the other, without SSM and with a new process.
+#[tokio::test(start_paused = true)]
+async fn either_target_comes_back_from_the_other_after_a_cold_start() {
+    for part in [Part::Secret, Part::Redis] {
+        let (world, operator, _) = after_releases(2).await;
+        silence_ssm(&world);
+        operator.kill();
+        world.destroy("app", part, || match part {
+            Part::Secret => world.delete("secrets", NAMESPACE, "app"),
+            Part::Redis => world.redis.flush(),
+        });
+        let _operator = world.operator();
+        world.both_serve("app", 2, SOON).await;
+        world.assert_whole_and_forward();
+    }
+}
+
+/// Both are lost and SSM is down: nothing empty is written, and the status says so.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_served_rather_than_something_empty() {
+    let (world, operator, _) = after_releases(2).await;
+    silence_ssm(&world);
+    operator.kill();
+    world.delete("secrets", NAMESPACE, "app");
+    world.redis.flush();
+    let writes = world.history().len();
+    let _operator = world.operator();
+    world.becomes("app", "Ready", "False", "NoLastKnownGood", SOON).await;
+    world.pass(Duration::from_hours(1)).await;
+    assert_eq!(world.history().len(), writes);
+    world.sky.clear();
+    world.both_serve("app", 2, SOON).await;
+}

@@ -1,0 +1,99 @@
+//! Watches that lag, that skip what happened between, and that begin anew in the middle of everything (the perturbations of
+//! Sieve, OSDI 2022): the end is the same as without, and nothing is ever deleted or turned back on their word.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::world::{NAMESPACE, Part, World, in_virtual_time};
+
+const SOON: Duration = Duration::from_secs(40);
+
+/// The operator sees the past for a while, also a new one that starts meanwhile.
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_lags_turns_nothing_back() {
+    let world = World::new();
+    world.mirror("app", "10s");
+    let operator = world.operator();
+    world.both_serve("app", 1, SOON).await;
+    world.api.lag();
+    world.release(2);
+    world.both_serve("app", 2, SOON).await;
+    world.destroy("app", Part::Secret, || world.delete("secrets", NAMESPACE, "app"));
+    world.patch("parametersources", None, "default", &json!({"spec": {"grants": []}}));
+    operator.kill();
+    let _operator = world.operator();
+    world.pass(SOON).await;
+    world.api.catch_up();
+    world.becomes("app", "Ready", "False", "NotGranted", SOON).await;
+    let grant = json!({"namespaces": {"names": [NAMESPACE]}, "paths": ["/app"]});
+    world.patch("parametersources", None, "default", &json!({"spec": {"grants": [grant]}}));
+    world.both_serve("app", 2, SOON).await;
+    world.assert_whole_and_forward();
+}
+
+/// A withdrawn grant that the watch shows and that is not true: it is confirmed before it is acted on.
+#[tokio::test(start_paused = true)]
+async fn a_denial_of_the_past_is_not_believed() {
+    let world = World::new();
+    let grant = json!([{"namespaces": {"names": [NAMESPACE]}, "paths": ["/app"]}]);
+    world.patch("parametersources", None, "default", &json!({"spec": {"grants": []}}));
+    let _operator = world.operator();
+    world.pass(Duration::from_secs(5)).await;
+    world.api.lag_of("parametersources");
+    world.patch("parametersources", None, "default", &json!({"spec": {"grants": grant}}));
+    world.mirror("app", "10s");
+    world.both_serve("app", 1, SOON).await;
+}
+
+/// A mirror is deleted and applied again, its Secret too, while the watch is away; it lists anew and sees only the end.
+#[tokio::test(start_paused = true)]
+async fn what_happened_between_two_lists_does_not_matter() {
+    let world = World::new();
+    world.mirror("app", "10s");
+    let _operator = world.operator();
+    world.both_serve("app", 1, SOON).await;
+    world.api.lag();
+    world.delete("parametermirrors", NAMESPACE, "app");
+    world.destroy("app", Part::Secret, || world.delete("secrets", NAMESPACE, "app"));
+    world.mirror("app", "20s");
+    world.release(2);
+    world.api.objects(super::objects::Objects::compact);
+    world.api.catch_up();
+    world.both_serve("app", 2, SOON).await;
+    world.becomes("app", "Ready", "True", "Synced", SOON).await;
+    world.assert_whole_and_forward();
+}
+
+/// Every watch is told `410 Gone` at any call of the operator.
+#[test]
+fn a_store_that_is_rebuilt_at_any_moment_loses_nothing() {
+    let calls = in_virtual_time(rebuilt_at(usize::MAX));
+    assert!(calls > 30, "{calls}");
+    for call in 0..calls {
+        println!("all watches begin anew at call {call}");
+        in_virtual_time(rebuilt_at(call));
+    }
+}
+
+async fn rebuilt_at(call: usize) -> usize {
+    let world = World::new();
+    world.mirror("app", "10s");
+    let (mut seen, api) = (0, world.api.clone());
+    world.sky.set(move |_| {
+        seen += 1;
+        if seen == call {
+            api.objects(super::objects::Objects::compact);
+        }
+        None
+    });
+    let operator = world.operator();
+    world.both_serve("app", 1, SOON).await;
+    world.release(2);
+    world.both_serve("app", 2, SOON).await;
+    world.destroy("app", Part::Secret, || world.delete("secrets", NAMESPACE, "app"));
+    world.both_serve("app", 2, SOON).await;
+    world.becomes("app", "Ready", "True", "Synced", SOON).await;
+    world.assert_whole_and_forward();
+    operator.line.calls().len()
+}
