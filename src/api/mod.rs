@@ -23,5 +23,7 @@ pub const GROUP: &str = "parameter-mirror.dev";
 pub const SYNC_AT: &str = "parameter-mirror.dev/sync-at";
 /// Annotation on a mirror: approves exactly the withheld removals with this id.
 pub const ACCEPT_SHRINK: &str = "parameter-mirror.dev/accept-shrink";
+/// Annotation of a source, a time in RFC 3339 of at most an hour ahead: until then its mirrors behave as in an outage.
+pub const DRILL_UNTIL: &str = "parameter-mirror.dev/drill-until";
 /// Finalizer on a mirror, only while `redis.deletionPolicy` is `Delete`.
 pub const FINALIZER: &str = "parameter-mirror.dev/redis";

@@ -46,7 +46,10 @@ use serde::{Deserialize, Serialize};
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = ("has(self.secret) || has(self.redis)", "spec: name at least one target: add `secret: {}` or `redis: {}`"))]
+#[x_kube(
+    validation = ("has(self.secret) || has(self.redis)", "spec: name at least one target: add `secret: {}` or `redis: {}`"),
+    validation = ("!has(self.maxStaleness) || !self.maxStaleness.matches('^([0-9]{1,6}([.][0-9]{1,6})?(ms|s|m|h))+$') || !self.interval.matches('^([0-9]{1,6}([.][0-9]{1,6})?(ms|s|m|h))+$') || duration(self.maxStaleness) >= duration(self.interval)", "spec.maxStaleness must be at least spec.interval, or the mirror is stale between two reads")
+)]
 pub struct ParameterMirrorSpec {
     /// Name of the `ParameterSource` (cluster-scoped) to read with.
     #[schemars(length(min = 1, max = 253))]
@@ -55,8 +58,8 @@ pub struct ParameterMirrorSpec {
     /// How often SSM is read: a Go duration between 10s and 24h, e.g. `5m`.
     #[schemars(length(max = 16))]
     #[x_kube(
-        validation = ("self.matches('^([0-9]+([.][0-9]+)?(ms|s|m|h))+$')", "spec.interval is not a duration: write it like 30s, 5m or 1h30m"),
-        validation = ("!self.matches('^([0-9]+([.][0-9]+)?(ms|s|m|h))+$') || (duration(self) >= duration('10s') && duration(self) <= duration('24h'))", "spec.interval must be between 10s and 24h")
+        validation = ("self.matches('^([0-9]{1,6}([.][0-9]{1,6})?(ms|s|m|h))+$')", "spec.interval is not a duration: write it like 30s, 5m or 1h30m"),
+        validation = ("!self.matches('^([0-9]{1,6}([.][0-9]{1,6})?(ms|s|m|h))+$') || (duration(self) >= duration('10s') && duration(self) <= duration('24h'))", "spec.interval must be between 10s and 24h")
     )]
     #[serde(default = "default_interval")]
     pub interval: String,
@@ -75,6 +78,14 @@ pub struct ParameterMirrorSpec {
     /// When removals in SSM are withheld.
     #[serde(default)]
     pub guard: GuardSpec,
+    /// How old what is served may become until the mirror is Degraded with reason Stale: a Go duration of at least the
+    /// interval, e.g. `24h`. It tells; it never deletes anything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    #[x_kube(
+        validation = ("self.matches('^([0-9]{1,6}([.][0-9]{1,6})?(ms|s|m|h))+$')", "spec.maxStaleness is not a duration: write it like 30m, 24h or 1h30m")
+    )]
+    pub max_staleness: Option<String>,
 }
 
 fn default_source() -> String {
@@ -103,6 +114,7 @@ impl Default for ParameterMirrorSpec {
             secret: None,
             redis: None,
             guard: GuardSpec::default(),
+            max_staleness: None,
         }
     }
 }

@@ -102,6 +102,13 @@ pub struct ParameterSourceStatus {
     /// Last good read by any mirror.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_success_time: Option<Time>,
+    /// Whether SSM is asked: `Closed` (it is), `Open` (it did not answer; only a probe is sent, every 30 s), `Recovering` (it
+    /// answers again; requests begin slowly) or `Drill` (an outage is rehearsed).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub breaker: Option<String>,
+    /// Most requests per second: the budget of the account and region, or the cap of this source if that is less.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requests_per_second: Option<i32>,
     /// Number of mirrors on this source.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mirrors: Option<i32>,

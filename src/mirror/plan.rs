@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use parameter_mirror_format::source::{StoredSelection, StoredSource};
 
 use crate::api::{
@@ -28,6 +29,8 @@ pub struct Plan {
     pub source: Option<SourcePlan>,
     /// Time from one read to the next.
     pub interval: Duration,
+    /// How old what is served may become until that is said.
+    pub max_staleness: Option<Duration>,
     /// No reads, no writes, no healing.
     pub suspend: bool,
     /// What to read, in the order of the spec.
@@ -53,6 +56,8 @@ pub struct SourcePlan {
     pub external_id: Option<String>,
     /// Cap of this source, requests per second.
     pub requests_per_second: Option<u32>,
+    /// Until when its mirrors behave as in an outage, because somebody rehearses one.
+    pub drill_until: Option<Timestamp>,
     /// Path prefixes that the mirror's namespace is granted.
     pub granted: Vec<String>,
 }
@@ -107,6 +112,8 @@ pub struct Surroundings<'a> {
     pub mirror: &'a str,
     /// The source, if it exists.
     pub source: Option<&'a ParameterSourceSpec>,
+    /// Until when somebody rehearses an outage of it.
+    pub drill_until: Option<Timestamp>,
     /// First part of every Redis key.
     pub redis_prefix: &'a str,
 }
@@ -137,6 +144,8 @@ impl Plan {
             )));
         }
         let interval = interval(&spec.interval)?;
+        let max_staleness =
+            spec.max_staleness.as_deref().map(|text| max_staleness(text, interval)).transpose()?;
         // Last: no grant makes a spec valid (formats.md, "Reasons: order and list").
         let source = match around.source {
             Some(source) => Some(source_plan(source, around, &spec.source, &selections)?),
@@ -149,6 +158,7 @@ impl Plan {
             source_name: spec.source.clone(),
             source,
             interval,
+            max_staleness,
             suspend: spec.suspend,
             selections,
             key_format: spec.secret.as_ref().map_or(KeyFormat::EnvVar, |secret| secret.key_format),
@@ -201,6 +211,12 @@ impl Plan {
 }
 
 impl SourcePlan {
+    /// Whether an outage is rehearsed now.
+    #[must_use]
+    pub fn is_drill(&self, now: Timestamp) -> bool {
+        self.drill_until.is_some_and(|until| now < until)
+    }
+
     /// The account of `roleArn`; without a role only what is read tells the account.
     #[must_use]
     pub fn account(&self) -> Option<&str> {
@@ -260,6 +276,7 @@ fn source_plan(
             .requests_per_second
             .and_then(|rate| u32::try_from(rate).ok())
             .filter(|&rate| rate > 0),
+        drill_until: around.drill_until,
         granted,
     })
 }
@@ -290,17 +307,31 @@ fn secret_plan(secret: &SecretTargetSpec, mirror: &str) -> Result<SecretPlan, Re
     })
 }
 
-/// Go's notation, as `metav1.Duration` reads it.
+/// Go's notation, as `metav1.Duration` reads it; `None` if it is none. What is below zero is zero.
+fn duration(text: &str) -> Option<Duration> {
+    let parsed: kube::core::Duration = text.parse().ok()?;
+    Some(if parsed.is_negative() { Duration::ZERO } else { parsed.into() })
+}
+
 fn interval(text: &str) -> Result<Duration, Refusal> {
-    let parsed: kube::core::Duration = text
-        .parse()
-        .map_err(|_| invalid("spec.interval is not a duration: write it like 30s, 5m or 1h30m"))?;
-    let interval = Duration::from(parsed);
+    let interval = duration(text)
+        .ok_or_else(|| invalid("spec.interval is not a duration: write it like 30s, 5m or 1h30m"))?;
     let allowed = Duration::from_secs(10)..=Duration::from_hours(24);
-    if parsed.is_negative() || !allowed.contains(&interval) {
+    if !allowed.contains(&interval) {
         return Err(invalid("spec.interval must be between 10s and 24h"));
     }
     Ok(interval)
+}
+
+fn max_staleness(text: &str, interval: Duration) -> Result<Duration, Refusal> {
+    let most = duration(text)
+        .ok_or_else(|| invalid("spec.maxStaleness is not a duration: write it like 30m, 24h or 1h30m"))?;
+    if most < interval {
+        return Err(invalid(
+            "spec.maxStaleness must be at least spec.interval, or the mirror is stale between two reads",
+        ));
+    }
+    Ok(most)
 }
 
 fn selections(specs: &[SelectionSpec]) -> Result<Vec<Selection>, Refusal> {

@@ -25,6 +25,8 @@ fn a_plan_names_owner_targets_and_pace() {
 #[case::text_for_interval(|spec: &mut ParameterMirrorSpec| "soon".clone_into(&mut spec.interval), "write it like 30s")]
 #[case::too_often(|spec: &mut ParameterMirrorSpec| "9s".clone_into(&mut spec.interval), "between 10s and 24h")]
 #[case::negative(|spec: &mut ParameterMirrorSpec| "-5m".clone_into(&mut spec.interval), "between 10s and 24h")]
+#[case::stale_text(|spec: &mut ParameterMirrorSpec| spec.max_staleness = Some("a day".to_owned()), "write it like 30m")]
+#[case::stale_between_reads(|spec: &mut ParameterMirrorSpec| spec.max_staleness = Some("4m59s".to_owned()), "at least spec.interval")]
 #[case::too_seldom(|spec: &mut ParameterMirrorSpec| "25h".clone_into(&mut spec.interval), "between 10s and 24h")]
 #[case::twice(|spec: &mut ParameterMirrorSpec| spec.parameters.push(path("/app")), "selected twice")]
 #[case::arn(|spec: &mut ParameterMirrorSpec| spec.parameters.push(name("arn:aws:ssm:x")), "roleArn")]

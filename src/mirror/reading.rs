@@ -50,6 +50,15 @@ pub enum Priority {
     Refresh,
 }
 
+/// The place in the queue for the budget: by priority, then whoever serves the oldest values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Turn {
+    /// Who goes first.
+    pub priority: Priority,
+    /// When the last good read began, Unix ms; 0 if there was none.
+    pub last_good: i64,
+}
+
 /// One read: the whole set of one mirror, or nothing.
 #[derive(Clone, Debug)]
 pub struct ReadRequest {
@@ -60,7 +69,7 @@ pub struct ReadRequest {
     /// The account that `known` was read from, if that is known. Versions of another account say nothing.
     pub known_account: Option<String>,
     /// The place in the queue for the budget.
-    pub priority: Priority,
+    pub turn: Turn,
     /// Set when the first request has got through the budget.
     pub has_begun: Arc<AtomicBool>,
 }
@@ -125,6 +134,8 @@ pub enum SourceReason {
     BudgetExhausted,
     /// More than [`MAX_PARAMETERS`].
     TooManyParameters,
+    /// Somebody rehearses an outage: nothing was asked.
+    Drill,
 }
 
 impl SourceReason {
@@ -143,6 +154,7 @@ impl SourceReason {
             Self::SourceChanging => "SourceChanging",
             Self::BudgetExhausted => "BudgetExhausted",
             Self::TooManyParameters => "TooManyParameters",
+            Self::Drill => "Drill",
         }
     }
 
@@ -178,6 +190,7 @@ mod tests {
     #[case(SourceReason::SourceChanging, "SourceChanging", false)]
     #[case(SourceReason::BudgetExhausted, "BudgetExhausted", false)]
     #[case(SourceReason::TooManyParameters, "TooManyParameters", true)]
+    #[case(SourceReason::Drill, "Drill", false)]
     fn reasons_are_words_that_others_match_on(
         #[case] reason: SourceReason,
         #[case] word: &str,

@@ -51,6 +51,7 @@ pub fn judge(spec: &ParameterMirrorSpec, source: Option<&ParameterSourceSpec>) -
         namespace_labels: &BTreeMap::from([("team".to_owned(), "checkout".to_owned())]),
         mirror: "checkout",
         source,
+        drill_until: None,
         redis_prefix: "pm:",
     };
     Plan::new(spec, &around)

@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::plan::Refusal;
+use super::reading::{ReadFailure, SourceReason};
 use super::resolve::SourceTrouble;
 use super::target::{TargetReason, TargetTrouble};
 use super::words;
@@ -77,6 +78,8 @@ pub struct Facts<'a> {
     pub selected: String,
     /// Number of parameters in the last known good set and when it was last known to be current.
     pub served: Option<(usize, Timestamp)>,
+    /// The age of what is served, if it exceeds `maxStaleness`.
+    pub stale: Option<Duration>,
     /// The source's side.
     pub source: SourceState,
     /// The Secret, if the spec wants one.
@@ -217,7 +220,7 @@ fn ready(facts: &Facts<'_>) -> Option<Verdict> {
     let reason = match trouble {
         SourceTrouble::NoParameters => "NoParameters",
         SourceTrouble::ParameterNotFound(_) => "ParameterNotFound",
-        SourceTrouble::Read(failure) if failure.reason == super::reading::SourceReason::TooManyParameters => {
+        SourceTrouble::Read(failure) if failure.reason == SourceReason::TooManyParameters => {
             "TooManyParameters"
         }
         SourceTrouble::Read(_) | SourceTrouble::SuspiciousShrink(_) => "NoLastKnownGood",
@@ -233,6 +236,29 @@ fn is_lasting(facts: &Facts<'_>) -> bool {
 }
 
 fn degraded(facts: &Facts<'_>) -> Option<Verdict> {
+    let verdict = degraded_as_is(facts)?;
+    Some(facts.stale.filter(|_| verdict.status == "True").map_or(verdict.clone(), |age| stale(&verdict, age)))
+}
+
+/// Older than `maxStaleness`: that is the reason then, and the cause stays in the message.
+fn stale(cause: &Verdict, age: Duration) -> Verdict {
+    let message = format!(
+        "What is served is {} old, more than spec.maxStaleness. It stays as it is. {}: {}",
+        words::span(age),
+        cause.reason,
+        cause.message
+    );
+    verdict("True", "Stale", message)
+}
+
+fn degraded_as_is(facts: &Facts<'_>) -> Option<Verdict> {
+    let is_drill = |failure: &ReadFailure| failure.reason == SourceReason::Drill;
+    let drill = facts
+        .trouble()
+        .filter(|trouble| matches!(trouble, SourceTrouble::Read(failure) if is_drill(failure)));
+    if let Some(drill) = drill {
+        return Some(verdict("True", source_reason(drill), source_message(facts).unwrap_or_default()));
+    }
     if let Some(keys) = &facts.keys {
         return Some(verdict("True", keys.reason.as_str(), format!("{} {}", keys.detail, facts.serving())));
     }

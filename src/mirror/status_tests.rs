@@ -4,7 +4,6 @@ use rstest::rstest;
 
 use super::*;
 use crate::mirror::guard::Withheld;
-use crate::mirror::reading::{ReadFailure, SourceReason};
 
 /// Both targets hold a set, the last read was good.
 fn synced() -> Facts<'static> {
@@ -16,6 +15,7 @@ fn synced() -> Facts<'static> {
         place: "us-east-1 (source default)".to_owned(),
         selected: "/prod/search".to_owned(),
         served: Some((40, "2026-11-23T15:57:02Z".parse().unwrap())),
+        stale: None,
         source: SourceState::Good,
         secret: Some(target("Secret search-config")),
         redis: Some(target("Redis pm:{shop/search}")),
@@ -118,6 +118,28 @@ fn removals_are_withheld_or_a_name_is_gone() {
     assert_eq!(all(&empty), ["False/NoParameters", "True/NoParameters", FINE]);
     let many = Facts { served: None, source: failed(SourceReason::TooManyParameters), ..synced() };
     assert_eq!(all(&many), ["False/TooManyParameters", "True/TooManyParameters", FINE]);
+}
+
+/// It replaces the reason, never the state: what is fresh is not stale, and Ready does not care.
+#[test]
+fn stale_replaces_the_reason_and_keeps_it_in_the_message() {
+    let day = Some(Duration::from_hours(25));
+    let mut facts = Facts { stale: day, source: failed(SourceReason::Timeout), ..synced() };
+    assert_eq!(all(&facts), ["True/ServingLastKnownGood", "True/Stale", FINE]);
+    let message = conditions(&facts).degraded.unwrap().message;
+    assert!(message.contains("1 d 1 h old") && message.contains("Timeout: SSM us-east-1"), "{message}");
+    facts.source = SourceState::Good;
+    assert_eq!(all(&facts), ["True/Synced", "False/Synced", FINE]);
+}
+
+#[test]
+fn a_drill_is_told_first() {
+    let facts = Facts {
+        source: failed(SourceReason::Drill),
+        keys: Some(trouble(TargetReason::KeyMissing)),
+        ..synced()
+    };
+    assert_eq!(all(&facts), ["-", "True/Drill", FINE]);
 }
 
 /// After a restart with a Secret that cannot be seen: what was said of readiness stands, and nothing is called empty.

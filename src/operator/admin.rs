@@ -56,7 +56,7 @@ async fn metrics(State(health): State<Health>) -> impl IntoResponse {
         || "# EOF\n".to_owned(),
         |context| {
             let Context { watches, ssm, metrics, .. } = &**context;
-            metrics.text(watches.mirrors(), watches.degraded(), ssm.open_breakers())
+            metrics.text(watches.mirrors(), watches.degraded(), &ssm.places())
         },
     );
     ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)

@@ -12,6 +12,7 @@ use crate::ssm::ParameterReader;
 use crate::targets::redis::Hashes;
 use crate::targets::secret::SecretStore;
 
+use super::drill::Drills;
 use super::events::Events;
 use super::memory::Memories;
 use super::metrics::Metrics;
@@ -72,6 +73,8 @@ pub struct Context {
     pub wakers: Wakers,
     /// What is remembered of each mirror.
     pub memories: Memories,
+    /// Rehearsed outages.
+    pub drills: Drills,
     /// What the status of each source says.
     pub said_of_sources: Said,
     /// Counters.

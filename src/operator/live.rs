@@ -10,13 +10,15 @@ use kube::api::{Api, Patch, PatchParams};
 use kube::core::PartialObjectMeta;
 use serde_json::json;
 
-use crate::api::{ParameterSource, ParameterSourceSpec};
+use crate::api::ParameterSource;
 use crate::mirror::plan::{Plan, Refusal};
+use crate::mirror::reading::SourceReason;
 use crate::targets::secret::within;
 
 use super::context::Context;
 use super::memory::Memory;
 use super::reading::Answer;
+use super::said::Saying;
 
 /// How long a confirmed refusal stands before it is confirmed again. A change that the watch shows ends it at once.
 pub const CONFIRM_EVERY: Duration = Duration::from_mins(5);
@@ -34,13 +36,20 @@ pub async fn surroundings(
     source: &str,
     namespace: &str,
     ctx: &Context,
-) -> Option<(Option<ParameterSourceSpec>, BTreeMap<String, String>)> {
+) -> Option<(Option<ParameterSource>, BTreeMap<String, String>)> {
     let sources: Api<ParameterSource> = Api::all(ctx.client.clone());
     let namespaces: Api<PartialObjectMeta<Namespace>> = Api::all(ctx.client.clone());
     let (source, namespace) =
         tokio::join!(within(sources.get_opt(source)), within(namespaces.get_metadata_opt(namespace)));
     let labels = namespace.ok()?.map(|namespace| namespace.labels().clone()).unwrap_or_default();
-    Some((source.ok()?.map(|source| source.spec), labels))
+    Some((source.ok()?, labels))
+}
+
+/// The lower of the place's budget and the source's own cap.
+fn most_requests(budget: f64, cap: Option<i32>) -> i32 {
+    #[allow(clippy::cast_possible_truncation, reason = "a whole number of at most a few thousand")]
+    let budget = budget as i32;
+    cap.filter(|cap| *cap > 0).map_or(budget, |cap| cap.min(budget))
 }
 
 /// Writes what the last read says about its source: `Available`, the last success, the number of mirrors.
@@ -53,8 +62,12 @@ pub async fn report_source(plan: &Plan, answer: Option<&Answer>, ctx: &Context) 
         Err(failure) => ("False", failure.reason.as_str(), failure.detail.clone()),
     };
     let before = previous.conditions.iter().find(|condition| condition.type_ == "Available");
-    let said = (status, reason.to_owned(), source.metadata.generation);
+    let place = plan.source.as_ref().map(|source| ctx.ssm.place_of(source));
+    let is_drill = answer.outcome.as_ref().is_err_and(|failure| failure.reason == SourceReason::Drill);
+    let breaker = if is_drill { Some("Drill") } else { place.as_ref().map(|place| place.breaker.as_str()) };
+    let said = Saying { status, reason: reason.to_owned(), breaker, generation: source.metadata.generation };
     let same = before.is_some_and(|before| before.status == status && before.reason == reason)
+        && previous.breaker.as_deref() == breaker
         && previous.observed_generation == source.metadata.generation;
     if !ctx.said_of_sources.is_news(&plan.source_name, said, same, ctx.clock.uptime()) {
         return;
@@ -76,6 +89,8 @@ pub async fn report_source(plan: &Plan, answer: Option<&Answer>, ctx: &Context) 
         "observedGeneration": source.metadata.generation,
         "conditions": [condition],
         "lastSuccessTime": last_success,
+        "breaker": breaker,
+        "requestsPerSecond": place.map(|place| most_requests(place.rate, source.spec.requests_per_second)),
         "mirrors": mirrors,
     }}));
     let api: Api<ParameterSource> = Api::all(ctx.client.clone());

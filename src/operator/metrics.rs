@@ -10,6 +10,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use crate::mirror::reading::{ReadFailure, Reading};
+use crate::ssm::breaker::Phase;
+use crate::ssm::place::{PlaceKey, PlaceState};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReadLabels {
@@ -19,6 +21,12 @@ struct ReadLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct TargetLabels {
     target: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PlaceLabels {
+    account: String,
+    region: String,
 }
 
 /// The counters of the operator.
@@ -32,7 +40,8 @@ pub struct Metrics {
     status_writes: Counter,
     mirrors: Gauge,
     degraded: Gauge,
-    open_breakers: Gauge,
+    open_breakers: Family<PlaceLabels, Gauge>,
+    waiting: Family<PlaceLabels, Gauge>,
     last_read: Gauge<u64, AtomicU64>,
 }
 
@@ -71,11 +80,17 @@ impl Metrics {
         registry.register("mirrors", "Mirrors that are watched", mirrors.clone());
         let degraded = Gauge::default();
         registry.register("mirrors_degraded", "Mirrors whose condition Degraded is True", degraded.clone());
-        let open_breakers = Gauge::default();
+        let open_breakers = Family::<PlaceLabels, Gauge>::default();
         registry.register(
-            "ssm_breakers_open",
-            "Accounts and regions that are not asked at the moment because they did not answer",
+            "ssm_breaker_open",
+            "1 while an account and region did not answer and only a probe is sent",
             open_breakers.clone(),
+        );
+        let waiting = Family::<PlaceLabels, Gauge>::default();
+        registry.register(
+            "ssm_requests_waiting",
+            "Requests that wait for their turn in the budget of an account and region",
+            waiting.clone(),
         );
         let last_read = Gauge::<u64, AtomicU64>::default();
         registry.register(
@@ -94,6 +109,7 @@ impl Metrics {
             mirrors,
             degraded,
             open_breakers,
+            waiting,
             last_read,
         }
     }
@@ -135,10 +151,14 @@ impl Metrics {
 
     /// All of it in the text format of OpenMetrics.
     #[must_use]
-    pub fn text(&self, mirrors: usize, degraded: usize, open_breakers: usize) -> String {
+    pub fn text(&self, mirrors: usize, degraded: usize, places: &[PlaceState]) -> String {
         self.mirrors.set(i64::try_from(mirrors).unwrap_or(i64::MAX));
         self.degraded.set(i64::try_from(degraded).unwrap_or(i64::MAX));
-        self.open_breakers.set(i64::try_from(open_breakers).unwrap_or(i64::MAX));
+        for PlaceState { key: PlaceKey { account, region }, breaker, waiting, .. } in places {
+            let labels = PlaceLabels { account: account.clone(), region: region.clone() };
+            self.open_breakers.get_or_create(&labels).set((*breaker == Phase::Open).into());
+            self.waiting.get_or_create(&labels).set(i64::try_from(*waiting).unwrap_or(i64::MAX));
+        }
         let mut text = String::new();
         // Writing to a String cannot fail.
         let _ = encode(&mut text, &self.registry);

@@ -21,6 +21,7 @@ use crate::targets::secret::{KubeProblem, SecretStore, within};
 use super::admin::Health;
 use super::context::{Context, RedisEdge, Settings};
 use super::controller;
+use super::drill::Drills;
 use super::events::Events;
 use super::keys::{self, KeySecret};
 use super::memory::Memories;
@@ -97,6 +98,7 @@ pub async fn operate(
         watches: Watches::start(&client, &scopes, stores, &wakers),
         wakers,
         memories: Memories::default(),
+        drills: Drills::default(),
         said_of_sources: Said::default(),
         metrics: Metrics::new(),
         events: Events::new(client.clone()),

@@ -10,10 +10,11 @@ use kube::runtime::reflector::ObjectRef;
 use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
 
-use crate::api::ParameterMirror;
+use crate::api::{DRILL_UNTIL, ParameterMirror};
 use crate::mirror::copies::Authority;
-use crate::mirror::plan::Plan;
-use crate::mirror::reading::{Priority, ReadFailure, ReadRequest, Reading, SourceReason};
+use crate::mirror::plan::{Plan, SourcePlan};
+use crate::mirror::reading::{Priority, ReadFailure, ReadRequest, Reading, SourceReason, Turn};
+use crate::mirror::resolve::SourceTrouble;
 use crate::mirror::snapshot;
 use crate::mirror::words;
 
@@ -35,7 +36,22 @@ pub struct Answer {
 pub fn is_due(plan: &Plan, memory: &Memory, ctx: &Context) -> bool {
     let now = ctx.clock.uptime();
     memory.in_flight.is_none()
-        && (has_recovered(memory, ctx) || memory.source.next_read(plan.interval, now) <= now)
+        && (has_recovered(memory, ctx)
+            || drill_flips(plan, memory, ctx)
+            || memory.source.next_read(plan.interval, now) <= now)
+}
+
+/// Whether a drill has begun or ended since the last read. One tells at once, unlike an outage: it is short.
+fn drill_flips(plan: &Plan, memory: &Memory, ctx: &Context) -> bool {
+    let is_told = matches!(
+        &memory.source.trouble,
+        Some((SourceTrouble::Read(failure), _)) if failure.reason == SourceReason::Drill
+    );
+    is_told != is_drill(plan, ctx)
+}
+
+fn is_drill(plan: &Plan, ctx: &Context) -> bool {
+    plan.source.as_ref().is_some_and(|source| source.is_drill(ctx.clock.now()))
 }
 
 /// Whether SSM answers again somewhere since the read that failed: then the retry need not be waited for.
@@ -50,7 +66,7 @@ pub fn begin(mirror: &ObjectRef<ParameterMirror>, plan: &Plan, memory: &mut Memo
         selections: plan.selections.clone(),
         known: good.map(|good| snapshot::known(good, plan)).unwrap_or_default(),
         known_account: good.and_then(snapshot::account),
-        priority: priority(memory),
+        turn: turn(memory),
         has_begun: Arc::default(),
     };
     let has_begun = Arc::clone(&request.has_begun);
@@ -64,6 +80,7 @@ pub fn begin(mirror: &ObjectRef<ParameterMirror>, plan: &Plan, memory: &mut Memo
         let place = plan.source_name.clone();
         async move {
             let outcome = match source {
+                Some(source) if source.is_drill(ctx.clock.now()) => Err(drill(&source)),
                 Some(source) => ctx.ssm.read(&source, &request).await,
                 None => Err(no_source(&place)),
             };
@@ -146,11 +163,22 @@ fn reads_the_same(one: &Plan, other: &Plan) -> bool {
     one.source == other.source && one.selections == other.selections
 }
 
-fn priority(memory: &Memory) -> Priority {
-    match (&memory.good, memory.source.due_now) {
+fn turn(memory: &Memory) -> Turn {
+    let priority = match (&memory.good, memory.source.due_now) {
         (None, _) => Priority::FirstSync,
         (Some(_), true) => Priority::Requested,
         (Some(_), false) => Priority::Refresh,
+    };
+    Turn { priority, last_good: memory.last_sync.map_or(0, jiff::Timestamp::as_millisecond) }
+}
+
+fn drill(source: &SourcePlan) -> ReadFailure {
+    let until = source.drill_until.unwrap_or_default().strftime("%H:%M:%S UTC");
+    ReadFailure {
+        reason: SourceReason::Drill,
+        detail: format!(
+            "an outage is rehearsed until {until}; to end it, remove {DRILL_UNTIL} from the source"
+        ),
     }
 }
 

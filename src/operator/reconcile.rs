@@ -19,7 +19,7 @@ use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
 
-use crate::api::{ACCEPT_SHRINK, ParameterMirror, SYNC_AT};
+use crate::api::{ACCEPT_SHRINK, ParameterMirror, ParameterSource, SYNC_AT};
 use crate::mirror::plan::{Plan, Refusal, Surroundings};
 use crate::mirror::resolve::{Resolution, Situation, SourceTrouble};
 use crate::mirror::schedule;
@@ -83,15 +83,16 @@ pub async fn reconcile(mirror: &ParameterMirror, ctx: &Arc<Context>) -> Action {
 async fn plan(mirror: &ParameterMirror, memory: &mut Memory, ctx: &Context) -> Result<Plan, Refusal> {
     let namespace = mirror.namespace().unwrap_or_default();
     let name = mirror.name_any();
-    let source = ctx.watches.source(&mirror.spec.source).map(|source| source.spec);
+    let source = ctx.watches.source(&mirror.spec.source);
     let labels = ctx.watches.namespace_labels(&namespace).unwrap_or_default();
-    let judge = |source: Option<&_>, labels: &BTreeMap<String, String>| {
+    let judge = |source: Option<&ParameterSource>, labels: &BTreeMap<String, String>| {
         let around = Surroundings {
             cluster: &ctx.settings.cluster,
             namespace: &namespace,
             namespace_labels: labels,
             mirror: &name,
-            source,
+            source: source.map(|source| &source.spec),
+            drill_until: ctx.drills.until(&mirror.spec.source, source, ctx.clock.now()),
             redis_prefix: &ctx.settings.redis_prefix,
         };
         Plan::new(&mirror.spec, &around)

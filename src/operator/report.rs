@@ -91,9 +91,6 @@ pub async fn suspended(mirror: &ParameterMirror, memory: &mut Memory, ctx: &Cont
 
 fn facts<'a>(mirror: &'a ParameterMirror, plan: &'a Plan, memory: &Memory, ctx: &Context) -> Facts<'a> {
     let now = ctx.clock.now();
-    let read_at = |good: &parameter_mirror_format::content::Signed| {
-        Timestamp::from_millisecond(good.content.read_at).unwrap_or(Timestamp::UNIX_EPOCH)
-    };
     let region = plan.source.as_ref().map_or("", |source| source.region.as_str());
     let selections: Vec<String> = plan.selections.iter().map(ToString::to_string).collect();
     Facts {
@@ -101,10 +98,8 @@ fn facts<'a>(mirror: &'a ParameterMirror, plan: &'a Plan, memory: &Memory, ctx: 
         mirror: mirror.metadata.name.as_deref().unwrap_or_default(),
         place: format!("{region} (source {})", plan.source_name).trim_start().to_owned(),
         selected: words::few(&selections),
-        served: memory.good.as_ref().map(|good| {
-            let at = memory.last_sync.unwrap_or_else(|| read_at(good));
-            (good.content.entries.len(), at)
-        }),
+        served: memory.good.as_ref().map(|good| good.content.entries.len()).zip(served_as_of(memory)),
+        stale: stale(plan, memory, ctx),
         source: source_state(plan, memory, ctx),
         secret: plan.secret.as_ref().map(|secret| TargetState {
             name: format!("Secret {}", secret.name),
@@ -126,6 +121,20 @@ fn facts<'a>(mirror: &'a ParameterMirror, plan: &'a Plan, memory: &Memory, ctx: 
         }),
         keys: ctx.keys().trouble,
     }
+}
+
+/// The age of what is served, if the spec says that it is too old (formats.md, "Copies": never below 0).
+fn stale(plan: &Plan, memory: &Memory, ctx: &Context) -> Option<Duration> {
+    let most = plan.max_staleness?;
+    let age = Duration::try_from(ctx.clock.now().duration_since(served_as_of(memory)?)).unwrap_or_default();
+    (age > most).then_some(age)
+}
+
+/// When what is served was last known to be current: as read, or as confirmed since.
+fn served_as_of(memory: &Memory) -> Option<Timestamp> {
+    let good = memory.good.as_ref()?;
+    let read_at = Timestamp::from_millisecond(good.content.read_at).unwrap_or(Timestamp::UNIX_EPOCH);
+    Some(memory.last_sync.unwrap_or(read_at))
 }
 
 fn source_state(plan: &Plan, memory: &Memory, ctx: &Context) -> SourceState {

@@ -12,8 +12,18 @@ const STATUS_EVERY: Duration = Duration::from_mins(1);
 #[derive(Default)]
 pub struct Said(Mutex<HashMap<String, (Saying, Duration)>>);
 
-/// Status and reason of `Available`, and the generation they speak of.
-pub type Saying = (&'static str, String, Option<i64>);
+/// What is worth a write at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Saying {
+    /// Status of `Available`.
+    pub status: &'static str,
+    /// Its reason.
+    pub reason: String,
+    /// What the breaker does.
+    pub breaker: Option<&'static str>,
+    /// The generation that all of it speaks of.
+    pub generation: Option<i64>,
+}
 
 impl Said {
     /// Whether this is worth a write now; if so, it counts as said. `in_place` says that the status shows it already.
@@ -21,7 +31,7 @@ impl Said {
         let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let is_known = match said.get(source) {
             Some((last, at)) => *last == saying && now < *at + STATUS_EVERY,
-            None => in_place && saying.0 == "False",
+            None => in_place && saying.status == "False",
         };
         if !is_known {
             said.insert(source.to_owned(), (saying, now));

@@ -19,6 +19,29 @@ pub const RAMP: [(Duration, u32); 3] =
 #[derive(Debug)]
 pub struct Breaker(State);
 
+/// What a breaker does, as people are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Everything is asked.
+    Closed,
+    /// Only the probe is.
+    Open,
+    /// A probe was answered a moment ago; more and more is asked.
+    Recovering,
+}
+
+impl Phase {
+    /// As a status has it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "Closed",
+            Self::Open => "Open",
+            Self::Recovering => "Recovering",
+        }
+    }
+}
+
 #[derive(Debug)]
 enum State {
     /// Everything is asked; so many outage-like failures stand at the end.
@@ -48,10 +71,14 @@ impl Breaker {
         Some(ReadFailure { reason: cause.reason, detail })
     }
 
-    /// Whether it is open.
+    /// What it does now.
     #[must_use]
-    pub const fn is_open(&self) -> bool {
-        matches!(self.0, State::Open { .. })
+    pub fn phase(&self, now: Duration) -> Phase {
+        match self.0 {
+            State::Open { .. } => Phase::Open,
+            State::Ramping { .. } if self.ramp(now).is_some() => Phase::Recovering,
+            State::Ramping { .. } | State::Closed { .. } => Phase::Closed,
+        }
     }
 
     /// Requests per second that are allowed besides the budget; `None` if the budget alone counts.
@@ -149,7 +176,7 @@ mod tests {
         let mut breaker = Breaker::default();
         assert!(!fail(&mut breaker, reason, 4, secs(0)));
         assert_eq!(fail(&mut breaker, reason, 1, secs(0)), opens);
-        assert_eq!(breaker.is_open(), opens);
+        assert_eq!(breaker.phase(secs(0)) == Phase::Open, opens);
         assert_eq!(breaker.refusal().map(|refusal| refusal.reason), opens.then_some(reason));
     }
 
@@ -168,7 +195,7 @@ mod tests {
         let mut breaker = Breaker::default();
         fail(&mut breaker, SourceReason::Timeout, 5, secs(0));
         breaker.record(Ok(()), secs(1));
-        assert!(breaker.is_open(), "a call that was under way closed it");
+        assert_eq!(breaker.phase(secs(0)), Phase::Open, "a call that was under way closed it");
         assert!(!breaker.probed(Err(&failure(SourceReason::SourceUnavailable)), secs(30)));
         assert_eq!(
             breaker.refusal().unwrap().reason,

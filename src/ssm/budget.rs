@@ -11,9 +11,9 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::mirror::reading::Priority;
+use crate::mirror::reading::Turn;
 
-/// A token bucket that holds one second's worth, with a queue by priority and then by arrival.
+/// A token bucket that holds one second's worth, with a queue by [`Turn`] and then by arrival.
 pub struct Budget {
     rate: f64,
     state: Mutex<State>,
@@ -28,8 +28,8 @@ struct State {
 }
 
 struct Waiter {
-    order: Reverse<(Priority, u64)>,
-    turn: oneshot::Sender<()>,
+    order: Reverse<(Turn, u64)>,
+    call: oneshot::Sender<()>,
 }
 
 impl PartialEq for Waiter {
@@ -72,9 +72,15 @@ impl Budget {
         self.rate
     }
 
+    /// How many requests wait for their turn; some of them may have given up.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.lock().queue.len()
+    }
+
     /// Waits for the permission to send one request. Who stops waiting costs nothing.
-    pub async fn take(self: &Arc<Self>, priority: Priority) {
-        let turn = {
+    pub async fn take(self: &Arc<Self>, turn: Turn) {
+        let called = {
             let mut state = self.lock();
             self.refill(&mut state);
             if state.queue.is_empty() && state.tokens >= 1.0 {
@@ -82,16 +88,16 @@ impl Budget {
                 return;
             }
             state.arrivals += 1;
-            let (sender, turn) = oneshot::channel();
-            let order = Reverse((priority, state.arrivals));
-            state.queue.push(Waiter { order, turn: sender });
+            let (sender, called) = oneshot::channel();
+            let order = Reverse((turn, state.arrivals));
+            state.queue.push(Waiter { order, call: sender });
             if !std::mem::replace(&mut state.is_served, true) {
                 tokio::spawn(Arc::clone(self).serve());
             }
-            turn
+            called
         };
         // The queue is served until it is empty, so the turn always comes.
-        let _ = turn.await;
+        let _ = called.await;
     }
 
     /// Hands out tokens as they come, until nobody waits.
@@ -103,7 +109,7 @@ impl Budget {
                 while state.tokens >= 1.0
                     && let Some(waiter) = state.queue.pop()
                 {
-                    if waiter.turn.send(()).is_ok() {
+                    if waiter.call.send(()).is_ok() {
                         state.tokens -= 1.0;
                     }
                 }
@@ -132,13 +138,18 @@ impl Budget {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mirror::reading::Priority;
+
+    const fn turn(priority: Priority) -> Turn {
+        Turn { priority, last_good: 0 }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn after_the_first_second_requests_go_at_the_rate() {
         let budget = Budget::new(10);
         let began = Instant::now();
         for _ in 0..60 {
-            budget.take(Priority::Refresh).await;
+            budget.take(turn(Priority::Refresh)).await;
         }
         let took = began.elapsed().as_secs_f64();
         assert!((4.9..5.2).contains(&took), "{took}");
@@ -147,7 +158,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn first_syncs_go_before_refreshes_and_requests_before_both() {
         let budget = Budget::new(1);
-        budget.take(Priority::Refresh).await;
+        budget.take(turn(Priority::Refresh)).await;
         let (done, mut order) = tokio::sync::mpsc::unbounded_channel();
         for (name, priority) in [
             ("refresh", Priority::Refresh),
@@ -157,7 +168,7 @@ mod tests {
         ] {
             let (budget, done) = (Arc::clone(&budget), done.clone());
             tokio::spawn(async move {
-                budget.take(priority).await;
+                budget.take(turn(priority)).await;
                 done.send(name).unwrap();
             });
             tokio::task::yield_now().await;
@@ -169,14 +180,34 @@ mod tests {
         assert_eq!(seen, ["asked", "first", "refresh", "refresh 2"]);
     }
 
+    /// Of equal priority, whoever serves the oldest values goes first: after an outage that is who waited longest.
+    #[tokio::test(start_paused = true)]
+    async fn the_oldest_values_are_renewed_first() {
+        let budget = Budget::new(1);
+        budget.take(turn(Priority::Refresh)).await;
+        let done = Arc::new(Mutex::new(Vec::new()));
+        let waiting = [30, 10, 20].map(|last_good| {
+            let (budget, done) = (Arc::clone(&budget), Arc::clone(&done));
+            tokio::spawn(async move {
+                budget.take(Turn { priority: Priority::Refresh, last_good }).await;
+                done.lock().unwrap().push(last_good);
+            })
+        });
+        for waiting in waiting {
+            waiting.await.unwrap();
+        }
+        assert_eq!(*done.lock().unwrap(), [10, 20, 30]);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn who_stops_waiting_costs_nothing() {
         let budget = Budget::new(1);
-        budget.take(Priority::Refresh).await;
-        let gave_up = tokio::time::timeout(Duration::from_millis(10), budget.take(Priority::FirstSync)).await;
+        budget.take(turn(Priority::Refresh)).await;
+        let gave_up =
+            tokio::time::timeout(Duration::from_millis(10), budget.take(turn(Priority::FirstSync))).await;
         assert!(gave_up.is_err());
         let began = Instant::now();
-        budget.take(Priority::Refresh).await;
+        budget.take(turn(Priority::Refresh)).await;
         assert!(began.elapsed() <= Duration::from_millis(1_010), "{:?}", began.elapsed());
     }
 }

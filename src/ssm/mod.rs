@@ -34,7 +34,7 @@ use crate::mirror::selection::Selection;
 use self::api::{Connect, Identity, ParameterApi};
 use self::breaker::PROBE_EVERY;
 use self::budget::Budget;
-use self::place::{Gate, Place, PlaceKey, Places};
+use self::place::{Gate, Place, PlaceKey, PlaceState, Places};
 use self::read::read;
 
 /// Reads the parameters of a mirror from where its source says.
@@ -46,8 +46,11 @@ pub trait ParameterReader: Send + Sync {
     /// Grows each time an account and region answers again: whatever failed is due then.
     fn recoveries(&self) -> watch::Receiver<u64>;
 
-    /// How many accounts and regions are not asked at the moment.
-    fn open_breakers(&self) -> usize;
+    /// How all accounts and regions are that were read from.
+    fn places(&self) -> Vec<PlaceState>;
+
+    /// How the account and region of a source are.
+    fn place_of(&self, source: &SourcePlan) -> PlaceState;
 }
 
 /// Reads parameters of all sources, each with its own client, inside the budget of its account and region.
@@ -109,18 +112,22 @@ impl SsmReader {
     }
 }
 
+fn identity(source: &SourcePlan) -> Identity {
+    Identity {
+        region: source.region.clone(),
+        role_arn: source.role_arn.clone(),
+        external_id: source.external_id.clone(),
+    }
+}
+
 #[async_trait]
 impl ParameterReader for SsmReader {
     async fn read(&self, source: &SourcePlan, request: &ReadRequest) -> Result<Reading, ReadFailure> {
-        let key = Identity {
-            region: source.region.clone(),
-            role_arn: source.role_arn.clone(),
-            external_id: source.external_id.clone(),
-        };
+        let key = identity(source);
         let Connected { api, slots } = self.client(&key).await;
         let place_key = self.place_key(source, &key);
         let place = self.places.of(&place_key);
-        let gate = Gate::new(Arc::clone(&place), self.cap(source, &key), slots, request.priority);
+        let gate = Gate::new(Arc::clone(&place), self.cap(source, &key), slots, request.turn);
         let outcome = read(api.as_ref(), &gate, request, &self.clock).await;
         if place.take_probing()
             && let Some(selection) = request.selections.first()
@@ -138,8 +145,13 @@ impl ParameterReader for SsmReader {
         self.recoveries.subscribe()
     }
 
-    fn open_breakers(&self) -> usize {
-        self.places.open_breakers()
+    fn places(&self) -> Vec<PlaceState> {
+        self.places.states()
+    }
+
+    fn place_of(&self, source: &SourcePlan) -> PlaceState {
+        let key = self.place_key(source, &identity(source));
+        self.places.of(&key).state(&key)
     }
 }
 

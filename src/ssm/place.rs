@@ -8,9 +8,9 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
-use crate::mirror::reading::{Priority, ReadFailure};
+use crate::mirror::reading::{ReadFailure, Turn};
 
-use super::breaker::{Breaker, RAMP};
+use super::breaker::{Breaker, Phase, RAMP};
 use super::budget::Budget;
 
 /// Fewest operations of one client that may be under way at once. A service that keeps silent holds each for up to
@@ -24,6 +24,19 @@ pub struct PlaceKey {
     pub account: String,
     /// AWS region.
     pub region: String,
+}
+
+/// How a place is at a moment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlaceState {
+    /// Which place.
+    pub key: PlaceKey,
+    /// What its breaker does.
+    pub breaker: Phase,
+    /// Requests per second that it may be asked.
+    pub rate: f64,
+    /// Requests that wait for their turn.
+    pub waiting: usize,
 }
 
 /// All places of the process.
@@ -53,10 +66,10 @@ impl Places {
         Arc::clone(self.lock().entry(key.clone()).or_insert_with(|| Place::new(self.rate)))
     }
 
-    /// How many breakers are open.
+    /// How all of them are.
     #[must_use]
-    pub fn open_breakers(&self) -> usize {
-        self.lock().values().filter(|place| place.breaker().is_open()).count()
+    pub fn states(&self) -> Vec<PlaceState> {
+        self.lock().iter().map(|(key, place)| place.state(key)).collect()
     }
 
     /// Slots for the operations of one client.
@@ -96,6 +109,17 @@ impl Place {
         self.wants_probe.swap(false, Ordering::Relaxed)
     }
 
+    /// How it is now.
+    #[must_use]
+    pub fn state(&self, key: &PlaceKey) -> PlaceState {
+        PlaceState {
+            key: key.clone(),
+            breaker: self.breaker().phase(self.epoch.elapsed()),
+            rate: self.budget.rate(),
+            waiting: self.budget.waiting(),
+        }
+    }
+
     fn record(&self, outcome: Result<(), &ReadFailure>) {
         let now = self.epoch.elapsed();
         if self.breaker().record(outcome, now) {
@@ -123,7 +147,7 @@ pub struct Gate {
     place: Arc<Place>,
     cap: Option<Arc<Budget>>,
     slots: Arc<Semaphore>,
-    priority: Priority,
+    turn: Turn,
     waited: Mutex<Duration>,
 }
 
@@ -133,28 +157,23 @@ pub struct Pass<'g>(#[allow(dead_code, reason = "held, not looked at")] Option<S
 impl Gate {
     /// A gate to `place`, with the lower cap of the source if it has one.
     #[must_use]
-    pub fn new(
-        place: Arc<Place>,
-        cap: Option<Arc<Budget>>,
-        slots: Arc<Semaphore>,
-        priority: Priority,
-    ) -> Self {
-        Self { place, cap, slots, priority, waited: Mutex::default() }
+    pub fn new(place: Arc<Place>, cap: Option<Arc<Budget>>, slots: Arc<Semaphore>, turn: Turn) -> Self {
+        Self { place, cap, slots, turn, waited: Mutex::default() }
     }
 
     /// Waits for the permission to send one request, or says why none is sent.
     pub async fn pass(&self) -> Result<Pass<'_>, ReadFailure> {
         self.place.refuse()?;
         let began = Instant::now();
-        // The semaphore is never closed.
-        let slot = self.slots.acquire().await.ok();
         if let Some(cap) = &self.cap {
-            cap.take(self.priority).await;
+            cap.take(self.turn).await;
         }
         if let Some(ramp) = self.place.ramp() {
-            ramp.take(self.priority).await;
+            ramp.take(self.turn).await;
         }
-        self.place.budget.take(self.priority).await;
+        self.place.budget.take(self.turn).await;
+        // Last, because who waits here waits in the order of arrival. The semaphore is never closed.
+        let slot = self.slots.acquire().await.ok();
         *self.waited.lock().unwrap_or_else(PoisonError::into_inner) += began.elapsed();
         // It may have opened while we waited.
         self.place.refuse()?;
@@ -183,10 +202,12 @@ impl Gate {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mirror::reading::SourceReason;
+    use crate::mirror::reading::{Priority, SourceReason};
+
+    const TURN: Turn = Turn { priority: Priority::Refresh, last_good: 0 };
 
     fn gate(place: &Arc<Place>, cap: Option<Arc<Budget>>, slots: usize) -> Gate {
-        Gate::new(Arc::clone(place), cap, Arc::new(Semaphore::new(slots)), Priority::Refresh)
+        Gate::new(Arc::clone(place), cap, Arc::new(Semaphore::new(slots)), TURN)
     }
 
     #[tokio::test(start_paused = true)]

@@ -8,8 +8,10 @@ use parameter_mirror_format::value::Value;
 use rstest::rstest;
 
 use super::*;
-use crate::mirror::reading::Priority;
+use crate::mirror::reading::{Priority, Turn};
 use crate::ssm::place::Place;
+
+const TURN: Turn = Turn { priority: Priority::Refresh, last_good: 0 };
 
 /// One operation as it was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -180,11 +182,10 @@ pub(super) async fn reading_with(
         selections,
         known,
         known_account: Some("111122223333".to_owned()),
-        priority: Priority::Refresh,
+        turn: TURN,
         has_begun: Arc::default(),
     };
-    let gate =
-        Gate::new(Place::new(1_000), None, Arc::new(tokio::sync::Semaphore::new(10)), Priority::Refresh);
+    let gate = Gate::new(Place::new(1_000), None, Arc::new(tokio::sync::Semaphore::new(10)), TURN);
     read(ssm, &gate, &request, &Clock::start()).await
 }
 

@@ -31,6 +31,12 @@ async fn a_bad_mirror_is_refused_with_field_and_remedy() {
         (json!({"parameters": path, "secret": {}, "interval": "soon"}), "write it like 30s, 5m or 1h30m"),
         (json!({"parameters": path, "secret": {}, "interval": "5s"}), "between 10s and 24h"),
         (json!({"parameters": path, "secret": {}, "interval": "25h"}), "between 10s and 24h"),
+        (json!({"parameters": path, "secret": {}, "interval": "99999999999999h"}), "write it like 30s"),
+        (
+            json!({"parameters": path, "secret": {}, "maxStaleness": "a day"}),
+            "write it like 30m, 24h or 1h30m",
+        ),
+        (json!({"parameters": path, "secret": {}, "maxStaleness": "4m"}), "must be at least spec.interval"),
         (json!({"parameters": [{"path": "/app", "name": "/a"}], "secret": {}}), "split it into two entries"),
         (json!({"parameters": [{}], "secret": {}}), "either `path` or `name`"),
         (json!({"parameters": [{"path": "/app", "key": "A"}], "secret": {}}), "go with `name` only"),

@@ -238,6 +238,8 @@ async fn a_slow_first_read_is_pending() {
     world.ready("config", "Synced").await;
 }
 
+const BREAKER: &str = r#"parameter_mirror_ssm_breaker_open{account="111122223333",region="us-east-1"}"#;
+
 /// Thirty mirrors at the shortest interval would send hundreds of requests into the outage of a minute.
 #[tokio::test]
 async fn a_dead_ssm_is_probed_and_not_hammered_and_all_come_back_when_it_answers() {
@@ -258,7 +260,8 @@ async fn a_dead_ssm_is_probed_and_not_hammered_and_all_come_back_when_it_answers
         let degraded = world.degraded(&format!("m{n}"), "SourceUnavailable").await;
         assert!(degraded.message.contains("HTTP 500"), "{}", degraded.message);
     }
-    assert_eq!(world.operator.metric("parameter_mirror_ssm_breakers_open").await, 1);
+    assert_eq!(world.operator.metric(BREAKER).await, 1);
+    world.source_breaker_is("Open").await;
     // Ten operations at once and four more before the fifth failure, of three attempts each.
     let sent = world.ssm.calls().since(&before).total();
     assert!(sent <= 42, "{sent} requests until the breaker opened");
@@ -278,5 +281,6 @@ async fn a_dead_ssm_is_probed_and_not_hammered_and_all_come_back_when_it_answers
         world.healthy(&format!("m{n}")).await;
         world.holds(&format!("m{n}"), &[("A", "new")]).await;
     }
-    assert_eq!(world.operator.metric("parameter_mirror_ssm_breakers_open").await, 0);
+    assert_eq!(world.operator.metric(BREAKER).await, 0);
+    world.source_breaker_is("Closed").await;
 }

@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
-use parameter_mirror::api::{ParameterMirror, ParameterMirrorStatus, SYNC_AT};
+use parameter_mirror::api::{ParameterMirror, ParameterMirrorStatus, ParameterSource, SYNC_AT};
 use parameter_mirror_test_support::cluster::Cluster;
 use parameter_mirror_test_support::command::Output;
 use parameter_mirror_test_support::copies;
@@ -189,6 +189,16 @@ impl World {
         eventually(&format!("the read of {mirror} ends"), LATER, async || {
             let handled = self.status(mirror).await.last_handled_sync_at;
             if handled.as_ref() == Some(&token) { Ok(()) } else { Err(self.seen(&handled)) }
+        })
+        .await;
+    }
+
+    /// Waits until the source's status says this of its breaker.
+    pub async fn source_breaker_is(&self, expected: &str) {
+        let sources: Api<ParameterSource> = Api::all(self.client.clone());
+        eventually(&format!("the source's breaker is {expected}"), LATER, async || {
+            let status = sources.get(&self.source).await.unwrap().status.unwrap_or_default();
+            if status.breaker.as_deref() == Some(expected) { Ok(()) } else { Err(self.seen(&status)) }
         })
         .await;
     }

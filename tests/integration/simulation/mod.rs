@@ -9,6 +9,7 @@
 //! | [`parameters`] | nothing by itself: SSM in memory |
 //! | [`world`] | nothing by itself: all of it together |
 //! | [`static_stability`] | what is served while SSM is away for a day, and what that costs |
+//! | [`telling`] | what the status tells, how soon, and how quietly |
 //! | [`outages`] | outages of the public record, by date |
 //! | [`copies`] | which copy counts, with restored backups and wrong clocks |
 //! | [`watches`] | watches that lag, skip and begin anew |
@@ -26,6 +27,7 @@ mod objects;
 mod outages;
 mod parameters;
 mod static_stability;
+mod telling;
 mod two_leaders;
 mod watches;
 mod world;

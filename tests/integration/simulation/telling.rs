@@ -1,0 +1,174 @@
+//! What the status tells, and how little noise it makes about it (promises 3 and 5).
+
+use std::time::Duration;
+
+use parameter_mirror::mirror::reading::SourceReason;
+use serde_json::json;
+
+use super::line::{Edge, Fault};
+use super::world::{Operator, Part, World};
+
+const SOON: Duration = Duration::from_mins(1);
+
+fn down(world: &World) {
+    world.sky.set(|call| (call.edge == Edge::Ssm).then_some(Fault::Source(SourceReason::SourceUnavailable)));
+}
+
+fn is(world: &World, mirror: &str, type_: &str) -> String {
+    let (status, reason) = world.condition(mirror, type_);
+    format!("{status}/{reason}")
+}
+
+/// Promise 3: within 30 s of the first failed due read; back within one interval and 30 s.
+#[tokio::test(start_paused = true)]
+async fn degraded_and_recovered_are_told_in_time() {
+    let world = World::new();
+    world.mirror("app", "1m");
+    let _operator = world.operator();
+    world.both_serve("app", 1, SOON).await;
+    for outage in [Duration::from_mins(2), Duration::from_hours(1), Duration::from_hours(9)] {
+        down(&world);
+        world.becomes("app", "Degraded", "True", "SourceUnavailable", Duration::from_secs(90)).await;
+        world.pass(outage).await;
+        world.sky.clear();
+        world.becomes("app", "Degraded", "False", "Synced", Duration::from_secs(90)).await;
+        assert_eq!(is(&world, "app", "Ready"), "True/Synced", "though no value changed");
+    }
+}
+
+/// A day of outage: two flips, and texts that count up at most once per interval.
+#[tokio::test(start_paused = true)]
+async fn an_outage_of_a_day_is_two_events_and_few_writes() {
+    let world = World::new();
+    world.mirror("app", "5m");
+    let operator = world.operator();
+    world.both_serve("app", 1, SOON).await;
+    world.pass(Duration::from_mins(30)).await;
+    let before = Noise::of(&operator);
+    // Each failure has another text.
+    let reasons = [SourceReason::SourceUnavailable, SourceReason::Timeout, SourceReason::Throttled];
+    let mut number = 0;
+    world.sky.set(move |call| {
+        number += 1;
+        (call.edge == Edge::Ssm).then(|| Fault::Source(reasons[number % reasons.len()]))
+    });
+    world.pass(Duration::from_hours(24)).await;
+    let since = world.api.objects(|objects| {
+        let mirror = objects.get("parametermirrors", "shop", "app").unwrap();
+        let conditions = mirror["status"]["conditions"].as_array().unwrap().clone();
+        conditions.into_iter().find(|is| is["type"] == "Degraded").unwrap()["lastTransitionTime"].clone()
+    });
+    assert!(
+        since.as_str().unwrap() < "2026-11-23T00:40",
+        "a transition time moves only when its status flips: {since}"
+    );
+    world.sky.clear();
+    world.becomes("app", "Degraded", "False", "Synced", Duration::from_mins(6)).await;
+    let noise = Noise::of(&operator).since(&before);
+    assert!(noise.status_writes <= 24 * 12 * 2 + 10, "{noise:?}");
+    assert!(noise.events <= 24 * 12 + 10, "one per change of the reason, {noise:?}");
+}
+
+/// What an operator wrote that is not a target.
+#[derive(Debug)]
+struct Noise {
+    status_writes: usize,
+    events: usize,
+}
+
+impl Noise {
+    fn of(operator: &Operator) -> Self {
+        let calls = operator.line.calls();
+        let count = |part: &str| calls.iter().filter(|call| call.point.contains(part)).count();
+        Self { status_writes: count("app/status"), events: count(" events/") }
+    }
+
+    fn since(&self, before: &Self) -> Self {
+        Self { status_writes: self.status_writes - before.status_writes, events: self.events - before.events }
+    }
+}
+
+/// An hour without any change: no write but the beats and at most one status per interval.
+#[tokio::test(start_paused = true)]
+async fn a_quiet_hour_is_quiet() {
+    let world = World::new();
+    world.mirror("app", "5m");
+    let operator = world.operator();
+    world.both_serve("app", 1, SOON).await;
+    world.pass(Duration::from_mins(10)).await;
+    let (calls, noise) = (operator.line.calls().len(), Noise::of(&operator));
+    world.pass(Duration::from_hours(1)).await;
+    let noise = Noise::of(&operator).since(&noise);
+    assert!(noise.status_writes <= 13 && noise.events == 0, "{noise:?}");
+    let all = operator.line.calls();
+    let wrong: Vec<_> = all[calls..]
+        .iter()
+        .filter(|call| call.edge == Edge::Kubernetes && !call.point.starts_with("watch"))
+        .filter(|call| !call.point.ends_with("/status"))
+        .chain(all[calls..].iter().filter(|call| call.point.starts_with("swap")))
+        .collect();
+    assert!(wrong.is_empty(), "{wrong:?}");
+}
+
+/// The field tells; it never deletes anything.
+#[tokio::test(start_paused = true)]
+async fn what_is_older_than_max_staleness_is_stale_and_stays() {
+    let world = World::new();
+    let parameters = json!([{"path": "/app"}]);
+    world.mirror_with("app", json!({"interval": "5m", "parameters": parameters, "maxStaleness": "2h"}));
+    world.mirror("patient", "5m");
+    let operator = world.operator();
+    world.both_serve("app", 1, SOON).await;
+    down(&world);
+    world.pass(Duration::from_mins(110)).await;
+    assert_eq!(is(&world, "app", "Degraded"), "True/SourceUnavailable");
+    world.pass(Duration::from_mins(12)).await;
+    assert_eq!(is(&world, "app", "Degraded"), "True/Stale");
+    // Age outlives the process.
+    operator.kill();
+    let _operator = world.operator();
+    world.pass(Duration::from_mins(5)).await;
+    assert_eq!(is(&world, "app", "Degraded"), "True/Stale");
+    assert_eq!(is(&world, "app", "Ready"), "True/ServingLastKnownGood");
+    assert_eq!(is(&world, "patient", "Degraded"), "True/SourceUnavailable");
+    assert_eq!([Part::Secret, Part::Redis].map(|part| world.serves("app", part)), [Some(1); 2]);
+    world.sky.clear();
+    world.becomes("app", "Degraded", "False", "Synced", Duration::from_mins(6)).await;
+}
+
+/// A rehearsed outage: told at once, with everything served and healed, and over by itself.
+#[tokio::test(start_paused = true)]
+async fn a_drill_behaves_as_an_outage_and_ends_by_itself() {
+    let world = World::new();
+    world.mirror("app", "1h");
+    let operator = world.operator();
+    world.both_serve("app", 1, SOON).await;
+    world.pass(Duration::from_mins(5)).await;
+    let asked =
+        |operator: &Operator| operator.line.calls().iter().filter(|call| call.edge == Edge::Ssm).count();
+    let before = asked(&operator);
+    let drill =
+        |until: &str| json!({"metadata": {"annotations": {"parameter-mirror.dev/drill-until": until}}});
+    world.patch("parametersources", None, "default", &drill("2026-11-23T00:30:00Z"));
+    world.becomes("app", "Degraded", "True", "Drill", SOON).await;
+    assert_eq!(is(&world, "app", "Ready"), "True/ServingLastKnownGood");
+    world.release(2);
+    world.destroy("app", Part::Secret, || world.delete("secrets", super::world::NAMESPACE, "app"));
+    world.both_serve("app", 1, SOON).await;
+    let source = world.api.objects(|objects| objects.get("parametersources", "", "default")).unwrap();
+    assert_eq!(source["status"]["breaker"], "Drill");
+    world.pass(Duration::from_mins(15)).await;
+    assert_eq!(asked(&operator), before, "SSM is not asked");
+
+    world.pass(Duration::from_mins(10)).await;
+    world.becomes("app", "Degraded", "False", "Synced", SOON).await;
+    world.both_serve("app", 2, SOON).await;
+    let source = world.api.objects(|objects| objects.get("parametersources", "", "default")).unwrap();
+    assert_eq!(source["status"]["breaker"], "Closed");
+
+    // One that would last longer than an hour is refused, and does not begin an hour before its end either.
+    world.patch("parametersources", None, "default", &drill("2026-11-23T04:00:00Z"));
+    world.pass(Duration::from_hours(3)).await;
+    assert_eq!(is(&world, "app", "Degraded"), "False/Synced");
+    world.assert_whole_and_forward();
+}
