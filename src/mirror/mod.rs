@@ -1,6 +1,7 @@
 //! The pure middle: values in, values out. Nothing here knows a clock, a network or a cluster.
 
 pub mod copies;
+pub mod donor;
 pub mod grants;
 pub mod guard;
 pub mod keys;

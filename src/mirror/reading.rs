@@ -158,6 +158,12 @@ impl SourceReason {
         }
     }
 
+    /// Whether SSM may well hold the parameters, and only cannot say so: then what others read of it is good enough.
+    #[must_use]
+    pub const fn is_outage(self) -> bool {
+        !matches!(self, Self::AccessDenied | Self::TooManyParameters | Self::SourceNotFound)
+    }
+
     /// Whether trying again soon cannot help: these wait for the interval (design.md, "Reading SSM").
     #[must_use]
     pub const fn is_denial(self) -> bool {

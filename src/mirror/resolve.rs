@@ -4,6 +4,7 @@ use parameter_mirror_format::content::{Content, Signed};
 use parameter_mirror_format::source::StoredSource;
 
 use super::copies::Authority;
+use super::donor::Donated;
 use super::guard::{Guarded, Rule, Unpublishable, Withheld, guard};
 use super::plan::Plan;
 use super::reading::{ReadFailure, Reading};
@@ -51,6 +52,14 @@ pub enum SourceTrouble {
     ParameterNotFound(Vec<String>),
     /// Removals wait for approval.
     SuspiciousShrink(Withheld),
+}
+
+impl SourceTrouble {
+    /// Whether SSM may well hold the parameters, and only cannot say so.
+    #[must_use]
+    pub const fn is_outage(&self) -> bool {
+        matches!(self, Self::Read(failure) if failure.reason.is_outage())
+    }
 }
 
 /// The outcome of resolving: degraded is a value here, not an error.
@@ -102,6 +111,8 @@ pub struct Situation<'a> {
     pub now: i64,
     /// Value of the annotation `accept-shrink`.
     pub accepted_shrink: Option<&'a str>,
+    /// What other mirrors hold of what this one selects, if it has nothing itself.
+    pub donated: Option<&'a Donated>,
 }
 
 impl Situation<'_> {
@@ -127,10 +138,19 @@ impl Situation<'_> {
     /// No fresh answer: the last known good is served, if there is one.
     #[must_use]
     pub fn hold(&self, trouble: Option<SourceTrouble>) -> Resolution {
-        match self.last_known_good {
-            Some(good) => Resolution::Held { wanted: self.keep(good), trouble },
-            None => Resolution::Unavailable { trouble },
+        let is_outage = trouble.as_ref().is_some_and(SourceTrouble::is_outage);
+        match (self.last_known_good, self.donated.filter(|_| is_outage)) {
+            (Some(good), _) => Resolution::Held { wanted: self.keep(good), trouble },
+            (None, Some(donated)) => Resolution::Held { wanted: self.take(donated), trouble },
+            (None, None) => Resolution::Unavailable { trouble },
         }
+    }
+
+    /// What others read, with their read time: it is as old as it is.
+    fn take(&self, donated: &Donated) -> Wanted {
+        let Donated { source, parameters, read_at } = donated;
+        let (content, key_problems) = snapshot::content(self.plan, source, parameters, self.stamp(*read_at));
+        Wanted { set: WantedSet::New(content), authority: Authority::LastKnownGood, key_problems }
     }
 
     fn publishable(&self, reading: &Reading, guarded: Guarded) -> Resolution {

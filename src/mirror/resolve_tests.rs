@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use rstest::rstest;
 
 use super::*;
+use crate::mirror::donor::Donated;
 use crate::mirror::reading::SourceReason;
 use crate::mirror::samples::{self, name, path, plan, reading, signed};
 
@@ -11,7 +12,14 @@ const ALL: [(&str, &str); 4] = [("/app/a", "1"), ("/app/b", "2"), ("/app/c", "3"
 
 fn after<'a>(plan: &'a Plan, good: Option<&'a Signed>) -> Situation<'a> {
     let latest_read_at = good.map_or(0, |good| good.content.read_at);
-    Situation { plan, last_known_good: good, latest_read_at, now: 9_000, accepted_shrink: None }
+    Situation {
+        plan,
+        last_known_good: good,
+        latest_read_at,
+        now: 9_000,
+        accepted_shrink: None,
+        donated: None,
+    }
 }
 
 /// What a fresh resolution publishes, and what it withholds or misses.
@@ -292,4 +300,35 @@ proptest! {
         }
         prop_assert!(now.iter().all(|(name, _)| wanted.set.content().entries.contains_key(*name)));
     }
+}
+
+/// What others read fills a mirror that has nothing, in an outage only, and never replaces what it has.
+#[test]
+fn a_donation_fills_what_is_empty_while_ssm_is_away() {
+    let plan = plan(&[path("/app")]);
+    let donated = Donated {
+        source: plan.stored_source("111122223333").unwrap(),
+        parameters: samples::parameters(&[("/app/x", "theirs")]),
+        read_at: 700,
+    };
+    let situation = Situation { donated: Some(&donated), ..after(&plan, None) };
+    let failed = |reason| Some(SourceTrouble::Read(ReadFailure { reason, detail: String::new() }));
+    let Resolution::Held { wanted, .. } = situation.hold(failed(SourceReason::Timeout)) else {
+        panic!("it is served");
+    };
+    assert_eq!(wanted.authority, Authority::LastKnownGood);
+    let content = wanted.set.content();
+    assert_eq!((content.read_at, content.owner.as_str()), (700, "c/shop/checkout"));
+    assert_eq!(content.entries["/app/x"].value.expose(), "theirs");
+    for reason in [SourceReason::AccessDenied, SourceReason::TooManyParameters, SourceReason::SourceNotFound]
+    {
+        assert!(matches!(situation.hold(failed(reason)), Resolution::Unavailable { .. }), "{reason}");
+    }
+    assert!(matches!(situation.hold(None), Resolution::Unavailable { .. }), "the first read is under way");
+    let own = signed(&plan, &[("/app/x", "ours")], 5);
+    let has = Situation { last_known_good: Some(&own), ..situation };
+    let Resolution::Held { wanted, .. } = has.hold(failed(SourceReason::Timeout)) else {
+        panic!("it is served")
+    };
+    assert_eq!(wanted.set.content().entries["/app/x"].value.expose(), "ours");
 }

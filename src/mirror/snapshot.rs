@@ -86,7 +86,9 @@ pub fn account(content: &Content) -> Option<String> {
         .filter(|account| !account.is_empty())
 }
 
-fn parameter(entry: &Entry) -> Parameter {
+/// A parameter as an entry has it.
+#[must_use]
+pub fn parameter(entry: &Entry) -> Parameter {
     Parameter { kind: entry.kind, version: entry.version, date: entry.date, value: entry.value.clone() }
 }
 

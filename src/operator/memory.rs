@@ -36,6 +36,12 @@ impl Memories {
         Arc::clone(self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(mirror.clone()).or_default())
     }
 
+    /// The memories of all mirrors.
+    #[must_use]
+    pub fn all(&self) -> Vec<Shared> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
     /// Forgets a mirror that is gone.
     pub fn forget(&self, mirror: &ObjectRef<ParameterMirror>) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(mirror);

@@ -6,6 +6,7 @@ pub mod admin;
 pub mod cleanup;
 pub mod context;
 pub mod controller;
+pub mod donors;
 pub mod drill;
 pub mod events;
 pub mod keys;

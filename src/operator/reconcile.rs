@@ -27,6 +27,7 @@ use crate::targets::secret::Owner;
 
 use super::cleanup;
 use super::context::Context;
+use super::donors;
 use super::live;
 use super::memory::{Memory, Settled};
 use super::observe::{Look, observe};
@@ -202,12 +203,19 @@ fn resolve(
 ) -> Resolution {
     let now = ctx.clock.now();
     let good = memory.good.clone();
+    let trouble = answer
+        .map_or(memory.source.trouble.as_ref().map(|(trouble, _)| trouble.clone()), |answer| {
+            answer.outcome.as_ref().err().cloned().map(SourceTrouble::Read)
+        });
+    let is_needy = good.is_none() && trouble.is_some_and(|trouble| trouble.is_outage());
+    let donated = is_needy.then(|| donors::donated(plan, ctx)).flatten();
     let situation = Situation {
         plan,
         last_known_good: good.as_ref(),
         latest_read_at: memory.latest_read_at,
         now: now.as_millisecond(),
         accepted_shrink: mirror.annotations().get(ACCEPT_SHRINK).map(String::as_str),
+        donated: donated.as_ref(),
     };
     let Some(answer) = answer else {
         if let Some(failure) = reading::starving(plan, memory, ctx) {

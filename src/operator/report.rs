@@ -250,9 +250,9 @@ fn stories(
     memory: &Memory,
     now: Timestamp,
 ) -> Vec<Story> {
-    let mut stories: Vec<Story> = published
-        .healed
-        .iter()
+    // What never held anything is not healed but filled.
+    let healed = published.healed.iter().filter(|_| previous.revision.is_some());
+    let mut stories: Vec<Story> = healed
         .map(|heal| {
             Story::normal(
                 "Healed",
@@ -281,6 +281,14 @@ fn stories(
             }
             _ => {}
         }
+    }
+    if let (None, Some(good), false) = (&previous.revision, &memory.good, published.healed.is_empty()) {
+        let read_at = Timestamp::from_millisecond(good.content.read_at).unwrap_or(now);
+        let note = format!(
+            "SSM cannot be read; filled from other mirrors that hold the same parameters, as read at {}.",
+            words::at(read_at, now)
+        );
+        stories.push(Story::normal("Filled", note));
     }
     let was_ready = condition(previous, "Ready").is_some_and(|ready| ready.status == "True");
     if !was_ready

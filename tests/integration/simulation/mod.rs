@@ -10,6 +10,7 @@
 //! | [`world`] | nothing by itself: all of it together |
 //! | [`static_stability`] | what is served while SSM is away for a day, and what that costs |
 //! | [`telling`] | what the status tells, how soon, and how quietly |
+//! | [`donors`] | a new mirror in an outage |
 //! | [`outages`] | outages of the public record, by date |
 //! | [`copies`] | which copy counts, with restored backups and wrong clocks |
 //! | [`watches`] | watches that lag, skip and begin anew |
@@ -21,6 +22,7 @@ mod api_server;
 mod chaos;
 mod copies;
 mod crash_points;
+mod donors;
 pub mod hashes;
 pub mod line;
 mod objects;

@@ -286,6 +286,13 @@ impl World {
         (text("status"), text("reason"))
     }
 
+    /// Reasons of all events of a mirror.
+    pub fn events(&self, mirror: &str) -> Vec<String> {
+        let events = self.api.objects(|objects| objects.list(&target("events", Some(NAMESPACE), None), &[]));
+        let about = events.iter().filter(|event| event["regarding"]["name"] == mirror);
+        about.map(|event| event["reason"].as_str().unwrap_or_default().to_owned()).collect()
+    }
+
     /// Waits until both targets of a mirror serve this release, at most so long.
     pub async fn both_serve(&self, mirror: &str, release: u64, within: Duration) {
         self.eventually(within, || {

@@ -1,0 +1,71 @@
+//! A new mirror in an outage is served from mirrors that already hold its parameters.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::line::{Edge, Fault};
+use super::world::{NAMESPACE, Part, World};
+
+const SOON: Duration = Duration::from_mins(2);
+
+async fn outage_with_one_mirror() -> (World, super::world::Operator) {
+    let world = World::new();
+    world.mirror("old", "1m");
+    let operator = world.operator();
+    world.both_serve("old", 1, SOON).await;
+    world.sky.set(|call| (call.edge == Edge::Ssm).then_some(Fault::Silent));
+    world.release(2);
+    world.pass(Duration::from_mins(3)).await;
+    (world, operator)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mirror_made_in_the_outage_is_served_from_another_one() {
+    let (world, operator) = outage_with_one_mirror().await;
+    world.mirror("new", "1m");
+    world.both_serve("new", 1, SOON).await;
+    world.becomes("new", "Ready", "True", "ServingLastKnownGood", SOON).await;
+    world.becomes("new", "Degraded", "True", "Timeout", SOON).await;
+    let events = world.events("new");
+    assert!(
+        events.iter().any(|event| event == "Filled") && !events.iter().any(|event| event == "Healed"),
+        "{events:?}"
+    );
+    // Also by an operator that only knows what the targets of the others hold.
+    operator.kill();
+    let _operator = world.operator();
+    world.mirror("newer", "1m");
+    world.both_serve("newer", 1, SOON).await;
+    world.sky.clear();
+    for mirror in ["old", "new", "newer"] {
+        world.both_serve(mirror, 2, SOON).await;
+        world.becomes(mirror, "Degraded", "False", "Synced", SOON).await;
+    }
+    world.assert_whole_and_forward();
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_gives_what_is_not_granted_not_held_or_not_wanted_any_more() {
+    let (world, _operator) = outage_with_one_mirror().await;
+    // More than the other one holds.
+    world.mirror_with("wider", json!({"interval": "1m", "parameters": [{"path": "/"}]}));
+    // A namespace that may not read it.
+    world.create("namespaces", None, json!({"metadata": {"name": "other"}}));
+    let foreign = json!({
+        "apiVersion": "parameter-mirror.dev/v1alpha1", "kind": "ParameterMirror", "metadata": {"name": "foreign"},
+        "spec": {"interval": "1m", "source": "default", "parameters": [{"path": "/app"}], "secret": {}},
+    });
+    world.create("parametermirrors", Some("other"), foreign);
+    world.becomes("wider", "Ready", "False", "NoLastKnownGood", SOON).await;
+    // The only one that holds it is suspended: its owner may have edited what it serves.
+    world.patch("parametermirrors", Some(NAMESPACE), "old", &json!({"spec": {"suspend": true}}));
+    world.pass(Duration::from_secs(10)).await;
+    world.mirror("late", "1m");
+    world.pass(Duration::from_mins(10)).await;
+    for mirror in ["wider", "late"] {
+        assert_eq!(world.condition(mirror, "Ready"), ("False".to_owned(), "NoLastKnownGood".to_owned()));
+        assert_eq!([Part::Secret, Part::Redis].map(|part| world.values(mirror, part)), [None, None]);
+    }
+    assert!(world.api.objects(|objects| objects.get("secrets", "other", "foreign")).is_none());
+}
