@@ -6,7 +6,6 @@ use std::time::Duration;
 use jiff::Timestamp;
 use kube::ResourceExt;
 use kube::api::{Api, Patch, PatchParams};
-use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
 use parameter_mirror_format::hash::redis_key;
 use parameter_mirror_format::verdict::Found;
@@ -22,6 +21,7 @@ use crate::targets::secret::{self, within};
 use super::context::{Context, RedisEdge};
 use super::events::Story;
 use super::memory::Memory;
+use super::progress::Next;
 
 /// How long a deleted mirror waits for a Redis that does not answer.
 const WAIT_FOR_REDIS: Duration = Duration::from_mins(5);
@@ -30,14 +30,14 @@ const WAIT_IN_TERMINATING: Duration = Duration::from_secs(30);
 const RETRY: Duration = Duration::from_secs(5);
 
 /// The mirror is being deleted. The Secret goes by its owner reference, if at all; the hash goes here.
-pub async fn delete(mirror: &ParameterMirror, memory: &mut Memory, ctx: &Context) -> Action {
+pub async fn delete(mirror: &ParameterMirror, memory: &mut Memory, ctx: &Context) -> Next {
     memory.in_flight = None;
     if mirror.finalizers().iter().any(|finalizer| finalizer == FINALIZER) {
         if let Some(key) = hash_key(mirror, ctx)
             && let Err(why) = drop_hash(mirror, &key, ctx).await
         {
             if ctx.clock.now().duration_since(deleted_at(mirror)) < patience(mirror, ctx) {
-                return Action::requeue(RETRY);
+                return Next::After(RETRY);
             }
             let note = format!(
                 "Redis {key} could not be deleted ({why}) and is left behind. Remove it by hand: UNLINK '{key}'"
@@ -47,8 +47,8 @@ pub async fn delete(mirror: &ParameterMirror, memory: &mut Memory, ctx: &Context
         }
         set_finalizer(mirror, false, ctx).await;
     }
-    ctx.memories.forget(&ObjectRef::from_obj(mirror));
-    Action::await_change()
+    ctx.forget(&ObjectRef::from_obj(mirror));
+    Next::OnChange
 }
 
 /// The hash that the status names, else the one that the spec asks for: it may have been written a moment ago.

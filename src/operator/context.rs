@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use kube::Client;
+use kube::runtime::reflector::ObjectRef;
 use parameter_mirror_format::keys::KeyRing;
 use tokio::sync::watch;
 
+use crate::api::ParameterMirror;
 use crate::clock::Clock;
 use crate::mirror::target::TargetTrouble;
 use crate::ssm::ParameterReader;
@@ -16,6 +18,7 @@ use super::drill::Drills;
 use super::events::Events;
 use super::memory::Memories;
 use super::metrics::Metrics;
+use super::progress::Progress;
 use super::said::Said;
 use super::watches::{Wakers, Watches};
 
@@ -77,6 +80,8 @@ pub struct Context {
     pub drills: Drills,
     /// What the status of each source says.
     pub said_of_sources: Said,
+    /// Whether work goes on.
+    pub progress: Progress,
     /// Counters.
     pub metrics: Metrics,
     /// Events of the API server.
@@ -84,6 +89,13 @@ pub struct Context {
 }
 
 impl Context {
+    /// Forgets everything about a mirror that is gone.
+    pub fn forget(&self, mirror: &ObjectRef<ParameterMirror>) {
+        self.memories.forget(mirror);
+        self.progress.forget(mirror);
+        self.metrics.forget(mirror);
+    }
+
     /// The operator's keys as they are now.
     #[must_use]
     pub fn keys(&self) -> Keys {

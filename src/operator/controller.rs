@@ -1,9 +1,10 @@
 //! The work queues: which mirror is looked at when, and what happens around one pass.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use kube::runtime::controller::{self, Action, Config};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::{Controller, WatchStreamExt, reflector, watcher};
@@ -13,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api::ParameterMirror;
 
 use super::context::Context;
+use super::progress::{Next, PASS};
 use super::reconcile::reconcile;
 use super::undecodable;
 use super::watches::{self, Guarded, Wakes};
@@ -20,6 +22,9 @@ use super::watches::{self, Guarded, Wakes};
 /// How many mirrors are worked on at once. A pass never waits for SSM, so more would only pile requests up at the API
 /// server, which then misses the deadlines of all of them (1,000 new mirrors took 40 s instead of 6).
 const PASSES: u16 = 32;
+
+/// How long a mirror rests whose pass broke.
+const AFTER_BREAK: Duration = Duration::from_secs(30);
 
 /// One work queue: the mirrors of one namespace, or of all.
 #[must_use]
@@ -54,19 +59,40 @@ pub async fn work(
             if let Err(controller::Error::ObjectNotFound(gone)) = outcome {
                 let mut mirror = ObjectRef::new(&gone.name);
                 mirror.namespace = gone.namespace;
-                ctx.memories.forget(&mirror);
+                ctx.forget(&mirror);
             }
             std::future::ready(())
         })
         .await;
 }
 
+/// One pass, which can neither take the process down nor hold others up for ever.
 async fn pass(
     mirror: Arc<Guarded<ParameterMirror>>,
     ctx: Arc<Context>,
 ) -> Result<Action, std::convert::Infallible> {
-    Ok(match &mirror.0 {
-        Ok(mirror) => reconcile(mirror, &ctx).await,
-        Err(invalid) => undecodable::report(invalid, &ctx).await,
-    })
+    let mut key = ObjectRef::new(&mirror.name_any());
+    key.namespace = mirror.namespace();
+    ctx.progress.begins(&key, ctx.clock.uptime());
+    let look = AssertUnwindSafe(look(&mirror, &ctx)).catch_unwind();
+    let next = match tokio::time::timeout(PASS, look).await {
+        Ok(Ok(next)) => next,
+        broken => {
+            let how = if broken.is_ok() { "panicked" } else { "did not end in time" };
+            tracing::error!(target: "parameter_mirror", mirror = %key, "a pass {how}; this is a fault of the operator. What is served stays as it is, and the mirror is looked at anew");
+            ctx.metrics.pass_broke();
+            // Whatever it left half done is learnt again from the targets.
+            ctx.memories.forget(&key);
+            Next::After(AFTER_BREAK)
+        }
+    };
+    ctx.progress.ended(&key, next, ctx.clock.uptime());
+    Ok(next.into())
+}
+
+async fn look(mirror: &Guarded<ParameterMirror>, ctx: &Arc<Context>) -> Next {
+    match &mirror.0 {
+        Ok(mirror) => reconcile(mirror, ctx).await,
+        Err(invalid) => undecodable::report(invalid, ctx).await,
+    }
 }

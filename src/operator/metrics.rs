@@ -1,7 +1,11 @@
-//! Counters for Prometheus. Labels are bounded: no object and no parameter is ever one.
+//! Counters for Prometheus. Labels are bounded: no parameter is ever one, and mirrors only where their age is told.
 
+use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Mutex, PoisonError};
 
+use jiff::Timestamp;
+use kube::runtime::reflector::ObjectRef;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -9,6 +13,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use crate::api::ParameterMirror;
 use crate::mirror::reading::{ReadFailure, Reading};
 use crate::ssm::breaker::Phase;
 use crate::ssm::place::{PlaceKey, PlaceState};
@@ -21,6 +26,12 @@ struct ReadLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct TargetLabels {
     target: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct MirrorLabels {
+    namespace: String,
+    mirror: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -43,6 +54,10 @@ pub struct Metrics {
     open_breakers: Family<PlaceLabels, Gauge>,
     waiting: Family<PlaceLabels, Gauge>,
     last_read: Gauge<u64, AtomicU64>,
+    broken_passes: Counter,
+    staleness: Family<MirrorLabels, Gauge>,
+    /// When what each mirror serves was last known to be current.
+    current_at: Mutex<HashMap<ObjectRef<ParameterMirror>, Timestamp>>,
 }
 
 impl Default for Metrics {
@@ -98,8 +113,23 @@ impl Metrics {
             "Unix time of the last good read of any mirror",
             last_read.clone(),
         );
+        let broken_passes = Counter::default();
+        registry.register(
+            "passes_broken",
+            "Looks at a mirror that panicked or did not end: faults of the operator",
+            broken_passes.clone(),
+        );
+        let staleness = Family::<MirrorLabels, Gauge>::default();
+        registry.register(
+            "staleness_seconds",
+            "Age of what a mirror serves: since its last good read",
+            staleness.clone(),
+        );
         Self {
             registry,
+            broken_passes,
+            staleness,
+            current_at: Mutex::default(),
             reads,
             ssm_calls,
             decrypts,
@@ -128,6 +158,21 @@ impl Metrics {
         }
     }
 
+    /// A pass panicked or took too long.
+    pub fn pass_broke(&self) {
+        self.broken_passes.inc();
+    }
+
+    /// What a mirror serves was current then.
+    pub fn current_at(&self, mirror: ObjectRef<ParameterMirror>, time: Timestamp) {
+        self.current_at.lock().unwrap_or_else(PoisonError::into_inner).insert(mirror, time);
+    }
+
+    /// A mirror is gone.
+    pub fn forget(&self, mirror: &ObjectRef<ParameterMirror>) {
+        self.current_at.lock().unwrap_or_else(PoisonError::into_inner).remove(mirror);
+    }
+
     /// A Secret was written.
     pub fn secret_written(&self) {
         self.writes.get_or_create(&TargetLabels { target: "secret" }).inc();
@@ -151,7 +196,13 @@ impl Metrics {
 
     /// All of it in the text format of OpenMetrics.
     #[must_use]
-    pub fn text(&self, mirrors: usize, degraded: usize, places: &[PlaceState]) -> String {
+    pub fn text(&self, mirrors: usize, degraded: usize, places: &[PlaceState], now: Timestamp) -> String {
+        self.staleness.clear();
+        for (mirror, time) in &*self.current_at.lock().unwrap_or_else(PoisonError::into_inner) {
+            let namespace = mirror.namespace.clone().unwrap_or_default();
+            let labels = MirrorLabels { namespace, mirror: mirror.name.clone() };
+            self.staleness.get_or_create(&labels).set(now.duration_since(*time).as_secs().max(0));
+        }
         self.mirrors.set(i64::try_from(mirrors).unwrap_or(i64::MAX));
         self.degraded.set(i64::try_from(degraded).unwrap_or(i64::MAX));
         for PlaceState { key: PlaceKey { account, region }, breaker, waiting, .. } in places {

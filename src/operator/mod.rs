@@ -15,6 +15,7 @@ pub mod memory;
 pub mod metrics;
 pub mod observe;
 pub mod operate;
+pub mod progress;
 pub mod publish;
 pub mod reading;
 pub mod reconcile;

@@ -26,6 +26,7 @@ use super::events::Events;
 use super::keys::{self, KeySecret};
 use super::memory::Memories;
 use super::metrics::Metrics;
+use super::progress::Progress;
 use super::said::Said;
 use super::watches::{Guarded, Wakers, Watches};
 
@@ -100,6 +101,7 @@ pub async fn operate(
         memories: Memories::default(),
         drills: Drills::default(),
         said_of_sources: Said::default(),
+        progress: Progress::default(),
         metrics: Metrics::new(),
         events: Events::new(client.clone()),
         client,

@@ -16,7 +16,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kube::ResourceExt;
-use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
 
 use crate::api::{ACCEPT_SHRINK, ParameterMirror, ParameterSource, SYNC_AT};
@@ -31,12 +30,13 @@ use super::donors;
 use super::live;
 use super::memory::{Memory, Settled};
 use super::observe::{Look, observe};
+use super::progress::Next;
 use super::publish::publish;
 use super::reading::{self, Answer};
 use super::report;
 
 /// One pass. Never fails: what goes wrong is a condition, and the next pass is already planned.
-pub async fn reconcile(mirror: &ParameterMirror, ctx: &Arc<Context>) -> Action {
+pub async fn reconcile(mirror: &ParameterMirror, ctx: &Arc<Context>) -> Next {
     let key = ObjectRef::from_obj(mirror);
     let memory = ctx.memories.of(&key);
     let mut memory = memory.lock().await;
@@ -54,13 +54,13 @@ pub async fn reconcile(mirror: &ParameterMirror, ctx: &Arc<Context>) -> Action {
     if plan.suspend {
         *memory = Memory { uid: memory.uid.take(), reported: memory.reported.take(), ..Memory::default() };
         report::suspended(mirror, memory, ctx).await;
-        return Action::await_change();
+        return Next::OnChange;
     }
     if let Some(secret) = &plan.secret {
         memory.secret.catch_up(ctx.watches.secret_version(&plan.namespace, &secret.name).as_deref());
     }
     if let Some(pause) = nothing_to_do(mirror, &plan, memory, ctx) {
-        return Action::requeue(pause);
+        return Next::After(pause);
     }
     cleanup::hold_on(mirror, &plan, ctx).await;
     note_requests(mirror, &plan, memory, ctx);
@@ -118,11 +118,11 @@ async fn plan(mirror: &ParameterMirror, memory: &mut Memory, ctx: &Context) -> R
 }
 
 /// The spec is wrong or not granted: no read, no healing; what is served stays as it is.
-async fn refuse(mirror: &ParameterMirror, refusal: &Refusal, memory: &mut Memory, ctx: &Context) -> Action {
+async fn refuse(mirror: &ParameterMirror, refusal: &Refusal, memory: &mut Memory, ctx: &Context) -> Next {
     memory.in_flight = None;
     memory.settled = None;
     report::refused(mirror, refusal, memory, ctx).await;
-    Action::requeue(live::CONFIRM_EVERY)
+    Next::After(live::CONFIRM_EVERY)
 }
 
 /// How long to wait if neither the object, the targets nor the clock ask for anything.
@@ -268,11 +268,11 @@ fn settle(
     look_again: bool,
     memory: &mut Memory,
     ctx: &Context,
-) -> Action {
+) -> Next {
     let now = ctx.clock.uptime();
     if look_again {
         memory.settled = None;
-        return Action::requeue(Duration::ZERO);
+        return Next::After(Duration::ZERO);
     }
     let unsaid = memory.in_flight.as_ref().filter(|_| memory.reported.is_none());
     let unsaid = unsaid.map(|read| read.due + report::PENDING_AFTER).filter(|end| *end > now);
@@ -285,7 +285,7 @@ fn settle(
         next_check,
         plan,
     });
-    Action::requeue(pause)
+    Next::After(pause)
 }
 
 fn next_look(plan: &Plan, next_check: Duration, memory: &Memory, ctx: &Context) -> Duration {

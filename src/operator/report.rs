@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::ResourceExt;
 use kube::api::{Api, Patch, PatchParams};
+use kube::runtime::reflector::ObjectRef;
 use serde_json::{Value as Json, json};
 
 use crate::api::{MirrorRedisStatus, MirrorSecretStatus, ParameterMirror, ParameterMirrorStatus};
@@ -33,6 +34,9 @@ pub async fn report(
     let previous = memory.previous_status(mirror, ctx.clock.uptime());
     if is_about_to_be_answered(mirror, memory, ctx.clock.uptime()) {
         return;
+    }
+    if let Some(time) = served_as_of(memory) {
+        ctx.metrics.current_at(ObjectRef::from_obj(mirror), time);
     }
     let conditions = status::conditions(&facts(mirror, plan, memory, ctx));
     let mut next = with_conditions(mirror, &previous, &conditions, ctx.clock.now());

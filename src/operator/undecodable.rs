@@ -2,7 +2,6 @@
 
 use kube::api::{Api, Patch, PatchParams};
 use kube::core::error_boundary::InvalidObject;
-use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
 use serde_json::json;
 
@@ -10,16 +9,17 @@ use crate::api::ParameterMirror;
 use crate::targets::secret::within;
 
 use super::context::Context;
+use super::progress::Next;
 
 /// Says in the status that the object cannot be read. What is served stays as it is.
-pub async fn report(invalid: &InvalidObject, ctx: &Context) -> Action {
+pub async fn report(invalid: &InvalidObject, ctx: &Context) -> Next {
     let name = invalid.metadata.name.clone().unwrap_or_default();
     let namespace = invalid.metadata.namespace.clone().unwrap_or_default();
     let memory = ctx.memories.of(&ObjectRef::new(&name).within(&namespace));
     let mut memory = memory.lock().await;
     // Our own write comes back as a change; the same generation is reported once.
     if memory.undecodable == invalid.metadata.generation {
-        return Action::await_change();
+        return Next::OnChange;
     }
     memory.undecodable = invalid.metadata.generation;
     let now = ctx.clock.now();
@@ -41,5 +41,5 @@ pub async fn report(invalid: &InvalidObject, ctx: &Context) -> Action {
     // The answer would not decode either; that it was written is all that counts.
     let _ = within(api.patch_status(&name, &PatchParams::default(), &patch)).await;
     tracing::warn!(target: "parameter_mirror", mirror = format!("{namespace}/{name}"), reason = "InvalidSpec", "the object cannot be read");
-    Action::await_change()
+    Next::OnChange
 }

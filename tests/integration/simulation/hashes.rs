@@ -164,6 +164,7 @@ impl Reached {
         match tokio::time::timeout(within, call).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(Fault::Redis(error))) => Err(error),
+            Ok(Err(Fault::Stuck)) => std::future::pending().await,
             Ok(Err(_)) => Err(LinkError::Unavailable("connection reset".to_owned())),
             Err(_) => Err(LinkError::Timeout),
         }

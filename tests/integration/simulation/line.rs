@@ -39,6 +39,10 @@ pub enum Fault {
     Mute,
     /// It happens after so long.
     Slow(Duration),
+    /// The code at the edge panics.
+    Panics,
+    /// It is never answered, and no deadline of the edge counts.
+    Stuck,
     /// SSM answers this.
     Source(SourceReason),
     /// Redis answers this.
@@ -164,6 +168,7 @@ impl Line {
         let fault = self.0.sky.strike(&call);
         match &fault {
             Some(Fault::Silent) => std::future::pending().await,
+            Some(Fault::Panics) => panic!("as scripted"),
             Some(Fault::Slow(pause)) => tokio::time::sleep(*pause).await,
             Some(Fault::Lost | Fault::Mute) | None => tokio::time::sleep(Duration::from_millis(1)).await,
             Some(fault) => return Err(fault.clone()),

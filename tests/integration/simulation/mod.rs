@@ -10,6 +10,7 @@
 //! | [`world`] | nothing by itself: all of it together |
 //! | [`static_stability`] | what is served while SSM is away for a day, and what that costs |
 //! | [`telling`] | what the status tells, how soon, and how quietly |
+//! | [`isolation`] | one poisoned mirror among many, and a process that hangs |
 //! | [`donors`] | a new mirror in an outage |
 //! | [`outages`] | outages of the public record, by date |
 //! | [`copies`] | which copy counts, with restored backups and wrong clocks |
@@ -24,6 +25,7 @@ mod copies;
 mod crash_points;
 mod donors;
 pub mod hashes;
+mod isolation;
 pub mod line;
 mod objects;
 mod outages;

@@ -69,6 +69,7 @@ pub struct World {
 /// A running operator.
 pub struct Operator {
     pub line: Line,
+    pub health: Health,
     stop: CancellationToken,
     work: JoinHandle<anyhow::Result<()>>,
 }
@@ -232,8 +233,9 @@ impl World {
             requests_per_second: 10,
         };
         let stop = CancellationToken::new();
-        let work = tokio::spawn(operate(edges, orders, Health::default(), stop.clone()));
-        Operator { line, stop, work }
+        let health = Health::default();
+        let work = tokio::spawn(operate(edges, orders, health.clone(), stop.clone()));
+        Operator { line, health, stop, work }
     }
 
     /// The clocks of all operators jump by so many milliseconds.
@@ -369,6 +371,11 @@ impl Operator {
     /// As SIGKILL does.
     pub fn kill(self) {
         self.line.kill();
+        self.work.abort();
+    }
+
+    /// The work queues stop, and the process stays.
+    pub fn hang(&self) {
         self.work.abort();
     }
 

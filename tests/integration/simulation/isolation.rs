@@ -1,0 +1,64 @@
+//! Promise 8: one poisoned mirror never delays the others; and an operator in which nothing happens any more says so.
+
+use std::time::Duration;
+
+use super::line::{Call, Edge, Fault};
+use super::world::{Part, World};
+
+const MIRRORS: usize = 200;
+const INTERVAL: Duration = Duration::from_secs(30);
+
+fn concerns(call: &Call, mirror: &str) -> bool {
+    call.edge == Edge::Redis && call.point.ends_with(&super::world::redis_key(mirror))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mirror_that_panics_and_one_that_hangs_delay_nobody() {
+    let world = World::new();
+    let mirrors: Vec<String> = (0..MIRRORS).map(|number| format!("m{number}")).collect();
+    for mirror in &mirrors {
+        let parameters = serde_json::json!([{"name": "/app/p0"}]);
+        world.mirror_with(mirror, serde_json::json!({"interval": "30s", "parameters": parameters}));
+    }
+    let operator = world.operator();
+    world.pass(Duration::from_mins(2)).await;
+    world.sky.set(|call| match () {
+        () if concerns(call, "m0") => Some(Fault::Panics),
+        () if concerns(call, "m1") => Some(Fault::Stuck),
+        () => None,
+    });
+    world.pass(INTERVAL).await;
+    for _ in 0..5 {
+        let latest = world.release_next().to_string();
+        world.pass(INTERVAL + Duration::from_secs(5)).await;
+        for mirror in &mirrors[2..] {
+            for part in [Part::Secret, Part::Redis] {
+                let values = world.values(mirror, part).unwrap();
+                assert_eq!(values["P0"], latest, "{mirror} {part:?} after {:?}", world.elapsed());
+            }
+        }
+    }
+    assert_eq!(operator.health.stuck_for(), None, "broken passes end, so the process lives on");
+
+    // Healed from within, without a restart.
+    world.sky.clear();
+    world.pass(Duration::from_mins(3)).await;
+    let latest = world.released().to_string();
+    for mirror in &mirrors[..2] {
+        assert_eq!(world.values(mirror, Part::Redis).unwrap()["P0"], latest, "{mirror}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_operator_in_which_nothing_happens_is_not_alive() {
+    let world = World::new();
+    world.mirror("app", "10s");
+    let operator = world.operator();
+    world.both_serve("app", 1, INTERVAL).await;
+    world.sky.set(|call| (call.edge != Edge::Redis).then_some(Fault::Silent));
+    world.pass(Duration::from_hours(3)).await;
+    assert_eq!(operator.health.stuck_for(), None, "an outage of everything is no reason to restart");
+    operator.hang();
+    world.pass(Duration::from_mins(3)).await;
+    assert!(operator.health.stuck_for().is_some());
+}
