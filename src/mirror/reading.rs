@@ -68,6 +68,8 @@ pub struct ReadRequest {
     pub known: BTreeMap<String, Known>,
     /// The account that `known` was read from, if that is known. Versions of another account say nothing.
     pub known_account: Option<String>,
+    /// How the read before this one failed, if it did.
+    pub last_failure: Option<ReadFailure>,
     /// The place in the queue for the budget.
     pub turn: Turn,
     /// Set when the first request has got through the budget.
@@ -107,6 +109,16 @@ pub struct ReadFailure {
     pub reason: SourceReason,
     /// One clause for people: operation, status or code, parameter names at most.
     pub detail: String,
+    /// The one parameter that it is about, if it is known.
+    pub culprit: Option<String>,
+}
+
+impl ReadFailure {
+    /// A failure that is about no parameter in particular.
+    #[must_use]
+    pub fn new(reason: SourceReason, detail: impl Into<String>) -> Self {
+        Self { reason, detail: detail.into(), culprit: None }
+    }
 }
 
 /// Classes of failed reads: the "source's" reasons of formats.md, and a set that is too large.
@@ -203,7 +215,7 @@ mod tests {
         #[case] denial: bool,
     ) {
         assert_eq!((reason.to_string().as_str(), reason.is_denial()), (word, denial));
-        let failure = ReadFailure { reason, detail: "HTTP 500".to_owned() };
+        let failure = ReadFailure::new(reason, "HTTP 500");
         assert_eq!(failure.to_string(), format!("{word}: HTTP 500"));
     }
 

@@ -67,7 +67,7 @@ fn read_times_grow_whatever_the_clock_does() {
 fn a_failed_read_holds_what_there_is_and_nothing_is_unavailable() {
     let plan = plan(&[path("/app")]);
     let good = signed(&plan, &ALL, 1_000);
-    let failure = ReadFailure { reason: SourceReason::Timeout, detail: String::new() };
+    let failure = ReadFailure::new(SourceReason::Timeout, "");
     let trouble = Some(SourceTrouble::Read(failure));
     let held = after(&plan, Some(&good)).hold(trouble.clone());
     let Resolution::Held { wanted, .. } = &held else { panic!("{held:?}") };
@@ -312,7 +312,7 @@ fn a_donation_fills_what_is_empty_while_ssm_is_away() {
         read_at: 700,
     };
     let situation = Situation { donated: Some(&donated), ..after(&plan, None) };
-    let failed = |reason| Some(SourceTrouble::Read(ReadFailure { reason, detail: String::new() }));
+    let failed = |reason| Some(SourceTrouble::Read(ReadFailure::new(reason, "")));
     let Resolution::Held { wanted, .. } = situation.hold(failed(SourceReason::Timeout)) else {
         panic!("it is served");
     };

@@ -33,7 +33,7 @@ fn troubled(trouble: SourceTrouble) -> SourceState {
 }
 
 fn failed(reason: SourceReason) -> SourceState {
-    troubled(SourceTrouble::Read(ReadFailure { reason, detail: "HTTP 500".to_owned() }))
+    troubled(SourceTrouble::Read(ReadFailure::new(reason, "HTTP 500")))
 }
 
 fn trouble(reason: TargetReason) -> TargetTrouble {

@@ -66,6 +66,7 @@ pub fn begin(mirror: &ObjectRef<ParameterMirror>, plan: &Plan, memory: &mut Memo
         selections: plan.selections.clone(),
         known: good.map(|good| snapshot::known(good, plan)).unwrap_or_default(),
         known_account: good.and_then(snapshot::account),
+        last_failure: last_failure(memory),
         turn: turn(memory),
         has_begun: Arc::default(),
     };
@@ -115,10 +116,10 @@ pub fn finished(plan: &Plan, memory: &mut Memory) -> Option<Answer> {
     let outcome = match read.answer.try_recv() {
         Ok(outcome) => outcome,
         Err(TryRecvError::Empty) => return None,
-        Err(TryRecvError::Closed) => Err(ReadFailure {
-            reason: SourceReason::InvalidResponse,
-            detail: "the read ended without an answer".to_owned(),
-        }),
+        Err(TryRecvError::Closed) => Err(ReadFailure::new(
+            SourceReason::InvalidResponse,
+            "the read ended without an answer".to_owned(),
+        )),
     };
     let unchanged = |seen: Option<u64>, changes: u64| {
         if seen == Some(changes) { Authority::FreshRead } else { Authority::LastKnownGood }
@@ -148,19 +149,26 @@ pub fn starving(plan: &Plan, memory: &Memory, ctx: &Context) -> Option<ReadFailu
     let waited = ctx.clock.uptime().saturating_sub(read.due);
     let is_starving =
         !read.has_begun.load(Ordering::Relaxed) && waited >= plan.interval.max(Duration::from_mins(1));
-    is_starving.then(|| ReadFailure {
-        reason: SourceReason::BudgetExhausted,
-        detail: format!(
-            "a due read has waited {} for its turn in the budget of requests; raise --ssm-requests-per-second or the \
-             intervals",
+    let detail = || {
+        format!(
+            "a due read has waited {} for its turn in the budget of requests; raise --ssm-requests-per-second or \
+             the intervals",
             words::span(waited)
-        ),
-    })
+        )
+    };
+    is_starving.then(|| ReadFailure::new(SourceReason::BudgetExhausted, detail()))
 }
 
 /// Whether a read for one plan answers the other.
 fn reads_the_same(one: &Plan, other: &Plan) -> bool {
     one.source == other.source && one.selections == other.selections
+}
+
+fn last_failure(memory: &Memory) -> Option<ReadFailure> {
+    match &memory.source.trouble {
+        Some((SourceTrouble::Read(failure), _)) => Some(failure.clone()),
+        _ => None,
+    }
 }
 
 fn turn(memory: &Memory) -> Turn {
@@ -174,17 +182,15 @@ fn turn(memory: &Memory) -> Turn {
 
 fn drill(source: &SourcePlan) -> ReadFailure {
     let until = source.drill_until.unwrap_or_default().strftime("%H:%M:%S UTC");
-    ReadFailure {
-        reason: SourceReason::Drill,
-        detail: format!(
-            "an outage is rehearsed until {until}; to end it, remove {DRILL_UNTIL} from the source"
-        ),
-    }
+    ReadFailure::new(
+        SourceReason::Drill,
+        format!("an outage is rehearsed until {until}; to end it, remove {DRILL_UNTIL} from the source"),
+    )
 }
 
 fn no_source(name: &str) -> ReadFailure {
-    ReadFailure {
-        reason: SourceReason::SourceNotFound,
-        detail: format!("there is no ParameterSource {name}; create it, or name another one in spec.source"),
-    }
+    ReadFailure::new(
+        SourceReason::SourceNotFound,
+        format!("there is no ParameterSource {name}; create it, or name another one in spec.source"),
+    )
 }

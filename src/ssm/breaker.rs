@@ -68,7 +68,7 @@ impl Breaker {
             cause.detail,
             PROBE_EVERY.as_secs()
         );
-        Some(ReadFailure { reason: cause.reason, detail })
+        Some(ReadFailure { detail, ..cause.clone() })
     }
 
     /// What it does now.
@@ -156,7 +156,7 @@ mod tests {
     }
 
     fn failure(reason: SourceReason) -> ReadFailure {
-        ReadFailure { reason, detail: "HTTP 500".to_owned() }
+        ReadFailure::new(reason, "HTTP 500")
     }
 
     /// Records so many failures; whether the last one opened it.

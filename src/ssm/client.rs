@@ -138,10 +138,7 @@ impl ParameterApi for SsmApi {
 }
 
 fn malformed(operation: &str, what: &str) -> ReadFailure {
-    ReadFailure {
-        reason: SourceReason::InvalidResponse,
-        detail: format!("{operation}: HTTP 200 with {what}"),
-    }
+    ReadFailure::new(SourceReason::InvalidResponse, format!("{operation}: HTTP 200 with {what}"))
 }
 
 fn listed(operation: &str, parameters: Vec<Parameter>, decrypted: bool) -> Result<Vec<Listed>, ReadFailure> {

@@ -42,7 +42,7 @@ where
         },
         _ => (SourceReason::InvalidResponse, "the request could not be built".to_owned()),
     };
-    ReadFailure { reason, detail: format!("{operation}: {what}") }
+    ReadFailure::new(reason, format!("{operation}: {what}"))
 }
 
 /// The table of the API's codes. Real codes outnumber the SDK's typed errors, so the text counts, not the variant.

@@ -227,7 +227,7 @@ mod tests {
         let place = Place::new(100);
         let gate = gate(&place, None, 1);
         let held = gate.pass().await.unwrap();
-        let failure = ReadFailure { reason: SourceReason::Timeout, detail: String::new() };
+        let failure = ReadFailure::new(SourceReason::Timeout, "");
         let waiting = async { gate.pass().await.err().map(|failure| failure.reason) };
         let opening = async {
             for _ in 0..5 {
@@ -245,7 +245,7 @@ mod tests {
     async fn after_a_probe_was_answered_requests_begin_slowly() {
         let place = Place::new(100);
         let gate = gate(&place, None, 100);
-        let failure = ReadFailure { reason: SourceReason::Timeout, detail: String::new() };
+        let failure = ReadFailure::new(SourceReason::Timeout, "");
         for _ in 0..5 {
             gate.record(Err(&failure));
         }

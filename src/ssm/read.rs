@@ -6,6 +6,8 @@
 //! 3. Ask for known names that a listing no longer holds: only SSM's own word removes a parameter.
 //! 4. If several calls were needed and something changed, look once more. Two looks that agree are one moment.
 
+mod blame;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -151,7 +153,10 @@ impl Read<'_> {
                 decrypt,
                 token: token.as_deref(),
             };
-            let Page { parameters, next } = self.call(self.api.list(page)).await?;
+            let Page { parameters, next } = match self.call(self.api.list(page.clone())).await {
+                Ok(answered) => answered,
+                Err(failure) => return Err(self.blame_page(page, failure).await),
+            };
             for one in parameters {
                 let name = normalised(&one.name);
                 if !names.insert(name.clone()) {
@@ -185,7 +190,7 @@ impl Read<'_> {
         look: &mut Look,
     ) -> Result<(), ReadFailure> {
         let requested: Vec<String> = batch.iter().map(|name| name.requested.clone()).collect();
-        let Batch { parameters, invalid: missing } = self.call(self.api.get(&requested, decrypt)).await?;
+        let Batch { parameters, invalid: missing } = self.get(&requested, decrypt).await?;
         let mut answered = BTreeSet::new();
         for one in parameters {
             let answers = |name: &&&NameSelection| {
@@ -425,7 +430,7 @@ fn is_unchanged(known: &Parameter, one: &Listed) -> bool {
 }
 
 fn failure(reason: SourceReason, detail: String) -> ReadFailure {
-    ReadFailure { reason, detail }
+    ReadFailure::new(reason, detail)
 }
 
 fn invalid(detail: String) -> ReadFailure {

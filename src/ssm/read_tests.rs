@@ -177,11 +177,21 @@ pub(super) async fn reading_with(
     selections: &[Selection],
     known: BTreeMap<String, Known>,
 ) -> Result<Reading, ReadFailure> {
+    reading_after(ssm, selections, known, None).await
+}
+
+pub(super) async fn reading_after(
+    ssm: &dyn ParameterApi,
+    selections: &[Selection],
+    known: BTreeMap<String, Known>,
+    last_failure: Option<ReadFailure>,
+) -> Result<Reading, ReadFailure> {
     let selections = selections.to_vec();
     let request = ReadRequest {
         selections,
         known,
         known_account: Some("111122223333".to_owned()),
+        last_failure,
         turn: TURN,
         has_begun: Arc::default(),
     };

@@ -92,6 +92,32 @@ async fn an_answer_that_is_no_answer_is_never_taken_for_one() {
     each_says(&world, cases).await;
 }
 
+/// AWS fails ten for one; the person who has to mend it reads which one it is.
+#[tokio::test]
+async fn the_one_parameter_that_cannot_be_read_is_named() {
+    let world = World::start().await;
+    for number in 0..30 {
+        world.ssm.put_secure(&format!("/app/s{number:02}"), "v");
+    }
+    let locked = When::any().decrypting().name("/app/s17");
+    let fault = world.ssm.fail(locked, Fault::invalid_key_id());
+    world.mirror("app", json!({"parameters": [{"path": "/app"}], "secret": {}, "redis": {}})).await;
+    let degraded = world.degraded("app", "KmsUnavailable").await;
+    assert!(degraded.message.contains("It is about /app/s17"), "{}", degraded.message);
+    assert!(!degraded.message.contains("/app/s16"), "{}", degraded.message);
+    assert_eq!(world.data("app").await, None, "nothing is published in part");
+    world.ssm.clear(fault);
+    world.ready("app", "Synced").await;
+
+    let names: Vec<_> = (0..12).map(|number| json!({"name": format!("/app/s{number:02}")})).collect();
+    world.mirror("names", json!({"parameters": names, "secret": {}})).await;
+    world.ready("names", "Synced").await;
+    let denied = When::any().operation(Operation::GetParameters).name("/app/s11");
+    world.ssm.fail(denied, Fault::access_denied_iam("ssm:GetParameters"));
+    let degraded = world.degraded("names", "AccessDenied").await;
+    assert!(degraded.message.contains("It is about /app/s11"), "{}", degraded.message);
+}
+
 #[tokio::test]
 async fn any_failing_page_fails_the_whole_read() {
     let world = synced().await;

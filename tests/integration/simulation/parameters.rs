@@ -73,7 +73,7 @@ impl Reached {
             Ok(Err(_)) => SourceReason::SourceUnavailable,
             Err(_) => SourceReason::Timeout,
         };
-        Err(ReadFailure { reason, detail: "as scripted".to_owned() })
+        Err(ReadFailure::new(reason, "as scripted"))
     }
 }
 
