@@ -11,6 +11,8 @@ use parameter_mirror_format::value::Value;
 use parameter_mirror_test_support::Redis;
 use redis::aio::MultiplexedConnection;
 
+use crate::simulation;
+
 const KEY: &str = "pm:{shop/checkout}";
 const OURS: &str = "c/shop/checkout";
 const NOW: i64 = 1_795_341_879_120;
@@ -414,4 +416,57 @@ async fn the_documented_rights_suffice_and_a_missing_one_is_a_denial() {
     let wrong = HashStore::new(link(&part.redis.url().replace("redis://", "redis://writer:wrong@")));
     let denied = wrong.observe(KEY, AMPLE).await.unwrap_err();
     assert_eq!(denied, LinkError::Unauthenticated);
+}
+
+/// What the simulation takes for Redis answers and keeps the same, whatever is done in whatever order.
+#[tokio::test]
+async fn the_model_behaves_as_redis() {
+    let mut part = Part::start().await;
+    let mut rng = fastrand::Rng::with_seed(6);
+    let model = simulation::hashes::Store::default();
+    let line = simulation::line::Line::new(0, simulation::line::Sky::default());
+    let modelled = simulation::hashes::Reached { store: model.clone(), line };
+    let fences = ["", "7", "8", "nonsense", "999999999999999", "1795341879120", "1795341879121"];
+    for step in 0..500 {
+        let expected = fence(fences[rng.usize(0..fences.len())]);
+        // Most of the time what a writer would know.
+        let known = part.hash().await.remove("@fence").map_or(Fence::ABSENT, |text| fence(&text));
+        let expected = if rng.u8(0..4) == 0 { expected } else { known };
+        let (guard, new) = (guard(&expected), fields(&rng.u8(0..5).to_string()));
+        let beat = if rng.bool() { Beat::Failed } else { Beat::Good { checked_at: rng.i64(0..9) } };
+        let consent = rng.bool();
+        let (real, in_memory) = match rng.u8(0..10) {
+            0..=3 => (
+                part.store.swap(guard, &new, consent, AMPLE).await,
+                modelled.swap(guard, &new, consent, AMPLE).await,
+            ),
+            4..=6 => (part.store.beat(guard, beat, AMPLE).await, modelled.beat(guard, beat, AMPLE).await),
+            7 => (part.store.remove(guard, AMPLE).await, modelled.remove(guard, AMPLE).await),
+            _ => {
+                // Somebody else: another owner, nobody, consent, a newer layout, a broken fence.
+                let edits = [
+                    ("@owner", "c/shop/other"),
+                    ("@owner", OURS),
+                    ("@adoptBy", OURS),
+                    ("@format", "2"),
+                    ("@format", "1"),
+                    ("@fence", fences[rng.usize(1..fences.len())]),
+                ];
+                let (field, text) = edits[rng.usize(0..edits.len())];
+                part.run(&["HSET", KEY, field, text]).await;
+                let mut hash = model.hash(KEY).unwrap_or_default();
+                hash.insert(field.into(), text.into());
+                model.put(KEY, hash);
+                continue;
+            }
+        };
+        assert_eq!(real, in_memory, "step {step}");
+        let real: Hash = part.hash().await;
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        let in_memory = model.hash(KEY).unwrap_or_default();
+        let in_memory: Hash = in_memory.into_iter().map(|(name, bytes)| (text(name), text(bytes))).collect();
+        assert_eq!(real, in_memory, "step {step}");
+        assert_eq!(part.store.observe(KEY, AMPLE).await, modelled.observe(KEY, AMPLE).await, "step {step}");
+        assert_eq!(part.store.check(&[KEY], AMPLE).await, modelled.check(&[KEY], AMPLE).await, "step {step}");
+    }
 }

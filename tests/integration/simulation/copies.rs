@@ -169,6 +169,28 @@ async fn a_backup_from_before_a_key_rotation_touches_nothing_until_ssm_answers()
     world.assert_whole_and_forward();
 }
 
+/// Whoever edits a Secret has no key to sign the edit with: it is undone, and not taken for news, also by a new process.
+#[tokio::test(start_paused = true)]
+async fn an_edit_is_never_taken_for_a_newer_copy() {
+    for restart in [false, true] {
+        let (world, operator, _) = after_releases(2).await;
+        silence_ssm(&world);
+        if restart {
+            operator.kill();
+        }
+        // Every value is `9`, and the read time is far ahead.
+        let values = world.values("app", Part::Secret).unwrap().into_keys().map(|key| (key, json!("OQ==")));
+        let edit = json!({
+            "data": values.collect::<serde_json::Map<_, _>>(),
+            "metadata": {"annotations": {"parameter-mirror.dev/read-at": "9999999999999"}},
+        });
+        world.destroy("app", Part::Secret, || world.patch("secrets", Some(NAMESPACE), "app", &edit));
+        let _operator = restart.then(|| world.operator());
+        world.both_serve("app", 2, SOON).await;
+        world.assert_whole_and_forward();
+    }
+}
+
 /// Promise 2: whatever is lost of both targets comes back from the other, without SSM and with a new process.
 #[tokio::test(start_paused = true)]
 async fn either_target_comes_back_from_the_other_after_a_cold_start() {

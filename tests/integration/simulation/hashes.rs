@@ -1,5 +1,5 @@
 //! Redis in memory: the hashes of mirrors under the rules of the script. That it follows the same rules as the script in a
-//! real Redis is shown by [`the_model_behaves_as_redis`](super::super::redis_store).
+//! real Redis is shown by `redis_store::the_model_behaves_as_redis`.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -124,3 +124,25 @@ async fn a_restart_with_1000_mirrors_spreads_its_reads() {
         "spread evenly over five minutes: {half} of {total} in the first half"
     );
 }
+
+/// Somebody writes all the time, also between two pages of one read: whatever is published was true at one moment.
+#[tokio::test(start_paused = true)]
+async fn no_set_of_two_moments_is_ever_published() {
+    let world = World::new();
+    world.mirror("app", "10s");
+    let _operator = world.operator();
+    world.both_serve("app", 1, SOON).await;
+    let mut rng = fastrand::Rng::with_seed(12);
+    let until = world.elapsed() + Duration::from_mins(20);
+    while world.elapsed() < until {
+        // A read takes a few milliseconds; sometimes there is time for one, sometimes not.
+        for _ in 0..rng.u8(1..40) {
+            world.release_next();
+            world.pass(Duration::from_millis(rng.u64(1..4))).await;
+        }
+        world.pass(Duration::from_millis(rng.u64(0..3_000))).await;
+    }
+    world.assert_whole_and_forward();
+    assert!(world.history().len() > 100, "it was published in between, too");
+    world.both_serve("app", world.released(), SOON).await;
+}

@@ -88,6 +88,32 @@ impl Noise {
     }
 }
 
+/// A Secret that cannot be written stays behind, and so does what the status says of it.
+#[tokio::test(start_paused = true)]
+async fn the_status_never_claims_what_a_target_does_not_hold() {
+    let world = World::new();
+    world.mirror("app", "10s");
+    let _operator = world.operator();
+    world.both_serve("app", 1, SOON).await;
+    world.sky.set(|call| call.point.starts_with("replace secrets").then_some(Fault::Http(403)));
+    let before = status(&world)["secret"]["revision"].clone();
+    world.release(2);
+    world.becomes("app", "Degraded", "True", "SecretWriteFailed", SOON).await;
+    world.pass(SOON).await;
+    let now = status(&world);
+    assert_eq!(now["secret"]["revision"], before);
+    assert_ne!(now["redis"]["revision"], before, "Redis went on");
+    assert_eq!([Part::Secret, Part::Redis].map(|part| world.serves("app", part)), [Some(1), Some(2)]);
+    world.sky.clear();
+    world.both_serve("app", 2, SOON).await;
+    assert_eq!(is(&world, "app", "Ready"), "True/Synced");
+}
+
+fn status(world: &World) -> serde_json::Value {
+    let mirror = world.api.objects(|objects| objects.get("parametermirrors", "shop", "app")).unwrap();
+    mirror["status"].clone()
+}
+
 /// An hour without any change: no write but the beats and at most one status per interval.
 #[tokio::test(start_paused = true)]
 async fn a_quiet_hour_is_quiet() {
