@@ -51,6 +51,18 @@ pub struct RunArgs {
     #[arg(long, env = "PARAMETER_MIRROR_SSM_REQUESTS_PER_SECOND", default_value_t = 10)]
     pub ssm_requests_per_second: u32,
 
+    /// Whether to share the work with other replicas: one leads, the others wait. `false` only if there is no other operator
+    #[arg(long, env = "PARAMETER_MIRROR_LEADER_ELECT", default_value_t = true, action = clap::ArgAction::Set)]
+    pub leader_elect: bool,
+
+    /// Name of the Lease that the leader holds, in the operator's namespace
+    #[arg(long, env = "PARAMETER_MIRROR_LEASE", default_value = "parameter-mirror")]
+    pub lease: String,
+
+    /// Name in the Lease, unlike that of any other replica (the pod's name); default: made up at each start
+    #[arg(long, env = "PARAMETER_MIRROR_IDENTITY")]
+    pub identity: Option<String>,
+
     /// Where the operator keeps its mirrors in Redis
     #[command(flatten)]
     pub redis: RedisArgs,

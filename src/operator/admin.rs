@@ -1,7 +1,6 @@
 //! `/livez`, `/readyz` and `/metrics`. An outage of SSM or Redis fails none of them: restarting helps nobody then.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -12,20 +11,41 @@ use axum::routing::get;
 use tokio::net::TcpListener;
 
 use super::context::Context;
+use super::metrics::{Figures, Metrics};
 
 /// What the endpoints speak of.
 #[derive(Clone, Default)]
-pub struct Health {
-    started: Arc<AtomicBool>,
-    context: Arc<std::sync::OnceLock<Arc<Context>>>,
+pub struct Health(Arc<Mutex<Known>>);
+
+#[derive(Default)]
+struct Known {
+    metrics: Option<Arc<Metrics>>,
+    /// Of the term, while there is one.
+    context: Option<Arc<Context>>,
 }
 
 impl Health {
+    /// Everything is there that leading needs.
+    pub fn can_take_over(&self, metrics: Arc<Metrics>) {
+        self.lock().metrics = Some(metrics);
+    }
+
     /// The watches hold what was there and mirrors are being worked on.
-    pub fn ready(&self, context: Arc<Context>) {
-        // Set once: the context lives as long as the process.
-        let _ = self.context.set(context);
-        self.started.store(true, Ordering::Release);
+    pub fn leads(&self, context: Arc<Context>) {
+        self.lock().context = Some(context);
+    }
+
+    /// Somebody else works on the mirrors, or nobody.
+    pub fn stands_by(&self) {
+        let mut known = self.lock();
+        known.context = None;
+        if let Some(metrics) = &known.metrics {
+            metrics.forget_all();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -45,7 +65,7 @@ impl Health {
     /// How long nothing has happened to a mirror to which something should have.
     #[must_use]
     pub fn stuck_for(&self) -> Option<Duration> {
-        let context = self.context.get()?;
+        let context = self.lock().context.clone()?;
         context.progress.stuck_for(context.clock.uptime())
     }
 }
@@ -64,7 +84,7 @@ async fn livez(State(health): State<Health>) -> impl IntoResponse {
 }
 
 async fn readyz(State(health): State<Health>) -> impl IntoResponse {
-    if health.started.load(Ordering::Acquire) {
+    if health.lock().metrics.is_some() {
         (StatusCode::OK, "ok\n")
     } else {
         (
@@ -75,12 +95,16 @@ async fn readyz(State(health): State<Health>) -> impl IntoResponse {
 }
 
 async fn metrics(State(health): State<Health>) -> impl IntoResponse {
-    let text = health.context.get().map_or_else(
-        || "# EOF\n".to_owned(),
-        |context| {
-            let Context { watches, ssm, metrics, clock, .. } = &**context;
-            metrics.text(watches.mirrors(), watches.degraded(), &ssm.places(), clock.now())
-        },
-    );
+    let (metrics, context) = {
+        let known = health.lock();
+        (known.metrics.clone(), known.context.clone())
+    };
+    let figures = context.map(|context| Figures {
+        mirrors: context.watches.mirrors(),
+        degraded: context.watches.degraded(),
+        places: context.ssm.places(),
+        now: context.clock.now(),
+    });
+    let text = metrics.map_or_else(|| "# EOF\n".to_owned(), |metrics| metrics.text(figures.as_ref()));
     ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
 }

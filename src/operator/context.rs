@@ -83,7 +83,7 @@ pub struct Context {
     /// Whether work goes on.
     pub progress: Progress,
     /// Counters.
-    pub metrics: Metrics,
+    pub metrics: Arc<Metrics>,
     /// Events of the API server.
     pub events: Events,
 }

@@ -20,6 +20,7 @@ use crate::mirror::target::{TargetReason, TargetTrouble};
 use crate::targets::secret::{FIELD_MANAGER, KubeProblem, within};
 
 use super::context::Keys;
+use super::memory::AbortOnDrop;
 use super::watches::Guarded;
 
 const RETRY: Duration = Duration::from_secs(5);
@@ -35,8 +36,9 @@ pub struct KeySecret {
     pub scopes: Vec<Option<String>>,
 }
 
-/// Keeps the operator's keys up to date. The first value is there when the Secret has been read once.
-pub async fn keep(client: Client, secret: KeySecret) -> watch::Receiver<Keys> {
+/// Keeps the operator's keys up to date, as long as the task is not dropped. The first value is there when the Secret has
+/// been read once.
+pub async fn keep(client: Client, secret: KeySecret) -> (watch::Receiver<Keys>, AbortOnDrop) {
     let api: Api<Secret> = Api::namespaced(client.clone(), &secret.namespace);
     let first = loop {
         match first_keys(&client, &api, &secret).await {
@@ -51,8 +53,7 @@ pub async fn keep(client: Client, secret: KeySecret) -> watch::Receiver<Keys> {
         tracing::error!(target: "parameter_mirror", reason = %trouble.reason, "{}", trouble.detail);
     }
     let (sender, receiver) = watch::channel(first);
-    tokio::spawn(follow(api, secret, sender));
-    receiver
+    (receiver, AbortOnDrop(tokio::spawn(follow(api, secret, sender))))
 }
 
 async fn follow(api: Api<Secret>, secret: KeySecret, sender: watch::Sender<Keys>) {

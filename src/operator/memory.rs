@@ -42,6 +42,11 @@ impl Memories {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
+    /// Forgets everything, and ends the reads under way.
+    pub fn forget_all(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// Forgets a mirror that is gone.
     pub fn forget(&self, mirror: &ObjectRef<ParameterMirror>) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(mirror);

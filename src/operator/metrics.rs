@@ -40,6 +40,19 @@ struct PlaceLabels {
     region: String,
 }
 
+/// What is looked at when somebody asks, rather than counted.
+#[derive(Clone, Debug)]
+pub struct Figures {
+    /// Mirrors that are watched.
+    pub mirrors: usize,
+    /// Those that are Degraded.
+    pub degraded: usize,
+    /// Accounts and regions.
+    pub places: Vec<PlaceState>,
+    /// Wall time.
+    pub now: Timestamp,
+}
+
 /// The counters of the operator.
 pub struct Metrics {
     registry: Registry,
@@ -49,6 +62,7 @@ pub struct Metrics {
     writes: Family<TargetLabels, Counter>,
     heals: Family<TargetLabels, Counter>,
     status_writes: Counter,
+    leader: Gauge,
     mirrors: Gauge,
     degraded: Gauge,
     open_breakers: Family<PlaceLabels, Gauge>,
@@ -91,6 +105,8 @@ impl Metrics {
         registry.register("target_heals", "Targets restored from the last known good set", heals.clone());
         let status_writes = Counter::default();
         registry.register("status_writes", "Writes of the status of mirrors", status_writes.clone());
+        let leader = Gauge::default();
+        registry.register("leader", "1 while this operator leads, 0 while it stands by", leader.clone());
         let mirrors = Gauge::default();
         registry.register("mirrors", "Mirrors that are watched", mirrors.clone());
         let degraded = Gauge::default();
@@ -136,6 +152,7 @@ impl Metrics {
             writes,
             heals,
             status_writes,
+            leader,
             mirrors,
             degraded,
             open_breakers,
@@ -194,25 +211,39 @@ impl Metrics {
         self.status_writes.inc();
     }
 
-    /// All of it in the text format of OpenMetrics.
+    /// Nothing is known of any mirror any more.
+    pub fn forget_all(&self) {
+        self.current_at.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// All of it in the text format of OpenMetrics; no figures while somebody else leads.
     #[must_use]
-    pub fn text(&self, mirrors: usize, degraded: usize, places: &[PlaceState], now: Timestamp) -> String {
+    pub fn text(&self, figures: Option<&Figures>) -> String {
+        self.leader.set(figures.is_some().into());
+        self.mirrors.set(figures.map_or(0, |figures| i64::try_from(figures.mirrors).unwrap_or(i64::MAX)));
+        self.degraded.set(figures.map_or(0, |figures| i64::try_from(figures.degraded).unwrap_or(i64::MAX)));
         self.staleness.clear();
-        for (mirror, time) in &*self.current_at.lock().unwrap_or_else(PoisonError::into_inner) {
-            let namespace = mirror.namespace.clone().unwrap_or_default();
-            let labels = MirrorLabels { namespace, mirror: mirror.name.clone() };
-            self.staleness.get_or_create(&labels).set(now.duration_since(*time).as_secs().max(0));
-        }
-        self.mirrors.set(i64::try_from(mirrors).unwrap_or(i64::MAX));
-        self.degraded.set(i64::try_from(degraded).unwrap_or(i64::MAX));
-        for PlaceState { key: PlaceKey { account, region }, breaker, waiting, .. } in places {
-            let labels = PlaceLabels { account: account.clone(), region: region.clone() };
-            self.open_breakers.get_or_create(&labels).set((*breaker == Phase::Open).into());
-            self.waiting.get_or_create(&labels).set(i64::try_from(*waiting).unwrap_or(i64::MAX));
+        self.open_breakers.clear();
+        self.waiting.clear();
+        if let Some(figures) = figures {
+            self.set(figures);
         }
         let mut text = String::new();
         // Writing to a String cannot fail.
         let _ = encode(&mut text, &self.registry);
         text
+    }
+
+    fn set(&self, figures: &Figures) {
+        for PlaceState { key: PlaceKey { account, region }, breaker, waiting, .. } in &figures.places {
+            let labels = PlaceLabels { account: account.clone(), region: region.clone() };
+            self.open_breakers.get_or_create(&labels).set((*breaker == Phase::Open).into());
+            self.waiting.get_or_create(&labels).set(i64::try_from(*waiting).unwrap_or(i64::MAX));
+        }
+        for (mirror, time) in &*self.current_at.lock().unwrap_or_else(PoisonError::into_inner) {
+            let namespace = mirror.namespace.clone().unwrap_or_default();
+            let labels = MirrorLabels { namespace, mirror: mirror.name.clone() };
+            self.staleness.get_or_create(&labels).set(figures.now.duration_since(*time).as_secs().max(0));
+        }
     }
 }

@@ -22,13 +22,16 @@ use super::admin::Health;
 use super::context::{Context, RedisEdge, Settings};
 use super::controller;
 use super::drill::Drills;
+use super::election::{Candidate, Election};
 use super::events::Events;
 use super::keys::{self, KeySecret};
-use super::memory::Memories;
+use super::memory::{AbortOnDrop, Memories};
 use super::metrics::Metrics;
 use super::progress::Progress;
 use super::said::Said;
+use super::term::Term;
 use super::watches::{Guarded, Wakers, Watches};
+use super::while_leading;
 
 const RETRY: Duration = Duration::from_secs(2);
 
@@ -59,9 +62,11 @@ pub struct Orders {
     pub redis_prefix: String,
     /// SSM requests per second for each account and region.
     pub requests_per_second: u32,
+    /// Who it is in the election of a leader; none if there is no other operator.
+    pub candidate: Option<Candidate>,
 }
 
-/// Works until `stop`; a pass that has begun is finished.
+/// Works until `stop`, whenever this operator leads; a pass that has begun is finished.
 pub async fn operate(
     edges: Edges,
     orders: Orders,
@@ -72,47 +77,111 @@ pub async fn operate(
     let scopes = scopes(&orders.watch_namespaces);
     let prepared = async {
         wait_for_crds(&client, &scopes).await;
-        let cluster = cluster_name(&client, orders.cluster_name.clone()).await;
-        let secret = KeySecret {
-            namespace: orders.namespace.clone(),
-            name: orders.key_secret.clone(),
-            scopes: scopes.clone(),
-        };
-        (cluster, keys::keep(client.clone(), secret).await)
+        cluster_name(&client, orders.cluster_name.clone()).await
     };
-    let (cluster, key_watch) = tokio::select! {
-        prepared = prepared => prepared,
+    let cluster = tokio::select! {
+        cluster = prepared => cluster,
         () = stop.cancelled() => return Ok(()),
     };
-    let queues: Vec<_> = scopes.iter().map(|scope| controller::queue(&client, scope.as_deref())).collect();
-    let (wakers, ends) = Wakers::new(&scopes);
-    let stores = queues.iter().map(kube::runtime::Controller::store).collect();
+    let mut election =
+        orders.candidate.clone().map(|candidate| Election::new(client.clone(), candidate, clock.clone()));
     let ssm = Arc::new(SsmReader::new(orders.requests_per_second, connect, clock.clone()));
+    let staff = Staff { client, redis, clock, ssm, orders, cluster, scopes, metrics: Arc::default() };
+    health.can_take_over(Arc::clone(&staff.metrics));
+    loop {
+        let term = match &mut election {
+            None => Term::for_ever(),
+            Some(election) => tokio::select! {
+                term = election.win() => term,
+                () = stop.cancelled() => return Ok(()),
+            },
+        };
+        tracing::info!(target: "parameter_mirror", cluster = staff.cluster, "leading");
+        let ended = tokio::select! {
+            ended = lead(&staff, &term, &health, &stop) => Some(ended),
+            () = keep(election.as_mut(), &term) => None,
+        };
+        health.stands_by();
+        match ended {
+            None => {
+                tracing::warn!(target: "parameter_mirror", "no longer leading; nothing is written, the targets keep serving");
+            }
+            Some(ended) => {
+                term.lose();
+                if let Some(election) = &mut election {
+                    election.resign().await;
+                }
+                tracing::info!(target: "parameter_mirror", "stopped; the targets keep serving");
+                return ended;
+            }
+        }
+    }
+}
+
+/// What stays the same from one term to the next.
+struct Staff {
+    client: Client,
+    redis: RedisEdge,
+    clock: Clock,
+    ssm: Arc<SsmReader>,
+    orders: Orders,
+    cluster: String,
+    scopes: Vec<Option<String>>,
+    metrics: Arc<Metrics>,
+}
+
+async fn keep(election: Option<&mut Election>, term: &Term) {
+    match election {
+        Some(election) => election.keep(term).await,
+        None => term.lost().await,
+    }
+}
+
+/// One term: everything that is known is learnt anew, and forgotten when this is dropped.
+async fn lead(staff: &Staff, term: &Term, health: &Health, stop: &CancellationToken) -> anyhow::Result<()> {
+    let client = while_leading::client(staff.client.clone(), term);
+    let secret = KeySecret {
+        namespace: staff.orders.namespace.clone(),
+        name: staff.orders.key_secret.clone(),
+        scopes: staff.scopes.clone(),
+    };
+    let (key_watch, follow_keys) = tokio::select! {
+        kept = keys::keep(client.clone(), secret) => kept,
+        () = stop.cancelled() => return Ok(()),
+    };
+    let queues: Vec<_> =
+        staff.scopes.iter().map(|scope| controller::queue(&client, scope.as_deref())).collect();
+    let (wakers, ends) = Wakers::new(&staff.scopes);
+    let stores = queues.iter().map(kube::runtime::Controller::store).collect();
     let context = Arc::new(Context {
-        settings: Settings { cluster, redis_prefix: orders.redis_prefix.clone() },
-        clock,
+        settings: Settings {
+            cluster: staff.cluster.clone(),
+            redis_prefix: staff.orders.redis_prefix.clone(),
+        },
+        clock: staff.clock.clone(),
         secrets: SecretStore::new(client.clone()),
-        redis,
-        recoveries: ssm.recoveries(),
-        ssm,
+        redis: while_leading::redis(&staff.redis, term),
+        recoveries: staff.ssm.recoveries(),
+        ssm: Arc::clone(&staff.ssm) as Arc<dyn ParameterReader>,
         key_watch,
-        watches: Watches::start(&client, &scopes, stores, &wakers),
+        watches: Watches::start(&client, &staff.scopes, stores, &wakers),
         wakers,
         memories: Memories::default(),
         drills: Drills::default(),
         said_of_sources: Said::default(),
         progress: Progress::default(),
-        metrics: Metrics::new(),
+        metrics: Arc::clone(&staff.metrics),
         events: Events::new(client.clone()),
         client,
     });
+    let wake = AbortOnDrop(tokio::spawn(wake_on_recovery(Arc::clone(&context))));
+    let _term = InOffice { context: Arc::clone(&context), _tasks: [follow_keys, wake] };
     tokio::select! {
         ready = context.watches.ready() => if !ready { bail!("a watch ended before it began") },
         () = stop.cancelled() => return Ok(()),
     }
-    tracing::info!(target: "parameter_mirror", cluster = context.settings.cluster, "watching; mirrors are worked on");
-    health.ready(Arc::clone(&context));
-    tokio::spawn(wake_on_recovery(Arc::clone(&context)));
+    tracing::info!(target: "parameter_mirror", cluster = staff.cluster, "watching; mirrors are worked on");
+    health.leads(Arc::clone(&context));
     let work = queues
         .into_iter()
         .zip(ends)
@@ -121,8 +190,19 @@ pub async fn operate(
     if !stop.is_cancelled() {
         bail!("the work queues ended without being told to");
     }
-    tracing::info!(target: "parameter_mirror", "stopped; the targets keep serving");
     Ok(())
+}
+
+/// Ends everything that was begun in a term, with the reads under way.
+struct InOffice {
+    context: Arc<Context>,
+    _tasks: [AbortOnDrop; 2],
+}
+
+impl Drop for InOffice {
+    fn drop(&mut self) {
+        self.context.memories.forget_all();
+    }
 }
 
 /// When SSM answers again, every mirror is looked at: those whose reads failed are due at once.

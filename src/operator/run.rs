@@ -21,11 +21,12 @@ use crate::targets::redis::HashStore;
 
 use super::admin::{self, Health};
 use super::context::RedisEdge;
+use super::election::{Candidate, some_identity};
 use super::operate::{Edges, Orders, operate};
 use super::watches;
 
 /// How long passes under way may take after SIGTERM; Kubernetes kills after 30 s by default.
-const DRAIN: Duration = Duration::from_secs(15);
+pub const DRAIN: Duration = Duration::from_secs(15);
 
 /// Runs until SIGTERM or SIGINT.
 pub async fn run(args: RunArgs) -> anyhow::Result<()> {
@@ -46,12 +47,19 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
 
 async fn work(args: RunArgs, health: Health, stop: CancellationToken) -> anyhow::Result<()> {
     let edges = Edges {
-        client: client().await?,
+        // First: what would be unsafe to run with is told without any API server.
         redis: redis_edge(&args.redis)?,
+        client: client().await?,
         connect: Box::new(Aws),
         clock: Clock::start(),
     };
+    let candidate = args.leader_elect.then(|| Candidate {
+        namespace: args.namespace.clone(),
+        lease: args.lease,
+        identity: args.identity.unwrap_or_else(some_identity),
+    });
     let orders = Orders {
+        candidate,
         namespace: args.namespace,
         key_secret: args.key_secret,
         watch_namespaces: args.watch_namespaces,

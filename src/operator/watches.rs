@@ -20,6 +20,8 @@ use serde::de::DeserializeOwned;
 
 use crate::api::{ParameterMirror, ParameterSource};
 
+use super::memory::AbortOnDrop;
+
 /// How long one watch lasts before it is begun anew. A connection that falls silent is noticed only then, and a Secret that
 /// is lost meanwhile has to be back within a minute (promise 2); the library's 290 s are too long for that.
 pub const LASTS: Duration = Duration::from_secs(45);
@@ -39,6 +41,7 @@ pub struct Watches {
     sources: Store<Guarded<ParameterSource>>,
     namespaces: Store<PartialObjectMeta<Namespace>>,
     secrets: Vec<Store<PartialObjectMeta<Secret>>>,
+    _tasks: Vec<AbortOnDrop>,
 }
 
 /// What the work queue of one namespace (or of all) listens on.
@@ -76,7 +79,7 @@ impl Wakers {
 }
 
 impl Watches {
-    /// Starts the watches; they end with the process. `mirrors` are the stores of the work queues.
+    /// Starts the watches; they end when this is dropped. `mirrors` are the stores of the work queues.
     #[must_use]
     pub fn start(
         client: &Client,
@@ -88,13 +91,13 @@ impl Watches {
         let wake = wake_by(&mirrors, wakers, |mirror, source: &Guarded<ParameterSource>| {
             mirror.spec.source == source.name_any()
         });
-        spawn(Api::all(client.clone()), config(), source_writer, wake);
+        let mut tasks = vec![spawn(Api::all(client.clone()), config(), source_writer, wake)];
 
         let (namespaces, namespace_writer) = reflector::store();
         let wake = wake_by(&mirrors, wakers, |mirror, namespace: &PartialObjectMeta<Namespace>| {
             mirror.namespace().as_deref() == Some(&namespace.name_any())
         });
-        spawn(Api::all(client.clone()), config(), namespace_writer, wake);
+        tasks.push(spawn(Api::all(client.clone()), config(), namespace_writer, wake));
 
         let (label, value) = layout::LABEL;
         let ours = config().labels(&format!("{label}={value}"));
@@ -107,15 +110,15 @@ impl Watches {
                 };
                 let (secrets, writer) = reflector::store();
                 let wakers = wakers.clone();
-                spawn(api, ours.clone(), writer, move |secret: PartialObjectMeta<Secret>| {
+                tasks.push(spawn(api, ours.clone(), writer, move |secret: PartialObjectMeta<Secret>| {
                     if let Some(mirror) = mirror_of(&secret) {
                         wakers.wake(mirror);
                     }
-                });
+                }));
                 secrets
             })
             .collect();
-        Self { mirrors, sources, namespaces, secrets }
+        Self { mirrors, sources, namespaces, secrets, _tasks: tasks }
     }
 
     /// Waits until the stores hold what was there at the start. For the mirrors the work queue itself waits: only
@@ -220,7 +223,12 @@ fn wake_by<K>(
     }
 }
 
-fn spawn<K>(api: Api<K>, config: watcher::Config, writer: Writer<K>, on_change: impl Fn(K) + Send + 'static)
+fn spawn<K>(
+    api: Api<K>,
+    config: watcher::Config,
+    writer: Writer<K>,
+    on_change: impl Fn(K) + Send + 'static,
+) -> AbortOnDrop
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
     K::DynamicType: Hash + Eq + Clone,
@@ -228,7 +236,7 @@ where
     // Who wrote which field is of no use here, and is half of what a small object weighs.
     let objects = watcher(api, config).modify(|object| object.managed_fields_mut().clear());
     let changes = reflector(writer, objects).default_backoff().touched_objects();
-    tokio::spawn(async move {
+    AbortOnDrop(tokio::spawn(async move {
         let mut changes = std::pin::pin!(changes.into_stream());
         while let Some(change) = changes.next().await {
             match change {
@@ -238,7 +246,7 @@ where
                 }
             }
         }
-    });
+    }))
 }
 
 /// The class of a watch error; its text can quote objects.

@@ -14,6 +14,8 @@
 //! | [`process`] | starting, settings, endpoints, logs, stopping |
 //! | [`chart`] | the chart installs, uninstalls, and installs again |
 //! | [`readme`] | every command of the README, run |
+//! | [`reliability`] | docs/reliability.md names tests that exist |
+//! | [`replicas`] | two operators, one leads |
 //! | [`redis_access`] | TLS, users, rights, rotated passwords |
 //! | [`redis_store`] | the Redis script and its store, without an operator |
 //! | [`simulation`] | hours and days, crashes and chaos, in virtual time |
@@ -35,6 +37,8 @@ mod quiet;
 mod readme;
 mod redis_access;
 mod redis_store;
+mod reliability;
+mod replicas;
 mod selecting;
 mod simulation;
 mod targets;

@@ -95,7 +95,7 @@ impl World {
         settings.ssm = setup.ssm_endpoint.unwrap_or_else(|| ssm.endpoint());
         settings.redis = (!setup.without_redis).then(|| redis.url());
         settings.arguments = setup.arguments;
-        settings.environment = setup.environment;
+        settings.environment.extend(setup.environment);
         let source = namespace.clone();
         let client = cluster.client().await;
         let operator = Operator::start(settings).await;
@@ -105,11 +105,17 @@ impl World {
         world
     }
 
-    /// Another operator with the same identity, keys and targets, but with another SSM.
+    /// Another operator with the same keys and targets, but with another SSM, that takes no part in the election.
     pub async fn second_operator(&self, ssm: &str) -> Operator {
         let mut settings = self.operator.settings().clone();
+        settings.arguments.extend(["--leader-elect".to_owned(), "false".to_owned()]);
         ssm.clone_into(&mut settings.ssm);
         Operator::start(settings).await
+    }
+
+    /// Another replica of the operator.
+    pub async fn replica(&self) -> Operator {
+        Operator::start(self.operator.settings().clone()).await
     }
 
     /// Makes the world's source grant exactly these paths to its namespace.
@@ -363,6 +369,7 @@ pub async fn operator_settings(cluster: &Cluster, home: &str, account: &str, fol
         ssm: String::new(),
         redis: None,
         arguments: Vec::new(),
-        environment: Vec::new(),
+        // As the chart names it after the release.
+        environment: vec![("PARAMETER_MIRROR_LEASE".to_owned(), account.to_owned())],
     }
 }

@@ -76,6 +76,8 @@ impl<'c> Round<'c> {
         cluster
             .kubectl(&["delete", "secret", "parameter-mirror-keys", "-n", HOME, "--ignore-not-found"])
             .await;
+        // Nobody waits for the lease of an operator of the round before.
+        cluster.kubectl(&["delete", "lease", "parameter-mirror", "-n", HOME, "--ignore-not-found"]).await;
         let scratch = Scratch::new(&format!("bench-{number}")).expect("a temporary folder");
         Self { cluster, mirrors, namespace, ssm, redis: Redis::start().await, scratch, operator: None }
     }

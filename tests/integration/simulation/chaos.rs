@@ -97,7 +97,7 @@ async fn disturb(world: &World, operator: &mut Operator, rng: &mut Rng) {
         9 => {
             let ended = std::mem::replace(operator, world.operator());
             // The new one is there before the old one has gone, as in a rolling update.
-            let _ = tokio::time::timeout(Duration::from_secs(20), ended.terminate()).await;
+            ended.terminate().await;
         }
         10 => world.api.objects(super::objects::Objects::compact),
         _ => {}

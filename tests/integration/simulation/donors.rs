@@ -58,13 +58,21 @@ async fn nobody_gives_what_is_not_granted_not_held_or_not_wanted_any_more() {
     });
     world.create("parametermirrors", Some("other"), foreign);
     world.becomes("wider", "Ready", "False", "NoLastKnownGood", SOON).await;
-    // The only one that holds it is suspended: its owner may have edited what it serves.
-    world.patch("parametermirrors", Some(NAMESPACE), "old", &json!({"spec": {"suspend": true}}));
+    // The only one that holds it is to hold something else, and cannot be read anew.
+    let elsewhere = json!({"spec": {"parameters": [{"path": "/elsewhere"}]}});
+    world.patch("parametermirrors", Some(NAMESPACE), "old", &elsewhere);
+    world.pass(Duration::from_secs(10)).await;
+    world.mirror("later", "1m");
+    world.pass(Duration::from_mins(10)).await;
+    assert_eq!([Part::Secret, Part::Redis].map(|part| world.serves("old", part)), [Some(1); 2]);
+    let back = json!({"spec": {"parameters": [{"path": "/app"}], "suspend": true}});
+    // It is suspended: its owner may have edited what it serves.
+    world.patch("parametermirrors", Some(NAMESPACE), "old", &back);
     world.pass(Duration::from_secs(10)).await;
     world.mirror("late", "1m");
     world.pass(Duration::from_mins(10)).await;
-    for mirror in ["wider", "late"] {
-        assert_eq!(world.condition(mirror, "Ready"), ("False".to_owned(), "NoLastKnownGood".to_owned()));
+    for mirror in ["wider", "later", "late"] {
+        assert_eq!(world.condition(mirror, "Ready").0, "False", "{mirror}");
         assert_eq!([Part::Secret, Part::Redis].map(|part| world.values(mirror, part)), [None, None]);
     }
     assert!(world.api.objects(|objects| objects.get("secrets", "other", "foreign")).is_none());

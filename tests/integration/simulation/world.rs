@@ -13,7 +13,9 @@ use jiff::Timestamp;
 use parameter_mirror::clock::Clock;
 use parameter_mirror::operator::admin::Health;
 use parameter_mirror::operator::context::RedisEdge;
+use parameter_mirror::operator::election::Candidate;
 use parameter_mirror::operator::operate::{Edges, Orders, operate};
+use parameter_mirror::operator::run::DRAIN;
 use serde_json::{Value as Json, json};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -231,6 +233,11 @@ impl World {
             cluster_name: Some("c".to_owned()),
             redis_prefix: "pm:".to_owned(),
             requests_per_second: 10,
+            candidate: Some(Candidate {
+                namespace: HOME.to_owned(),
+                lease: "parameter-mirror".to_owned(),
+                identity: format!("operator-{number}"),
+            }),
         };
         let stop = CancellationToken::new();
         let health = Health::default();
@@ -379,11 +386,11 @@ impl Operator {
         self.work.abort();
     }
 
-    /// As SIGTERM does; waits until the process has ended.
-    pub async fn terminate(self) {
+    /// As SIGTERM does; waits until the process has ended, by itself or because its time is over.
+    pub async fn terminate(mut self) {
         self.stop.cancel();
-        self.work.await.unwrap().unwrap();
-        self.line.kill();
+        let _ = tokio::time::timeout(DRAIN, &mut self.work).await;
+        self.kill();
     }
 }
 

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Empty};
@@ -13,6 +14,8 @@ use hyper_util::rt::TokioExecutor;
 use crate::process::Process;
 use crate::scratch::Scratch;
 use crate::wait::eventually;
+
+static NEXT: AtomicU32 = AtomicU32::new(0);
 
 /// How long the operator may take until it is ready.
 const READY: Duration = Duration::from_mins(1);
@@ -44,6 +47,8 @@ pub struct Settings {
 #[derive(Debug)]
 pub struct Operator {
     settings: Settings,
+    /// As a pod keeps its name when its container is restarted.
+    identity: String,
     process: Process,
     address: String,
 }
@@ -60,8 +65,9 @@ impl Operator {
     #[must_use]
     pub fn launch(settings: Settings) -> Self {
         let scratch = Arc::new(Scratch::new("operator").expect("a temporary folder"));
-        let process = spawn(&scratch, &settings);
-        Self { settings, process, address: String::new() }
+        let identity = format!("pod-{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        let process = spawn(&scratch, &settings, &identity);
+        Self { settings, identity, process, address: String::new() }
     }
 
     /// Waits until it serves its endpoints; it may have no API server to talk to yet.
@@ -95,7 +101,7 @@ impl Operator {
     pub async fn restart(&mut self) {
         // A folder of its own, so that the new log does not begin with the old one.
         let scratch = Arc::new(Scratch::new("operator").expect("a temporary folder"));
-        self.process = spawn(&scratch, &self.settings);
+        self.process = spawn(&scratch, &self.settings, &self.identity);
         self.wait_ready().await;
     }
 
@@ -107,6 +113,12 @@ impl Operator {
     /// SIGTERM, as Kubernetes sends it; returns how it ended.
     pub async fn terminate(&self) -> ExitStatus {
         self.process.terminate(DRAINED).await
+    }
+
+    /// Its name in the Lease.
+    #[must_use]
+    pub fn identity(&self) -> &str {
+        &self.identity
     }
 
     /// What it runs with.
@@ -144,7 +156,7 @@ impl Operator {
     }
 }
 
-fn spawn(scratch: &Arc<Scratch>, settings: &Settings) -> Process {
+fn spawn(scratch: &Arc<Scratch>, settings: &Settings, identity: &str) -> Process {
     let mut command = Command::new(&settings.program);
     command.args(["run", "--listen", "127.0.0.1:0", "--namespace", &settings.namespace]);
     if !settings.watch.is_empty() {
@@ -155,7 +167,7 @@ fn spawn(scratch: &Arc<Scratch>, settings: &Settings) -> Process {
         command.arg("--redis-url-file").arg(file);
     }
     command.args(&settings.arguments);
-    command.env("KUBECONFIG", &settings.kubeconfig);
+    command.env("KUBECONFIG", &settings.kubeconfig).env("PARAMETER_MIRROR_IDENTITY", identity);
     command.env("AWS_ENDPOINT_URL_SSM", &settings.ssm).env("AWS_ENDPOINT_URL_STS", &settings.ssm);
     command.env("AWS_ACCESS_KEY_ID", "AKIDTEST").env("AWS_SECRET_ACCESS_KEY", "test");
     command.env("AWS_EC2_METADATA_DISABLED", "true");

@@ -1,0 +1,271 @@
+//! Who of several operators works: the one whose name stands in the Lease (docs/adr/0011-leadership.md).
+//!
+//! No clock of another machine is trusted: a lease has expired when it has looked the same for its whole duration on our own
+//! clock. Every write of it is a compare-and-set.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use kube::api::{Api, ObjectMeta, PostParams};
+use kube::{Client, ResourceExt};
+
+use crate::clock::Clock;
+use crate::targets::secret::{FIELD_MANAGER, KubeProblem};
+
+use super::term::Term;
+
+/// How long a lease lasts that is not renewed: a leader that was killed is succeeded after that.
+const LASTS: Duration = Duration::from_secs(15);
+/// How often the leader renews it.
+const RENEW: Duration = Duration::from_secs(4);
+/// How often the others look, and a leader tries again that could not renew: a lease that was given up is taken at once.
+const LOOK: Duration = Duration::from_millis(500);
+/// How long one call may take: a renewal has to be tried more than once before the term ends.
+const CALL: Duration = Duration::from_secs(4);
+
+/// Where the lease is, and who we are.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// Namespace of the operator.
+    pub namespace: String,
+    /// Name of the lease.
+    pub lease: String,
+    /// Unlike that of any other process that lives: the name of the pod.
+    pub identity: String,
+}
+
+/// Takes part in the election.
+pub struct Election {
+    api: Api<Lease>,
+    candidate: Candidate,
+    clock: Clock,
+    /// The lease as it was seen last, and since when it has looked like that.
+    seen: Option<(Lease, Duration)>,
+}
+
+/// What to do about a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Move {
+    /// It is free, expired, or was ours in an earlier life.
+    Take,
+    /// Somebody else has it.
+    Wait,
+}
+
+impl Election {
+    /// Nothing is asked yet.
+    #[must_use]
+    pub fn new(client: Client, candidate: Candidate, clock: Clock) -> Self {
+        let api = Api::namespaced(client, &candidate.namespace);
+        Self { api, candidate, clock, seen: None }
+    }
+
+    /// Waits until we are the leader.
+    pub async fn win(&mut self) -> Term {
+        let mut told = None;
+        loop {
+            match self.look().await {
+                Ok(Move::Take) => {
+                    let asked = self.clock.boottime();
+                    match self.take().await {
+                        Ok(()) => return Term::limited(asked, LASTS, self.clock.clone()),
+                        Err(problem) => tell(&mut told, format!("the lease cannot be taken: {problem}")),
+                    }
+                }
+                Ok(Move::Wait) => tell(&mut told, format!("{} leads; waiting to take over", self.holder())),
+                Err(problem) => tell(&mut told, format!("the lease cannot be read: {problem}")),
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Keeps the term as long as it can; returns when it is lost.
+    pub async fn keep(&mut self, term: &Term) {
+        let mut pause = RENEW;
+        while term.is_held() {
+            tokio::select! {
+                () = term.lost() => break,
+                () = tokio::time::sleep(pause) => {}
+            }
+            let asked = self.clock.boottime();
+            pause = match self.renew().await {
+                Ok(true) => {
+                    term.renew(asked);
+                    RENEW
+                }
+                Ok(false) => {
+                    tracing::warn!(target: "parameter_mirror", leader = self.holder(), "another operator has taken the lease");
+                    break;
+                }
+                Err(problem) => {
+                    tracing::warn!(target: "parameter_mirror", %problem, "the lease cannot be renewed");
+                    LOOK
+                }
+            };
+        }
+        term.lose();
+    }
+
+    /// Gives the lease up, so that nobody has to wait for its end. The work has ended before.
+    pub async fn resign(&mut self) {
+        let Some((lease, _)) = &self.seen else { return };
+        let mut lease = lease.clone();
+        let spec = lease.spec.get_or_insert_default();
+        if spec.holder_identity.as_ref() == Some(&self.candidate.identity) {
+            spec.holder_identity = None;
+            let _ = self.write(&lease).await;
+        }
+    }
+
+    async fn look(&mut self) -> Result<Move, KubeProblem> {
+        let found = in_time(self.api.get_opt(&self.candidate.lease)).await?;
+        self.note(found);
+        let seen = self.seen.as_ref().map(|(lease, since)| (lease.spec.as_ref(), *since));
+        Ok(decide(&self.candidate.identity, seen, self.clock.boottime()))
+    }
+
+    async fn take(&mut self) -> Result<(), KubeProblem> {
+        let before = self.seen.as_ref().map(|(lease, _)| lease.clone());
+        let transitions = before.as_ref().and_then(|lease| lease.spec.as_ref()?.lease_transitions);
+        let mut lease = before.unwrap_or_else(|| Lease {
+            metadata: ObjectMeta { name: Some(self.candidate.lease.clone()), ..ObjectMeta::default() },
+            ..Lease::default()
+        });
+        let now = MicroTime(self.clock.now());
+        lease.spec = Some(LeaseSpec {
+            holder_identity: Some(self.candidate.identity.clone()),
+            lease_duration_seconds: i32::try_from(LASTS.as_secs()).ok(),
+            acquire_time: Some(now.clone()),
+            renew_time: Some(now),
+            lease_transitions: Some(transitions.map_or(0, |transitions| transitions.saturating_add(1))),
+            ..LeaseSpec::default()
+        });
+        self.write(&lease).await
+    }
+
+    /// `false` if the lease is somebody else's by now.
+    async fn renew(&mut self) -> Result<bool, KubeProblem> {
+        let Some((lease, _)) = &self.seen else { return Ok(false) };
+        let mut lease = lease.clone();
+        lease.spec.get_or_insert_default().renew_time = Some(MicroTime(self.clock.now()));
+        match self.write(&lease).await {
+            Ok(()) => Ok(true),
+            Err(KubeProblem::Conflict | KubeProblem::NotFound) => {
+                // Somebody has touched it: perhaps only its labels.
+                let found = in_time(self.api.get_opt(&self.candidate.lease)).await?;
+                self.note(found);
+                if self.holder() == self.candidate.identity { Err(KubeProblem::Conflict) } else { Ok(false) }
+            }
+            Err(problem) => Err(problem),
+        }
+    }
+
+    /// Creates the lease if it has no version, else replaces exactly that version.
+    async fn write(&mut self, lease: &Lease) -> Result<(), KubeProblem> {
+        let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+        let written = match lease.resource_version() {
+            None => in_time(self.api.create(&params, lease)).await?,
+            Some(_) => in_time(self.api.replace(&lease.name_any(), &params, lease)).await?,
+        };
+        self.note(Some(written));
+        Ok(())
+    }
+
+    fn note(&mut self, found: Option<Lease>) {
+        let version = |lease: &Lease| lease.metadata.resource_version.clone();
+        let same = match (&self.seen, &found) {
+            (Some((seen, _)), Some(found)) => version(seen) == version(found),
+            _ => false,
+        };
+        if !same {
+            let now = self.clock.boottime();
+            self.seen = found.map(|lease| (lease, now));
+        }
+    }
+
+    fn holder(&self) -> &str {
+        let spec = self.seen.as_ref().and_then(|(lease, _)| lease.spec.as_ref());
+        spec.and_then(|spec| spec.holder_identity.as_deref()).unwrap_or("nobody")
+    }
+}
+
+/// Pure: `seen` is the lease and since when it has looked like that, on the clock that says `now`.
+fn decide(identity: &str, seen: Option<(Option<&LeaseSpec>, Duration)>, now: Duration) -> Move {
+    let Some((Some(spec), since)) = seen else { return Move::Take };
+    let lasts = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
+    let lasts = lasts.map_or(LASTS, Duration::from_secs);
+    match spec.holder_identity.as_deref() {
+        None | Some("") => Move::Take,
+        Some(holder) if holder == identity => Move::Take,
+        Some(_) if now.saturating_sub(since) >= lasts => Move::Take,
+        Some(_) => Move::Wait,
+    }
+}
+
+/// Says it once.
+fn tell(told: &mut Option<String>, what: String) {
+    if told.as_ref() != Some(&what) {
+        tracing::info!(target: "parameter_mirror", "{what}");
+        *told = Some(what);
+    }
+}
+
+async fn in_time<T>(call: impl Future<Output = kube::Result<T>>) -> Result<T, KubeProblem> {
+    match tokio::time::timeout(CALL, call).await {
+        Ok(answer) => answer.map_err(|error| KubeProblem::of(&error)),
+        Err(_) => Err(KubeProblem::Timeout),
+    }
+}
+
+/// An identity that no other process has, for whoever is no pod.
+#[must_use]
+pub fn some_identity() -> String {
+    format!("process-{}-{}", std::process::id(), Timestamp::now().as_nanosecond())
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    const fn secs(secs: u64) -> Duration {
+        Duration::from_secs(secs)
+    }
+
+    fn held_by(holder: Option<&str>, seconds: Option<i32>) -> LeaseSpec {
+        LeaseSpec {
+            holder_identity: holder.map(str::to_owned),
+            lease_duration_seconds: seconds,
+            // What its holder's clock says is of no interest.
+            renew_time: Some(MicroTime(Timestamp::UNIX_EPOCH)),
+            ..LeaseSpec::default()
+        }
+    }
+
+    #[rstest]
+    #[case::given_up(held_by(None, Some(15)), 0, Move::Take)]
+    #[case::given_up_by_another_client(held_by(Some(""), Some(1)), 0, Move::Take)]
+    #[case::ours_from_before(held_by(Some("me"), Some(15)), 0, Move::Take)]
+    #[case::just_seen(held_by(Some("other"), Some(15)), 0, Move::Wait)]
+    #[case::not_for_long_enough(held_by(Some("other"), Some(15)), 14, Move::Wait)]
+    #[case::for_long_enough(held_by(Some("other"), Some(15)), 15, Move::Take)]
+    #[case::a_longer_one(held_by(Some("other"), Some(60)), 59, Move::Wait)]
+    #[case::without_a_duration(held_by(Some("other"), None), 14, Move::Wait)]
+    #[case::with_a_nonsensical_one(held_by(Some("other"), Some(-1)), 14, Move::Wait)]
+    fn a_lease_is_taken_when_it_is_free(
+        #[case] spec: LeaseSpec,
+        #[case] unchanged: u64,
+        #[case] expected: Move,
+    ) {
+        assert_eq!(decide("me", Some((Some(&spec), secs(100))), secs(100 + unchanged)), expected);
+    }
+
+    #[test]
+    fn where_there_is_no_lease_there_is_no_leader() {
+        assert_eq!(decide("me", None, secs(1)), Move::Take);
+        assert_eq!(decide("me", Some((None, secs(1))), secs(1)), Move::Take);
+    }
+}
