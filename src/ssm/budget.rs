@@ -16,6 +16,8 @@ use crate::mirror::reading::Turn;
 /// A token bucket that holds one second's worth, with a queue by [`Turn`] and then by arrival.
 pub struct Budget {
     rate: f64,
+    /// What may be sent at the moment, if that is less: who waits already profits when it becomes more.
+    limit: Box<dyn Fn() -> Option<u32> + Send + Sync>,
     state: Mutex<State>,
 }
 
@@ -53,9 +55,16 @@ impl Budget {
     /// A full budget of `rate` requests per second.
     #[must_use]
     pub fn new(rate: u32) -> Arc<Self> {
+        Self::limited(rate, || None)
+    }
+
+    /// A full budget of `rate` requests per second, or of what `limit` says when it says less.
+    #[must_use]
+    pub fn limited(rate: u32, limit: impl Fn() -> Option<u32> + Send + Sync + 'static) -> Arc<Self> {
         let rate = f64::from(rate.max(1));
         Arc::new(Self {
             rate,
+            limit: Box::new(limit),
             state: Mutex::new(State {
                 tokens: rate,
                 refilled: Instant::now(),
@@ -117,7 +126,7 @@ impl Budget {
                     state.is_served = false;
                     return;
                 }
-                Duration::from_secs_f64(((1.0 - state.tokens) / self.rate).max(0.001))
+                Duration::from_secs_f64(((1.0 - state.tokens) / self.rate_now()).max(0.001))
             };
             tokio::time::sleep(pause).await;
         }
@@ -125,9 +134,14 @@ impl Budget {
 
     fn refill(&self, state: &mut State) {
         let now = Instant::now();
-        let gained = now.duration_since(state.refilled).as_secs_f64() * self.rate;
-        state.tokens = (state.tokens + gained).min(self.rate);
+        let rate = self.rate_now();
+        let gained = now.duration_since(state.refilled).as_secs_f64() * rate;
+        state.tokens = (state.tokens + gained).min(rate);
         state.refilled = now;
+    }
+
+    fn rate_now(&self) -> f64 {
+        (self.limit)().map_or(self.rate, |limit| f64::from(limit.max(1)).min(self.rate))
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::mirror::reading::{ReadFailure, Turn};
 
-use super::breaker::{Breaker, Phase, RAMP};
+use super::breaker::{Breaker, Phase};
 use super::budget::Budget;
 
 /// Fewest operations of one client that may be under way at once. A service that keeps silent holds each for up to
@@ -48,8 +48,7 @@ pub struct Places {
 /// One account in one region.
 pub struct Place {
     budget: Arc<Budget>,
-    ramp: [Arc<Budget>; RAMP.len()],
-    breaker: Mutex<Breaker>,
+    breaker: Arc<Mutex<Breaker>>,
     wants_probe: AtomicBool,
     epoch: Instant,
 }
@@ -89,12 +88,14 @@ impl Place {
     /// A place with a budget of `rate` requests per second.
     #[must_use]
     pub fn new(rate: u32) -> Arc<Self> {
+        let (breaker, epoch) = (Arc::<Mutex<Breaker>>::default(), Instant::now());
+        let ramping = Arc::clone(&breaker);
+        let ramp = move || ramping.lock().unwrap_or_else(PoisonError::into_inner).ramp(epoch.elapsed());
         Arc::new(Self {
-            budget: Budget::new(rate),
-            ramp: RAMP.map(|(_, rate)| Budget::new(rate)),
-            breaker: Mutex::default(),
+            budget: Budget::limited(rate, ramp),
+            breaker,
             wants_probe: AtomicBool::default(),
-            epoch: Instant::now(),
+            epoch,
         })
     }
 
@@ -131,12 +132,6 @@ impl Place {
         self.breaker().refusal().map_or(Ok(()), Err)
     }
 
-    fn ramp(&self) -> Option<&Arc<Budget>> {
-        let rate = self.breaker().ramp(self.epoch.elapsed())?;
-        let step = RAMP.iter().position(|&(_, step)| step == rate)?;
-        self.ramp.get(step)
-    }
-
     fn breaker(&self) -> MutexGuard<'_, Breaker> {
         self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -167,9 +162,6 @@ impl Gate {
         let began = Instant::now();
         if let Some(cap) = &self.cap {
             cap.take(self.turn).await;
-        }
-        if let Some(ramp) = self.place.ramp() {
-            ramp.take(self.turn).await;
         }
         self.place.budget.take(self.turn).await;
         // Last, because who waits here waits in the order of arrival. The semaphore is never closed.
@@ -261,5 +253,25 @@ mod tests {
         }
         assert!(sent[2..5].iter().all(|&sent| sent <= 2), "{sent:?}");
         assert!(sent[11..14].iter().all(|&sent| (3..=5).contains(&sent)), "{sent:?}");
+    }
+
+    /// Everybody is overdue when SSM answers again, and waits at once: when the ramp has ended they go at the full rate.
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_since_the_first_second_goes_faster_too() {
+        let place = Place::new(10);
+        let failure = ReadFailure::new(SourceReason::Timeout, "");
+        for _ in 0..5 {
+            gate(&place, None, 10).record(Err(&failure));
+        }
+        assert!(place.probed(Ok(())));
+        let began = Instant::now();
+        let waiting = (0..200).map(|_| {
+            let gate = gate(&place, None, 10);
+            async move { drop(gate.pass().await.unwrap()) }
+        });
+        futures::future::join_all(waiting).await;
+        // Seven seconds' worth of 1, 2 and 4 per second in the first fifteen, then ten per second.
+        let took = began.elapsed().as_secs();
+        assert!((28..34).contains(&took), "{took} s");
     }
 }
