@@ -103,6 +103,7 @@ async fn metrics(State(health): State<Health>) -> impl IntoResponse {
         mirrors: context.watches.mirrors(),
         degraded: context.watches.degraded(),
         places: context.ssm.places(),
+        credentials: context.ssm.credentials(&context.watches.identities()),
         now: context.clock.now(),
     });
     let text = metrics.map_or_else(|| "# EOF\n".to_owned(), |metrics| metrics.text(figures.as_ref()));

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, PoisonError};
+use std::time::UNIX_EPOCH;
 
 use jiff::Timestamp;
 use kube::runtime::reflector::ObjectRef;
@@ -16,6 +17,7 @@ use prometheus_client::registry::Registry;
 use crate::api::ParameterMirror;
 use crate::mirror::reading::{ReadFailure, Reading};
 use crate::ssm::breaker::Phase;
+use crate::ssm::credentials::Health;
 use crate::ssm::place::{PlaceKey, PlaceState};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -49,6 +51,8 @@ pub struct Figures {
     pub degraded: usize,
     /// Accounts and regions.
     pub places: Vec<PlaceState>,
+    /// The operator's own AWS identity, and the roles of sources.
+    pub credentials: Vec<Health>,
     /// Wall time.
     pub now: Timestamp,
 }
@@ -68,6 +72,8 @@ pub struct Metrics {
     open_breakers: Family<PlaceLabels, Gauge>,
     waiting: Family<PlaceLabels, Gauge>,
     last_read: Gauge<u64, AtomicU64>,
+    failing_principals: Gauge,
+    credentials_end: Gauge<u64, AtomicU64>,
     broken_passes: Counter,
     staleness: Family<MirrorLabels, Gauge>,
     /// When what each mirror serves was last known to be current.
@@ -129,6 +135,18 @@ impl Metrics {
             "Unix time of the last good read of any mirror",
             last_read.clone(),
         );
+        let failing_principals = Gauge::default();
+        registry.register(
+            "aws_identities_failing",
+            "AWS identities, the operator's own and roles, whose last fetch of credentials failed",
+            failing_principals.clone(),
+        );
+        let credentials_end = Gauge::<u64, AtomicU64>::default();
+        registry.register(
+            "aws_credentials_expire_timestamp_seconds",
+            "Unix time when the first of the AWS credentials held ends; 0 if none of them has an end",
+            credentials_end.clone(),
+        );
         let broken_passes = Counter::default();
         registry.register(
             "passes_broken",
@@ -158,6 +176,8 @@ impl Metrics {
             open_breakers,
             waiting,
             last_read,
+            failing_principals,
+            credentials_end,
         }
     }
 
@@ -228,10 +248,19 @@ impl Metrics {
         if let Some(figures) = figures {
             self.set(figures);
         }
+        self.set_credentials(figures.map_or(&[], |figures| &figures.credentials));
         let mut text = String::new();
         // Writing to a String cannot fail.
         let _ = encode(&mut text, &self.registry);
         text
+    }
+
+    fn set_credentials(&self, principals: &[Health]) {
+        let failing = principals.iter().filter(|principal| principal.is_failing).count();
+        self.failing_principals.set(i64::try_from(failing).unwrap_or(i64::MAX));
+        let first = principals.iter().filter_map(|principal| principal.expires).min();
+        let end = first.and_then(|end| end.duration_since(UNIX_EPOCH).ok());
+        self.credentials_end.set(end.map_or(0, |end| end.as_secs()));
     }
 
     fn set(&self, figures: &Figures) {

@@ -46,12 +46,13 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
 }
 
 async fn work(args: RunArgs, health: Health, stop: CancellationToken) -> anyhow::Result<()> {
+    let clock = Clock::start();
     let edges = Edges {
         // First: what would be unsafe to run with is told without any API server.
         redis: redis_edge(&args.redis)?,
         client: client().await?,
-        connect: Box::new(Aws),
-        clock: Clock::start(),
+        connect: Box::new(Aws::new(clock.clone())),
+        clock,
     };
     let candidate = args.leader_elect.then(|| Candidate {
         namespace: args.namespace.clone(),

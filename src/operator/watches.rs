@@ -3,7 +3,7 @@
 //! Watches may lag and drop entries for a moment: what they show is a hint. Nothing is refused or removed on
 //! their word alone (formats.md, "Grants").
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt::Debug;
 use std::hash::Hash;
 use std::time::Duration;
@@ -18,7 +18,8 @@ use kube::{Api, Client, Resource, ResourceExt};
 use parameter_mirror_format::secret as layout;
 use serde::de::DeserializeOwned;
 
-use crate::api::{ParameterMirror, ParameterSource};
+use crate::api::{ParameterMirror, ParameterSource, ParameterSourceSpec};
+use crate::ssm::api::Identity;
 
 use super::memory::AbortOnDrop;
 
@@ -135,6 +136,19 @@ impl Watches {
     pub fn source(&self, name: &str) -> Option<ParameterSource> {
         let found = self.sources.get(&ObjectRef::new(name))?;
         found.0.as_ref().ok().cloned()
+    }
+
+    /// What all sources read with.
+    #[must_use]
+    pub fn identities(&self) -> HashSet<Identity> {
+        let sources = self.sources.state();
+        let specs = sources.iter().filter_map(|source| source.0.as_ref().ok()).map(|source| &source.spec);
+        let identity = |spec: &ParameterSourceSpec| Identity {
+            region: spec.region.clone(),
+            role_arn: spec.role_arn.clone(),
+            external_id: spec.external_id.clone(),
+        };
+        specs.map(identity).collect()
     }
 
     /// Labels of a namespace, if the watch knows it.

@@ -1,13 +1,17 @@
 //! The seam between reading and SSM. An in-memory SSM can stand behind it as well as the SDK.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use parameter_mirror_format::entry::ParameterType;
 use parameter_mirror_format::value::Value;
+use tokio::sync::watch;
 
 use crate::mirror::reading::ReadFailure;
 use crate::mirror::selection::Selection;
+
+use super::credentials::Health;
 
 /// The most parameters a page holds and a batch may name (API reference, both operations).
 pub const PAGE: usize = 10;
@@ -73,6 +77,10 @@ pub trait ParameterApi: Send + Sync {
     /// One request for something that a mirror selects, without retries, to see whether anybody answers. Whatever it says
     /// is thrown away.
     async fn probe(&self, selection: &Selection) -> Result<(), ReadFailure>;
+    /// Waits until requests can be signed, or says why they cannot.
+    async fn ready(&self) -> Result<(), ReadFailure> {
+        Ok(())
+    }
 }
 
 /// Where and as whom to read. Sources that differ in one of these need a client of their own.
@@ -89,7 +97,12 @@ pub struct Identity {
 /// Makes the client of an identity.
 #[async_trait]
 pub trait Connect: Send + Sync {
-    /// A client. Nothing is sent before its first call: credentials that are missing are told by the read that needs
-    /// them.
-    async fn connect(&self, identity: &Identity) -> Arc<dyn ParameterApi>;
+    /// A client. Nothing is sent to SSM before its first call. `recoveries` grows when there are credentials again after
+    /// reads had to do without.
+    async fn connect(&self, identity: &Identity, recoveries: &watch::Sender<u64>) -> Arc<dyn ParameterApi>;
+
+    /// How the credentials are that these identities read with.
+    fn credentials(&self, _of: &HashSet<Identity>) -> Vec<Health> {
+        Vec::new()
+    }
 }

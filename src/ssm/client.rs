@@ -1,24 +1,31 @@
 //! The seam over the AWS SDK.
 
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use aws_config::sts::AssumeRoleProvider;
+use aws_config::identity::IdentityCache;
 use aws_config::{BehaviorVersion, Region};
+use aws_credential_types::provider::ProvideCredentials;
 use aws_sdk_ssm::Client;
+use aws_sdk_ssm::config::http::HttpResponse;
 use aws_sdk_ssm::config::retry::RetryConfig;
 use aws_sdk_ssm::config::retry::RetryPartition;
 use aws_sdk_ssm::config::timeout::TimeoutConfig;
+use aws_sdk_ssm::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ssm::types::Parameter;
 use parameter_mirror_format::entry::ParameterType;
 use parameter_mirror_format::value::Value;
+use tokio::sync::watch;
 
+use crate::clock::Clock;
 use crate::mirror::reading::{ReadFailure, SourceReason};
 use crate::mirror::selection::Selection;
 
 use super::api::{Batch, Connect, Identity, ListPage, Listed, PAGE, Page, ParameterApi};
-use super::errors::classify;
+use super::credentials::{Assumed, Generation, Health, Own, Principal};
+use super::errors;
 
 /// formats.md, "Two rhythms". The SDK has no read timeout of its own: a server that accepts and keeps silent would
 /// hang a call for ever (measured).
@@ -28,60 +35,106 @@ const OPERATION: Duration = Duration::from_secs(20);
 const ATTEMPTS: u32 = 3;
 
 /// Connects through the AWS SDK, with what the environment says about endpoints and credentials.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Aws;
+pub struct Aws {
+    clock: Clock,
+    /// The operator itself: one for all clients, and below every role.
+    own: Mutex<Option<Arc<Principal>>>,
+    roles: Mutex<HashMap<Identity, Arc<Principal>>>,
+}
+
+impl Aws {
+    /// Without any client yet.
+    #[must_use]
+    pub fn new(clock: Clock) -> Self {
+        Self { clock, own: Mutex::default(), roles: Mutex::default() }
+    }
+
+    /// Who reads: the role, or the operator itself.
+    async fn principal(&self, identity: &Identity, recoveries: &watch::Sender<u64>) -> Arc<Principal> {
+        let Identity { region, role_arn, external_id } = identity;
+        let region = || Region::new(region.clone());
+        let own =
+            Arc::clone(self.own.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| {
+                let whose = "the operator itself".to_owned();
+                Principal::start(self.clock.clone(), whose, Own::new(region()), recoveries.clone())
+            }));
+        let Some(role_arn) = role_arn else { return own };
+        let role = Assumed::new(own, region(), role_arn, external_id.as_deref()).await;
+        let whose = format!("role {role_arn}");
+        let principal = Principal::start(self.clock.clone(), whose, role, recoveries.clone());
+        let mut roles = self.roles.lock().unwrap_or_else(PoisonError::into_inner);
+        roles.insert(identity.clone(), Arc::clone(&principal));
+        principal
+    }
+}
 
 #[async_trait]
 impl Connect for Aws {
-    async fn connect(&self, identity: &Identity) -> Arc<dyn ParameterApi> {
-        Arc::new(SsmApi::connect(identity).await)
+    async fn connect(&self, identity: &Identity, recoveries: &watch::Sender<u64>) -> Arc<dyn ParameterApi> {
+        let principal = self.principal(identity, recoveries).await;
+        Arc::new(SsmApi::connect(Region::new(identity.region.clone()), principal).await)
+    }
+
+    fn credentials(&self, of: &HashSet<Identity>) -> Vec<Health> {
+        let own = self.own.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let roles = self.roles.lock().unwrap_or_else(PoisonError::into_inner);
+        let used = roles.iter().filter(|(identity, _)| of.contains(identity)).map(|(_, role)| role);
+        own.iter().chain(used).filter_map(|principal| principal.health()).collect()
     }
 }
 
 /// SSM through the AWS SDK, for one source.
 pub struct SsmApi {
     client: Client,
+    principal: Arc<Principal>,
 }
 
 impl SsmApi {
-    /// A client for this region and identity.
-    async fn connect(identity: &Identity) -> Self {
-        let Identity { region, role_arn, external_id } = identity;
-        let region = Region::new(region.clone());
+    async fn connect(region: Region, principal: Arc<Principal>) -> Self {
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(CONNECT)
             .read_timeout(ATTEMPT)
             .operation_attempt_timeout(ATTEMPT)
             .operation_timeout(OPERATION)
             .build();
+        // Retries of all clients of a region share one bucket by default: one failing role would starve the others.
+        let partition = format!("ssm {region} {}", principal.whose());
         let base = aws_config::defaults(BehaviorVersion::v2026_01_12())
-            .region(region.clone())
+            .region(region)
             .timeout_config(timeouts.clone())
+            .credentials_provider(Arc::clone(&principal) as Arc<dyn ProvideCredentials>)
+            // The principal is the cache: the SDK's own uses refused credentials until they end.
+            .identity_cache(IdentityCache::no_cache())
             .load()
             .await;
-        // Retries of all clients of a region share one bucket by default: one failing role would starve the others.
-        let partition = format!("ssm {region} {}", role_arn.as_deref().unwrap_or("self"));
-        let mut config = aws_sdk_ssm::config::Builder::from(&base)
+        let config = aws_sdk_ssm::config::Builder::from(&base)
             .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
             .retry_partition(RetryPartition::custom(partition).build())
             .timeout_config(timeouts);
-        if let Some(role_arn) = role_arn {
-            let mut role = AssumeRoleProvider::builder(role_arn)
-                .session_name("parameter-mirror")
-                .region(region)
-                .configure(&base);
-            if let Some(external_id) = external_id {
-                role = role.external_id(external_id);
-            }
-            config = config.credentials_provider(role.build().await);
+        Self { client: Client::from_conf(config.build()), principal }
+    }
+
+    /// Waits for credentials, outside the deadlines of the call that needs them.
+    async fn credentials(&self) -> Result<Generation, ReadFailure> {
+        self.principal.ready().await.map_err(|none| ReadFailure::from(&none))
+    }
+
+    /// The class of a failed call. Refused credentials are told to the principal.
+    fn failed<E>(&self, operation: &str, used: Generation, error: &SdkError<E, HttpResponse>) -> ReadFailure
+    where
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+    {
+        if errors::code(error).is_some_and(|code| errors::refuses_credentials(&code)) {
+            self.principal.rejected(used);
         }
-        Self { client: Client::from_conf(config.build()) }
+        errors::classify(operation, error)
     }
 }
 
 #[async_trait]
 impl ParameterApi for SsmApi {
     async fn list(&self, page: ListPage<'_>) -> Result<Page, ReadFailure> {
+        let used = self.credentials().await?;
         let answer = self
             .client
             .get_parameters_by_path()
@@ -92,7 +145,7 @@ impl ParameterApi for SsmApi {
             .set_next_token(page.token.map(str::to_owned))
             .send()
             .await
-            .map_err(|error| classify("GetParametersByPath", &error))?;
+            .map_err(|error| self.failed("GetParametersByPath", used, &error))?;
         // HTTP 200 with no such field decodes as "nothing there" (measured); it is no answer at all.
         let parameters =
             answer.parameters.ok_or_else(|| malformed("GetParametersByPath", "no field Parameters"))?;
@@ -103,6 +156,7 @@ impl ParameterApi for SsmApi {
     }
 
     async fn get(&self, names: &[String], decrypt: bool) -> Result<Batch, ReadFailure> {
+        let used = self.credentials().await?;
         let answer = self
             .client
             .get_parameters()
@@ -110,7 +164,7 @@ impl ParameterApi for SsmApi {
             .with_decryption(decrypt)
             .send()
             .await
-            .map_err(|error| classify("GetParameters", &error))?;
+            .map_err(|error| self.failed("GetParameters", used, &error))?;
         if answer.parameters.is_none() && answer.invalid_parameters.is_none() {
             return Err(malformed("GetParameters", "no field Parameters"));
         }
@@ -121,19 +175,24 @@ impl ParameterApi for SsmApi {
     }
 
     async fn probe(&self, selection: &Selection) -> Result<(), ReadFailure> {
+        let used = self.credentials().await?;
         let once = aws_sdk_ssm::config::Config::builder().retry_config(RetryConfig::disabled());
         match selection {
             Selection::Path(path) => {
                 let request = self.client.get_parameters_by_path().path(&path.path).max_results(1);
                 let sent = request.customize().config_override(once).send().await;
-                sent.map(|_| ()).map_err(|error| classify("GetParametersByPath", &error))
+                sent.map(|_| ()).map_err(|error| self.failed("GetParametersByPath", used, &error))
             }
             Selection::Name(name) => {
                 let request = self.client.get_parameters().names(&name.requested);
                 let sent = request.customize().config_override(once).send().await;
-                sent.map(|_| ()).map_err(|error| classify("GetParameters", &error))
+                sent.map(|_| ()).map_err(|error| self.failed("GetParameters", used, &error))
             }
         }
+    }
+
+    async fn ready(&self) -> Result<(), ReadFailure> {
+        self.credentials().await.map(|_| ())
     }
 }
 

@@ -10,20 +10,21 @@ use aws_sdk_ssm::error::{ProvideErrorMetadata, SdkError};
 
 use crate::mirror::reading::{ReadFailure, SourceReason};
 
+use super::credentials::Unavailable;
+
 /// The class of a failed call, with a clause for people.
 pub fn classify<E>(operation: &str, error: &SdkError<E, HttpResponse>) -> ReadFailure
 where
     E: ProvideErrorMetadata + Error + 'static,
 {
     let status = error.raw_response().map(|response| response.status().as_u16());
-    let code = error.as_service_error().and_then(ProvideErrorMetadata::code).map(bare_code);
+    let code = code(error);
     let about_kms =
         error.as_service_error().and_then(ProvideErrorMetadata::message).is_some_and(speaks_of_kms);
+    if let Some(none) = lack_of_credentials(error) {
+        return ReadFailure::new(SourceReason::CredentialsUnavailable, format!("{operation}: {none}"));
+    }
     let (reason, what) = match error {
-        _ if concerns_credentials(error) => (
-            SourceReason::CredentialsUnavailable,
-            "no valid AWS credentials: STS, the token or the instance role failed".to_owned(),
-        ),
         SdkError::TimeoutError(_) => (SourceReason::Timeout, "no answer in time".to_owned()),
         SdkError::DispatchFailure(failure) if failure.is_timeout() => {
             (SourceReason::Timeout, "no answer in time".to_owned())
@@ -47,7 +48,7 @@ where
 
 /// The table of the API's codes. Real codes outnumber the SDK's typed errors, so the text counts, not the variant.
 fn service_error(code: Option<&str>, status: Option<u16>, about_kms: bool) -> (SourceReason, String) {
-    let shown = code.filter(|code| looks_like_a_code(code)).unwrap_or("an unknown error");
+    let shown = shown_code(code);
     let status_text = status.map_or_else(String::new, |status| format!("HTTP {status} "));
     let text = format!("{status_text}{shown}");
     let reason = match code.unwrap_or_default() {
@@ -121,6 +122,32 @@ fn service_error(code: Option<&str>, status: Option<u16>, about_kms: bool) -> (S
     (reason, format!("{text}{hint}"))
 }
 
+/// Whether AWS says with this code that credentials are over or unknown. A wrong signature or date says nothing about
+/// them: other credentials would not help.
+#[must_use]
+pub fn refuses_credentials(code: &str) -> bool {
+    matches!(
+        code,
+        "ExpiredToken"
+            | "ExpiredTokenException"
+            | "UnrecognizedClientException"
+            | "InvalidClientTokenId"
+            | "InvalidAccessKeyId"
+    )
+}
+
+/// The code of a failed call, if it was answered with one.
+#[must_use]
+pub fn code<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> Option<String> {
+    error.as_service_error().and_then(ProvideErrorMetadata::code).map(bare_code)
+}
+
+/// A code as it may be shown: others put texts there that nobody has checked.
+#[must_use]
+pub fn shown_code(code: Option<&str>) -> &str {
+    code.filter(|code| looks_like_a_code(code)).unwrap_or("an unknown error")
+}
+
 /// `com.amazonaws.ssm#ThrottlingException:http://...` is `ThrottlingException`.
 fn bare_code(code: &str) -> String {
     let code = code.rsplit('#').next().unwrap_or(code);
@@ -138,24 +165,24 @@ fn speaks_of_kms(message: &str) -> bool {
         .any(|marker| message.contains(marker))
 }
 
-/// A failure of the identity, which the SDK reports as a failed dispatch with the cause deep below.
-fn concerns_credentials<E, R>(error: &SdkError<E, R>) -> bool
+/// The principal had nothing to sign with; the SDK reports it as a failed dispatch with the cause deep below.
+fn lack_of_credentials<E, R>(error: &SdkError<E, R>) -> Option<&Unavailable>
 where
     E: Error + 'static,
     R: std::fmt::Debug + 'static,
 {
-    let (SdkError::DispatchFailure(_) | SdkError::ConstructionFailure(_) | SdkError::TimeoutError(_)) = error
-    else {
-        return false;
-    };
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        if error.is::<aws_credential_types::provider::error::CredentialsError>() {
-            return true;
-        }
-        cause = error.source();
+    causes(error).find_map(|cause| cause.downcast_ref())
+}
+
+/// What lies below an error, from the top. Only for finding types: the texts quote bodies.
+pub fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
+    std::iter::successors(error.source(), |&cause| cause.source())
+}
+
+impl From<&Unavailable> for ReadFailure {
+    fn from(none: &Unavailable) -> Self {
+        Self::new(SourceReason::CredentialsUnavailable, none.to_string())
     }
-    false
 }
 
 #[cfg(test)]

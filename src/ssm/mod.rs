@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`api`] | the seam: one page of a listing, one batch of names |
 //! | [`client`] | the seam over the AWS SDK, one client per source |
+//! | [`credentials`] | principals whose credentials survive an outage of STS |
 //! | [`errors`] | errors of the SDK as reasons, without bodies |
 //! | [`place`] | an account in a region: its budget and its breaker |
 //! | [`budget`] | requests per second |
@@ -14,11 +15,12 @@ pub mod api;
 pub mod breaker;
 pub mod budget;
 pub mod client;
+pub mod credentials;
 pub mod errors;
 pub mod place;
 pub mod read;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -34,6 +36,7 @@ use crate::mirror::selection::Selection;
 use self::api::{Connect, Identity, ParameterApi};
 use self::breaker::PROBE_EVERY;
 use self::budget::Budget;
+use self::credentials::Health;
 use self::place::{Gate, Place, PlaceKey, PlaceState, Places};
 use self::read::read;
 
@@ -51,6 +54,9 @@ pub trait ParameterReader: Send + Sync {
 
     /// How the account and region of a source are.
     fn place_of(&self, source: &SourcePlan) -> PlaceState;
+
+    /// How the credentials are that these identities read with.
+    fn credentials(&self, of: &HashSet<Identity>) -> Vec<Health>;
 }
 
 /// Reads parameters of all sources, each with its own client, inside the budget of its account and region.
@@ -91,7 +97,8 @@ impl SsmReader {
         if let Some(client) = clients.get(key) {
             return client.clone();
         }
-        let client = Connected { api: self.connect.connect(key).await, slots: self.places.slots() };
+        let api = self.connect.connect(key, &self.recoveries).await;
+        let client = Connected { api, slots: self.places.slots() };
         clients.insert(key.clone(), client.clone());
         client
     }
@@ -125,6 +132,8 @@ impl ParameterReader for SsmReader {
     async fn read(&self, source: &SourcePlan, request: &ReadRequest) -> Result<Reading, ReadFailure> {
         let key = identity(source);
         let Connected { api, slots } = self.client(&key).await;
+        // Before the gate: what cannot be sent takes nothing from the budget.
+        api.ready().await?;
         let place_key = self.place_key(source, &key);
         let place = self.places.of(&place_key);
         let gate = Gate::new(Arc::clone(&place), self.cap(source, &key), slots, request.turn);
@@ -152,6 +161,10 @@ impl ParameterReader for SsmReader {
     fn place_of(&self, source: &SourcePlan) -> PlaceState {
         let key = self.place_key(source, &identity(source));
         self.places.of(&key).state(&key)
+    }
+
+    fn credentials(&self, of: &HashSet<Identity>) -> Vec<Health> {
+        self.connect.credentials(of)
     }
 }
 

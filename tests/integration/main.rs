@@ -7,6 +7,7 @@
 //! | [`selecting`] | what is selected, and what arrives |
 //! | [`targets`] | whose targets are, what heals them, when they go |
 //! | [`outage`] | everything that can be wrong with SSM |
+//! | [`credentials`] | credentials end while STS is down |
 //! | [`grants`] | who may read what |
 //! | [`admission`] | bad specs are refused with field and remedy |
 //! | [`lost_keys`] | the operator's keys are lost, restored, replaced |
@@ -28,6 +29,7 @@
 
 mod admission;
 mod chart;
+mod credentials;
 mod grants;
 mod lost_keys;
 mod main_job;

@@ -5,15 +5,15 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::Region;
 use super::disturb::Outcome;
 use super::faults::{Facts, Fault, FaultId, Faults, When};
 use super::ledger::{Call, Ledger};
-use super::protocol::{self, Answer, Operation, Request};
+use super::protocol::{self, Answer, Request};
 use super::reply::Reply;
 use super::store::{Place, Refusal, Shelf, Store};
-use super::sts;
+use super::sts::Sessions;
 use super::wire::{Head, Service};
+use super::{REGION, Region, sts};
 
 /// Runs once, after the answer to a request was made up and before it is sent.
 type Afterwards = Box<dyn FnOnce(&Region) + Send>;
@@ -23,6 +23,7 @@ pub(crate) struct State {
     pub(crate) store: Store,
     pub(crate) ledger: Ledger,
     pub(crate) faults: Faults,
+    pub(crate) sessions: Sessions,
     afterwards: Vec<(When, Afterwards)>,
     /// The account of callers whose access key says nothing else.
     account: String,
@@ -37,6 +38,7 @@ impl Core {
             store: Store::default(),
             ledger: Ledger::default(),
             faults: Faults::default(),
+            sessions: Sessions::default(),
             afterwards: Vec::new(),
             account: account.to_owned(),
         }))
@@ -85,9 +87,8 @@ impl State {
     }
 
     fn answer(&mut self, head: &Head, body: &[u8]) -> Result<(Reply, Place, Vec<Afterwards>), Refusal> {
-        if let Some(role) = sts::role(body) {
-            let place = self.place(&head.authorization)?;
-            return Ok((self.assume_role(&role, &place), place, Vec::new()));
+        if let Some(request) = sts::Request::parse(body) {
+            return Ok(self.session(&request, &head.authorization));
         }
         let request = Request::parse(&head.target, body)?;
         let place = self.place(&head.authorization)?;
@@ -150,24 +151,36 @@ impl State {
         (outcome, facts)
     }
 
-    fn assume_role(&mut self, role: &str, place: &Place) -> Reply {
+    fn session(&mut self, request: &sts::Request, authorization: &str) -> (Reply, Place, Vec<Afterwards>) {
+        let here = Place { account: self.account.clone(), region: REGION.to_owned() };
+        let caller = match &request.token {
+            Some(_) => Ok(here.clone()),
+            None => self.place(authorization),
+        };
+        match caller {
+            Ok(place) => (self.assume_role(request, &place), place, Vec::new()),
+            Err(refusal) => (sts::refused_caller(&refusal), here, Vec::new()),
+        }
+    }
+
+    fn assume_role(&mut self, request: &sts::Request, place: &Place) -> Reply {
         self.ledger.call(Call {
-            operation: Operation::AssumeRole,
+            operation: request.operation,
             place: place.clone(),
             path: None,
-            names: vec![role.to_owned()],
+            names: vec![request.role.clone()],
             with_decryption: false,
             has_token: false,
         });
         let facts = Facts {
-            operation: Operation::AssumeRole,
+            operation: request.operation,
             place: place.clone(),
             path: None,
             page: None,
-            names: BTreeSet::from([role.to_owned()]),
+            names: BTreeSet::from([request.role.clone()]),
             decrypted: BTreeSet::new(),
         };
-        let mut outcome = Outcome::new(Err(sts::credentials(role, now_ms())));
+        let mut outcome = Outcome::new(Err(self.sessions.open(request, now_ms())));
         for scripted in &mut self.faults.scripted {
             if !scripted.strikes(&facts) {
                 continue;
@@ -187,7 +200,7 @@ impl State {
         let mut parts = scope.unwrap_or_default().split('/');
         match (parts.next(), parts.next(), parts.next()) {
             (Some(access_key), Some(_date), Some(region)) => {
-                let account = sts::account_of_key(access_key).unwrap_or(&self.account);
+                let account = self.sessions.account(access_key, now_ms()).unwrap_or(Ok(&self.account))?;
                 Ok(Place { account: account.to_owned(), region: region.to_owned() })
             }
             _ => Err(Refusal::new("MissingAuthenticationTokenException", "Missing Authentication Token")),

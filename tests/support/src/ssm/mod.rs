@@ -19,6 +19,7 @@ mod tests;
 mod wire;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use faults::{Body, Fault, FaultId, When};
 pub use ledger::{Call, Calls};
@@ -113,6 +114,22 @@ impl Ssm {
     #[must_use]
     pub fn log(&self) -> Vec<Call> {
         self.core.state().ledger.log().to_vec()
+    }
+
+    /// Sessions of roles last so long from now on, in whole seconds; an hour if nothing is said.
+    pub fn sessions_last(&self, lifetime: Duration) {
+        self.core.state().sessions.lifetime = lifetime;
+    }
+
+    /// Ends all sessions of roles before their time: their access keys are refused as expired.
+    pub fn end_sessions(&self) {
+        self.core.state().sessions.end();
+    }
+
+    /// The tokens that web identities have shown so far, in order.
+    #[must_use]
+    pub fn web_identity_tokens(&self) -> Vec<String> {
+        self.core.state().sessions.tokens.clone()
     }
 
     /// Lets a fault loose on the requests for which the condition holds, until it is cleared.

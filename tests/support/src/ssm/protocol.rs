@@ -29,6 +29,8 @@ pub enum Operation {
     LabelParameterVersion,
     /// Of STS, on the same port.
     AssumeRole,
+    /// Of STS, on the same port; not signed.
+    AssumeRoleWithWebIdentity,
 }
 
 impl Operation {
@@ -44,6 +46,7 @@ impl Operation {
             Self::DeleteParameters => "DeleteParameters",
             Self::LabelParameterVersion => "LabelParameterVersion",
             Self::AssumeRole => "AssumeRole",
+            Self::AssumeRoleWithWebIdentity => "AssumeRoleWithWebIdentity",
         }
     }
 

@@ -1,49 +1,119 @@
-//! `AssumeRole` of STS, on the same port: a form in, XML out. The access key it hands out says whose account it is.
+//! `AssumeRole` and `AssumeRoleWithWebIdentity` of STS, on the same port: a form in, XML out. Whose account an access key
+//! opens, and until when, stands in the session it was handed out for.
+
+use std::time::Duration;
 
 use super::coded::Coded;
+use super::protocol::Operation;
 use super::reply::{Content, Reply};
+use super::store::Refusal;
 
-/// First part of an access key that was handed out here; the account follows.
+/// First part of an access key that was handed out here; the number of the session follows.
 const KEY: &str = "ASIAROLE";
 
-/// The role of a request body that asks for `AssumeRole`; `None` if it asks for something else.
-pub(crate) fn role(body: &[u8]) -> Option<String> {
-    let body = std::str::from_utf8(body).ok()?;
-    let member = |name: &str| {
-        body.split('&')
-            .find_map(|pair| pair.split_once('=').filter(|(key, _)| *key == name))
-            .map(|(_, value)| value)
-    };
-    (member("Action") == Some("AssumeRole")).then(|| unescaped(member("RoleArn").unwrap_or_default()))
+/// A request for a session.
+#[derive(Debug)]
+pub(crate) struct Request {
+    /// Which of the two operations.
+    pub(crate) operation: Operation,
+    /// The role asked for.
+    pub(crate) role: String,
+    /// The token of a web identity, which stands in place of a signature.
+    pub(crate) token: Option<String>,
 }
 
-/// The account that a role belongs to.
-pub(crate) fn account(role: &str) -> Option<&str> {
-    role.split(':').nth(4).filter(|account| !account.is_empty())
+impl Request {
+    /// Reads a body; `None` if it asks for something else.
+    pub(crate) fn parse(body: &[u8]) -> Option<Self> {
+        let body = std::str::from_utf8(body).ok()?;
+        let member = |name: &str| {
+            body.split('&')
+                .find_map(|pair| pair.split_once('=').filter(|(key, _)| *key == name))
+                .map(|(_, value)| unescaped(value))
+        };
+        let role = member("RoleArn").unwrap_or_default();
+        match member("Action")?.as_str() {
+            "AssumeRole" => Some(Self { operation: Operation::AssumeRole, role, token: None }),
+            "AssumeRoleWithWebIdentity" => {
+                let token = Some(member("WebIdentityToken").unwrap_or_default());
+                Some(Self { operation: Operation::AssumeRoleWithWebIdentity, role, token })
+            }
+            _ => None,
+        }
+    }
 }
 
-/// The account that an access key of ours stands for.
-pub(crate) fn account_of_key(access_key: &str) -> Option<&str> {
-    access_key.strip_prefix(KEY)
+/// The sessions handed out so far.
+#[derive(Debug)]
+pub(crate) struct Sessions {
+    /// How long new ones last.
+    pub(crate) lifetime: Duration,
+    given: Vec<Session>,
+    /// The tokens of all web identities that asked, in order.
+    pub(crate) tokens: Vec<String>,
 }
 
-/// Credentials of a role, good for an hour; a refusal if the text names no account to give them for.
-pub(crate) fn credentials(role: &str, now_ms: u64) -> Reply {
-    let Some(account) = account(role) else {
-        return refusal(400, "ValidationError", &format!("{role} is invalid"));
-    };
-    let expires = i64::try_from(now_ms / 1_000 + 3_600).unwrap_or(i64::MAX);
-    let expires = jiff::Timestamp::from_second(expires).unwrap_or(jiff::Timestamp::MAX);
-    Reply::new(
-        200,
-        Content::Xml(format!(
-            "<AssumeRoleResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><AssumeRoleResult>\
-             <AssumedRoleUser><Arn>{role}/session</Arn><AssumedRoleId>AROA:session</AssumedRoleId></AssumedRoleUser>\
-             <Credentials><AccessKeyId>{KEY}{account}</AccessKeyId><SecretAccessKey>secret</SecretAccessKey>\
-             <SessionToken>token</SessionToken><Expiration>{expires}</Expiration></Credentials>\
-             </AssumeRoleResult></AssumeRoleResponse>"
-        )),
-    )
+#[derive(Debug)]
+struct Session {
+    account: String,
+    ends_ms: u64,
+}
+
+impl Default for Sessions {
+    fn default() -> Self {
+        Self { lifetime: Duration::from_hours(1), given: Vec::new(), tokens: Vec::new() }
+    }
+}
+
+impl Sessions {
+    /// Answers a request; a refusal if it names no account to give credentials for.
+    pub(crate) fn open(&mut self, request: &Request, now_ms: u64) -> Reply {
+        self.tokens.extend(request.token.clone());
+        let role = &request.role;
+        let Some(account) = role.split(':').nth(4).filter(|account| !account.is_empty()) else {
+            return refusal(400, "ValidationError", &format!("{role} is invalid"));
+        };
+        let number = self.given.len();
+        // Whole seconds, as STS dates them.
+        let ends = now_ms / 1_000 + self.lifetime.as_secs();
+        self.given.push(Session { account: account.to_owned(), ends_ms: ends * 1_000 });
+        let ends = i64::try_from(ends).ok().and_then(|ends| jiff::Timestamp::from_second(ends).ok());
+        let ends = ends.unwrap_or(jiff::Timestamp::MAX);
+        let operation = request.operation.as_str();
+        Reply::new(
+            200,
+            Content::Xml(format!(
+                "<{operation}Response xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><{operation}Result>\
+                 <AssumedRoleUser><Arn>{role}/session</Arn><AssumedRoleId>AROA:session</AssumedRoleId></AssumedRoleUser>\
+                 <Credentials><AccessKeyId>{KEY}{number}</AccessKeyId><SecretAccessKey>secret</SecretAccessKey>\
+                 <SessionToken>token</SessionToken><Expiration>{ends}</Expiration></Credentials>\
+                 </{operation}Result></{operation}Response>"
+            )),
+        )
+    }
+
+    /// The account that an access key of ours opens, unless its session has ended; `None` if it is not one of ours.
+    pub(crate) fn account(&self, access_key: &str, now_ms: u64) -> Option<Result<&str, Refusal>> {
+        let session = self.given.get(access_key.strip_prefix(KEY)?.parse::<usize>().ok()?)?;
+        Some(if now_ms < session.ends_ms { Ok(&session.account) } else { Err(expired()) })
+    }
+
+    /// Ends all sessions before their time.
+    pub(crate) fn end(&mut self) {
+        for session in &mut self.given {
+            session.ends_ms = 0;
+        }
+    }
+}
+
+fn expired() -> Refusal {
+    Refusal::new("ExpiredTokenException", "The security token included in the request is expired")
+}
+
+/// What STS says to a caller whose own credentials are refused.
+pub(crate) fn refused_caller(refusal_of_ssm: &Refusal) -> Reply {
+    let code = refusal_of_ssm.code.trim_end_matches("Exception");
+    refusal(403, code, &refusal_of_ssm.message)
 }
 
 /// An error as STS words it.
@@ -61,7 +131,7 @@ fn refusal(status: u16, code: &str, message: &str) -> Reply {
     )
 }
 
-/// Percent-decoding of what a role ARN can hold.
+/// Percent-decoding of what a role ARN or a token can hold.
 fn unescaped(text: &str) -> String {
     let mut plain = String::new();
     let mut rest = text;

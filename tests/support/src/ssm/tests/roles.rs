@@ -72,3 +72,36 @@ fn what_is_no_role_is_refused() {
         assert_eq!((got.status, element(&got, "Code")), (400, "ValidationError"), "{role}");
     }
 }
+
+#[test]
+fn a_session_ends_in_time_and_before_when_it_is_ended() {
+    let ssm = small();
+    let list = |key: &str| ask_as(&ssm, key, "GetParametersByPath", &json!({"Path": "/a"}));
+    let long = assume(&ssm, ROLE);
+    ssm.sessions_last(Duration::ZERO);
+    let over = assume(&ssm, ROLE);
+    let over = element(&over, "AccessKeyId");
+    assert_eq!((list(over).status, list(over).code()), (400, "ExpiredTokenException".to_owned()));
+    let scope = format!("{over}/20260101/us-east-1/sts");
+    let body = format!("Action=AssumeRole&Version=2011-06-15&RoleArn={ROLE}");
+    let got = send(&ssm, "", &scope, &body, PATIENCE).expect("an answer");
+    assert_eq!((got.status, element(&got, "Code")), (403, "ExpiredToken"));
+
+    let long = element(&long, "AccessKeyId");
+    assert_eq!(list(long).status, 200);
+    ssm.end_sessions();
+    assert_eq!(list(long).code(), "ExpiredTokenException");
+}
+
+#[test]
+fn a_web_identity_shows_its_token_in_place_of_a_signature() {
+    let ssm = small();
+    ssm.account("444455556666").put("/a/theirs", "v");
+    let body =
+        format!("Action=AssumeRoleWithWebIdentity&Version=2011-06-15&RoleArn={ROLE}&WebIdentityToken=a.b%3D");
+    let got = send(&ssm, "", "", &body, PATIENCE).expect("an answer");
+    let listed = ask_as(&ssm, element(&got, "AccessKeyId"), "GetParametersByPath", &json!({"Path": "/a"}));
+    assert_eq!(listed.names(), ["/a/theirs"]);
+    assert_eq!(ssm.web_identity_tokens(), ["a.b="]);
+    assert_eq!(ssm.calls().of(Operation::AssumeRoleWithWebIdentity), 1);
+}

@@ -1,0 +1,305 @@
+//! Principals: AWS identities whose credentials survive an outage of STS.
+//!
+//! The SDK throws credentials away 10 to 15 s before they end, fetches others only then, on the path of a call, and
+//! asks a dead STS again with each call (measured). An [`Principal`] fetches from half of their life on, beside all
+//! calls, and hands out what it has until it really ends. The SDK's own cache is switched off for it
+//! (docs/adr/0010-credentials.md).
+
+pub mod lifetime;
+mod sources;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::error::CredentialsError;
+use aws_credential_types::provider::{ProvideCredentials, future};
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::clock::Clock;
+
+use super::jittered;
+
+pub use sources::{Assumed, Own};
+
+/// Where the credentials of a principal come from.
+#[async_trait]
+pub trait Fetch: Send + Sync + 'static {
+    /// Fetches credentials, within a deadline of its own; or says in a clause for people why there are none. The clause
+    /// holds no body, no token and no key.
+    async fn fetch(&self) -> Result<Credentials, String>;
+}
+
+/// Why there are no credentials.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no valid AWS credentials for {whose}: {what}")]
+pub struct Unavailable {
+    /// Whose credentials, for people.
+    pub whose: String,
+    /// What happened.
+    pub what: String,
+}
+
+/// Tells credentials from those fetched before and after them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Generation(u64);
+
+/// How a principal is at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// Whether the last fetch failed.
+    pub is_failing: bool,
+    /// When what it holds ends; `None` if it holds nothing, or something without an end.
+    pub expires: Option<SystemTime>,
+}
+
+/// Someone that AWS knows us as: the operator itself, or a role it assumes. One task fetches, whoever asks.
+pub struct Principal {
+    shared: Arc<Shared>,
+    state: watch::Receiver<State>,
+    _keeper: AbortOnDropHandle<()>,
+}
+
+/// What callers tell the task that fetches.
+struct Shared {
+    whose: String,
+    clock: Clock,
+    /// Somebody waits for a fetch.
+    wanted: Notify,
+    last_used: Mutex<Instant>,
+    /// The latest generation that AWS has refused.
+    rejected: AtomicU64,
+}
+
+/// What the task that fetches tells callers.
+struct State {
+    held: Option<Credentials>,
+    generation: Generation,
+    failure: Option<Failure>,
+    /// When the next fetch is due if nobody demands one.
+    next: Instant,
+    /// No demand brings a fetch before.
+    not_before: Instant,
+}
+
+struct Failure {
+    what: String,
+    in_a_row: u32,
+}
+
+/// The task that fetches.
+struct Keeper<F> {
+    shared: Arc<Shared>,
+    source: F,
+    state: watch::Sender<State>,
+    recoveries: watch::Sender<u64>,
+}
+
+impl Principal {
+    /// A principal that fetches at once and then keeps itself fresh until it is dropped. `whose` is for people, and
+    /// `recoveries` grows when there are credentials again after callers had to do without.
+    #[must_use]
+    pub fn start(
+        clock: Clock,
+        whose: String,
+        source: impl Fetch,
+        recoveries: watch::Sender<u64>,
+    ) -> Arc<Self> {
+        let now = Instant::now();
+        let shared = Arc::new(Shared {
+            whose,
+            clock,
+            wanted: Notify::new(),
+            last_used: Mutex::new(now),
+            rejected: AtomicU64::new(0),
+        });
+        let (sender, state) = watch::channel(State {
+            held: None,
+            generation: Generation::default(),
+            failure: None,
+            next: now,
+            not_before: now,
+        });
+        let keeper = Keeper { shared: Arc::clone(&shared), source, state: sender, recoveries };
+        let keeper = AbortOnDropHandle::new(tokio::spawn(keeper.keep()));
+        Arc::new(Self { shared, state, _keeper: keeper })
+    }
+
+    /// Returns as soon as there are valid credentials: at once if some are held, else after the fetch that all callers
+    /// share. While a failure is remembered nothing is fetched, and it is the answer.
+    pub async fn ready(&self) -> Result<Generation, Unavailable> {
+        self.shared.used();
+        let mut changes = self.state.clone();
+        loop {
+            {
+                let state = changes.borrow_and_update();
+                if state.valid(&self.shared).is_some() {
+                    return Ok(state.generation);
+                }
+                if let Some(failure) = &state.failure
+                    && Instant::now() < state.not_before
+                {
+                    return Err(self.shared.unavailable(&failure.what));
+                }
+            }
+            self.shared.wanted.notify_one();
+            if changes.changed().await.is_err() {
+                return Err(self.shared.unavailable("nobody fetches them any more"));
+            }
+        }
+    }
+
+    /// Whose it is, for people.
+    #[must_use]
+    pub fn whose(&self) -> &str {
+        &self.shared.whose
+    }
+
+    /// AWS has refused the credentials of this generation: they may have been revoked, so others are fetched as soon as
+    /// a demand may bring a fetch. Until then these go on being used.
+    pub fn rejected(&self, generation: Generation) {
+        self.shared.rejected.fetch_max(generation.0, Ordering::Relaxed);
+        self.shared.wanted.notify_one();
+    }
+
+    /// How it is now; `None` if it is not kept fresh because nobody has used it for long.
+    #[must_use]
+    pub fn health(&self) -> Option<Health> {
+        let state = self.state.borrow();
+        self.shared.is_in_use().then(|| Health {
+            is_failing: state.failure.is_some(),
+            expires: state.held.as_ref().and_then(Credentials::expiry),
+        })
+    }
+}
+
+impl State {
+    fn valid(&self, shared: &Shared) -> Option<&Credentials> {
+        let now = shared.wall();
+        self.held.as_ref().filter(|held| !lifetime::left(held.expiry(), now).is_zero())
+    }
+
+    /// When to fetch, as things are; `None` if nobody needs it.
+    fn due(&self, shared: &Shared) -> Option<Instant> {
+        let is_rejected = shared.rejected.load(Ordering::Relaxed) >= self.generation.0;
+        let is_demanded = is_rejected || self.valid(shared).is_none();
+        shared.is_in_use().then_some(if is_demanded { self.not_before } else { self.next })
+    }
+}
+
+impl Shared {
+    /// The clock that AWS dates the end of credentials with.
+    fn wall(&self) -> SystemTime {
+        self.clock.now().into()
+    }
+
+    fn used(&self) {
+        *self.last_used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    fn is_in_use(&self) -> bool {
+        let unused = self.last_used.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
+        lifetime::is_in_use(unused)
+    }
+
+    fn unavailable(&self, what: &str) -> Unavailable {
+        Unavailable { whose: self.whose.clone(), what: what.to_owned() }
+    }
+}
+
+impl<F: Fetch> Keeper<F> {
+    /// Fetches whenever a fetch is due, for as long as the principal lives.
+    async fn keep(self) {
+        loop {
+            self.until_due().await;
+            let outcome = self.source.fetch().await;
+            self.settle(outcome);
+        }
+    }
+
+    async fn until_due(&self) {
+        loop {
+            let due = self.state.borrow().due(&self.shared);
+            match due {
+                Some(due) if due <= Instant::now() => return,
+                Some(due) => tokio::select! {
+                    () = tokio::time::sleep_until(due) => {}
+                    () = self.shared.wanted.notified() => {}
+                },
+                None => self.shared.wanted.notified().await,
+            }
+        }
+    }
+
+    /// Takes in what a fetch brought.
+    fn settle(&self, outcome: Result<Credentials, String>) {
+        let wall = self.shared.wall();
+        let outcome = outcome.and_then(|credentials| {
+            if lifetime::left(credentials.expiry(), wall).is_zero() {
+                return Err("those handed out have ended already; is this machine's clock right?".to_owned());
+            }
+            Ok(credentials)
+        });
+        self.state.send_modify(|state| match outcome {
+            Ok(credentials) => self.hold(state, credentials, wall),
+            Err(what) => self.fail(state, what, wall),
+        });
+    }
+
+    fn hold(&self, state: &mut State, credentials: Credentials, wall: SystemTime) {
+        let were_wanting = state.valid(&self.shared).is_none();
+        if state.failure.take().is_some() {
+            tracing::info!(target: "parameter_mirror", principal = self.shared.whose, "AWS credentials can be fetched again");
+            if were_wanting {
+                self.recoveries.send_modify(|recoveries| *recoveries += 1);
+            }
+        }
+        let now = Instant::now();
+        state.generation.0 += 1;
+        state.next = now + jittered(lifetime::refresh_after(lifetime::left(credentials.expiry(), wall)));
+        state.not_before = now + jittered(lifetime::demand_pause(0));
+        state.held = Some(credentials);
+    }
+
+    fn fail(&self, state: &mut State, what: String, wall: SystemTime) {
+        let in_a_row = state.failure.as_ref().map_or(0, |failure| failure.in_a_row).saturating_add(1);
+        let held = state.held.as_ref();
+        let left = held.map_or(Duration::ZERO, |held| lifetime::left(held.expiry(), wall));
+        if in_a_row == 1 {
+            tracing::warn!(target: "parameter_mirror", principal = self.shared.whose, problem = what, seconds_left = left.as_secs(), "AWS credentials cannot be fetched; those held are used until they end");
+        }
+        let now = Instant::now();
+        state.next = now + jittered(lifetime::retry_after(in_a_row, left));
+        state.not_before = now + jittered(lifetime::demand_pause(in_a_row));
+        state.failure = Some(Failure { what, in_a_row });
+    }
+}
+
+/// What the SDK signs with. It never waits: [`Principal::ready`] has waited before the call, outside its deadlines.
+impl ProvideCredentials for Principal {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        let state = self.state.borrow();
+        let held = state.valid(&self.shared).cloned();
+        future::ProvideCredentials::ready(held.ok_or_else(|| {
+            let what =
+                state.failure.as_ref().map_or("they ended during the call", |failure| failure.what.as_str());
+            CredentialsError::provider_error(self.shared.unavailable(what))
+        }))
+    }
+}
+
+impl std::fmt::Debug for Principal {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Principal").field("whose", &self.shared.whose).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

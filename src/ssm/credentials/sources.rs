@@ -1,0 +1,180 @@
+//! Where credentials come from: the default chain of the SDK, and roles assumed with them.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use aws_config::environment::EnvironmentVariableRegionProvider;
+use aws_config::identity::IdentityCache;
+use aws_config::meta::region::RegionProviderChain;
+use aws_config::profile::ProfileFileRegionProvider;
+use aws_config::sts::AssumeRoleProvider;
+use aws_config::{BehaviorVersion, ConfigLoader, Region};
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::error::CredentialsError;
+use aws_credential_types::provider::{self, ProvideCredentials};
+use aws_sdk_ssm::config::http::HttpResponse;
+use aws_sdk_ssm::config::retry::RetryConfig;
+use aws_sdk_ssm::config::timeout::TimeoutConfig;
+use aws_sdk_ssm::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_sts::operation::assume_role::AssumeRoleError;
+use aws_sdk_sts::operation::assume_role_with_web_identity::AssumeRoleWithWebIdentityError;
+
+use crate::ssm::errors::{causes, refuses_credentials, shown_code};
+
+use super::{Fetch, Principal};
+
+const CONNECT: Duration = Duration::from_secs(3);
+const ATTEMPT: Duration = Duration::from_secs(5);
+/// Of a whole fetch. The SDK alone would wait 22 s for an STS that keeps silent (measured).
+const FETCH: Duration = Duration::from_secs(10);
+/// One more try bridges a single bad answer; after that the [`Principal`] paces.
+const ATTEMPTS: u32 = 2;
+
+/// The operator's own identity: environment, profile, web identity (IRSA), Pod Identity or instance role, in the order
+/// of the SDK's default chain.
+pub struct Own {
+    region: Region,
+}
+
+impl Own {
+    /// The chain of this process. Its STS is that of `AWS_REGION` or of the profile; only without these that of
+    /// `region`.
+    #[must_use]
+    pub fn new(region: Region) -> Self {
+        Self { region }
+    }
+}
+
+#[async_trait]
+impl Fetch for Own {
+    /// The chain is built anew each time: it would read profile files only once, and mounted ones change.
+    async fn fetch(&self) -> Result<Credentials, String> {
+        let region = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new())
+            .or_else(ProfileFileRegionProvider::new())
+            .or_else(self.region.clone());
+        // Boxed: everything that the SDK can look at in turn is 24 kB.
+        let fetch = Box::pin(async {
+            let chain = loader().region(region).load().await;
+            let chain = chain.credentials_provider().ok_or_else(CredentialsError::not_loaded_no_source)?;
+            chain.provide_credentials().await
+        });
+        within_deadline(fetch).await.map_err(|error| told(&error))
+    }
+}
+
+/// A role that the operator assumes, at the STS of the region it reads in: a region must not depend on another one.
+pub struct Assumed {
+    own: Arc<Principal>,
+    role: AssumeRoleProvider,
+}
+
+impl Assumed {
+    /// The role, assumed with the operator's `own` identity.
+    pub async fn new(own: Arc<Principal>, region: Region, role_arn: &str, external_id: Option<&str>) -> Self {
+        let config = loader()
+            .region(region)
+            .credentials_provider(Arc::clone(&own) as Arc<dyn ProvideCredentials>)
+            .identity_cache(IdentityCache::no_cache())
+            .load()
+            .await;
+        let mut role =
+            AssumeRoleProvider::builder(role_arn).session_name("parameter-mirror").configure(&config);
+        if let Some(external_id) = external_id {
+            role = role.external_id(external_id);
+        }
+        Self { own, role: role.build().await }
+    }
+}
+
+#[async_trait]
+impl Fetch for Assumed {
+    async fn fetch(&self) -> Result<Credentials, String> {
+        let own = self.own.ready().await.map_err(|none| format!("nor for {}: {}", none.whose, none.what))?;
+        within_deadline(self.role.provide_credentials()).await.map_err(|error| {
+            let code = by_sts(&error).and_then(|sts| sts.code);
+            if code.is_some_and(|code| refuses_credentials(&code)) {
+                self.own.rejected(own);
+            }
+            told(&error)
+        })
+    }
+}
+
+fn loader() -> ConfigLoader {
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(CONNECT)
+        .read_timeout(ATTEMPT)
+        .operation_attempt_timeout(ATTEMPT)
+        .operation_timeout(FETCH)
+        .build();
+    aws_config::defaults(BehaviorVersion::v2026_01_12())
+        .timeout_config(timeouts)
+        .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
+}
+
+async fn within_deadline(fetch: impl Future<Output = provider::Result>) -> provider::Result {
+    let fetched = tokio::time::timeout(FETCH, fetch).await;
+    fetched.unwrap_or_else(|_| Err(CredentialsError::provider_timed_out(FETCH)))
+}
+
+/// What happened, for people: only what is known to hold no body and no token.
+fn told(error: &CredentialsError) -> String {
+    if let Some(sts) = by_sts(error) {
+        return sts.text;
+    }
+    if let Some(error) = causes(error).find_map(|cause| cause.downcast_ref::<io::Error>()) {
+        return format!("their file or endpoint cannot be read ({})", error.kind());
+    }
+    match error {
+        CredentialsError::CredentialsNotLoaded(_) => {
+            "there are none: no environment variables, profile, web identity, Pod Identity or instance role"
+        }
+        CredentialsError::ProviderTimedOut(_) => "whoever hands them out did not answer in time",
+        CredentialsError::InvalidConfiguration(_) => "their configuration is contradictory or incomplete",
+        _ => "whoever hands them out failed",
+    }
+    .to_owned()
+}
+
+/// What came of a call to STS.
+struct Sts {
+    /// The code of its refusal.
+    code: Option<String>,
+    text: String,
+}
+
+fn by_sts(error: &CredentialsError) -> Option<Sts> {
+    causes(error).find_map(|cause| {
+        let role = cause.downcast_ref::<SdkError<AssumeRoleError, HttpResponse>>().map(sts);
+        let token =
+            || cause.downcast_ref::<SdkError<AssumeRoleWithWebIdentityError, HttpResponse>>().map(sts);
+        role.or_else(token)
+    })
+}
+
+fn sts<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> Sts {
+    let code = error.as_service_error().and_then(ProvideErrorMetadata::code).map(str::to_owned);
+    let text = match (error, error.raw_response().map(|response| response.status().as_u16())) {
+        (SdkError::TimeoutError(_), _) => "STS did not answer in time".to_owned(),
+        (SdkError::DispatchFailure(failure), _) if failure.is_timeout() => {
+            "STS did not answer in time".to_owned()
+        }
+        (SdkError::DispatchFailure(_), _) => {
+            "STS cannot be reached (refused, reset or no such host)".to_owned()
+        }
+        (_, Some(status)) => {
+            let hint = match code.as_deref() {
+                Some("AccessDenied") => "; the trust policy of the role does not allow it",
+                Some("ExpiredTokenException" | "InvalidIdentityToken") => {
+                    "; it does not accept the token of the service account"
+                }
+                _ => "",
+            };
+            format!("STS answers HTTP {status} {}{hint}", shown_code(code.as_deref()))
+        }
+        (_, None) => "STS could not be asked".to_owned(),
+    };
+    Sts { code, text }
+}
