@@ -63,7 +63,7 @@ async fn sts_is_down(fault: Fault, said: &str) {
     let last_good = read_while_good(&world).await;
     let end = Timestamp::from_second(i64::try_from(end).unwrap()).unwrap();
     assert!(
-        end.duration_since(last_good).as_secs() < 5,
+        end.duration_since(last_good).as_secs() < 9,
         "the last good read was at {last_good}, the end {end}"
     );
 
@@ -100,7 +100,7 @@ async fn sts_answers_503_and_credentials_are_used_to_their_end() {
 
 #[tokio::test]
 async fn sts_keeps_silent_and_credentials_are_used_to_their_end() {
-    sts_is_down(Fault::Silent, "STS did not answer in time").await;
+    sts_is_down(Fault::Silent, "did not answer in time").await;
 }
 
 #[tokio::test]
