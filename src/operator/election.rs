@@ -108,15 +108,26 @@ impl Election {
         term.lose();
     }
 
-    /// Gives the lease up, so that nobody has to wait for its end. The work has ended before.
+    /// Gives the lease up if it is ours, so that nobody has to wait for its end. The work has ended before.
+    ///
+    /// What was seen last is not enough: a call whose answer nobody waited for any more may have taken or renewed the lease since,
+    /// or may do so while this looks.
     pub async fn resign(&mut self) {
-        let Some((lease, _)) = &self.seen else { return };
-        let mut lease = lease.clone();
-        let spec = lease.spec.get_or_insert_default();
-        if spec.holder_identity.as_ref() == Some(&self.candidate.identity) {
-            spec.holder_identity = None;
-            let _ = self.write(&lease).await;
+        for _ in 0..2 {
+            if !matches!(self.give_up().await, Err(KubeProblem::Conflict)) {
+                return;
+            }
         }
+    }
+
+    async fn give_up(&mut self) -> Result<(), KubeProblem> {
+        self.look().await?;
+        let Some((lease, _)) = self.seen.as_ref().filter(|_| self.holder() == self.candidate.identity) else {
+            return Ok(());
+        };
+        let mut lease = lease.clone();
+        lease.spec.get_or_insert_default().holder_identity = None;
+        self.write(&lease).await
     }
 
     async fn look(&mut self) -> Result<Move, KubeProblem> {
@@ -227,7 +238,15 @@ pub fn some_identity() -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use http::{Method, Request, Response};
+    use http_body_util::Full;
+    use hyper::body::Bytes;
+    use kube::client::Body;
     use rstest::rstest;
+    use serde_json::{Value as Json, json};
+    use tokio::sync::Notify;
 
     use super::*;
 
@@ -267,5 +286,112 @@ mod tests {
     fn where_there_is_no_lease_there_is_no_leader() {
         assert_eq!(decide("me", None, secs(1)), Move::Take);
         assert_eq!(decide("me", Some((None, secs(1))), secs(1)), Move::Take);
+    }
+
+    /// An API server with one lease.
+    #[derive(Clone, Default)]
+    struct Server {
+        lease: Arc<Mutex<Option<Json>>>,
+        /// The next write happens, and is never answered.
+        keeps_silent: Arc<Mutex<bool>>,
+        has_kept_silent: Arc<Notify>,
+    }
+
+    impl Server {
+        fn election(&self) -> Election {
+            let server = self.clone();
+            let service = tower::service_fn(move |request| server.clone().serve(request));
+            let candidate = Candidate {
+                namespace: "operator".to_owned(),
+                lease: "parameter-mirror".to_owned(),
+                identity: "me".to_owned(),
+            };
+            let clock = Clock::with_wall(|| Timestamp::UNIX_EPOCH);
+            Election::new(Client::new(service, "operator"), candidate, clock)
+        }
+
+        async fn serve(self, request: Request<Body>) -> Result<Response<Full<Bytes>>, tower::BoxError> {
+            let (head, body) = request.into_parts();
+            let body = body.collect_bytes().await?;
+            let (code, answer) = self.act(&head.method, &body)?;
+            if head.method != Method::GET && std::mem::take(&mut *self.keeps_silent.lock().unwrap()) {
+                self.has_kept_silent.notify_one();
+                std::future::pending::<()>().await;
+            }
+            Ok(Response::builder().status(code).body(Full::new(answer.to_string().into()))?)
+        }
+
+        fn act(&self, method: &Method, body: &[u8]) -> serde_json::Result<(u16, Json)> {
+            let mut lease = self.lease.lock().unwrap();
+            let version =
+                |lease: Option<&Json>| lease.map(|lease| lease["metadata"]["resourceVersion"].clone());
+            let refusal = |code: u16, reason: &str| {
+                (code, json!({"kind": "Status", "status": "Failure", "code": code, "reason": reason}))
+            };
+            if *method == Method::GET {
+                return Ok(lease.clone().map_or_else(|| refusal(404, "NotFound"), |lease| (200, lease)));
+            }
+            let mut next: Json = serde_json::from_slice(body)?;
+            let before = version(lease.as_ref());
+            if before.clone().unwrap_or_default() != next["metadata"]["resourceVersion"] {
+                return Ok(refusal(409, "Conflict"));
+            }
+            let number = before.and_then(|before| before.as_str()?.parse().ok()).unwrap_or(0_u64);
+            next["metadata"]["resourceVersion"] = json!((number + 1).to_string());
+            *lease = Some(next.clone());
+            Ok((200, next))
+        }
+
+        fn keep_silent(&self) {
+            *self.keeps_silent.lock().unwrap() = true;
+        }
+
+        fn holder(&self) -> Option<String> {
+            let lease = self.lease.lock().unwrap();
+            Some(lease.as_ref()?["spec"]["holderIdentity"].as_str()?.to_owned())
+        }
+    }
+
+    /// It is told to stop while a renewal is under way: nobody waits for its answer.
+    #[tokio::test(start_paused = true)]
+    async fn a_leader_gives_up_its_lease_whatever_became_of_its_last_renewal() {
+        let server = Server::default();
+        let mut election = server.election();
+        let term = election.win().await;
+        assert_eq!(server.holder().as_deref(), Some("me"));
+        server.keep_silent();
+        tokio::select! {
+            () = election.keep(&term) => panic!("the term is lost"),
+            () = server.has_kept_silent.notified() => {}
+        }
+        election.resign().await;
+        assert_eq!(server.holder(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_candidate_that_stops_in_the_moment_of_its_election_gives_up_too() {
+        let server = Server::default();
+        let mut election = server.election();
+        server.keep_silent();
+        tokio::select! {
+            _ = election.win() => panic!("it does not know that it has won"),
+            () = server.has_kept_silent.notified() => {}
+        }
+        assert_eq!(server.holder().as_deref(), Some("me"));
+        election.resign().await;
+        assert_eq!(server.holder(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_gives_up_the_lease_of_somebody_else() {
+        let server = Server::default();
+        let mut election = server.election();
+        let _term = election.win().await;
+        let taken = json!({
+            "metadata": {"name": "parameter-mirror", "resourceVersion": "7"}, "spec": {"holderIdentity": "other"},
+        });
+        *server.lease.lock().unwrap() = Some(taken);
+        election.resign().await;
+        assert_eq!(server.holder().as_deref(), Some("other"));
     }
 }

@@ -93,7 +93,11 @@ pub async fn operate(
             None => Term::for_ever(),
             Some(election) => tokio::select! {
                 term = election.win() => term,
-                () = stop.cancelled() => return Ok(()),
+                () = stop.cancelled() => {
+                    // It may have won in the very moment it was told to stop.
+                    election.resign().await;
+                    return Ok(());
+                }
             },
         };
         tracing::info!(target: "parameter_mirror", cluster = staff.cluster, "leading");
