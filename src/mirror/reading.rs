@@ -72,6 +72,8 @@ pub struct ReadRequest {
     pub last_failure: Option<ReadFailure>,
     /// The place in the queue for the budget.
     pub turn: Turn,
+    /// Whether mirrors with equal selections have been called to read at the same moment.
+    pub in_company: bool,
     /// Set when the first request has got through the budget.
     pub has_begun: Arc<AtomicBool>,
 }
@@ -95,9 +97,11 @@ pub struct Reading {
 /// What a read cost at SSM.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cost {
-    /// Operations sent (the SDK's own retries not counted).
+    /// Operations that it took (the SDK's own retries not counted).
     pub calls: u32,
-    /// `SecureString` values asked for with decryption: each is one KMS call at AWS.
+    /// So many of them were sent by the reads of other mirrors that asked the same at the same moment.
+    pub shared: u32,
+    /// `SecureString` values that its own operations had decrypted: each is one KMS call at AWS.
     pub decrypts: u32,
 }
 

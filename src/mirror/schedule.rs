@@ -45,6 +45,12 @@ fn retry_pause(interval: Duration, failures: u32) -> Duration {
     doubled.min(interval)
 }
 
+/// From when on a mirror may be read along with others, if its last read began at `began`.
+#[must_use]
+pub fn may_read_from(began: Duration, interval: Duration) -> Duration {
+    began + interval.mul_f64(0.9)
+}
+
 /// How often targets are looked at, SSM or not.
 #[must_use]
 pub fn check_every(interval: Duration) -> Duration {

@@ -34,6 +34,33 @@ pub struct NameSelection {
     pub optional: bool,
 }
 
+/// What SSM is asked for a selection. Two that ask the same can be read at once, whatever is made of the answer.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Asked {
+    /// A listing.
+    Path {
+        /// As in [`PathSelection`].
+        path: String,
+        /// As in [`PathSelection`].
+        recursive: bool,
+    },
+    /// A name, as the user wrote it.
+    Name(String),
+}
+
+impl Selection {
+    /// What SSM is asked.
+    #[must_use]
+    pub fn asked(&self) -> Asked {
+        match self {
+            Self::Path(PathSelection { path, recursive, .. }) => {
+                Asked::Path { path: path.clone(), recursive: *recursive }
+            }
+            Self::Name(NameSelection { requested, .. }) => Asked::Name(requested.clone()),
+        }
+    }
+}
+
 impl PathSelection {
     /// The part of `name` below the path, if the selection takes the parameter.
     #[must_use]

@@ -16,6 +16,7 @@ use crate::targets::secret::SecretStore;
 
 use super::drill::Drills;
 use super::events::Events;
+use super::in_step::InStep;
 use super::memory::Memories;
 use super::metrics::Metrics;
 use super::progress::Progress;
@@ -76,6 +77,8 @@ pub struct Context {
     pub wakers: Wakers,
     /// What is remembered of each mirror.
     pub memories: Memories,
+    /// Which mirrors read the same.
+    pub in_step: InStep,
     /// Rehearsed outages.
     pub drills: Drills,
     /// What the status of each source says.
@@ -92,6 +95,7 @@ impl Context {
     /// Forgets everything about a mirror that is gone.
     pub fn forget(&self, mirror: &ObjectRef<ParameterMirror>) {
         self.memories.forget(mirror);
+        self.in_step.forget(mirror);
         self.progress.forget(mirror);
         self.metrics.forget(mirror);
     }

@@ -189,7 +189,7 @@ impl Metrics {
         };
         self.reads.get_or_create(&ReadLabels { result }).inc();
         if let Ok(reading) = outcome {
-            self.ssm_calls.inc_by(reading.cost.calls.into());
+            self.ssm_calls.inc_by(reading.cost.calls.saturating_sub(reading.cost.shared).into());
             self.decrypts.inc_by(reading.cost.decrypts.into());
             self.last_read.set(u64::try_from(reading.started_at / 1_000).unwrap_or_default());
         }

@@ -24,6 +24,7 @@ use super::controller;
 use super::drill::Drills;
 use super::election::{Candidate, Election};
 use super::events::Events;
+use super::in_step::InStep;
 use super::keys::{self, KeySecret};
 use super::memory::{AbortOnDrop, Memories};
 use super::metrics::Metrics;
@@ -171,6 +172,7 @@ async fn lead(staff: &Staff, term: &Term, health: &Health, stop: &CancellationTo
         watches: Watches::start(&client, &staff.scopes, stores, &wakers),
         wakers,
         memories: Memories::default(),
+        in_step: InStep::default(),
         drills: Drills::default(),
         said_of_sources: Said::default(),
         progress: Progress::default(),

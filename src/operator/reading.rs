@@ -38,6 +38,7 @@ pub fn is_due(plan: &Plan, memory: &Memory, ctx: &Context) -> bool {
     memory.in_flight.is_none()
         && (has_recovered(memory, ctx)
             || drill_flips(plan, memory, ctx)
+            || ctx.in_step.is_called(&ObjectRef::new(&plan.mirror).within(&plan.namespace))
             || memory.source.next_read(plan.interval, now) <= now)
 }
 
@@ -59,8 +60,10 @@ fn has_recovered(memory: &Memory, ctx: &Context) -> bool {
     memory.source.failures > 0 && memory.source.recoveries_seen != *ctx.recoveries.borrow()
 }
 
-/// Begins the read. The targets have been observed before.
+/// Begins the read, and calls those that read the same. The targets have been observed before.
 pub fn begin(mirror: &ObjectRef<ParameterMirror>, plan: &Plan, memory: &mut Memory, ctx: &Arc<Context>) {
+    let was_called = ctx.in_step.is_called(mirror);
+    let company = ctx.in_step.begins(mirror, plan, ctx.clock.uptime());
     let good = memory.good.as_ref().map(|good| &good.content);
     let request = ReadRequest {
         selections: plan.selections.clone(),
@@ -68,8 +71,12 @@ pub fn begin(mirror: &ObjectRef<ParameterMirror>, plan: &Plan, memory: &mut Memo
         known_account: good.and_then(snapshot::account),
         last_failure: last_failure(memory),
         turn: turn(memory),
+        in_company: !company.is_empty() || was_called,
         has_begun: Arc::default(),
     };
+    for other in company {
+        ctx.wakers.wake(other);
+    }
     let has_begun = Arc::clone(&request.has_begun);
     memory.source.due_now = false;
     memory.source.recoveries_seen = *ctx.recoveries.borrow();

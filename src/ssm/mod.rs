@@ -8,6 +8,7 @@
 //! | [`errors`] | errors of the SDK as reasons, without bodies |
 //! | [`place`] | an account in a region: its budget and its breaker |
 //! | [`budget`] | requests per second |
+//! | [`coalesce`] | requests that wait at the same moment and ask the same are sent once |
 //! | [`breaker`] | when to stop asking, and how to begin again |
 //! | [`read`] | one read of one mirror: all pages and all values, or nothing |
 
@@ -15,6 +16,7 @@ pub mod api;
 pub mod breaker;
 pub mod budget;
 pub mod client;
+pub mod coalesce;
 pub mod credentials;
 pub mod errors;
 pub mod place;
@@ -36,6 +38,7 @@ use crate::mirror::selection::Selection;
 use self::api::{Connect, Identity, ParameterApi};
 use self::breaker::PROBE_EVERY;
 use self::budget::Budget;
+use self::coalesce::Waiting;
 use self::credentials::Health;
 use self::place::{Gate, Place, PlaceKey, PlaceState, Places};
 use self::read::read;
@@ -70,11 +73,12 @@ pub struct SsmReader {
     caps: Mutex<HashMap<(Identity, u32), Arc<Budget>>>,
 }
 
-/// A client, and how many of its operations may be under way.
+/// A client, how many of its operations may be under way, and which wait.
 #[derive(Clone)]
 struct Connected {
     api: Arc<dyn ParameterApi>,
     slots: Arc<Semaphore>,
+    waiting: Arc<Waiting>,
 }
 
 impl SsmReader {
@@ -98,7 +102,7 @@ impl SsmReader {
             return client.clone();
         }
         let api = self.connect.connect(key, &self.recoveries).await;
-        let client = Connected { api, slots: self.places.slots() };
+        let client = Connected { api, slots: self.places.slots(), waiting: Arc::default() };
         clients.insert(key.clone(), client.clone());
         client
     }
@@ -131,13 +135,13 @@ fn identity(source: &SourcePlan) -> Identity {
 impl ParameterReader for SsmReader {
     async fn read(&self, source: &SourcePlan, request: &ReadRequest) -> Result<Reading, ReadFailure> {
         let key = identity(source);
-        let Connected { api, slots } = self.client(&key).await;
+        let Connected { api, slots, waiting } = self.client(&key).await;
         // Before the gate: what cannot be sent takes nothing from the budget.
         api.ready().await?;
         let place_key = self.place_key(source, &key);
         let place = self.places.of(&place_key);
         let gate = Gate::new(Arc::clone(&place), self.cap(source, &key), slots, request.turn);
-        let outcome = read(api.as_ref(), &gate, request, &self.clock).await;
+        let outcome = read(api.as_ref(), (&gate, &waiting), request, &self.clock).await;
         if place.take_probing()
             && let Some(selection) = request.selections.first()
         {

@@ -166,10 +166,15 @@ impl Gate {
         self.place.budget.take(self.turn).await;
         // Last, because who waits here waits in the order of arrival. The semaphore is never closed.
         let slot = self.slots.acquire().await.ok();
-        *self.waited.lock().unwrap_or_else(PoisonError::into_inner) += began.elapsed();
+        self.has_waited(began.elapsed());
         // It may have opened while we waited.
         self.place.refuse()?;
         Ok(Pass(slot))
+    }
+
+    /// This read has waited for a request that somebody else sent.
+    pub fn has_waited(&self, time: Duration) {
+        *self.waited.lock().unwrap_or_else(PoisonError::into_inner) += time;
     }
 
     /// An operation has ended.

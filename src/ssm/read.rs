@@ -6,11 +6,10 @@
 //! 3. Ask for known names that a listing no longer holds: only SSM's own word removes a parameter.
 //! 4. If several calls were needed and something changed, look once more. Two looks that agree are one moment.
 
+mod ask;
 mod blame;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -22,25 +21,26 @@ use crate::mirror::reading::{
 use crate::mirror::selection::{NameSelection, PathSelection, Selection, normalised};
 
 use super::api::{Batch, ListPage, Listed, PAGE, Page, ParameterApi};
+use super::coalesce::{Company, PageQuestion, Waiting};
 use super::place::Gate;
 
 /// Most pages of one read.
 const MAX_PAGES: u32 = 1_000;
 /// How often a moving set is read again before it is given up.
 const ROUNDS: usize = 3;
-/// Part of the deadline that does not depend on the number of requests.
-const BASE_DEADLINE: Duration = Duration::from_mins(1);
 
-/// Reads what `request` asks for. `gate` is passed before each operation.
+/// Reads what `request` asks for. The gate is passed before each operation, together with those who wait for the same.
 pub async fn read(
     api: &dyn ParameterApi,
-    gate: &Gate,
+    (gate, waiting): (&Gate, &Waiting),
     request: &ReadRequest,
     clock: &Clock,
 ) -> Result<Reading, ReadFailure> {
     let mut read = Read {
         api,
         gate,
+        waiting,
+        company: if request.in_company { Company::Called } else { Company::None },
         request,
         clock,
         cost: Cost::default(),
@@ -102,6 +102,8 @@ impl Look {
 struct Read<'a> {
     api: &'a dyn ParameterApi,
     gate: &'a Gate,
+    waiting: &'a Waiting,
+    company: Company,
     request: &'a ReadRequest,
     clock: &'a Clock,
     cost: Cost,
@@ -153,7 +155,7 @@ impl Read<'_> {
                 decrypt,
                 token: token.as_deref(),
             };
-            let Page { parameters, next } = match self.call(self.api.list(page.clone())).await {
+            let Page { parameters, next } = match self.ask(PageQuestion::from(&page)).await {
                 Ok(answered) => answered,
                 Err(failure) => return Err(self.blame_page(page, failure).await),
             };
@@ -163,7 +165,7 @@ impl Read<'_> {
                     return Err(invalid(format!("the listing of {} holds {name} twice", selection.path)));
                 }
                 if selection.relative(&name).is_some() {
-                    self.take(name, one, decrypt, look)?;
+                    self.take(name, one, look)?;
                 }
             }
             match next {
@@ -209,7 +211,7 @@ impl Read<'_> {
             }
             // A name without selector replaces the same entry of a path (formats.md, "Encodings").
             look.found.remove(&name);
-            self.take(name, one, decrypt, look)?;
+            self.take(name, one, look)?;
         }
         for (requested, name) in batch.iter().map(|name| (&name.requested, name.name())) {
             match (answered.contains(&name), missing.contains(requested)) {
@@ -231,18 +233,9 @@ impl Read<'_> {
 
     /// Accepts one parameter into a look. Two selections may show the same one; the values agree or the look fails
     /// its confirmation.
-    fn take(
-        &mut self,
-        name: String,
-        one: Listed,
-        decrypted: bool,
-        look: &mut Look,
-    ) -> Result<(), ReadFailure> {
+    fn take(&mut self, name: String, one: Listed, look: &mut Look) -> Result<(), ReadFailure> {
         self.learn_account(&one);
         self.refuse_older(&name, &one)?;
-        if decrypted && one.kind == parameter_mirror_format::entry::ParameterType::SecureString {
-            self.cost.decrypts += 1;
-        }
         let known_value = look.found.get(&name).is_some_and(|before| before.value.is_some());
         if !(known_value && one.value.is_none()) {
             look.found.insert(name, one);
@@ -370,28 +363,6 @@ impl Read<'_> {
         }
     }
 
-    /// One operation, inside the budget and the deadline of the read. Waiting for the budget does not count.
-    async fn call<T>(
-        &mut self,
-        operation: impl Future<Output = Result<T, ReadFailure>>,
-    ) -> Result<T, ReadFailure> {
-        let _pass = self.gate.pass().await?;
-        self.request.has_begun.store(true, Ordering::Relaxed);
-        self.started_at.get_or_insert_with(|| self.clock.now().as_millisecond());
-        self.cost.calls += 1;
-        let allowed =
-            BASE_DEADLINE + Duration::from_secs_f64(3.0 * f64::from(self.cost.calls) / self.gate.rate());
-        let deadline = self.began + self.gate.waited() + allowed;
-        let outcome = tokio::time::timeout_at(deadline, operation).await.unwrap_or_else(|_| {
-            Err(failure(
-                SourceReason::Timeout,
-                format!("the read did not end within {} s", allowed.as_secs()),
-            ))
-        });
-        self.gate.record(outcome.as_ref().map(|_| ()));
-        outcome
-    }
-
     fn knows_some_of(&self, path: &PathSelection) -> bool {
         self.known.iter().any(|(name, known)| known.comparable && path.relative(name).is_some())
     }
@@ -439,7 +410,7 @@ fn invalid(detail: String) -> ReadFailure {
 
 #[cfg(test)]
 #[path = "read_tests.rs"]
-mod tests;
+pub(in crate::ssm) mod tests;
 
 #[cfg(test)]
 #[path = "read_answers_tests.rs"]

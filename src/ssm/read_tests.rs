@@ -1,6 +1,7 @@
 //! Reads against an SSM in memory that moves as scripted.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use parameter_mirror_format::entry::ParameterType;
@@ -15,7 +16,7 @@ const TURN: Turn = Turn { priority: Priority::Refresh, last_good: 0 };
 
 /// One operation as it was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Asked {
+pub(in crate::ssm) enum Asked {
     List { path: String, decrypt: bool },
     Get { names: Vec<String>, decrypt: bool },
 }
@@ -23,7 +24,7 @@ pub(super) enum Asked {
 type Script = Box<dyn FnMut(usize, &mut BTreeMap<String, Listed>) + Send>;
 
 /// Parameters by name (with selector), a log, and what happens before the n-th operation.
-pub(super) struct InMemory {
+pub(in crate::ssm) struct InMemory {
     state: Mutex<State>,
 }
 
@@ -38,7 +39,7 @@ struct State {
 }
 
 impl InMemory {
-    pub(super) fn new(parameters: impl IntoIterator<Item = Listed>) -> Self {
+    pub(in crate::ssm) fn new(parameters: impl IntoIterator<Item = Listed>) -> Self {
         let key = |one: &Listed| format!("{}{}", one.name, one.selector.as_deref().unwrap_or_default());
         let parameters = parameters.into_iter().map(|one| (key(&one), one)).collect();
         let state =
@@ -61,11 +62,17 @@ impl InMemory {
         self
     }
 
+    /// The n-th operation never answers.
+    pub(in crate::ssm) fn silent_at(self, number: usize) -> Self {
+        self.state.lock().unwrap().silent = Some(number);
+        self
+    }
+
     pub(super) fn hide_nothing(&self) {
         self.state.lock().unwrap().hidden = None;
     }
 
-    pub(super) fn log(&self) -> Vec<Asked> {
+    pub(in crate::ssm) fn log(&self) -> Vec<Asked> {
         self.state.lock().unwrap().log.clone()
     }
 
@@ -132,7 +139,7 @@ impl ParameterApi for InMemory {
     }
 }
 
-pub(super) fn one(name: &str, version: i64, value: &str) -> Listed {
+pub(in crate::ssm) fn one(name: &str, version: i64, value: &str) -> Listed {
     let (name, selector) =
         name.split_once(':').map_or((name, None), |(name, selector)| (name, Some(selector)));
     Listed {
@@ -193,10 +200,11 @@ pub(super) async fn reading_after(
         known_account: Some("111122223333".to_owned()),
         last_failure,
         turn: TURN,
+        in_company: false,
         has_begun: Arc::default(),
     };
     let gate = Gate::new(Place::new(1_000), None, Arc::new(tokio::sync::Semaphore::new(10)), TURN);
-    read(ssm, &gate, &request, &Clock::start()).await
+    read(ssm, (&gate, &Waiting::default()), &request, &Clock::start()).await
 }
 
 pub(super) fn values(reading: &Reading) -> Vec<(&str, &str)> {
@@ -217,7 +225,7 @@ async fn a_first_read_of_one_page_is_one_decrypting_call() {
     let reading = reading(&ssm, &[path("/a")], &[]).await.unwrap();
     assert_eq!(values(&reading), [("/a/x", "x"), ("/a/y", "y")]);
     assert_eq!(ssm.log(), [list(true)]);
-    assert_eq!(reading.cost, Cost { calls: 1, decrypts: 2 });
+    assert_eq!(reading.cost, Cost { calls: 1, decrypts: 2, ..Cost::default() });
     assert_eq!(reading.account.as_deref(), Some("111122223333"));
 }
 
@@ -226,7 +234,7 @@ async fn a_quiet_read_decrypts_nothing_and_looks_once() {
     let all: Vec<_> = (0..25).map(|n| one(&format!("/a/{n:02}"), 1, "v")).collect();
     let ssm = InMemory::new(all.clone());
     let reading = reading(&ssm, &[path("/a")], &all).await.unwrap();
-    assert_eq!((reading.parameters.len(), reading.cost), (25, Cost { calls: 3, decrypts: 0 }));
+    assert_eq!((reading.parameters.len(), reading.cost), (25, Cost { calls: 3, ..Cost::default() }));
 }
 
 #[tokio::test]
@@ -421,10 +429,9 @@ async fn more_than_two_thousand_are_too_many() {
 
 #[tokio::test(start_paused = true)]
 async fn a_read_that_hangs_ends_at_its_deadline() {
-    let ssm = InMemory::new([one("/a/x", 1, "x")]);
-    ssm.state.lock().unwrap().silent = Some(1);
+    let ssm = InMemory::new([one("/a/x", 1, "x")]).silent_at(1);
     let began = Instant::now();
     let failure = reading(&ssm, &[path("/a")], &[]).await.unwrap_err();
     assert_eq!(failure.reason, SourceReason::Timeout);
-    assert!(began.elapsed() < BASE_DEADLINE + Duration::from_secs(5), "{:?}", began.elapsed());
+    assert!(began.elapsed() < ask::BASE_DEADLINE + Duration::from_secs(5), "{:?}", began.elapsed());
 }

@@ -3,13 +3,14 @@
 
 use crate::mirror::reading::{ReadFailure, SourceReason};
 use crate::ssm::api::{Batch, ListPage};
+use crate::ssm::coalesce::{NamesQuestion, PageQuestion};
 
 use super::Read;
 
 impl Read<'_> {
     /// Asks for names. If some of them cannot be read, the failure says which.
     pub(super) async fn get(&mut self, names: &[String], decrypt: bool) -> Result<Batch, ReadFailure> {
-        match self.call(self.api.get(names, decrypt)).await {
+        match self.ask(names_question(names, decrypt)).await {
             Err(failure) => Err(self.blame(names, decrypt, failure).await),
             answered => answered,
         }
@@ -20,7 +21,7 @@ impl Read<'_> {
         if failure.reason != SourceReason::KmsUnavailable || !page.decrypt {
             return failure;
         }
-        let undecrypted = self.call(self.api.list(ListPage { decrypt: false, ..page })).await;
+        let undecrypted = self.call(&PageQuestion::from(&ListPage { decrypt: false, ..page })).await;
         let Ok(undecrypted) = undecrypted else { return failure };
         let secret = undecrypted.parameters.into_iter().filter(|one| one.value.is_none());
         let names: Vec<String> = secret.map(|one| one.name).collect();
@@ -60,7 +61,7 @@ impl Read<'_> {
         let (mut suspects, mut another_is_fine) = (names, false);
         while suspects.len() > 1 {
             let (one, other) = suspects.split_at(suspects.len() / 2);
-            match self.call(self.api.get(one, decrypt)).await {
+            match self.call(&names_question(one, decrypt)).await {
                 Ok(_) => (suspects, another_is_fine) = (other, true),
                 Err(failure) if failure.reason == reason => suspects = one,
                 Err(_) => return None,
@@ -77,8 +78,12 @@ impl Read<'_> {
 
     async fn fails_with(&mut self, reason: SourceReason, name: &str, decrypt: bool) -> bool {
         let alone = [name.to_owned()];
-        self.call(self.api.get(&alone, decrypt)).await.is_err_and(|failure| failure.reason == reason)
+        self.call(&names_question(&alone, decrypt)).await.is_err_and(|failure| failure.reason == reason)
     }
+}
+
+fn names_question(names: &[String], decrypt: bool) -> NamesQuestion {
+    NamesQuestion { names: names.to_vec(), decrypt }
 }
 
 #[cfg(test)]

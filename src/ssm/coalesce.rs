@@ -1,0 +1,320 @@
+//! Requests that wait for the budget at the same moment: those that ask the same are sent once, and the names of several
+//! mirrors go in one batch.
+//!
+//! Who waits with others shares the answer of whoever is let through first, so nobody waits longer than alone. All of them
+//! began to wait before that request was sent, so the answer is as fresh for each of them as one of its own.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use parameter_mirror_format::entry::ParameterType;
+use tokio::sync::oneshot;
+
+use crate::mirror::reading::ReadFailure;
+use crate::mirror::selection::normalised;
+
+use super::api::{Batch, ListPage, Listed, PAGE, Page, ParameterApi};
+
+/// One request, as far as it matters whether two are the same.
+#[async_trait]
+pub trait Question: Clone + PartialEq + Send + Sync + Sized {
+    /// What SSM answers.
+    type Answer: Clone + Send;
+
+    /// Those of this kind that wait.
+    fn waiting(of: &Waiting) -> &Groups<Self>;
+
+    /// Makes this one request ask the other one too; `false` if one request cannot.
+    fn take_in(&mut self, other: &Self) -> bool;
+
+    /// What of the answer to `whole` answers this one.
+    fn own_part(&self, whole: &Self, answer: &Self::Answer) -> Self::Answer;
+
+    /// How many `SecureString` values of the answer AWS has decrypted.
+    fn decrypts(&self, answer: &Self::Answer) -> u32;
+
+    /// Sends it.
+    async fn send(&self, api: &dyn ParameterApi) -> Result<Self::Answer, ReadFailure>;
+}
+
+/// What waits at one client.
+#[derive(Default)]
+pub struct Waiting {
+    pages: Groups<PageQuestion>,
+    names: Groups<NamesQuestion>,
+}
+
+/// Groups of questions that one request answers.
+pub struct Groups<Q: Question>(Mutex<Vec<Weak<Group<Q>>>>);
+
+impl<Q: Question> Default for Groups<Q> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+/// A group is open until one of its members is let through and sends for all.
+struct Group<Q: Question>(Mutex<Option<Open<Q>>>);
+
+struct Open<Q: Question> {
+    whole: Q,
+    members: Vec<Member<Q>>,
+}
+
+struct Member<Q: Question> {
+    asked: Q,
+    tell: oneshot::Sender<Told<Q::Answer>>,
+}
+
+/// What a member hears from the one that sent.
+pub struct Told<A> {
+    /// When it was sent, Unix ms.
+    pub sent_at: i64,
+    /// What was answered; `None` if the request failed and that may be about the names of others: ask alone.
+    pub outcome: Option<Result<A, ReadFailure>>,
+}
+
+/// A place in a group.
+pub struct Seat<Q: Question> {
+    group: Arc<Group<Q>>,
+    asked: Q,
+    /// The answer, if somebody else sends. An error: whoever sent was stopped before the answer came.
+    pub told: oneshot::Receiver<Told<Q::Answer>>,
+}
+
+/// The duty to send for a group.
+pub struct Duty<Q: Question> {
+    asked: Q,
+    open: Open<Q>,
+}
+
+impl<Q: Question> Groups<Q> {
+    /// Takes a place in a group that waits, or in a new one.
+    pub fn join(&self, asked: Q) -> Seat<Q> {
+        let (tell, told) = oneshot::channel();
+        let mut member = Member { asked: asked.clone(), tell };
+        let mut groups = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        groups.retain(|group| group.upgrade().is_some_and(|group| group.lock().is_some()));
+        for group in groups.iter().filter_map(Weak::upgrade) {
+            match group.admit(member) {
+                None => return Seat { group, asked, told },
+                Some(refused) => member = refused,
+            }
+        }
+        let group = Arc::new(Group::of(member));
+        groups.push(Arc::downgrade(&group));
+        Seat { group, asked, told }
+    }
+}
+
+impl<Q: Question> Group<Q> {
+    fn of(member: Member<Q>) -> Self {
+        Self(Mutex::new(Some(Open { whole: member.asked.clone(), members: vec![member] })))
+    }
+
+    /// Takes a member in, or gives it back.
+    fn admit(&self, member: Member<Q>) -> Option<Member<Q>> {
+        let mut open = self.lock();
+        let Some(open) = open.as_mut() else { return Some(member) };
+        if !open.whole.take_in(&member.asked) {
+            return Some(member);
+        }
+        open.members.push(member);
+        None
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Open<Q>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<Q: Question> Seat<Q> {
+    /// Closes the group, to send for it. `None` if somebody else has, and the answer comes.
+    pub fn send_for_all(&self) -> Option<Duty<Q>> {
+        self.group.lock().take().map(|open| Duty { asked: self.asked.clone(), open })
+    }
+}
+
+impl<Q: Question> Duty<Q> {
+    /// What to send.
+    pub const fn whole(&self) -> &Q {
+        &self.open.whole
+    }
+
+    /// Tells the others. Returns what the sender itself is told, and whether anybody else was.
+    pub fn tell(
+        self,
+        sent_at: i64,
+        outcome: &Result<Q::Answer, ReadFailure>,
+    ) -> (Option<Result<Q::Answer, ReadFailure>>, bool) {
+        let Open { whole, members } = self.open;
+        let told = |asked: &Q| match outcome {
+            Ok(answer) => Some(Ok(asked.own_part(&whole, answer))),
+            Err(failure) if *asked == whole || !may_be_about_names(failure) => Some(Err(failure.clone())),
+            Err(_) => None,
+        };
+        let others = members.into_iter().filter(|member| {
+            let Member { tell, .. } = member;
+            !tell.is_closed()
+        });
+        let mut heard = 0;
+        for Member { asked, tell } in others {
+            let outcome = told(&asked);
+            heard += usize::from(tell.send(Told { sent_at, outcome }).is_ok());
+        }
+        // The sender is a member too, and hears itself.
+        (told(&self.asked), heard > 1)
+    }
+}
+
+/// Whether one name in a batch can be the reason for the failure of all.
+const fn may_be_about_names(failure: &ReadFailure) -> bool {
+    use crate::mirror::reading::SourceReason as Reason;
+    matches!(failure.reason, Reason::AccessDenied | Reason::KmsUnavailable | Reason::InvalidResponse)
+}
+
+/// A page of a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PageQuestion {
+    path: String,
+    recursive: bool,
+    decrypt: bool,
+    token: Option<String>,
+}
+
+impl From<&ListPage<'_>> for PageQuestion {
+    fn from(page: &ListPage<'_>) -> Self {
+        Self {
+            path: page.path.to_owned(),
+            recursive: page.recursive,
+            decrypt: page.decrypt,
+            token: page.token.map(str::to_owned),
+        }
+    }
+}
+
+#[async_trait]
+impl Question for PageQuestion {
+    type Answer = Page;
+
+    fn waiting(of: &Waiting) -> &Groups<Self> {
+        &of.pages
+    }
+
+    fn take_in(&mut self, other: &Self) -> bool {
+        self == other
+    }
+
+    fn own_part(&self, _: &Self, answer: &Page) -> Page {
+        answer.clone()
+    }
+
+    fn decrypts(&self, answer: &Page) -> u32 {
+        if self.decrypt { secrets(&answer.parameters) } else { 0 }
+    }
+
+    async fn send(&self, api: &dyn ParameterApi) -> Result<Page, ReadFailure> {
+        let Self { path, recursive, decrypt, token } = self;
+        let page = ListPage { path, recursive: *recursive, decrypt: *decrypt, token: token.as_deref() };
+        api.list(page).await
+    }
+}
+
+/// A batch of names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamesQuestion {
+    /// As the users wrote them, with selectors; at most [`PAGE`].
+    pub names: Vec<String>,
+    /// Whether values come in plain text.
+    pub decrypt: bool,
+}
+
+#[async_trait]
+impl Question for NamesQuestion {
+    type Answer = Batch;
+
+    fn waiting(of: &Waiting) -> &Groups<Self> {
+        &of.names
+    }
+
+    /// SSM refuses a batch with the same parameter twice, with whatever selectors.
+    fn take_in(&mut self, other: &Self) -> bool {
+        let new: Vec<&String> = other.names.iter().filter(|name| !self.names.contains(name)).collect();
+        let clashes = |name: &&String| self.names.iter().any(|own| bare(own) == bare(name));
+        let fits =
+            self.decrypt == other.decrypt && self.names.len() + new.len() <= PAGE && !new.iter().any(clashes);
+        if fits {
+            let new: Vec<String> = new.into_iter().cloned().collect();
+            self.names.extend(new);
+        }
+        fits
+    }
+
+    /// Everything but what only others asked for: what nobody asked for is everybody's trouble.
+    fn own_part(&self, whole: &Self, answer: &Batch) -> Batch {
+        let of_others: Vec<String> = whole
+            .names
+            .iter()
+            .filter(|name| !self.names.contains(name))
+            .map(|name| normalised(name))
+            .collect();
+        let is_own = |name: String| !of_others.contains(&name);
+        Batch {
+            parameters: answer.parameters.iter().filter(|one| is_own(selected(one))).cloned().collect(),
+            invalid: answer.invalid.iter().filter(|name| is_own(normalised(name))).cloned().collect(),
+        }
+    }
+
+    fn decrypts(&self, answer: &Batch) -> u32 {
+        if self.decrypt { secrets(&answer.parameters) } else { 0 }
+    }
+
+    async fn send(&self, api: &dyn ParameterApi) -> Result<Batch, ReadFailure> {
+        api.get(&self.names, self.decrypt).await
+    }
+}
+
+fn secrets(parameters: &[Listed]) -> u32 {
+    let secrets = parameters.iter().filter(|one| one.kind == ParameterType::SecureString).count();
+    u32::try_from(secrets).unwrap_or(u32::MAX)
+}
+
+fn bare(requested: &str) -> String {
+    let name = normalised(requested);
+    name.split_once(':').map_or_else(|| name.clone(), |(bare, _)| bare.to_owned())
+}
+
+/// The name as selected of a parameter in an answer.
+fn selected(one: &Listed) -> String {
+    let selector = one.selector.as_deref().map(|selector| selector.trim_start_matches(':'));
+    let name = normalised(&one.name);
+    selector.map_or_else(|| name.clone(), |selector| format!("{name}:{selector}"))
+}
+
+/// How long a request waits for others that are about to ask the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Company {
+    /// Nobody is.
+    None,
+    /// Other mirrors have been called: they look at their targets first.
+    Called,
+    /// The request before was shared: the others are as far as this one.
+    Present,
+}
+
+impl Company {
+    /// The time to wait.
+    #[must_use]
+    pub const fn pause(self) -> Duration {
+        match self {
+            Self::None => Duration::ZERO,
+            Self::Called => Duration::from_millis(200),
+            Self::Present => Duration::from_millis(10),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "coalesce_tests.rs"]
+mod tests;

@@ -1,0 +1,94 @@
+//! One request of a read: inside the budget and the deadline, and shared with those who wait for the same.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use crate::mirror::reading::{ReadFailure, SourceReason};
+use crate::ssm::coalesce::{Company, Question, Told};
+use crate::ssm::place::Pass;
+
+use super::{Read, failure};
+
+/// Part of the deadline that does not depend on the number of requests.
+pub(super) const BASE_DEADLINE: Duration = Duration::from_mins(1);
+
+impl Read<'_> {
+    /// Asks together with others that wait for the budget and ask the same, or names that fit into one batch.
+    pub(super) async fn ask<Q: Question>(&mut self, question: Q) -> Result<Q::Answer, ReadFailure> {
+        loop {
+            let mut seat = Q::waiting(self.waiting).join(question.clone());
+            let (gate, pause, began) = (self.gate, self.company.pause(), Instant::now());
+            let let_through = async {
+                // Even a sleep of no time lets others go first.
+                if !pause.is_zero() {
+                    sleep(pause).await;
+                }
+                gate.pass().await
+            };
+            let told = tokio::select! {
+                biased;
+                told = &mut seat.told => told,
+                pass = let_through => match (pass?, seat.send_for_all()) {
+                    (pass, Some(duty)) => {
+                        let sent_at = self.clock.now().as_millisecond();
+                        let outcome = self.send(pass, duty.whole()).await;
+                        let (own, had_company) = duty.tell(sent_at, &outcome);
+                        self.company = if had_company { Company::Present } else { Company::None };
+                        return match own {
+                            Some(outcome) => outcome,
+                            None => self.call(&question).await,
+                        };
+                    }
+                    // Somebody was let through a moment before.
+                    (_, None) => seat.told.await,
+                },
+            };
+            // Without an answer, whoever was let through was stopped: the mirror is gone, or its spec has changed.
+            if let Ok(Told { sent_at, outcome }) = told {
+                gate.has_waited(began.elapsed());
+                self.company = Company::Present;
+                self.begins(sent_at);
+                self.cost.shared += 1;
+                return match outcome {
+                    Some(outcome) => outcome,
+                    None => self.call(&question).await,
+                };
+            }
+        }
+    }
+
+    /// Asks alone.
+    pub(super) async fn call<Q: Question>(&mut self, question: &Q) -> Result<Q::Answer, ReadFailure> {
+        let pass = self.gate.pass().await?;
+        self.send(pass, question).await
+    }
+
+    /// One operation, inside the deadline of the read. Waiting for the budget does not count.
+    async fn send<Q: Question>(&mut self, _pass: Pass<'_>, question: &Q) -> Result<Q::Answer, ReadFailure> {
+        self.begins(self.clock.now().as_millisecond());
+        let allowed =
+            BASE_DEADLINE + Duration::from_secs_f64(3.0 * f64::from(self.cost.calls) / self.gate.rate());
+        let deadline = self.began + self.gate.waited() + allowed;
+        let answered = tokio::time::timeout_at(deadline, question.send(self.api)).await;
+        let outcome = answered.unwrap_or_else(|_| {
+            Err(failure(
+                SourceReason::Timeout,
+                format!("the read did not end within {} s", allowed.as_secs()),
+            ))
+        });
+        self.gate.record(outcome.as_ref().map(|_| ()));
+        if let Ok(answer) = &outcome {
+            self.cost.decrypts += question.decrypts(answer);
+        }
+        outcome
+    }
+
+    /// One more request, by this read or by one that shares its answer.
+    fn begins(&mut self, sent_at: i64) {
+        self.request.has_begun.store(true, Ordering::Relaxed);
+        self.started_at.get_or_insert(sent_at);
+        self.cost.calls += 1;
+    }
+}
