@@ -10,8 +10,7 @@ use aws_config::{BehaviorVersion, Region};
 use aws_credential_types::provider::ProvideCredentials;
 use aws_sdk_ssm::Client;
 use aws_sdk_ssm::config::http::HttpResponse;
-use aws_sdk_ssm::config::retry::RetryConfig;
-use aws_sdk_ssm::config::retry::RetryPartition;
+use aws_sdk_ssm::config::retry::{RetryConfig, RetryPartition, TokenBucket};
 use aws_sdk_ssm::config::timeout::TimeoutConfig;
 use aws_sdk_ssm::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ssm::types::Parameter;
@@ -33,6 +32,10 @@ const CONNECT: Duration = Duration::from_secs(3);
 const ATTEMPT: Duration = Duration::from_secs(5);
 const OPERATION: Duration = Duration::from_secs(20);
 const ATTEMPTS: u32 = 3;
+/// What the retries of one identity may cost: ten of them, and one more for each ten answers. The SDK's own budget is fifty, which
+/// doubles the load of a service that is half down.
+const RETRIES: usize = 10;
+const RETRY_COST: u32 = 10;
 
 /// Connects through the AWS SDK, with what the environment says about endpoints and credentials.
 pub struct Aws {
@@ -107,9 +110,16 @@ impl SsmApi {
             .identity_cache(IdentityCache::no_cache())
             .load()
             .await;
+        let retries = TokenBucket::builder()
+            .capacity(RETRIES * RETRY_COST as usize)
+            .retry_cost(RETRY_COST)
+            .throttling_retry_cost(RETRY_COST)
+            .timeout_retry_cost(RETRY_COST)
+            .success_reward(1.0)
+            .build();
         let config = aws_sdk_ssm::config::Builder::from(&base)
             .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
-            .retry_partition(RetryPartition::custom(partition).build())
+            .retry_partition(RetryPartition::custom(partition).token_bucket(retries).build())
             .timeout_config(timeouts);
         Self { client: Client::from_conf(config.build()), principal }
     }

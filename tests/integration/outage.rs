@@ -118,6 +118,22 @@ async fn the_one_parameter_that_cannot_be_read_is_named() {
     assert!(degraded.message.contains("It is about /app/s11"), "{}", degraded.message);
 }
 
+/// Each page of forty fails once. Retries have a budget of their own: some are made, and then a failure is a failure.
+#[tokio::test]
+async fn retries_do_not_double_the_load_of_a_service_that_is_half_down() {
+    let world = World::start().await;
+    for number in 0..400 {
+        world.ssm.put(&format!("/app/p{number:03}"), "v");
+    }
+    let faults: Vec<_> =
+        (1..=40).map(|page| world.ssm.fail(When::any().page(page).times(1), Fault::internal())).collect();
+    world.mirror("app", json!({"interval": "1h", "parameters": [{"path": "/app"}], "secret": {}})).await;
+    world.degraded("app", "SourceUnavailable").await;
+    let failed: u64 = faults.iter().map(|fault| world.ssm.hits(*fault)).sum();
+    // Ten retries, one more for ten pages that were answered, and the failure without one.
+    assert!((10..=14).contains(&failed), "{failed} requests were refused");
+}
+
 #[tokio::test]
 async fn any_failing_page_fails_the_whole_read() {
     let world = synced().await;
