@@ -51,6 +51,11 @@ pub struct RunArgs {
     #[arg(long, env = "PARAMETER_MIRROR_SSM_REQUESTS_PER_SECOND", default_value_t = 10)]
     pub ssm_requests_per_second: u32,
 
+    /// Most MiB of values to hold in memory. Beyond that, what both targets of a mirror hold is read back from there when it
+    /// is needed
+    #[arg(long, env = "PARAMETER_MIRROR_MEMORY_VALUES", default_value_t = 256)]
+    pub memory_values: usize,
+
     /// Whether to share the work with other replicas: one leads, the others wait. `false` only if there is no other operator
     #[arg(long, env = "PARAMETER_MIRROR_LEADER_ELECT", default_value_t = true, action = clap::ArgAction::Set)]
     pub leader_elect: bool,

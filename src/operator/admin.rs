@@ -103,6 +103,7 @@ async fn metrics(State(health): State<Health>) -> impl IntoResponse {
         mirrors: context.watches.mirrors(),
         degraded: context.watches.degraded(),
         places: context.ssm.places(),
+        values_bytes: context.values.held(),
         credentials: context.ssm.credentials(&context.watches.identities()),
         now: context.clock.now(),
     });

@@ -21,6 +21,7 @@ use super::memory::Memories;
 use super::metrics::Metrics;
 use super::progress::Progress;
 use super::said::Said;
+use super::values::Values;
 use super::watches::{Wakers, Watches};
 
 /// The Redis of the operator.
@@ -77,6 +78,8 @@ pub struct Context {
     pub wakers: Wakers,
     /// What is remembered of each mirror.
     pub memories: Memories,
+    /// The values that memory holds.
+    pub values: Values,
     /// Which mirrors read the same.
     pub in_step: InStep,
     /// Rehearsed outages.
@@ -96,6 +99,7 @@ impl Context {
     pub fn forget(&self, mirror: &ObjectRef<ParameterMirror>) {
         self.memories.forget(mirror);
         self.in_step.forget(mirror);
+        self.values.forget(mirror);
         self.progress.forget(mirror);
         self.metrics.forget(mirror);
     }

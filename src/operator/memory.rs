@@ -20,6 +20,8 @@ use crate::mirror::schedule::{Heals, Pace};
 use crate::mirror::target::TargetTrouble;
 use crate::targets::secret::Observed;
 
+use super::put_down::PutDown;
+
 /// How long after an own write the watch may still show the version before it.
 pub const WATCH_LAG: Duration = Duration::from_secs(5);
 
@@ -62,8 +64,10 @@ pub struct Memory {
     pub settled: Option<Settled>,
     /// The refusal that was confirmed against the API server, and when.
     pub refused: Option<(Refusal, Duration)>,
-    /// The last known good set.
+    /// The last known good set; `None` if there is none, or if its values are put down.
     pub good: Option<Signed>,
+    /// The targets hold the last known good set, and memory does not.
+    pub put_down: Option<PutDown>,
     /// Read time that the last good read of this process would stamp, Unix ms.
     pub confirmed_at: i64,
     /// Latest verified read time ever seen, Unix ms.

@@ -51,6 +51,8 @@ pub struct Figures {
     pub degraded: usize,
     /// Accounts and regions.
     pub places: Vec<PlaceState>,
+    /// Bytes of values in memory.
+    pub values_bytes: usize,
     /// The operator's own AWS identity, and the roles of sources.
     pub credentials: Vec<Health>,
     /// Wall time.
@@ -66,6 +68,7 @@ pub struct Metrics {
     writes: Family<TargetLabels, Counter>,
     heals: Family<TargetLabels, Counter>,
     status_writes: Counter,
+    values_bytes: Gauge,
     leader: Gauge,
     mirrors: Gauge,
     degraded: Gauge,
@@ -111,6 +114,12 @@ impl Metrics {
         registry.register("target_heals", "Targets restored from the last known good set", heals.clone());
         let status_writes = Counter::default();
         registry.register("status_writes", "Writes of the status of mirrors", status_writes.clone());
+        let values_bytes = Gauge::default();
+        registry.register(
+            "memory_values_bytes",
+            "Values that are held in memory, each counted once",
+            values_bytes.clone(),
+        );
         let leader = Gauge::default();
         registry.register("leader", "1 while this operator leads, 0 while it stands by", leader.clone());
         let mirrors = Gauge::default();
@@ -170,6 +179,7 @@ impl Metrics {
             writes,
             heals,
             status_writes,
+            values_bytes,
             leader,
             mirrors,
             degraded,
@@ -240,8 +250,12 @@ impl Metrics {
     #[must_use]
     pub fn text(&self, figures: Option<&Figures>) -> String {
         self.leader.set(figures.is_some().into());
-        self.mirrors.set(figures.map_or(0, |figures| i64::try_from(figures.mirrors).unwrap_or(i64::MAX)));
-        self.degraded.set(figures.map_or(0, |figures| i64::try_from(figures.degraded).unwrap_or(i64::MAX)));
+        let count = |figure: fn(&Figures) -> usize| {
+            figures.map_or(0, |all| i64::try_from(figure(all)).unwrap_or(i64::MAX))
+        };
+        self.mirrors.set(count(|figures| figures.mirrors));
+        self.degraded.set(count(|figures| figures.degraded));
+        self.values_bytes.set(count(|figures| figures.values_bytes));
         self.staleness.clear();
         self.open_breakers.clear();
         self.waiting.clear();

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use parameter_mirror_format::connection::LinkError;
 use parameter_mirror_format::keys::KeyRing;
+use parameter_mirror_format::verdict::{Found, Verdict};
 
 use crate::mirror::copies;
 use crate::mirror::plan::Plan;
 use crate::mirror::target::{TargetReason, TargetTrouble};
-use crate::targets::redis::copy;
+use crate::targets::redis::copy::{self, Trace};
 use crate::targets::secret::{self, KubeProblem};
 
 use super::context::{Context, RedisEdge};
@@ -29,6 +30,7 @@ pub enum Look {
 /// Brings the memory of both targets up to date. Neither waits for the other.
 pub async fn observe(plan: &Plan, memory: &mut Memory, look: Look, ctx: &Context) {
     let keys = ctx.keys();
+    memory.put_down = None;
     memory.turn_to(plan, keys.version);
     let Memory { secret, redis, .. } = memory;
     tokio::join!(
@@ -90,7 +92,10 @@ async fn observe_secret(plan: &Plan, memory: &mut SecretMemory, keys: Option<&Ke
     }
     match ctx.secrets.get(&plan.namespace, &wanted.name).await {
         Ok(object) => {
-            let observed = secret::observe(object, &plan.owner, keys);
+            let mut observed = secret::observe(object, &plan.owner, keys);
+            if let Some(found) = &mut observed.found {
+                share(found, ctx);
+            }
             if memory
                 .observed
                 .as_ref()
@@ -125,14 +130,15 @@ async fn observe_redis(
     if look == Look::Check
         && let Some(known) = &memory.observed
     {
-        match copy::is_untouched(store, &wanted.key, known).await {
+        match copy::is_untouched(store, &wanted.key, &Trace::of(known)).await {
             Ok(true) => return,
             Ok(false) => {}
             Err(error) => return lose_sight(memory, &error),
         }
     }
     match copy::look(store, &wanted.key, &plan.owner, keys).await {
-        Ok(observed) => {
+        Ok(mut observed) => {
+            share(&mut observed.found, ctx);
             let before = memory.observed.as_ref();
             if before.is_some_and(|before| before.fence != observed.fence || before.found != observed.found) {
                 memory.foreign_changes += 1;
@@ -141,6 +147,15 @@ async fn observe_redis(
             memory.observed = Some(observed);
         }
         Err(error) => lose_sight(memory, &error),
+    }
+}
+
+/// A value that several copies hold is held in memory once.
+fn share(found: &mut Found, ctx: &Context) {
+    if let Found::Ours(Verdict::Verified(signed)) = found {
+        for entry in signed.content.entries.values_mut() {
+            ctx.values.share(&mut entry.value);
+        }
     }
 }
 

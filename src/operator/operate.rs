@@ -31,6 +31,7 @@ use super::metrics::Metrics;
 use super::progress::Progress;
 use super::said::Said;
 use super::term::Term;
+use super::values::Values;
 use super::watches::{Guarded, Wakers, Watches};
 use super::while_leading;
 
@@ -63,6 +64,8 @@ pub struct Orders {
     pub redis_prefix: String,
     /// SSM requests per second for each account and region.
     pub requests_per_second: u32,
+    /// Most bytes of values to hold in memory, as far as targets hold them too.
+    pub memory_values: usize,
     /// Who it is in the election of a leader; none if there is no other operator.
     pub candidate: Option<Candidate>,
 }
@@ -172,6 +175,7 @@ async fn lead(staff: &Staff, term: &Term, health: &Health, stop: &CancellationTo
         watches: Watches::start(&client, &staff.scopes, stores, &wakers),
         wakers,
         memories: Memories::default(),
+        values: Values::within(staff.orders.memory_values),
         in_step: InStep::default(),
         drills: Drills::default(),
         said_of_sources: Said::default(),

@@ -114,14 +114,14 @@ pub fn begin(mirror: &ObjectRef<ParameterMirror>, plan: &Plan, memory: &mut Memo
 ///
 /// If somebody changed a target while SSM was read, the answer may be older than that change: SSM is read once
 /// more at once, and after that the answer is used for the targets that did not change.
-pub fn finished(plan: &Plan, memory: &mut Memory) -> Option<Answer> {
+pub fn finished(plan: &Plan, memory: &mut Memory, ctx: &Context) -> Option<Answer> {
     if memory.in_flight.as_ref().is_some_and(|read| !reads_the_same(&read.plan, plan)) {
         memory.in_flight = None;
         memory.source.due_now = true;
     }
     let read = memory.in_flight.as_mut()?;
     let outcome = match read.answer.try_recv() {
-        Ok(outcome) => outcome,
+        Ok(outcome) => outcome.and_then(|reading| taken_in(reading, memory.good.is_none(), ctx)),
         Err(TryRecvError::Empty) => return None,
         Err(TryRecvError::Closed) => Err(ReadFailure::new(
             SourceReason::InvalidResponse,
@@ -147,6 +147,23 @@ pub fn finished(plan: &Plan, memory: &mut Memory) -> Option<Answer> {
     memory.source.retried_stale = false;
     memory.handled_sync_at = sync_at;
     Some(answer)
+}
+
+/// A value that another mirror holds is held once. A first set has to fit into memory.
+fn taken_in(mut reading: Reading, is_first: bool, ctx: &Context) -> Result<Reading, ReadFailure> {
+    let bytes = reading.parameters.values().map(|parameter| parameter.value.len()).sum();
+    if is_first && !ctx.values.has_room_for(bytes) {
+        let detail = format!(
+            "the values take {bytes} bytes of memory, which the {} MiB of --memory-values do not have left; raise it, or select \
+             less",
+            ctx.values.bound() >> 20
+        );
+        return Err(ReadFailure::new(SourceReason::TooManyParameters, detail));
+    }
+    for parameter in reading.parameters.values_mut() {
+        ctx.values.share(&mut parameter.value);
+    }
+    Ok(reading)
 }
 
 /// A due read that still waits for the budget after max(interval, 60 s) is a trouble of its own.

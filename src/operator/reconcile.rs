@@ -32,6 +32,7 @@ use super::memory::{Memory, Settled};
 use super::observe::{Look, observe};
 use super::progress::Next;
 use super::publish::publish;
+use super::put_down;
 use super::reading::{self, Answer};
 use super::report;
 
@@ -65,9 +66,12 @@ pub async fn reconcile(mirror: &ParameterMirror, ctx: &Arc<Context>) -> Next {
     cleanup::hold_on(mirror, &plan, ctx).await;
     note_requests(mirror, &plan, memory, ctx);
     let look = if reading::is_due(&plan, memory, ctx) { Look::ReadBack } else { Look::Check };
+    if look == Look::Check && put_down::is_untouched(&plan, memory, ctx).await {
+        return settle(mirror, plan, false, memory, ctx);
+    }
     observe(&plan, memory, look, ctx).await;
     schedule_first_read(mirror, &plan, memory, ctx);
-    let answer = reading::finished(&plan, memory);
+    let answer = reading::finished(&plan, memory, ctx);
     if reading::is_due(&plan, memory, ctx) {
         reading::begin(&key, &plan, memory, ctx);
     }
@@ -137,7 +141,10 @@ fn nothing_to_do(mirror: &ParameterMirror, plan: &Plan, memory: &Memory, ctx: &C
         && settled.accept_shrink.as_ref() == mirror.annotations().get(ACCEPT_SHRINK);
     let secret_as_known = plan.secret.as_ref().is_none_or(|secret| {
         let watched = ctx.watches.secret_version(&plan.namespace, &secret.name);
-        !memory.secret.is_surprising(watched.as_deref(), now)
+        match &memory.put_down {
+            Some(known) => known.is_secret_version(watched.as_deref()),
+            None => !memory.secret.is_surprising(watched.as_deref(), now),
+        }
     });
     let answered = memory.in_flight.as_ref().is_some_and(|read| read.task.0.is_finished());
     let keys_as_known = memory.keys_version == ctx.keys().version;
@@ -267,7 +274,7 @@ fn settle(
     plan: Plan,
     look_again: bool,
     memory: &mut Memory,
-    ctx: &Context,
+    ctx: &Arc<Context>,
 ) -> Next {
     let now = ctx.clock.uptime();
     if look_again {
@@ -285,6 +292,7 @@ fn settle(
         next_check,
         plan,
     });
+    put_down::stay_within_bound(&ObjectRef::from_obj(mirror), memory, ctx);
     Next::After(pause)
 }
 

@@ -28,6 +28,8 @@ use super::watches;
 /// How long passes under way may take after SIGTERM; Kubernetes kills after 30 s by default.
 pub const DRAIN: Duration = Duration::from_secs(15);
 
+const MIB: usize = 1 << 20;
+
 /// Runs until SIGTERM or SIGINT.
 pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     let stop = stop_on_signal()?;
@@ -67,6 +69,7 @@ async fn work(args: RunArgs, health: Health, stop: CancellationToken) -> anyhow:
         cluster_name: args.cluster_name,
         redis_prefix: args.redis.redis_prefix,
         requests_per_second: args.ssm_requests_per_second,
+        memory_values: args.memory_values.saturating_mul(MIB),
     };
     operate(edges, orders, health, stop).await
 }

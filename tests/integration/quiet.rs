@@ -1,5 +1,7 @@
 //! What a cycle costs: exact counts of calls, decrypts, writes and connections.
 
+use std::collections::BTreeMap;
+
 use parameter_mirror_test_support::ssm::Operation;
 use serde_json::json;
 
@@ -117,4 +119,63 @@ async fn quiet_cycles_write_no_status() {
     }
     assert_eq!(world.operator.metric("parameter_mirror_status_writes_total").await, writes);
     assert_eq!(world.mirrors().get("config").await.unwrap().metadata.resource_version, version);
+}
+
+/// Three mirrors of 500 KB, one MiB of memory. What is put down is restored in an outage, and costs no decryption.
+#[tokio::test]
+async fn values_that_two_targets_hold_need_not_stay_in_memory() {
+    let arguments = ["--memory-values=1", "--ssm-requests-per-second=10000"].map(str::to_owned);
+    let world = World::with(Setup { arguments: arguments.into(), ..Setup::default() }).await;
+    let mirrors = ["a", "b", "c"];
+    for mirror in mirrors {
+        for number in 0..125 {
+            let (name, value) =
+                (format!("/app/{mirror}/n{number}"), format!("{mirror}{number}").repeat(1_000));
+            world.ssm.put_secure(&name, &value[..4_000.min(value.len())]);
+        }
+        let parameters = json!([{"path": format!("/app/{mirror}")}]);
+        let spec = json!({"parameters": parameters, "secret": {}, "redis": {}, "interval": "20s"});
+        world.mirror(mirror, spec).await;
+        world.ready(mirror, "Synced").await;
+    }
+    let mut before = Vec::new();
+    for mirror in mirrors {
+        before.push((world.data(mirror).await.unwrap(), world.content(mirror).await));
+    }
+    eventually("a mirror is put down", LATER, async || {
+        let held = world.operator.metric("parameter_mirror_memory_values_bytes").await;
+        if (1..=1 << 20).contains(&held) { Ok(()) } else { Err(world.seen(&held)) }
+    })
+    .await;
+
+    world.ssm.refuse();
+    for (mirror, (data, content)) in mirrors.into_iter().zip(before) {
+        world.delete_secret(mirror).await;
+        eventually("the Secret is back", LATER, async || {
+            if world.data(mirror).await.as_ref() == Some(&data) { Ok(()) } else { Err(world.seen(&mirror)) }
+        })
+        .await;
+        world.redis.cli(&["del", &world.key(mirror)]).await;
+        eventually("the hash is back", LATER, async || {
+            if world.field(mirror, "@fence").await.is_some() { Ok(()) } else { Err(world.seen(&mirror)) }
+        })
+        .await;
+        let values = |content: &BTreeMap<String, Vec<u8>>| {
+            content
+                .clone()
+                .into_iter()
+                .filter(|(field, _)| !field.starts_with('@'))
+                .collect::<BTreeMap<_, _>>()
+        };
+        assert_eq!(values(&world.content(mirror).await), values(&content));
+    }
+    let calls = world.ssm.calls();
+    world.ssm.listen_again();
+    world.ssm.put_secure("/app/b/n7", "new");
+    eventually("the new value is there", LATER, async || {
+        let is = world.data("b").await.unwrap_or_default().remove("N7");
+        if is.as_deref() == Some("new") { Ok(()) } else { Err(world.seen(&is)) }
+    })
+    .await;
+    assert_eq!(world.ssm.calls().since(&calls).decrypts, 1);
 }

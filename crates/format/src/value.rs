@@ -1,7 +1,7 @@
 //! The one type for secret text.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use zeroize::Zeroizing;
 
@@ -37,6 +37,12 @@ impl Value {
         &self.0
     }
 
+    /// A reference that does not keep the text.
+    #[must_use]
+    pub fn downgrade(&self) -> WeakValue {
+        WeakValue(Arc::downgrade(&self.0))
+    }
+
     /// The length of the text in bytes.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -47,6 +53,18 @@ impl Value {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+}
+
+/// A [`Value`] that does not keep the text.
+#[derive(Clone)]
+pub struct WeakValue(Weak<Zeroizing<String>>);
+
+impl WeakValue {
+    /// The value, if somebody still holds it.
+    #[must_use]
+    pub fn upgrade(&self) -> Option<Value> {
+        self.0.upgrade().map(Value)
     }
 }
 
@@ -69,6 +87,15 @@ mod tests {
     #[test]
     fn debug_shows_nothing_of_the_text() {
         assert_eq!(format!("{:?}", Some(Value::from("hunter2"))), "Some([redacted])");
+    }
+
+    #[test]
+    fn a_weak_one_keeps_nothing() {
+        let value = Value::from("x");
+        let weak = value.downgrade();
+        assert_eq!(weak.upgrade(), Some(value.clone()));
+        drop(value);
+        assert_eq!(weak.upgrade(), None);
     }
 
     #[test]

@@ -27,15 +27,30 @@ impl From<RedisEncryption> for EncryptionMode {
     }
 }
 
+/// What tells whether somebody has touched a hash, without its values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trace {
+    fence: Fence,
+    /// `None` if what was found is no copy of ours.
+    mac: Option<String>,
+}
+
+impl Trace {
+    /// The trace of what was found.
+    #[must_use]
+    pub fn of(known: &HashFound) -> Self {
+        Self { fence: known.fence.clone(), mac: copy_of(known).map(|signed| signed.mac.clone()) }
+    }
+}
+
 /// Whether nobody has touched the hash since `known`.
-pub async fn is_untouched(store: &dyn Hashes, key: &str, known: &HashFound) -> Result<bool, LinkError> {
+pub async fn is_untouched(store: &dyn Hashes, key: &str, known: &Trace) -> Result<bool, LinkError> {
     let checks = store.check(&[key], LOOK).await?;
-    Ok(match (checks.first(), copy_of(known)) {
-        (Some(Check::Hash { fence, mac, .. }), Some(signed)) => {
-            *fence == known.fence && mac.as_ref() == Some(&signed.mac)
+    Ok(match checks.first() {
+        Some(Check::Hash { fence, mac, .. }) => {
+            *fence == known.fence && (known.mac.is_none() || *mac == known.mac)
         }
-        (Some(Check::Hash { fence, .. }), None) => *fence == known.fence,
-        (Some(Check::WrongType) | None, _) => false,
+        Some(Check::WrongType) | None => false,
     })
 }
 

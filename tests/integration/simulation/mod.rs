@@ -14,6 +14,7 @@
 //! | [`donors`] | a new mirror in an outage |
 //! | [`outages`] | outages of the public record, by date |
 //! | [`copies`] | which copy counts, with restored backups and wrong clocks |
+//! | [`memory`] | values that two targets hold and memory does not |
 //! | [`watches`] | watches that lag, skip and begin anew |
 //! | [`crash_points`] | the operator dies at any of its calls |
 //! | [`chaos`] | everything goes wrong at random, then nothing does |
@@ -27,6 +28,7 @@ mod donors;
 pub mod hashes;
 mod isolation;
 pub mod line;
+mod memory;
 mod objects;
 mod outages;
 mod parameters;

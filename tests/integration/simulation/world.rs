@@ -66,6 +66,8 @@ pub struct World {
     history: Arc<Mutex<Vec<Written>>>,
     operators: Cell<usize>,
     released: Cell<u64>,
+    /// `--memory-values` in bytes of operators that are started from now on.
+    pub memory_values: Cell<usize>,
 }
 
 /// A running operator.
@@ -89,6 +91,7 @@ impl World {
             history: Arc::default(),
             operators: Cell::new(0),
             released: Cell::new(0),
+            memory_values: Cell::new(256 << 20),
         };
         for name in ["kube-system", HOME, NAMESPACE] {
             world.create("namespaces", None, json!({"metadata": {"name": name, "labels": {}}}));
@@ -233,6 +236,7 @@ impl World {
             cluster_name: Some("c".to_owned()),
             redis_prefix: "pm:".to_owned(),
             requests_per_second: 10,
+            memory_values: self.memory_values.get(),
             candidate: Some(Candidate {
                 namespace: HOME.to_owned(),
                 lease: "parameter-mirror".to_owned(),

@@ -1,0 +1,212 @@
+//! How many values are held in memory. Equal values are held once; above the bound the values of mirrors that two verified
+//! targets hold are put down, largest first, and fetched from there when they are needed (formats.md, "Memory").
+
+use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use kube::runtime::reflector::ObjectRef;
+use parameter_mirror_format::value::{Value, WeakValue};
+
+use crate::api::ParameterMirror;
+
+/// What all mirrors together hold in memory.
+pub struct Values {
+    /// Bytes of values.
+    bound: usize,
+    /// Keyed at random, so that nobody can make values collide.
+    hasher: RandomState,
+    pool: Mutex<Pool>,
+    loads: Mutex<HashMap<ObjectRef<ParameterMirror>, Load>>,
+}
+
+#[derive(Default)]
+struct Pool {
+    by_hash: HashMap<u64, Vec<WeakValue>>,
+    /// How many there were after those that are gone had been cleared away last.
+    cleared: usize,
+}
+
+/// What one mirror holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Load {
+    /// Bytes of its values.
+    pub bytes: usize,
+    /// Whether they can be put down: both of its targets hold them, verified.
+    pub is_backed: bool,
+}
+
+impl Values {
+    /// At most so many bytes, as far as they can be put down.
+    #[must_use]
+    pub fn within(bound: usize) -> Self {
+        Self { bound, hasher: RandomState::new(), pool: Mutex::default(), loads: Mutex::default() }
+    }
+
+    /// Replaces a value by an equal one that somebody holds already.
+    pub fn share(&self, value: &mut Value) {
+        let hash = self.hasher.hash_one(value.expose());
+        let mut pool = self.pool();
+        pool.clear_away();
+        let same = pool.by_hash.entry(hash).or_default();
+        match same.iter().filter_map(WeakValue::upgrade).find(|held| held == value) {
+            Some(held) => *value = held,
+            None => same.push(value.downgrade()),
+        }
+    }
+
+    /// Bytes of all values that are held, each counted once.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.pool().by_hash.values().flatten().filter_map(WeakValue::upgrade).map(|value| value.len()).sum()
+    }
+
+    /// Notes what a mirror holds after a pass. Returns who has to put its values down, itself perhaps among them.
+    pub fn settle(&self, mirror: &ObjectRef<ParameterMirror>, load: Load) -> Vec<ObjectRef<ParameterMirror>> {
+        let mut loads = self.loads();
+        loads.insert(mirror.clone(), load);
+        let each_alone: usize = loads.values().map(|load| load.bytes).sum();
+        if each_alone <= self.bound {
+            return Vec::new();
+        }
+        too_many(self.held(), self.bound, loads.iter())
+    }
+
+    /// Whether a first set of so many bytes fits in with everything that cannot be put down.
+    #[must_use]
+    pub fn has_room_for(&self, bytes: usize) -> bool {
+        let stays: usize = self.loads().values().filter(|load| !load.is_backed).map(|load| load.bytes).sum();
+        stays.saturating_add(bytes) <= self.bound
+    }
+
+    /// The bound in bytes.
+    #[must_use]
+    pub const fn bound(&self) -> usize {
+        self.bound
+    }
+
+    /// A mirror holds nothing any more.
+    pub fn forget(&self, mirror: &ObjectRef<ParameterMirror>) {
+        self.loads().remove(mirror);
+    }
+
+    fn pool(&self) -> MutexGuard<'_, Pool> {
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn loads(&self) -> MutexGuard<'_, HashMap<ObjectRef<ParameterMirror>, Load>> {
+        self.loads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Pool {
+    /// Each time it has doubled: so it costs nothing per value, and holds no more than twice what is needed.
+    fn clear_away(&mut self) {
+        if self.by_hash.len() > 2 * self.cleared.max(1_000) {
+            self.by_hash.retain(|_, values| {
+                values.retain(|value| value.upgrade().is_some());
+                !values.is_empty()
+            });
+            self.cleared = self.by_hash.len();
+        }
+    }
+}
+
+/// The largest that can be put down, until the rest is within the bound.
+fn too_many<'l>(
+    held: usize,
+    bound: usize,
+    loads: impl Iterator<Item = (&'l ObjectRef<ParameterMirror>, &'l Load)>,
+) -> Vec<ObjectRef<ParameterMirror>> {
+    let mut backed: Vec<_> = loads.filter(|(_, load)| load.is_backed && load.bytes > 0).collect();
+    backed.sort_by_key(|(_, load)| std::cmp::Reverse(load.bytes));
+    let mut excess = held.saturating_sub(bound);
+    let mut down = Vec::new();
+    for (mirror, load) in backed {
+        if excess == 0 {
+            break;
+        }
+        excess = excess.saturating_sub(load.bytes);
+        down.push(mirror.clone());
+    }
+    down
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mirror(name: &str) -> ObjectRef<ParameterMirror> {
+        ObjectRef::new(name).within("shop")
+    }
+
+    fn load(bytes: usize, is_backed: bool) -> Load {
+        Load { bytes, is_backed }
+    }
+
+    /// `values` of a mirror, shared with what is held.
+    fn share(values: &Values, texts: &[&str]) -> Vec<Value> {
+        texts
+            .iter()
+            .map(|text| {
+                let mut value = Value::from(*text);
+                values.share(&mut value);
+                value
+            })
+            .collect()
+    }
+
+    #[test]
+    fn equal_values_are_held_once_and_those_that_are_gone_not_at_all() {
+        let values = Values::within(100);
+        let one = share(&values, &["aaaa", "bbbb"]);
+        let other = share(&values, &["aaaa", "cc"]);
+        assert_eq!(values.held(), 4 + 4 + 2);
+        assert!(std::ptr::eq(one[0].expose(), other[0].expose()));
+        drop(one);
+        assert_eq!(values.held(), 4 + 2);
+        drop(other);
+        assert_eq!(values.held(), 0);
+    }
+
+    #[test]
+    fn what_is_gone_leaves_nothing_behind() {
+        let values = Values::within(100);
+        for number in 0..10_000 {
+            share(&values, &[&number.to_string()]);
+        }
+        assert!(values.pool().by_hash.len() <= 2_001);
+    }
+
+    #[test]
+    fn the_largest_that_are_backed_go_first() {
+        let values = Values::within(10);
+        let _held = share(&values, &["123456", "1234", "12345", "12"]);
+        assert!(values.settle(&mirror("six, in one target"), load(6, false)).is_empty());
+        assert!(values.settle(&mirror("four"), load(4, true)).is_empty());
+        values.settle(&mirror("five"), load(5, true));
+        assert_eq!(values.settle(&mirror("two"), load(2, true)), [mirror("five"), mirror("four")]);
+        values.settle(&mirror("five"), load(0, true));
+        values.forget(&mirror("four"));
+        assert!(values.settle(&mirror("two"), load(2, true)).is_empty());
+    }
+
+    /// Ten mirrors of the same values need no more room than one.
+    #[test]
+    fn shared_values_are_no_excess() {
+        let values = Values::within(10);
+        let _held = share(&values, &["12345678"]);
+        for name in ["a", "b", "c"] {
+            assert!(values.settle(&mirror(name), load(8, true)).is_empty());
+        }
+    }
+
+    #[test]
+    fn a_first_set_competes_with_what_cannot_be_put_down() {
+        let values = Values::within(10);
+        values.settle(&mirror("backed"), load(9, true));
+        values.settle(&mirror("alone"), load(4, false));
+        assert!(values.has_room_for(6) && !values.has_room_for(7));
+    }
+}

@@ -1,0 +1,153 @@
+//! Values that two targets hold need not be in memory (formats.md, "Memory"): nothing else changes.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::line::{Edge, Fault};
+use super::world::{NAMESPACE, Operator, Part, World, redis_key};
+
+const SOON: Duration = Duration::from_mins(1);
+const MIRRORS: [&str; 4] = ["a", "b", "c", "d"];
+
+/// Four mirrors with a hundred bytes each, and an operator that may hold a hundred and fifty.
+async fn crowded(interval: &str) -> (World, Operator) {
+    let world = World::new();
+    world.memory_values.set(150);
+    let operator = world.operator();
+    for mirror in MIRRORS {
+        put(&world, mirror, "1");
+        world.mirror_with(
+            mirror,
+            json!({"interval": interval, "parameters": [{"path": format!("/{mirror}")}]}),
+        );
+        both_hold(&world, mirror, "1").await;
+    }
+    (world, operator)
+}
+
+fn put(world: &World, mirror: &str, value: &str) {
+    world.ssm.put(&format!("/{mirror}/x"), &long(mirror, value), world.now());
+}
+
+fn long(mirror: &str, value: &str) -> String {
+    format!("{mirror}{value}{}", "-".repeat(98))
+}
+
+async fn both_hold(world: &World, mirror: &str, value: &str) {
+    let holds = |part| {
+        let held = world.values(mirror, part).unwrap_or_default();
+        held.into_values().eq([long(mirror, value)])
+    };
+    let look = || {
+        if holds(Part::Secret) && holds(Part::Redis) {
+            Ok(())
+        } else {
+            Err(format!("{mirror} does not hold {value}"))
+        }
+    };
+    world.eventually(SOON, look).await;
+}
+
+/// How often Secrets were read whole, and hashes.
+fn read_back(operator: &Operator) -> (usize, usize) {
+    let calls = operator.line.calls();
+    let count = |edge, verb: &str| {
+        calls.iter().filter(|call| call.edge == edge && call.point.starts_with(verb)).count()
+    };
+    (count(Edge::Kubernetes, "get secrets/"), count(Edge::Redis, "observe"))
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_put_down_is_read_back_for_a_cycle_and_not_for_a_look() {
+    let (world, operator) = crowded("1h").await;
+    world.pass(SOON).await;
+    let before = read_back(&operator);
+    world.pass(Duration::from_mins(20)).await;
+    assert_eq!(read_back(&operator), before, "nothing was due and nobody touched anything");
+    world.pass(Duration::from_mins(50)).await;
+    let (secrets, hashes) = read_back(&operator);
+    // Each cycle reads hashes back, and Secrets only if their values are not in memory: of all but one at least.
+    assert_eq!(hashes - before.1, 4);
+    assert!((3..=4).contains(&(secrets - before.0)), "{secrets} after {}", before.0);
+    for mirror in MIRRORS {
+        put(&world, mirror, "2");
+    }
+    world.pass(Duration::from_hours(1)).await;
+    for mirror in MIRRORS {
+        both_hold(&world, mirror, "2").await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_put_down_heals_in_an_outage_like_everything_else() {
+    let (world, operator) = crowded("5m").await;
+    world.pass(SOON).await;
+    world.sky.set(|call| (call.edge == Edge::Ssm).then_some(Fault::Silent));
+    for mirror in MIRRORS {
+        world.delete("secrets", NAMESPACE, mirror);
+        both_hold(&world, mirror, "1").await;
+        world.redis.delete(&redis_key(mirror));
+        both_hold(&world, mirror, "1").await;
+        world.patch("secrets", Some(NAMESPACE), mirror, &json!({"data": {"X": "ZWRpdGVk"}}));
+        both_hold(&world, mirror, "1").await;
+    }
+    world.pass(Duration::from_mins(20)).await;
+    operator.terminate().await;
+    let _operator = world.operator();
+    for mirror in MIRRORS {
+        world.becomes(mirror, "Degraded", "True", "Timeout", Duration::from_mins(6)).await;
+        assert_eq!(world.condition(mirror, "Ready"), ("True".to_owned(), "ServingLastKnownGood".to_owned()));
+        world.redis.delete(&redis_key(mirror));
+        both_hold(&world, mirror, "1").await;
+        put(&world, mirror, "2");
+    }
+    world.sky.clear();
+    world.pass(Duration::from_mins(5)).await;
+    for mirror in MIRRORS {
+        both_hold(&world, mirror, "2").await;
+        world.becomes(mirror, "Degraded", "False", "Synced", SOON).await;
+    }
+}
+
+/// How old it is, is told in time although nobody looks at the values.
+#[tokio::test(start_paused = true)]
+async fn what_is_put_down_grows_stale_in_time() {
+    let (world, _operator) = crowded("5m").await;
+    let mirror = json!({"spec": {"maxStaleness": "30m"}});
+    for name in MIRRORS {
+        world.patch("parametermirrors", Some(NAMESPACE), name, &mirror);
+    }
+    world.pass(Duration::from_mins(6)).await;
+    world.sky.set(|call| (call.edge == Edge::Ssm).then_some(Fault::Silent));
+    world.pass(Duration::from_mins(24)).await;
+    for name in MIRRORS {
+        assert_ne!(world.condition(name, "Degraded").1, "Stale");
+    }
+    world.pass(Duration::from_mins(7)).await;
+    for name in MIRRORS {
+        assert_eq!(world.condition(name, "Degraded"), ("True".to_owned(), "Stale".to_owned()));
+    }
+}
+
+/// With one target nothing can be put down, so there is an end to what fits.
+#[tokio::test(start_paused = true)]
+async fn a_first_set_that_does_not_fit_is_refused_and_says_memory() {
+    let world = World::new();
+    world.memory_values.set(150);
+    let _operator = world.operator();
+    for mirror in ["a", "b"] {
+        put(&world, mirror, "1");
+        let spec = json!({"interval": "5m", "parameters": [{"path": format!("/{mirror}")}], "redis": null});
+        world.mirror_with(mirror, spec);
+        world.pass(Duration::from_secs(5)).await;
+    }
+    assert_eq!(world.condition("a", "Ready"), ("True".to_owned(), "Synced".to_owned()));
+    assert_eq!(world.condition("b", "Ready"), ("False".to_owned(), "TooManyParameters".to_owned()));
+    assert_eq!(world.values("b", Part::Secret), None);
+    let said = world.api.objects(|objects| objects.get("parametermirrors", NAMESPACE, "b")).unwrap();
+    assert!(said["status"].to_string().contains("--memory-values"), "{}", said["status"]);
+
+    world.delete("parametermirrors", NAMESPACE, "a");
+    world.becomes("b", "Ready", "True", "Synced", Duration::from_mins(6)).await;
+}
