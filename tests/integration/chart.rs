@@ -38,6 +38,7 @@ async fn it_lints_and_renders_what_its_values_promise() {
         "clusterName=blue",
         "watchNamespaces={shop,search}",
         "ssmRequestsPerSecond=7",
+        "memoryValues=9",
         "log.format=text",
     ];
     let objects = rendered(cluster, &settings).await;
@@ -56,6 +57,7 @@ async fn it_lints_and_renders_what_its_values_promise() {
         ("PARAMETER_MIRROR_CLUSTER_NAME", "blue"),
         ("PARAMETER_MIRROR_WATCH_NAMESPACES", "shop,search"),
         ("PARAMETER_MIRROR_SSM_REQUESTS_PER_SECOND", "7"),
+        ("PARAMETER_MIRROR_MEMORY_VALUES", "9"),
         ("PARAMETER_MIRROR_LOG_FORMAT", "text"),
     ] {
         assert_eq!(env(name).as_deref(), Some(value), "{name}");
