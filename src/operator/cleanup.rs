@@ -20,6 +20,7 @@ use crate::targets::secret::{self, within};
 
 use super::context::{Context, RedisEdge};
 use super::events::Story;
+use super::live;
 use super::memory::Memory;
 use super::progress::Next;
 
@@ -33,6 +34,12 @@ const RETRY: Duration = Duration::from_secs(5);
 pub async fn delete(mirror: &ParameterMirror, memory: &mut Memory, ctx: &Context) -> Next {
     memory.in_flight = None;
     if mirror.finalizers().iter().any(|finalizer| finalizer == FINALIZER) {
+        match live::is_as_seen(mirror, ctx).await {
+            Some(true) => {}
+            // It is gone already, perhaps applied anew; the watch will show.
+            Some(false) => return Next::OnChange,
+            None => return Next::After(RETRY),
+        }
         if let Some(key) = hash_key(mirror, ctx)
             && let Err(why) = drop_hash(mirror, &key, ctx).await
         {
@@ -128,13 +135,17 @@ pub async fn retire(mirror: &ParameterMirror, plan: &Plan, memory: &Memory, ctx:
     if !new_secret_holds || !new_hash_holds {
         return retired;
     }
+    let retain = DeletionPolicy::Retain;
+    let any_to_delete = old_secret.as_ref().is_some_and(|old| old.deletion_policy != retain)
+        || old_hash.as_ref().is_some_and(|old| old.deletion_policy != retain);
+    let may_delete = any_to_delete && live::is_as_seen(mirror, ctx).await == Some(true);
     if let Some(old) = old_secret {
-        retired.secret = old.deletion_policy == DeletionPolicy::Retain
-            || delete_secret(plan, &old.name, ctx).await.is_ok();
+        retired.secret = old.deletion_policy == retain
+            || (may_delete && delete_secret(plan, &old.name, ctx).await.is_ok());
     }
     if let Some(old) = old_hash {
         retired.redis =
-            old.deletion_policy == DeletionPolicy::Retain || drop_hash(mirror, &old.key, ctx).await.is_ok();
+            old.deletion_policy == retain || (may_delete && drop_hash(mirror, &old.key, ctx).await.is_ok());
     }
     retired
 }

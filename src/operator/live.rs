@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Namespace;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta, Time};
 use kube::ResourceExt;
 use kube::api::{Api, Patch, PatchParams};
 use kube::core::PartialObjectMeta;
 use serde_json::json;
 
-use crate::api::ParameterSource;
+use crate::api::{ParameterMirror, ParameterSource};
 use crate::mirror::plan::{Plan, Refusal};
 use crate::mirror::reading::SourceReason;
 use crate::targets::secret::within;
@@ -43,6 +43,18 @@ pub async fn surroundings(
         tokio::join!(within(sources.get_opt(source)), within(namespaces.get_metadata_opt(namespace)));
     let labels = namespace.ok()?.map(|namespace| namespace.labels().clone()).unwrap_or_default();
     Some((source.ok()?, labels))
+}
+
+/// Whether a mirror is still what the watch showed: nothing is deleted on the word of a watch, which may show a spec or a deletion
+/// of the past. `None` if the API server does not answer.
+pub async fn is_as_seen(mirror: &ParameterMirror, ctx: &Context) -> Option<bool> {
+    let mirrors: Api<PartialObjectMeta<ParameterMirror>> =
+        Api::namespaced(ctx.client.clone(), &mirror.namespace().unwrap_or_default());
+    let live = within(mirrors.get_metadata_opt(&mirror.name_any())).await.ok()?;
+    let of = |metadata: &ObjectMeta| {
+        (metadata.uid.clone(), metadata.generation, metadata.deletion_timestamp.is_some())
+    };
+    Some(live.is_some_and(|live| of(&live.metadata) == of(&mirror.metadata)))
 }
 
 /// The lower of the place's budget and the source's own cap.

@@ -78,6 +78,17 @@ impl ApiServer {
         *self.0.lag.lock().unwrap() = Some((version, None));
     }
 
+    /// Watches go on to this version and stand still there.
+    pub fn lag_at(&self, version: u64) {
+        *self.0.lag.lock().unwrap() = Some((version, None));
+        self.announce();
+    }
+
+    /// The version that the last change led to.
+    pub fn version(&self) -> u64 {
+        self.lock().version
+    }
+
     /// The same for the watches of one resource.
     pub fn lag_of(&self, resource: &str) {
         let version = self.lock().version;

@@ -65,6 +65,58 @@ async fn what_happened_between_two_lists_does_not_matter() {
     world.assert_whole_and_forward();
 }
 
+/// The watch shows a mirror that is being deleted, when it has been applied anew long ago: nothing is deleted on its word.
+#[tokio::test(start_paused = true)]
+async fn a_deletion_of_the_past_deletes_nothing() {
+    let world = World::new();
+    let spec = |deletion| json!({"interval": "10s", "parameters": [{"path": "/app"}], "redis": {"encryption": "None", "deletionPolicy": deletion}});
+    world.mirror_with("app", spec("Delete"));
+    let _operator = world.operator();
+    world.both_serve("app", 1, SOON).await;
+    world.api.lag();
+    world.delete("parametermirrors", NAMESPACE, "app");
+    let deleting = world.api.version();
+    world.patch("parametermirrors", Some(NAMESPACE), "app", &json!({"metadata": {"finalizers": null}}));
+    world.mirror_with("app", spec("Delete"));
+    world.api.lag_at(deleting);
+    for _ in 0..100 {
+        world.pass(Duration::from_millis(100)).await;
+        assert_eq!(world.serves("app", Part::Redis), Some(1), "deleted on the word of the past");
+    }
+    world.api.catch_up();
+    world.release(2);
+    world.both_serve("app", 2, SOON).await;
+
+    world.delete("parametermirrors", NAMESPACE, "app");
+    world
+        .eventually(SOON, || {
+            world.values("app", Part::Redis).map_or(Ok(()), |_| Err("still there".to_owned()))
+        })
+        .await;
+}
+
+/// The watch shows a spec that names another Secret, when it names the old one again: that one is not retired.
+#[tokio::test(start_paused = true)]
+async fn a_target_that_only_the_past_gives_up_is_kept() {
+    let world = World::new();
+    let spec = |name| json!({"interval": "10s", "parameters": [{"path": "/app"}], "secret": {"name": name, "deletionPolicy": "Delete"}});
+    world.mirror_with("app", spec("app"));
+    let _operator = world.operator();
+    world.both_serve("app", 1, SOON).await;
+    world.api.lag();
+    world.patch("parametermirrors", Some(NAMESPACE), "app", &json!({"spec": spec("other")}));
+    let other = world.api.version();
+    world.patch("parametermirrors", Some(NAMESPACE), "app", &json!({"spec": spec("app")}));
+    world.api.lag_at(other);
+    for _ in 0..100 {
+        world.pass(Duration::from_millis(100)).await;
+        assert_eq!(world.serves("app", Part::Secret), Some(1), "deleted on the word of the past");
+    }
+    world.api.catch_up();
+    world.release(2);
+    world.both_serve("app", 2, SOON).await;
+}
+
 /// Every watch is told `410 Gone` at any call of the operator.
 #[test]
 fn a_store_that_is_rebuilt_at_any_moment_loses_nothing() {
