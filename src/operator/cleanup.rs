@@ -37,7 +37,10 @@ pub async fn delete(mirror: &ParameterMirror, memory: &mut Memory, ctx: &Context
         match live::is_as_seen(mirror, ctx).await {
             Some(true) => {}
             // It is gone already, perhaps applied anew; the watch will show.
-            Some(false) => return Next::OnChange,
+            Some(false) => {
+                tracing::info!(target: "parameter_mirror", mirror = mirror.name_any(), "it is not as the watch shows it; nothing is deleted");
+                return Next::OnChange;
+            }
             None => return Next::After(RETRY),
         }
         if let Some(key) = hash_key(mirror, ctx)

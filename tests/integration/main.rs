@@ -16,6 +16,7 @@
 //! | [`chart`] | the chart installs, uninstalls, and installs again |
 //! | [`readme`] | every command of the README, run |
 //! | [`reliability`] | docs/reliability.md names tests that exist |
+//! | [`watches`] | watches that lag, skip and begin anew, on a real API server |
 //! | [`replicas`] | two operators, one leads |
 //! | [`redis_access`] | TLS, users, rights, rotated passwords |
 //! | [`redis_store`] | the Redis script and its store, without an operator |
@@ -44,4 +45,5 @@ mod replicas;
 mod selecting;
 mod simulation;
 mod targets;
+mod watches;
 mod world;

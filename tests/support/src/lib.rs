@@ -14,6 +14,7 @@
 //! | [`wait`] | waiting for a condition with a deadline |
 //! | [`command`] | what a command that ran to its end has printed |
 //! | [`cluster`] | a Kubernetes control plane, with kubectl and helm |
+//! | [`view`] | what a client sees of the API server: watches that stand still or begin anew |
 //! | [`redis`] | a Redis server |
 //! | [`operator`] | the operator as a process, with the settings a pod would have |
 //! | [`copies`] | what targets hold, judged with the published layout |
@@ -41,6 +42,7 @@ pub mod redis;
 pub mod scratch;
 pub mod ssm;
 pub mod ssm_client;
+pub mod view;
 pub mod wait;
 
 pub use cable::Cable;
@@ -52,4 +54,5 @@ pub use redis::Redis;
 pub use scratch::Scratch;
 pub use ssm::Ssm;
 pub use ssm_client::SsmClient;
+pub use view::View;
 pub use wait::eventually;
