@@ -2,19 +2,20 @@
 //!
 //! redis-rs's own connection manager keeps a connection that never answers, keeps one to a demoted primary, and
 //! lets callers wait out its retries. [`Link`] replaces a connection on the first sign of trouble, and nobody
-//! waits longer than the deadline they gave.
+//! waits longer than the deadline they gave. A server that fails again and again is tried in the background only:
+//! everybody gets the error at once.
 
 mod error;
 mod settings;
 
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, RedisResult};
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 pub use error::LinkError;
 pub use settings::{RedisSettings, Setting, SettingsError};
@@ -25,6 +26,10 @@ use crate::fields::Fields;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause between attempts to connect.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// So many connections may fail one after the other, with no operation that succeeds between them, until the server
+/// counts as broken. A path that lets a first answer through and then no other would else cost every caller its
+/// deadline, and the server a connection each time.
+const FAILURES: u32 = 3;
 
 /// One shared connection to Redis that is made when it is first needed and made anew when it fails.
 ///
@@ -42,20 +47,19 @@ struct State {
     phase: Phase,
     /// How many connections were made, to tell a failed one from its successor.
     serial: u64,
+    /// Connections that failed since an operation succeeded.
+    failures: u32,
     /// The pause after the last failure; zero once an operation succeeds.
     pause: Duration,
 }
 
 enum Phase {
     Idle,
-    /// One attempt is under way for everybody; the channel closes when it ends.
+    /// A first attempt is under way for everybody; the channel closes when it ends.
     Connecting(watch::Receiver<()>),
     Open(MultiplexedConnection),
-    /// Nobody tries before `until`; everybody gets the error at once.
-    Pausing {
-        error: LinkError,
-        until: Instant,
-    },
+    /// Everybody gets the error at once, while further attempts go on in the background.
+    Broken(LinkError),
 }
 
 impl Link {
@@ -65,7 +69,7 @@ impl Link {
     pub fn new(settings: RedisSettings) -> Self {
         // Fails only if a provider is installed already, and then that one serves.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let state = State { phase: Phase::Idle, serial: 0, pause: Duration::ZERO };
+        let state = State { phase: Phase::Idle, serial: 0, failures: 0, pause: Duration::ZERO };
         Self(Arc::new(Inner { settings, state: Mutex::new(state) }))
     }
 
@@ -84,6 +88,16 @@ impl Link {
             other => other,
         }
         .map_err(|failed| failed.error)
+    }
+
+    /// Whether the server is known not to serve: every operation gets this error at once, until an attempt in the
+    /// background succeeds.
+    #[must_use]
+    pub fn broken(&self) -> Option<LinkError> {
+        match &self.0.lock().phase {
+            Phase::Broken(error) => Some(error.clone()),
+            Phase::Idle | Phase::Connecting(_) | Phase::Open(_) => None,
+        }
     }
 
     /// Runs an operation once.
@@ -112,7 +126,7 @@ impl Link {
         let (serial, connection) = connected.unwrap_or(Err(LinkError::Timeout)).map_err(Failed::before)?;
         let error = match timeout_at(deadline, operation(connection)).await {
             Ok(Ok(answer)) => {
-                self.0.lock().pause = Duration::ZERO;
+                self.0.lock().succeeded();
                 return Ok(answer);
             }
             Ok(Err(error)) => LinkError::from(&error),
@@ -129,13 +143,13 @@ impl Link {
                 let mut state = self.0.lock();
                 match &state.phase {
                     Phase::Open(connection) => return Ok((state.serial, connection.clone())),
-                    Phase::Pausing { error, until } if Instant::now() < *until => return Err(error.clone()),
+                    Phase::Broken(error) => return Err(error.clone()),
                     // A closed channel here means that the attempt died without a word.
                     Phase::Connecting(attempt) if attempt.has_changed().is_ok() => attempt.clone(),
                     _ => {
                         let (ended, attempt) = watch::channel(());
                         state.phase = Phase::Connecting(attempt.clone());
-                        tokio::spawn(Arc::clone(&self.0).connect(ended));
+                        tokio::spawn(connect(Arc::downgrade(&self.0), Duration::ZERO, Some(ended)));
                         attempt
                     }
                 }
@@ -164,48 +178,81 @@ impl Inner {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One attempt, in a task of its own: it goes on when the caller who began it gives up waiting.
-    async fn connect(self: Arc<Self>, ended: watch::Sender<()>) {
-        let settings = self.settings.clone();
-        let made = match tokio::spawn(open(settings)).await {
-            Ok(made) => made,
-            Err(_) => Err(LinkError::Unavailable("connecting ended unexpectedly".to_owned())),
-        };
-        let mut state = self.lock();
-        match made {
-            Ok(connection) => {
-                state.serial += 1;
-                state.phase = Phase::Open(connection);
-            }
-            Err(error) => state.pause_for(error),
-        }
-        drop(state);
-        drop(ended);
-    }
-
     /// Drops a connection that is of no more use, unless another has taken its place already.
-    fn give_up(&self, serial: u64, error: &LinkError) {
+    fn give_up(self: &Arc<Self>, serial: u64, error: &LinkError) {
         let mut state = self.lock();
         if state.serial != serial || !matches!(state.phase, Phase::Open(_)) {
             return;
         }
-        match error {
-            LinkError::Timeout | LinkError::Unavailable(_) => state.phase = Phase::Idle,
-            // A new connection is likely to meet the same refusal: not for every operation.
-            LinkError::ReadOnly | LinkError::Unauthenticated => state.pause_for(error.clone()),
-            LinkError::OutOfMemory
-            | LinkError::Forbidden(_)
-            | LinkError::WrongType
-            | LinkError::Settings(_)
-            | LinkError::Other(_) => {}
+        if let Some(pause) = state.failed(error) {
+            tokio::spawn(connect(Arc::downgrade(self), pause, None));
         }
     }
 }
 
 impl State {
-    fn pause_for(&mut self, error: LinkError) {
+    fn succeeded(&mut self) {
+        self.failures = 0;
+        self.pause = Duration::ZERO;
+    }
+
+    /// What an error means for the open connection. `Some` if the server counts as broken from now on: the next
+    /// attempt is due after this pause.
+    fn failed(&mut self, error: &LinkError) -> Option<Duration> {
+        match error {
+            LinkError::Timeout | LinkError::Unavailable(_) => {
+                self.failures += 1;
+                if self.failures >= FAILURES {
+                    return Some(self.break_off(error.clone()));
+                }
+                self.phase = Phase::Idle;
+                None
+            }
+            // A new connection is likely to meet the same refusal: not for every operation.
+            LinkError::ReadOnly | LinkError::Unauthenticated => Some(self.break_off(error.clone())),
+            // Answers, which come over any other connection too.
+            LinkError::Refused(_)
+            | LinkError::Moved(_)
+            | LinkError::OutOfMemory
+            | LinkError::Forbidden(_)
+            | LinkError::WrongType
+            | LinkError::Settings(_)
+            | LinkError::Other(_) => None,
+        }
+    }
+
+    /// Everybody gets this error until an attempt succeeds. Returns the pause before it.
+    fn break_off(&mut self, error: LinkError) -> Duration {
+        self.phase = Phase::Broken(error);
         self.pause = (self.pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
-        self.phase = Phase::Pausing { error, until: Instant::now() + self.pause };
+        self.pause
+    }
+}
+
+/// Attempts to connect, the first after `pause`, until one succeeds or nobody holds the link any more. A task of its
+/// own: it goes on when the caller who began it gives up waiting. `ended` closes with the first attempt.
+async fn connect(link: Weak<Inner>, mut pause: Duration, mut ended: Option<watch::Sender<()>>) {
+    loop {
+        if !pause.is_zero() {
+            sleep(pause).await;
+        }
+        let Some(settings) = link.upgrade().map(|link| link.settings.clone()) else { return };
+        let made = match tokio::spawn(open(settings)).await {
+            Ok(made) => made,
+            Err(_) => Err(LinkError::Unavailable("connecting ended unexpectedly".to_owned())),
+        };
+        let Some(link) = link.upgrade() else { return };
+        let mut state = link.lock();
+        match made {
+            Ok(connection) => {
+                state.serial += 1;
+                state.phase = Phase::Open(connection);
+                return;
+            }
+            Err(error) => pause = state.break_off(error),
+        }
+        // Those who wait for the first attempt are answered.
+        drop(ended.take());
     }
 }
 

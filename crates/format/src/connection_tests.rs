@@ -6,11 +6,11 @@ use tokio::net::TcpListener;
 use super::*;
 use crate::value::Value;
 
-/// A server under the test's control: answers every command with `answer` while `speaking`, and counts connections.
+/// A server under the test's control: answers so many commands of each connection with `answer`, and counts connections.
 struct Server {
     url: String,
     connections: Arc<AtomicUsize>,
-    speaking: Arc<AtomicBool>,
+    answers: Arc<AtomicUsize>,
     answer: Arc<Mutex<&'static [u8]>>,
 }
 
@@ -20,17 +20,17 @@ impl Server {
         let server = Self {
             url: format!("redis://{}", listener.local_addr().unwrap()),
             connections: Arc::default(),
-            speaking: Arc::new(AtomicBool::new(true)),
+            answers: Arc::new(AtomicUsize::new(ALL)),
             answer: Arc::new(Mutex::new(b"+PONG\r\n")),
         };
-        let (connections, speaking, answer) =
-            (Arc::clone(&server.connections), Arc::clone(&server.speaking), Arc::clone(&server.answer));
+        let (connections, answers, answer) =
+            (Arc::clone(&server.connections), Arc::clone(&server.answers), Arc::clone(&server.answer));
         tokio::spawn(async move {
             while let Ok((mut peer, _)) = listener.accept().await {
                 connections.fetch_add(1, Ordering::SeqCst);
-                let (speaking, answer) = (Arc::clone(&speaking), Arc::clone(&answer));
+                let (answers, answer) = (Arc::clone(&answers), Arc::clone(&answer));
                 tokio::spawn(async move {
-                    let mut buffer = [0; 1024];
+                    let (mut buffer, mut asked) = ([0; 1024], 0);
                     while let Ok(read @ 1..) = peer.read(&mut buffer).await {
                         // Each command begins with one star, and none of its arguments has another.
                         let commands = buffer[..read].split(|byte| *byte == b'*').count() - 1;
@@ -38,7 +38,9 @@ impl Server {
                         if bytes.is_empty() {
                             return;
                         }
-                        if speaking.load(Ordering::SeqCst) && peer.write_all(&bytes).await.is_err() {
+                        asked += commands;
+                        let speaks = asked <= answers.load(Ordering::SeqCst);
+                        if speaks && peer.write_all(&bytes).await.is_err() {
                             return;
                         }
                     }
@@ -58,11 +60,17 @@ impl Server {
         *self.answer.lock().unwrap() = answer;
     }
 
+    fn answers_first(&self, commands: usize) {
+        self.answers.store(commands, Ordering::SeqCst);
+    }
+
     fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
     }
 }
 
+/// Of the commands of a connection.
+const ALL: usize = usize::MAX;
 const DEADLINE: Duration = Duration::from_millis(100);
 /// For operations that are expected to be answered, on a machine under load.
 const AMPLE: Duration = Duration::from_secs(20);
@@ -95,9 +103,9 @@ async fn a_silent_connection_is_replaced() {
     let server = Server::start().await;
     let link = server.link();
     ask(&link, AMPLE).await.unwrap();
-    server.speaking.store(false, Ordering::SeqCst);
+    server.answers_first(0);
     assert_eq!(ask(&link, DEADLINE).await, Err(LinkError::Timeout));
-    server.speaking.store(true, Ordering::SeqCst);
+    server.answers_first(ALL);
     assert_eq!(ask(&link, AMPLE).await, Ok("PONG".to_owned()));
     assert_eq!(server.connections(), 2);
 }
@@ -105,7 +113,7 @@ async fn a_silent_connection_is_replaced() {
 #[tokio::test]
 async fn a_server_that_accepts_and_says_nothing_costs_one_deadline_each_and_then_nothing() {
     let server = Server::start().await;
-    server.speaking.store(false, Ordering::SeqCst);
+    server.answers_first(0);
     let link = server.link();
     let begun = std::time::Instant::now();
     assert_eq!(ask(&link, DEADLINE).await, Err(LinkError::Timeout));
@@ -120,19 +128,51 @@ async fn a_server_that_accepts_and_says_nothing_costs_one_deadline_each_and_then
     assert_eq!(server.connections(), 1);
 }
 
-#[tokio::test]
-async fn the_pause_ends_and_grows() {
-    let mut settings = RedisSettings::new(Setting::Value(Value::from("redis://127.0.0.1:1")));
-    settings.connect_timeout = AMPLE;
-    let link = Link::new(settings);
+#[test]
+fn the_pause_grows_and_ends_with_a_success() {
+    let mut state = State { phase: Phase::Idle, serial: 0, failures: 0, pause: Duration::ZERO };
     for pause in [1, 2, 4, 5, 5] {
-        assert!(matches!(ask(&link, AMPLE).await, Err(LinkError::Unavailable(_))));
-        assert_eq!(link.0.lock().pause, Duration::from_secs(pause));
-        // As if the pause were over.
-        if let Phase::Pausing { until, .. } = &mut link.0.lock().phase {
-            *until = Instant::now();
-        }
+        assert_eq!(state.break_off(LinkError::Timeout), Duration::from_secs(pause));
     }
+    state.succeeded();
+    assert_eq!(state.break_off(LinkError::Timeout), FIRST_PAUSE);
+}
+
+/// The path lets the first answer through and then no other: connecting works, nothing else does.
+#[tokio::test]
+async fn connections_that_fail_one_after_the_other_are_not_made_for_every_caller() {
+    let server = Server::start().await;
+    let link = server.link();
+    server.answers_first(1);
+    for _ in 0..FAILURES {
+        assert_eq!(link.broken(), None);
+        assert_eq!(ask(&link, DEADLINE).await, Err(LinkError::Timeout));
+    }
+    let begun = std::time::Instant::now();
+    for _ in 0..100 {
+        assert_eq!(ask(&link, AMPLE).await, Err(LinkError::Timeout));
+    }
+    assert!(begun.elapsed() < FIRST_PAUSE);
+    assert_eq!(server.connections(), 3);
+}
+
+/// Whoever asks next finds it open: nobody has to fail first to begin the attempt.
+#[tokio::test]
+async fn a_server_that_serves_again_is_found_without_being_asked() {
+    let server = Server::start().await;
+    let link = server.link();
+    server.answers(b"-LOADING Redis is loading the dataset in memory\r\n");
+    let loading = Err(LinkError::Refused("LOADING".to_owned()));
+    assert_eq!(ask(&link, AMPLE).await, loading);
+    assert_eq!(ask(&link, AMPLE).await, loading);
+    server.answers(b"+PONG\r\n");
+    let found = async {
+        while link.broken().is_some() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(AMPLE, found).await.unwrap();
+    assert_eq!(ask(&link, AMPLE).await, Ok("PONG".to_owned()));
 }
 
 #[tokio::test]
@@ -174,7 +214,7 @@ async fn a_demoted_primary_and_a_lost_login_are_left_but_not_hammered() {
             assert_eq!(ask(&link, AMPLE).await, Err(expected.clone()));
         }
         assert_eq!(server.connections(), 1);
-        assert!(matches!(link.0.lock().phase, Phase::Pausing { .. }));
+        assert_eq!(link.broken(), Some(expected));
     }
 }
 

@@ -7,9 +7,16 @@ use super::SettingsError;
 /// Why an operation failed. No text of it holds a value, a password or a URL.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LinkError {
-    /// No connection, or a server that does not serve just now (loading, failing over).
+    /// No connection.
     #[error("Redis is not available: {0}")]
     Unavailable(String),
+    /// The server answers, but it does not serve just now; the code it answered with (loading, a cluster that is failing
+    /// over or moves a slot). Another connection would get the same answer.
+    #[error("Redis does not serve just now: {0}")]
+    Refused(String),
+    /// Another node of the cluster serves the key, at this `host:port`; without a host, at the port of the node asked.
+    #[error("Redis is a cluster: another node serves this key")]
+    Moved(String),
     /// No answer within the deadline. A write may have happened all the same, or happen later.
     #[error("Redis did not answer in time")]
     Timeout,
@@ -54,14 +61,18 @@ impl LinkError {
     fn from_code(code: &str, detail: &str) -> Self {
         match code {
             "OOM" => Self::OutOfMemory,
-            "READONLY" => Self::ReadOnly,
+            // A replica that lost its primary: what leads to the primary leads elsewhere, or soon will.
+            "READONLY" | "MASTERDOWN" => Self::ReadOnly,
             "NOAUTH" | "WRONGPASS" => Self::Unauthenticated,
             "NOPERM" => Self::Forbidden(detail.to_owned()),
             "WRONGTYPE" => Self::WrongType,
-            "LOADING" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" | "BUSY" => {
-                Self::Unavailable(code.to_owned())
-            }
-            "MOVED" | "ASK" => Self::Other(format!("{code}: it is a Redis Cluster, which is not supported")),
+            "MOVED" => match detail.split_ascii_whitespace().nth(1) {
+                Some(address) => Self::Moved(address.to_owned()),
+                None => Self::Other(code.to_owned()),
+            },
+            // ASK: a slot is on its way to another node, key by key; that takes moments, and a set cannot be written
+            // before all its keys are there.
+            "LOADING" | "CLUSTERDOWN" | "TRYAGAIN" | "ASK" | "BUSY" => Self::Refused(code.to_owned()),
             other => Self::Other(other.to_owned()),
         }
     }
@@ -131,11 +142,18 @@ mod tests {
             class(b"-NOPERM this user has no permissions to run the 'hset' command\r\n"),
             LinkError::Forbidden("this user has no permissions to run the 'hset' command".to_owned())
         );
-        assert!(matches!(
-            class(b"-LOADING Redis is loading the dataset in memory\r\n"),
-            LinkError::Unavailable(_)
-        ));
-        assert!(matches!(class(b"-MOVED 3999 127.0.0.1:6381\r\n"), LinkError::Other(_)));
+        assert_eq!(class(b"-MASTERDOWN Link with MASTER is down\r\n"), LinkError::ReadOnly);
+        for (answer, code) in [
+            (b"-LOADING Redis is loading the dataset in memory\r\n".as_slice(), "LOADING"),
+            (b"-BUSY Redis is busy running a script.\r\n", "BUSY"),
+            (b"-CLUSTERDOWN The cluster is down\r\n", "CLUSTERDOWN"),
+            (b"-TRYAGAIN Multiple keys request during rehashing of slot\r\n", "TRYAGAIN"),
+            (b"-ASK 3999 127.0.0.1:6381\r\n", "ASK"),
+        ] {
+            assert_eq!(class(answer), LinkError::Refused(code.to_owned()));
+        }
+        assert_eq!(class(b"-MOVED 3999 127.0.0.1:6381\r\n"), LinkError::Moved("127.0.0.1:6381".to_owned()));
+        assert_eq!(class(b"-MOVED 3999 :6381\r\n"), LinkError::Moved(":6381".to_owned()));
     }
 
     #[test]
