@@ -15,6 +15,7 @@
 //! | [`command`] | what a command that ran to its end has printed |
 //! | [`cluster`] | a Kubernetes control plane, with kubectl and helm |
 //! | [`view`] | what a client sees of the API server: watches that stand still or begin anew |
+//! | [`proxy`] | a TCP path that goes silent, refuses, resets, trickles, delays |
 //! | [`redis`] | a Redis server |
 //! | [`operator`] | the operator as a process, with the settings a pod would have |
 //! | [`copies`] | what targets hold, judged with the published layout |
@@ -38,6 +39,7 @@ pub mod operator;
 pub mod port;
 pub mod process;
 pub mod programs;
+pub mod proxy;
 pub mod redis;
 pub mod scratch;
 pub mod ssm;
@@ -50,6 +52,7 @@ pub use cluster::Cluster;
 pub use moto::Moto;
 pub use operator::Operator;
 pub use process::Process;
+pub use proxy::Proxy;
 pub use redis::Redis;
 pub use scratch::Scratch;
 pub use ssm::Ssm;

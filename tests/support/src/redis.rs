@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use ::redis::{AsyncCommands, TlsCertificates};
 
 use crate::port::Port;
 use crate::process::{Process, clean_environment};
+use crate::proxy::Proxy;
 use crate::scratch::Scratch;
 use crate::{command, eventually, programs};
 
@@ -83,6 +85,18 @@ impl Redis {
         let scheme = if self.ca.is_some() { "rediss" } else { "redis" };
         let login = self.password.as_ref().map(|password| format!(":{password}@")).unwrap_or_default();
         format!("{scheme}://{login}127.0.0.1:{}", self.port.number())
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port.number()).into()
+    }
+
+    /// Its URL by way of a proxy that leads to it.
+    #[must_use]
+    pub fn url_through(&self, proxy: &Proxy) -> String {
+        self.url().replace(&self.address().to_string(), &proxy.address().to_string())
     }
 
     /// What `redis-cli` prints for these arguments, without the last line break.
