@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use kube::Api;
+use parameter_mirror_test_support::proxy::Path;
 use parameter_mirror_test_support::ssm::{Fault, Operation, When};
-use parameter_mirror_test_support::{Cable, Operator, Scratch, Ssm};
+use parameter_mirror_test_support::{Operator, Proxy, Scratch, Ssm};
 use rstest::rstest;
 use serde_json::json;
 use tokio::task::JoinHandle;
@@ -278,12 +279,16 @@ async fn a_leader_that_slept_in_its_work_brings_nothing_old_back(#[case] doing: 
     world.healthy("app").await;
 }
 
-/// Has the operator of the world succeeded by one that reaches the API server through a cable.
-async fn leader_on_a_cable(world: &World, ssm: &Ssm, scratch: &Scratch) -> (Operator, Cable) {
-    let cable = Cable::to(world.cluster.server().trim_start_matches("https://")).await;
+/// Nothing passes; what was sent meanwhile arrives when the path passes again.
+const CUT: Path = Path::Delays(Duration::from_hours(24));
+
+/// Has the operator of the world succeeded by one that reaches the API server through a proxy.
+async fn leader_behind_a_proxy(world: &World, ssm: &Ssm, scratch: &Scratch) -> (Operator, Proxy) {
+    let server = world.cluster.server().trim_start_matches("https://").parse().unwrap();
+    let proxy = Proxy::start(server).await;
     let mut settings = world.operator.settings().clone();
     let kubeconfig = std::fs::read_to_string(&settings.kubeconfig).unwrap();
-    let through = kubeconfig.replace(world.cluster.server(), &format!("https://{}", cable.address()));
+    let through = kubeconfig.replace(world.cluster.server(), &format!("https://{}", proxy.address()));
     assert_ne!(through, kubeconfig);
     settings.kubeconfig = scratch.path().join("kubeconfig");
     std::fs::write(&settings.kubeconfig, through).unwrap();
@@ -291,7 +296,7 @@ async fn leader_on_a_cable(world: &World, ssm: &Ssm, scratch: &Scratch) -> (Oper
     let operator = Operator::start(settings).await;
     assert!(world.operator.terminate().await.success(), "{}", world.operator.log());
     says(&operator, true, SOON).await;
-    (operator, cable)
+    (operator, proxy)
 }
 
 /// It can still reach SSM and Redis, and must not use them: somebody else leads by then.
@@ -303,10 +308,10 @@ async fn a_leader_that_is_cut_off_from_the_api_server_stops_working() {
     for name in ["/app/a", "/app/b"] {
         far.put(name, "1");
     }
-    let (cut_off, cable) = leader_on_a_cable(&world, &far, &scratch).await;
+    let (cut_off, proxy) = leader_behind_a_proxy(&world, &far, &scratch).await;
     world.sync("app").await;
     world.operator.restart().await;
-    cable.cut();
+    proxy.set(CUT).await;
     says(&world.operator, true, Duration::from_secs(20)).await;
     says(&cut_off, false, SOON).await;
     let (asked, written) = (far.calls().total(), writes(&cut_off).await);
@@ -321,7 +326,7 @@ async fn a_leader_that_is_cut_off_from_the_api_server_stops_working() {
     world.field_is("app", "/app/a", "near").await;
     world.next_cycle("app").await;
     // What it had sent arrives now.
-    cable.mend();
+    proxy.set(Path::Passes).await;
     eventually("it sees who leads", LATER, async || {
         let log = cut_off.log();
         if log.contains(&format!("{} leads", world.operator.identity())) { Ok(()) } else { Err(log) }
@@ -341,13 +346,13 @@ async fn an_operator_that_lost_its_term_works_on_without_a_restart() {
     let scratch = Scratch::new("cut-off").unwrap();
     world.ssm.put("/app/a", "1");
     world.synced("app").await;
-    let (operator, cable) = leader_on_a_cable(&world, &world.ssm, &scratch).await;
+    let (operator, proxy) = leader_behind_a_proxy(&world, &world.ssm, &scratch).await;
     world.sync("app").await;
-    cable.cut();
+    proxy.set(CUT).await;
     says(&operator, false, LATER).await;
     world.ssm.put("/app/a", "2");
     world.delete_secret("app").await;
-    cable.mend();
+    proxy.set(Path::Passes).await;
     world.holds("app", &[("A", "2")]).await;
     world.field_is("app", "/app/a", "2").await;
     world.healthy("app").await;

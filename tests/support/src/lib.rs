@@ -8,7 +8,6 @@
 //! |---|---|
 //! | [`scratch`] | a temporary folder that is removed, with the processes in it, even after a SIGKILL of the tests |
 //! | [`process`] | one child process: start, kill, terminate, freeze, thaw, log |
-//! | [`cable`] | a network cable that can be cut |
 //! | [`port`] | TCP ports that no two tests take at once |
 //! | [`programs`] | where the installed programs are |
 //! | [`wait`] | waiting for a condition with a deadline |
@@ -30,7 +29,6 @@
     reason = "a part that does not start or answer must fail the test loudly, there and then"
 )]
 
-pub mod cable;
 pub mod cluster;
 pub mod command;
 pub mod copies;
@@ -47,7 +45,6 @@ pub mod ssm_client;
 pub mod view;
 pub mod wait;
 
-pub use cable::Cable;
 pub use cluster::Cluster;
 pub use moto::Moto;
 pub use operator::Operator;
