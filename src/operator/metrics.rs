@@ -12,7 +12,7 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Metric, Registry};
 
 use crate::api::ParameterMirror;
 use crate::mirror::reading::{ReadFailure, Reading};
@@ -69,6 +69,7 @@ pub struct Metrics {
     heals: Family<TargetLabels, Counter>,
     status_writes: Counter,
     values_bytes: Gauge,
+    redis_evicts: Gauge,
     leader: Gauge,
     mirrors: Gauge,
     degraded: Gauge,
@@ -89,105 +90,84 @@ impl Default for Metrics {
     }
 }
 
+/// A metric that is in the registry too.
+fn kept<M: Metric + Clone + Default>(name: &str, help: &str, registry: &mut Registry) -> M {
+    let metric = M::default();
+    registry.register(name, help, metric.clone());
+    metric
+}
+
 impl Metrics {
     /// All counters at zero.
     #[must_use]
     pub fn new() -> Self {
         let mut registry = Registry::with_prefix("parameter_mirror");
-        let reads = Family::<ReadLabels, Counter>::default();
-        registry.register(
-            "ssm_reads",
-            "Reads of a mirror's parameters by result: good, or the reason of the failure",
-            reads.clone(),
-        );
-        let ssm_calls = Counter::default();
-        registry.register("ssm_calls", "Operations sent to SSM by reads that ended well", ssm_calls.clone());
-        let decrypts = Counter::default();
-        registry.register(
-            "ssm_decrypts",
-            "SecureString values asked for with decryption, one KMS call each",
-            decrypts.clone(),
-        );
-        let writes = Family::<TargetLabels, Counter>::default();
-        registry.register("target_writes", "Writes of values to a target", writes.clone());
-        let heals = Family::<TargetLabels, Counter>::default();
-        registry.register("target_heals", "Targets restored from the last known good set", heals.clone());
-        let status_writes = Counter::default();
-        registry.register("status_writes", "Writes of the status of mirrors", status_writes.clone());
-        let values_bytes = Gauge::default();
-        registry.register(
-            "memory_values_bytes",
-            "Values that are held in memory, each counted once",
-            values_bytes.clone(),
-        );
-        let leader = Gauge::default();
-        registry.register("leader", "1 while this operator leads, 0 while it stands by", leader.clone());
-        let mirrors = Gauge::default();
-        registry.register("mirrors", "Mirrors that are watched", mirrors.clone());
-        let degraded = Gauge::default();
-        registry.register("mirrors_degraded", "Mirrors whose condition Degraded is True", degraded.clone());
-        let open_breakers = Family::<PlaceLabels, Gauge>::default();
-        registry.register(
-            "ssm_breaker_open",
-            "1 while an account and region did not answer and only a probe is sent",
-            open_breakers.clone(),
-        );
-        let waiting = Family::<PlaceLabels, Gauge>::default();
-        registry.register(
-            "ssm_requests_waiting",
-            "Requests that wait for their turn in the budget of an account and region",
-            waiting.clone(),
-        );
-        let last_read = Gauge::<u64, AtomicU64>::default();
-        registry.register(
-            "last_good_read_timestamp_seconds",
-            "Unix time of the last good read of any mirror",
-            last_read.clone(),
-        );
-        let failing_principals = Gauge::default();
-        registry.register(
-            "aws_identities_failing",
-            "AWS identities, the operator's own and roles, whose last fetch of credentials failed",
-            failing_principals.clone(),
-        );
-        let credentials_end = Gauge::<u64, AtomicU64>::default();
-        registry.register(
-            "aws_credentials_expire_timestamp_seconds",
-            "Unix time when the first of the AWS credentials held ends; 0 if none of them has an end",
-            credentials_end.clone(),
-        );
-        let broken_passes = Counter::default();
-        registry.register(
-            "passes_broken",
-            "Looks at a mirror that panicked or did not end: faults of the operator",
-            broken_passes.clone(),
-        );
-        let staleness = Family::<MirrorLabels, Gauge>::default();
-        registry.register(
-            "staleness_seconds",
-            "Age of what a mirror serves: since its last good read",
-            staleness.clone(),
-        );
+        let all = &mut registry;
         Self {
-            registry,
-            broken_passes,
-            staleness,
+            broken_passes: kept(
+                "passes_broken",
+                "Looks at a mirror that panicked or did not end: faults of the operator",
+                all,
+            ),
+            staleness: kept(
+                "staleness_seconds",
+                "Age of what a mirror serves: since its last good read",
+                all,
+            ),
+            reads: kept(
+                "ssm_reads",
+                "Reads of a mirror's parameters by result: good, or the reason of the failure",
+                all,
+            ),
+            ssm_calls: kept("ssm_calls", "Operations sent to SSM by reads that ended well", all),
+            decrypts: kept(
+                "ssm_decrypts",
+                "SecureString values asked for with decryption, one KMS call each",
+                all,
+            ),
+            writes: kept("target_writes", "Writes of values to a target", all),
+            heals: kept("target_heals", "Targets restored from the last known good set", all),
+            status_writes: kept("status_writes", "Writes of the status of mirrors", all),
+            values_bytes: kept(
+                "memory_values_bytes",
+                "Values that are held in memory, each counted once",
+                all,
+            ),
+            redis_evicts: kept(
+                "redis_evicts",
+                "1 while Redis is known to evict any key when its memory is full, mirrors too",
+                all,
+            ),
+            leader: kept("leader", "1 while this operator leads, 0 while it stands by", all),
+            mirrors: kept("mirrors", "Mirrors that are watched", all),
+            degraded: kept("mirrors_degraded", "Mirrors whose condition Degraded is True", all),
+            open_breakers: kept(
+                "ssm_breaker_open",
+                "1 while an account and region did not answer and only a probe is sent",
+                all,
+            ),
+            waiting: kept(
+                "ssm_requests_waiting",
+                "Requests that wait for their turn in the budget of an account and region",
+                all,
+            ),
+            last_read: kept(
+                "last_good_read_timestamp_seconds",
+                "Unix time of the last good read of any mirror",
+                all,
+            ),
+            failing_principals: kept(
+                "aws_identities_failing",
+                "AWS identities, the operator's own and roles, whose last fetch of credentials failed",
+                all,
+            ),
+            credentials_end: kept(
+                "aws_credentials_expire_timestamp_seconds",
+                "Unix time when the first of the AWS credentials held ends; 0 if none of them has an end",
+                all,
+            ),
             current_at: Mutex::default(),
-            reads,
-            ssm_calls,
-            decrypts,
-            writes,
-            heals,
-            status_writes,
-            values_bytes,
-            leader,
-            mirrors,
-            degraded,
-            open_breakers,
-            waiting,
-            last_read,
-            failing_principals,
-            credentials_end,
+            registry,
         }
     }
 
@@ -239,6 +219,11 @@ impl Metrics {
     /// The status of a mirror was written.
     pub fn reported(&self) {
         self.status_writes.inc();
+    }
+
+    /// Whether Redis may evict what is served.
+    pub fn redis_evicts(&self, evicts: bool) {
+        self.redis_evicts.set(evicts.into());
     }
 
     /// Nothing is known of any mirror any more.

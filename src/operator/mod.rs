@@ -10,6 +10,7 @@ pub mod donors;
 pub mod drill;
 pub mod election;
 pub mod events;
+mod evictions;
 pub mod in_step;
 pub mod keys;
 pub mod live;

@@ -24,6 +24,7 @@ use super::controller;
 use super::drill::Drills;
 use super::election::{Candidate, Election};
 use super::events::Events;
+use super::evictions;
 use super::in_step::InStep;
 use super::keys::{self, KeySecret};
 use super::memory::{AbortOnDrop, Memories};
@@ -185,7 +186,12 @@ async fn lead(staff: &Staff, term: &Term, health: &Health, stop: &CancellationTo
         client,
     });
     let wake = AbortOnDrop(tokio::spawn(wake_on_recovery(Arc::clone(&context))));
-    let _term = InOffice { context: Arc::clone(&context), _tasks: [follow_keys, wake] };
+    let mut tasks = vec![follow_keys, wake];
+    if let RedisEdge::Configured(redis) = &context.redis {
+        let watch = evictions::watch(Arc::clone(redis), Arc::clone(&context.metrics));
+        tasks.push(AbortOnDrop(tokio::spawn(watch)));
+    }
+    let _term = InOffice { context: Arc::clone(&context), _tasks: tasks };
     tokio::select! {
         ready = context.watches.ready() => if !ready { bail!("a watch ended before it began") },
         () = stop.cancelled() => return Ok(()),
@@ -206,7 +212,7 @@ async fn lead(staff: &Staff, term: &Term, health: &Health, stop: &CancellationTo
 /// Ends everything that was begun in a term, with the reads under way.
 struct InOffice {
     context: Arc<Context>,
-    _tasks: [AbortOnDrop; 2],
+    _tasks: Vec<AbortOnDrop>,
 }
 
 impl Drop for InOffice {

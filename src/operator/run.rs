@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use kube::client::ClientBuilder;
 use kube::{Client, Config};
-use parameter_mirror_format::connection::{Link, RedisSettings, Setting};
+use parameter_mirror_format::connection::{RedisSettings, Servers, Setting};
 use parameter_mirror_format::value::Value;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -146,7 +146,7 @@ fn redis_edge(args: &RedisArgs) -> anyhow::Result<RedisEdge> {
             "{error}. Correct the operator's Redis configuration and restart it."
         )));
     }
-    Ok(RedisEdge::Configured(Arc::new(HashStore::new(Link::new(settings)))))
+    Ok(RedisEdge::Configured(Arc::new(HashStore::new(Servers::new(settings)))))
 }
 
 fn has_password(url: &str) -> bool {

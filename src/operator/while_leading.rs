@@ -11,7 +11,7 @@ use kube::client::Body;
 use parameter_mirror_format::connection::LinkError;
 use parameter_mirror_format::fields::Fields;
 
-use crate::targets::redis::{Beat, Check, Guard, Hashes, Observed, ScriptOutcome};
+use crate::targets::redis::{Beat, Check, Eviction, Guard, Hashes, Observed, ScriptOutcome};
 
 use super::context::RedisEdge;
 use super::term::Term;
@@ -88,5 +88,9 @@ impl Hashes for Led {
     async fn remove(&self, guard: Guard<'_>, within: Duration) -> Result<ScriptOutcome, LinkError> {
         self.may_write()?;
         self.hashes.remove(guard, within).await
+    }
+
+    async fn eviction(&self, within: Duration) -> Result<Eviction, LinkError> {
+        self.hashes.eviction(within).await
     }
 }

@@ -18,6 +18,8 @@
 //! | [`reliability`] | docs/reliability.md names tests that exist |
 //! | [`watches`] | watches that lag, skip and begin anew, on a real API server |
 //! | [`replicas`] | two operators, one leads |
+//! | [`redis_cluster`] | the same on a cluster: nodes that fail, slots that move |
+//! | [`redis_faults`] | everything that can be wrong with Redis and on the way to it |
 //! | [`redis_access`] | TLS, users, rights, rotated passwords |
 //! | [`redis_store`] | the Redis script and its store, without an operator |
 //! | [`simulation`] | hours and days, crashes and chaos, in virtual time |
@@ -39,6 +41,8 @@ mod process;
 mod quiet;
 mod readme;
 mod redis_access;
+mod redis_cluster;
+mod redis_faults;
 mod redis_store;
 mod reliability;
 mod replicas;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use parameter_mirror::targets::redis::{Beat, Check, Guard, HashStore, Hashes, Observed, ScriptOutcome};
-use parameter_mirror_format::connection::{Link, LinkError, RedisSettings, Setting};
+use parameter_mirror_format::connection::{LinkError, RedisSettings, Servers, Setting};
 use parameter_mirror_format::fields::Fields;
 use parameter_mirror_format::hash::{Fence, STATUS, STATUS_AT};
 use parameter_mirror_format::value::Value;
@@ -32,7 +32,7 @@ impl Part {
     async fn start() -> Self {
         let redis = Redis::start().await;
         let (store, plain) =
-            (HashStore::new(link(&redis.url())), redis.connection().await.expect("Redis answers"));
+            (HashStore::new(servers(&redis.url())), redis.connection().await.expect("Redis answers"));
         Self { redis, store, plain }
     }
 
@@ -76,8 +76,8 @@ impl Part {
     }
 }
 
-fn link(url: &str) -> Link {
-    Link::new(RedisSettings::new(Setting::Value(Value::from(url))))
+fn servers(url: &str) -> Servers {
+    Servers::new(RedisSettings::new(Setting::Value(Value::from(url))))
 }
 
 fn guard(fence: &Fence) -> Guard<'_> {
@@ -402,7 +402,7 @@ async fn the_documented_rights_suffice_and_a_missing_one_is_a_denial() {
     let rules: Vec<&str> = WRITER.split_whitespace().collect();
     part.run(&[["ACL", "SETUSER", "writer"].as_slice(), &rules].concat()).await;
     let url = part.redis.url().replace("redis://", "redis://writer:secret@");
-    let store = HashStore::new(link(&url));
+    let store = HashStore::new(servers(&url));
     let seen = fence_of(store.swap(guard(&Fence::ABSENT), &fields("1"), false, AMPLE).await.unwrap());
     let seen = fence_of(store.swap(guard(&seen), &fields("2"), false, AMPLE).await.unwrap());
     assert!(matches!(store.observe(KEY, AMPLE).await, Ok(Observed::Fields(_))));
@@ -413,7 +413,7 @@ async fn the_documented_rights_suffice_and_a_missing_one_is_a_denial() {
     part.run(&["ACL", "SETUSER", "writer", "+hset"]).await;
     fence_of(store.remove(guard(&seen), AMPLE).await.unwrap());
 
-    let wrong = HashStore::new(link(&part.redis.url().replace("redis://", "redis://writer:wrong@")));
+    let wrong = HashStore::new(servers(&part.redis.url().replace("redis://", "redis://writer:wrong@")));
     let denied = wrong.observe(KEY, AMPLE).await.unwrap_err();
     assert_eq!(denied, LinkError::Unauthenticated);
 }

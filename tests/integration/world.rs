@@ -68,6 +68,8 @@ pub struct Setup {
     pub ssm_endpoint: Option<String>,
     /// Another Redis than one that lets everybody in.
     pub redis: Option<Redis>,
+    /// Another way to it than straight.
+    pub redis_url: Option<String>,
     /// No Redis for the operator.
     pub without_redis: bool,
     /// Further arguments of `run`.
@@ -93,7 +95,8 @@ impl World {
         let scratch = Scratch::new("world").unwrap();
         let mut settings = service_account(cluster, &home, &[&namespace], scratch.path()).await;
         settings.ssm = setup.ssm_endpoint.unwrap_or_else(|| ssm.endpoint());
-        settings.redis = (!setup.without_redis).then(|| redis.url());
+        let redis_url = setup.redis_url.unwrap_or_else(|| redis.url());
+        settings.redis = (!setup.without_redis).then_some(redis_url);
         settings.arguments = setup.arguments;
         settings.environment.extend(setup.environment);
         let source = namespace.clone();

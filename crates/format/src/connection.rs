@@ -6,6 +6,7 @@
 //! everybody gets the error at once.
 
 mod error;
+mod servers;
 mod settings;
 
 use std::future::Future;
@@ -18,9 +19,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
 
 pub use error::LinkError;
+pub use servers::Servers;
 pub use settings::{RedisSettings, Setting, SettingsError};
-
-use crate::fields::Fields;
 
 /// After a failure, the next attempt to connect waits this long; each further failure doubles it.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -40,6 +40,8 @@ pub struct Link(Arc<Inner>);
 
 struct Inner {
     settings: RedisSettings,
+    /// `host:port` of a node, if not where the URL leads.
+    node: Option<Box<str>>,
     state: Mutex<State>,
 }
 
@@ -67,10 +69,20 @@ impl Link {
     /// rotated password or certificate is picked up.
     #[must_use]
     pub fn new(settings: RedisSettings) -> Self {
+        Self::to(settings, None)
+    }
+
+    /// The same to a node of a cluster, `host:port`: all nodes have the settings of the URL but for their address.
+    #[must_use]
+    pub fn to_node(settings: RedisSettings, node: &str) -> Self {
+        Self::to(settings, Some(node.into()))
+    }
+
+    fn to(settings: RedisSettings, node: Option<Box<str>>) -> Self {
         // Fails only if a provider is installed already, and then that one serves.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let state = State { phase: Phase::Idle, serial: 0, failures: 0, pause: Duration::ZERO };
-        Self(Arc::new(Inner { settings, state: Mutex::new(state) }))
+        Self(Arc::new(Inner { settings, node, state: Mutex::new(state) }))
     }
 
     /// Runs an operation that may be repeated: once more if the connection turns out to be closed, which is how
@@ -107,14 +119,6 @@ impl Link {
         Answer: Future<Output = RedisResult<T>>,
     {
         self.run(Instant::now() + within, operation).await.map_err(|failed| failed.error)
-    }
-
-    /// All fields of a hash; none if the key does not exist.
-    pub async fn fields(&self, key: &str, within: Duration) -> Result<Fields, LinkError> {
-        let read = |mut connection: MultiplexedConnection| async move {
-            redis::cmd("HGETALL").arg(key).query_async::<Vec<(Vec<u8>, Vec<u8>)>>(&mut connection).await
-        };
-        Ok(self.read(within, read).await?.into_iter().collect())
     }
 
     async fn run<T, F, Answer>(&self, deadline: Instant, operation: F) -> Result<T, Failed>
@@ -236,8 +240,11 @@ async fn connect(link: Weak<Inner>, mut pause: Duration, mut ended: Option<watch
         if !pause.is_zero() {
             sleep(pause).await;
         }
-        let Some(settings) = link.upgrade().map(|link| link.settings.clone()) else { return };
-        let made = match tokio::spawn(open(settings)).await {
+        let Some((settings, node)) = link.upgrade().map(|link| (link.settings.clone(), link.node.clone()))
+        else {
+            return;
+        };
+        let made = match tokio::spawn(open(settings, node)).await {
             Ok(made) => made,
             Err(_) => Err(LinkError::Unavailable("connecting ended unexpectedly".to_owned())),
         };
@@ -257,14 +264,14 @@ async fn connect(link: Weak<Inner>, mut pause: Duration, mut ended: Option<watch
 }
 
 /// Connects and waits for a first answer: a frozen server still accepts connections.
-async fn open(settings: RedisSettings) -> Result<MultiplexedConnection, LinkError> {
+async fn open(settings: RedisSettings, node: Option<Box<str>>) -> Result<MultiplexedConnection, LinkError> {
     let deadline = Instant::now() + settings.connect_timeout;
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(settings.connect_timeout))
         .set_response_timeout(Some(settings.response_timeout));
     let attempt = async {
         // Files may lie on a slow disk.
-        let client = tokio::task::spawn_blocking(move || settings.client());
+        let client = tokio::task::spawn_blocking(move || settings.client(node.as_deref()));
         let client =
             client.await.map_err(|_| LinkError::Unavailable("reading the settings ended".to_owned()))??;
         let address = client.get_connection_info().addr().to_string();

@@ -7,6 +7,8 @@ use parameter_mirror_format::connection::LinkError;
 use parameter_mirror_format::fields::Fields;
 use parameter_mirror_format::hash::Fence;
 
+use super::eviction::Eviction;
+
 /// The hashes of all mirrors in one Redis.
 ///
 /// Every method has a deadline and gives up within it. A write that failed with an error may have happened all
@@ -35,6 +37,9 @@ pub trait Hashes: Send + Sync {
 
     /// Deletes the hash.
     async fn remove(&self, guard: Guard<'_>, within: Duration) -> Result<ScriptOutcome, LinkError>;
+
+    /// Asks what Redis does when its memory is full; of the servers of a cluster, the one that spares least.
+    async fn eviction(&self, within: Duration) -> Result<Eviction, LinkError>;
 }
 
 /// What a write has to meet in Redis, or else nothing is written.

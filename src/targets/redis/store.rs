@@ -6,14 +6,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::future::{join_all, try_join_all};
 use parameter_mirror_format::FORMAT;
-use parameter_mirror_format::connection::{Link, LinkError};
+use parameter_mirror_format::connection::{LinkError, Servers};
 use parameter_mirror_format::fields::Fields;
 use parameter_mirror_format::hash::{FENCE, Fence, MAC, OWNER, Status, stage_key};
+use redis::Script;
 use redis::aio::MultiplexedConnection;
-use redis::{RedisResult, Script};
 use tokio::time::Instant;
 
+use super::eviction::Eviction;
 use super::hashes::{Beat, Check, Guard, Hashes, Observed, ScriptOutcome};
 
 /// What is staged at once: larger pieces would hold up other clients of the server.
@@ -24,19 +26,20 @@ const STAGE_SECONDS: u64 = 600;
 static WRITE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("script.lua")));
 static STAGE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("stage.lua")));
 
-/// The hashes of all mirrors on one server.
+/// The hashes of all mirrors in one Redis, which may be a cluster: every command and script is about keys of one mirror, and
+/// these share a slot.
 #[derive(Debug)]
 pub struct HashStore {
-    link: Link,
+    servers: Servers,
     /// Names staging keys: unlike those of any other process, by the random seed, and of each other.
     attempts: (RandomState, AtomicU64),
 }
 
 impl HashStore {
-    /// A store over a connection.
+    /// A store over the connections to a Redis.
     #[must_use]
-    pub fn new(link: Link) -> Self {
-        Self { link, attempts: (RandomState::new(), AtomicU64::new(0)) }
+    pub fn new(servers: Servers) -> Self {
+        Self { servers, attempts: (RandomState::new(), AtomicU64::new(0)) }
     }
 
     async fn stage_and_swap(
@@ -53,8 +56,9 @@ impl HashStore {
             for (name, bytes) in chunk {
                 call.arg(name).arg(bytes);
             }
+            let call = &call;
             let write = |mut connection| async move { call.invoke_async::<()>(&mut connection).await };
-            self.link.write(remaining(deadline), write).await?;
+            self.servers.write(stage, remaining(deadline), write).await?;
         }
         let consent = if consent { "1" } else { "0" };
         let arguments = [fields.len().to_string(), consent.to_owned()];
@@ -75,8 +79,9 @@ impl HashStore {
             call.key(stage);
         }
         call.arg(mode).arg(guard.owner).arg(guard.fence.as_bytes()).arg(guard.now).arg(FORMAT).arg(arguments);
+        let call = &call;
         let write = |mut connection| async move { call.invoke_async::<Vec<Vec<u8>>>(&mut connection).await };
-        let answer = self.link.write(within, write).await?;
+        let answer = self.servers.write(guard.key, within, write).await?;
         ScriptOutcome::from_answer(answer)
             .ok_or_else(|| LinkError::Other("the script gave an unknown answer".to_owned()))
     }
@@ -85,31 +90,30 @@ impl HashStore {
         let write = |mut connection: MultiplexedConnection| async move {
             redis::cmd("UNLINK").arg(key).exec_async(&mut connection).await
         };
-        self.link.write(within, write).await
+        self.servers.write(key, within, write).await
+    }
+
+    async fn check_one(&self, key: &str, within: Duration) -> Result<Check, LinkError> {
+        let read = |mut connection: MultiplexedConnection| async move {
+            redis::cmd("HMGET").arg(key).arg(&[OWNER, FENCE, MAC]).query_async(&mut connection).await
+        };
+        match self.servers.read::<OwnerFenceMac, _, _>(key, within, read).await {
+            Ok(found) => Ok(Check::from(found)),
+            Err(LinkError::WrongType) => Ok(Check::WrongType),
+            Err(error) => Err(error),
+        }
     }
 }
 
 #[async_trait]
 impl Hashes for HashStore {
     async fn check(&self, keys: &[&str], within: Duration) -> Result<Vec<Check>, LinkError> {
-        if keys.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut pipeline = redis::pipe();
-        pipeline.ignore_errors();
-        for key in keys {
-            pipeline.cmd("HMGET").arg(*key).arg(&[OWNER, FENCE, MAC]);
-        }
-        let pipeline = &pipeline;
-        let read = |mut connection: MultiplexedConnection| async move {
-            let answers: Vec<RedisResult<OwnerFenceMac>> = pipeline.query_async(&mut connection).await?;
-            answers.into_iter().map(Check::from_answer).collect()
-        };
-        self.link.read(within, read).await
+        // What is asked at the same time goes out together.
+        try_join_all(keys.iter().map(|key| self.check_one(key, within))).await
     }
 
     async fn observe(&self, key: &str, within: Duration) -> Result<Observed, LinkError> {
-        match self.link.fields(key, within).await {
+        match self.servers.fields(key, within).await {
             Ok(fields) => Ok(Observed::Fields(fields)),
             Err(LinkError::WrongType) => Ok(Observed::WrongType),
             Err(error) => Err(error),
@@ -147,21 +151,34 @@ impl Hashes for HashStore {
     async fn remove(&self, guard: Guard<'_>, within: Duration) -> Result<ScriptOutcome, LinkError> {
         self.run("drop", guard, None, &[], within).await
     }
+
+    async fn eviction(&self, within: Duration) -> Result<Eviction, LinkError> {
+        let ask = |mut connection: MultiplexedConnection| async move {
+            redis::cmd("INFO").arg("memory").query_async::<String>(&mut connection).await
+        };
+        let links = self.servers.links();
+        let answers = join_all(links.iter().map(|link| link.read(within, ask))).await;
+        let mut worst = Ok(Eviction::SparesOurs);
+        for answer in answers {
+            match answer.map(|info| Eviction::from_info(&info)) {
+                Ok(Eviction::SparesOurs) => {}
+                Ok(takes) => return Ok(takes),
+                Err(error) => worst = Err(error),
+            }
+        }
+        worst
+    }
 }
 
 type OwnerFenceMac = (Option<Vec<u8>>, Option<Vec<u8>>, Option<Vec<u8>>);
 
-impl Check {
-    fn from_answer(answer: RedisResult<OwnerFenceMac>) -> RedisResult<Self> {
+impl From<OwnerFenceMac> for Check {
+    fn from((owner, fence, mac): OwnerFenceMac) -> Self {
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        match answer {
-            Ok((owner, fence, mac)) => Ok(Self::Hash {
-                owner: owner.map(text),
-                fence: Fence::new(fence.unwrap_or_default()),
-                mac: mac.map(text),
-            }),
-            Err(error) if LinkError::from(&error) == LinkError::WrongType => Ok(Self::WrongType),
-            Err(error) => Err(error),
+        Self::Hash {
+            owner: owner.map(text),
+            fence: Fence::new(fence.unwrap_or_default()),
+            mac: mac.map(text),
         }
     }
 }

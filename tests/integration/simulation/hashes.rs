@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use parameter_mirror::targets::redis::{Beat, Check, Guard, Hashes, Observed, ScriptOutcome};
+use parameter_mirror::targets::redis::{Beat, Check, Eviction, Guard, Hashes, Observed, ScriptOutcome};
 use parameter_mirror_format::FORMAT as HIGHEST;
 use parameter_mirror_format::connection::LinkError;
 use parameter_mirror_format::fields::Fields;
@@ -210,5 +210,9 @@ impl Hashes for Reached {
 
     async fn remove(&self, guard: Guard<'_>, within: Duration) -> Result<ScriptOutcome, LinkError> {
         self.call("drop", guard.key, within, |inner| inner.remove(guard)).await
+    }
+
+    async fn eviction(&self, _: Duration) -> Result<Eviction, LinkError> {
+        Ok(Eviction::SparesOurs)
     }
 }

@@ -16,6 +16,7 @@
 //! | [`view`] | what a client sees of the API server: watches that stand still or begin anew |
 //! | [`proxy`] | a TCP path that goes silent, refuses, resets, trickles, delays |
 //! | [`redis`] | a Redis server |
+//! | [`redis_cluster`] | a Redis Cluster |
 //! | [`operator`] | the operator as a process, with the settings a pod would have |
 //! | [`copies`] | what targets hold, judged with the published layout |
 //! | [`moto`] | moto, a stand-in for AWS |
@@ -39,6 +40,7 @@ pub mod process;
 pub mod programs;
 pub mod proxy;
 pub mod redis;
+pub mod redis_cluster;
 pub mod scratch;
 pub mod ssm;
 pub mod ssm_client;
@@ -51,6 +53,7 @@ pub use operator::Operator;
 pub use process::Process;
 pub use proxy::Proxy;
 pub use redis::Redis;
+pub use redis_cluster::RedisCluster;
 pub use scratch::Scratch;
 pub use ssm::Ssm;
 pub use ssm_client::SsmClient;

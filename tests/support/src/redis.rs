@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ::redis::aio::MultiplexedConnection;
@@ -19,14 +20,26 @@ use crate::{command, eventually, programs};
 
 const STARTED: Duration = Duration::from_secs(20);
 
-/// A Redis server on a port of its own. It keeps nothing on disk: [`restart`](Redis::restart) brings it back empty.
+/// A Redis server on a port of its own. It keeps nothing on disk by itself: [`restart`](Redis::restart) brings it back empty.
 #[derive(Debug)]
 pub struct Redis {
     port: Port,
     password: Option<String>,
     /// The authority of its certificate, if it speaks TLS only.
     ca: Option<PathBuf>,
+    /// Where the nodes of its cluster talk to it, if it is one.
+    bus: Option<Port>,
     process: Process,
+    /// Connections that were made through this very object.
+    own_connections: AtomicU64,
+}
+
+/// What kind of server; by default one that asks for no password.
+#[derive(Default)]
+struct Kind {
+    password: Option<String>,
+    tls: bool,
+    cluster: bool,
 }
 
 /// Makes an authority and a certificate for 127.0.0.1, valid for a day.
@@ -40,20 +53,32 @@ openssl x509 -req -in redis.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 1
 impl Redis {
     /// Starts one that asks for no password.
     pub async fn start() -> Self {
-        Self::launch(None, false).await
+        Self::launch(Kind::default()).await
     }
 
     /// Starts one that lets nobody in without `password`, for the default user.
     pub async fn with_password(password: &str) -> Self {
-        Self::launch(Some(password.to_owned()), false).await
+        Self::launch(Kind { password: Some(password.to_owned()), ..Kind::default() }).await
     }
 
     /// Starts one that speaks TLS only, with a certificate of an authority of its own.
     pub async fn with_tls() -> Self {
-        Self::launch(None, true).await
+        Self::launch(Kind { tls: true, ..Kind::default() }).await
     }
 
-    async fn launch(password: Option<String>, tls: bool) -> Self {
+    /// Starts a node for a cluster. It knows nobody and serves no slot yet.
+    pub(crate) async fn cluster_node() -> Self {
+        Self::launch(Kind { cluster: true, ..Kind::default() }).await
+    }
+
+    /// Tells a node of a cluster where another one is.
+    pub(crate) async fn meet(&self, other: &Self) {
+        let bus = other.bus.as_ref().expect("a node of a cluster").number();
+        let port = other.port.number();
+        self.cli(&["cluster", "meet", "127.0.0.1", &port.to_string(), &bus.to_string()]).await;
+    }
+
+    async fn launch(Kind { password, tls, cluster }: Kind) -> Self {
         let scratch = Arc::new(Scratch::new("redis").expect("a temporary folder"));
         let port = Port::take();
         let login = password.as_ref().map(|password| format!("requirepass {password}\n")).unwrap_or_default();
@@ -66,9 +91,18 @@ impl Redis {
             ),
             None => format!("port {}", port.number()),
         };
-        let settings = format!("bind 127.0.0.1\n{door}\nsave \"\"\nappendonly no\n{login}");
+        let bus = cluster.then(Port::take);
+        let membership = bus.as_ref().map_or(String::new(), |bus| {
+            // A node that is down takes only its own slots along.
+            format!(
+                "cluster-enabled yes\ncluster-port {}\ncluster-node-timeout 2000\ncluster-require-full-coverage no\n",
+                bus.number()
+            )
+        });
+        let settings = format!("bind 127.0.0.1\n{door}\nsave \"\"\nappendonly no\n{login}{membership}");
         fs::write(scratch.path().join("redis.conf"), settings).expect("redis.conf is written");
-        let redis = Self { process: serve(&scratch), port, password, ca };
+        let own_connections = AtomicU64::default();
+        let redis = Self { process: serve(&scratch), port, password, ca, bus, own_connections };
         redis.answers().await;
         redis
     }
@@ -104,6 +138,15 @@ impl Redis {
     /// # Panics
     /// When the command fails, an error reply included.
     pub async fn cli(&self, args: &[&str]) -> String {
+        self.try_cli(args).await.unwrap_or_else(|refusal| panic!("redis-cli {args:?}: {refusal}"))
+    }
+
+    /// The same, or what was printed when the command failed.
+    ///
+    /// # Errors
+    /// When the command fails, an error reply included.
+    pub async fn try_cli(&self, args: &[&str]) -> Result<String, String> {
+        self.own_connections.fetch_add(1, Ordering::Relaxed);
         let mut command = Command::new(programs::path("redis-cli"));
         clean_environment(&mut command, self.process.dir());
         command.args(["-e", "-h", "127.0.0.1", "-p", &self.port.number().to_string()]);
@@ -116,8 +159,7 @@ impl Redis {
         command.args(args);
         let output = command::run(command, None).await;
         let text = output.stdout.trim_end_matches('\n');
-        assert!(output.status.success(), "redis-cli {args:?}: {text}{}", output.stderr);
-        text.to_owned()
+        if output.status.success() { Ok(text.to_owned()) } else { Err(format!("{text}{}", output.stderr)) }
     }
 
     /// Every field of a hash with its bytes; empty when there is no such key.
@@ -134,6 +176,7 @@ impl Redis {
     /// # Errors
     /// When Redis does not answer, for instance because it is frozen.
     pub async fn connection(&self) -> ::redis::RedisResult<MultiplexedConnection> {
+        self.own_connections.fetch_add(1, Ordering::Relaxed);
         let client = match &self.ca {
             Some(ca) => {
                 let root_cert = Some(fs::read(ca)?);
@@ -166,9 +209,23 @@ impl Redis {
 
     /// Kills it if it still runs and starts it again, empty, on the same port.
     pub async fn restart(&mut self) {
-        self.process.kill();
-        self.process = serve(self.process.scratch());
+        self.start_again();
         self.answers().await;
+    }
+
+    /// Kills it if it still runs and starts it again from what it saved by command, without waiting until it serves.
+    pub fn start_again(&mut self) {
+        self.process.kill();
+        self.own_connections.store(0, Ordering::Relaxed);
+        self.process = serve(self.process.scratch());
+    }
+
+    /// How many connections it has accepted from others since it was started.
+    pub async fn connections(&self) -> u64 {
+        let info = self.cli(&["info", "stats"]).await;
+        let count = info.lines().find_map(|line| line.strip_prefix("total_connections_received:"));
+        let count: u64 = count.expect("Redis counts connections").trim().parse().expect("a number");
+        count.saturating_sub(self.own_connections.load(Ordering::Relaxed))
     }
 
     /// The process, for its id and its log.

@@ -99,12 +99,29 @@ impl RedisSettings {
 
     /// Reads and checks everything without connecting.
     pub fn check(&self) -> Result<(), SettingsError> {
-        self.client().map(drop)
+        self.client(None).map(drop)
     }
 
-    /// What to connect with, from the files as they are now.
-    pub(super) fn client(&self) -> Result<Client, SettingsError> {
+    /// The host that the URL names.
+    pub(super) fn host(&self) -> Result<String, SettingsError> {
+        match self.connection_info()?.addr() {
+            ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. } => Ok(host.clone()),
+            _ => Err(SettingsError::new(URL, "names no host")),
+        }
+    }
+
+    /// What to connect with, from the files as they are now; to the node `host:port` instead of where the URL leads.
+    pub(super) fn client(&self, node: Option<&str>) -> Result<Client, SettingsError> {
         let info = self.connection_info()?;
+        let info = match node {
+            Some(node) => {
+                let addr = address(node, info.addr());
+                info.set_addr(addr.ok_or_else(|| {
+                    SettingsError::new(URL, "leads to a cluster whose nodes have no usable addresses")
+                })?)
+            }
+            None => info,
+        };
         let certificates = self.certificates()?;
         let tls = matches!(info.addr(), ConnectionAddr::TcpTls { .. });
         if !tls {
@@ -162,6 +179,20 @@ impl RedisSettings {
             }
         };
         Ok(TlsCertificates { client_tls, root_cert: ca.map(|pem| pem.expose().as_bytes().to_vec()) })
+    }
+}
+
+/// The address of a cluster's node, reached as the node of the URL is.
+fn address(node: &str, like: &ConnectionAddr) -> Option<ConnectionAddr> {
+    // An IPv6 address has colons of its own.
+    let (host, port) = node.rsplit_once(':')?;
+    let (host, port) = (host.to_owned(), port.parse().ok()?);
+    match like {
+        ConnectionAddr::Tcp(..) => Some(ConnectionAddr::Tcp(host, port)),
+        ConnectionAddr::TcpTls { insecure, tls_params, .. } => {
+            Some(ConnectionAddr::TcpTls { host, port, insecure: *insecure, tls_params: tls_params.clone() })
+        }
+        _ => None,
     }
 }
 

@@ -1,0 +1,229 @@
+//! Which server serves a key: the one there is, or a node of a cluster.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crc::{CRC_16_XMODEM, Crc};
+use redis::RedisResult;
+use redis::aio::MultiplexedConnection;
+use tokio::time::Instant;
+
+use super::{Link, LinkError, RedisSettings};
+use crate::fields::Fields;
+
+/// How often one operation is sent on to another node. Two are usual in the middle of a failover; more are a circle.
+const REDIRECTIONS: u32 = 4;
+/// A node that nobody was sent to for so long has left the cluster, or holds nothing of ours.
+const FORGOTTEN_AFTER: Duration = Duration::from_mins(10);
+/// A cluster has so many slots (Redis cluster specification, "Key distribution model").
+const SLOTS: u16 = 16_384;
+const SLOT_OF: Crc<u16> = Crc::<u16>::new(&CRC_16_XMODEM);
+
+/// One Redis: a single server, or the nodes of a cluster.
+///
+/// Nobody has to say which: a node that does not serve a key names the one that does. Each node has a [`Link`] of its
+/// own, so one that does not answer delays nobody but the keys it serves. Clones share everything.
+#[derive(Clone, Debug)]
+pub struct Servers(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    settings: RedisSettings,
+    /// The server that the URL leads to.
+    first: Link,
+    cluster: Mutex<Cluster>,
+}
+
+/// What was learnt from redirections; nothing while there were none.
+#[derive(Debug, Default)]
+struct Cluster {
+    /// Which node serves a slot.
+    owners: HashMap<u16, Node>,
+    nodes: HashMap<Node, Known>,
+}
+
+/// `host:port`.
+type Node = Arc<str>;
+
+#[derive(Debug)]
+struct Known {
+    link: Link,
+    used: Instant,
+}
+
+/// Whether an operation may be sent twice over one link.
+#[derive(Clone, Copy)]
+enum Repeatable {
+    Yes,
+    No,
+}
+
+/// Where an operation goes.
+struct Route {
+    /// `None`: to where the URL leads.
+    node: Option<Node>,
+    link: Link,
+}
+
+impl Servers {
+    /// Remembers how to connect; the first operation connects.
+    #[must_use]
+    pub fn new(settings: RedisSettings) -> Self {
+        let first = Link::new(settings.clone());
+        Self(Arc::new(Inner { settings, first, cluster: Mutex::default() }))
+    }
+
+    /// Runs an operation on the server of `key` that may be repeated (see [`Link::read`]).
+    pub async fn read<T, F, Answer>(&self, key: &str, within: Duration, operation: F) -> Result<T, LinkError>
+    where
+        F: Fn(MultiplexedConnection) -> Answer,
+        Answer: Future<Output = RedisResult<T>>,
+    {
+        self.on_its_server(key, within, Repeatable::Yes, operation).await
+    }
+
+    /// Runs an operation on the server of `key`. It is executed once at the most, although it may be sent to nodes that
+    /// refuse to execute it.
+    pub async fn write<T, F, Answer>(&self, key: &str, within: Duration, operation: F) -> Result<T, LinkError>
+    where
+        F: Fn(MultiplexedConnection) -> Answer,
+        Answer: Future<Output = RedisResult<T>>,
+    {
+        self.on_its_server(key, within, Repeatable::No, operation).await
+    }
+
+    /// All fields of a hash; none if the key does not exist.
+    pub async fn fields(&self, key: &str, within: Duration) -> Result<Fields, LinkError> {
+        let read = |mut connection: MultiplexedConnection| async move {
+            redis::cmd("HGETALL").arg(key).query_async::<Vec<(Vec<u8>, Vec<u8>)>>(&mut connection).await
+        };
+        Ok(self.read(key, within, read).await?.into_iter().collect())
+    }
+
+    /// Links to all servers known.
+    #[must_use]
+    pub fn links(&self) -> Vec<Link> {
+        let cluster = self.0.cluster.lock().unwrap_or_else(PoisonError::into_inner);
+        let nodes = cluster.nodes.values().map(|known| known.link.clone());
+        nodes.chain([self.0.first.clone()]).collect()
+    }
+
+    async fn on_its_server<T, F, Answer>(
+        &self,
+        key: &str,
+        within: Duration,
+        repeatable: Repeatable,
+        operation: F,
+    ) -> Result<T, LinkError>
+    where
+        F: Fn(MultiplexedConnection) -> Answer,
+        Answer: Future<Output = RedisResult<T>>,
+    {
+        let deadline = Instant::now() + within;
+        let slot = slot(key);
+        let mut route = self.0.route(slot);
+        for _ in 0..=REDIRECTIONS {
+            let remaining = deadline.saturating_duration_since(Instant::now());
+            let outcome = match repeatable {
+                Repeatable::Yes => route.link.read(remaining, &operation).await,
+                Repeatable::No => route.link.write(remaining, &operation).await,
+            };
+            match outcome {
+                Err(LinkError::Moved(to)) => route = self.0.redirected(slot, &to, &route)?,
+                Err(error) => {
+                    self.0.failed(slot, &error);
+                    return Err(error);
+                }
+                done => return done,
+            }
+        }
+        Err(LinkError::Refused("its nodes send us from one to the other".to_owned()))
+    }
+}
+
+impl Inner {
+    fn cluster(&self) -> std::sync::MutexGuard<'_, Cluster> {
+        // The maps are whole after every statement, so a panic elsewhere does not spoil them.
+        self.cluster.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The node known to serve the slot; else any that answers, for it knows which one does.
+    fn route(&self, slot: u16) -> Route {
+        let mut cluster = self.cluster();
+        if let Some(route) = cluster.owner(slot) {
+            return route;
+        }
+        cluster.forget_the_unused();
+        if self.first.broken().is_some()
+            && let Some((node, known)) = cluster.nodes.iter().find(|(_, known)| known.link.broken().is_none())
+        {
+            return Route { node: Some(Arc::clone(node)), link: known.link.clone() };
+        }
+        Route { node: None, link: self.first.clone() }
+    }
+
+    /// The node that another one named as the slot's.
+    fn redirected(&self, slot: u16, to: &str, from: &Route) -> Result<Route, LinkError> {
+        let node: Node = match to.strip_prefix(':') {
+            // The cluster does not know its own addresses: the port is meant where we asked.
+            Some(port) => format!("{}:{port}", self.host_of(from)?).into(),
+            None => to.into(),
+        };
+        let mut cluster = self.cluster();
+        if !cluster.nodes.contains_key(&node) {
+            let link = Link::to_node(self.settings.clone(), &node);
+            cluster.nodes.insert(Arc::clone(&node), Known { link, used: Instant::now() });
+        }
+        cluster.owners.insert(slot, Arc::clone(&node));
+        cluster.owner(slot).ok_or_else(|| LinkError::Other("MOVED".to_owned()))
+    }
+
+    fn host_of(&self, route: &Route) -> Result<String, LinkError> {
+        match &route.node {
+            Some(node) => Ok(node.rsplit_once(':').map_or(&**node, |(host, _)| host).to_owned()),
+            None => Ok(self.settings.host()?),
+        }
+    }
+
+    /// Whoever served the slot may do so no longer: others are asked next time.
+    fn failed(&self, slot: u16, error: &LinkError) {
+        let about_the_server = matches!(
+            error,
+            LinkError::Timeout | LinkError::Unavailable(_) | LinkError::ReadOnly | LinkError::Refused(_)
+        );
+        if about_the_server {
+            self.cluster().owners.remove(&slot);
+        }
+    }
+}
+
+impl Cluster {
+    fn owner(&mut self, slot: u16) -> Option<Route> {
+        let node = self.owners.get(&slot)?;
+        let known = self.nodes.get_mut(node)?;
+        known.used = Instant::now();
+        Some(Route { node: Some(Arc::clone(node)), link: known.link.clone() })
+    }
+
+    fn forget_the_unused(&mut self) {
+        let Self { owners, nodes } = self;
+        nodes.retain(|_, known| known.used.elapsed() < FORGOTTEN_AFTER);
+        owners.retain(|_, node| nodes.contains_key(node));
+    }
+}
+
+/// The slot of a key: of what stands in its first braces, if anything does.
+fn slot(key: &str) -> u16 {
+    let tag = key
+        .split_once('{')
+        .and_then(|(_, rest)| rest.split_once('}'))
+        .map(|(tag, _)| tag)
+        .filter(|tag| !tag.is_empty());
+    SLOT_OF.checksum(tag.unwrap_or(key).as_bytes()) % SLOTS
+}
+
+#[cfg(test)]
+#[path = "servers_tests.rs"]
+mod tests;

@@ -1,0 +1,53 @@
+//! What a Redis does when its memory is full.
+
+/// Whether a key without an end of life may go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Eviction {
+    /// Never: writes are refused, or keys with an end of life go. Nothing that is served has one.
+    SparesOurs,
+    /// Any key may, what is served too.
+    TakesAny {
+        /// Redis's `maxmemory-policy`.
+        policy: String,
+    },
+}
+
+impl Eviction {
+    /// From the answer to `INFO memory`. `CONFIG` says it too, but managed services reserve that for themselves.
+    #[must_use]
+    pub fn from_info(info: &str) -> Self {
+        let field = |name: &str| {
+            info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+        };
+        // Without a limit nothing is evicted, whatever the policy.
+        let limited = field("maxmemory").is_some_and(|limit| limit != "0");
+        match field("maxmemory_policy") {
+            Some(policy) if limited && policy.starts_with("allkeys-") => {
+                Self::TakesAny { policy: policy.to_owned() }
+            }
+            _ => Self::SparesOurs,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_policies_for_all_keys_under_a_limit_take_ours() {
+        let with = |limit: &str, policy: &str| {
+            Eviction::from_info(&format!(
+                "# Memory\r\nused_memory:1\r\nmaxmemory:{limit}\r\nmaxmemory_human:1M\r\nmaxmemory_policy:{policy}\r\n"
+            ))
+        };
+        for policy in ["allkeys-lru", "allkeys-lfu", "allkeys-random"] {
+            assert_eq!(with("1048576", policy), Eviction::TakesAny { policy: policy.to_owned() });
+            assert_eq!(with("0", policy), Eviction::SparesOurs);
+        }
+        for policy in ["noeviction", "volatile-lru", "volatile-ttl"] {
+            assert_eq!(with("1048576", policy), Eviction::SparesOurs);
+        }
+        assert_eq!(Eviction::from_info("# Memory\r\nused_memory:1\r\n"), Eviction::SparesOurs);
+    }
+}

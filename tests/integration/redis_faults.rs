@@ -1,0 +1,311 @@
+//! Everything that can be wrong with Redis and on the way to it, in real time on real parts. Each time: the Secret and SSM
+//! do not wait, the condition names the cause, what Redis serves stays as it is, it is up to date within one check of the
+//! end, and no storm of connections comes over it.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use parameter_mirror_format::connection::{Link, LinkError, RedisSettings, Setting};
+use parameter_mirror_test_support::proxy::Path;
+use parameter_mirror_test_support::{Proxy, Redis};
+use redis::aio::MultiplexedConnection;
+use rstest::rstest;
+
+use crate::world::{LATER, SOON, Setup, World, eventually};
+
+/// A check comes every 10 s (the interval), a server that is down is tried every 5 s at most, and the status is written.
+const ONE_CHECK: Duration = Duration::from_secs(20);
+
+/// A mirror in a world whose way to Redis can be disturbed.
+struct Disturbed {
+    world: World,
+    proxy: Proxy,
+}
+
+impl Disturbed {
+    async fn start(redis: Redis) -> Self {
+        let proxy = Proxy::start(redis.address()).await;
+        let arguments =
+            redis.ca().map(|ca| format!("--redis-ca-file={}", ca.display())).into_iter().collect();
+        let redis_url = Some(redis.url_through(&proxy));
+        let world = World::with(Setup { redis: Some(redis), redis_url, arguments, ..Setup::default() }).await;
+        world.ssm.put("/app/a", "1");
+        world.synced("config").await;
+        Self { world, proxy }
+    }
+
+    /// What Redis serves, asked past the proxy.
+    async fn served(&self) -> BTreeMap<String, Vec<u8>> {
+        self.world.content("config").await
+    }
+}
+
+/// A value changes while Redis cannot be written: the Secret has it as soon as ever, and the condition says why Redis does
+/// not. `before` is what Redis served then.
+async fn only_redis_lags(world: &World, reason: &str, words: &str) {
+    world.ssm.put("/app/a", "2");
+    let began = Instant::now();
+    world.sync("config").await;
+    world.holds("config", &[("A", "2")]).await;
+    assert!(began.elapsed() < Duration::from_secs(5), "Redis delayed the Secret: {:?}", began.elapsed());
+    let degraded = world.degraded("config", reason).await;
+    assert!(degraded.message.contains(words), "{}", degraded.message);
+    world.ready("config", "Synced").await;
+}
+
+/// Redis is up to date within one check, of the operator's own accord.
+async fn recovers(world: &World) {
+    let began = Instant::now();
+    world.field_is("config", "/app/a", "2").await;
+    world.healthy("config").await;
+    assert!(began.elapsed() < ONE_CHECK, "it took {:?}", began.elapsed());
+}
+
+#[rstest]
+#[case::silent(Path::Silent)]
+#[case::refused(Path::Refuses)]
+#[case::one_byte_a_second(Path::Trickles)]
+#[case::slower_than_anybody_waits(Path::Delays(Duration::from_millis(700)))]
+#[tokio::test]
+async fn a_broken_path_holds_up_redis_alone(#[case] path: Path) {
+    let Disturbed { world, proxy } = &Disturbed::start(Redis::start().await).await;
+    let (before, accepted, began) = (world.content("config").await, proxy.accepted(), Instant::now());
+    proxy.set(path.clone()).await;
+    if path == Path::Refuses {
+        proxy.reset();
+    }
+    only_redis_lags(world, "RedisUnavailable", "filled as soon as it answers").await;
+    // Cycles come and go.
+    for _ in 0..2 {
+        world.sync("config").await;
+    }
+    assert_eq!(world.content("config").await, before);
+    proxy.set(Path::Passes).await;
+    recovers(world).await;
+    let allowed = 4 + began.elapsed().as_secs();
+    assert!(proxy.accepted() - accepted <= allowed, "{} connections", proxy.accepted() - accepted);
+}
+
+#[tokio::test]
+async fn a_silent_tls_connection_is_replaced() {
+    let Disturbed { world, proxy } = &Disturbed::start(Redis::with_tls().await).await;
+    proxy.set(Path::Silent).await;
+    only_redis_lags(world, "RedisUnavailable", "did not answer in time").await;
+    proxy.set(Path::Passes).await;
+    recovers(world).await;
+}
+
+/// As an idle connection ends behind a load balancer, or a server is replaced by another in a moment.
+#[tokio::test]
+async fn a_connection_that_is_reset_is_replaced_unnoticed() {
+    let Disturbed { world, proxy } = &Disturbed::start(Redis::start().await).await;
+    for _ in 0..3 {
+        let accepted = proxy.accepted();
+        proxy.reset();
+        world.sync("config").await;
+        world.healthy("config").await;
+        assert_eq!(proxy.accepted(), accepted + 1);
+    }
+    let degraded =
+        world.events("config").await.into_iter().filter(|(reason, _)| reason == "RedisUnavailable");
+    assert_eq!(degraded.count(), 0);
+}
+
+/// The server has executed the script, and its answer is lost. The write is not repeated: it is read back.
+#[tokio::test]
+async fn a_write_whose_answer_was_lost_is_read_back_and_not_written_again() {
+    let Disturbed { world, proxy } = &Disturbed::start(Redis::start().await).await;
+    let [generation, fence] =
+        ["@generation", "@fence"].map(async |field| world.number("config", field).await);
+    let (generation, fence) = (generation.await, fence.await);
+    proxy.set(Path::LosesAnswerTo(b"\r\nswap\r\n")).await;
+    world.ssm.put("/app/a", "2");
+    world.sync("config").await;
+    assert!(proxy.has_lost_the_answer(), "nothing was disturbed");
+    assert_eq!(world.field("config", "/app/a").await.as_deref(), Some("2"));
+    let (written, next) =
+        (world.number("config", "@generation").await, world.number("config", "@fence").await);
+    recovers(world).await;
+    world.sync("config").await;
+    assert!(written > generation && next > fence);
+    assert_eq!(world.number("config", "@generation").await, written, "it was written again");
+    let writes = world.operator.metric(r#"parameter_mirror_target_writes_total{target="redis"}"#).await;
+    assert_eq!(writes, 1, "the first set; of the second nobody knows");
+}
+
+#[tokio::test]
+async fn a_primary_that_became_a_replica_is_left_for_the_new_one() {
+    let disturbed = Disturbed::start(Redis::start().await).await;
+    let Disturbed { world, proxy } = &disturbed;
+    let second = Redis::start().await;
+    let follow = |leader: &Redis| {
+        ["replicaof".to_owned(), "127.0.0.1".to_owned(), leader.address().port().to_string()]
+    };
+    let order = async |server: &Redis, leader: &Redis| {
+        let words = follow(leader);
+        server.cli(&words.each_ref().map(String::as_str)).await;
+    };
+    order(&second, &world.redis).await;
+    eventually("the replica has the hash", SOON, async || {
+        let info = second.cli(&["info", "replication"]).await;
+        if info.contains("master_link_status:up") { Ok(()) } else { Err(info) }
+    })
+    .await;
+    // The failover: the name still leads to the old primary, and the connection to it stays.
+    second.cli(&["replicaof", "no", "one"]).await;
+    order(&world.redis, &second).await;
+    let before = disturbed.served().await;
+    only_redis_lags(world, "RedisUnavailable", "read-only replica").await;
+    assert_eq!(disturbed.served().await, before);
+    // The name follows.
+    proxy.lead_to(second.address());
+    let key = world.key("config");
+    eventually("the new primary has the value", ONE_CHECK, async || {
+        let value = second.cli(&["hget", &key, "/app/a"]).await;
+        if value == "2" { Ok(()) } else { Err(world.seen(&value)) }
+    })
+    .await;
+    world.healthy("config").await;
+    assert!(proxy.accepted() < 30, "{} connections", proxy.accepted());
+}
+
+#[tokio::test]
+async fn a_replica_that_becomes_a_primary_again_is_written_again() {
+    let world = &Disturbed::start(Redis::start().await).await.world;
+    world.redis.cli(&["replicaof", "127.0.0.1", "1"]).await;
+    only_redis_lags(world, "RedisUnavailable", "read-only replica").await;
+    world.redis.cli(&["replicaof", "no", "one"]).await;
+    recovers(world).await;
+}
+
+#[tokio::test]
+async fn a_redis_that_was_killed_and_comes_back_empty_is_filled_while_ssm_is_down() {
+    let Disturbed { mut world, proxy: _proxy } = Disturbed::start(Redis::start().await).await;
+    let before = world.content("config").await;
+    world.ssm.refuse();
+    world.redis.kill();
+    world.sync("config").await;
+    world.degraded("config", "SourceUnavailable").await;
+    world.redis.restart().await;
+    let began = Instant::now();
+    world.field_is("config", "/app/a", "1").await;
+    assert!(began.elapsed() < ONE_CHECK, "it took {:?}", began.elapsed());
+    assert_eq!(world.content("config").await, before);
+}
+
+#[tokio::test]
+async fn a_redis_that_loads_its_data_is_waited_for() {
+    let Disturbed { mut world, proxy: _proxy } = Disturbed::start(Redis::start().await).await;
+    let mut others = redis::pipe();
+    for n in 0..1_000 {
+        others.set(format!("other:{n}"), "x".repeat(1024)).ignore();
+    }
+    others.exec_async(&mut world.redis.connection().await.unwrap()).await.unwrap();
+    world.redis.cli(&["save"]).await;
+    // From now on each key takes its time, and the server says so meanwhile.
+    world
+        .redis
+        .cli(&["config", "set", "key-load-delay", "10000", "loading-process-events-interval-bytes", "1024"])
+        .await;
+    world.redis.cli(&["config", "rewrite"]).await;
+    world.redis.start_again();
+    eventually("Redis loads", SOON, async || match world.redis.try_cli(&["ping"]).await {
+        Err(refusal) if refusal.contains("LOADING") => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+    only_redis_lags(&world, "RedisUnavailable", "LOADING").await;
+    eventually("Redis has loaded", LATER, async || world.redis.try_cli(&["ping"]).await).await;
+    recovers(&world).await;
+}
+
+#[tokio::test]
+async fn a_full_redis_keeps_what_it_has_and_takes_the_rest_when_there_is_room() {
+    let disturbed = Disturbed::start(Redis::start().await).await;
+    let world = &disturbed.world;
+    let before = disturbed.served().await;
+    world.redis.cli(&["config", "set", "maxmemory-policy", "noeviction", "maxmemory", "1"]).await;
+    only_redis_lags(world, "RedisOutOfMemory", "Raise maxmemory").await;
+    assert_eq!(disturbed.served().await, before);
+    world.redis.cli(&["config", "set", "maxmemory", "0"]).await;
+    recovers(world).await;
+    assert_eq!(disturbed.proxy.accepted(), 1, "a full server is no reason to connect again");
+}
+
+#[tokio::test]
+async fn a_redis_whose_time_goes_into_somebodys_script_is_waited_for() {
+    let disturbed = Disturbed::start(Redis::start().await).await;
+    let world = &disturbed.world;
+    world.redis.cli(&["config", "set", "busy-reply-threshold", "50"]).await;
+    let mut other = world.redis.connection().await.unwrap();
+    let endless = async {
+        let script = redis::cmd("EVAL").arg("while true do end").arg(0).exec_async(&mut other).await;
+        script.unwrap_err()
+    };
+    let meanwhile = async {
+        only_redis_lags(world, "RedisUnavailable", "BUSY").await;
+        world.redis.cli(&["script", "kill"]).await;
+        recovers(world).await;
+    };
+    tokio::join!(endless, meanwhile);
+}
+
+#[tokio::test]
+async fn a_key_that_somebody_turned_into_something_else_is_never_overwritten() {
+    let world = &Disturbed::start(Redis::start().await).await.world;
+    let key = world.key("config");
+    world.redis.cli(&["del", &key]).await;
+    world.redis.cli(&["set", &key, "theirs"]).await;
+    world.ssm.put("/app/a", "2");
+    world.sync("config").await;
+    world.holds("config", &[("A", "2")]).await;
+    world.condition("config", "Stalled", "True", "RedisConflict").await;
+    assert_eq!(world.redis.cli(&["get", &key]).await, "theirs");
+    world.redis.cli(&["del", &key]).await;
+    recovers(world).await;
+}
+
+/// Nothing that is served has an end of life, so only policies for all keys are worth a word.
+#[rstest]
+#[case::any_key("allkeys-lru", 1)]
+#[case::keys_with_an_end_of_life("volatile-lru", 0)]
+#[tokio::test]
+async fn a_redis_that_may_evict_what_is_served_is_told(#[case] policy: &str, #[case] evicts: u64) {
+    let redis = Redis::start().await;
+    redis.cli(&["config", "set", "maxmemory", "100mb", "maxmemory-policy", policy]).await;
+    let world = &Disturbed::start(redis).await.world;
+    // The question is asked when work begins, before the first mirror is written.
+    world.sync("config").await;
+    assert_eq!(world.operator.metric("parameter_mirror_redis_evicts").await, evicts);
+    let told = world.operator.log().matches("Set maxmemory-policy to noeviction").count();
+    assert_eq!(u64::try_from(told).unwrap(), evicts, "{}", world.operator.log());
+}
+
+/// Many mirrors look at a Redis that says nothing, one after the other: only the first few wait.
+#[tokio::test]
+async fn a_thousand_looks_at_a_silent_redis_do_not_wait_a_thousand_times() {
+    let redis = Redis::start().await;
+    let proxy = Proxy::start(redis.address()).await;
+    let url = Setting::Value(redis.url_through(&proxy).as_str().into());
+    let link = Link::new(RedisSettings::new(url));
+    let ping = |mut connection: MultiplexedConnection| async move {
+        redis::cmd("PING").query_async::<String>(&mut connection).await
+    };
+    let look = async || link.read(Duration::from_millis(500), ping).await;
+    look().await.unwrap();
+    proxy.set(Path::Silent).await;
+    let began = Instant::now();
+    for _ in 0..1_000 {
+        assert!(look().await.is_err());
+    }
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    assert_eq!(link.broken(), Some(LinkError::Timeout));
+    assert!(proxy.accepted() <= 6, "{} connections", proxy.accepted());
+    proxy.set(Path::Passes).await;
+    eventually("it is found by itself", LATER, async || match link.broken() {
+        None => Ok(()),
+        Some(error) => Err(error.to_string()),
+    })
+    .await;
+    look().await.unwrap();
+}
