@@ -32,7 +32,7 @@ fn exists(test: &str) -> bool {
     let (module, name) = test.rsplit_once("::").unwrap();
     let file = root().join("tests/integration").join(format!("{}.rs", module.replace("::", "/")));
     let source = fs::read_to_string(Path::new(&file)).unwrap_or_default();
-    let Some((before, _)) = source.split_once(&format!("fn {name}()")) else { return false };
+    let Some((before, _)) = source.split_once(&format!("fn {name}(")) else { return false };
     let attributes: Vec<&str> = before.lines().rev().take_while(|line| !line.is_empty()).collect();
     attributes.iter().any(|line| line.contains("test"))
         && !attributes.iter().any(|line| line.contains("ignore"))

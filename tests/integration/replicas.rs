@@ -279,16 +279,13 @@ async fn a_leader_that_slept_in_its_work_brings_nothing_old_back(#[case] doing: 
     world.healthy("app").await;
 }
 
-/// Nothing passes; what was sent meanwhile arrives when the path passes again.
-const CUT: Path = Path::Delays(Duration::from_hours(24));
-
-/// Has the operator of the world succeeded by one that reaches the API server through a proxy.
-async fn leader_behind_a_proxy(world: &World, ssm: &Ssm, scratch: &Scratch) -> (Operator, Proxy) {
+/// Has the operator of the world succeeded by one that reaches the API server by a path under control.
+async fn leader_on_a_path(world: &World, ssm: &Ssm, scratch: &Scratch) -> (Operator, Proxy) {
     let server = world.cluster.server().trim_start_matches("https://").parse().unwrap();
-    let proxy = Proxy::start(server).await;
+    let path = Proxy::start(server).await;
     let mut settings = world.operator.settings().clone();
     let kubeconfig = std::fs::read_to_string(&settings.kubeconfig).unwrap();
-    let through = kubeconfig.replace(world.cluster.server(), &format!("https://{}", proxy.address()));
+    let through = kubeconfig.replace(world.cluster.server(), &format!("https://{}", path.address()));
     assert_ne!(through, kubeconfig);
     settings.kubeconfig = scratch.path().join("kubeconfig");
     std::fs::write(&settings.kubeconfig, through).unwrap();
@@ -296,7 +293,7 @@ async fn leader_behind_a_proxy(world: &World, ssm: &Ssm, scratch: &Scratch) -> (
     let operator = Operator::start(settings).await;
     assert!(world.operator.terminate().await.success(), "{}", world.operator.log());
     says(&operator, true, SOON).await;
-    (operator, proxy)
+    (operator, path)
 }
 
 /// It can still reach SSM and Redis, and must not use them: somebody else leads by then.
@@ -308,10 +305,10 @@ async fn a_leader_that_is_cut_off_from_the_api_server_stops_working() {
     for name in ["/app/a", "/app/b"] {
         far.put(name, "1");
     }
-    let (cut_off, proxy) = leader_behind_a_proxy(&world, &far, &scratch).await;
+    let (cut_off, path) = leader_on_a_path(&world, &far, &scratch).await;
     world.sync("app").await;
     world.operator.restart().await;
-    proxy.set(CUT).await;
+    path.set(Path::Holds).await;
     says(&world.operator, true, Duration::from_secs(20)).await;
     says(&cut_off, false, SOON).await;
     let (asked, written) = (far.calls().total(), writes(&cut_off).await);
@@ -326,7 +323,7 @@ async fn a_leader_that_is_cut_off_from_the_api_server_stops_working() {
     world.field_is("app", "/app/a", "near").await;
     world.next_cycle("app").await;
     // What it had sent arrives now.
-    proxy.set(Path::Passes).await;
+    path.set(Path::Passes).await;
     eventually("it sees who leads", LATER, async || {
         let log = cut_off.log();
         if log.contains(&format!("{} leads", world.operator.identity())) { Ok(()) } else { Err(log) }
@@ -346,13 +343,13 @@ async fn an_operator_that_lost_its_term_works_on_without_a_restart() {
     let scratch = Scratch::new("cut-off").unwrap();
     world.ssm.put("/app/a", "1");
     world.synced("app").await;
-    let (operator, proxy) = leader_behind_a_proxy(&world, &world.ssm, &scratch).await;
+    let (operator, path) = leader_on_a_path(&world, &world.ssm, &scratch).await;
     world.sync("app").await;
-    proxy.set(CUT).await;
+    path.set(Path::Holds).await;
     says(&operator, false, LATER).await;
     world.ssm.put("/app/a", "2");
     world.delete_secret("app").await;
-    proxy.set(Path::Passes).await;
+    path.set(Path::Passes).await;
     world.holds("app", &[("A", "2")]).await;
     world.field_is("app", "/app/a", "2").await;
     world.healthy("app").await;

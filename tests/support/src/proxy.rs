@@ -22,6 +22,9 @@ pub enum Path {
     /// Connections stay open, new ones are accepted, and every byte is lost, as behind a firewall that forgot them. A
     /// connection that has lost bytes stays silent for ever; what connects later is not concerned.
     Silent,
+    /// Nothing passes and nothing is refused, as behind a switch that is being replaced. What was sent meanwhile arrives
+    /// when the path passes again, however late that is.
+    Holds,
     /// New connections are refused. Those that are open pass.
     Refuses,
     /// One byte a second.
@@ -138,6 +141,7 @@ impl Road {
     /// One connection, until either end closes it or it is reset.
     async fn carry(self: Arc<Self>, client: TcpStream) {
         let mut resets = self.resets.subscribe();
+        self.until_released().await;
         let lost = AtomicBool::new(*self.path.borrow() == Path::Silent);
         // A client that connects in the silence has its bytes lost, and no server behind it.
         let server = if lost.load(Ordering::SeqCst) {
@@ -207,9 +211,15 @@ impl Road {
                 return;
             }
         }
+        self.until_released().await;
         if lost.load(Ordering::SeqCst) || *self.path.borrow() == Path::Silent {
             std::future::pending::<()>().await;
         }
+    }
+
+    /// Waits while the path holds everything back.
+    async fn until_released(&self) {
+        let _ = self.path.subscribe().wait_for(|path| *path != Path::Holds).await;
     }
 
     /// Passes bytes on as the path allows. `false` if the other end is gone.
@@ -222,6 +232,10 @@ impl Road {
             }
             if lost.load(Ordering::SeqCst) {
                 return true;
+            }
+            if now == Path::Holds {
+                self.until_released().await;
+                continue;
             }
             let (pause, piece) = match now {
                 Path::Trickles => (Duration::from_secs(1), 1),
@@ -332,6 +346,24 @@ mod tests {
         is_silent(&mut new, &server).await;
         assert_eq!(ask(&mut idle, "still here").await.unwrap(), "still here");
         assert_eq!(ask(&mut connect(&proxy).await, "hello").await.unwrap(), "hello");
+    }
+
+    #[tokio::test]
+    async fn nothing_is_lost_on_a_path_that_holds_everything_back() {
+        let server = echo("").await;
+        let proxy = Proxy::start(server).await;
+        let mut open = connect(&proxy).await;
+        ask(&mut open, "hello").await.unwrap();
+        proxy.set(Path::Holds).await;
+        let mut new = connect(&proxy).await;
+        is_silent(&mut open, &server).await;
+        is_silent(&mut new, &server).await;
+        proxy.set(Path::Passes).await;
+        for stream in [&mut open, &mut new] {
+            let mut answer = [0; 8];
+            timeout(SOON, stream.read_exact(&mut answer)).await.unwrap().unwrap();
+            assert_eq!(&answer, b"anybody?");
+        }
     }
 
     #[tokio::test]
