@@ -161,6 +161,12 @@ mod tests {
         signed(&plan(&[path("/app")]), &[("/app/a", value)], read_at)
     }
 
+    #[test]
+    fn origins_are_words_that_logs_name() {
+        let words = [Origin::Memory, Origin::Secret, Origin::Redis].map(Origin::as_str);
+        assert_eq!(words, ["memory", "secret", "redis"]);
+    }
+
     #[rstest]
     #[case::nothing_anywhere(None, None, None, None)]
     #[case::memory_alone(Some(("m", 5)), None, None, Some(Origin::Memory))]

@@ -292,3 +292,47 @@ fn the_grant_to_ask_for_is_one_that_can_be_given(#[case] selection: SelectionSpe
     };
     assert!(judge(&spec(&[selection]), Some(&given)).is_ok());
 }
+
+/// What the operator or Kubernetes writes itself is not the user's to set.
+#[rstest]
+#[case("team", true, true)]
+#[case("example.com/team", true, true)]
+#[case("app.kubernetes.io/name", true, false)]
+#[case("app.kubernetes.io/managed-by", false, false)]
+#[case("parameter-mirror.dev/mirror", false, false)]
+#[case("kubernetes.io/description", true, false)]
+#[case("kubectl.kubernetes.io/restartedAt", true, false)]
+#[case("k8s.io/x", true, false)]
+#[case("x.k8s.io/y", true, false)]
+#[case("notkubernetes.io/x", true, true)]
+fn labels_and_annotations_of_others_are_refused(
+    #[case] key: &str,
+    #[case] as_label: bool,
+    #[case] as_annotation: bool,
+) {
+    let with = |set: fn(&mut SecretTargetSpec, BTreeMap<String, String>)| {
+        let mut spec = spec(&[path("/app")]);
+        set(spec.secret.as_mut().unwrap(), [(key.to_owned(), "x".to_owned())].into());
+        judge(&spec, Some(&source()))
+    };
+    let outcomes = [
+        (with(|secret, all| secret.labels = all), as_label),
+        (with(|secret, all| secret.annotations = all), as_annotation),
+    ];
+    for (outcome, allowed) in outcomes {
+        match outcome {
+            Ok(_) => assert!(allowed, "{key} is taken"),
+            Err(refusal) => assert!(!allowed && refusal.to_string().contains(key), "{refusal}"),
+        }
+    }
+}
+
+#[test]
+fn a_drill_ends_at_its_time() {
+    let until: Timestamp = "2026-11-23T12:00:00Z".parse().unwrap();
+    let drill = SourcePlan { drill_until: Some(until), ..plan(&[path("/app")]).source.unwrap() };
+    let second = jiff::SignedDuration::from_secs(1);
+    assert!(drill.is_drill(until - second));
+    assert!(!drill.is_drill(until) && !drill.is_drill(until + second));
+    assert!(!SourcePlan { drill_until: None, ..drill }.is_drill(until - second));
+}
