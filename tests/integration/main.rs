@@ -6,7 +6,8 @@
 //! | [`main_job`] | the story of the product in one test |
 //! | [`selecting`] | what is selected, and what arrives |
 //! | [`targets`] | whose targets are, what heals them, when they go |
-//! | [`outage`] | everything that can be wrong with SSM |
+//! | [`fault_matrix`] | everything that can be wrong with SSM, a row for each |
+//! | [`outage`] | what an outage means beyond its reason |
 //! | [`credentials`] | credentials end while STS is down |
 //! | [`grants`] | who may read what |
 //! | [`admission`] | bad specs are refused with field and remedy |
@@ -33,6 +34,7 @@
 mod admission;
 mod chart;
 mod credentials;
+mod fault_matrix;
 mod grants;
 mod lost_keys;
 mod main_job;

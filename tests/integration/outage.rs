@@ -1,8 +1,8 @@
-//! Everything that can be wrong with SSM, said with its own reason, and never a byte lost.
+//! What an outage of SSM means beyond its reason (that is in `fault_matrix`): deadlines, healing, the breaker, new mirrors, roles.
 
 use std::time::Duration;
 
-use parameter_mirror_test_support::ssm::{Body, Fault, Operation, When};
+use parameter_mirror_test_support::ssm::{Fault, Operation, When};
 use serde_json::json;
 
 use crate::world::{Setup, World};
@@ -17,79 +17,6 @@ async fn synced() -> World {
     }
     world.synced("config").await;
     world
-}
-
-/// Under each of these the mirror says the reason and keeps every byte, and recovers when the fault ends.
-async fn each_says(world: &World, cases: Vec<(When, Fault, &'static str)>) {
-    for (when, fault, reason) in cases {
-        let (version, content) = (world.resource_version("config").await, world.content("config").await);
-        let name = format!("{fault:?}");
-        // Something is to be learnt, so that a fault of decryption shows as well.
-        world.ssm.put_secure("/app/secret", &format!("changed under {name}"));
-        world.ssm.fail(when, fault);
-        world.sync("config").await;
-        let degraded = world.degraded("config", reason).await;
-        assert!(degraded.message.contains("not affected"), "{name}: {}", degraded.message);
-        world.ready("config", "ServingLastKnownGood").await;
-        assert_eq!(world.resource_version("config").await, version, "{name} wrote the Secret");
-        assert_eq!(world.content("config").await, content, "{name} changed Redis");
-        assert_eq!(world.field("config", "@status").await.as_deref(), Some("Degraded"));
-        world.ssm.clear_all();
-        world.sync("config").await;
-        world.healthy("config").await;
-        assert_ne!(
-            world.resource_version("config").await,
-            version,
-            "what changed under {name} has not arrived"
-        );
-        assert_eq!(world.field("config", "@status").await.as_deref(), Some("Synced"));
-    }
-}
-
-#[tokio::test]
-async fn every_refusal_of_the_service_has_its_reason() {
-    let world = synced().await;
-    let any = When::any;
-    let decrypting = || When::any().decrypting();
-    let cases = vec![
-        (any(), Fault::internal(), "SourceUnavailable"),
-        (any(), Fault::unavailable(), "SourceUnavailable"),
-        (any(), Fault::Status { code: 502, body: Body::Html }, "SourceUnavailable"),
-        (any(), Fault::Reset, "SourceUnavailable"),
-        (any(), Fault::throttling(), "Throttled"),
-        (any(), Fault::throttling_namespaced(), "Throttled"),
-        (any(), Fault::throttling_header_only(), "Throttled"),
-        (any(), Fault::too_many_requests(), "Throttled"),
-        (any(), Fault::access_denied_iam("ssm:GetParametersByPath"), "AccessDenied"),
-        (decrypting(), Fault::access_denied_kms(), "KmsUnavailable"),
-        (decrypting(), Fault::invalid_key_id(), "KmsUnavailable"),
-        (decrypting(), Fault::kms_throttled(), "KmsUnavailable"),
-        (any(), Fault::expired_token(), "CredentialsUnavailable"),
-        (any(), Fault::unrecognized_client(), "CredentialsUnavailable"),
-        (any(), Fault::invalid_signature(), "CredentialsUnavailable"),
-        (any(), Fault::validation(), "InvalidResponse"),
-    ];
-    each_says(&world, cases).await;
-}
-
-#[tokio::test]
-async fn an_answer_that_is_no_answer_is_never_taken_for_one() {
-    let world = synced().await;
-    let list = || When::any().operation(Operation::GetParametersByPath);
-    let values = || When::any().operation(Operation::GetParameters);
-    let cases = vec![
-        (list(), Fault::GarbageOk, "InvalidResponse"),
-        (list(), Fault::BrokenJson, "InvalidResponse"),
-        (list(), Fault::EmptyObject, "InvalidResponse"),
-        (list(), Fault::NullParameters, "InvalidResponse"),
-        (list(), Fault::MissingVersion, "InvalidResponse"),
-        (list(), Fault::WrongTypes, "InvalidResponse"),
-        (list().page(2), Fault::RepeatedToken, "InvalidResponse"),
-        (values(), Fault::MissingValue, "InvalidResponse"),
-        (values(), Fault::EmptyObject, "InvalidResponse"),
-        (list(), Fault::Truncated, "InvalidResponse"),
-    ];
-    each_says(&world, cases).await;
 }
 
 /// AWS fails ten for one; the person who has to mend it reads which one it is.
@@ -132,13 +59,6 @@ async fn retries_do_not_double_the_load_of_a_service_that_is_half_down() {
     let failed: u64 = faults.iter().map(|fault| world.ssm.hits(*fault)).sum();
     // Ten retries, one more for ten pages that were answered, and the failure without one.
     assert!((10..=14).contains(&failed), "{failed} requests were refused");
-}
-
-#[tokio::test]
-async fn any_failing_page_fails_the_whole_read() {
-    let world = synced().await;
-    let cases = (1..=3).map(|page| (When::any().page(page), Fault::internal(), "SourceUnavailable"));
-    each_says(&world, cases.collect()).await;
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use parameter_mirror_test_support::ssm::Calls;
 use parameter_mirror_test_support::{Cluster, Operator, Redis, Scratch, Ssm};
 use serde_json::{Value, json};
 
-use crate::meter::{cpu_seconds, megabytes};
+use crate::meter::cpu_seconds;
 
 const PATIENCE: Duration = Duration::from_mins(3);
 /// Between two looks at a steady operator.
@@ -126,7 +126,7 @@ impl<'c> Round<'c> {
         let calls: Calls = self.ssm.calls().since(&calls);
         let done = figure(reads().await - before);
         Steady {
-            megabytes: megabytes(pid),
+            megabytes: figure(operator.process().resident_bytes()) / 1e6,
             cpu_seconds_per_1000_reads: (cpu_seconds(pid) - cpu) / done * 1_000.0,
             api_reads: figure(api_reads(self.cluster).await - api),
             ssm_connections: figure(calls.connections),

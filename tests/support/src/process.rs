@@ -74,6 +74,18 @@ impl Process {
         self.pid
     }
 
+    /// Its resident memory in bytes.
+    ///
+    /// # Panics
+    /// When it has ended.
+    #[must_use]
+    pub fn resident_bytes(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).expect("the process runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a resident size");
+        let kibibytes = line.split_whitespace().next().and_then(|number| number.parse::<u64>().ok());
+        kibibytes.expect("a number") * 1024
+    }
+
     /// The folder it lives in, also its working directory unless the command set another.
     #[must_use]
     pub fn dir(&self) -> &Path {

@@ -29,6 +29,9 @@ impl Outcome {
             Fault::Coded(coded) => self.result = Err(coded.reply()),
             Fault::GarbageOk => self.result = Err(Reply::new(200, Content::Html)),
             Fault::BrokenJson => self.break_json(),
+            Fault::Endless { below, per_page } => {
+                self.result = Err(Reply::new(200, Content::Json(endless(below, *per_page, token))));
+            }
             Fault::Slow(delay) => self.delay = *delay,
             Fault::SlowBody { bytes_per_second } => self.delivery = Delivery::Trickle(*bytes_per_second),
             Fault::StallBody => self.delivery = Delivery::Stall,
@@ -69,6 +72,17 @@ fn bare(body: Body) -> Content {
         Body::Html => Content::Html,
         Body::Empty => Content::Empty,
     }
+}
+
+/// The page after `token` of a listing that never ends.
+fn endless(below: &str, per_page: u32, token: Option<&str>) -> Value {
+    let page: u32 = token.and_then(|token| token.strip_prefix("page-")?.parse().ok()).unwrap_or_default();
+    let parameter = |number: u32| {
+        let name = format!("{below}/{page}-{number}");
+        json!({"Name": name, "Type": "String", "Value": "v", "Version": 1, "LastModifiedDate": 1.0, "DataType": "text"})
+    };
+    let parameters: Vec<Value> = (0..per_page).map(parameter).collect();
+    json!({"Parameters": parameters, "NextToken": format!("page-{}", page + 1)})
 }
 
 /// Changes what an answer says. Faults of other kinds change nothing here.

@@ -202,6 +202,13 @@ pub enum Fault {
     DuplicateName,
     /// The next page's token is the one just sent (on the first page, which had none: nothing is wrong).
     RepeatedToken,
+    /// A listing without an end: each page has a new token and so many parameters below a path, which nobody ever wrote.
+    Endless {
+        /// The path.
+        below: String,
+        /// Parameters of a page.
+        per_page: u32,
+    },
     /// A page without parameters whose token leads on; nothing is lost.
     EmptyPage,
     /// Parameters are left out, and nothing says so.
