@@ -47,6 +47,8 @@ pub struct Listed {
     /// The plain value; `None` for a `SecureString` that was not decrypted, so that ciphertext can never be
     /// taken for a value.
     pub value: Option<Value>,
+    /// What stands in place of the value of a `SecureString` that was not decrypted.
+    pub ciphertext: Option<Value>,
 }
 
 /// A page of a listing.

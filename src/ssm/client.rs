@@ -225,7 +225,9 @@ fn complete(parameter: Parameter, decrypted: bool) -> Result<Listed, &'static st
     let kind: ParameterType =
         parameter.r#type.as_ref().and_then(|kind| kind.as_str().parse().ok()).ok_or("a known Type")?;
     let date = parameter.last_modified_date.ok_or("LastModifiedDate")?;
-    let value = parameter.value.ok_or("Value")?;
+    let text = Value::new(parameter.value.ok_or("Value")?);
+    let is_plain = decrypted || kind != ParameterType::SecureString;
+    let (value, ciphertext) = if is_plain { (Some(text), None) } else { (None, Some(text)) };
     if parameter.version < 1 {
         return Err("Version");
     }
@@ -241,7 +243,8 @@ fn complete(parameter: Parameter, decrypted: bool) -> Result<Listed, &'static st
             .and_then(|arn| arn.split(':').nth(4))
             .filter(|a| !a.is_empty())
             .map(str::to_owned),
-        value: (decrypted || kind != ParameterType::SecureString).then(|| Value::new(value)),
+        value,
+        ciphertext,
     })
 }
 
@@ -269,7 +272,8 @@ mod tests {
             .version(1)
             .last_modified_date(aws_sdk_ssm::primitives::DateTime::from_secs(1))
             .build();
-        assert_eq!(complete(secret.clone(), false).unwrap().value, None);
+        let sealed = complete(secret.clone(), false).unwrap();
+        assert_eq!((sealed.value, sealed.ciphertext), (None, Some(Value::from("AQICAHi"))));
         assert!(complete(secret, true).unwrap().value.is_some());
     }
 

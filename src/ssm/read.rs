@@ -8,6 +8,7 @@
 
 mod ask;
 mod blame;
+mod sealed;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -52,6 +53,7 @@ pub async fn read(
     for _ in 0..ROUNDS {
         let look = read.look(Decrypt::Unknown).await?;
         let Some(parameters) = read.values(&look).await? else { continue };
+        read.refuse_ciphertext(&parameters).await?;
         let Some(absent) = read.confirm_absence(&look).await? else { continue };
         let reading = read.reading(parameters, absent);
         if read.cost.calls == 1 || !differs(&reading, request) {
@@ -294,7 +296,7 @@ impl Read<'_> {
                     Parameter { kind: one.kind, version: one.version, date: one.date, value },
                 )),
                 None => changed.push(NameSelection {
-                    requested: self.requested(name, one),
+                    requested: self.requested(name, &one.name),
                     key: None,
                     optional: false,
                 }),
@@ -372,12 +374,12 @@ impl Read<'_> {
     }
 
     /// How to ask for a parameter again: as the user wrote it, or as the listing named it.
-    fn requested(&self, name: &str, one: &Listed) -> String {
+    fn requested(&self, name: &str, listed: &str) -> String {
         let by_name = self.request.selections.iter().find_map(|selection| match selection {
             Selection::Name(selection) if selection.name() == name => Some(selection.requested.clone()),
             _ => None,
         });
-        by_name.unwrap_or_else(|| one.name.clone())
+        by_name.unwrap_or_else(|| listed.to_owned())
     }
 }
 

@@ -143,6 +143,7 @@ pub(in crate::ssm) fn one(name: &str, version: i64, value: &str) -> Listed {
     let (name, selector) =
         name.split_once(':').map_or((name, None), |(name, selector)| (name, Some(selector)));
     Listed {
+        ciphertext: None,
         name: name.to_owned(),
         selector: selector.map(|selector| format!(":{selector}")),
         kind: ParameterType::SecureString,

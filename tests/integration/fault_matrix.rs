@@ -126,6 +126,7 @@ async fn an_answer_is_none() {
         held("200 with null for the parameters", list(), Fault::NullParameters, "InvalidResponse"),
         held("parameters without version", list(), Fault::MissingVersion, "InvalidResponse"),
         held("parameters without value", values(), Fault::MissingValue, "InvalidResponse"),
+        held("ciphertext where a value should be", values(), Fault::CiphertextAsValue, "InvalidResponse"),
         held("parameters of wrong types", list(), Fault::WrongTypes, "InvalidResponse"),
         held("the same name twice", list(), Fault::DuplicateName, "InvalidResponse"),
     ])

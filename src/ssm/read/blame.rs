@@ -82,7 +82,7 @@ impl Read<'_> {
     }
 }
 
-fn names_question(names: &[String], decrypt: bool) -> NamesQuestion {
+pub(super) fn names_question(names: &[String], decrypt: bool) -> NamesQuestion {
     NamesQuestion { names: names.to_vec(), decrypt }
 }
 

@@ -137,6 +137,7 @@ fn listed(parameter: &Parameter, version: &Version, selector: Option<&str>, decr
         version: i64::try_from(version.number).unwrap(),
         date: i64::try_from(version.modified_ms).unwrap(),
         account: Some(ACCOUNT.to_owned()),
+        ciphertext: None,
         value: (decrypt || kind != ParameterType::SecureString).then(|| Value::new(version.value.clone())),
     }
 }

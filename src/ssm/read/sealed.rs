@@ -1,0 +1,84 @@
+//! A `SecureString` that comes encrypted although it was to be decrypted must never be published as a value.
+
+use std::collections::BTreeMap;
+
+use parameter_mirror_format::entry::ParameterType;
+
+use crate::mirror::reading::{Parameter, ReadFailure};
+use crate::mirror::selection::NameSelection;
+
+use super::blame::names_question;
+use super::{Read, batches, invalid};
+
+/// How the ciphertext of a standard parameter begins (a KMS blob), and that of an advanced one (a message of the Encryption SDK).
+const SEALS: [&str; 2] = ["AQICAH", "AYAB"];
+
+impl Read<'_> {
+    /// A new value that looks like ciphertext is compared with what SSM shows without decryption. Somebody may well keep ciphertext
+    /// of their own in a parameter, so its looks alone prove nothing.
+    pub(super) async fn refuse_ciphertext(
+        &mut self,
+        parameters: &BTreeMap<String, Parameter>,
+    ) -> Result<(), ReadFailure> {
+        let is_known = |name: &String, parameter: &Parameter| {
+            self.request.known.get(name).is_some_and(|known| known.parameter.value == parameter.value)
+        };
+        let suspects: Vec<NameSelection> = parameters
+            .iter()
+            .filter(|(name, parameter)| looks_sealed(parameter) && !is_known(name, parameter))
+            .map(|(name, _)| NameSelection {
+                requested: self.requested(name, name),
+                key: None,
+                optional: false,
+            })
+            .collect();
+        for batch in batches(&suspects.iter().collect::<Vec<_>>()) {
+            let names: Vec<String> = batch.iter().map(|name| name.requested.clone()).collect();
+            for one in self.call(&names_question(&names, false)).await?.parameters {
+                let is_sealed = |parameter: &Parameter| Some(&parameter.value) == one.ciphertext.as_ref();
+                if parameters.values().any(is_sealed) {
+                    let detail = format!("SSM answers {} encrypted, although it was to decrypt it", one.name);
+                    return Err(invalid(detail));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn looks_sealed(parameter: &Parameter) -> bool {
+    let text = parameter.value.expose();
+    parameter.kind == ParameterType::SecureString && SEALS.iter().any(|seal| text.starts_with(seal))
+}
+
+#[cfg(test)]
+mod tests {
+    use parameter_mirror_format::value::Value;
+
+    use super::super::tests::{InMemory, one, path, reading};
+    use crate::mirror::reading::SourceReason;
+    use crate::ssm::api::Listed;
+
+    const SEALED: &str = "AQICAHhZ";
+
+    fn shown(value: &str, ciphertext: &str) -> InMemory {
+        InMemory::new([Listed { ciphertext: Some(Value::from(ciphertext)), ..one("/a/x", 1, value) }])
+    }
+
+    #[tokio::test]
+    async fn ciphertext_in_place_of_a_value_is_no_answer() {
+        let failure = reading(&shown(SEALED, SEALED), &[path("/a")], &[]).await.unwrap_err();
+        assert_eq!(failure.reason, SourceReason::InvalidResponse);
+        assert!(failure.detail.contains("/a/x") && !failure.detail.contains(SEALED), "{}", failure.detail);
+    }
+
+    /// Somebody keeps ciphertext of their own; and what does not look like it costs no further call.
+    #[tokio::test]
+    async fn a_value_that_only_looks_like_ciphertext_is_a_value() {
+        let read = reading(&shown(SEALED, "AQICAHother"), &[path("/a")], &[]).await.unwrap();
+        assert_eq!(read.parameters["/a/x"].value.expose(), SEALED);
+        let plain = shown("plain", "AQICAHother");
+        reading(&plain, &[path("/a")], &[]).await.unwrap();
+        assert_eq!(plain.log().len(), 1);
+    }
+}
