@@ -17,6 +17,7 @@
 //! | [`chart`] | the chart installs, uninstalls, and installs again |
 //! | [`readme`] | every command of the README, run |
 //! | [`reliability`] | docs/reliability.md names tests that exist |
+//! | [`kubernetes_faults`] | rights, webhooks and deletions in an outage |
 //! | [`watches`] | watches that lag, skip and begin anew, on a real API server |
 //! | [`replicas`] | two operators, one leads |
 //! | [`redis_cluster`] | the same on a cluster: nodes that fail, slots that move |
@@ -36,6 +37,7 @@ mod chart;
 mod credentials;
 mod fault_matrix;
 mod grants;
+mod kubernetes_faults;
 mod lost_keys;
 mod main_job;
 mod outage;
