@@ -10,7 +10,7 @@ SEED ?=
 DEMO_TARGETS ?= --bin parameter-mirror --bin parameter-mirror-demo
 
 # Tests mostly wait for conditions, so more of them than cores run at once.
-export RUST_TEST_THREADS ?= 7
+export RUST_TEST_THREADS ?= 8
 
 help: ## What this Makefile can do
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

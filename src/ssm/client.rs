@@ -134,10 +134,13 @@ impl SsmApi {
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
     {
-        if errors::code(error).is_some_and(|code| errors::refuses_credentials(&code)) {
-            self.principal.rejected(used);
+        let failure = errors::classify(operation, error);
+        if errors::code(error).is_none_or(|code| !errors::refuses_credentials(&code)) {
+            return failure;
         }
-        errors::classify(operation, error)
+        self.principal.rejected(used);
+        let detail = format!("{} with the credentials of {}", failure.detail, self.principal.whose());
+        ReadFailure { detail, ..failure }
     }
 }
 
