@@ -1,0 +1,3 @@
+//! The `parameter-mirror-reader` binary: arguments in, one subcommand out.
+
+fn main() {}
