@@ -1,9 +1,9 @@
 //! The command line: types only. Values travel on as arguments, never through globals.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use parameter_mirror_format::connection::RedisArgs;
 
 /// Mirrors AWS SSM parameters into Kubernetes Secrets and Redis, and keeps serving them when SSM is down.
 #[derive(Debug, Parser)]
@@ -83,43 +83,6 @@ pub struct RunArgs {
     /// What is logged, e.g. `info` or `parameter_mirror=debug`
     #[arg(long, env = "PARAMETER_MIRROR_LOG", default_value = "info")]
     pub log: String,
-}
-
-/// How to reach Redis. Nothing secret is taken from the command line, where the process list would show it.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Redis")]
-pub struct RedisArgs {
-    /// `redis://host:port/db` or `rediss://…` for TLS, without a password
-    #[arg(long, env = "PARAMETER_MIRROR_REDIS_URL", conflicts_with = "redis_url_file")]
-    pub redis_url: Option<String>,
-
-    /// File with the URL, which may hold user and password
-    #[arg(long, env = "PARAMETER_MIRROR_REDIS_URL_FILE")]
-    pub redis_url_file: Option<PathBuf>,
-
-    /// ACL user
-    #[arg(long, env = "PARAMETER_MIRROR_REDIS_USERNAME")]
-    pub redis_username: Option<String>,
-
-    /// File with the password
-    #[arg(long, env = "PARAMETER_MIRROR_REDIS_PASSWORD_FILE")]
-    pub redis_password_file: Option<PathBuf>,
-
-    /// File with the CA certificates (PEM) to trust instead of the public ones
-    #[arg(long, env = "PARAMETER_MIRROR_REDIS_CA_FILE")]
-    pub redis_ca_file: Option<PathBuf>,
-
-    /// File with the client certificate (PEM)
-    #[arg(long, env = "PARAMETER_MIRROR_REDIS_CERT_FILE", requires = "redis_key_file")]
-    pub redis_cert_file: Option<PathBuf>,
-
-    /// File with the client key (PEM)
-    #[arg(long, env = "PARAMETER_MIRROR_REDIS_KEY_FILE", requires = "redis_cert_file")]
-    pub redis_key_file: Option<PathBuf>,
-
-    /// First part of every key
-    #[arg(long, env = "PARAMETER_MIRROR_REDIS_PREFIX", default_value = "pm:")]
-    pub redis_prefix: String,
 }
 
 /// How log lines look.

@@ -1,20 +1,18 @@
 //! `parameter-mirror run`: from arguments to the edges of a working operator, and down again in order.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use kube::client::ClientBuilder;
 use kube::{Client, Config};
-use parameter_mirror_format::connection::{RedisSettings, Servers, Setting};
-use parameter_mirror_format::value::Value;
+use parameter_mirror_format::connection::{RedisArgs, Servers};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tower::timeout::TimeoutLayer;
 
-use crate::cli::{RedisArgs, RunArgs};
+use crate::cli::RunArgs;
 use crate::clock::Clock;
 use crate::ssm::client::Aws;
 use crate::targets::redis::HashStore;
@@ -120,26 +118,11 @@ async fn client() -> anyhow::Result<Client> {
 /// A Redis that cannot be used is a condition of the mirrors that want it. Only what would be unsafe to run
 /// with ends the process.
 fn redis_edge(args: &RedisArgs) -> anyhow::Result<RedisEdge> {
-    let file = |path: &Path| Setting::File(path.to_owned());
-    let url = match (&args.redis_url, &args.redis_url_file) {
-        (Some(url), _) if has_password(url) => bail!(
-            "a password in --redis-url would be visible in the process list.\n       Put the URL into a file and give \
-             --redis-url-file, or set PARAMETER_MIRROR_REDIS_URL_FILE."
-        ),
-        (Some(url), _) => Setting::Value(Value::new(url.clone())),
-        (None, Some(path)) => file(path),
-        (None, None) => {
-            return Ok(RedisEdge::NotConfigured(
-                "this operator has no Redis. Give it --redis-url-file (chart: redis.urlSecret), or remove spec.redis.".to_owned(),
-            ));
-        }
+    let Some(settings) = args.settings()? else {
+        return Ok(RedisEdge::NotConfigured(
+            "this operator has no Redis. Give it --redis-url-file (chart: redis.urlSecret), or remove spec.redis.".to_owned(),
+        ));
     };
-    let mut settings = RedisSettings::new(url);
-    settings.username = args.redis_username.clone().map(|username| Setting::Value(Value::new(username)));
-    settings.password = args.redis_password_file.as_deref().map(file);
-    settings.ca = args.redis_ca_file.as_deref().map(file);
-    settings.client_cert = args.redis_cert_file.as_deref().map(file);
-    settings.client_key = args.redis_key_file.as_deref().map(file);
     if let Err(error) = settings.check() {
         tracing::warn!(target: "parameter_mirror", %error, "Redis is not usable as configured; mirrors that want it say RedisNotConfigured");
         return Ok(RedisEdge::NotConfigured(format!(
@@ -147,10 +130,4 @@ fn redis_edge(args: &RedisArgs) -> anyhow::Result<RedisEdge> {
         )));
     }
     Ok(RedisEdge::Configured(Arc::new(HashStore::new(Servers::new(settings)))))
-}
-
-fn has_password(url: &str) -> bool {
-    url.split_once("://")
-        .and_then(|(_, rest)| rest.split('/').next()?.rsplit_once('@'))
-        .is_some_and(|(credentials, _)| credentials.contains(':'))
 }

@@ -5,6 +5,7 @@
 //! waits longer than the deadline they gave. A server that fails again and again is tried in the background only:
 //! everybody gets the error at once.
 
+mod args;
 mod error;
 mod servers;
 mod settings;
@@ -18,6 +19,7 @@ use redis::{AsyncConnectionConfig, RedisResult};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
 
+pub use args::{PasswordInUrl, RedisArgs};
 pub use error::LinkError;
 pub use servers::Servers;
 pub use settings::{RedisSettings, Setting, SettingsError};
