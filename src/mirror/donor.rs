@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use parameter_mirror_format::content::Content;
-use parameter_mirror_format::source::{StoredSelection, StoredSource};
+use parameter_mirror_format::source::StoredSource;
 
 use super::plan::Plan;
 use super::reading::{MAX_PARAMETERS, Parameter};
-use super::selection::{self, NameSelection, PathSelection, Selection, is_at_or_below};
+use super::selection::{NameSelection, PathSelection, Selection};
 use super::snapshot;
 
 /// A set for a mirror that has none, put together from the sets of others.
@@ -93,7 +93,7 @@ fn below(
     stored: &StoredSource,
     content: &Content,
 ) -> Option<BTreeMap<String, Parameter>> {
-    listings(stored).find(|listing| shows_all_of(listing, wanted))?;
+    stored.listings().find(|listing| listing.shows_all_of(wanted))?;
     let all = content.entries.iter().filter(|(name, _)| wanted.relative(name).is_some());
     Some(all.map(|(name, entry)| (name.clone(), snapshot::parameter(entry))).collect())
 }
@@ -106,43 +106,8 @@ fn named(
     content: &Content,
 ) -> Option<BTreeMap<String, Parameter>> {
     let name = wanted.name();
-    let by_name = |selection: &StoredSelection| matches!(selection, StoredSelection::Name { name: stored } if selection::normalised(stored) == name);
-    let is_shown = stored.selections.iter().any(by_name)
-        || listings(stored).any(|listing| listing.relative(&name).is_some());
-    let entry = content.entries.get(&name).filter(|_| is_shown)?;
+    let entry = content.entries.get(&name).filter(|_| stored.shows(&name))?;
     Some([(name, snapshot::parameter(entry))].into())
-}
-
-fn listings(stored: &StoredSource) -> impl Iterator<Item = PathSelection> {
-    stored.selections.iter().filter_map(|selection| match selection {
-        StoredSelection::Path { path, recursive, exclude } => Some(PathSelection {
-            path: path.clone(),
-            recursive: *recursive,
-            exclude: exclude.iter().cloned().collect(),
-        }),
-        StoredSelection::Name { .. } => None,
-    })
-}
-
-/// Whether nothing that `wanted` takes is left out by `listing`.
-fn shows_all_of(listing: &PathSelection, wanted: &PathSelection) -> bool {
-    let deep_enough = if wanted.path == listing.path {
-        listing.recursive || !wanted.recursive
-    } else {
-        listing.recursive && is_at_or_below(&wanted.path, &listing.path)
-    };
-    // The listing of `/` shows nothing of AWS itself.
-    let shows_aws = !selection::is_of_aws(&wanted.path) || selection::is_of_aws(&listing.path);
-    let cuts = |out: &String| {
-        let out = absolute(&listing.path, out);
-        let is_unwanted = wanted.exclude.iter().any(|own| is_at_or_below(&out, &absolute(&wanted.path, own)));
-        is_at_or_below(&wanted.path, &out) || (is_at_or_below(&out, &wanted.path) && !is_unwanted)
-    };
-    deep_enough && shows_aws && !listing.exclude.iter().any(cuts)
-}
-
-fn absolute(path: &str, relative: &str) -> String {
-    format!("{}/{relative}", path.trim_end_matches('/'))
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 
 pub mod connection;
 pub mod content;
+pub mod coverage;
 pub mod entry;
 pub mod envelope;
 pub mod fields;

@@ -7,6 +7,7 @@ use crate::envelope::{OpenError, open};
 use crate::fields::Fields;
 use crate::keys::{KeyId, KeyRing};
 use crate::manifest::Manifest;
+use crate::source::StoredSource;
 use crate::subkey::SubKey;
 use crate::value::Value;
 use crate::verdict::{BrokenCause, Fault, Found, Verdict, check_format};
@@ -92,6 +93,8 @@ fn judge(fields: &Fields, redis_key: &str, owner: &str, keys: &KeyRing) -> Resul
 pub struct ReaderCopy {
     /// The parameters.
     pub entries: Entries,
+    /// What was read.
+    pub source: StoredSource,
     /// The revision of the entries.
     pub revision: String,
     /// The read time, Unix milliseconds.
@@ -152,7 +155,9 @@ pub fn decode_for_reader(
         }
     }
     let number = |name| fields.text(name).and_then(decimal);
+    let source = StoredSource::decode(text(fields, SOURCE)?).map_err(|_| BrokenCause::Unreadable(SOURCE))?;
     Ok(ReaderCopy {
+        source,
         entries: layout.values(fields, redis_key, &encryption, sub_key)?,
         revision: layout.revision.to_owned(),
         read_at: layout.read_at,

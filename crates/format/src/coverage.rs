@@ -1,0 +1,141 @@
+//! What the selections of a copy cover: which parameters are in it if SSM has them.
+
+use std::collections::BTreeSet;
+
+use crate::source::{StoredSelection, StoredSource};
+
+/// Everything below `path`, which SSM lists with `GetParametersByPath`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PathSelection {
+    /// Starts with `/`, has no trailing `/` (except the root), no empty, `.` or `..` segment.
+    pub path: String,
+    /// Whether levels below the first count too.
+    pub recursive: bool,
+    /// Relative paths that are left out, each with everything below it.
+    pub exclude: BTreeSet<String>,
+}
+
+impl PathSelection {
+    /// The part of `name` below the path, if the selection takes the parameter.
+    #[must_use]
+    pub fn relative<'n>(&self, name: &'n str) -> Option<&'n str> {
+        let below = if self.path == "/" {
+            name.strip_prefix('/')?
+        } else {
+            name.strip_prefix(self.path.as_str())?.strip_prefix('/')?
+        };
+        let level_taken = self.recursive || !below.contains('/');
+        let excluded = self.exclude.iter().any(|out| is_at_or_below(below, out));
+        (!below.is_empty() && level_taken && !excluded && self.may_list(name)).then_some(below)
+    }
+
+    /// No listing shows a selector, and that of `/` shows nothing of AWS itself: both are answered by name only.
+    fn may_list(&self, name: &str) -> bool {
+        !name.contains(':') && (!is_of_aws(name) || is_of_aws(&self.path))
+    }
+
+    /// Whether nothing that `wanted` takes is left out by this one.
+    #[must_use]
+    pub fn shows_all_of(&self, wanted: &Self) -> bool {
+        let deep_enough = if wanted.path == self.path {
+            self.recursive || !wanted.recursive
+        } else {
+            self.recursive && is_at_or_below(&wanted.path, &self.path)
+        };
+        // The listing of `/` shows nothing of AWS itself.
+        let shows_aws = !is_of_aws(&wanted.path) || is_of_aws(&self.path);
+        let cuts = |out: &String| {
+            let out = absolute(&self.path, out);
+            let is_unwanted =
+                wanted.exclude.iter().any(|own| is_at_or_below(&out, &absolute(&wanted.path, own)));
+            is_at_or_below(&wanted.path, &out) || (is_at_or_below(&out, &wanted.path) && !is_unwanted)
+        };
+        deep_enough && shows_aws && !self.exclude.iter().any(cuts)
+    }
+}
+
+impl StoredSource {
+    /// The paths that were listed.
+    pub fn listings(&self) -> impl Iterator<Item = PathSelection> {
+        self.selections.iter().filter_map(|selection| match selection {
+            StoredSelection::Path { path, recursive, exclude } => Some(PathSelection {
+                path: path.clone(),
+                recursive: *recursive,
+                exclude: exclude.iter().cloned().collect(),
+            }),
+            StoredSelection::Name { .. } => None,
+        })
+    }
+
+    /// Whether a parameter of this *name as selected* would be in the set, if SSM had it.
+    #[must_use]
+    pub fn shows(&self, name: &str) -> bool {
+        let by_name = |selection: &StoredSelection| matches!(selection, StoredSelection::Name { name: stored } if normalised(stored) == name);
+        self.selections.iter().any(by_name) || self.listings().any(|listing| listing.relative(name).is_some())
+    }
+}
+
+/// `/X` and `X` are the same parameter to SSM; stored names always begin with `/`.
+#[must_use]
+pub fn normalised(name: &str) -> String {
+    if name.starts_with('/') { name.to_owned() } else { format!("/{name}") }
+}
+
+/// Whether `path` is `root` itself or lies below it, by whole segments.
+#[must_use]
+pub fn is_at_or_below(path: &str, root: &str) -> bool {
+    let root = root.strip_suffix('/').unwrap_or(root);
+    path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// Public parameters and references to other services live below `/aws/`.
+#[must_use]
+pub fn is_of_aws(name: &str) -> bool {
+    is_at_or_below(name, "/aws")
+}
+
+fn absolute(path: &str, relative: &str) -> String {
+    format!("{}/{relative}", path.trim_end_matches('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    fn path(path: &str, recursive: bool, exclude: &[&str]) -> PathSelection {
+        PathSelection {
+            path: path.to_owned(),
+            recursive,
+            exclude: exclude.iter().map(|&out| out.to_owned()).collect(),
+        }
+    }
+
+    #[rstest]
+    #[case::below("/prod/checkout", "/prod/checkout/db/host", Some("db/host"))]
+    #[case::root("/", "/host", Some("host"))]
+    #[case::itself("/prod/checkout", "/prod/checkout", None)]
+    #[case::only_a_prefix("/prod/check", "/prod/checkout/host", None)]
+    #[case::excluded("/prod/checkout", "/prod/checkout/legacy", None)]
+    #[case::below_excluded("/prod/checkout", "/prod/checkout/legacy/x", None)]
+    #[case::beside_excluded("/prod/checkout", "/prod/checkout/legacy2", Some("legacy2"))]
+    #[case::pinned_to_a_version("/prod/checkout", "/prod/checkout/host:3", None)]
+    #[case::with_a_label("/", "/host:live", None)]
+    #[case::root_lists_nothing_of_aws("/", "/aws/service/ami", None)]
+    #[case::root_and_almost_aws("/", "/awsome", Some("awsome"))]
+    #[case::below_aws("/aws/service", "/aws/service/ami", Some("ami"))]
+    fn a_path_takes_what_lies_below_it(
+        #[case] root: &str,
+        #[case] name: &str,
+        #[case] relative: Option<&str>,
+    ) {
+        assert_eq!(path(root, true, &["legacy"]).relative(name), relative);
+    }
+
+    #[test]
+    fn without_recursive_only_the_first_level_is_taken() {
+        let selection = path("/prod", false, &[]);
+        assert_eq!(selection.relative("/prod/a"), Some("a"));
+        assert_eq!(selection.relative("/prod/a/b"), None);
+    }
+}
