@@ -36,8 +36,12 @@ impl Reader {
 
     /// The same for what is in Redis, with these sub-keys, a line each; none at all is no file.
     async fn read_with(&self, sub_keys: &str) -> Result<BTreeMap<String, String>, String> {
+        self.read_by(&self.redis.url(), sub_keys).await
+    }
+
+    async fn read_by(&self, url: &str, sub_keys: &str) -> Result<BTreeMap<String, String>, String> {
         let mut command = program(self.name);
-        command.args([&self.redis.url(), KEY]);
+        command.args([url, KEY]);
         if !sub_keys.is_empty() {
             let file = self.scratch.path().join("sub-keys");
             fs::write(&file, sub_keys).unwrap();
@@ -80,25 +84,33 @@ async fn reads_every_hash(name: &'static str) {
 }
 
 /// The vectors of the layout come from an implementation that is neither the operator nor one of these.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Vector {
+    manifest: BTreeMap<String, serde_json::Value>,
+    values: BTreeMap<String, String>,
+    sub_key: String,
+    enc: String,
+    fields: BTreeMap<String, Field>,
+}
+
+#[derive(Deserialize)]
+struct Field {
+    text: String,
+}
+
+impl Vector {
+    fn all() -> Vec<Self> {
+        let vectors = fs::read(root().join("crates/format/tests/format-vectors.json")).unwrap();
+        let vectors: Vec<Self> = serde_json::from_slice(&vectors).unwrap();
+        assert_eq!(vectors.len(), 3);
+        vectors
+    }
+}
+
 async fn reads_the_vectors(name: &'static str) {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Vector {
-        manifest: BTreeMap<String, serde_json::Value>,
-        values: BTreeMap<String, String>,
-        sub_key: String,
-        enc: String,
-        fields: BTreeMap<String, Field>,
-    }
-    #[derive(Deserialize)]
-    struct Field {
-        text: String,
-    }
     let reader = Reader::new(name).await;
-    let vectors = fs::read(root().join("crates/format/tests/format-vectors.json")).unwrap();
-    let vectors: Vec<Vector> = serde_json::from_slice(&vectors).unwrap();
-    assert_eq!(vectors.len(), 3);
-    for vector in vectors {
+    for vector in Vector::all() {
         let mut fields = Fields::default();
         for (name, field) in vector.fields {
             fields.insert(name, field.text);
@@ -153,70 +165,77 @@ async fn refuses_what_is_damaged(name: &'static str) {
     reader.is_refusal(reader.read_with("").await, "");
 }
 
-mod python {
-    #[tokio::test]
-    async fn reads_every_hash() {
-        super::reads_every_hash("reader-python").await;
-    }
+async fn reads_with_the_documented_rights(name: &'static str) {
+    let reader = Reader::new(name).await;
+    let page = page();
+    let rights = page.split_once("<!-- rights -->\n```text\n").unwrap().1.lines().next().unwrap();
+    let rights: Vec<&str> = rights.split(' ').collect();
+    assert!(rights.contains(&">PASSWORD") && rights.contains(&"checkout"), "{rights:?}");
+    reader.redis.cli(&rights).await;
 
-    #[tokio::test]
-    async fn reads_the_vectors() {
-        super::reads_the_vectors("reader-python").await;
-    }
+    let expected = Expected::read();
+    let hash = Hash::new(&expected, EncryptionMode::SecureStrings);
+    hash.write(&reader.redis).await;
+    let url = reader.redis.url().replace("redis://", "redis://checkout:PASSWORD@");
+    assert_eq!(reader.read_by(&url, &hash.sub_key).await, Ok(expected.values()), "{name}");
 
-    #[tokio::test]
-    async fn refuses_what_is_damaged() {
-        super::refuses_what_is_damaged("reader-python").await;
+    let may =
+        async |command: &[&str]| reader.redis.cli(&[&["acl", "dryrun", "checkout"], command].concat()).await;
+    assert_eq!(may(&["hmget", KEY, "@generation", "@checkedAt", "@status"]).await, "OK");
+    for refused in
+        [&["hset", KEY, "/x", "y"][..], &["del", KEY], &["hgetall", "pm:{shop/search}"], &["keys", "*"]]
+    {
+        assert_ne!(may(refused).await, "OK", "{refused:?}");
     }
 }
 
-mod javascript {
-    #[tokio::test]
-    async fn reads_every_hash() {
-        super::reads_every_hash("reader-node").await;
-    }
+fn page() -> String {
+    fs::read_to_string(root().join("docs/redis-format.md")).unwrap()
+}
 
-    #[tokio::test]
-    async fn reads_the_vectors() {
-        super::reads_the_vectors("reader-node").await;
-    }
-
-    #[tokio::test]
-    async fn refuses_what_is_damaged() {
-        super::refuses_what_is_damaged("reader-node").await;
+#[test]
+fn the_page_shows_the_vectors() {
+    let (page, vectors) = (page(), Vector::all());
+    for vector in vectors.iter().filter(|vector| vector.enc != "none") {
+        assert!(
+            page.contains(&format!("With `@enc` = `{}` and the sub-key `{}`:", vector.enc, vector.sub_key))
+        );
+        for (name, field) in vector.fields.iter().filter(|(_, field)| !field.text.is_empty()) {
+            let kind = vector.manifest[name]["type"].as_str().unwrap();
+            let value = serde_json::to_string(&vector.values[name]).unwrap();
+            let row = format!("| `{name}` | {kind} | `{}` | `{value}` |", field.text);
+            assert!(page.contains(&row), "{row}");
+        }
     }
 }
 
-mod java {
-    #[tokio::test]
-    async fn reads_every_hash() {
-        super::reads_every_hash("reader-java").await;
-    }
+macro_rules! tests_of {
+    ($language:ident, $program:literal) => {
+        mod $language {
+            #[tokio::test]
+            async fn reads_every_hash() {
+                super::reads_every_hash($program).await;
+            }
 
-    #[tokio::test]
-    async fn reads_the_vectors() {
-        super::reads_the_vectors("reader-java").await;
-    }
+            #[tokio::test]
+            async fn reads_the_vectors() {
+                super::reads_the_vectors($program).await;
+            }
 
-    #[tokio::test]
-    async fn refuses_what_is_damaged() {
-        super::refuses_what_is_damaged("reader-java").await;
-    }
+            #[tokio::test]
+            async fn reads_with_the_documented_rights() {
+                super::reads_with_the_documented_rights($program).await;
+            }
+
+            #[tokio::test]
+            async fn refuses_what_is_damaged() {
+                super::refuses_what_is_damaged($program).await;
+            }
+        }
+    };
 }
 
-mod go {
-    #[tokio::test]
-    async fn reads_every_hash() {
-        super::reads_every_hash("reader-go").await;
-    }
-
-    #[tokio::test]
-    async fn reads_the_vectors() {
-        super::reads_the_vectors("reader-go").await;
-    }
-
-    #[tokio::test]
-    async fn refuses_what_is_damaged() {
-        super::refuses_what_is_damaged("reader-go").await;
-    }
-}
+tests_of!(python, "reader-python");
+tests_of!(javascript, "reader-node");
+tests_of!(java, "reader-java");
+tests_of!(go, "reader-go");
