@@ -24,7 +24,7 @@ test: parts ## Every test, on real parts
 
 sdk-test: parts ## Unmodified AWS SDKs, chamber and the readers of docs/readers on one mirror (needs Python, Node.js, Go, a JDK, Maven)
 	hack/sdks install
-	cargo test -p parameter-mirror-reader --test sdk
+	cargo test --workspace --test sdk
 
 chaos: ## SEEDS=500 worlds of random faults in virtual time, or the one of SEED=17
 	CHAOS_SEEDS=$(SEEDS) CHAOS_SEED=$(SEED) cargo test --test integration simulation::chaos -- --nocapture
@@ -32,7 +32,7 @@ chaos: ## SEEDS=500 worlds of random faults in virtual time, or the one of SEED=
 lint: ## rustfmt, clippy, licences, bans and sources of all dependencies
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
-	cargo clippy -p parameter-mirror-reader --test sdk -- -D warnings
+	cargo clippy --workspace --test sdk -- -D warnings
 	hack/parts install-lint
 	PATH="$$(hack/parts path):$$PATH" cargo deny check bans licenses sources
 
