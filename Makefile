@@ -22,12 +22,17 @@ demo: parts ## The outage story on real parts, checked step by step (KEEP=1 leav
 test: parts ## Every test, on real parts
 	cargo test --workspace
 
+sdk-test: parts ## Unmodified AWS SDKs, chamber and the readers of docs/readers on one mirror (needs Python, Node.js, Go, a JDK, Maven)
+	hack/sdks install
+	cargo test --workspace --test sdk
+
 chaos: ## SEEDS=500 worlds of random faults in virtual time, or the one of SEED=17
 	CHAOS_SEEDS=$(SEEDS) CHAOS_SEED=$(SEED) cargo test --test integration simulation::chaos -- --nocapture
 
 lint: ## rustfmt, clippy, licences, bans and sources of all dependencies
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy --workspace --test sdk -- -D warnings
 	hack/parts install-lint
 	PATH="$$(hack/parts path):$$PATH" cargo deny check bans licenses sources
 
@@ -41,4 +46,4 @@ generate: ## The CRDs, for kubectl and for the chart
 parts: ## Installs what tests and demo run against (about 7 minutes once, then nothing)
 	hack/parts install
 
-.PHONY: help demo test chaos lint bench generate parts
+.PHONY: help demo test sdk-test chaos lint bench generate parts

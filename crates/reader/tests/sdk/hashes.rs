@@ -1,0 +1,241 @@
+//! The programs of docs/readers on real hashes: they know docs/redis-format.md and none of our code.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::sync::Arc;
+
+use parameter_mirror_format::fields::Fields;
+use parameter_mirror_format::hash::{COUNT, ENC, EncryptionMode, FORMAT, PARAMS};
+use parameter_mirror_test_support::{Redis, Scratch};
+use serde::Deserialize;
+
+use crate::mirror::{Expected, Hash, KEY};
+use crate::programs::{program, root, run};
+
+const SECURE: &str = "/app/db/password";
+const OTHER_SECURE: &str = "/app/token";
+const PLAIN: &str = "/app/db/host";
+
+/// One of the programs, on a Redis of its own.
+struct Reader {
+    name: &'static str,
+    redis: Redis,
+    scratch: Arc<Scratch>,
+}
+
+impl Reader {
+    async fn new(name: &'static str) -> Self {
+        Self { name, redis: Redis::start().await, scratch: Arc::new(Scratch::new("hashes").unwrap()) }
+    }
+
+    /// What it prints for a hash: the values, or why it does not.
+    async fn read(&self, hash: &Hash) -> Result<BTreeMap<String, String>, String> {
+        hash.write(&self.redis).await;
+        self.read_with(&hash.sub_key).await
+    }
+
+    /// The same for what is in Redis, with these sub-keys, a line each; none at all is no file.
+    async fn read_with(&self, sub_keys: &str) -> Result<BTreeMap<String, String>, String> {
+        self.read_by(&self.redis.url(), sub_keys).await
+    }
+
+    async fn read_by(&self, url: &str, sub_keys: &str) -> Result<BTreeMap<String, String>, String> {
+        let mut command = program(self.name);
+        command.args([url, KEY]);
+        if !sub_keys.is_empty() {
+            let file = self.scratch.path().join("sub-keys");
+            fs::write(&file, sub_keys).unwrap();
+            command.arg(file);
+        }
+        Ok(serde_json::from_str(&run(&command).await?).expect("a JSON object of texts"))
+    }
+
+    /// One line that names the hash and `what`, and no value.
+    async fn refuses(&self, hash: &Hash, what: &str) {
+        let printed = self.read(hash).await;
+        self.is_refusal(printed, what);
+    }
+
+    fn is_refusal(&self, printed: Result<BTreeMap<String, String>, String>, what: &str) {
+        let name = self.name;
+        let line = printed.expect_err(&format!("{name} reads it, although {what}"));
+        assert_eq!(line.lines().count(), 1, "{name}: {line}");
+        assert!(line.starts_with(KEY) && line.contains(what), "{name}, for {what}: {line}");
+        for value in Expected::read().values().values().filter(|value| value.len() > 2) {
+            assert!(!line.contains(value), "{name} shows a value: {line}");
+        }
+    }
+}
+
+async fn reads_every_hash(name: &'static str) {
+    let reader = Reader::new(name).await;
+    let expected = Expected::read();
+    for mode in [EncryptionMode::None, EncryptionMode::SecureStrings, EncryptionMode::All] {
+        let hash = Hash::new(&expected, mode);
+        assert_eq!(reader.read(&hash).await, Ok(expected.values()), "{name}, {mode:?}");
+    }
+    // In the middle of a rotation a reader has been handed two.
+    let hash = Hash::new(&expected, EncryptionMode::All);
+    hash.write(&reader.redis).await;
+    let two = format!("k-old:{}\n{}\n", "A".repeat(43), hash.sub_key);
+    assert_eq!(reader.read_with(&two).await, Ok(expected.values()), "{name}, two sub-keys");
+    let plain = Hash { sub_key: String::new(), ..Hash::new(&expected, EncryptionMode::None) };
+    assert_eq!(reader.read(&plain).await, Ok(expected.values()), "{name}, no sub-key needed");
+}
+
+/// The vectors of the layout come from an implementation that is neither the operator nor one of these.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Vector {
+    manifest: BTreeMap<String, serde_json::Value>,
+    values: BTreeMap<String, String>,
+    sub_key: String,
+    enc: String,
+    fields: BTreeMap<String, Field>,
+}
+
+#[derive(Deserialize)]
+struct Field {
+    text: String,
+}
+
+impl Vector {
+    fn all() -> Vec<Self> {
+        let vectors = fs::read(root().join("crates/format/tests/format-vectors.json")).unwrap();
+        let vectors: Vec<Self> = serde_json::from_slice(&vectors).unwrap();
+        assert_eq!(vectors.len(), 3);
+        vectors
+    }
+}
+
+async fn reads_the_vectors(name: &'static str) {
+    let reader = Reader::new(name).await;
+    for vector in Vector::all() {
+        let mut fields = Fields::default();
+        for (name, field) in vector.fields {
+            fields.insert(name, field.text);
+        }
+        fields.insert(FORMAT, "1");
+        fields.insert(COUNT, vector.manifest.len().to_string());
+        fields.insert(PARAMS, serde_json::to_string(&vector.manifest).unwrap());
+        fields.insert(ENC, vector.enc.as_str());
+        let hash = Hash { fields, sub_key: vector.sub_key };
+        assert_eq!(reader.read(&hash).await, Ok(vector.values), "{name}, {}", vector.enc);
+    }
+}
+
+async fn refuses_what_is_damaged(name: &'static str) {
+    type Damage = fn(&mut Fields);
+    let reader = Reader::new(name).await;
+    let damages: [(&str, Damage); 9] = [
+        ("/app/db/password does not decrypt", |fields| {
+            let mut text = fields.text(SECURE).unwrap().to_owned();
+            // Inside the ciphertext; the last digit of all may carry bits that do not count.
+            let place = text.len() - 30;
+            let other = if &text[place..=place] == "A" { "B" } else { "A" };
+            text.replace_range(place..=place, other);
+            fields.insert(SECURE, text);
+        }),
+        ("/app/db/password does not decrypt", |fields| {
+            let moved = fields.get(OTHER_SECURE).unwrap().to_vec();
+            fields.insert(SECURE, moved);
+        }),
+        ("/app/db/password is not encrypted", |fields| fields.insert(SECURE, "put here by hand")),
+        ("/app/db/password is not encrypted", |fields| {
+            let text = fields.text(SECURE).unwrap().replace("k-one", "k-two");
+            fields.insert(SECURE, text);
+        }),
+        ("/app/db/host is in @params and has no field", |fields| fields.remove(PLAIN)),
+        ("@count is 13, but @params names 12", |fields| fields.insert(COUNT, "13")),
+        ("the layout is 2, not 1", |fields| fields.insert(FORMAT, "2")),
+        ("@enc is Some:pm2:k-one", |fields| fields.insert(ENC, "Some:pm2:k-one")),
+        ("no such hash", |fields| *fields = Fields::default()),
+    ];
+    for (what, damage) in damages {
+        let mut hash = Hash::new(&Expected::read(), EncryptionMode::SecureStrings);
+        damage(&mut hash.fields);
+        reader.refuses(&hash, what).await;
+    }
+    let hash = Hash::new(&Expected::read(), EncryptionMode::SecureStrings);
+    hash.write(&reader.redis).await;
+    reader.is_refusal(reader.read_with("").await, "is encrypted with the key k-one, which is not given");
+    let of_another_hash = format!("k-one:{}", "A".repeat(43));
+    reader.is_refusal(reader.read_with(&of_another_hash).await, "does not decrypt");
+    reader.redis.kill();
+    reader.is_refusal(reader.read_with("").await, "");
+}
+
+async fn reads_with_the_documented_rights(name: &'static str) {
+    let reader = Reader::new(name).await;
+    let page = page();
+    let rights = page.split_once("<!-- rights -->\n```text\n").unwrap().1.lines().next().unwrap();
+    let rights: Vec<&str> = rights.split(' ').collect();
+    assert!(rights.contains(&">PASSWORD") && rights.contains(&"checkout"), "{rights:?}");
+    reader.redis.cli(&rights).await;
+
+    let expected = Expected::read();
+    let hash = Hash::new(&expected, EncryptionMode::SecureStrings);
+    hash.write(&reader.redis).await;
+    let url = reader.redis.url().replace("redis://", "redis://checkout:PASSWORD@");
+    assert_eq!(reader.read_by(&url, &hash.sub_key).await, Ok(expected.values()), "{name}");
+
+    let may =
+        async |command: &[&str]| reader.redis.cli(&[&["acl", "dryrun", "checkout"], command].concat()).await;
+    assert_eq!(may(&["hmget", KEY, "@generation", "@checkedAt", "@status"]).await, "OK");
+    for refused in
+        [&["hset", KEY, "/x", "y"][..], &["del", KEY], &["hgetall", "pm:{shop/search}"], &["keys", "*"]]
+    {
+        assert_ne!(may(refused).await, "OK", "{refused:?}");
+    }
+}
+
+fn page() -> String {
+    fs::read_to_string(root().join("docs/redis-format.md")).unwrap()
+}
+
+#[test]
+fn the_page_shows_the_vectors() {
+    let (page, vectors) = (page(), Vector::all());
+    for vector in vectors.iter().filter(|vector| vector.enc != "none") {
+        assert!(
+            page.contains(&format!("With `@enc` = `{}` and the sub-key `{}`:", vector.enc, vector.sub_key))
+        );
+        for (name, field) in vector.fields.iter().filter(|(_, field)| !field.text.is_empty()) {
+            let kind = vector.manifest[name]["type"].as_str().unwrap();
+            let value = serde_json::to_string(&vector.values[name]).unwrap();
+            let row = format!("| `{name}` | {kind} | `{}` | `{value}` |", field.text);
+            assert!(page.contains(&row), "{row}");
+        }
+    }
+}
+
+macro_rules! tests_of {
+    ($language:ident, $program:literal) => {
+        mod $language {
+            #[tokio::test]
+            async fn reads_every_hash() {
+                super::reads_every_hash($program).await;
+            }
+
+            #[tokio::test]
+            async fn reads_the_vectors() {
+                super::reads_the_vectors($program).await;
+            }
+
+            #[tokio::test]
+            async fn reads_with_the_documented_rights() {
+                super::reads_with_the_documented_rights($program).await;
+            }
+
+            #[tokio::test]
+            async fn refuses_what_is_damaged() {
+                super::refuses_what_is_damaged($program).await;
+            }
+        }
+    };
+}
+
+tests_of!(python, "reader-python");
+tests_of!(javascript, "reader-node");
+tests_of!(java, "reader-java");
+tests_of!(go, "reader-go");

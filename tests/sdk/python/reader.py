@@ -1,0 +1,1 @@
+../../../docs/readers/reader.py
