@@ -1,1 +1,3 @@
 //! What starts tasks and Lambdas without SSM: it reads a mirror from Redis, and gives it to a program.
+
+pub mod ssm;

@@ -1,0 +1,153 @@
+//! Answers of SSM, taken apart. A `serde_json` error quotes what it met, so it is never shown.
+
+use parameter_mirror_format::entry::ParameterType;
+use parameter_mirror_format::value::Value;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
+
+use super::Parameter;
+use super::error::{SsmError, invalid};
+
+/// The latest date that is one: the end of the year 9999, Unix milliseconds.
+const LAST_DATE: f64 = 253_402_300_799_999.0;
+
+/// One page of `GetParametersByPath`.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Page {
+    /// HTTP 200 without them is no answer at all.
+    pub(super) parameters: Vec<Member>,
+    next_token: Option<String>,
+}
+
+/// The answer of `GetParameters`.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Batch {
+    pub(super) parameters: Vec<Member>,
+    #[serde(default)]
+    pub(super) invalid_parameters: Vec<String>,
+}
+
+/// One parameter of an answer. What is missing is told by name, so it may be missing here.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Member {
+    name: Option<String>,
+    #[serde(rename = "Type")]
+    kind: Option<String>,
+    #[serde(default, deserialize_with = "secret")]
+    value: Option<Value>,
+    version: Option<i64>,
+    last_modified_date: Option<f64>,
+    selector: Option<String>,
+}
+
+/// A parameter with the name that SSM gives it, beginning with `/`.
+pub(super) struct Named {
+    pub(super) name: String,
+    /// The version or label asked for, without the colon.
+    pub(super) selector: Option<String>,
+    pub(super) parameter: Parameter,
+}
+
+impl Page {
+    /// The token of the next page. An empty one cannot be sent back; the SDKs take it for none.
+    pub(super) fn next(self) -> (Vec<Member>, Option<String>) {
+        (self.parameters, self.next_token.filter(|token| !token.is_empty()))
+    }
+}
+
+impl Member {
+    /// Every member that a parameter needs, or the name of the first that is not there.
+    fn complete(self) -> Result<Named, &'static str> {
+        let name = self.name.filter(|name| !name.is_empty()).ok_or("Name")?;
+        let kind: ParameterType =
+            self.kind.as_deref().and_then(|kind| kind.parse().ok()).ok_or("a known Type")?;
+        let version = self.version.filter(|version| *version >= 1).ok_or("Version")?;
+        let date = self.last_modified_date.and_then(millis).ok_or("LastModifiedDate")?;
+        let value = self.value.ok_or("Value")?;
+        let selector = self.selector.map(|selector| selector.trim_start_matches(':').to_owned());
+        Ok(Named {
+            name: normalised(&name),
+            selector: selector.filter(|selector| !selector.is_empty()),
+            parameter: Parameter { kind, version, date, value },
+        })
+    }
+}
+
+/// Reads the body of a success.
+pub(super) fn read<T: DeserializeOwned>(operation: &str, body: &[u8]) -> Result<T, SsmError> {
+    serde_json::from_slice(body).map_err(|_| invalid(operation, "HTTP 200 with a body that is not its JSON"))
+}
+
+/// All parameters of an answer, each with everything it needs.
+pub(super) fn complete(operation: &str, members: Vec<Member>) -> Result<Vec<Named>, SsmError> {
+    let complete = |member: Member| {
+        member.complete().map_err(|missing| invalid(operation, &format!("a parameter without {missing}")))
+    };
+    members.into_iter().map(complete).collect()
+}
+
+/// `/X` and `X` are the same parameter to SSM; formats.md has names begin with `/`.
+pub(super) fn normalised(name: &str) -> String {
+    if name.starts_with('/') { name.to_owned() } else { format!("/{name}") }
+}
+
+/// A date is a JSON double of seconds: `1795341879.12` is not exactly that, so it is rounded to milliseconds as the
+/// operator does, which stores the date.
+fn millis(seconds: f64) -> Option<i64> {
+    let millis = (seconds * 1_000.0).round();
+    #[allow(clippy::cast_possible_truncation, reason = "the bounds fit an i64")]
+    (0.0..=LAST_DATE).contains(&millis).then_some(millis as i64)
+}
+
+fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    Ok(Option::<String>::deserialize(deserializer)?.map(Value::new))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WHOLE: &str = r#"{"Parameters":[{"Name":"x","Type":"String","Value":"hunter2","Version":3,"LastModifiedDate":1795341879.12}]}"#;
+
+    fn page(body: &str) -> Result<Vec<Named>, SsmError> {
+        let page: Page = read("GetParametersByPath", body.as_bytes())?;
+        complete("GetParametersByPath", page.next().0)
+    }
+
+    #[test]
+    fn a_whole_parameter_is_taken() {
+        let named = page(WHOLE).unwrap().remove(0);
+        assert_eq!((named.name.as_str(), named.selector), ("/x", None));
+        let Parameter { kind, version, date, value } = named.parameter;
+        assert_eq!(
+            (kind, version, date, value.expose()),
+            (ParameterType::String, 3, 1_795_341_879_120, "hunter2")
+        );
+    }
+
+    #[test]
+    fn what_lacks_something_or_has_another_type_is_no_answer_and_is_not_quoted() {
+        let broken = [
+            ("\"Name\":\"x\",", "", "without Name"),
+            ("\"Type\":\"String\",", "", "without a known Type"),
+            ("\"String\"", "\"Blob\"", "without a known Type"),
+            ("\"Value\":\"hunter2\",", "", "without Value"),
+            ("\"Version\":3,", "", "without Version"),
+            ("\"Version\":3,", "\"Version\":0,", "without Version"),
+            (",\"LastModifiedDate\":1795341879.12", "", "without LastModifiedDate"),
+            ("1795341879.12", "1e300", "without LastModifiedDate"),
+            ("\"Version\":3", "\"Version\":\"hunter2\"", "not its JSON"),
+            ("Parameters", "Nothing", "not its JSON"),
+        ];
+        for (from, to, expected) in broken {
+            assert!(WHOLE.contains(from), "{from}");
+            let error = page(&WHOLE.replace(from, to)).err().unwrap();
+            assert!(matches!(error, SsmError::InvalidResponse(_)), "{error}");
+            assert!(error.to_string().contains(expected), "{error}");
+            assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
+        }
+    }
+}

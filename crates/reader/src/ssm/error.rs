@@ -1,0 +1,231 @@
+//! What can go wrong with SSM, for the person on call.
+//!
+//! Answers hold values, and requests hold credentials: of both only HTTP statuses, codes that look like codes, and
+//! names of parameters appear here.
+
+use std::io;
+
+use hyper::StatusCode;
+use serde::Deserialize;
+
+use super::http::{Answer, Failure};
+
+/// Why a read has no result. Nothing was read in part.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SsmError {
+    /// The time ran out, whatever the server did meanwhile.
+    #[error(
+        "SSM gave no complete answer in the time allowed: it hangs, or the network to it drops packets (VPC endpoint, security group)"
+    )]
+    Timeout,
+    /// No connection, a broken one, or an error of SSM's own.
+    #[error("SSM is unavailable: {0}")]
+    Unavailable(String),
+    /// Too many calls for the quota of the account.
+    #[error("SSM throttles: this account makes more calls in the Region than its quota allows")]
+    Throttled,
+    /// SSM or KMS knows the caller and says no.
+    #[error(
+        "SSM refuses the read ({code}): the IAM policy of this task, or that of the KMS key, does not allow it"
+    )]
+    Denied {
+        /// The code of the answer.
+        code: String,
+    },
+    /// There are no credentials, or AWS does not accept them.
+    #[error("no valid AWS credentials: {0}")]
+    CredentialsUnavailable(String),
+    /// SSM itself says that parameters do not exist.
+    #[error("SSM has no {}: was it deleted or misspelt, or is this the wrong Region or account?", names.join(", "))]
+    NotFound {
+        /// The names as selected.
+        names: Vec<String>,
+    },
+    /// A path without parameters, which would make an empty environment.
+    #[error(
+        "SSM has nothing below {path}: was it deleted or misspelt, or is this the wrong Region or account?"
+    )]
+    Empty {
+        /// The path.
+        path: String,
+    },
+    /// What came is no answer to what was asked.
+    #[error("SSM's answer cannot be used: {0}")]
+    InvalidResponse(String),
+}
+
+/// Why SSM cannot be set up: wrong settings, not an outage.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SetupError {
+    /// The Region becomes part of a host name.
+    #[error("the AWS Region is not a Region's name such as eu-central-1")]
+    Region,
+    /// The endpoint is not an `http` or `https` URL of a host. It is not shown: it may hold a password.
+    #[error("the endpoint of SSM is not a URL such as https://ssm.eu-central-1.amazonaws.com")]
+    Endpoint,
+    /// No certificate authority to trust.
+    #[error("no root certificates on this machine ({0}): install ca-certificates or set SSL_CERT_FILE")]
+    Certificates(io::ErrorKind),
+}
+
+impl SsmError {
+    /// Whether the same request may well succeed a moment later.
+    pub(super) fn is_passing(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::Throttled)
+    }
+}
+
+/// No answer to an operation.
+pub(super) fn unanswered(operation: &str, failure: &Failure) -> SsmError {
+    match failure {
+        Failure::Timeout => SsmError::Timeout,
+        Failure::NoConnection { .. } | Failure::Broken => {
+            SsmError::Unavailable(format!("{operation}: {failure}"))
+        }
+        Failure::TooLarge => invalid(operation, &failure.to_string()),
+    }
+}
+
+/// An answer that is not a success. The codes are those of the operator's table (src/ssm/errors.rs); real ones
+/// outnumber the documented ones, so the status decides where no code is known.
+pub(super) fn refused(operation: &str, answer: &Answer) -> SsmError {
+    let (status, code) = (answer.status, code(answer));
+    let shown = code.as_deref().unwrap_or("without a code");
+    let what = format!("{operation}: HTTP {} {shown}", status.as_u16());
+    match code.as_deref().unwrap_or_default() {
+        "ThrottlingException"
+        | "Throttling"
+        | "ThrottledException"
+        | "RequestThrottled"
+        | "RequestThrottledException"
+        | "TooManyRequestsException"
+        | "RequestLimitExceeded"
+        | "LimitExceededException"
+        | "SlowDown"
+        | "PriorRequestNotComplete"
+        | "BandwidthLimitExceeded"
+        | "TransactionInProgressException"
+        | "KMSThrottlingException" => SsmError::Throttled,
+        "ExpiredToken"
+        | "ExpiredTokenException"
+        | "UnrecognizedClientException"
+        | "InvalidClientTokenId"
+        | "InvalidAccessKeyId"
+        | "MissingAuthenticationToken"
+        | "MissingAuthenticationTokenException"
+        | "AuthFailure" => {
+            SsmError::CredentialsUnavailable(format!("SSM does not accept those held ({what})"))
+        }
+        "InvalidSignatureException"
+        | "SignatureDoesNotMatch"
+        | "RequestExpired"
+        | "RequestTimeTooSkewed"
+        | "IncompleteSignature"
+        | "IncompleteSignatureException" => SsmError::CredentialsUnavailable(format!(
+            "SSM does not accept the signature ({what}); is the secret key complete, and this machine's clock right?"
+        )),
+        "AccessDeniedException"
+        | "AccessDenied"
+        | "UnauthorizedOperation"
+        | "NotAuthorized"
+        | "InvalidKeyId"
+        | "KMSAccessDeniedException"
+        | "KMSDisabledException"
+        | "KMSInvalidStateException"
+        | "KMSNotFoundException" => SsmError::Denied { code: shown.to_owned() },
+        _ if status == StatusCode::TOO_MANY_REQUESTS => SsmError::Throttled,
+        _ if status.is_server_error() => SsmError::Unavailable(what),
+        _ => SsmError::InvalidResponse(what),
+    }
+}
+
+/// HTTP 200 with something that is no answer to the operation.
+pub(super) fn invalid(operation: &str, what: &str) -> SsmError {
+    SsmError::InvalidResponse(format!("{operation}: {what}"))
+}
+
+/// Whether AWS says that credentials are over or unknown, so that others may help.
+pub(super) fn refuses_credentials(answer: &Answer) -> bool {
+    !answer.status.is_success()
+        && matches!(
+            code(answer).as_deref(),
+            Some(
+                "ExpiredToken"
+                    | "ExpiredTokenException"
+                    | "UnrecognizedClientException"
+                    | "InvalidClientTokenId"
+                    | "InvalidAccessKeyId"
+            )
+        )
+}
+
+/// The code of an error, from the header or the body: SDKs read both.
+fn code(answer: &Answer) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Body {
+        #[serde(rename = "__type")]
+        kind: Option<String>,
+        code: Option<String>,
+    }
+    let from_body = || {
+        let body: Body = serde_json::from_slice(&answer.body).ok()?;
+        body.kind.or(body.code)
+    };
+    answer.error_type.clone().or_else(from_body).as_deref().and_then(shown_code)
+}
+
+/// `com.amazonaws.ssm#ThrottlingException:http://...` is `ThrottlingException`. What does not look like a code is not
+/// shown: nobody has checked what others put there.
+pub(super) fn shown_code(code: &str) -> Option<String> {
+    let code = code.rsplit('#').next().unwrap_or(code);
+    let code = code.split(':').next().unwrap_or(code);
+    let is_one =
+        (1..=64).contains(&code.len()) && code.chars().all(|c| c.is_ascii_alphanumeric() || c == '.');
+    is_one.then(|| code.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::body::Bytes;
+
+    use super::*;
+
+    fn answer(status: u16, error_type: Option<&str>, body: &'static str) -> Answer {
+        Answer {
+            status: StatusCode::from_u16(status).unwrap(),
+            error_type: error_type.map(str::to_owned),
+            body: Bytes::from_static(body.as_bytes()),
+        }
+    }
+
+    #[test]
+    fn a_code_stands_in_the_header_or_in_the_body() {
+        let denied = SsmError::Denied { code: "AccessDeniedException".to_owned() };
+        let header = answer(400, Some("AccessDeniedException:http://x/"), "{}");
+        let body = answer(400, None, r#"{"__type":"com.amazonaws.ssm#AccessDeniedException"}"#);
+        assert_eq!(refused("GetParameters", &header), denied);
+        assert_eq!(refused("GetParameters", &body), denied);
+    }
+
+    #[test]
+    fn what_is_no_code_is_not_shown() {
+        let error = refused("GetParameters", &answer(400, None, r#"{"__type":"hunter2 is the password"}"#));
+        assert_eq!(error.to_string(), "SSM's answer cannot be used: GetParameters: HTTP 400 without a code");
+    }
+
+    #[test]
+    fn the_status_decides_where_no_code_is_known() {
+        let class = |status, body| refused("GetParameters", &answer(status, None, body));
+        assert_eq!(class(429, "<html>"), SsmError::Throttled);
+        assert!(matches!(class(502, "<html>"), SsmError::Unavailable(_)));
+        assert!(matches!(class(404, "<html>"), SsmError::InvalidResponse(_)));
+    }
+
+    #[test]
+    fn a_wrong_signature_does_not_ask_for_other_credentials() {
+        let wrong = answer(400, Some("InvalidSignatureException"), "{}");
+        assert!(!refuses_credentials(&wrong));
+        assert!(refused("GetParameters", &wrong).to_string().contains("clock"));
+        assert!(refuses_credentials(&answer(400, Some("ExpiredTokenException"), "{}")));
+    }
+}

@@ -1,0 +1,348 @@
+//! Reads, against our own SSM over real HTTP, and against moto, which we did not write.
+
+use std::time::Duration;
+
+use axum::Router;
+use hyper::StatusCode;
+use hyper::body::Bytes;
+use parameter_mirror_format::entry::ParameterType;
+use parameter_mirror_test_support::ssm::{Body, Fault, Kind, Operation, When};
+use parameter_mirror_test_support::{Moto, Ssm as OwnSsm};
+use serde_json::json;
+
+use super::super::testing::{LONG, SHORT, in_short, serve, ssm, text};
+use super::*;
+
+fn strings(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(|&text| text.to_owned()).collect()
+}
+
+async fn read_within(
+    endpoint: &str,
+    paths: &[&str],
+    names: &[&str],
+    within: Duration,
+) -> Result<Found, SsmError> {
+    ssm(endpoint).read(&strings(paths), &strings(names), within).await
+}
+
+async fn read(server: &OwnSsm, paths: &[&str], names: &[&str]) -> Result<Found, SsmError> {
+    read_within(&server.endpoint(), paths, names, LONG).await
+}
+
+/// Names and values, in order.
+fn values(found: &Found) -> Vec<(&str, &str)> {
+    found.iter().map(|(name, one)| (name.as_str(), one.value.expose())).collect()
+}
+
+/// 25 parameters below `/app`, which are three pages.
+fn three_pages() -> OwnSsm {
+    let server = OwnSsm::start();
+    for number in 0..25 {
+        server.put(&format!("/app/{number:02}"), &format!("hunter2-{number}"));
+    }
+    server
+}
+
+#[tokio::test]
+async fn a_path_is_read_to_its_last_page_and_on_every_level() {
+    let server = three_pages();
+    server.put("/app/db/main/host", "hunter2-host");
+    server.put("/apple/pie", "other");
+    let found = read(&server, &["/app/"], &[]).await.unwrap();
+    assert_eq!(found.len(), 26);
+    assert_eq!(found["/app/db/main/host"].value.expose(), "hunter2-host");
+    assert!(!format!("{found:?}").contains("hunter2"));
+    assert_eq!(server.calls().of(Operation::GetParametersByPath), 3);
+    assert_eq!(server.calls().connections, 1, "pages share a connection");
+}
+
+#[tokio::test]
+async fn values_are_decrypted_whatever_their_type() {
+    let server = OwnSsm::start();
+    server.put("/app/plain", "a");
+    server.put_list("/app/list", "a,b");
+    server.put_secure("/app/secret", "c\n\"é");
+    server.put_secure("/one/secret", "d");
+    let found = read(&server, &["/app"], &["/one/secret"]).await.unwrap();
+    let all = [("/app/list", "a,b"), ("/app/plain", "a"), ("/app/secret", "c\n\"é"), ("/one/secret", "d")];
+    assert_eq!(values(&found), all);
+    let kinds: Vec<ParameterType> = found.values().map(|one| one.kind).collect();
+    let secret = ParameterType::SecureString;
+    assert_eq!(kinds, [ParameterType::StringList, ParameterType::String, secret, secret]);
+}
+
+#[tokio::test]
+async fn versions_and_dates_are_those_of_ssm() {
+    let server = OwnSsm::start();
+    server.put("/x", "old");
+    let home = server.region("us-east-1");
+    home.put_at("/x", "new", Kind::String, 1_795_341_879_120);
+    let found = read(&server, &[], &["/x"]).await.unwrap();
+    assert_eq!((found["/x"].version, found["/x"].date), (2, 1_795_341_879_120));
+}
+
+#[tokio::test]
+async fn names_keep_their_selectors_and_begin_with_a_slash() {
+    let server = OwnSsm::start();
+    server.put("/x", "one");
+    server.put("/x", "two");
+    server.put("/x", "three");
+    server.label("/x", 2, "live");
+    server.put("bare", "b");
+    let found = read(&server, &[], &["/x", "/x:1", "/x:live", "bare", "/x:1"]).await.unwrap();
+    assert_eq!(values(&found), [("/bare", "b"), ("/x", "three"), ("/x:1", "one"), ("/x:live", "two")]);
+    // SSM refuses the same parameter twice in one batch.
+    assert_eq!(server.calls().of(Operation::GetParameters), 3);
+}
+
+#[tokio::test]
+async fn names_are_asked_for_in_tens() {
+    let server = three_pages();
+    let names: Vec<String> = (0..25).map(|number| format!("/app/{number:02}")).collect();
+    let found = ssm(&server.endpoint()).read(&[], &names, LONG).await.unwrap();
+    assert_eq!(found.keys().cloned().collect::<Vec<_>>(), names);
+    assert_eq!(server.calls().of(Operation::GetParameters), 3);
+}
+
+#[tokio::test]
+async fn a_name_replaces_the_same_entry_of_a_path_and_one_with_a_selector_stands_beside_it() {
+    let server = OwnSsm::start();
+    server.put("/app/x", "one");
+    server.put("/app/x", "two");
+    server.after(When::any().operation(Operation::GetParametersByPath), |here| {
+        here.put("/app/x", "three");
+    });
+    let found = read(&server, &["/app"], &["/app/x", "/app/x:1"]).await.unwrap();
+    assert_eq!(values(&found), [("/app/x", "three"), ("/app/x:1", "one")]);
+}
+
+#[tokio::test]
+async fn all_absent_names_are_told_and_nothing_is_read() {
+    let server = three_pages();
+    let names = ["/app/01", "/gone", "/app/02:9", "also-gone"];
+    let error = read(&server, &["/app"], &names).await.unwrap_err();
+    assert_eq!(error, SsmError::NotFound { names: strings(&["/also-gone", "/app/02:9", "/gone"]) });
+    assert!(text(&error).contains("/gone"));
+}
+
+#[tokio::test]
+async fn a_path_with_nothing_below_it_is_an_error() {
+    let server = three_pages();
+    server.put("/lonely", "x");
+    for path in ["/nothing", "/lonely"] {
+        let error = read(&server, &["/app", path], &[]).await.unwrap_err();
+        assert_eq!(error, SsmError::Empty { path: path.to_owned() });
+    }
+}
+
+/// The empty text would be the root once its slashes are trimmed.
+#[tokio::test]
+async fn no_path_is_not_the_root() {
+    let server = three_pages();
+    let error = read(&server, &[""], &[]).await.unwrap_err();
+    assert!(matches!(error, SsmError::InvalidResponse(_)), "{error}");
+    assert_eq!(read(&server, &["/"], &[]).await.unwrap().len(), 25);
+}
+
+#[tokio::test]
+async fn an_empty_page_in_the_middle_does_not_end_a_listing() {
+    let server = three_pages();
+    let fault = server.fail(When::any().page(2).times(1), Fault::EmptyPage);
+    assert_eq!(read(&server, &["/app"], &[]).await.unwrap().len(), 25);
+    assert_eq!(server.hits(fault), 1);
+}
+
+#[tokio::test]
+async fn a_listing_that_turns_in_circles_ends() {
+    let server = three_pages();
+    server.fail(When::any().page(2), Fault::RepeatedToken);
+    let error = read(&server, &["/app"], &[]).await.unwrap_err();
+    assert!(text(&error).contains("repeats a page token"), "{error}");
+    assert!(server.calls().total() <= 3);
+}
+
+#[tokio::test]
+async fn a_listing_without_an_end_ends() {
+    let server = OwnSsm::start();
+    server.fail(When::any(), Fault::Endless { below: "/app".to_owned(), per_page: 1 });
+    let error = read_within(&server.endpoint(), &["/app"], &[], LONG * 3).await.unwrap_err();
+    assert!(text(&error).contains("no end after 1000 pages"), "{error}");
+    assert_eq!(server.calls().total(), 1_000);
+}
+
+#[tokio::test]
+async fn what_is_no_answer_is_not_taken_for_one() {
+    let faults = [
+        Fault::WrongTypes,
+        Fault::MissingValue,
+        Fault::MissingVersion,
+        Fault::GarbageOk,
+        Fault::BrokenJson,
+        Fault::EmptyObject,
+        Fault::NullParameters,
+        Fault::DuplicateName,
+        Fault::validation(),
+    ];
+    for fault in faults {
+        let server = three_pages();
+        server.fail(When::any(), fault.clone());
+        for (paths, names) in [(&["/app"][..], &[][..]), (&[], &["/app/01", "/app/02"])] {
+            let error = read(&server, paths, names).await.unwrap_err();
+            assert!(matches!(error, SsmError::InvalidResponse(_)), "{fault:?}: {error}");
+            text(&error);
+        }
+        assert_eq!(server.calls().total(), 2, "{fault:?} passes by no second try");
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_the_answer_is_silent_about_is_an_error() {
+    let server = three_pages();
+    server.fail(When::any().name("/app/02"), Fault::Drop);
+    let error = read(&server, &[], &["/app/01", "/app/02"]).await.unwrap_err();
+    assert!(text(&error).contains("says nothing about /app/02"), "{error}");
+}
+
+#[tokio::test]
+async fn an_answer_beyond_all_bounds_is_not_held_in_memory() {
+    let huge = || async { vec![b' '; 9 * 1024 * 1024] };
+    let endpoint = serve(Router::new().fallback(huge)).await;
+    let error = read_within(&endpoint, &["/app"], &[], LONG).await.unwrap_err();
+    assert!(text(&error).contains("more than 8 MiB"), "{error}");
+}
+
+#[tokio::test]
+async fn a_failure_that_passes_costs_one_second_try() {
+    let faults =
+        [Fault::unavailable(), Fault::internal(), Fault::throttling(), Fault::throttling_header_only()];
+    let odd = [Fault::Reset, Fault::Truncated, Fault::Status { code: 502, body: Body::Html }];
+    for fault in faults.into_iter().chain(odd) {
+        let server = three_pages();
+        server.fail(When::any().page(2).times(1), fault.clone());
+        assert_eq!(read(&server, &["/app"], &[]).await.unwrap().len(), 25, "{fault:?}");
+        assert_eq!(server.calls().total(), 4, "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn there_is_one_second_try_in_a_whole_read() {
+    for (fault, expected) in
+        [(Fault::unavailable(), "ServiceUnavailable"), (Fault::throttling(), "throttles")]
+    {
+        let server = three_pages();
+        server.fail(When::any().page(1).times(1), fault.clone());
+        server.fail(When::any().page(3), fault);
+        let error = read(&server, &["/app"], &[]).await.unwrap_err();
+        assert!(text(&error).contains(expected), "{error}");
+        assert_eq!(server.calls().total(), 4);
+    }
+}
+
+#[tokio::test]
+async fn there_is_no_second_try_when_less_than_half_of_the_time_is_left() {
+    let server = three_pages();
+    let slow = When::any().times(1);
+    server.fail(slow.clone(), Fault::Slow(SHORT * 3 / 4));
+    server.fail(slow, Fault::unavailable());
+    let error = read_within(&server.endpoint(), &["/app"], &[], SHORT).await.unwrap_err();
+    assert!(matches!(error, SsmError::Unavailable(_)), "{error}");
+    assert_eq!(server.calls().total(), 1);
+}
+
+#[tokio::test]
+async fn whoever_is_denied_is_told_and_asks_no_second_time() {
+    let server = three_pages();
+    server.fail(When::any(), Fault::coded(400, "AccessDeniedException", "User hunter2 is not authorized"));
+    let error = read(&server, &["/app"], &[]).await.unwrap_err();
+    assert_eq!(error, SsmError::Denied { code: "AccessDeniedException".to_owned() });
+    assert!(text(&error).contains("IAM policy"));
+    assert_eq!(server.calls().total(), 1);
+}
+
+#[tokio::test]
+async fn refused_credentials_are_not_the_fault_of_ssm() {
+    for fault in [Fault::unrecognized_client(), Fault::invalid_signature()] {
+        let server = three_pages();
+        server.fail(When::any(), fault);
+        let error = read(&server, &["/app"], &[]).await.unwrap_err();
+        assert!(matches!(error, SsmError::CredentialsUnavailable(_)), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn whatever_ssm_does_a_read_ends_with_its_budget() {
+    let faults =
+        [Fault::Silent, Fault::StallBody, Fault::SlowBody { bytes_per_second: 10 }, Fault::Slow(LONG)];
+    for page in [1, 3] {
+        for fault in &faults {
+            let server = three_pages();
+            server.fail(When::any().page(page), fault.clone());
+            let endpoint = server.endpoint();
+            let read = read_within(&endpoint, &["/app"], &[], SHORT);
+            assert_eq!(in_short(read).await, Err(SsmError::Timeout), "{fault:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_is_refused_or_breaks_is_told() {
+    let server = three_pages();
+    let endpoint = server.endpoint();
+    server.fail(When::any(), Fault::Truncated);
+    let error = read_within(&endpoint, &["/app"], &[], LONG).await.unwrap_err();
+    assert!(text(&error).contains("ended before the answer was complete"), "{error}");
+    server.refuse();
+    let error = read_within(&endpoint, &["/app"], &[], LONG).await.unwrap_err();
+    assert!(text(&error).contains("no connection to 127.0.0.1"), "{error}");
+    assert!(text(&error).contains("refused"), "{error}");
+    server.clear_all();
+    server.listen_again();
+    assert_eq!(read(&server, &["/app"], &[]).await.unwrap().len(), 25);
+}
+
+#[tokio::test]
+async fn an_operation_is_sent_on_and_its_answer_comes_back_as_it_is() {
+    let server = OwnSsm::start();
+    let ssm = ssm(&server.endpoint());
+    let put = Bytes::from(json!({"Name": "/x", "Value": "v", "Type": "String"}).to_string());
+    let (status, body) = ssm.forward("AmazonSSM.PutParameter", put, LONG).await.unwrap();
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(serde_json::from_slice::<Json>(&body).unwrap()["Version"], 1);
+    let get = || Bytes::from(json!({"Name": "/gone"}).to_string());
+    let (status, body) = ssm.forward("AmazonSSM.GetParameter", get(), LONG).await.unwrap();
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert_eq!(serde_json::from_slice::<Json>(&body).unwrap()["__type"], "ParameterNotFound");
+    server.fail(When::any(), Fault::unavailable());
+    let before = server.calls();
+    let (status, _) = ssm.forward("AmazonSSM.GetParameter", get(), LONG).await.unwrap();
+    assert_eq!((status.as_u16(), server.calls().since(&before).total()), (503, 1));
+    server.clear_all();
+    server.freeze();
+    let silent = ssm.forward("AmazonSSM.GetParameter", get(), SHORT);
+    assert_eq!(in_short(silent).await, Err(SsmError::Timeout));
+}
+
+#[tokio::test]
+async fn moto_understands_and_is_understood() {
+    let moto = Moto::start().await;
+    let arrange = moto.ssm("us-east-1");
+    for number in 0..12 {
+        arrange.put(&format!("/app/{number:02}"), "hunter2", "String").await;
+    }
+    arrange.put("/app/secret", "c", "SecureString").await;
+    arrange.put("/one", "1", "String").await;
+    arrange.put("/one", "2", "String").await;
+    let read = async |paths: &[&str], names: &[&str]| read_within(&moto.endpoint(), paths, names, LONG).await;
+    let found = read(&["/app"], &[]).await.unwrap();
+    assert_eq!((found.len(), found["/app/secret"].value.expose()), (13, "c"));
+    let found = read(&[], &["/one", "/app/secret"]).await.unwrap();
+    assert_eq!(values(&found), [("/app/secret", "c"), ("/one", "2")]);
+    assert_eq!(found["/one"].version, 2);
+    let absent = SsmError::NotFound { names: strings(&["/gone"]) };
+    assert_eq!(read(&[], &["/one", "/gone"]).await, Err(absent));
+    assert_eq!(read(&["/nothing"], &[]).await, Err(SsmError::Empty { path: "/nothing".to_owned() }));
+    // moto echoes no selector, so whose answer it is cannot be told; the operator does not take it either.
+    let error = read(&[], &["/one:1"]).await.unwrap_err();
+    assert!(text(&error).contains("does not say which version"), "{error}");
+}
