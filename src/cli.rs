@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use parameter_mirror_format::connection::RedisArgs;
+use parameter_mirror_format::mirror_name::MirrorName;
 
 /// Mirrors AWS SSM parameters into Kubernetes Secrets and Redis, and keeps serving them when SSM is down.
 #[derive(Debug, Parser)]
@@ -25,6 +26,8 @@ pub enum Command {
     Source(SourceArgs),
     /// Print a new key Secret as YAML, for when the old one is really lost
     Keygen(KeygenArgs),
+    /// Print the sub-keys of one mirror: what a reader of its encrypted values in Redis needs
+    Key(KeyArgs),
 }
 
 /// Arguments of `run`. AWS is configured by the standard environment (credentials chain, `AWS_ENDPOINT_URL_SSM`,
@@ -128,6 +131,25 @@ pub struct KeygenArgs {
     /// Name of the Secret
     #[arg(long, default_value = "parameter-mirror-keys")]
     pub name: String,
+}
+
+/// Arguments of `key`.
+#[derive(Debug, Args)]
+pub struct KeyArgs {
+    /// The mirror, `namespace/name`
+    pub mirror: MirrorName,
+
+    /// Namespace the operator runs in
+    #[arg(long, env = "PARAMETER_MIRROR_NAMESPACE", default_value = "parameter-mirror")]
+    pub namespace: String,
+
+    /// Name of the Secret with the operator's keys
+    #[arg(long, env = "PARAMETER_MIRROR_KEY_SECRET", default_value = "parameter-mirror-keys")]
+    pub key_secret: String,
+
+    /// First part of every key in Redis
+    #[arg(long, env = "PARAMETER_MIRROR_REDIS_PREFIX", default_value = "pm:")]
+    pub redis_prefix: String,
 }
 
 fn parse_grant(text: &str) -> Result<(String, Vec<String>), String> {

@@ -11,6 +11,7 @@
 //! | [`ssm`] | reading: pages, batches, error classes, budget, clients |
 //! | [`targets`] | writing: one Secret, one Redis hash |
 //! | [`operator`] | one pass over one mirror, the work queues, the process |
+//! | [`hand_out`] | what a reader of encrypted values is handed |
 //!
 //! Arrows point one way: `operator -> ssm, targets -> mirror -> api`. Stored layouts are a crate of their own,
 //! `parameter-mirror-format`.
@@ -18,6 +19,7 @@
 pub mod api;
 pub mod cli;
 pub mod clock;
+pub mod hand_out;
 pub mod mirror;
 pub mod operator;
 pub mod print;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use parameter_mirror::cli::{Cli, Command};
-use parameter_mirror::{operator, print, telemetry};
+use parameter_mirror::{hand_out, operator, print, telemetry};
 
 fn main() -> ExitCode {
     match dispatch(Cli::parse().command) {
@@ -26,6 +26,10 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Crd => print::crd()?,
         Command::Source(args) => print::source(args)?,
         Command::Keygen(args) => print::keygen(&args)?,
+        Command::Key(args) => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(hand_out::sub_keys(&args))?
+        }
     };
     print!("{text}");
     Ok(())

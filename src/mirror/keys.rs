@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use parameter_mirror_format::entry::env_var;
+
 use crate::api::KeyFormat;
 
 use super::selection::{NameSelection, PathSelection, Selection};
@@ -87,7 +89,7 @@ fn key_of(name: &str, selections: &[Selection], format: KeyFormat) -> Option<Str
 
 fn formatted(relative: &str, format: KeyFormat) -> String {
     match format {
-        KeyFormat::EnvVar => relative.to_ascii_uppercase().replace(['/', '-', '.'], "_"),
+        KeyFormat::EnvVar => env_var(relative),
         KeyFormat::Dotted => relative.replace('/', "."),
         KeyFormat::Basename => relative.rsplit('/').next().unwrap_or(relative).to_owned(),
     }

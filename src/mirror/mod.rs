@@ -15,4 +15,4 @@ pub mod selection;
 pub mod snapshot;
 pub mod status;
 pub mod target;
-pub mod words;
+pub use parameter_mirror_format::words;

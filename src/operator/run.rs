@@ -101,7 +101,7 @@ pub const fn answers_in_time() -> TimeoutLayer {
 }
 
 /// The API server of the pod or the kubeconfig. The client's own retries can take minutes; ours go through the queue.
-async fn client() -> anyhow::Result<Client> {
+pub async fn client() -> anyhow::Result<Client> {
     let mut config =
         Config::infer().await.context("no API server: neither in a pod nor with a kubeconfig")?;
     config.default_retry = false;

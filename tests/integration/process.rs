@@ -2,6 +2,9 @@
 
 use std::process::Command;
 
+use parameter_mirror_format::fields::Fields;
+use parameter_mirror_format::hash::{ReaderError, decode_for_reader};
+use parameter_mirror_format::subkey::SubKey;
 use parameter_mirror_test_support::cluster::{Cluster, Options};
 use parameter_mirror_test_support::{Operator, Scratch, Ssm};
 use serde_json::json;
@@ -55,6 +58,36 @@ fn a_new_key_secret_is_printed_and_differs_each_time() {
     let ((_, one, _), (_, other, _)) = (run(&["keygen"]), run(&["keygen"]));
     assert!(one.contains("name: parameter-mirror-keys") && one.contains("active:"), "{one}");
     assert_ne!(one, other);
+}
+
+#[tokio::test]
+async fn a_mirrors_sub_key_is_printed_for_its_readers_and_opens_no_other() {
+    let world = World::start().await;
+    world.ssm.put_secure("/app/password", "hunter2");
+    world.synced("config").await;
+    world.synced("other").await;
+    let key = async |mirror: &str, home: &str| {
+        let mirror = format!("{}/{mirror}", world.namespace);
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_parameter-mirror"));
+        command.args(["key", &mirror, "--namespace", home]).env_clear();
+        let output = command.env("KUBECONFIG", world.cluster.kubeconfig()).output().await.unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    };
+    let (code, printed, _) = key("config", &world.home).await;
+    assert_eq!((code, printed.lines().count()), (Some(0), 1));
+    let ((_, other, _), sub_key) = (key("other", &world.home).await, SubKey::parse(printed.trim()).unwrap());
+    assert_ne!(printed, other);
+    let read = async |mirror: &str| {
+        let fields = world.redis.hash(&world.key(mirror)).await;
+        let fields: Fields = fields.into_iter().map(|(name, bytes)| (name.into_bytes(), bytes)).collect();
+        decode_for_reader(&fields, &world.key(mirror), std::slice::from_ref(&sub_key))
+    };
+    assert_eq!(read("config").await.unwrap().entries["/app/password"].value.expose(), "hunter2");
+    assert!(matches!(read("other").await, Err(ReaderError::Broken(_))));
+    let (code, printed, stderr) = key("config", "default").await;
+    assert_eq!((code, printed.as_str()), (Some(1), ""));
+    assert!(stderr.contains("Is --namespace the operator's?"), "{stderr}");
 }
 
 /// It also shows that the operator needs none of the test cluster's usual conditions: here nothing is applied yet.

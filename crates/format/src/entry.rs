@@ -61,6 +61,12 @@ impl TryFrom<&str> for ParameterType {
     }
 }
 
+/// The key that names a parameter by default (`EnvVar`): of the part of its name below the selected path.
+#[must_use]
+pub fn env_var(relative: &str) -> String {
+    relative.to_ascii_uppercase().replace(['/', '-', '.'], "_")
+}
+
 /// One mirrored parameter, without its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {

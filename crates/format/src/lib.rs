@@ -9,16 +9,19 @@ pub mod content;
 pub mod coverage;
 pub mod entry;
 pub mod envelope;
+pub mod eviction;
 pub mod fields;
 pub mod hash;
 pub mod keys;
 pub mod manifest;
+pub mod mirror_name;
 pub mod revision;
 pub mod secret;
 pub mod source;
 pub mod subkey;
 pub mod value;
 pub mod verdict;
+pub mod words;
 
 mod encoding;
 #[cfg(test)]

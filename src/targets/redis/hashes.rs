@@ -7,7 +7,7 @@ use parameter_mirror_format::connection::LinkError;
 use parameter_mirror_format::fields::Fields;
 use parameter_mirror_format::hash::Fence;
 
-use super::eviction::Eviction;
+use parameter_mirror_format::eviction::Eviction;
 
 /// The hashes of all mirrors in one Redis.
 ///

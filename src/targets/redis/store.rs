@@ -15,8 +15,8 @@ use redis::Script;
 use redis::aio::MultiplexedConnection;
 use tokio::time::Instant;
 
-use super::eviction::Eviction;
 use super::hashes::{Beat, Check, Guard, Hashes, Observed, ScriptOutcome};
+use parameter_mirror_format::eviction::Eviction;
 
 /// What is staged at once: larger pieces would hold up other clients of the server.
 const CHUNK_BYTES: usize = 256 * 1024;

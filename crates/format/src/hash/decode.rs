@@ -95,6 +95,8 @@ pub struct ReaderCopy {
     pub entries: Entries,
     /// What was read.
     pub source: StoredSource,
+    /// Which values are encrypted, and with which key.
+    pub encryption: Encryption,
     /// The revision of the entries.
     pub revision: String,
     /// The read time, Unix milliseconds.
@@ -159,6 +161,7 @@ pub fn decode_for_reader(
     Ok(ReaderCopy {
         source,
         entries: layout.values(fields, redis_key, &encryption, sub_key)?,
+        encryption,
         revision: layout.revision.to_owned(),
         read_at: layout.read_at,
         checked_at: number(CHECKED_AT),

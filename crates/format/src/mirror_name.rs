@@ -1,0 +1,62 @@
+//! How people name a mirror.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::hash::redis_key;
+
+/// `namespace/name` of a `ParameterMirror`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct MirrorName {
+    namespace: String,
+    name: String,
+}
+
+/// A text that is not `namespace/name`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("write it as namespace/name, like shop/checkout")]
+pub struct MirrorNameError;
+
+impl MirrorName {
+    /// The key of its hash.
+    #[must_use]
+    pub fn redis_key(&self, prefix: &str) -> String {
+        redis_key(prefix, &self.namespace, &self.name)
+    }
+}
+
+impl FromStr for MirrorName {
+    type Err = MirrorNameError;
+
+    fn from_str(text: &str) -> Result<Self, MirrorNameError> {
+        // Kubernetes names have no character that means something in a Redis key.
+        let legal = |part: &str| {
+            !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.')
+        };
+        match text.split_once('/') {
+            Some((namespace, name)) if legal(namespace) && legal(name) => {
+                Ok(Self { namespace: namespace.to_owned(), name: name.to_owned() })
+            }
+            _ => Err(MirrorNameError),
+        }
+    }
+}
+
+impl fmt::Display for MirrorName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mirror_is_named_as_kubectl_does() {
+        assert_eq!("shop/checkout".parse::<MirrorName>().unwrap().redis_key("pm:"), "pm:{shop/checkout}");
+        for wrong in ["", "checkout", "shop/", "/checkout", "shop/check/out", "shop/{x}"] {
+            assert!(wrong.parse::<MirrorName>().is_err(), "{wrong}");
+        }
+    }
+}
