@@ -1,3 +1,124 @@
 //! The `parameter-mirror-reader` binary: arguments in, one subcommand out.
 
-fn main() {}
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use parameter_mirror_format::entry::Entry;
+use parameter_mirror_reader::cli::{
+    Cli, Command, ExecArgs, ExportArgs, GetArgs, MirrorArgs, OrderArgs, ServeArgs,
+};
+use parameter_mirror_reader::exec::replace;
+use parameter_mirror_reader::export::export;
+use parameter_mirror_reader::failure::Failure;
+use parameter_mirror_reader::lambda::{self, Environment};
+use parameter_mirror_reader::order::{self, Chosen};
+use parameter_mirror_reader::variables::variables;
+use parameter_mirror_reader::{serve, settings, verify, watch};
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
+
+fn main() -> ExitCode {
+    match dispatch(command()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("parameter-mirror-reader: {failure}");
+            failure.code().into()
+        }
+    }
+}
+
+/// Lambda starts an extension without arguments.
+fn command() -> Command {
+    let arguments: Vec<_> = std::env::args_os().collect();
+    if arguments.len() == 1 && std::env::var_os("AWS_LAMBDA_RUNTIME_API").is_some() {
+        return Cli::parse_from([&arguments[..], &["lambda-extension".into()]].concat()).command;
+    }
+    Cli::parse_from(arguments).command
+}
+
+fn dispatch(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Exec(args) => Err(exec(args)),
+        Command::Get(args) => get(args),
+        Command::Export(ExportArgs { format, mirrors, order }) => {
+            let chosen = chosen(mirrors, order)?;
+            print(export(&variables(&chosen.parameters)?, format)?.as_bytes())
+        }
+        Command::Watch(args) => runtime(&mut Builder::new_current_thread())?.block_on(watch::watch(
+            &settings::mirrors(args.mirrors)?,
+            args.refresh,
+            &args.command,
+        )),
+        Command::Verify(args) => runtime(&mut Builder::new_current_thread())?
+            .block_on(verify::verify(&settings::mirrors(args.mirrors)?, args.max_stale)),
+        Command::Serve(args) => runtime(&mut Builder::new_multi_thread())?.block_on(serve(args)),
+        Command::LambdaExtension(args) => {
+            let program = std::env::args().next().unwrap_or_default();
+            let environment =
+                Environment::of(&program, |name| std::env::var(name).ok()).ok_or_else(|| {
+                    Failure::Settings(
+                        "AWS_LAMBDA_RUNTIME_API is not set: this is not a Lambda function".to_owned(),
+                    )
+                })?;
+            runtime(&mut Builder::new_multi_thread())?.block_on(lambda::run(&environment, args))
+        }
+    }
+}
+
+/// Returns only if it fails.
+fn exec(args: ExecArgs) -> Failure {
+    let variables = chosen(args.mirrors, args.order).and_then(|chosen| {
+        let variables = variables(&chosen.parameters)?;
+        eprintln!("parameter-mirror-reader: {}", chosen.told);
+        Ok(variables)
+    });
+    match variables {
+        Ok(variables) => replace(&args.command, &variables, args.keep_existing),
+        Err(failure) => failure,
+    }
+}
+
+fn get(args: GetArgs) -> Result<(), Failure> {
+    let Chosen { parameters, .. } = chosen(args.mirrors, args.order)?;
+    let is_asked =
+        |(name, entry): &&(String, Entry)| *name == args.name || entry.key.as_ref() == Some(&args.name);
+    let (_, entry) = parameters.iter().find(is_asked).ok_or(Failure::NoSuchParameter(args.name.clone()))?;
+    print(entry.value.expose().as_bytes())?;
+    if args.no_newline { Ok(()) } else { print(b"\n") }
+}
+
+/// The runtime is gone when this returns, with its threads: what follows may replace the process.
+fn chosen(mirrors: MirrorArgs, order: OrderArgs) -> Result<Chosen, Failure> {
+    let (mirrors, order) = (settings::mirrors(mirrors)?, settings::order(order)?);
+    let runtime = runtime(&mut Builder::new_current_thread())?;
+    let chosen = runtime.block_on(order::read(&mirrors, &order));
+    // A look into the settings' files may still hang on a dead disk.
+    runtime.shutdown_background();
+    chosen
+}
+
+async fn serve(args: ServeArgs) -> Result<(), Failure> {
+    let listening = serve::listen(args).await?;
+    let address = listening.address()?;
+    let memory = listening.memory();
+    tokio::spawn(async move { memory.keep_fresh().await });
+    eprintln!("parameter-mirror-reader: listening on http://{address}");
+    let system = |error: std::io::Error| Failure::System(error.to_string());
+    let mut terminate = signal(SignalKind::terminate()).map_err(system)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(system)?;
+    let end = async move {
+        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+    };
+    listening.serve(end).await
+}
+
+fn runtime(builder: &mut Builder) -> Result<Runtime, Failure> {
+    builder.enable_all().build().map_err(|error| Failure::System(error.to_string()))
+}
+
+fn print(bytes: &[u8]) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    let printed = out.write_all(bytes).and_then(|()| out.flush());
+    printed.map_err(|error| Failure::System(format!("standard output: {error}")))
+}

@@ -1,0 +1,259 @@
+//! The command line: types only.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use parameter_mirror_format::connection::RedisArgs;
+
+use parameter_mirror_format::mirror_name::MirrorName;
+
+/// Exit codes, at the end of the help.
+const EXIT_CODES: &str = "\
+Exit codes:
+   0  done (exec: the program's own)
+   2  the command line is wrong
+  10  there is no such mirror in Redis
+  11  the mirror has a newer layout than this reader knows
+  12  the sub-key for an encrypted value was not given
+  13  the mirror is damaged, was tampered with, or does not fit the sub-key
+  14  Redis does not answer, or refuses
+  15  with --source mirror: the mirror is older than --max-stale
+  16  a parameter has no usable name for a variable, or two have the same
+  17  no such parameter in the mirror
+  18  neither the mirror nor SSM could be read
+  19  verify: something needs attention
+ 125  the reader itself failed
+ 126  exec: the program cannot be executed
+ 127  exec: there is no such program";
+
+/// Starts programs with parameters from their mirror in Redis, whether SSM answers or not.
+#[derive(Debug, Parser)]
+#[command(name = "parameter-mirror-reader", version, after_help = EXIT_CODES)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a program with the parameters as environment variables; it takes this process's place
+    Exec(ExecArgs),
+    /// Print one parameter
+    Get(GetArgs),
+    /// Print all parameters
+    Export(ExportArgs),
+    /// Tell about each change of the mirrors, or run a program at each
+    Watch(WatchArgs),
+    /// Check that the mirrors can be relied on
+    Verify(VerifyArgs),
+    /// Answer AWS SDKs on the loopback, as SSM does
+    Serve(ServeArgs),
+    /// The same inside a Lambda function, as an extension
+    LambdaExtension(ServeArgs),
+}
+
+/// Which mirrors, and how to reach them.
+#[derive(Debug, Args)]
+pub struct MirrorArgs {
+    /// Mirror to read, `namespace/name`; may be given several times
+    #[arg(long = "mirror", env = "PARAMETER_MIRROR_MIRRORS", value_delimiter = ',', required = true)]
+    pub mirrors: Vec<MirrorName>,
+
+    /// File with the sub-keys, one a line, as `parameter-mirror key` prints them. They may stand in the variable
+    /// `PARAMETER_MIRROR_SUB_KEYS` instead, separated by commas
+    #[arg(long, env = "PARAMETER_MIRROR_SUB_KEY_FILE")]
+    pub sub_key_file: Option<PathBuf>,
+
+    /// Longest time to wait for Redis, and for SSM after it
+    #[arg(long, env = "PARAMETER_MIRROR_BUDGET", value_parser = duration, default_value = "2s")]
+    pub budget: Duration,
+
+    /// How to reach Redis
+    #[command(flatten)]
+    pub redis: RedisArgs,
+}
+
+/// Which of the two counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Source {
+    /// The mirror; SSM if it cannot be used
+    MirrorFirst,
+    /// SSM; the mirror if SSM does not answer in time
+    SsmFirst,
+    /// The mirror and nothing else
+    Mirror,
+}
+
+/// In which order to ask.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Reading order")]
+pub struct OrderArgs {
+    /// Which one counts
+    #[arg(long, env = "PARAMETER_MIRROR_SOURCE", value_enum, default_value = "mirror-first")]
+    pub source: Source,
+
+    /// Oldest mirror to be content with, e.g. `1h`. An older one is used only if SSM cannot be read, with a warning; with
+    /// `--source mirror` it is an error
+    #[arg(long, env = "PARAMETER_MIRROR_MAX_STALE", value_parser = duration)]
+    pub max_stale: Option<Duration>,
+
+    /// Longest time to wait for SSM with `--source ssm-first`
+    #[arg(long, env = "PARAMETER_MIRROR_SSM_BUDGET", value_parser = duration, default_value = "1s")]
+    pub ssm_budget: Duration,
+
+    /// SSM itself, if it may be asked
+    #[command(flatten)]
+    pub ssm: SsmArgs,
+}
+
+/// What to ask SSM for.
+#[derive(Debug, Args)]
+pub struct SsmArgs {
+    /// Path to ask SSM for, with everything below; may be given several times. Without a path or name SSM is not asked
+    #[arg(long = "ssm-path", env = "PARAMETER_MIRROR_SSM_PATHS", value_delimiter = ',')]
+    pub ssm_paths: Vec<String>,
+
+    /// Name to ask SSM for, with its selector if it has one; may be given several times
+    #[arg(long = "ssm-name", env = "PARAMETER_MIRROR_SSM_NAMES", value_delimiter = ',')]
+    pub ssm_names: Vec<String>,
+
+    /// AWS region
+    #[arg(long, env = "AWS_REGION")]
+    pub region: Option<String>,
+}
+
+/// Arguments of `exec`.
+#[derive(Debug, Args)]
+pub struct ExecArgs {
+    /// Which mirrors.
+    #[command(flatten)]
+    pub mirrors: MirrorArgs,
+
+    /// In which order.
+    #[command(flatten)]
+    pub order: OrderArgs,
+
+    /// Keep variables that are set already, instead of giving them the mirror's value
+    #[arg(long, env = "PARAMETER_MIRROR_KEEP_EXISTING")]
+    pub keep_existing: bool,
+
+    /// Program and arguments
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub command: Vec<std::ffi::OsString>,
+}
+
+/// Arguments of `get`.
+#[derive(Debug, Args)]
+pub struct GetArgs {
+    /// Name in SSM (`/prod/checkout/db/host`), or the variable's (`DB_HOST`)
+    pub name: String,
+
+    /// Which mirrors.
+    #[command(flatten)]
+    pub mirrors: MirrorArgs,
+
+    /// In which order.
+    #[command(flatten)]
+    pub order: OrderArgs,
+
+    /// Print nothing after the value
+    #[arg(long, short)]
+    pub no_newline: bool,
+}
+
+/// How `export` prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// `KEY="value"`, for tools that read .env files
+    Dotenv,
+    /// One object
+    Json,
+    /// One mapping
+    Yaml,
+    /// `export KEY='value'`, for `eval` in any POSIX shell
+    Shell,
+}
+
+/// Arguments of `export`.
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// How to print
+    #[arg(long, value_enum, default_value = "shell")]
+    pub format: Format,
+
+    /// Which mirrors.
+    #[command(flatten)]
+    pub mirrors: MirrorArgs,
+
+    /// In which order.
+    #[command(flatten)]
+    pub order: OrderArgs,
+}
+
+/// Arguments of `watch`.
+#[derive(Debug, Args)]
+pub struct WatchArgs {
+    /// Which mirrors.
+    #[command(flatten)]
+    pub mirrors: MirrorArgs,
+
+    /// How often to look
+    #[arg(long, env = "PARAMETER_MIRROR_REFRESH", value_parser = duration, default_value = "5s")]
+    pub refresh: Duration,
+
+    /// Program to run at each change, with the parameters as environment variables; without one, a line is printed
+    #[arg(last = true, value_name = "CMD")]
+    pub command: Vec<std::ffi::OsString>,
+}
+
+/// Arguments of `verify`.
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// Which mirrors.
+    #[command(flatten)]
+    pub mirrors: MirrorArgs,
+
+    /// Age that needs attention
+    #[arg(long, env = "PARAMETER_MIRROR_MAX_STALE", value_parser = duration, default_value = "15m")]
+    pub max_stale: Duration,
+}
+
+/// Arguments of `serve`.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// Which mirrors.
+    #[command(flatten)]
+    pub mirrors: MirrorArgs,
+
+    /// Where to listen: an address of the loopback, and no other. The port is that of AWS's own extension
+    #[arg(long, env = "PARAMETER_MIRROR_LISTEN", default_value = "127.0.0.1:2773")]
+    pub listen: SocketAddr,
+
+    /// How often to look for a change
+    #[arg(long, env = "PARAMETER_MIRROR_REFRESH", value_parser = duration, default_value = "5s")]
+    pub refresh: Duration,
+
+    /// File with the token that `X-Aws-Parameters-Secrets-Token` must hold; default: what `AWS_SESSION_TOKEN` is
+    #[arg(long, env = "PARAMETER_MIRROR_TOKEN_FILE")]
+    pub token_file: Option<PathBuf>,
+
+    /// Send on to SSM what no mirror covers, signed with this process's own credentials, instead of answering 503
+    #[arg(long, env = "PARAMETER_MIRROR_FORWARD")]
+    pub forward: bool,
+
+    /// AWS region to send on to
+    #[arg(long, env = "AWS_REGION")]
+    pub region: Option<String>,
+}
+
+/// `2s`, `500ms`, `1h30m`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let parsed = text.parse::<jiff::SignedDuration>().ok();
+    parsed
+        .and_then(|parsed| Duration::try_from(parsed).ok())
+        .ok_or("write it like 2s, 500ms or 1h30m".to_owned())
+}

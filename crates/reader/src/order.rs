@@ -1,0 +1,159 @@
+//! The mirror or SSM: which one counts (docs/reader.md, "Reading order").
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use parameter_mirror_format::coverage::{PathSelection, normalised};
+use parameter_mirror_format::entry::{Entry, env_var};
+use parameter_mirror_format::words::{parameters, span};
+
+use crate::cli::Source;
+use crate::failure::Failure;
+use crate::mirrors::{Mirror, Mirrors};
+use crate::ssm::{Parameter, Ssm, SsmError};
+
+/// What SSM is asked for, if it may be asked.
+#[derive(Debug)]
+pub struct Asked {
+    /// Whom.
+    pub ssm: Ssm,
+    /// Paths, each with everything below.
+    pub paths: Vec<String>,
+    /// Names, with their selectors.
+    pub names: Vec<String>,
+}
+
+/// In which order, and how old a mirror may be.
+#[derive(Debug)]
+pub struct Order {
+    /// Which one counts.
+    pub source: Source,
+    /// Older mirrors are the last resort.
+    pub max_stale: Option<Duration>,
+    /// Longest wait for SSM when it goes first.
+    pub ssm_budget: Duration,
+    /// SSM.
+    pub ssm: Option<Asked>,
+}
+
+/// A whole set of parameters, and where it is from.
+#[derive(Debug)]
+pub struct Chosen {
+    /// Each under its name as selected; twice if it is in two mirrors.
+    pub parameters: Vec<(String, Entry)>,
+    /// One line for people: source and age, and what was wrong with the other source.
+    pub told: String,
+}
+
+/// Reads a whole set: what counts first, else the other.
+pub async fn read(mirrors: &Mirrors, order: &Order) -> Result<Chosen, Failure> {
+    match (order.source, &order.ssm) {
+        (Source::SsmFirst, Some(ssm)) => {
+            // Both at once: the mirror knows the names of the variables, and stands ready when the budget is over.
+            let (answer, found) = tokio::join!(ask(ssm, order.ssm_budget), mirrors.read());
+            match answer {
+                Ok(answer) => Ok(from_ssm(answer, ssm, found.as_deref().unwrap_or_default(), None)),
+                Err(error) => match found {
+                    Ok(found) => Ok(from_mirrors(found, Some(&error.to_string()))),
+                    Err(failure) => Err(Failure::Both { ssm: error, mirror: Box::new(failure) }),
+                },
+            }
+        }
+        (Source::SsmFirst, None) => Err(Failure::Settings(
+            "--source ssm-first needs --ssm-path or --ssm-name: what SSM is to be asked for".to_owned(),
+        )),
+        (Source::Mirror, _) => {
+            let found = mirrors.read().await?;
+            match too_old(&found, order.max_stale) {
+                Some(failure) => Err(failure),
+                None => Ok(from_mirrors(found, None)),
+            }
+        }
+        (Source::MirrorFirst, ssm) => mirror_first(mirrors, order, ssm.as_ref()).await,
+    }
+}
+
+async fn mirror_first(mirrors: &Mirrors, order: &Order, ssm: Option<&Asked>) -> Result<Chosen, Failure> {
+    let found = mirrors.read().await;
+    let wrong = match &found {
+        Ok(found) => too_old(found, order.max_stale).map(|failure| failure.to_string()),
+        Err(failure) => Some(failure.to_string()),
+    };
+    let (Some(wrong), Some(ssm)) = (&wrong, ssm) else {
+        return found.map(|found| from_mirrors(found, wrong.as_deref()));
+    };
+    match (ask(ssm, mirrors.budget).await, found) {
+        (Ok(answer), found) => Ok(from_ssm(answer, ssm, found.as_deref().unwrap_or_default(), Some(wrong))),
+        (Err(error), Ok(found)) => Ok(from_mirrors(found, Some(&format!("{wrong}. {error}")))),
+        (Err(error), Err(failure)) => Err(Failure::Both { ssm: error, mirror: Box::new(failure) }),
+    }
+}
+
+async fn ask(asked: &Asked, within: Duration) -> Result<BTreeMap<String, Parameter>, SsmError> {
+    asked.ssm.read(&asked.paths, &asked.names, within).await
+}
+
+fn too_old(mirrors: &[Mirror], max_stale: Option<Duration>) -> Option<Failure> {
+    let (most, now) = (max_stale?, Timestamp::now());
+    let old = mirrors.iter().find(|mirror| mirror.age(now) > most)?;
+    Some(Failure::Stale { mirror: old.name.clone(), age: old.age(now), most })
+}
+
+fn from_mirrors(mirrors: Vec<Mirror>, warning: Option<&str>) -> Chosen {
+    let now = Timestamp::now();
+    let told = mirrors.iter().map(|mirror| {
+        let outage = if mirror.is_degraded() { "; SSM cannot be read just now" } else { "" };
+        let count = parameters(mirror.copy.entries.len());
+        format!("{count} from the mirror {}, read {} ago{outage}", mirror.name, span(mirror.age(now)))
+    });
+    let told =
+        told.chain(warning.map(|warning| format!("WARNING: {warning}"))).collect::<Vec<_>>().join(". ");
+    let parameters = mirrors.into_iter().flat_map(|mirror| mirror.copy.entries).collect();
+    Chosen { parameters, told }
+}
+
+/// The answer with the mirrors' names for the variables, where they know them: a program must find the same ones whatever
+/// the source is.
+fn from_ssm(
+    answer: BTreeMap<String, Parameter>,
+    asked: &Asked,
+    mirrors: &[Mirror],
+    warning: Option<&str>,
+) -> Chosen {
+    let told = format!("{} from SSM", parameters(answer.len()));
+    let told = [told].into_iter().chain(warning.map(|warning| format!("WARNING: {warning}")));
+    let told = told.collect::<Vec<_>>().join(". ");
+    let parameters = answer.into_iter().map(|(name, Parameter { kind, version, date, value })| {
+        let known = mirrors.iter().find_map(|mirror| mirror.copy.entries.get(&name));
+        let key = known.map_or_else(|| Some(key_of(&name, &asked.paths)), |entry| entry.key.clone());
+        (name, Entry { key, kind, version, date, value })
+    });
+    Chosen { parameters: parameters.collect(), told }
+}
+
+/// The key that a mirror gives by default: of what stands below the longest path that was asked for, else of the last part.
+fn key_of(name: &str, paths: &[String]) -> String {
+    let bare = name.split_once(':').map_or(name, |(bare, _)| bare);
+    let below = |path: &String| {
+        let path = normalised(path.trim_end_matches('/'));
+        let path = PathSelection { path, recursive: true, exclude: [].into() };
+        path.relative(name).map(str::to_owned)
+    };
+    let shortest = paths.iter().filter_map(below).min_by_key(String::len);
+    env_var(&shortest.unwrap_or_else(|| bare.rsplit('/').next().unwrap_or(bare).to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_variable_is_named_after_what_stands_below_the_path() {
+        let paths = ["/prod/".to_owned(), "/prod/checkout".to_owned()];
+        assert_eq!(key_of("/prod/checkout/db/host-name", &paths), "DB_HOST_NAME");
+        assert_eq!(key_of("/prod/shared/stripe.key", &paths), "SHARED_STRIPE_KEY");
+        assert_eq!(key_of("/other/stripe:live", &paths), "STRIPE");
+        assert_eq!(key_of("/x", &["/".to_owned()]), "X");
+    }
+}

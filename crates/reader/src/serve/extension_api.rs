@@ -1,0 +1,58 @@
+//! The language of AWS's own Parameters and Secrets extension
+//! (<https://docs.aws.amazon.com/systems-manager/latest/userguide/ps-integration-lambda-extensions.html>).
+
+use std::sync::Arc;
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use parameter_mirror_format::value::Value;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::{Server, ssm_api};
+
+/// Where it answers.
+pub const PATH: &str = "/systemsmanager/parameters/get";
+
+const TOKEN: &str = "x-aws-parameters-secrets-token";
+
+/// What it is asked. A version beats a label.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Question {
+    name: String,
+    version: Option<i64>,
+    label: Option<String>,
+    #[serde(default)]
+    with_decryption: bool,
+}
+
+/// Answers with what `GetParameter` answers.
+pub async fn answer(
+    State(server): State<Arc<Server>>,
+    headers: HeaderMap,
+    Query(question): Query<Question>,
+) -> Response {
+    if !shows(&headers, server.token.as_ref()) {
+        return (StatusCode::FORBIDDEN, "Bad Token").into_response();
+    }
+    let Question { name, version, label, with_decryption } = question;
+    let selector = version.map(|version| version.to_string()).or(label);
+    let name = selector.map_or_else(|| name.clone(), |selector| format!("{name}:{selector}"));
+    let mirrors = server.memory.ready().await;
+    match ssm_api::one(&mirrors, &name, with_decryption) {
+        Ok(reply) => reply.into_response(),
+        Err(not_ours) => {
+            let body = json!({"Name": name, "WithDecryption": with_decryption}).to_string();
+            server.otherwise("AmazonSSM.GetParameter", body.into(), &not_ours).await
+        }
+    }
+}
+
+/// Whether the caller knows the token, which a page in a browser or a forged request does not.
+fn shows(headers: &HeaderMap, token: Option<&Value>) -> bool {
+    let (Some(shown), Some(token)) = (headers.get(TOKEN), token) else { return false };
+    verify_slices_are_equal(shown.as_bytes(), token.expose().as_bytes()).is_ok()
+}

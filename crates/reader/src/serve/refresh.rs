@@ -1,0 +1,111 @@
+//! The copy in memory, and how it stays fresh. What was read once is served for as long as the process lives, whatever
+//! becomes of Redis.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use parameter_mirror_format::words::{parameters, span};
+use tokio::sync::{Notify, watch};
+use tokio::time::timeout;
+
+use parameter_mirror_format::mirror_name::MirrorName;
+
+use crate::mirrors::{Mirror, Mirrors};
+
+/// What is held, in the order of the command line; mirrors that were never read are missing.
+pub type Held = Arc<[Mirror]>;
+
+/// Mirrors in memory. Clones share them.
+#[derive(Debug, Clone)]
+pub struct Memory(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    mirrors: Mirrors,
+    refresh: Duration,
+    /// `None` until a first attempt has ended.
+    held: watch::Sender<Option<Held>>,
+    wake: Notify,
+}
+
+impl Memory {
+    /// Nothing yet.
+    #[must_use]
+    pub fn new(mirrors: Mirrors, refresh: Duration) -> Self {
+        Self(Arc::new(Inner { mirrors, refresh, held: watch::Sender::new(None), wake: Notify::new() }))
+    }
+
+    /// What is held now.
+    #[must_use]
+    pub fn now(&self) -> Held {
+        self.0.held.borrow().clone().unwrap_or_default()
+    }
+
+    /// What is held after a first attempt to read, which is waited for as long as one may take.
+    pub async fn ready(&self) -> Held {
+        if let Some(held) = &*self.0.held.borrow() {
+            return Arc::clone(held);
+        }
+        let mut held = self.0.held.subscribe();
+        // The time is up, or it is there: both are told by what is held.
+        let _ = timeout(self.0.mirrors.budget, held.wait_for(Option::is_some)).await;
+        self.now()
+    }
+
+    /// Has it look for changes now, if more time has passed than it may: for whoever knows that the process was frozen.
+    pub fn wake_if_due(&self, last: &mut Timestamp) {
+        let now = Timestamp::now();
+        if now.duration_since(*last).unsigned_abs() >= self.0.refresh {
+            *last = now;
+            self.0.wake.notify_one();
+        }
+    }
+
+    /// Looks for changes, at once and then for ever.
+    pub async fn keep_fresh(&self) {
+        let mut troubles = vec![None; self.0.mirrors.names.len()];
+        loop {
+            self.look(&mut troubles).await;
+            // A frozen process (Lambda) does not notice that time passes: it is woken.
+            let _ = timeout(self.0.refresh, self.0.wake.notified()).await;
+        }
+    }
+
+    /// Looks once. A mirror that cannot be read keeps what is held of it.
+    async fn look(&self, troubles: &mut [Option<String>]) {
+        let before = self.now();
+        let known = |name: &MirrorName| before.iter().find(|mirror| mirror.name == *name);
+        let looks = self.0.mirrors.names.iter().map(|name| self.0.mirrors.news(name, known(name)));
+        let news = futures::future::join_all(looks).await;
+        let mut held = Vec::new();
+        for ((name, news), trouble) in self.0.mirrors.names.iter().zip(news).zip(troubles) {
+            let fresh = match news {
+                Ok(fresh) => {
+                    *trouble = None;
+                    fresh
+                }
+                Err(failure) => {
+                    let told = failure.to_string();
+                    // Once, not at each look.
+                    if trouble.as_ref() != Some(&told) {
+                        let held = known(name)
+                            .map_or("nothing is held of it", |_| "what is held goes on being served");
+                        eprintln!("parameter-mirror-reader: {told} ({name}: {held})");
+                        *trouble = Some(told);
+                    }
+                    None
+                }
+            };
+            if let Some(fresh) = &fresh {
+                let count = parameters(fresh.copy.entries.len());
+                eprintln!(
+                    "parameter-mirror-reader: {count} of {name}, read {} ago",
+                    span(fresh.age(Timestamp::now()))
+                );
+            }
+            held.extend(fresh.or_else(|| known(name).cloned()));
+        }
+        self.0.held.send_replace(Some(held.into()));
+    }
+}

@@ -1,0 +1,141 @@
+//! Which parameter answers a name, and what is no answer at all. Pure.
+//!
+//! A name that no mirror covers is never *not found*: programs take that for "use the default".
+
+use std::collections::BTreeMap;
+
+use parameter_mirror_format::coverage::{PathSelection, normalised};
+use parameter_mirror_format::entry::{Entry, ParameterType};
+use parameter_mirror_format::source::StoredSource;
+
+use crate::mirrors::Mirror;
+
+use super::ssm_api::Reply;
+
+/// A parameter that a mirror holds.
+#[derive(Debug, Clone, Copy)]
+pub struct Hit<'m> {
+    /// What it is.
+    pub entry: &'m Entry,
+    /// What it was read from.
+    pub source: &'m StoredSource,
+}
+
+/// Why no mirror can answer. SSM could.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotOurs {
+    /// No mirror would hold it, if SSM had it.
+    #[error("no mirror here covers {0}")]
+    NotCovered(String),
+    /// A version or label that is not mirrored under that selector.
+    #[error("{0} is not mirrored with this version or label: select it by that name in the mirror")]
+    Selector(String),
+    /// The ciphertext was asked for, and mirrors hold plain values.
+    #[error("{0} is a SecureString, and only its decrypted value is mirrored: ask WithDecryption")]
+    Sealed(String),
+    /// A part of SSM that is not offered.
+    #[error("{0} is not offered here")]
+    Operation(String),
+}
+
+impl NotOurs {
+    /// The answer where SSM is not asked in our place. What may be there is *unavailable*; what never will be is refused.
+    #[must_use]
+    pub fn reply(&self) -> Reply {
+        match self {
+            Self::NotCovered(_) => Reply::unavailable(&self.to_string()),
+            Self::Selector(_) | Self::Sealed(_) => Reply::invalid(&self.to_string()),
+            Self::Operation(_) => Reply::error("AccessDeniedException", &self.to_string()),
+        }
+    }
+}
+
+/// What a caller asks for by name: a name or an ARN, with its selector if it has one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// The name without selector, as the caller wrote it.
+    pub name: String,
+    /// The version or label, without the colon.
+    pub selector: Option<String>,
+    /// Region and account, if it was an ARN.
+    place: Option<(String, String)>,
+}
+
+impl Asked {
+    /// Reads a name or an ARN.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        let (place, name) = match text.strip_prefix("arn:").map(|arn| arn.splitn(5, ':').collect::<Vec<_>>())
+        {
+            Some(parts) if parts.len() == 5 && parts[1] == "ssm" && parts[4].starts_with("parameter/") => {
+                (Some((parts[2].to_owned(), parts[3].to_owned())), &parts[4]["parameter".len()..])
+            }
+            _ => (None, text),
+        };
+        match name.split_once(':') {
+            Some((name, selector)) => {
+                Self { name: name.to_owned(), selector: Some(selector.to_owned()), place }
+            }
+            None => Self { name: name.to_owned(), selector: None, place },
+        }
+    }
+
+    fn is_in(&self, source: &StoredSource) -> bool {
+        self.place
+            .as_ref()
+            .is_none_or(|(region, account)| *region == source.region && *account == source.account)
+    }
+}
+
+/// The parameter of this name: `None` if a mirror covers it and SSM has none.
+pub fn find<'m>(mirrors: &'m [Mirror], asked: &Asked, decrypts: bool) -> Result<Option<Hit<'m>>, NotOurs> {
+    let bare = normalised(&asked.name);
+    let shown = asked.selector.as_ref().map_or_else(|| bare.clone(), |selector| format!("{bare}:{selector}"));
+    let here = || mirrors.iter().map(|mirror| &mirror.copy).filter(|copy| asked.is_in(&copy.source));
+    let exact = here().find_map(|copy| Some(Hit { entry: copy.entries.get(&shown)?, source: &copy.source }));
+    let hit = exact.or_else(|| {
+        // The version asked for may be the one that is mirrored.
+        let version: i64 = asked.selector.as_ref()?.parse().ok()?;
+        here()
+            .filter_map(|copy| Some(Hit { entry: copy.entries.get(&bare)?, source: &copy.source }))
+            .find(|hit| hit.entry.version == version)
+    });
+    match hit {
+        Some(hit) if hit.entry.kind == ParameterType::SecureString && !decrypts => {
+            Err(NotOurs::Sealed(shown))
+        }
+        Some(hit) => Ok(Some(hit)),
+        None if here().any(|copy| copy.source.shows(&shown)) => Ok(None),
+        None if asked.selector.is_some() => Err(NotOurs::Selector(shown)),
+        None => Err(NotOurs::NotCovered(shown)),
+    }
+}
+
+/// All parameters below a path, by name.
+pub fn below<'m>(
+    mirrors: &'m [Mirror],
+    path: &str,
+    recursive: bool,
+    decrypts: bool,
+) -> Result<BTreeMap<&'m str, Hit<'m>>, NotOurs> {
+    let wanted = match path.trim_end_matches('/') {
+        "" => "/".to_owned(),
+        path => path.to_owned(),
+    };
+    let wanted = PathSelection { path: wanted, recursive, exclude: [].into() };
+    let mut copies = mirrors.iter().map(|mirror| &mirror.copy);
+    let copy = copies
+        .find(|copy| copy.source.listings().any(|listing| listing.shows_all_of(&wanted)))
+        .ok_or_else(|| NotOurs::NotCovered(format!("everything below {path}")))?;
+    let hits = copy.entries.iter().filter(|(name, _)| wanted.relative(name).is_some());
+    let hits: BTreeMap<_, _> =
+        hits.map(|(name, entry)| (name.as_str(), Hit { entry, source: &copy.source })).collect();
+    match hits.iter().find(|(_, hit)| hit.entry.kind == ParameterType::SecureString) {
+        Some((name, _)) if !decrypts => Err(NotOurs::Sealed((*name).to_owned())),
+        _ => Ok(hits),
+    }
+}
+
+#[cfg(test)]
+#[path = "shelf_tests.rs"]
+mod tests;

@@ -1,0 +1,111 @@
+//! From the command line to what the others need. The only place that reads environment variables by itself: those that
+//! hold secrets, which have no flag, because the process list would show it.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use hyper::Uri;
+use parameter_mirror_format::connection::{Servers, Setting};
+use parameter_mirror_format::subkey::SubKey;
+use parameter_mirror_format::value::Value;
+
+use crate::cli::{MirrorArgs, OrderArgs};
+use crate::failure::Failure;
+use crate::mirrors::Mirrors;
+use crate::order::{Asked, Order};
+use crate::serve::is_loopback;
+use crate::ssm::Ssm;
+use crate::ssm::credentials::Environment;
+
+/// The mirrors that were asked for. Nothing is connected to yet.
+pub fn mirrors(args: MirrorArgs) -> Result<Mirrors, Failure> {
+    let settings = args.redis.settings()?;
+    let mut settings = settings.ok_or_else(|| {
+        Failure::Settings("where is Redis? Give --redis-url, or set PARAMETER_MIRROR_REDIS_URL".to_owned())
+    })?;
+    if settings.password.is_none() {
+        settings.password = secret("PARAMETER_MIRROR_REDIS_PASSWORD").map(Setting::Value);
+    }
+    settings.connect_timeout = settings.connect_timeout.min(args.budget);
+    settings.response_timeout = args.budget;
+    Ok(Mirrors {
+        servers: Servers::new(settings),
+        prefix: args.redis.redis_prefix,
+        names: args.mirrors,
+        sub_keys: sub_keys(args.sub_key_file.as_deref())?,
+        budget: args.budget,
+    })
+}
+
+/// In which order to ask, and SSM if it may be asked.
+pub fn order(args: OrderArgs) -> Result<Order, Failure> {
+    let asks = !args.ssm.ssm_paths.is_empty() || !args.ssm.ssm_names.is_empty();
+    let asked = asks.then(|| {
+        let ssm = ssm(args.ssm.region, None)?;
+        Ok::<_, Failure>(Asked { ssm, paths: args.ssm.ssm_paths, names: args.ssm.ssm_names })
+    });
+    Ok(Order {
+        source: args.source,
+        max_stale: args.max_stale,
+        ssm_budget: args.ssm_budget,
+        ssm: asked.transpose()?,
+    })
+}
+
+/// SSM in a region, with this process's own credentials. `AWS_ENDPOINT_URL_SSM` may be meant for the programs beside this one:
+/// what leads to `own`, where this process itself listens, is not SSM.
+pub fn ssm(region: Option<String>, own: Option<SocketAddr>) -> Result<Ssm, Failure> {
+    let given = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
+    let region = region.or_else(|| given("AWS_DEFAULT_REGION"));
+    let region = region
+        .ok_or_else(|| Failure::Settings("which AWS region? Give --region, or set AWS_REGION".to_owned()))?;
+    let is_ssm = |url: &String| !own.is_some_and(|own| leads_to(url, own));
+    let endpoint =
+        given("AWS_ENDPOINT_URL_SSM").filter(is_ssm).or_else(|| given("AWS_ENDPOINT_URL").filter(is_ssm));
+    Ssm::new(region, endpoint, Environment::new(given)).map_err(|error| Failure::Settings(error.to_string()))
+}
+
+fn leads_to(url: &str, address: SocketAddr) -> bool {
+    let Ok(url) = url.parse::<Uri>() else { return false };
+    let is_loopback = url.host().is_some_and(is_loopback);
+    is_loopback && url.port_u16() == Some(address.port())
+}
+
+/// The text of a file without the line end, or what the variable holds.
+pub fn text_of(file: Option<&Path>, variable: &str) -> Result<Option<Value>, Failure> {
+    let Some(path) = file else { return Ok(secret(variable)) };
+    let unreadable =
+        |why: &dyn std::fmt::Display| Failure::Settings(format!("file {}: {why}", path.display()));
+    let bytes = std::fs::read(path).map_err(|error| unreadable(&error))?;
+    let text = Value::from_utf8(bytes).ok_or_else(|| unreadable(&"it is not text"))?;
+    Ok(Some(Value::from(text.expose().trim_end())))
+}
+
+fn secret(variable: &str) -> Option<Value> {
+    std::env::var(variable).ok().filter(|text| !text.is_empty()).map(Value::new)
+}
+
+fn sub_keys(file: Option<&Path>) -> Result<Vec<SubKey>, Failure> {
+    let Some(text) = text_of(file, "PARAMETER_MIRROR_SUB_KEYS")? else { return Ok(Vec::new()) };
+    let keys = text.expose().split([',', '\n']).map(str::trim).filter(|line| !line.is_empty());
+    let keys = keys.map(SubKey::parse).collect::<Result<Vec<_>, _>>();
+    keys.map_err(|error| {
+        Failure::Settings(format!("the sub-keys: {error}, as `parameter-mirror key` prints it"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_leads_to_ourselves_is_not_ssm() {
+        let own = "127.0.0.1:2773".parse().unwrap();
+        for url in ["http://127.0.0.1:2773", "http://localhost:2773/"] {
+            assert!(leads_to(url, own), "{url}");
+        }
+        for url in ["http://127.0.0.1:4566", "https://ssm.us-east-1.amazonaws.com", "nonsense"] {
+            assert!(!leads_to(url, own), "{url}");
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Which variable holds which parameter.
+
+use std::collections::BTreeMap;
+
+use parameter_mirror_format::entry::Entry;
+use parameter_mirror_format::value::Value;
+use parameter_mirror_format::words::few;
+
+/// Values by the name of their variable.
+pub type Variables = BTreeMap<String, Value>;
+
+/// Why there is no environment for a set of parameters. Names appear, values never.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum KeyProblem {
+    /// The mirror gave them no key: theirs is illegal, or another parameter has it too.
+    #[error("{} cannot be a variable: the name is illegal, or two parameters have it. Give each a `key` in the mirror", few(.0))]
+    Keyless(Vec<String>),
+    /// Parameters of different mirrors.
+    #[error("{0} is the variable of both {1} and {2}. Give one of them another `key` in its mirror")]
+    Twice(String, String, String),
+    /// A value that no variable can hold.
+    #[error("the value of {0} contains a zero byte, which no variable can hold")]
+    Zero(String),
+    /// Fine for a Secret, but not for a shell.
+    #[error(
+        "{0} is not a name that shells accept. Use --format json or yaml, or give the parameter another `key`"
+    )]
+    NotForShells(String),
+}
+
+/// The variables of parameters, each under its name in SSM. Of two versions of one parameter the later counts.
+pub fn variables<'p>(
+    parameters: impl IntoIterator<Item = &'p (String, Entry)>,
+) -> Result<Variables, KeyProblem> {
+    let mut chosen: BTreeMap<&str, (&str, &Entry)> = BTreeMap::new();
+    let mut keyless = Vec::new();
+    for (name, entry) in parameters {
+        let Some(key) = entry.key.as_deref() else {
+            keyless.push(name.clone());
+            continue;
+        };
+        if entry.value.expose().contains('\0') {
+            return Err(KeyProblem::Zero(name.clone()));
+        }
+        match chosen.get(key) {
+            Some((other, _)) if *other != name => {
+                return Err(KeyProblem::Twice(key.to_owned(), (*other).to_owned(), name.clone()));
+            }
+            Some((_, other)) if (other.date, other.version) >= (entry.date, entry.version) => {}
+            _ => {
+                chosen.insert(key, (name, entry));
+            }
+        }
+    }
+    if !keyless.is_empty() {
+        return Err(KeyProblem::Keyless(keyless));
+    }
+    Ok(chosen.into_iter().map(|(key, (_, entry))| (key.to_owned(), entry.value.clone())).collect())
+}
+
+/// Whether POSIX shells accept it as the name of a variable.
+#[must_use]
+pub fn is_for_shells(key: &str) -> bool {
+    key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+        && !key.starts_with(|c: char| c.is_ascii_digit())
+}
+
+#[cfg(test)]
+mod tests {
+    use parameter_mirror_format::entry::ParameterType;
+
+    use super::*;
+
+    fn parameter(name: &str, key: Option<&str>, version: i64, value: &str) -> (String, Entry) {
+        let key = key.map(str::to_owned);
+        let value = Value::from(value);
+        (name.to_owned(), Entry { key, kind: ParameterType::String, version, date: version, value })
+    }
+
+    #[test]
+    fn each_parameter_has_a_variable_of_its_own() {
+        let set = [parameter("/a/x", Some("X"), 1, "1"), parameter("/a/y", Some("Y"), 1, "")];
+        let variables = variables(&set).unwrap();
+        assert_eq!(
+            variables.iter().map(|(k, v)| (k.as_str(), v.expose())).collect::<Vec<_>>(),
+            [("X", "1"), ("Y", "")]
+        );
+    }
+
+    #[test]
+    fn what_has_no_variable_or_shares_it_is_named() {
+        let keyless = [parameter("/a/x-y", None, 1, "1"), parameter("/a/z", Some("Z"), 1, "1")];
+        assert_eq!(variables(&keyless), Err(KeyProblem::Keyless(vec!["/a/x-y".to_owned()])));
+        let twice = [parameter("/a/x", Some("X"), 1, "1"), parameter("/b/x", Some("X"), 1, "1")];
+        let expected = KeyProblem::Twice("X".to_owned(), "/a/x".to_owned(), "/b/x".to_owned());
+        assert_eq!(variables(&twice), Err(expected));
+        let zero = [parameter("/a/x", Some("X"), 1, "a\0b")];
+        assert_eq!(variables(&zero), Err(KeyProblem::Zero("/a/x".to_owned())));
+    }
+
+    #[test]
+    fn of_one_parameter_in_two_mirrors_the_later_counts() {
+        let (old, new) = (parameter("/a/x", Some("X"), 1, "old"), parameter("/a/x", Some("X"), 2, "new"));
+        for set in [[old.clone(), new.clone()], [new, old]] {
+            assert_eq!(variables(&set).unwrap()["X"].expose(), "new");
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! `verify`: whether the mirrors can be relied on when SSM is down. For drills and for CI.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use parameter_mirror_format::connection::LinkError;
+use parameter_mirror_format::entry::ParameterType;
+use parameter_mirror_format::eviction::Eviction;
+use parameter_mirror_format::words::{parameters, span};
+use redis::aio::MultiplexedConnection;
+
+use crate::failure::Failure;
+use parameter_mirror_format::mirror_name::MirrorName;
+
+use crate::mirrors::{Mirror, Mirrors};
+use crate::variables::variables;
+
+/// A field that no hash has.
+const NOBODYS_FIELD: &str = "@parameter-mirror-reader-verify";
+
+/// One line of the report.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Check {
+    /// Whether somebody should look at it.
+    pub is_good: bool,
+    /// What was found, and what to do.
+    pub told: String,
+}
+
+impl Check {
+    fn good(told: String) -> Self {
+        Self { is_good: true, told }
+    }
+
+    fn attention(told: String) -> Self {
+        Self { is_good: false, told }
+    }
+}
+
+/// Prints a report, and fails if anything needs attention.
+pub async fn verify(mirrors: &Mirrors, max_stale: Duration) -> Result<(), Failure> {
+    let mut attention = 0;
+    let mut tell = |check: Check| {
+        println!("{}  {}", if check.is_good { "ok       " } else { "ATTENTION" }, check.told);
+        attention += usize::from(!check.is_good);
+    };
+    let mut set = Vec::new();
+    for name in &mirrors.names {
+        match mirrors.read_one(name).await {
+            Ok(mirror) => {
+                judge(&mirror, Timestamp::now(), max_stale).into_iter().for_each(&mut tell);
+                set.extend(mirror.copy.entries);
+            }
+            Err(failure) => tell(Check::attention(failure.to_string())),
+        }
+        tell(rights(mirrors, name).await);
+    }
+    tell(match variables(&set) {
+        Ok(variables) => Check::good(format!("{} variables for exec and export", variables.len())),
+        Err(problem) => Check::attention(problem.to_string()),
+    });
+    tell(eviction(mirrors).await);
+    if attention == 0 { Ok(()) } else { Err(Failure::Attention(attention)) }
+}
+
+/// What a mirror itself tells.
+fn judge(mirror: &Mirror, now: Timestamp, max_stale: Duration) -> Vec<Check> {
+    let Mirror { name, copy } = mirror;
+    let age = mirror.age(now);
+    let count = parameters(copy.entries.len());
+    let read = format!("{name}: {count}, revision {}, read {} ago", copy.revision, span(age));
+    let read = if age > max_stale {
+        Check::attention(format!(
+            "{read}: SSM cannot be read, or nobody mirrors it any more (kubectl describe pmirror)"
+        ))
+    } else {
+        Check::good(read)
+    };
+    let plain = copy.entries.values().filter(|entry| {
+        entry.kind == ParameterType::SecureString && copy.encryption.key_for(entry.kind).is_none()
+    });
+    let plain = plain.count();
+    let sealed = copy.entries.values().filter(|entry| copy.encryption.key_for(entry.kind).is_some()).count();
+    let encryption = match copy.encryption.key_id() {
+        _ if plain > 0 => Check::attention(format!(
+            "{name}: {plain} SecureStrings lie in Redis unencrypted (spec.redis.encryption)"
+        )),
+        Some(key_id) => Check::good(format!(
+            "{name}: {sealed} values are encrypted with {key_id}, and the sub-key opens them"
+        )),
+        None => Check::good(format!("{name}: nothing is encrypted, and there is no SecureString")),
+    };
+    vec![read, encryption]
+}
+
+/// A reader's user should not be able to write. The attempt changes nothing: it deletes a field that is not there.
+async fn rights(mirrors: &Mirrors, name: &MirrorName) -> Check {
+    let key = name.redis_key(&mirrors.prefix);
+    let attempt = |mut connection: MultiplexedConnection| {
+        let command = redis::Cmd::hdel(&key, NOBODYS_FIELD);
+        async move { command.query_async::<i64>(&mut connection).await }
+    };
+    match mirrors.servers.write(&key, mirrors.budget, attempt).await {
+        Err(LinkError::Forbidden(_) | LinkError::ReadOnly) => {
+            Check::good(format!("{name}: this user may read, and not write"))
+        }
+        Ok(_) | Err(LinkError::WrongType) => Check::attention(format!(
+            "{name}: this user may write: whoever has this password can change what programs start with (docs/reader.md, \"Rights\")"
+        )),
+        Err(error) => Check::attention(format!("{name}: whether this user may write is not known: {error}")),
+    }
+}
+
+async fn eviction(mirrors: &Mirrors) -> Check {
+    let Some(key) = mirrors.names.first().map(|name| name.redis_key(&mirrors.prefix)) else {
+        return Check::attention("no mirror was named".to_owned());
+    };
+    let ask = |mut connection: MultiplexedConnection| async move {
+        redis::cmd("INFO").arg("memory").query_async::<String>(&mut connection).await
+    };
+    match mirrors.servers.read(&key, mirrors.budget, ask).await.map(|info| Eviction::from_info(&info)) {
+        Ok(Eviction::SparesOurs) => Check::good("Redis does not evict what has no end of life".to_owned()),
+        Ok(Eviction::TakesAny { policy }) => Check::attention(format!(
+            "Redis evicts any key when its memory is full ({policy}): set maxmemory-policy to noeviction or a volatile one"
+        )),
+        Err(LinkError::Forbidden(_)) => Check::good(
+            "the eviction policy is not visible to this user (INFO); the operator's metrics have it"
+                .to_owned(),
+        ),
+        Err(error) => Check::attention(format!("the eviction policy is not known: {error}")),
+    }
+}

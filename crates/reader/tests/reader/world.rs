@@ -1,0 +1,246 @@
+//! A Redis with mirrors in it, and the program under test.
+
+use std::collections::BTreeMap;
+use std::process::{Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use parameter_mirror::targets::redis::{Guard, HashStore, Hashes as _, ScriptOutcome};
+use parameter_mirror_format::connection::{RedisSettings, Servers, Setting};
+use parameter_mirror_format::content::Content;
+use parameter_mirror_format::entry::{Entry, ParameterType, env_var};
+use parameter_mirror_format::hash::{EncryptionMode, Fence, Status, Vitals, encode};
+use parameter_mirror_format::keys::KeyRing;
+use parameter_mirror_format::source::{StoredSelection, StoredSource};
+use parameter_mirror_format::subkey::SubKey;
+use parameter_mirror_format::value::Value;
+use parameter_mirror_reader::mirrors::Mirrors;
+use parameter_mirror_test_support::{Process, Redis, Scratch, eventually};
+
+pub const MIRROR: &str = "shop/checkout";
+pub const KEY: &str = "pm:{shop/checkout}";
+/// For what is expected to succeed, on a machine under load.
+pub const SOON: Duration = Duration::from_secs(20);
+
+/// A Redis, and who writes mirrors into it.
+pub struct World {
+    pub redis: Redis,
+    pub keys: KeyRing,
+    store: HashStore,
+    fences: Mutex<BTreeMap<String, Fence>>,
+    scratch: Arc<Scratch>,
+}
+
+/// A mirror to be written.
+#[derive(Clone)]
+pub struct Set {
+    pub name: &'static str,
+    pub entries: BTreeMap<String, Entry>,
+    pub selections: Vec<StoredSelection>,
+    pub mode: EncryptionMode,
+    pub status: Status,
+    /// How long ago it was read.
+    pub age: Duration,
+}
+
+/// Everything below `/app` of `shop/checkout`, read just now; `SecureString`s are encrypted.
+pub fn set(parameters: &[(&str, ParameterType, &str)]) -> Set {
+    let entry = |(name, kind, value): &(&str, ParameterType, &str)| {
+        let key = Some(env_var(name.trim_start_matches("/app/")));
+        let entry =
+            Entry { key, kind: *kind, version: 1, date: 1_700_000_000_123, value: Value::from(*value) };
+        ((*name).to_owned(), entry)
+    };
+    let path = StoredSelection::Path { path: "/app".to_owned(), recursive: true, exclude: vec![] };
+    Set {
+        name: MIRROR,
+        entries: parameters.iter().map(entry).collect(),
+        selections: vec![path],
+        mode: EncryptionMode::SecureStrings,
+        status: Status::Synced,
+        age: Duration::ZERO,
+    }
+}
+
+/// `DB_HOST`, a string, and `DB_PASSWORD`, a secret.
+pub fn usual() -> Set {
+    set(&[
+        ("/app/db/host", ParameterType::String, "db.internal"),
+        ("/app/db/password", ParameterType::SecureString, "hunter2"),
+    ])
+}
+
+impl World {
+    /// With a Redis of its own, empty.
+    pub async fn start() -> Self {
+        Self::on(Redis::start().await)
+    }
+
+    /// With this Redis, to which `url` leads.
+    pub fn on(redis: Redis) -> Self {
+        let mut settings = RedisSettings::new(Setting::Value(Value::new(redis.url())));
+        settings.ca = redis.ca().map(|path| Setting::File(path.to_owned()));
+        Self {
+            store: HashStore::new(Servers::new(settings)),
+            redis,
+            keys: KeyRing::generate("k1".parse().unwrap()).unwrap(),
+            fences: Mutex::default(),
+            scratch: Arc::new(Scratch::new("reader").unwrap()),
+        }
+    }
+
+    /// With the usual mirror in it.
+    pub async fn usual() -> Self {
+        let world = Self::start().await;
+        world.publish(&usual()).await;
+        world
+    }
+
+    /// Writes a mirror as the operator does.
+    pub async fn publish(&self, set: &Set) {
+        let (namespace, name) = set.name.split_once('/').unwrap();
+        let key = parameter_mirror_format::hash::redis_key("pm:", namespace, name);
+        let now = Timestamp::now().as_millisecond();
+        let read_at = now - i64::try_from(set.age.as_millis()).unwrap();
+        let owner = format!("test/{}", set.name);
+        let source = StoredSource {
+            region: "us-east-1".to_owned(),
+            role_arn: String::new(),
+            account: "111122223333".to_owned(),
+            selections: set.selections.clone(),
+        };
+        let content =
+            Content { owner: owner.clone(), source: source.encode(), read_at, entries: set.entries.clone() };
+        let vitals = Vitals { checked_at: read_at, status: set.status, status_at: read_at };
+        let fields = encode(&self.keys.sign(content), set.mode, &self.keys, &key, vitals).unwrap();
+        let fence = self.fences.lock().unwrap().get(&key).cloned().unwrap_or(Fence::ABSENT);
+        let guard = Guard { key: &key, owner: &owner, fence: &fence, now };
+        match self.store.swap(guard, &fields, false, SOON).await.unwrap() {
+            ScriptOutcome::Done { fence, .. } => self.fences.lock().unwrap().insert(key, fence),
+            other => panic!("not written: {other:?}"),
+        };
+    }
+
+    /// The sub-key of a mirror, as `parameter-mirror key` prints it.
+    pub fn sub_key(&self, key: &str) -> String {
+        let sub_key = self.keys.sub_key(self.keys.active(), key).unwrap();
+        sub_key.encode().expose().to_owned()
+    }
+
+    /// The program with the settings of a task, and nothing else in its environment.
+    pub fn settings(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("PARAMETER_MIRROR_REDIS_URL", self.redis.url()),
+            ("PARAMETER_MIRROR_MIRRORS", MIRROR.to_owned()),
+            ("PARAMETER_MIRROR_SUB_KEYS", self.sub_key(KEY)),
+        ]
+    }
+
+    /// The mirror as the program reads it, in this process.
+    pub fn mirrors(&self) -> Mirrors {
+        let settings = RedisSettings::new(Setting::Value(Value::new(self.redis.url())));
+        Mirrors {
+            servers: Servers::new(settings),
+            prefix: "pm:".to_owned(),
+            names: vec![MIRROR.parse().unwrap()],
+            sub_keys: vec![SubKey::parse(&self.sub_key(KEY)).unwrap()],
+            budget: SOON,
+        }
+    }
+
+    /// A reader with these arguments, separated by spaces.
+    pub fn reader(&self, arguments: &str) -> Reader {
+        let mut reader = Reader::new(arguments.split_whitespace());
+        reader.command.envs(self.settings());
+        reader
+    }
+
+    /// A reader that keeps running. Returns it when its log says this.
+    pub async fn start_reader(&self, arguments: &str, settings: &[(&str, &str)], says: &str) -> Process {
+        let mut command = std::process::Command::new(program());
+        command.args(arguments.split_whitespace()).envs(self.settings()).envs(settings.iter().copied());
+        self.start_program(&command, says).await
+    }
+
+    /// A program that keeps running. Returns it when its log says this.
+    pub async fn start_program(&self, command: &std::process::Command, says: &str) -> Process {
+        let process = Process::start(&self.scratch, "reader", command).unwrap();
+        has_said(&process, says).await;
+        process
+    }
+}
+
+/// Waits until it has printed this.
+pub async fn has_said(process: &Process, says: &str) {
+    eventually(&format!("the reader says {says:?}"), SOON, async || {
+        let log = process.log();
+        if log.contains(says) { Ok(()) } else { Err(log) }
+    })
+    .await;
+}
+
+/// The program under test.
+pub fn program() -> &'static str {
+    env!("CARGO_BIN_EXE_parameter-mirror-reader")
+}
+
+/// One run of the program.
+pub struct Reader {
+    command: tokio::process::Command,
+}
+
+impl Reader {
+    pub fn new<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut command = tokio::process::Command::new(program());
+        command.args(arguments).env_clear().env("PATH", std::env::var_os("PATH").unwrap());
+        command.stdin(Stdio::null()).kill_on_drop(true);
+        Self { command }
+    }
+
+    pub fn with(mut self, name: &str, value: &str) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    pub fn without(mut self, name: &str) -> Self {
+        self.command.env_remove(name);
+        self
+    }
+
+    /// One more argument, spaces and all.
+    pub fn and(mut self, argument: &str) -> Self {
+        self.command.arg(argument);
+        self
+    }
+
+    /// Runs it to its end.
+    pub async fn run(mut self) -> Ended {
+        let output = tokio::time::timeout(SOON, self.command.output()).await.expect("it ends").unwrap();
+        Ended::from(output)
+    }
+}
+
+/// What a run left.
+#[derive(Debug)]
+pub struct Ended {
+    pub code: Option<i32>,
+    pub out: String,
+    pub err: String,
+}
+
+impl Ended {
+    /// The output of a run that must have been good.
+    #[track_caller]
+    pub fn good(self) -> String {
+        assert_eq!(self.code, Some(0), "{self:?}");
+        self.out
+    }
+}
+
+impl From<Output> for Ended {
+    fn from(output: Output) -> Self {
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        Self { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+    }
+}
