@@ -11,6 +11,7 @@
 mod screen;
 mod stage;
 mod story;
+mod tasks;
 
 use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;

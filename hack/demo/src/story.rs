@@ -11,6 +11,7 @@ use serde_json::json;
 
 use crate::screen::Screen;
 use crate::stage::{HASH, Held, MIRROR, SECRET, SHOP, SYSTEM, Stage};
+use crate::tasks::scale_out;
 
 /// Nothing in the story takes longer, a read that fails on its deadlines included.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -39,6 +40,7 @@ pub async fn tell(screen: &mut Screen, stage: &mut Option<Stage>) {
     lose_ssm(screen, stage, &whole).await;
     damage(screen, stage, &whole).await;
     restart(screen, stage, &whole).await;
+    scale_out(screen, stage).await;
     recover(screen, stage).await;
 }
 

@@ -1,0 +1,85 @@
+//! What the outage was about: new tasks, which read their configuration when they start.
+
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
+use parameter_mirror_test_support::programs;
+
+use crate::screen::Screen;
+use crate::stage::{MIRROR, SHOP, SYSTEM, Stage};
+
+/// How many start at once.
+const TASKS: usize = 200;
+/// How much longer than all of them the one that asks SSM is given.
+const GRACE: Duration = Duration::from_secs(5);
+/// Nobody waits longer for the tasks.
+const PATIENCE: Duration = Duration::from_mins(2);
+
+/// A task as it was before there were mirrors, but for one line: what its environment holds need not be asked for.
+const TASK: &str = r#"
+import os
+host = os.environ.get("DB_HOST")
+if host is None:
+    import boto3
+    host = boto3.client("ssm").get_parameter(Name="/prod/checkout/db/host")["Parameter"]["Value"]
+print("up with", host)
+"#;
+
+/// Starts tasks while SSM keeps silent: with their mirror, and one without.
+pub async fn scale_out(screen: &mut Screen, stage: &Stage) {
+    screen.begin(&format!("Scale out while SSM is gone: {TASKS} tasks start at once"));
+    let python =
+        programs::path("moto_server").canonicalize().expect("moto is installed").with_file_name("python");
+    let task = |command: &mut Command| {
+        command.args(["-c", TASK]).stdin(Stdio::null()).env("AWS_ENDPOINT_URL_SSM", stage.moto.endpoint());
+        command
+            .env("AWS_DEFAULT_REGION", "us-east-1")
+            .env("AWS_ACCESS_KEY_ID", "demo")
+            .env("AWS_SECRET_ACCESS_KEY", "demo");
+    };
+    let mut without = Command::new(&python);
+    task(without.env_clear());
+    let mut without =
+        tokio::process::Command::from(without).kill_on_drop(true).spawn().expect("python starts");
+
+    let sub_key = sub_key(stage);
+    let began = Instant::now();
+    let with = (0..TASKS).map(|_| {
+        let mut command = Command::new(Stage::program().with_file_name("parameter-mirror-reader"));
+        command.env_clear().args(["exec", "--mirror", &format!("{SHOP}/{MIRROR}"), "--"]).arg(&python);
+        command
+            .env("PARAMETER_MIRROR_REDIS_URL", stage.redis.url())
+            .env("PARAMETER_MIRROR_SUB_KEYS", &sub_key);
+        // All start at once: Redis serves them as they come.
+        command.env("PARAMETER_MIRROR_BUDGET", "30s");
+        task(&mut command);
+        tokio::process::Command::from(command).kill_on_drop(true).output()
+    });
+    let ended = tokio::time::timeout(PATIENCE, join_all(with)).await.expect("all tasks start");
+    for task in ended {
+        let Output { status, stdout, stderr } = task.expect("the reader starts");
+        let (out, err) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
+        assert!(status.success() && out == "up with db.internal\n", "{status}: {out}{err}");
+        assert!(err.contains("from the mirror shop/checkout"), "{err}");
+    }
+    let took = began.elapsed();
+    screen.checked(&format!("with exec: {TASKS} of {TASKS} are up, in {:.1} s together", took.as_secs_f64()));
+
+    let waited = tokio::time::timeout(GRACE, without.wait()).await;
+    assert!(waited.is_err(), "a task without the mirror ended while SSM was silent: {waited:?}");
+    screen.checked(&format!(
+        "the same program without it: still waits for SSM after {:.0} s",
+        began.elapsed().as_secs_f64()
+    ));
+}
+
+/// What the task definition was given when all was well.
+fn sub_key(stage: &Stage) -> String {
+    let mut command = Command::new(Stage::program());
+    command.args(["key", &format!("{SHOP}/{MIRROR}"), "--namespace", SYSTEM]).env_clear();
+    let printed =
+        command.env("KUBECONFIG", stage.cluster.kubeconfig()).output().expect("the program prints a key");
+    assert!(printed.status.success(), "{}", String::from_utf8_lossy(&printed.stderr));
+    String::from_utf8(printed.stdout).expect("text")
+}
