@@ -1,5 +1,5 @@
 # syntax=docker/dockerfile:1
-# Nothing but the program and the certificate authorities, for amd64 and arm64:
+# Nothing but the two programs and the certificate authorities, for amd64 and arm64:
 #   docker buildx build --platform linux/amd64,linux/arm64 --tag registry.example/parameter-mirror:0.1.0 --push .
 
 # The compiler runs on the builder's own platform and compiles for the target's: an emulated compiler takes hours.
@@ -33,12 +33,13 @@ ENV RUSTFLAGS="-C target-feature=+crt-static" \
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target,id=target-$TARGETARCH \
     set -eu; \
-    cargo build --locked --profile dist --bin parameter-mirror --target "$(cat /triple)"; \
-    cp "target/$(cat /triple)/dist/parameter-mirror" /parameter-mirror
+    cargo build --locked --profile dist --workspace --bin parameter-mirror --bin parameter-mirror-reader \
+      --target "$(cat /triple)"; \
+    cp "target/$(cat /triple)/dist/parameter-mirror" "target/$(cat /triple)/dist/parameter-mirror-reader" /
 
 FROM scratch
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
-COPY --from=build /parameter-mirror /parameter-mirror
+COPY --from=build /parameter-mirror /parameter-mirror-reader /
 # Numeric, so that Kubernetes can see that it is not root.
 USER 65532:65532
 EXPOSE 8080

@@ -7,13 +7,13 @@ KEEP ?=
 SEEDS ?= 500
 SEED ?=
 # What `make demo` builds. CI names what its tests have built already: other targets mean other features, and a second build.
-DEMO_TARGETS ?= --bin parameter-mirror --bin parameter-mirror-demo
+DEMO_TARGETS ?= --bin parameter-mirror --bin parameter-mirror-reader --bin parameter-mirror-demo
 
 # Tests mostly wait for conditions, so more of them than cores run at once.
 export RUST_TEST_THREADS ?= 8
 
 help: ## What this Makefile can do
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: parts ## The outage story on real parts, checked step by step (KEEP=1 leaves it running)
 	cargo build --workspace $(DEMO_TARGETS)
@@ -40,10 +40,16 @@ bench: parts ## What the operator costs: times, CPU, memory, calls (about 10 min
 	cargo build --release --workspace --bin parameter-mirror --bin parameter-mirror-bench
 	target/release/parameter-mirror-bench
 
+reader: ## The reader as one static program of at most 8 MB
+	hack/reader build
+
+lambda-layer: ## The reader as a layer for Lambda functions
+	hack/reader layer
+
 generate: ## The CRDs, for kubectl and for the chart
 	hack/generate
 
 parts: ## Installs what tests and demo run against (about 7 minutes once, then nothing)
 	hack/parts install
 
-.PHONY: help demo test sdk-test chaos lint bench generate parts
+.PHONY: help demo test sdk-test chaos lint bench reader lambda-layer generate parts
