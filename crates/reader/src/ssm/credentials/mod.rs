@@ -161,5 +161,6 @@ fn pause() -> Option<Instant> {
 const NOTHING_ELSE: &str = "the environment names no keys, no web identity and no container credentials, and profiles and SSO are not read here";
 
 #[cfg(test)]
-#[path = "tests.rs"]
-mod tests;
+mod cache_tests;
+#[cfg(test)]
+mod sources_tests;
