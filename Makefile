@@ -6,6 +6,8 @@ KEEP ?=
 # How many worlds `make chaos` goes through, or which one.
 SEEDS ?= 500
 SEED ?=
+# What `make bench` measures: operator, reader, or both.
+PART ?=
 # What `make demo` builds. CI names what its tests have built already: other targets mean other features, and a second build.
 DEMO_TARGETS ?= --bin parameter-mirror --bin parameter-mirror-reader --bin parameter-mirror-demo
 
@@ -36,9 +38,9 @@ lint: ## rustfmt, clippy, licences, bans and sources of all dependencies
 	hack/parts install-lint
 	PATH="$$(hack/parts path):$$PATH" cargo deny check bans licenses sources
 
-bench: parts ## What the operator costs: times, CPU, memory, calls (about 10 minutes, machine otherwise idle)
-	cargo build --release --workspace --bin parameter-mirror --bin parameter-mirror-bench
-	target/release/parameter-mirror-bench
+bench: parts ## What operator and reader cost: times, CPU, memory, calls (about 10 minutes, machine otherwise idle)
+	cargo build --release --workspace --bin parameter-mirror --bin parameter-mirror-reader --bin parameter-mirror-bench
+	target/release/parameter-mirror-bench $(PART)
 
 reader: ## The reader as one static program of at most 8 MB
 	hack/reader build

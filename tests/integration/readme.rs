@@ -6,7 +6,7 @@ use std::process::Stdio;
 use parameter_mirror_test_support::cluster::{Cluster, Options};
 use parameter_mirror_test_support::{Operator, Redis, Scratch, Ssm, programs};
 
-use crate::world::{operator_settings, root};
+use crate::world::{cluster, operator_settings, root};
 
 /// A fenced block with the marker on the line before it.
 struct Block {
@@ -110,6 +110,23 @@ async fn every_command_of_the_readme_does_what_it_says() {
         }
     }
     assert!(operator.is_some() && run >= 9, "only {run} blocks were run");
+}
+
+/// The pod of docs/reader.md is one that the API server takes.
+#[tokio::test]
+async fn the_sidecar_of_the_readers_page_is_a_pod() {
+    let page = std::fs::read_to_string(root().join("docs/reader.md")).unwrap();
+    let (_, rest) = page.split_once("<!-- recipe: sidecar -->\n```yaml\n").unwrap();
+    let (pod, _) = rest.split_once("```").unwrap();
+    let namespace = cluster().await.namespace("sidecar").await;
+    let scratch = Scratch::new("sidecar").unwrap();
+    std::fs::write(scratch.path().join("pod.yaml"), pod).unwrap();
+    let file = scratch.path().join("pod.yaml");
+    // No controllers run here that would make it.
+    cluster().await.kubectl(&["create", "serviceaccount", "default", "--namespace", &namespace]).await;
+    let apply = ["apply", "--dry-run=server", "--namespace", &namespace, "-f", file.to_str().unwrap()];
+    let told = cluster().await.kubectl(&apply).await;
+    assert!(told.contains("pod/checkout created"), "{told}");
 }
 
 /// The policy allows what the operator calls, and nothing else of SSM.

@@ -1,4 +1,4 @@
-//! `make bench`: what the operator costs, on a real API server, a real Redis and our own SSM, all on this machine.
+//! `make bench`: what operator and reader cost, on a real API server, a real Redis and our own SSM, all on this machine.
 //!
 //! Medians of five rounds (`ROUNDS=1` for a glance). Everything shares the machine's cores, so the load is printed beside the figures.
 #![allow(
@@ -8,11 +8,12 @@
 )]
 
 mod meter;
+mod reader;
 mod round;
 
 use parameter_mirror_test_support::{Cluster, cluster::Options};
 
-use meter::{load, median};
+use meter::{line, load};
 use round::Round;
 
 /// Rounds, unless `ROUNDS` says otherwise.
@@ -24,11 +25,17 @@ const SIZES: [(usize, f64, f64); 2] = [(200, 3.0, 40.0), (1_000, 6.0, 80.0)];
 async fn main() {
     let rounds = std::env::var("ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(ROUNDS);
     println!("load before: {}", load());
-    let cluster = Cluster::start(Options::default()).await;
-    round::prepare(&cluster).await;
-    println!("{:<58}{:>10}{:>10}   all {rounds}", "", "median", "goal");
-    for (mirrors, seconds, megabytes) in SIZES {
-        measure(&cluster, rounds, mirrors, seconds, megabytes).await;
+    let part = std::env::args().nth(1).unwrap_or_default();
+    println!("{:<70}{:>10}{:>10}   all {rounds}", "", "median", "goal");
+    if part != "reader" {
+        let cluster = Cluster::start(Options::default()).await;
+        round::prepare(&cluster).await;
+        for (mirrors, seconds, megabytes) in SIZES {
+            measure(&cluster, rounds, mirrors, seconds, megabytes).await;
+        }
+    }
+    if part != "operator" {
+        reader::measure(rounds).await;
     }
     println!("load after: {}", load());
 }
@@ -50,13 +57,7 @@ async fn measure(cluster: &Cluster, rounds: usize, mirrors: usize, seconds: f64,
         round.end().await;
     }
     let line = |what: &str, figures: &[f64], goal: &str| {
-        let all: Vec<_> = figures.iter().map(|figure| format!("{figure:.2}")).collect();
-        println!(
-            "{:<58}{:>10.2}{goal:>10}   {}",
-            format!("{mirrors} mirrors x 10: {what}"),
-            median(figures),
-            all.join(" ")
-        );
+        line(&format!("{mirrors} mirrors x 10: {what}"), figures, goal)
     };
     line("seconds from nothing to all served", &times, &format!("< {seconds}"));
     line("SSM calls for that", &calls, &format!("{mirrors}"));

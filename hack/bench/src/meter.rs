@@ -24,6 +24,12 @@ pub fn load() -> String {
     format!("{load} on {cores} cores")
 }
 
+/// Prints one row: the median, the goal, and all figures.
+pub fn line(what: &str, figures: &[f64], goal: &str) {
+    let all: Vec<_> = figures.iter().map(|figure| format!("{figure:.2}")).collect();
+    println!("{what:<70}{:>10.2}{goal:>10}   {}", median(figures), all.join(" "));
+}
+
 /// The middle one.
 pub fn median(figures: &[f64]) -> f64 {
     let mut sorted = figures.to_vec();

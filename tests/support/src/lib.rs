@@ -19,6 +19,7 @@
 //! | [`redis_cluster`] | a Redis Cluster |
 //! | [`operator`] | the operator as a process, with the settings a pod would have |
 //! | [`copies`] | what targets hold, judged with the published layout |
+//! | [`hash`] | a mirror in Redis without an operator |
 //! | [`moto`] | moto, a stand-in for AWS |
 //! | [`ssm`] | our own SSM inside the test process: counts every call, and fails as scripted |
 //! | [`ssm_client`] | calls SSM operations by name, to prepare and inspect what the operator reads |
@@ -33,6 +34,7 @@
 pub mod cluster;
 pub mod command;
 pub mod copies;
+pub mod hash;
 pub mod moto;
 pub mod operator;
 pub mod port;
@@ -48,6 +50,7 @@ pub mod view;
 pub mod wait;
 
 pub use cluster::Cluster;
+pub use hash::MirrorHash;
 pub use moto::Moto;
 pub use operator::Operator;
 pub use process::Process;

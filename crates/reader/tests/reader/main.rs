@@ -1,4 +1,10 @@
 //! The reader as a process, on mirrors that the operator's own code has written into a real Redis.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test may fail wherever it stands, in its own functions too"
+)]
 
 mod bad_input;
 mod commands;

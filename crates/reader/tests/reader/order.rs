@@ -67,7 +67,7 @@ async fn without_a_usable_mirror_ssm_is_asked() {
 #[tokio::test]
 async fn an_old_mirror_is_the_last_resort_or_refused() {
     let (world, ssm) = (World::start().await, ssm());
-    world.publish(&Set { age: Duration::from_secs(7_200), ..usual() }).await;
+    world.publish(&Set { age: Duration::from_hours(2), ..usual() }).await;
     started(&host(&world, &ssm, "").await, "db.internal", &["read 2 h ago"]);
     started(&host(&world, &ssm, "--max-stale 1h").await, "fresh.internal", &["from SSM", "read 2 h ago"]);
     let refused = host(&world, &ssm, "--max-stale 1h --source mirror").await;

@@ -41,7 +41,7 @@ async fn a_reader_with_the_documented_rights_finds_nothing_to_complain_of() {
 #[tokio::test]
 async fn what_needs_attention_is_told_with_a_code() {
     let world = World::start().await;
-    world.publish(&Set { mode: EncryptionMode::None, age: Duration::from_secs(3_600), ..usual() }).await;
+    world.publish(&Set { mode: EncryptionMode::None, age: Duration::from_hours(1), ..usual() }).await;
     world.redis.cli(&["config", "set", "maxmemory", "100mb"]).await;
     world.redis.cli(&["config", "set", "maxmemory-policy", "allkeys-lru"]).await;
     let before = world.redis.cli(&["hlen", KEY]).await;

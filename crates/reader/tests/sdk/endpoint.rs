@@ -10,7 +10,7 @@ use std::time::Duration;
 use parameter_mirror_format::hash::EncryptionMode;
 use parameter_mirror_test_support::{Moto, Process, Redis, Scratch, eventually};
 
-use crate::mirror::{Expected, Hash, MIRROR};
+use crate::mirror::{Expected, MIRROR, laid_out};
 use crate::programs::{program, root, run};
 
 const REGION: &str = "us-east-1";
@@ -26,7 +26,7 @@ struct Serve {
 impl Serve {
     async fn start() -> Self {
         let redis = Redis::start().await;
-        let hash = Hash::new(&Expected::read(), EncryptionMode::SecureStrings);
+        let hash = laid_out(&Expected::read(), EncryptionMode::SecureStrings);
         hash.write(&redis).await;
         let scratch = Arc::new(Scratch::new("serve").unwrap());
         std::fs::write(scratch.path().join("sub-key"), &hash.sub_key).unwrap();

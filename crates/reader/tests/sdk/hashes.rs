@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use parameter_mirror_format::fields::Fields;
 use parameter_mirror_format::hash::{COUNT, ENC, EncryptionMode, FORMAT, PARAMS};
-use parameter_mirror_test_support::{Redis, Scratch};
+use parameter_mirror_test_support::{MirrorHash, Redis, Scratch};
 use serde::Deserialize;
 
-use crate::mirror::{Expected, Hash, KEY};
+use crate::mirror::{Expected, KEY, laid_out};
 use crate::programs::{program, root, run};
 
 const SECURE: &str = "/app/db/password";
@@ -29,7 +29,7 @@ impl Reader {
     }
 
     /// What it prints for a hash: the values, or why it does not.
-    async fn read(&self, hash: &Hash) -> Result<BTreeMap<String, String>, String> {
+    async fn read(&self, hash: &MirrorHash) -> Result<BTreeMap<String, String>, String> {
         hash.write(&self.redis).await;
         self.read_with(&hash.sub_key).await
     }
@@ -51,7 +51,7 @@ impl Reader {
     }
 
     /// One line that names the hash and `what`, and no value.
-    async fn refuses(&self, hash: &Hash, what: &str) {
+    async fn refuses(&self, hash: &MirrorHash, what: &str) {
         let printed = self.read(hash).await;
         self.is_refusal(printed, what);
     }
@@ -71,15 +71,15 @@ async fn reads_every_hash(name: &'static str) {
     let reader = Reader::new(name).await;
     let expected = Expected::read();
     for mode in [EncryptionMode::None, EncryptionMode::SecureStrings, EncryptionMode::All] {
-        let hash = Hash::new(&expected, mode);
+        let hash = laid_out(&expected, mode);
         assert_eq!(reader.read(&hash).await, Ok(expected.values()), "{name}, {mode:?}");
     }
     // In the middle of a rotation a reader has been handed two.
-    let hash = Hash::new(&expected, EncryptionMode::All);
+    let hash = laid_out(&expected, EncryptionMode::All);
     hash.write(&reader.redis).await;
     let two = format!("k-old:{}\n{}\n", "A".repeat(43), hash.sub_key);
     assert_eq!(reader.read_with(&two).await, Ok(expected.values()), "{name}, two sub-keys");
-    let plain = Hash { sub_key: String::new(), ..Hash::new(&expected, EncryptionMode::None) };
+    let plain = MirrorHash { sub_key: String::new(), ..laid_out(&expected, EncryptionMode::None) };
     assert_eq!(reader.read(&plain).await, Ok(expected.values()), "{name}, no sub-key needed");
 }
 
@@ -119,7 +119,7 @@ async fn reads_the_vectors(name: &'static str) {
         fields.insert(COUNT, vector.manifest.len().to_string());
         fields.insert(PARAMS, serde_json::to_string(&vector.manifest).unwrap());
         fields.insert(ENC, vector.enc.as_str());
-        let hash = Hash { fields, sub_key: vector.sub_key };
+        let hash = MirrorHash { key: KEY.to_owned(), fields, sub_key: vector.sub_key };
         assert_eq!(reader.read(&hash).await, Ok(vector.values), "{name}, {}", vector.enc);
     }
 }
@@ -152,11 +152,11 @@ async fn refuses_what_is_damaged(name: &'static str) {
         ("no such hash", |fields| *fields = Fields::default()),
     ];
     for (what, damage) in damages {
-        let mut hash = Hash::new(&Expected::read(), EncryptionMode::SecureStrings);
+        let mut hash = laid_out(&Expected::read(), EncryptionMode::SecureStrings);
         damage(&mut hash.fields);
         reader.refuses(&hash, what).await;
     }
-    let hash = Hash::new(&Expected::read(), EncryptionMode::SecureStrings);
+    let hash = laid_out(&Expected::read(), EncryptionMode::SecureStrings);
     hash.write(&reader.redis).await;
     reader.is_refusal(reader.read_with("").await, "is encrypted with the key k-one, which is not given");
     let of_another_hash = format!("k-one:{}", "A".repeat(43));
@@ -174,7 +174,7 @@ async fn reads_with_the_documented_rights(name: &'static str) {
     reader.redis.cli(&rights).await;
 
     let expected = Expected::read();
-    let hash = Hash::new(&expected, EncryptionMode::SecureStrings);
+    let hash = laid_out(&expected, EncryptionMode::SecureStrings);
     hash.write(&reader.redis).await;
     let url = reader.redis.url().replace("redis://", "redis://checkout:PASSWORD@");
     assert_eq!(reader.read_by(&url, &hash.sub_key).await, Ok(expected.values()), "{name}");
