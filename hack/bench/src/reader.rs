@@ -167,6 +167,7 @@ async fn connect(address: &str) -> SendRequest<Full<Bytes>> {
 async fn ask(connection: &mut SendRequest<Full<Bytes>>, address: &str) {
     let request = Request::post("/").header("host", address).header("x-amz-target", "AmazonSSM.GetParameter");
     let body = Full::new(Bytes::from_static(br#"{"Name":"/app/n1","WithDecryption":true}"#));
+    connection.ready().await.expect("the connection is still there");
     let answer = connection.send_request(request.body(body).expect("a request")).await.expect("an answer");
     assert!(answer.status().is_success(), "{}", answer.status());
     answer.into_body().collect().await.expect("a body");
