@@ -7,6 +7,7 @@ pub mod credentials;
 pub mod error;
 mod http;
 mod read;
+mod sealed;
 mod sign;
 #[cfg(test)]
 mod testing;

@@ -73,6 +73,31 @@ async fn values_are_decrypted_whatever_their_type() {
 }
 
 #[tokio::test]
+async fn ciphertext_in_place_of_a_value_is_no_answer() {
+    let server = three_pages();
+    server.put_secure("/app/secret", "hunter2");
+    server.fail(When::any(), Fault::CiphertextAsValue);
+    for (paths, names) in [(&["/app"][..], &[][..]), (&[], &["app/secret:1"])] {
+        let error = read(&server, paths, names).await.unwrap_err();
+        assert!(text(&error).contains("/app/secret encrypted"), "{error}");
+        assert!(!error.to_string().contains("AQICAH"), "{error}");
+    }
+}
+
+/// Somebody keeps ciphertext of their own; what does not look like it costs no further call.
+#[tokio::test]
+async fn a_value_that_only_looks_like_ciphertext_is_a_value() {
+    let server = OwnSsm::start();
+    server.put_secure("/app/secret", "AQICAHhZ");
+    server.put("/app/plain", "AQICAHhZ");
+    let found = read(&server, &[], &["/app/secret", "/app/plain"]).await.unwrap();
+    assert_eq!(found["/app/secret"].value.expose(), "AQICAHhZ");
+    let asked: Vec<_> =
+        server.log().into_iter().map(|call| (call.names.len(), call.with_decryption)).collect();
+    assert_eq!(asked, [(2, true), (1, false)]);
+}
+
+#[tokio::test]
 async fn versions_and_dates_are_those_of_ssm() {
     let server = OwnSsm::start();
     server.put("/x", "old");
