@@ -176,7 +176,7 @@ impl Budget {
 mod tests {
     use std::net::TcpListener;
 
-    use super::super::testing::{SHORT, in_short};
+    use super::super::testing::{LONG, SHORT, in_short, serve};
     use super::*;
 
     fn get(url: &str) -> Request<Full<Bytes>> {
@@ -196,7 +196,7 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_speaks_no_tls_is_no_server() {
-        let plain = super::super::testing::serve(axum::Router::new()).await;
+        let plain = serve(axum::Router::new()).await;
         let error = failure(&Http::new(), &plain.replace("http:", "https:")).await;
         assert!(error.to_string().starts_with("no connection to 127.0.0.1 ("), "{error}");
     }
@@ -206,8 +206,8 @@ mod tests {
         let http = Http { tls: Arc::new(OnceLock::from(None)), ..Http::new() };
         let error = failure(&http, "https://localhost/").await;
         assert!(error.to_string().contains("install ca-certificates"), "{error}");
-        let plain = super::super::testing::serve(axum::Router::new()).await;
-        assert_eq!(http.send(get(&plain), Instant::now() + SHORT).await.ok().unwrap().status, 404);
+        let plain = serve(axum::Router::new()).await;
+        assert_eq!(http.send(get(&plain), Instant::now() + LONG).await.ok().unwrap().status, 404);
     }
 
     #[tokio::test]
