@@ -128,6 +128,14 @@ mod tests {
         );
     }
 
+    /// `1.001 * 1000.0` is a little less than 1001.
+    #[test]
+    fn dates_are_rounded() {
+        assert_eq!(millis(1.001), Some(1_001));
+        assert_eq!(millis(1_795_341_879.12), Some(1_795_341_879_120));
+        assert_eq!((millis(-1.0), millis(f64::NAN), millis(f64::INFINITY)), (None, None, None));
+    }
+
     #[test]
     fn what_lacks_something_or_has_another_type_is_no_answer_and_is_not_quoted() {
         let broken = [

@@ -3,8 +3,6 @@
 //! Answers hold values, and requests hold credentials: of both only HTTP statuses, codes that look like codes, and
 //! names of parameters appear here.
 
-use std::io;
-
 use hyper::StatusCode;
 use serde::Deserialize;
 
@@ -63,9 +61,6 @@ pub enum SetupError {
     /// The endpoint is not an `http` or `https` URL of a host. It is not shown: it may hold a password.
     #[error("the endpoint of SSM is not a URL such as https://ssm.eu-central-1.amazonaws.com")]
     Endpoint,
-    /// No certificate authority to trust.
-    #[error("no root certificates on this machine ({0}): install ca-certificates or set SSL_CERT_FILE")]
-    Certificates(io::ErrorKind),
 }
 
 impl SsmError {

@@ -1,19 +1,19 @@
 //! One HTTP exchange with a deadline, and the budget of time that all exchanges of a call share.
 //!
-//! HTTP proxies are out of scope: `HTTPS_PROXY` is not read, as the SDK in Rust does not read it by default either.
+//! HTTP proxies are out of scope: `HTTPS_PROXY` is not read. Inside a VPC an interface endpoint does without one.
 
 use std::error::Error;
 use std::hash::{BuildHasher as _, RandomState};
-use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Bytes;
+use hyper::http::uri::Scheme;
 use hyper::{Request, StatusCode};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::{Builder, Client};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::time::{Instant, timeout_at};
 
@@ -29,9 +29,18 @@ const PAUSE_MS: u64 = 200;
 /// No call waits longer, whatever its caller says: times beyond are no times for an [`Instant`].
 const LONGEST: Duration = Duration::from_hours(24);
 
+/// Without them no TLS; an image may well have none, and need none as long as it reads its mirror only.
+const NO_ROOTS: &str = "no root certificates on this machine: install ca-certificates or set SSL_CERT_FILE";
+
 /// Sends requests. Clones share connections.
 #[derive(Clone)]
-pub(super) struct Http(Client<HttpsConnector<HttpConnector>, Full<Bytes>>);
+pub(super) struct Http {
+    plain: Client<HttpConnector, Full<Bytes>>,
+    /// Made when it is first needed: parsing all certificates takes longer than a call. `None` without certificates.
+    tls: Arc<OnceLock<Option<TlsClient>>>,
+}
+
+type TlsClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
 /// An answer that came in whole.
 pub(super) struct Answer {
@@ -55,23 +64,8 @@ pub(super) enum Failure {
 }
 
 impl Http {
-    /// With the certificates of this machine.
-    pub(super) fn new() -> io::Result<Self> {
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
-        tcp.set_connect_timeout(Some(CONNECT));
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let connector = HttpsConnectorBuilder::new()
-            .with_provider_and_native_roots(provider)?
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(tcp);
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE)
-            .build(connector);
-        Ok(Self(client))
+    pub(super) fn new() -> Self {
+        Self { plain: pool().build(tcp()), tls: Arc::default() }
     }
 
     /// One exchange, from the connection to the last byte of the body. Redirects are not followed: they would carry
@@ -79,7 +73,15 @@ impl Http {
     pub(super) async fn send(&self, request: Request<Full<Bytes>>, ends: Instant) -> Result<Answer, Failure> {
         let host = request.uri().host().unwrap_or_default().to_owned();
         let exchange = async {
-            let answer = self.0.request(request).await.map_err(|error| {
+            let answer = if request.uri().scheme() == Some(&Scheme::HTTPS) {
+                match self.tls.get_or_init(tls) {
+                    Some(client) => client.request(request).await,
+                    None => return Err(Failure::NoConnection { host, why: NO_ROOTS.to_owned() }),
+                }
+            } else {
+                self.plain.request(request).await
+            };
+            let answer = answer.map_err(|error| {
                 if error.is_connect() {
                     Failure::NoConnection { host, why: deepest(&error) }
                 } else {
@@ -99,6 +101,28 @@ impl Http {
         };
         timeout_at(ends, exchange).await.map_err(|_| Failure::Timeout)?
     }
+}
+
+/// A client that trusts what this machine trusts.
+fn tls() -> Option<TlsClient> {
+    let mut tcp = tcp();
+    tcp.enforce_http(false);
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let roots = HttpsConnectorBuilder::new().with_provider_and_native_roots(provider).ok()?;
+    Some(pool().build(roots.https_only().enable_http1().wrap_connector(tcp)))
+}
+
+fn tcp() -> HttpConnector {
+    let mut tcp = HttpConnector::new();
+    tcp.set_nodelay(true);
+    tcp.set_connect_timeout(Some(CONNECT));
+    tcp
+}
+
+fn pool() -> Builder {
+    let mut builder = Client::builder(TokioExecutor::new());
+    builder.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE);
+    builder
 }
 
 /// What lies below a failed connection. No answer has begun, so that the text quotes none.
@@ -145,5 +169,55 @@ impl Budget {
         let pause = Duration::from_millis(RandomState::new().hash_one(0) % PAUSE_MS);
         tokio::time::sleep(pause.min(longest)).await;
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::super::testing::{LONG, SHORT, in_short, serve};
+    use super::*;
+
+    fn get(url: &str) -> Request<Full<Bytes>> {
+        Request::get(url).body(Full::default()).unwrap()
+    }
+
+    async fn failure(http: &Http, url: &str) -> Failure {
+        in_short(http.send(get(url), Instant::now() + SHORT)).await.err().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_tls_handshake_without_an_answer_ends() {
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("https://{}/", silent.local_addr().unwrap());
+        assert_eq!(failure(&Http::new(), &url).await, Failure::Timeout);
+    }
+
+    #[tokio::test]
+    async fn whoever_speaks_no_tls_is_no_server() {
+        let plain = serve(axum::Router::new()).await;
+        let error = failure(&Http::new(), &plain.replace("http:", "https:")).await;
+        assert!(error.to_string().starts_with("no connection to 127.0.0.1 ("), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_machine_without_certificates_says_so_and_still_speaks_plain_http() {
+        let http = Http { tls: Arc::new(OnceLock::from(None)), ..Http::new() };
+        let error = failure(&http, "https://localhost/").await;
+        assert!(error.to_string().contains("install ca-certificates"), "{error}");
+        let plain = serve(axum::Router::new()).await;
+        assert_eq!(http.send(get(&plain), Instant::now() + LONG).await.ok().unwrap().status, 404);
+    }
+
+    #[tokio::test]
+    async fn a_second_try_is_taken_once_and_not_late() {
+        let mut budget = Budget::new(SHORT);
+        assert!(budget.retry().await);
+        assert!(!budget.retry().await);
+        let mut late = Budget { half: Instant::now() - SHORT, ..Budget::new(SHORT) };
+        assert!(!late.retry().await);
+        assert!(!Budget::new(SHORT).aside().retry().await);
+        assert!(Budget::new(Duration::MAX).ends() > Instant::now());
     }
 }

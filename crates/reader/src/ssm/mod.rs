@@ -7,6 +7,7 @@ pub mod credentials;
 pub mod error;
 mod http;
 mod read;
+mod sealed;
 mod sign;
 #[cfg(test)]
 mod testing;
@@ -53,7 +54,8 @@ pub struct Parameter {
 
 impl Ssm {
     /// SSM of a Region, with the credentials that the environment leads to. The endpoint is what
-    /// `AWS_ENDPOINT_URL_SSM` or `AWS_ENDPOINT_URL` says; without one it is that of the Region. Nothing is sent yet.
+    /// `AWS_ENDPOINT_URL_SSM` or `AWS_ENDPOINT_URL` says; without one it is that of the Region. FIPS and dual-stack
+    /// endpoints have to be given. Nothing is sent yet.
     pub fn new(
         region: String,
         endpoint: Option<String>,
@@ -64,7 +66,7 @@ impl Ssm {
         }
         let endpoint = endpoint.unwrap_or_else(|| regional("ssm", &region));
         let endpoint = base(&endpoint).ok_or(SetupError::Endpoint)?;
-        let http = Http::new().map_err(|error| SetupError::Certificates(error.kind()))?;
+        let http = Http::new();
         let credentials = Chain::new(environment, region.clone(), http.clone());
         Ok(Self(Arc::new(Shared { region, endpoint, http, credentials })))
     }
@@ -157,6 +159,15 @@ mod tests {
             assert_eq!(error, SetupError::Endpoint, "{endpoint}");
             assert!(!error.to_string().contains("hunter2"));
         }
+    }
+
+    /// A server answers many at once, each on whatever thread is free.
+    #[test]
+    fn calls_can_move_between_threads() {
+        fn is_send(_: impl Send) {}
+        let ssm = Ssm::new("eu-central-1".into(), None, Environment::new(|_| None)).unwrap();
+        is_send(ssm.read(&[], &[], Duration::ZERO));
+        is_send(ssm.forward("AmazonSSM.GetParameter", Bytes::new(), Duration::ZERO));
     }
 
     #[test]

@@ -18,9 +18,10 @@ const MAX_PAGES: usize = 1_000;
 const TEN: usize = 10;
 
 const LIST: &str = "GetParametersByPath";
-const LOOK_UP: &str = "GetParameters";
+pub(super) const LOOK_UP: &str = "GetParameters";
 
-type Found = BTreeMap<String, Parameter>;
+/// By name as selected.
+pub(super) type Found = BTreeMap<String, Parameter>;
 
 /// A read that goes on until its budget ends.
 pub(super) struct Read<'a> {
@@ -29,9 +30,9 @@ pub(super) struct Read<'a> {
 }
 
 /// A name that was selected.
-struct Wanted<'a> {
+pub(super) struct Wanted<'a> {
     /// As the caller wrote it.
-    requested: &'a str,
+    pub(super) requested: &'a str,
     /// Beginning with `/`, with its selector.
     name: String,
 }
@@ -65,11 +66,11 @@ impl<'a> Read<'a> {
         for batch in batches(names) {
             self.look_up(&batch, &mut found, &mut absent).await?;
         }
-        if absent.is_empty() {
-            Ok(found)
-        } else {
-            Err(SsmError::NotFound { names: absent.into_iter().collect() })
+        if !absent.is_empty() {
+            return Err(SsmError::NotFound { names: absent.into_iter().collect() });
         }
+        self.refuse_ciphertext(names, &found).await?;
+        Ok(found)
     }
 
     /// All pages below a path. Only a missing token ends a listing: SSM may answer an empty page and go on
@@ -142,7 +143,11 @@ impl<'a> Read<'a> {
     }
 
     /// One operation, tried once more if that may help and half of the time is left.
-    async fn ask<T: DeserializeOwned>(&mut self, operation: &str, input: &Json) -> Result<T, SsmError> {
+    pub(super) async fn ask<T: DeserializeOwned>(
+        &mut self,
+        operation: &str,
+        input: &Json,
+    ) -> Result<T, SsmError> {
         let target = format!("AmazonSSM.{operation}");
         let body = Bytes::from(input.to_string());
         loop {
@@ -169,7 +174,7 @@ impl<'a> Read<'a> {
 }
 
 /// Tens, without the same parameter twice in one: SSM refuses that, whatever the selectors.
-fn batches(names: &[String]) -> Vec<Vec<Wanted<'_>>> {
+pub(super) fn batches(names: &[String]) -> Vec<Vec<Wanted<'_>>> {
     let mut batches: Vec<Vec<Wanted<'_>>> = Vec::new();
     let mut seen = BTreeSet::new();
     for requested in names {

@@ -7,7 +7,7 @@ use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, si
 use aws_sigv4::sign::v4::SigningParams;
 use http_body_util::Full;
 use hyper::body::Bytes;
-use hyper::header::{CONTENT_TYPE, HOST, HeaderValue};
+use hyper::header::{CONTENT_TYPE, HOST, HeaderValue, USER_AGENT};
 use hyper::{Request, Uri};
 
 /// The request cannot be made. Says nothing of what was to be in it.
@@ -48,7 +48,8 @@ pub(super) fn signed(
             .into();
         sign(request.map_err(|_| Unsignable)?, &params).map_err(|_| Unsignable)?.into_parts().0
     };
-    let mut request = Request::post(endpoint).body(Full::new(body)).map_err(|_| Unsignable)?;
+    let mut request =
+        Request::post(endpoint).header(USER_AGENT, AGENT).body(Full::new(body)).map_err(|_| Unsignable)?;
     for (name, value) in headers {
         let value = HeaderValue::from_str(value).map_err(|_| Unsignable)?;
         request.headers_mut().insert(name, value);
@@ -64,6 +65,8 @@ pub(super) fn signed(
 
 /// What SSM speaks.
 const MEDIA: &str = "application/x-amz-json-1.1";
+/// For whoever reads `CloudTrail`. Not signed, as with the SDKs: proxies change it.
+const AGENT: &str = concat!("parameter-mirror-reader/", env!("CARGO_PKG_VERSION"));
 
 #[cfg(test)]
 #[path = "sign_tests.rs"]

@@ -80,4 +80,5 @@ async fn the_signed_headers_arrive() {
     }
     assert_eq!(format!("http://{}", headers["host"].to_str().unwrap()), endpoint);
     assert_eq!(headers["x-amz-security-token"], "hunter2-token");
+    assert_eq!(headers["user-agent"], AGENT);
 }

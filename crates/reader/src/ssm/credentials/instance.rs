@@ -93,7 +93,7 @@ fn illegal() -> String {
 
 /// When the service itself cannot renew them it hands out credentials that have ended, and AWS goes on accepting them;
 /// the SDKs use them as well
-/// (<https://docs.aws.amazon.com/sdkref/latest/guide/feature-static-credentials.html>).
+/// (aws-config, `imds/credentials.rs`: "credential expiration extension").
 fn extended(credentials: Credentials) -> Result<Credentials, String> {
     let now = SystemTime::now();
     if credentials.expiry().is_none_or(|end| end > now) {

@@ -47,7 +47,7 @@ pub(super) async fn source(
 }
 
 pub(super) fn chain(variables: &[(&str, &str)]) -> Chain {
-    Chain::new(environment(variables), "us-east-1".to_owned(), Http::new().unwrap())
+    Chain::new(environment(variables), "us-east-1".to_owned(), Http::new())
 }
 
 pub(super) async fn provide(chain: &Chain, within: Duration) -> Result<Credentials, String> {
@@ -286,6 +286,12 @@ async fn a_web_identity_reads_the_parameters_of_its_own_account() {
     let error = ssm.read(&[], &names, LONG).await.unwrap_err();
     assert!(matches!(error, SsmError::CredentialsUnavailable(_)), "{error}");
     assert!(error.to_string().contains("ExpiredTokenException"), "{error}");
+    // Others are fetched then, but not at every call.
+    tokio::time::pause();
+    tokio::time::advance(PAUSE).await;
+    tokio::time::resume();
+    ssm.read(&[], &names, LONG).await.unwrap();
+    assert_eq!(server.web_identity_tokens().len(), 2);
 }
 
 #[tokio::test]

@@ -1,0 +1,48 @@
+//! A `SecureString` that comes encrypted although it was to be decrypted must never become somebody's password. The
+//! operator has the same rule (src/ssm/read/sealed.rs).
+
+use parameter_mirror_format::entry::ParameterType;
+use serde_json::json;
+
+use super::Parameter;
+use super::answers::{self, Batch, Named, normalised};
+use super::error::{SsmError, invalid};
+use super::read::{Found, LOOK_UP, Read, batches};
+
+/// How the ciphertext of a standard parameter begins (a KMS blob), and that of an advanced one (a message of the
+/// Encryption SDK).
+const SEALS: [&str; 2] = ["AQICAH", "AYAB"];
+
+impl Read<'_> {
+    /// What looks like ciphertext is compared with what SSM shows without decryption. Somebody may well keep
+    /// ciphertext of their own in a parameter, so its looks alone prove nothing. `names` are those selected.
+    pub(super) async fn refuse_ciphertext(
+        &mut self,
+        names: &[String],
+        found: &Found,
+    ) -> Result<(), SsmError> {
+        let as_requested = |name: &String| {
+            let selected = names.iter().find(|requested| normalised(requested) == *name);
+            selected.unwrap_or(name).clone()
+        };
+        let suspects: Vec<String> =
+            found.iter().filter(|(_, one)| looks_sealed(one)).map(|(name, _)| as_requested(name)).collect();
+        for batch in batches(&suspects) {
+            let names: Vec<&str> = batch.iter().map(|wanted| wanted.requested).collect();
+            let input = json!({ "Names": names, "WithDecryption": false });
+            let Batch { parameters, .. } = self.ask(LOOK_UP, &input).await?;
+            for Named { name, parameter, .. } in answers::complete(LOOK_UP, parameters)? {
+                if found.values().any(|one| one.value == parameter.value) {
+                    let what = format!("it answers {name} encrypted, although it was to decrypt it");
+                    return Err(invalid("WithDecryption", &what));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn looks_sealed(one: &Parameter) -> bool {
+    let text = one.value.expose();
+    one.kind == ParameterType::SecureString && SEALS.iter().any(|seal| text.starts_with(seal))
+}
