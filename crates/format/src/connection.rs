@@ -9,6 +9,7 @@ mod args;
 mod error;
 mod servers;
 mod settings;
+mod stream;
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -17,6 +18,7 @@ use std::time::Duration;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, RedisResult};
 use tokio::sync::watch;
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, timeout_at};
 
 pub use args::{PasswordInUrl, RedisArgs};
@@ -57,11 +59,26 @@ struct State {
     pause: Duration,
 }
 
+/// A connection, and the task that moves its bytes: it ends with the last who holds it, silent server or not.
+#[derive(Clone)]
+struct Open {
+    connection: MultiplexedConnection,
+    driver: Arc<AbortOnDrop>,
+}
+
+struct AbortOnDrop(AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 enum Phase {
     Idle,
     /// A first attempt is under way for everybody; the channel closes when it ends.
     Connecting(watch::Receiver<()>),
-    Open(MultiplexedConnection),
+    Open(Open),
     /// Everybody gets the error at once, while further attempts go on in the background.
     Broken(LinkError),
 }
@@ -129,8 +146,10 @@ impl Link {
         Answer: Future<Output = RedisResult<T>>,
     {
         let connected = timeout_at(deadline, self.connection()).await;
-        let (serial, connection) = connected.unwrap_or(Err(LinkError::Timeout)).map_err(Failed::before)?;
-        let error = match timeout_at(deadline, operation(connection)).await {
+        let (serial, open) = connected.unwrap_or(Err(LinkError::Timeout)).map_err(Failed::before)?;
+        let outcome = timeout_at(deadline, operation(open.connection)).await;
+        drop(open.driver);
+        let error = match outcome {
             Ok(Ok(answer)) => {
                 self.0.lock().succeeded();
                 return Ok(answer);
@@ -143,12 +162,12 @@ impl Link {
     }
 
     /// The open connection and its serial, or the one that somebody's attempt makes.
-    async fn connection(&self) -> Result<(u64, MultiplexedConnection), LinkError> {
+    async fn connection(&self) -> Result<(u64, Open), LinkError> {
         loop {
             let mut attempt = {
                 let mut state = self.0.lock();
                 match &state.phase {
-                    Phase::Open(connection) => return Ok((state.serial, connection.clone())),
+                    Phase::Open(open) => return Ok((state.serial, open.clone())),
                     Phase::Broken(error) => return Err(error.clone()),
                     // A closed channel here means that the attempt died without a word.
                     Phase::Connecting(attempt) if attempt.has_changed().is_ok() => attempt.clone(),
@@ -253,9 +272,9 @@ async fn connect(link: Weak<Inner>, mut pause: Duration, mut ended: Option<watch
         let Some(link) = link.upgrade() else { return };
         let mut state = link.lock();
         match made {
-            Ok(connection) => {
+            Ok(open) => {
                 state.serial += 1;
-                state.phase = Phase::Open(connection);
+                state.phase = Phase::Open(open);
                 return;
             }
             Err(error) => pause = state.break_off(error),
@@ -266,24 +285,23 @@ async fn connect(link: Weak<Inner>, mut pause: Duration, mut ended: Option<watch
 }
 
 /// Connects and waits for a first answer: a frozen server still accepts connections.
-async fn open(settings: RedisSettings, node: Option<Box<str>>) -> Result<MultiplexedConnection, LinkError> {
+async fn open(settings: RedisSettings, node: Option<Box<str>>) -> Result<Open, LinkError> {
     let deadline = Instant::now() + settings.connect_timeout;
-    let config = AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(settings.connect_timeout))
-        .set_response_timeout(Some(settings.response_timeout));
+    let config = AsyncConnectionConfig::new().set_response_timeout(Some(settings.response_timeout));
     let attempt = async {
         // Files may lie on a slow disk.
-        let client = tokio::task::spawn_blocking(move || settings.client(node.as_deref()));
-        let client =
-            client.await.map_err(|_| LinkError::Unavailable("reading the settings ended".to_owned()))??;
-        let address = client.get_connection_info().addr().to_string();
-        let failed = |error| LinkError::from(&error).at(&address);
-        let mut connection =
-            client.get_multiplexed_async_connection_with_config(&config).await.map_err(failed)?;
+        let way = tokio::task::spawn_blocking(move || settings.way(node.as_deref()));
+        let way =
+            way.await.map_err(|_| LinkError::Unavailable("reading the settings ended".to_owned()))??;
+        let at = |error: LinkError| error.at(&way.address());
+        let stream = way.connect().await.map_err(|error| at(LinkError::Unavailable(error.to_string())))?;
+        let made = MultiplexedConnection::new_with_config(&way.login, stream, config).await;
+        let (mut connection, driver) = made.map_err(|error| at(LinkError::from(&error)))?;
+        let driver = Arc::new(AbortOnDrop(tokio::spawn(driver).abort_handle()));
         match redis::cmd("PING").exec_async(&mut connection).await.map_err(|error| LinkError::from(&error)) {
             // A user who may not ping was answered, too.
-            Ok(()) | Err(LinkError::Forbidden(_)) => Ok(connection),
-            Err(error) => Err(error.at(&address)),
+            Ok(()) | Err(LinkError::Forbidden(_)) => Ok(Open { connection, driver }),
+            Err(error) => Err(at(error)),
         }
     };
     timeout_at(deadline, attempt).await.unwrap_or(Err(LinkError::Timeout))

@@ -1,15 +1,15 @@
 //! How to reach Redis.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use redis::io::tcp::{TcpSettings, socket2};
-use redis::{
-    Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, TlsCertificates,
-};
+use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore};
 
+use super::stream::Way;
 use crate::value::Value;
 
 const URL: &str = "URL";
@@ -99,7 +99,7 @@ impl RedisSettings {
 
     /// Reads and checks everything without connecting.
     pub fn check(&self) -> Result<(), SettingsError> {
-        self.client(None).map(drop)
+        self.way(None).map(drop)
     }
 
     /// The host that the URL names.
@@ -111,29 +111,26 @@ impl RedisSettings {
     }
 
     /// What to connect with, from the files as they are now; to the node `host:port` instead of where the URL leads.
-    pub(super) fn client(&self, node: Option<&str>) -> Result<Client, SettingsError> {
+    pub(super) fn way(&self, node: Option<&str>) -> Result<Way, SettingsError> {
         let info = self.connection_info()?;
-        let info = match node {
-            Some(node) => {
-                let addr = address(node, info.addr());
-                info.set_addr(addr.ok_or_else(|| {
-                    SettingsError::new(URL, "leads to a cluster whose nodes have no usable addresses")
-                })?)
-            }
-            None => info,
+        let (host, port, tls) = match info.addr() {
+            ConnectionAddr::Tcp(host, port) => (host.clone(), *port, None),
+            ConnectionAddr::TcpTls { host, port, .. } => (host.clone(), *port, Some(self.tls()?)),
+            _ => return Err(SettingsError::new(URL, "names no host")),
         };
-        let certificates = self.certificates()?;
-        let tls = matches!(info.addr(), ConnectionAddr::TcpTls { .. });
-        if !tls {
-            let certificates =
-                [(&self.ca, CA), (&self.client_cert, CLIENT_CERT), (&self.client_key, CLIENT_KEY)];
-            if let Some((_, setting)) = certificates.iter().find(|(given, _)| given.is_some()) {
-                return Err(SettingsError::new(setting, "is given, but the URL is not rediss://"));
-            }
-            return Client::open(info).map_err(|_| SettingsError::new(URL, "is not usable"));
+        let given = [(&self.ca, CA), (&self.client_cert, CLIENT_CERT), (&self.client_key, CLIENT_KEY)];
+        if let Some((_, setting)) = given.iter().find(|(given, _)| given.is_some())
+            && tls.is_none()
+        {
+            return Err(SettingsError::new(setting, "is given, but the URL is not rediss://"));
         }
-        Client::build_with_tls(info, certificates)
-            .map_err(|_| SettingsError::new(CA, "or the client certificate is not usable"))
+        let (host, port) = match node {
+            Some(node) => address(node).ok_or_else(|| {
+                SettingsError::new(URL, "leads to a cluster whose nodes have no usable addresses")
+            })?,
+            None => (host, port),
+        };
+        Ok(Way { host, port, tls, login: info.redis_settings().clone() })
     }
 
     fn connection_info(&self) -> Result<ConnectionInfo, SettingsError> {
@@ -155,65 +152,60 @@ impl RedisSettings {
         if let Some(password) = &self.password {
             redis = redis.set_password(password.read(PASSWORD)?.expose());
         }
-        Ok(info.set_redis_settings(redis).set_tcp_settings(tcp_settings()))
+        Ok(info.set_redis_settings(redis))
     }
 
-    fn certificates(&self) -> Result<TlsCertificates, SettingsError> {
+    /// Whom to trust and who we are.
+    fn tls(&self) -> Result<Arc<ClientConfig>, SettingsError> {
         let read = |setting: &Option<Setting>, name| setting.as_ref().map(|s| s.read(name)).transpose();
-        let ca = read(&self.ca, CA)?;
-        if let Some(pem) = &ca {
-            check_certificates(pem, CA)?;
+        let trusted = match read(&self.ca, CA)? {
+            Some(pem) => roots(certificates(&pem, CA)?)?,
+            None => roots(rustls_native_certs::load_native_certs().certs)?,
+        };
+        if trusted.is_empty() {
+            return Err(SettingsError::new(CA, "is missing, and this machine trusts no authority"));
         }
-        let client_tls = match (read(&self.client_cert, CLIENT_CERT)?, read(&self.client_key, CLIENT_KEY)?) {
-            (None, None) => None,
+        let config = ClientConfig::builder().with_root_certificates(trusted);
+        let config = match (read(&self.client_cert, CLIENT_CERT)?, read(&self.client_key, CLIENT_KEY)?) {
+            (None, None) => config.with_no_client_auth(),
             (Some(_), None) => return Err(SettingsError::new(CLIENT_KEY, "is missing")),
             (None, Some(_)) => return Err(SettingsError::new(CLIENT_CERT, "is missing")),
             (Some(cert), Some(key)) => {
-                check_certificates(&cert, CLIENT_CERT)?;
-                PrivateKeyDer::from_pem_slice(key.expose().as_bytes())
+                let chain = certificates(&cert, CLIENT_CERT)?;
+                let key = PrivateKeyDer::from_pem_slice(key.expose().as_bytes())
                     .map_err(|_| SettingsError::new(CLIENT_KEY, "is not a private key in PEM"))?;
-                Some(ClientTlsConfig {
-                    client_cert: cert.expose().as_bytes().to_vec(),
-                    client_key: key.expose().as_bytes().to_vec(),
-                })
+                let config = config.with_client_auth_cert(chain, key);
+                config.map_err(|_| SettingsError::new(CLIENT_KEY, "is not that of the client certificate"))?
             }
         };
-        Ok(TlsCertificates { client_tls, root_cert: ca.map(|pem| pem.expose().as_bytes().to_vec()) })
+        Ok(Arc::new(config))
     }
 }
 
-/// The address of a cluster's node, reached as the node of the URL is.
-fn address(node: &str, like: &ConnectionAddr) -> Option<ConnectionAddr> {
+/// The address of a cluster's node.
+fn address(node: &str) -> Option<(String, u16)> {
     // An IPv6 address has colons of its own.
     let (host, port) = node.rsplit_once(':')?;
-    let (host, port) = (host.to_owned(), port.parse().ok()?);
-    match like {
-        ConnectionAddr::Tcp(..) => Some(ConnectionAddr::Tcp(host, port)),
-        ConnectionAddr::TcpTls { insecure, tls_params, .. } => {
-            Some(ConnectionAddr::TcpTls { host, port, insecure: *insecure, tls_params: tls_params.clone() })
-        }
-        _ => None,
+    Some((host.to_owned(), port.parse().ok()?))
+}
+
+/// The certificates of a PEM text: at least one, and every one of them readable.
+fn certificates(pem: &Value, setting: &'static str) -> Result<Vec<CertificateDer<'static>>, SettingsError> {
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.expose().as_bytes()).collect();
+    match certificates {
+        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
+        _ => Err(SettingsError::new(setting, "is not a certificate in PEM")),
     }
 }
 
-/// The library would take an empty list and then trust nobody.
-fn check_certificates(pem: &Value, setting: &'static str) -> Result<(), SettingsError> {
-    let mut certificates = CertificateDer::pem_slice_iter(pem.expose().as_bytes()).peekable();
-    if certificates.peek().is_some() && certificates.all(|certificate| certificate.is_ok()) {
-        Ok(())
-    } else {
-        Err(SettingsError::new(setting, "is not a certificate in PEM"))
+/// Those of the system may have some that this library does not read; those that were given are meant.
+fn roots(certificates: Vec<CertificateDer<'static>>) -> Result<RootCertStore, SettingsError> {
+    let mut roots = RootCertStore::empty();
+    let (_, unusable) = roots.add_parsable_certificates(certificates);
+    if roots.is_empty() && unusable > 0 {
+        return Err(SettingsError::new(CA, "is not usable"));
     }
-}
-
-/// Small writes at once, and a dead peer noticed without traffic.
-fn tcp_settings() -> TcpSettings {
-    let keepalive =
-        socket2::TcpKeepalive::new().with_time(Duration::from_secs(15)).with_interval(Duration::from_secs(5));
-    let settings = TcpSettings::default().set_nodelay(true).set_keepalive(keepalive);
-    #[cfg(target_os = "linux")]
-    let settings = settings.set_user_timeout(Duration::from_secs(10));
-    settings
+    Ok(roots)
 }
 
 #[cfg(test)]

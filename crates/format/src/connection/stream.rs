@@ -1,0 +1,64 @@
+//! The way to a server: TCP, and TLS if the URL says so.
+//!
+//! redis-rs makes its own, but loads every certificate of the system for each connection, even where others are to be
+//! trusted, on the thread that everything else waits for: 35 ms of a start that may take 10 (make bench).
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::RedisConnectionInfo;
+use redis::io::tcp::socket2::{SockRef, TcpKeepalive};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+/// Where a connection leads, and how one logs in there.
+#[derive(Debug)]
+pub(super) struct Way {
+    pub host: String,
+    pub port: u16,
+    pub tls: Option<Arc<ClientConfig>>,
+    pub login: RedisConnectionInfo,
+}
+
+/// Bytes to and from a server.
+pub(super) trait Bytes: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Bytes for T {}
+
+impl Way {
+    /// `host:port`.
+    pub fn address(&self) -> String {
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
+    }
+
+    /// Connects to the first address of the host that answers.
+    pub async fn connect(&self) -> io::Result<Box<dyn Bytes>> {
+        let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
+        prepare(&stream)?;
+        let Some(tls) = &self.tls else { return Ok(Box::new(stream)) };
+        let name = ServerName::try_from(self.host.clone()).map_err(|_| {
+            io::Error::new(io::ErrorKind::InvalidInput, "no certificate can be for this host name")
+        })?;
+        Ok(Box::new(TlsConnector::from(Arc::clone(tls)).connect(name, stream).await?))
+    }
+}
+
+/// Small writes at once, and a dead peer noticed without traffic.
+fn prepare(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let keepalive =
+        TcpKeepalive::new().with_time(Duration::from_secs(15)).with_interval(Duration::from_secs(5));
+    let socket = SockRef::from(stream);
+    socket.set_tcp_keepalive(&keepalive)?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(Duration::from_secs(10)))?;
+    Ok(())
+}
