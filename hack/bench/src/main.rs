@@ -57,7 +57,7 @@ async fn measure(cluster: &Cluster, rounds: usize, mirrors: usize, seconds: f64,
         round.end().await;
     }
     let line = |what: &str, figures: &[f64], goal: &str| {
-        line(&format!("{mirrors} mirrors x 10: {what}"), figures, goal)
+        line(&format!("{mirrors} mirrors x 10: {what}"), figures, goal);
     };
     line("seconds from nothing to all served", &times, &format!("< {seconds}"));
     line("SSM calls for that", &calls, &format!("{mirrors}"));
