@@ -96,6 +96,8 @@ struct Extension {
     process: Process,
     endpoint: String,
     _port: Port,
+    /// The process starts from its file some time after it was spawned.
+    _layer: Scratch,
 }
 
 impl Extension {
@@ -110,7 +112,7 @@ impl Extension {
         command.env("AWS_LAMBDA_RUNTIME_API", api).env("AWS_SESSION_TOKEN", "session");
         command.env("PARAMETER_MIRROR_LISTEN", &listen);
         let process = world.start_program(&command, says).await;
-        Self { process, endpoint: format!("http://{listen}"), _port: port }
+        Self { process, endpoint: format!("http://{listen}"), _port: port, _layer: layer }
     }
 
     /// What a function gets from it.
