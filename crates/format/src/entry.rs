@@ -67,6 +67,16 @@ pub fn env_var(relative: &str) -> String {
     relative.to_ascii_uppercase().replace(['/', '-', '.'], "_")
 }
 
+/// How the ciphertext of a standard parameter begins (a KMS blob), and that of an advanced one (a message of the Encryption SDK).
+const SEALS: [&str; 2] = ["AQICAH", "AYAB"];
+
+/// Whether a value looks as SSM shows a `SecureString` without decrypting it. Somebody may well keep ciphertext of their own
+/// in a parameter, so its looks alone prove nothing.
+#[must_use]
+pub fn looks_sealed(kind: ParameterType, value: &Value) -> bool {
+    kind == ParameterType::SecureString && SEALS.iter().any(|seal| value.expose().starts_with(seal))
+}
+
 /// One mirrored parameter, without its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use parameter_mirror_format::entry::ParameterType;
+use parameter_mirror_format::entry::looks_sealed;
 
 use crate::mirror::reading::{Parameter, ReadFailure};
 use crate::mirror::selection::NameSelection;
@@ -10,12 +10,8 @@ use crate::mirror::selection::NameSelection;
 use super::blame::names_question;
 use super::{Read, batches, invalid};
 
-/// How the ciphertext of a standard parameter begins (a KMS blob), and that of an advanced one (a message of the Encryption SDK).
-const SEALS: [&str; 2] = ["AQICAH", "AYAB"];
-
 impl Read<'_> {
-    /// A new value that looks like ciphertext is compared with what SSM shows without decryption. Somebody may well keep ciphertext
-    /// of their own in a parameter, so its looks alone prove nothing.
+    /// A new value that looks like ciphertext is compared with what SSM shows without decryption.
     pub(super) async fn refuse_ciphertext(
         &mut self,
         parameters: &BTreeMap<String, Parameter>,
@@ -25,7 +21,7 @@ impl Read<'_> {
         };
         let suspects: Vec<NameSelection> = parameters
             .iter()
-            .filter(|(name, parameter)| looks_sealed(parameter) && !is_known(name, parameter))
+            .filter(|(name, parameter)| looks_sealed(parameter.kind, &parameter.value) && !is_known(name, parameter))
             .map(|(name, _)| NameSelection {
                 requested: self.requested(name, name),
                 key: None,
@@ -44,11 +40,6 @@ impl Read<'_> {
         }
         Ok(())
     }
-}
-
-fn looks_sealed(parameter: &Parameter) -> bool {
-    let text = parameter.value.expose();
-    parameter.kind == ParameterType::SecureString && SEALS.iter().any(|seal| text.starts_with(seal))
 }
 
 #[cfg(test)]

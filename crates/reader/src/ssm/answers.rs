@@ -1,5 +1,6 @@
 //! Answers of SSM, taken apart. A `serde_json` error quotes what it met, so it is never shown.
 
+use parameter_mirror_format::coverage::normalised;
 use parameter_mirror_format::entry::ParameterType;
 use parameter_mirror_format::value::Value;
 use serde::de::DeserializeOwned;
@@ -87,11 +88,6 @@ pub(super) fn complete(operation: &str, members: Vec<Member>) -> Result<Vec<Name
         member.complete().map_err(|missing| invalid(operation, &format!("a parameter without {missing}")))
     };
     members.into_iter().map(complete).collect()
-}
-
-/// `/X` and `X` are the same parameter to SSM; formats.md has names begin with `/`.
-pub(super) fn normalised(name: &str) -> String {
-    if name.starts_with('/') { name.to_owned() } else { format!("/{name}") }
 }
 
 /// A date is a JSON double of seconds: `1795341879.12` is not exactly that, so it is rounded to milliseconds as the

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use hyper::body::Bytes;
+use parameter_mirror_format::coverage::normalised;
 use serde::de::DeserializeOwned;
 use serde_json::{Value as Json, json};
 
-use super::answers::{self, Batch, Named, Page, normalised};
+use super::answers::{self, Batch, Named, Page};
 use super::error::{SsmError, invalid, refused};
 use super::http::Budget;
 use super::{Parameter, Shared};

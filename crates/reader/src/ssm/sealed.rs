@@ -1,21 +1,17 @@
 //! A `SecureString` that comes encrypted although it was to be decrypted must never become somebody's password. The
 //! operator has the same rule (src/ssm/read/sealed.rs).
 
-use parameter_mirror_format::entry::ParameterType;
+use parameter_mirror_format::coverage::normalised;
+use parameter_mirror_format::entry::looks_sealed;
 use serde_json::json;
 
 use super::Parameter;
-use super::answers::{self, Batch, Named, normalised};
+use super::answers::{self, Batch, Named};
 use super::error::{SsmError, invalid};
 use super::read::{Found, LOOK_UP, Read, batches};
 
-/// How the ciphertext of a standard parameter begins (a KMS blob), and that of an advanced one (a message of the
-/// Encryption SDK).
-const SEALS: [&str; 2] = ["AQICAH", "AYAB"];
-
 impl Read<'_> {
-    /// What looks like ciphertext is compared with what SSM shows without decryption. Somebody may well keep
-    /// ciphertext of their own in a parameter, so its looks alone prove nothing. `names` are those selected.
+    /// What looks like ciphertext is compared with what SSM shows without decryption. `names` are those selected.
     pub(super) async fn refuse_ciphertext(
         &mut self,
         names: &[String],
@@ -26,7 +22,7 @@ impl Read<'_> {
             selected.unwrap_or(name).clone()
         };
         let suspects: Vec<String> =
-            found.iter().filter(|(_, one)| looks_sealed(one)).map(|(name, _)| as_requested(name)).collect();
+            found.iter().filter(|(_, one)| looks_sealed(one.kind, &one.value)).map(|(name, _)| as_requested(name)).collect();
         for batch in batches(&suspects) {
             let names: Vec<&str> = batch.iter().map(|wanted| wanted.requested).collect();
             let input = json!({ "Names": names, "WithDecryption": false });
@@ -40,9 +36,4 @@ impl Read<'_> {
         }
         Ok(())
     }
-}
-
-fn looks_sealed(one: &Parameter) -> bool {
-    let text = one.value.expose();
-    one.kind == ParameterType::SecureString && SEALS.iter().any(|seal| text.starts_with(seal))
 }
