@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use parameter_mirror_format::entry::ParameterType;
 use parameter_mirror_format::hash::EncryptionMode;
-use parameter_mirror_test_support::{Redis, eventually};
+use parameter_mirror_test_support::{MirrorHash, Redis, RedisCluster, eventually};
 
-use crate::world::{SOON, Set, World, has_said, set, usual};
+use crate::world::{KEY, MIRROR, Reader, SOON, Set, World, has_said, set, usual};
 
 /// Everything that means something to a shell, to a parser or to a person.
 const AWKWARD: &str = "it's \"$HOME\" `id` \\ # = ü 日本 ' \n\ttwo lines  ";
@@ -120,7 +120,7 @@ async fn watch_tells_each_change_and_runs_a_program_with_it() {
 }
 
 #[tokio::test]
-async fn redis_is_reached_with_a_password_over_tls_and_in_a_cluster() {
+async fn redis_is_reached_with_a_password_and_over_tls() {
     let world = World::on(Redis::with_password("letmein").await);
     world.publish(&usual()).await;
     let url = world.redis.url().replace(":letmein@", "");
@@ -131,4 +131,15 @@ async fn redis_is_reached_with_a_password_over_tls_and_in_a_cluster() {
     world.publish(&usual()).await;
     let ca = world.redis.ca().unwrap().to_str().unwrap().to_owned();
     assert_eq!(world.reader("get DB_HOST --redis-ca-file").and(&ca).run().await.good(), "db.internal\n");
+}
+
+#[tokio::test]
+async fn a_cluster_is_read_through_any_of_its_nodes() {
+    let cluster = RedisCluster::start(3).await;
+    let hash = MirrorHash::of(MIRROR, "/app", usual().entries, EncryptionMode::SecureStrings);
+    hash.write(&cluster.nodes[cluster.home_of(KEY).await]).await;
+    for node in &cluster.nodes {
+        let reader = Reader::new(["get", "DB_PASSWORD", "--mirror", MIRROR, "--redis-url", &node.url()]);
+        assert_eq!(reader.with("PARAMETER_MIRROR_SUB_KEYS", &hash.sub_key).run().await.good(), "hunter2\n");
+    }
 }
