@@ -30,7 +30,11 @@ fn every_test_that_is_named_here_exists() {
 /// Whether the module has a test of that name, which is not switched off.
 fn exists(test: &str) -> bool {
     let (module, name) = test.rsplit_once("::").unwrap();
-    let file = root().join("tests/integration").join(format!("{}.rs", module.replace("::", "/")));
+    let (folder, module) = match module.strip_prefix("reader::") {
+        Some(module) => ("crates/reader/tests/reader", module),
+        None => ("tests/integration", module),
+    };
+    let file = root().join(folder).join(format!("{}.rs", module.replace("::", "/")));
     let source = fs::read_to_string(Path::new(&file)).unwrap_or_default();
     let Some((before, _)) = source.split_once(&format!("fn {name}(")) else { return false };
     let attributes: Vec<&str> = before.lines().rev().take_while(|line| !line.is_empty()).collect();
