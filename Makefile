@@ -13,6 +13,9 @@ REQUIRE ?=
 # What `make demo` builds. CI names what its tests have built already: other targets mean other features, and a second build.
 DEMO_TARGETS ?= --bin parameter-mirror --bin parameter-mirror-reader --bin parameter-mirror-demo
 
+# The same for `make generate`.
+GENERATE_TARGETS ?=
+
 # Tests mostly wait for conditions, so more of them than cores run at once.
 export RUST_TEST_THREADS ?= 8
 
@@ -58,10 +61,13 @@ reader: ## The reader as one static program of at most 8 MB
 lambda-layer: ## The reader as a layer for Lambda functions
 	hack/reader layer
 
-generate: ## The CRDs, for kubectl and for the chart
-	hack/generate
+generate: ## The CRDs, for kubectl and for the chart; docs/api.md; the version of Cargo.toml wherever else it stands
+	hack/generate $(GENERATE_TARGETS)
+
+release: parts ## Everything that is handed out, with SHA256SUMS, into dist/ (about 10 minutes once; docs/releasing.md)
+	hack/release
 
 parts: ## Installs what tests and demo run against (about 7 minutes once, then nothing)
 	hack/parts install
 
-.PHONY: help demo test sdk-test e2e image chaos lint bench reader lambda-layer generate parts
+.PHONY: help demo test sdk-test e2e image chaos lint bench reader lambda-layer generate release parts

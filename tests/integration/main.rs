@@ -15,7 +15,8 @@
 //! | [`quiet`] | what a cycle costs, in exact counts |
 //! | [`process`] | starting, settings, endpoints, logs, stopping |
 //! | [`chart`] | the chart installs, uninstalls, and installs again |
-//! | [`readme`] | every command of the README, run |
+//! | [`docs`] | every command of README and docs/, run; every link, followed |
+//! | [`release`] | what is handed out: one version, bills of materials, archives |
 //! | [`reliability`] | docs/reliability.md names tests that exist |
 //! | [`kubernetes_faults`] | rights, webhooks and deletions in an outage |
 //! | [`watches`] | watches that lag, skip and begin anew, on a real API server |
@@ -35,6 +36,7 @@
 mod admission;
 mod chart;
 mod credentials;
+mod docs;
 mod fault_matrix;
 mod grants;
 mod kubernetes_faults;
@@ -43,11 +45,11 @@ mod main_job;
 mod outage;
 mod process;
 mod quiet;
-mod readme;
 mod redis_access;
 mod redis_cluster;
 mod redis_faults;
 mod redis_store;
+mod release;
 mod reliability;
 mod replicas;
 mod selecting;
