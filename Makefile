@@ -47,7 +47,7 @@ chaos: ## SEEDS=500 worlds of random faults in virtual time, or the one of SEED=
 lint: ## rustfmt, clippy, licences, bans and sources of all dependencies
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
-	cargo clippy --workspace --test sdk -- -D warnings
+	cargo clippy --workspace --test sdk --test e2e --test upgrade -- -D warnings
 	hack/parts install-lint
 	PATH="$$(hack/parts path):$$PATH" cargo deny check bans licenses sources
 
