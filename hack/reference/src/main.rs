@@ -110,7 +110,7 @@ mod tests {
         assert!(format.contains("`EnvVar`, `Dotted`, `Basename`"), "{format}");
         let labels = row(&page, "ParameterMirror: spec.secret", "labels");
         assert!(
-            labels.contains("| map of string | `{}` |") && labels.contains("at most 32 entries"),
+            labels.contains("| map of string | `{}` |") && labels.contains("At most 32 entries"),
             "{labels}"
         );
         let percent = row(&page, "ParameterMirror: spec.guard", "maxRemovedPercent");
