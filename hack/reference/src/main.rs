@@ -147,6 +147,15 @@ mod tests {
     }
 
     #[test]
+    fn the_page_is_up_to_date() {
+        let written = include_str!("../../../docs/api.md");
+        assert!(
+            written == page(&api::crds()),
+            "docs/api.md is not what the definitions say: run make generate"
+        );
+    }
+
+    #[test]
     fn a_cell_stays_a_cell() {
         assert_eq!(schema::line("a |\n b"), "a \\| b");
     }
