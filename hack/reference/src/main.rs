@@ -110,7 +110,7 @@ mod tests {
         assert!(format.contains("`EnvVar`, `Dotted`, `Basename`"), "{format}");
         let labels = row(&page, "ParameterMirror: spec.secret", "labels");
         assert!(
-            labels.contains("| map of string | `{}` |") && labels.contains("at most 32 entries"),
+            labels.contains("| map of string | `{}` |") && labels.contains("At most 32 entries"),
             "{labels}"
         );
         let percent = row(&page, "ParameterMirror: spec.guard", "maxRemovedPercent");
@@ -144,6 +144,15 @@ mod tests {
         for message in found {
             assert!(page.contains(&message), "not told: {message}");
         }
+    }
+
+    #[test]
+    fn the_page_is_up_to_date() {
+        let written = include_str!("../../../docs/api.md");
+        assert!(
+            written == page(&api::crds()),
+            "docs/api.md is not what the definitions say: run make generate"
+        );
     }
 
     #[test]

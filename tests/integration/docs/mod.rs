@@ -37,9 +37,10 @@ fn pages() -> Vec<String> {
         ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"].map(str::to_owned).to_vec();
     pages.retain(|page| root().join(page).exists());
     for folder in ["docs", "docs/adr"] {
-        let files = std::fs::read_dir(root().join(folder)).unwrap();
-        let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
-        pages.extend(names.filter(|name| name.ends_with(".md")).map(|name| format!("{folder}/{name}")));
+        let files = std::fs::read_dir(root().join(folder)).unwrap().map(|file| file.unwrap().path());
+        let markdown = files.filter(|file| file.extension().is_some_and(|extension| extension == "md"));
+        pages
+            .extend(markdown.map(|file| format!("{folder}/{}", file.file_name().unwrap().to_str().unwrap())));
     }
     pages
 }
