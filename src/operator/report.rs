@@ -50,7 +50,7 @@ pub async fn report(
     next.secret = secret_status(plan, memory, &previous, retired);
     next.redis = redis_status(plan, memory, &previous, retired);
     for story in stories(&previous, &next, published, memory, ctx.clock.now()) {
-        tell(mirror, &story, ctx);
+        tell(mirror, &story, memory, ctx);
     }
     write(mirror, previous, next, plan.interval, memory, ctx).await;
 }
@@ -73,7 +73,7 @@ pub async fn refused(mirror: &ParameterMirror, refusal: &Refusal, memory: &mut M
     let served = previous.parameters.and_then(|count| usize::try_from(count).ok());
     let next = with_conditions(mirror, &previous, &status::refused(refusal, served), ctx.clock.now());
     if let Some(ready) = changed(&previous, &next, "Ready") {
-        tell(mirror, &Story::warning(ready.reason.clone(), ready.message.clone()), ctx);
+        tell(mirror, &Story::warning(ready.reason.clone(), ready.message.clone()), memory, ctx);
     }
     write(mirror, previous, next, Duration::ZERO, memory, ctx).await;
 }
@@ -88,7 +88,7 @@ pub async fn suspended(mirror: &ParameterMirror, memory: &mut Memory, ctx: &Cont
     };
     let next = with_conditions(mirror, &previous, &status::suspended(before), ctx.clock.now());
     if let Some(ready) = changed(&previous, &next, "Ready") {
-        tell(mirror, &Story::normal("Suspended", ready.message.clone()), ctx);
+        tell(mirror, &Story::normal("Suspended", ready.message.clone()), memory, ctx);
     }
     write(mirror, previous, next, Duration::ZERO, memory, ctx).await;
 }
@@ -308,15 +308,20 @@ fn stories(
 }
 
 /// One story: an event for people at the API server, a line for people at the log.
-fn tell(mirror: &ParameterMirror, story: &Story, ctx: &Context) {
-    let mirror_name = format!("{}/{}", mirror.namespace().unwrap_or_default(), mirror.name_any());
-    let headline = story.reason.to_ascii_lowercase();
+fn tell(mirror: &ParameterMirror, story: &Story, memory: &Memory, ctx: &Context) {
+    let (name, cycle, headline) = (full_name(mirror), memory.source.cycle, story.reason.to_ascii_lowercase());
     if story.warning {
-        tracing::warn!(target: "parameter_mirror", mirror = mirror_name, note = story.note, "{headline}");
+        tracing::warn!(target: "parameter_mirror", mirror = name, cycle, note = story.note, "{headline}");
     } else {
-        tracing::info!(target: "parameter_mirror", mirror = mirror_name, note = story.note, "{headline}");
+        tracing::info!(target: "parameter_mirror", mirror = name, cycle, note = story.note, "{headline}");
     }
     ctx.events.tell(mirror, story);
+}
+
+/// `namespace/name`, as log lines name a mirror.
+#[must_use]
+pub fn full_name(mirror: &ParameterMirror) -> String {
+    format!("{}/{}", mirror.namespace().unwrap_or_default(), mirror.name_any())
 }
 
 /// Writes the status if it says something new. What only counts up (texts, times) is written at most once per
@@ -346,7 +351,7 @@ async fn write(
         Err(KubeProblem::NotFound) => {}
         Err(problem) => {
             // The next pass sees that the status still says something else, and writes it.
-            tracing::warn!(target: "parameter_mirror", mirror = mirror.name_any(), %problem, "the status cannot be written");
+            tracing::warn!(target: "parameter_mirror", mirror = full_name(mirror), cycle = memory.source.cycle, %problem, "the status cannot be written");
         }
     }
 }
