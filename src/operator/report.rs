@@ -12,6 +12,7 @@ use serde_json::{Value as Json, json};
 use crate::api::{MirrorRedisStatus, MirrorSecretStatus, ParameterMirror, ParameterMirrorStatus};
 use crate::mirror::copies;
 use crate::mirror::plan::{Plan, Refusal};
+use crate::mirror::schedule;
 use crate::mirror::status::{self, Conditions, Facts, SourceState, TargetState, Verdict};
 use crate::mirror::words;
 use crate::targets::secret::{KubeProblem, within};
@@ -36,7 +37,8 @@ pub async fn report(
         return;
     }
     if let Some(time) = served_as_of(memory) {
-        ctx.metrics.current_at(ObjectRef::from_obj(mirror), time);
+        let stale_after = plan.max_staleness.unwrap_or_else(|| schedule::stale_after(plan.interval));
+        ctx.metrics.serves(ObjectRef::from_obj(mirror), time, stale_after);
     }
     let conditions = status::conditions(&facts(mirror, plan, memory, ctx));
     let mut next = with_conditions(mirror, &previous, &conditions, ctx.clock.now());
