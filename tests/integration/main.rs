@@ -15,6 +15,7 @@
 //! | [`quiet`] | what a cycle costs, in exact counts |
 //! | [`process`] | starting, settings, endpoints, logs, stopping |
 //! | [`chart`] | the chart installs, uninstalls, and installs again |
+//! | [`observability`] | metrics, alerts and dashboard are as documented, and work in a real Prometheus |
 //! | [`readme`] | every command of the README, run |
 //! | [`reliability`] | docs/reliability.md names tests that exist |
 //! | [`kubernetes_faults`] | rights, webhooks and deletions in an outage |
@@ -40,6 +41,7 @@ mod grants;
 mod kubernetes_faults;
 mod lost_keys;
 mod main_job;
+mod observability;
 mod outage;
 mod process;
 mod quiet;

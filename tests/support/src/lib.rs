@@ -17,6 +17,7 @@
 //! | [`proxy`] | a TCP path that goes silent, refuses, resets, trickles, delays |
 //! | [`redis`] | a Redis server |
 //! | [`redis_cluster`] | a Redis Cluster |
+//! | [`prometheus`] | a Prometheus that scrapes what a test names |
 //! | [`operator`] | the operator as a process, with the settings a pod would have |
 //! | [`copies`] | what targets hold, judged with the published layout |
 //! | [`hash`] | a mirror in Redis without an operator |
@@ -40,6 +41,7 @@ pub mod operator;
 pub mod port;
 pub mod process;
 pub mod programs;
+pub mod prometheus;
 pub mod proxy;
 pub mod redis;
 pub mod redis_cluster;
@@ -54,6 +56,7 @@ pub use hash::MirrorHash;
 pub use moto::Moto;
 pub use operator::Operator;
 pub use process::Process;
+pub use prometheus::Prometheus;
 pub use proxy::Proxy;
 pub use redis::Redis;
 pub use redis_cluster::RedisCluster;
