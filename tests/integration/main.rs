@@ -15,6 +15,7 @@
 //! | [`quiet`] | what a cycle costs, in exact counts |
 //! | [`process`] | starting, settings, endpoints, logs, stopping |
 //! | [`chart`] | the chart installs, uninstalls, and installs again |
+//! | [`chart_renders`] | what the chart renders, and that a real API server takes it |
 //! | [`observability`] | metrics, alerts and dashboard are as documented, and work in a real Prometheus |
 //! | [`readme`] | every command of the README, run |
 //! | [`reliability`] | docs/reliability.md names tests that exist |
@@ -35,6 +36,7 @@
 
 mod admission;
 mod chart;
+mod chart_renders;
 mod credentials;
 mod fault_matrix;
 mod grants;
