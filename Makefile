@@ -48,7 +48,7 @@ reader: ## The reader as one static program of at most 8 MB
 lambda-layer: ## The reader as a layer for Lambda functions
 	hack/reader layer
 
-generate: ## What is committed and made of other files: CRDs, the table of the chart's values
+generate: parts ## What is committed and made of other files: CRDs, the table of the chart's values, plain manifests
 	hack/generate
 
 parts: ## Installs what tests and demo run against (about 7 minutes once, then nothing)

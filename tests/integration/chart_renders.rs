@@ -217,3 +217,24 @@ async fn a_key_secret_of_another_name_is_the_only_secret_that_may_be_read() {
     assert!(may_get("own-keys").await);
     assert!(!may_get("parameter-mirror-keys").await);
 }
+
+/// The chart's objects for those who have no helm.
+#[tokio::test]
+async fn the_plain_manifests_are_taken_and_name_what_the_chart_names() {
+    let cluster = cluster().await;
+    let folder = root().join("deploy");
+    cluster.kubectl_apply(&read("deploy/namespace.yaml")).await;
+    let dry = ["apply", "--dry-run=server", "--validate=strict", "-k", folder.to_str().unwrap()];
+    let said = cluster.kubectl(&dry).await;
+    for object in [
+        "deployment.apps/parameter-mirror",
+        "customresourcedefinition.apiextensions.k8s.io/parametermirrors.parameter-mirror.dev",
+        "clusterrolebinding.rbac.authorization.k8s.io/parameter-mirror",
+        "poddisruptionbudget.policy/parameter-mirror",
+    ] {
+        assert!(said.contains(object), "{object} is not in\n{said}");
+    }
+    let text = cluster.kubectl(&["kustomize", folder.to_str().unwrap()]).await;
+    assert!(text.contains("image: registry.example/parameter-mirror:"), "the image is not replaced");
+    assert!(!text.to_lowercase().contains("helm"), "an object says that helm manages it");
+}
