@@ -275,9 +275,9 @@ impl Metrics {
         self.writes.get_or_create(&TargetLabels { target: "redis" }).inc();
     }
 
-    /// A target was restored.
-    pub fn healed(&self, target: &str) {
-        let target = if target.starts_with("Secret") { "secret" } else { "redis" };
+    /// A target was restored: `Secret` or `Redis`.
+    pub fn healed(&self, part: &str) {
+        let target = if part == "Secret" { "secret" } else { "redis" };
         self.heals.get_or_create(&TargetLabels { target }).inc();
     }
 
@@ -356,5 +356,60 @@ impl Metrics {
                 .set(figures.now.duration_since(served.current_at).as_secs().max(0));
             self.staleness_limit.get_or_create(&labels).set(limit);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn figures(reason: Option<&str>) -> Figures {
+        let state = MirrorState {
+            namespace: "shop".to_owned(),
+            mirror: "checkout".to_owned(),
+            is_ready: true,
+            degraded: reason.map(str::to_owned),
+        };
+        Figures {
+            mirrors: 1,
+            states: vec![state],
+            places: Vec::new(),
+            values_bytes: 0,
+            credentials: Vec::new(),
+            now: Timestamp::from_second(1_000).unwrap_or_default(),
+        }
+    }
+
+    #[test]
+    fn counters_that_alerts_look_at_begin_at_zero() {
+        let text = Metrics::new().text(None);
+        for series in [
+            r#"ssm_reads_total{result="good"} 0"#,
+            r#"target_heals_total{target="redis"} 0"#,
+            "passes_broken_total 0",
+        ] {
+            assert!(text.contains(&format!("\nparameter_mirror_{series}\n")), "{series} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn the_reason_of_a_mirror_goes_when_it_recovers_and_everything_of_it_with_the_leadership() {
+        let metrics = Metrics::new();
+        let mirror = ObjectRef::new("checkout").within("shop");
+        metrics.serves(mirror, Timestamp::from_second(940).unwrap_or_default(), Duration::from_hours(1));
+        let of_it = |text: &str| -> Vec<String> {
+            let lines = text.lines().filter(|line| line.contains(r#"mirror="checkout""#));
+            lines.map(str::to_owned).collect()
+        };
+        let mirror = r#"namespace="shop",mirror="checkout""#;
+        let well = [
+            format!("parameter_mirror_staleness_seconds{{{mirror}}} 60"),
+            format!("parameter_mirror_staleness_limit_seconds{{{mirror}}} 3600"),
+            format!("parameter_mirror_mirror_ready{{{mirror}}} 1"),
+        ];
+        let degraded = format!(r#"parameter_mirror_mirror_degraded{{{mirror},reason="Timeout"}} 1"#);
+        assert_eq!(of_it(&metrics.text(Some(&figures(Some("Timeout"))))), [&well[..], &[degraded]].concat());
+        assert_eq!(of_it(&metrics.text(Some(&figures(None)))), well);
+        assert_eq!(of_it(&metrics.text(None)), Vec::<String>::new());
     }
 }

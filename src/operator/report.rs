@@ -21,7 +21,7 @@ use super::cleanup::Retired;
 use super::context::Context;
 use super::events::Story;
 use super::memory::Memory;
-use super::publish::Published;
+use super::publish::{Heal, Published};
 
 /// Writes the status of a mirror that was carried out, and tells what happened.
 pub async fn report(
@@ -51,6 +51,9 @@ pub async fn report(
     }
     next.secret = secret_status(plan, memory, &previous, retired);
     next.redis = redis_status(plan, memory, &previous, retired);
+    for heal in healed(&previous, published) {
+        ctx.metrics.healed(heal.part);
+    }
     for story in stories(&previous, &next, published, memory, ctx.clock.now()) {
         tell(mirror, &story, memory, ctx);
     }
@@ -249,6 +252,15 @@ fn changed<'s>(
     (was.map(|was| (&was.status, &was.reason)) != Some((&is.status, &is.reason))).then_some(is)
 }
 
+/// What never held anything is not healed but filled.
+fn healed<'p>(
+    previous: &ParameterMirrorStatus,
+    published: &'p Published,
+) -> impl Iterator<Item = &'p Heal> + use<'p> {
+    let had_a_set = previous.revision.is_some();
+    published.healed.iter().filter(move |_| had_a_set)
+}
+
 fn stories(
     previous: &ParameterMirrorStatus,
     next: &ParameterMirrorStatus,
@@ -256,9 +268,7 @@ fn stories(
     memory: &Memory,
     now: Timestamp,
 ) -> Vec<Story> {
-    // What never held anything is not healed but filled.
-    let healed = published.healed.iter().filter(|_| previous.revision.is_some());
-    let mut stories: Vec<Story> = healed
+    let mut stories: Vec<Story> = healed(previous, published)
         .map(|heal| {
             Story::normal(
                 "Healed",

@@ -97,6 +97,10 @@ async fn the_documentation_lists_every_metric_with_its_type_and_labels_and_no_ot
     let ready = |mirror: &str| format!(r#"{{namespace="{}",mirror="{mirror}"}}"#, world.namespace);
     let limit = format!("parameter_mirror_staleness_limit_seconds{}", ready("good"));
     assert_eq!(world.operator.metric(&limit).await, 3600, "three intervals of 10 s are less than an hour");
+    for (target, heals) in [("secret", 1), ("redis", 0)] {
+        let series = format!(r#"parameter_mirror_target_heals_total{{target="{target}"}}"#);
+        assert_eq!(world.operator.metric(&series).await, heals, "{series}");
+    }
     // A mirror that goes takes its series with it.
     world.cluster.kubectl(&["delete", "pmirror", "bad", "-n", &world.namespace]).await;
     eventually("the series of a deleted mirror are gone", LATER, async || {
