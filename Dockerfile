@@ -33,13 +33,13 @@ ENV RUSTFLAGS="-C target-feature=+crt-static" \
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target,id=target-$TARGETARCH \
     set -eu; \
-    cargo build --locked --profile dist --workspace --bin parameter-mirror --bin parameter-mirror-reader \
-      --target "$(cat /triple)"; \
-    cp "target/$(cat /triple)/dist/parameter-mirror" "target/$(cat /triple)/dist/parameter-mirror-reader" /
+    for name in parameter-mirror parameter-mirror-reader; do \
+      cargo build --locked --profile dist -p "$name" --bin "$name" --target "$(cat /triple)"; \
+    done; \
+    hack/rootfs /rootfs "target/$(cat /triple)/dist/parameter-mirror" "target/$(cat /triple)/dist/parameter-mirror-reader"
 
 FROM scratch
-COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
-COPY --from=build /parameter-mirror /parameter-mirror-reader /
+COPY --from=build /rootfs /
 # Numeric, so that Kubernetes can see that it is not root.
 USER 65532:65532
 EXPOSE 8080

@@ -8,8 +8,13 @@ SEEDS ?= 500
 SEED ?=
 # What `make bench` measures: operator, reader, or both.
 PART ?=
+# `make e2e REQUIRE=1` fails where a node cannot run, instead of skipping.
+REQUIRE ?=
 # What `make demo` builds. CI names what its tests have built already: other targets mean other features, and a second build.
 DEMO_TARGETS ?= --bin parameter-mirror --bin parameter-mirror-reader --bin parameter-mirror-demo
+
+# The same for `make generate`.
+GENERATE_TARGETS ?=
 
 # Tests mostly wait for conditions, so more of them than cores run at once.
 export RUST_TEST_THREADS ?= 8
@@ -19,7 +24,8 @@ help: ## What this Makefile can do
 
 demo: parts ## The outage story on real parts, checked step by step (KEEP=1 leaves it running)
 	cargo build --workspace $(DEMO_TARGETS)
-	target/debug/parameter-mirror-demo $(if $(KEEP),--keep)
+	@if hack/node --check; then export PARAMETER_MIRROR_PROGRAMS=$(CURDIR)/target/debug; beside=hack/e2e; fi; \
+	  $$beside target/debug/parameter-mirror-demo $(if $(KEEP),--keep)
 
 test: parts ## Every test, on real parts
 	cargo test --workspace
@@ -28,13 +34,20 @@ sdk-test: parts ## Unmodified AWS SDKs, chamber and the readers of docs/readers 
 	hack/sdks install
 	cargo test --workspace --test sdk
 
+e2e: parts ## The day of the incident on a real Kubernetes node, with the image and the chart (needs root; REQUIRE=1: or fail)
+	cargo test --test e2e --no-run
+	hack/e2e cargo test --offline --test e2e -- --nocapture || { status=$$?; [ $$status = 77 ] && [ -z "$(REQUIRE)" ]; }
+
+image: ## The operator's image as an OCI layout, target/image, and as one archive
+	hack/image
+
 chaos: ## SEEDS=500 worlds of random faults in virtual time, or the one of SEED=17
 	CHAOS_SEEDS=$(SEEDS) CHAOS_SEED=$(SEED) cargo test --test integration simulation::chaos -- --nocapture
 
 lint: ## rustfmt, clippy, licences, bans and sources of all dependencies
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
-	cargo clippy --workspace --test sdk -- -D warnings
+	cargo clippy --workspace --test sdk --test e2e --test upgrade -- -D warnings
 	hack/parts install-lint
 	PATH="$$(hack/parts path):$$PATH" cargo deny check bans licenses sources
 
@@ -48,10 +61,13 @@ reader: ## The reader as one static program of at most 8 MB
 lambda-layer: ## The reader as a layer for Lambda functions
 	hack/reader layer
 
-generate: parts ## What is committed and made of other files: CRDs, the table of the chart's values, plain manifests
-	hack/generate
+generate: parts ## What is made of other files: CRDs, docs/api.md, the table of values in docs/chart.md, deploy/, the version of Cargo.toml elsewhere
+	hack/generate $(GENERATE_TARGETS)
+
+release: parts ## Everything that is handed out, with SHA256SUMS, into dist/ (about 10 minutes once; docs/releasing.md)
+	hack/release
 
 parts: ## Installs what tests and demo run against (about 7 minutes once, then nothing)
 	hack/parts install
 
-.PHONY: help demo test sdk-test chaos lint bench reader lambda-layer generate parts
+.PHONY: help demo test sdk-test e2e image chaos lint bench reader lambda-layer generate release parts

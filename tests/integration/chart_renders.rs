@@ -176,7 +176,7 @@ fn the_documentation_lists_every_value_that_the_schema_knows() {
     known(&schema, "", &mut all);
     all.remove("global");
     let table = read("docs/chart.md");
-    let (_, table) = table.split_once("<!-- values -->").unwrap();
+    let (_, table) = table.split_once("<!-- table of values -->").unwrap();
     let rows = table.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
     let documented: BTreeSet<String> = rows.map(|(name, _)| name.to_owned()).collect();
     assert_eq!(documented, all, "values.yaml (after `make generate`) and values.schema.json differ");

@@ -17,7 +17,8 @@
 //! | [`chart`] | the chart installs, uninstalls, and installs again |
 //! | [`chart_renders`] | what the chart renders, and that a real API server takes it |
 //! | [`observability`] | metrics, alerts and dashboard are as documented, and work in a real Prometheus |
-//! | [`readme`] | every command of the README, run |
+//! | [`docs`] | every command of README and docs/, run; every link, followed |
+//! | [`release`] | what is handed out: one version, bills of materials, archives |
 //! | [`reliability`] | docs/reliability.md names tests that exist |
 //! | [`kubernetes_faults`] | rights, webhooks and deletions in an outage |
 //! | [`watches`] | watches that lag, skip and begin anew, on a real API server |
@@ -38,6 +39,7 @@ mod admission;
 mod chart;
 mod chart_renders;
 mod credentials;
+mod docs;
 mod fault_matrix;
 mod grants;
 mod kubernetes_faults;
@@ -47,11 +49,11 @@ mod observability;
 mod outage;
 mod process;
 mod quiet;
-mod readme;
 mod redis_access;
 mod redis_cluster;
 mod redis_faults;
 mod redis_store;
+mod release;
 mod reliability;
 mod replicas;
 mod selecting;

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 
 use parameter_mirror_test_support::ssm::{Fault, When};
-use parameter_mirror_test_support::{Prometheus, programs};
+use parameter_mirror_test_support::{Prometheus, Scratch, programs};
 use serde_json::{Value, json};
 
 use crate::world::{LATER, World, eventually, root};
@@ -207,6 +207,22 @@ fn alerts_and_dashboard_ask_for_documented_metrics_only() {
             assert!(known.contains_key(name), "{path} asks for {name}, which docs/metrics.md does not list");
         }
     }
+}
+
+#[test]
+fn the_scrape_configuration_of_the_documentation_is_one() {
+    let text = read("docs/metrics.md");
+    let (_, rest) = text.split_once("<!-- promtool -->\n```yaml\n").unwrap();
+    let (config, _) = rest.split_once("```").unwrap();
+    // Debian's is built without Kubernetes.
+    let pods = "kubernetes_sd_configs:\n      - {role: pod, namespaces: {names: [parameter-mirror]}}";
+    assert!(config.contains(pods), "{config}");
+    let config = config.replace(pods, "static_configs:\n      - {targets: [127.0.0.1:8080]}");
+    let scratch = Scratch::new("scrape").unwrap();
+    let file = scratch.path().join("prometheus.yml");
+    fs::write(&file, config).unwrap();
+    let checked = promtool(&["check", "config", "--syntax-only", file.to_str().unwrap()], "");
+    checked.unwrap_or_else(|said| panic!("{said}"));
 }
 
 /// The table of alerts in docs/metrics.md.

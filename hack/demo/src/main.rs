@@ -1,14 +1,15 @@
 //! `make demo`: the outage story on real parts, told and checked step by step.
 //!
-//! A real API server, a real Redis and moto as SSM are started on free ports; the operator runs as the process that
-//! its pod would run, with the rights of its chart. `--keep` leaves all of it running to play with.
+//! A real Redis and moto as SSM are started on free ports. The operator runs as pods of a real node where `hack/e2e` could start one;
+//! else beside a real API server, as the process that its pod would run, with the rights of its chart. `--keep` leaves all of it
+//! running to play with.
 #![allow(
     clippy::expect_used,
     clippy::panic,
     reason = "a demo that cannot go on says why and ends; main turns that into a verdict"
 )]
 
-mod screen;
+mod kubernetes;
 mod stage;
 mod story;
 mod tasks;
@@ -18,7 +19,7 @@ use std::process::ExitCode;
 
 use futures::FutureExt;
 
-use screen::Screen;
+use parameter_mirror_test_support::Screen;
 use stage::Stage;
 
 #[tokio::main]

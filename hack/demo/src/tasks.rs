@@ -4,11 +4,12 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
-use parameter_mirror_test_support::programs;
+use parameter_mirror_test_support::{Node, Screen, programs};
 
-use crate::screen::Screen;
-use crate::stage::{MIRROR, SHOP, SYSTEM, Stage};
+use crate::stage::{MIRROR, SECRET, SHOP, SYSTEM, Stage};
 
+/// The application that runs as pods.
+const APP: &str = "checkout";
 /// How many start at once.
 const TASKS: usize = 200;
 /// How much longer than all of them the one that asks SSM is given.
@@ -25,6 +26,24 @@ if host is None:
     host = boto3.client("ssm").get_parameter(Name="/prod/checkout/db/host")["Parameter"]["Value"]
 print("up with", host)
 "#;
+
+/// Starts an application that takes its configuration from the Secret, where pods can run.
+pub async fn start_application(screen: &mut Screen, stage: &Stage) {
+    let Some(node) = stage.kubernetes.node() else { return };
+    screen.begin("An application of one pod takes the Secret as environment and as files");
+    node.kubectl_apply(&Node::application(SHOP, APP, SECRET, "DB_HOST").to_string()).await;
+    node.are_up(SHOP, APP, 1, "db.internal").await;
+    screen.checked("1 of 1 pod is up");
+}
+
+/// Starts more of its pods while SSM keeps silent.
+pub async fn scale_out_pods(screen: &mut Screen, stage: &Stage) {
+    let Some(node) = stage.kubernetes.node() else { return };
+    screen.begin("kubectl scale from 1 to 5 pods while SSM is gone");
+    node.kubectl(&["scale", "deployment", APP, "-n", SHOP, "--replicas=5"]).await;
+    node.are_up(SHOP, APP, 5, "db.internal").await;
+    screen.checked("5 of 5 pods are up");
+}
 
 /// Starts tasks while SSM keeps silent: with their mirror, and one without.
 pub async fn scale_out(screen: &mut Screen, stage: &Stage) {
@@ -79,7 +98,7 @@ fn sub_key(stage: &Stage) -> String {
     let mut command = Command::new(Stage::program());
     command.args(["key", &format!("{SHOP}/{MIRROR}"), "--namespace", SYSTEM]).env_clear();
     let printed =
-        command.env("KUBECONFIG", stage.cluster.kubeconfig()).output().expect("the program prints a key");
+        command.env("KUBECONFIG", stage.kubernetes.kubeconfig()).output().expect("the program prints a key");
     assert!(printed.status.success(), "{}", String::from_utf8_lossy(&printed.stderr));
     String::from_utf8(printed.stdout).expect("text")
 }

@@ -21,7 +21,9 @@ impl Read<'_> {
         };
         let suspects: Vec<NameSelection> = parameters
             .iter()
-            .filter(|(name, parameter)| looks_sealed(parameter.kind, &parameter.value) && !is_known(name, parameter))
+            .filter(|(name, parameter)| {
+                looks_sealed(parameter.kind, &parameter.value) && !is_known(name, parameter)
+            })
             .map(|(name, _)| NameSelection {
                 requested: self.requested(name, name),
                 key: None,

@@ -4,17 +4,18 @@
 //! `ServiceAccount`. Without the controllers nothing is garbage-collected and a deleted namespace stays `Terminating`.
 
 use std::fs;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::json;
 use tokio::sync::OnceCell;
 
-use crate::command::{self, Output};
+use crate::command;
+use crate::console::{Console, succeeded};
 use crate::port::Port;
 use crate::process::{Process, clean_environment};
 use crate::scratch::Scratch;
@@ -37,7 +38,7 @@ pub struct Options {
 #[derive(Debug)]
 pub struct Cluster {
     server: String,
-    kubeconfig: PathBuf,
+    console: Console,
     namespaces: AtomicU32,
     // Fields drop in this order: first who asks, then who answers.
     controller_manager: Option<Process>,
@@ -45,6 +46,14 @@ pub struct Cluster {
     etcd: Process,
     scratch: Arc<Scratch>,
     _ports: [Port; 3],
+}
+
+impl Deref for Cluster {
+    type Target = Console;
+
+    fn deref(&self) -> &Console {
+        &self.console
+    }
 }
 
 impl Cluster {
@@ -72,7 +81,7 @@ impl Cluster {
         let api_server = start_api_server(&scratch, client, secure);
         let mut cluster = Self {
             server,
-            kubeconfig,
+            console: Console::new(&kubeconfig, dir),
             namespaces: AtomicU32::new(0),
             controller_manager: None,
             api_server,
@@ -87,12 +96,6 @@ impl Cluster {
         cluster
     }
 
-    /// The path of an administrator's kubeconfig.
-    #[must_use]
-    pub fn kubeconfig(&self) -> &Path {
-        &self.kubeconfig
-    }
-
     /// The temporary folder with its logs.
     #[must_use]
     pub fn dir(&self) -> &Path {
@@ -103,46 +106,6 @@ impl Cluster {
     #[must_use]
     pub fn server(&self) -> &str {
         &self.server
-    }
-
-    /// What `kubectl` prints on standard output, as administrator.
-    ///
-    /// # Panics
-    /// When it fails.
-    pub async fn kubectl(&self, args: &[&str]) -> String {
-        succeeded("kubectl", args, self.try_kubectl(args).await)
-    }
-
-    /// Runs `kubectl` as administrator, for commands that may fail.
-    pub async fn try_kubectl(&self, args: &[&str]) -> Output {
-        command::run(self.command("kubectl", args), None).await
-    }
-
-    /// `kubectl apply` of YAML or JSON, as administrator.
-    ///
-    /// # Panics
-    /// When it fails.
-    pub async fn kubectl_apply(&self, yaml: &str) -> String {
-        let args = ["apply", "-f", "-"];
-        succeeded("kubectl", &args, self.try_kubectl_apply(yaml).await)
-    }
-
-    /// As [`kubectl_apply`](Self::kubectl_apply), for what the API server may refuse.
-    pub async fn try_kubectl_apply(&self, yaml: &str) -> Output {
-        command::run(self.command("kubectl", &["apply", "-f", "-"]), Some(yaml)).await
-    }
-
-    /// What `helm` prints on standard output, as administrator.
-    ///
-    /// # Panics
-    /// When it fails.
-    pub async fn helm(&self, args: &[&str]) -> String {
-        succeeded("helm", args, self.try_helm(args).await)
-    }
-
-    /// Runs `helm` as administrator, for commands that may fail.
-    pub async fn try_helm(&self, args: &[&str]) -> Output {
-        command::run(self.command("helm", args), None).await
     }
 
     /// Creates a namespace that no other test has, with a name that starts with `prefix`; returns the name.
@@ -162,14 +125,6 @@ impl Cluster {
         path
     }
 
-    /// A client as administrator. Make one per test: it belongs to the runtime it was made in.
-    ///
-    /// # Panics
-    /// When the kubeconfig cannot be read.
-    pub async fn client(&self) -> kube::Client {
-        self.try_client().await.expect("a client of the test cluster")
-    }
-
     /// Stops the API server from answering while connections to it stay open.
     pub fn freeze(&self) {
         self.api_server.freeze();
@@ -184,19 +139,6 @@ impl Cluster {
     #[must_use]
     pub fn api_server(&self) -> &Process {
         &self.api_server
-    }
-
-    async fn try_client(&self) -> Result<kube::Client, Box<dyn std::error::Error>> {
-        let kubeconfig = Kubeconfig::read_from(&self.kubeconfig)?;
-        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
-        Ok(kube::Client::try_from(config)?)
-    }
-
-    fn command(&self, program: &str, args: &[&str]) -> Command {
-        let mut command = Command::new(programs::path(program));
-        clean_environment(&mut command, self.dir());
-        command.env("KUBECONFIG", &self.kubeconfig).args(args);
-        command
     }
 
     /// The namespace `kube-system` comes a moment after readiness, and the operator takes the cluster's id from it.
@@ -216,7 +158,7 @@ impl Cluster {
 
     async fn start_controllers(&mut self) {
         let mut command = Command::new(programs::path("kube-controller-manager"));
-        command.arg("--kubeconfig").arg(&self.kubeconfig);
+        command.arg("--kubeconfig").arg(self.kubeconfig());
         command.args([
             "--service-account-private-key-file=service-account.key",
             "--root-ca-file=certificates/apiserver.crt",
@@ -292,15 +234,4 @@ fn write_kubeconfig(path: &Path, server: &str, cluster: &Path, user: &str, token
 
 fn get(path: &str) -> hyper::Request<Vec<u8>> {
     hyper::Request::get(path).body(Vec::new()).expect("a request")
-}
-
-fn succeeded(program: &str, args: &[&str], output: Output) -> String {
-    assert!(
-        output.status.success(),
-        "{program} {args:?}: {}\n{}{}",
-        output.status,
-        output.stdout,
-        output.stderr
-    );
-    output.stdout
 }

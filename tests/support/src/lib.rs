@@ -12,13 +12,18 @@
 //! | [`programs`] | where the installed programs are |
 //! | [`wait`] | waiting for a condition with a deadline |
 //! | [`command`] | what a command that ran to its end has printed |
-//! | [`cluster`] | a Kubernetes control plane, with kubectl and helm |
+//! | [`console`] | kubectl, helm and a client of a cluster |
+//! | [`cluster`] | a Kubernetes control plane |
+//! | [`node`] | a node with pods, where `hack/node` has started one |
+//! | [`names`] | a name server that knows a single name |
 //! | [`view`] | what a client sees of the API server: watches that stand still or begin anew |
 //! | [`proxy`] | a TCP path that goes silent, refuses, resets, trickles, delays |
 //! | [`redis`] | a Redis server |
 //! | [`redis_cluster`] | a Redis Cluster |
 //! | [`prometheus`] | a Prometheus that scrapes what a test names |
 //! | [`operator`] | the operator as a process, with the settings a pod would have |
+//! | [`mirrored`] | a mirror as its users see it: conditions and both targets |
+//! | [`screen`] | a story told step by step, each with its checks and times |
 //! | [`copies`] | what targets hold, judged with the published layout |
 //! | [`hash`] | a mirror in Redis without an operator |
 //! | [`moto`] | moto, a stand-in for AWS |
@@ -34,9 +39,13 @@
 
 pub mod cluster;
 pub mod command;
+pub mod console;
 pub mod copies;
 pub mod hash;
+pub mod mirrored;
 pub mod moto;
+pub mod names;
+pub mod node;
 pub mod operator;
 pub mod port;
 pub mod process;
@@ -46,14 +55,18 @@ pub mod proxy;
 pub mod redis;
 pub mod redis_cluster;
 pub mod scratch;
+pub mod screen;
 pub mod ssm;
 pub mod ssm_client;
 pub mod view;
 pub mod wait;
 
 pub use cluster::Cluster;
+pub use console::Console;
 pub use hash::MirrorHash;
+pub use mirrored::{Held, Mirrored};
 pub use moto::Moto;
+pub use node::Node;
 pub use operator::Operator;
 pub use process::Process;
 pub use prometheus::Prometheus;
@@ -61,6 +74,7 @@ pub use proxy::Proxy;
 pub use redis::Redis;
 pub use redis_cluster::RedisCluster;
 pub use scratch::Scratch;
+pub use screen::Screen;
 pub use ssm::Ssm;
 pub use ssm_client::SsmClient;
 pub use view::View;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::port::Port;
+use crate::port::{self, Port};
 use crate::process::Process;
 use crate::scratch::Scratch;
 use crate::ssm_client::SsmClient;
@@ -32,10 +32,10 @@ impl Moto {
         moto
     }
 
-    /// `http://127.0.0.1:port`.
+    /// `http://127.0.0.1:port`, or the address of [`port`].
     #[must_use]
     pub fn endpoint(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port.number())
+        format!("http://{}:{}", port::address(), self.port.number())
     }
 
     /// Its SSM in one region.
@@ -84,6 +84,6 @@ impl Moto {
 
 fn serve(scratch: &Arc<Scratch>, port: &Port) -> Process {
     let mut command = Command::new(programs::path("moto_server"));
-    command.args(["-H", "127.0.0.1", "-p", &port.number().to_string()]);
+    command.args(["-H", &port::address().to_string(), "-p", &port.number().to_string()]);
     Process::start(scratch, "moto", &command).expect("moto starts")
 }

@@ -1,4 +1,4 @@
-//! TCP ports for parts, on 127.0.0.1.
+//! Where parts listen: an address, and TCP ports of it.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
@@ -6,6 +6,13 @@ use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 /// Below the range from which Linux takes the ports of outgoing connections (32768 and up): a part that is killed and
 /// started again finds its port free.
 const RANGE: std::ops::Range<u16> = 15_000..32_000;
+
+/// The address that Redis and both kinds of SSM listen on: 127.0.0.1, or beside a node (hack/node) the one that its pods can reach.
+#[must_use]
+pub fn address() -> Ipv4Addr {
+    let node = std::env::var("PARAMETER_MIRROR_NODE_ADDRESS").ok();
+    node.and_then(|address| address.parse().ok()).unwrap_or(Ipv4Addr::LOCALHOST)
+}
 
 /// A TCP port that nobody listens on, and that no other test takes while this value lives.
 ///

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use std::time::Duration;
 use ::redis::aio::MultiplexedConnection;
 use ::redis::{AsyncCommands, TlsCertificates};
 
-use crate::port::Port;
+use crate::port::{self, Port};
 use crate::process::{Process, clean_environment};
 use crate::proxy::Proxy;
 use crate::scratch::Scratch;
@@ -99,7 +99,10 @@ impl Redis {
                 bus.number()
             )
         });
-        let settings = format!("bind 127.0.0.1\n{door}\nsave \"\"\nappendonly no\n{login}{membership}");
+        let host = port::address();
+        // Who may come in is for the password to say, also where the address is not the loopback.
+        let settings =
+            format!("bind {host}\nprotected-mode no\n{door}\nsave \"\"\nappendonly no\n{login}{membership}");
         fs::write(scratch.path().join("redis.conf"), settings).expect("redis.conf is written");
         let own_connections = AtomicU64::default();
         let redis = Self { process: serve(&scratch), port, password, ca, bus, own_connections };
@@ -113,18 +116,18 @@ impl Redis {
         self.ca.as_deref()
     }
 
-    /// `redis://[:password@]127.0.0.1:port`, or `rediss://` if it speaks TLS.
+    /// `redis://[:password@]127.0.0.1:port` (or the address of [`port`]), or `rediss://` if it speaks TLS.
     #[must_use]
     pub fn url(&self) -> String {
         let scheme = if self.ca.is_some() { "rediss" } else { "redis" };
         let login = self.password.as_ref().map(|password| format!(":{password}@")).unwrap_or_default();
-        format!("{scheme}://{login}127.0.0.1:{}", self.port.number())
+        format!("{scheme}://{login}{}", self.address())
     }
 
     /// Where it listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        (Ipv4Addr::LOCALHOST, self.port.number()).into()
+        (port::address(), self.port.number()).into()
     }
 
     /// Its URL by way of a proxy that leads to it.
@@ -149,7 +152,7 @@ impl Redis {
         self.own_connections.fetch_add(1, Ordering::Relaxed);
         let mut command = Command::new(programs::path("redis-cli"));
         clean_environment(&mut command, self.process.dir());
-        command.args(["-e", "-h", "127.0.0.1", "-p", &self.port.number().to_string()]);
+        command.args(["-e", "-h", &port::address().to_string(), "-p", &self.port.number().to_string()]);
         if let Some(ca) = &self.ca {
             command.arg("--tls").arg("--cacert").arg(ca);
         }

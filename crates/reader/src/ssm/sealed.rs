@@ -5,7 +5,6 @@ use parameter_mirror_format::coverage::normalised;
 use parameter_mirror_format::entry::looks_sealed;
 use serde_json::json;
 
-use super::Parameter;
 use super::answers::{self, Batch, Named};
 use super::error::{SsmError, invalid};
 use super::read::{Found, LOOK_UP, Read, batches};
@@ -21,8 +20,11 @@ impl Read<'_> {
             let selected = names.iter().find(|requested| normalised(requested) == *name);
             selected.unwrap_or(name).clone()
         };
-        let suspects: Vec<String> =
-            found.iter().filter(|(_, one)| looks_sealed(one.kind, &one.value)).map(|(name, _)| as_requested(name)).collect();
+        let suspects: Vec<String> = found
+            .iter()
+            .filter(|(_, one)| looks_sealed(one.kind, &one.value))
+            .map(|(name, _)| as_requested(name))
+            .collect();
         for batch in batches(&suspects) {
             let names: Vec<&str> = batch.iter().map(|wanted| wanted.requested).collect();
             let input = json!({ "Names": names, "WithDecryption": false });

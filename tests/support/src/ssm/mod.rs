@@ -51,7 +51,7 @@ pub struct Region {
 }
 
 impl Ssm {
-    /// Starts one on a free port of 127.0.0.1.
+    /// Starts one on a free port of [`crate::port::address`].
     #[must_use]
     pub fn start() -> Self {
         let core = Arc::new(Core::new(ACCOUNT));

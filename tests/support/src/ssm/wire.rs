@@ -1,10 +1,10 @@
-//! HTTP/1.1 on 127.0.0.1, on a thread and a runtime of its own: it outlives the runtime of the test that
+//! HTTP/1.1 on a thread and a runtime of its own: it outlives the runtime of the test that
 //! started it, and a test that pauses its clock does not pause this one.
 //!
 //! The accept loop is ours because the faults reach below HTTP: resets, refused connections, silence.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
@@ -114,7 +114,7 @@ struct Door {
 
 impl Door {
     fn open() -> Self {
-        let hold = bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+        let hold = bind(SocketAddr::from((crate::port::address(), 0)));
         let address = hold.local_addr().expect("a bound socket has an address");
         Self { address, listener: Some(listen(address)), _hold: hold }
     }

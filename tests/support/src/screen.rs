@@ -35,11 +35,13 @@ impl Screen {
     }
 
     /// Number of the step that was begun last.
+    #[must_use]
     pub fn step(&self) -> u32 {
         self.step
     }
 
     /// How many checks have passed.
+    #[must_use]
     pub fn checks(&self) -> u32 {
         self.checks
     }

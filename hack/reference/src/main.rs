@@ -1,0 +1,153 @@
+//! Prints docs/api.md: every field of both resources with its type, default, limits and rules, from the definitions that the
+//! API server gets. `make generate` writes the page, and CI sees that it is up to date.
+
+mod schema;
+
+use std::fmt::Write as _;
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSONSchemaProps,
+};
+use parameter_mirror::api;
+
+const HEAD: &str = "# API reference
+
+Every field of the two resources of `parameter-mirror.dev/v1alpha1`, written by `make generate` from the definitions that the API server gets, and the same as `kubectl explain`.
+What the words mean is in [concepts.md](concepts.md); what the conditions and reasons say, in [operations.md](operations.md#reasons).
+
+Below a table stand the rules that the API server checks beyond it, in the words in which it refuses.
+";
+
+fn main() {
+    print!("{}", page(&api::crds()));
+}
+
+/// The whole page.
+fn page(definitions: &[CustomResourceDefinition]) -> String {
+    let mut page = HEAD.to_owned();
+    for definition in definitions {
+        page += &resource(definition);
+    }
+    page
+}
+
+/// One resource: what it is, what `kubectl get` prints, and a section for each object in it.
+fn resource(definition: &CustomResourceDefinition) -> String {
+    let names = &definition.spec.names;
+    let mut text = format!("\n## {}\n", names.kind);
+    for version in &definition.spec.versions {
+        let Some(root) = version.schema.as_ref().and_then(|schema| schema.open_api_v3_schema.as_ref()) else {
+            continue;
+        };
+        let short = names.short_names.iter().flatten().map(|name| format!("`{name}`")).collect::<Vec<_>>();
+        // Writing to a String does not fail.
+        let _ = writeln!(
+            text,
+            "\n{}\n\n{}, short name {}.\n",
+            root.description.as_deref().unwrap_or_default(),
+            definition.spec.scope,
+            short.join(", ")
+        );
+        text += "`kubectl get` prints:\n\n| column | holds |\n|---|---|\n";
+        for column in version.additional_printer_columns.iter().flatten() {
+            let _ = writeln!(text, "| {} | `{}` |", column.name.to_uppercase(), column.json_path);
+        }
+        for part in ["spec", "status"] {
+            if let Some(schema) = root.properties.as_ref().and_then(|properties| properties.get(part)) {
+                text += &section(&names.kind, part, schema);
+            }
+        }
+    }
+    text
+}
+
+/// An object with its fields and rules, and after it the objects in it.
+fn section(kind: &str, path: &str, schema: &JSONSchemaProps) -> String {
+    let description = schema.description.as_deref().unwrap_or_default();
+    let mut text = format!("\n### {}\n\n{}\n", schema::title(kind, path), schema::line(description));
+    let (mut rules, mut inner) = (schema::rules(schema, None), String::new());
+    text += "\n| field | type | default | meaning |\n|---|---|---|---|\n";
+    for (name, field) in schema.properties.iter().flatten() {
+        let required = schema.required.iter().flatten().any(|required| required == name);
+        text += &schema::row(kind, path, name, field, required);
+        rules.extend(schema::rules(field, Some(name)));
+        if let Some((path, object)) = schema::object_in(path, name, field) {
+            inner += &section(kind, &path, object);
+        }
+    }
+    if !rules.is_empty() {
+        text += "\nRules:\n\n";
+        for rule in rules {
+            let _ = writeln!(text, "- {rule}");
+        }
+    }
+    text + &inner
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may fail wherever it stands")]
+mod tests {
+    use super::*;
+
+    fn row<'a>(page: &'a str, section: &str, field: &str) -> &'a str {
+        let (_, rest) = page.split_once(&format!("### {section}\n")).unwrap();
+        let section = rest.split("\n### ").next().unwrap();
+        section.lines().find(|line| line.starts_with(&format!("| `{field}` |"))).unwrap()
+    }
+
+    #[test]
+    fn fields_have_type_default_limits_and_meaning() {
+        let page = page(&api::crds());
+        let interval = row(&page, "ParameterMirror: spec", "interval");
+        assert!(interval.contains("| string | `5m` | How often SSM is read"), "{interval}");
+        let parameters = row(&page, "ParameterMirror: spec", "parameters");
+        assert!(parameters.contains("list of [parameters](#parametermirror-specparameters)"), "{parameters}");
+        assert!(
+            parameters.contains("| **required** |") && parameters.contains("1 to 100 items"),
+            "{parameters}"
+        );
+        let format = row(&page, "ParameterMirror: spec.secret", "keyFormat");
+        assert!(format.contains("`EnvVar`, `Dotted`, `Basename`"), "{format}");
+        let labels = row(&page, "ParameterMirror: spec.secret", "labels");
+        assert!(
+            labels.contains("| map of string | `{}` |") && labels.contains("at most 32 entries"),
+            "{labels}"
+        );
+        let percent = row(&page, "ParameterMirror: spec.guard", "maxRemovedPercent");
+        assert!(percent.contains("| integer | `20` |") && percent.contains("0 to 100"), "{percent}");
+        let names = row(&page, "ParameterSource: spec.grants.namespaces", "names");
+        assert!(names.contains("list of string") && names.contains("each 1 to 63 characters"), "{names}");
+    }
+
+    #[test]
+    fn every_rule_of_the_definitions_is_told_in_its_words() {
+        fn messages(value: &serde_json::Value, found: &mut Vec<String>) {
+            match value {
+                serde_json::Value::Object(members) => {
+                    for rule in members
+                        .get("x-kubernetes-validations")
+                        .and_then(|rules| rules.as_array())
+                        .into_iter()
+                        .flatten()
+                    {
+                        found.push(rule["message"].as_str().unwrap().to_owned());
+                    }
+                    members.values().for_each(|member| messages(member, found));
+                }
+                serde_json::Value::Array(items) => items.iter().for_each(|item| messages(item, found)),
+                _ => {}
+            }
+        }
+        let (mut found, page) = (Vec::new(), page(&api::crds()));
+        messages(&serde_json::to_value(api::crds()).unwrap(), &mut found);
+        assert!(found.len() > 15, "{found:?}");
+        for message in found {
+            assert!(page.contains(&message), "not told: {message}");
+        }
+    }
+
+    #[test]
+    fn a_cell_stays_a_cell() {
+        assert_eq!(schema::line("a |\n b"), "a \\| b");
+    }
+}

@@ -1,0 +1,41 @@
+//! Whoever is called by an alert finds it in docs/runbook.md.
+
+use std::path::{Path, PathBuf};
+
+use super::page::{anchors, text};
+use crate::world::root;
+
+/// The alerts of the chart, and what their links to the runbook end with.
+const ALERTS: [&str; 8] = [
+    "ParameterMirrorStale",
+    "ParameterMirrorDegraded",
+    "ParameterMirrorNothingSynced",
+    "ParameterMirrorBudgetExhausted",
+    "ParameterMirrorOperatorAbsent",
+    "ParameterMirrorRedisEvicts",
+    "ParameterMirrorCredentialsFailing",
+    "ParameterMirrorBrokenPasses",
+];
+
+/// Names after `alert:` in the files of the chart.
+fn alerts_below(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let (folders, files): (Vec<PathBuf>, Vec<PathBuf>) = entries.partition(|path| path.is_dir());
+    let mut alerts: Vec<String> = folders.iter().flat_map(|folder| alerts_below(folder)).collect();
+    for file in files {
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        let named =
+            text.lines().filter_map(|line| line.trim_start_matches([' ', '-']).strip_prefix("alert: "));
+        alerts.extend(named.map(|name| name.trim().to_owned()));
+    }
+    alerts
+}
+
+#[test]
+fn every_alert_has_its_heading_in_the_runbook() {
+    let headings = anchors(&text("docs/runbook.md"));
+    let of_chart = alerts_below(&root().join("charts/parameter-mirror"));
+    for alert in ALERTS.iter().map(|&alert| alert.to_owned()).chain(of_chart) {
+        assert!(headings.contains(&alert.to_lowercase()), "docs/runbook.md has no heading {alert}");
+    }
+}

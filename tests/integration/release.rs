@@ -1,0 +1,174 @@
+//! What is handed out, as far as it can be seen without the long build: one version everywhere, bills of materials, archives.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::process::Command;
+
+use parameter_mirror_test_support::Scratch;
+use serde_json::Value;
+
+use crate::world::root;
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+fn read(file: &str) -> String {
+    std::fs::read_to_string(root().join(file)).unwrap()
+}
+
+fn output(program: &str, args: &[&str]) -> Vec<u8> {
+    let output = Command::new(root().join(program)).args(args).current_dir(root()).output().unwrap();
+    assert!(output.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
+}
+
+/// Cargo.toml says it; `hack/generate` writes it wherever else it stands.
+#[test]
+fn the_version_is_the_same_everywhere() {
+    assert_eq!(String::from_utf8(output("hack/release", &["version"])).unwrap().trim(), VERSION);
+    let chart: Value = serde_yaml::from_str(&read("charts/parameter-mirror/Chart.yaml")).unwrap();
+    assert_eq!((chart["version"].as_str(), chart["appVersion"].as_str()), (Some(VERSION), Some(VERSION)));
+    assert!(read("CHANGELOG.md").contains(&format!("\n## [{VERSION}] - ")), "CHANGELOG.md has no section");
+    let mut found = 0;
+    let pages = std::fs::read_dir(root().join("docs")).unwrap().map(|file| file.unwrap().path());
+    let pages = pages.filter(|path| path.is_file());
+    for file in pages.chain(["README.md", "Dockerfile"].map(|name| root().join(name))) {
+        let text = std::fs::read_to_string(&file).unwrap();
+        for (at, image) in text.match_indices("registry.example/parameter-mirror:") {
+            let tag = &text[at + image.len()..];
+            let end =
+                tag.find(|c: char| !c.is_ascii_alphanumeric() && c != '.' && c != '-').unwrap_or(tag.len());
+            assert_eq!(&tag[..end], VERSION, "{}", file.display());
+            found += 1;
+        }
+    }
+    assert!(found >= 4, "only {found} images were found");
+}
+
+struct Bill {
+    json: Value,
+    /// Component by name and version.
+    components: BTreeMap<(String, String), Value>,
+}
+
+fn bill(program: &str) -> Bill {
+    let json: Value = serde_json::from_slice(&output("hack/sbom", &[program])).unwrap();
+    let text = |component: &Value, member: &str| component[member].as_str().unwrap().to_owned();
+    let all = json["components"].as_array().unwrap().iter();
+    let components = all.map(|one| ((text(one, "name"), text(one, "version")), one.clone())).collect();
+    Bill { json, components }
+}
+
+impl Bill {
+    fn names(&self) -> BTreeSet<&str> {
+        self.components.keys().map(|(name, _)| name.as_str()).collect()
+    }
+}
+
+/// Crates of Cargo.lock with their checksums; those of this repository have none.
+fn locked() -> BTreeMap<(String, String), Option<String>> {
+    let lock = read("Cargo.lock");
+    let member = |package: &str, name: &str| {
+        let line = package.lines().find_map(|line| line.strip_prefix(&format!("{name} = \"")));
+        line.map(|rest| rest.trim_end_matches('"').to_owned())
+    };
+    let packages = lock.split("[[package]]").skip(1);
+    packages
+        .map(|package| {
+            let name = (member(package, "name").unwrap(), member(package, "version").unwrap());
+            (name, member(package, "checksum"))
+        })
+        .collect()
+}
+
+#[test]
+fn a_bill_of_materials_lists_what_is_linked_and_nothing_else() {
+    let (operator, reader, locked) = (bill("parameter-mirror"), bill("parameter-mirror-reader"), locked());
+    let from_the_system = ["rust-std", "glibc", "libgcc"];
+    for bill in [&operator, &reader] {
+        let names = bill.names();
+        for (name, component) in &bill.components {
+            assert!(
+                component["licenses"][0]["expression"].as_str().is_some_and(|words| !words.is_empty()),
+                "{name:?}"
+            );
+            if !from_the_system.contains(&name.0.as_str()) {
+                let checksum = component["hashes"][0]["content"].as_str().map(str::to_owned);
+                assert_eq!(locked.get(name), Some(&checksum), "{name:?} is not that of Cargo.lock");
+            }
+        }
+        for linked in ["parameter-mirror-format", "aws-lc-sys", "rustls", "redis", "glibc", "rust-std"] {
+            assert!(names.contains(linked), "{linked} is missing");
+        }
+        // Build scripts, macros, tests, and other systems.
+        for not in [
+            "cc",
+            "cmake",
+            "serde_derive",
+            "syn",
+            "proptest",
+            "rstest",
+            "parameter-mirror-test-support",
+            "windows-sys",
+        ] {
+            assert!(!names.contains(not), "{not} is not linked");
+        }
+        // Whoever is needed is listed, and everybody listed is needed by somebody.
+        let known =
+            bill.json["components"].as_array().unwrap().iter().map(|one| one["bom-ref"].as_str().unwrap());
+        let known: BTreeSet<&str> = known.collect();
+        let needs = bill.json["dependencies"].as_array().unwrap().iter();
+        let needed: BTreeSet<&str> = needs
+            .flat_map(|one| one["dependsOn"].as_array().unwrap())
+            .map(|one| one.as_str().unwrap())
+            .collect();
+        assert_eq!(known, needed);
+    }
+    assert!(operator.names().contains("kube") && operator.names().contains("aws-sdk-ssm"));
+    assert!(!reader.names().contains("kube") && !reader.names().contains("aws-sdk-ssm"));
+    assert_eq!(bill("parameter-mirror-reader").json, reader.json, "the second time is another");
+}
+
+fn write(path: &Path, mode: u32, text: &str) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, text).unwrap();
+    std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+}
+
+/// Whatever order, times and umask a folder was made with.
+#[test]
+fn the_same_files_pack_to_the_same_bytes() {
+    let scratch = Scratch::new("pack").unwrap();
+    let [one, other] = ["one", "other"].map(|name| scratch.path().join(name));
+    write(&one.join("extensions/reader"), 0o755, "program");
+    write(&one.join("LICENSE"), 0o600, "text");
+    write(&other.join("LICENSE"), 0o644, "text");
+    write(&other.join("extensions/reader"), 0o700, "program");
+    let long_ago = std::time::UNIX_EPOCH + std::time::Duration::from_hours(24 * 365);
+    std::fs::File::open(other.join("LICENSE")).unwrap().set_modified(long_ago).unwrap();
+    for kind in ["zip", "tar", "tgz"] {
+        let packed = [&one, &other].map(|folder| {
+            let archive = scratch.path().join(format!("archive.{kind}"));
+            output("hack/pack", &[folder.to_str().unwrap(), archive.to_str().unwrap()]);
+            std::fs::read(archive).unwrap()
+        });
+        assert!(packed[0] == packed[1], "{kind} differs");
+        // And everything is in it, with the mode that it needs.
+        let unpack = "import shutil, sys; shutil.unpack_archive(sys.argv[1], sys.argv[2], sys.argv[3])";
+        let (archive, out) = (scratch.path().join(format!("archive.{kind}")), scratch.path().join(kind));
+        let format = if kind == "tgz" { "gztar" } else { kind };
+        let mut python = Command::new("python3");
+        python.args(["-c", unpack]).args([&archive, &out]).arg(format);
+        assert!(python.status().unwrap().success());
+        assert_eq!(std::fs::read_to_string(out.join("extensions/reader")).unwrap(), "program");
+        assert_eq!(std::fs::read_to_string(out.join("LICENSE")).unwrap(), "text");
+    }
+    // A zip that forgets modes makes a layer that cannot be started.
+    let listed = "import zipfile, sys; print([oct(one.external_attr >> 16) for one in zipfile.ZipFile(sys.argv[1]).infolist()])";
+    let modes = Command::new("python3")
+        .args(["-c", listed])
+        .arg(scratch.path().join("archive.zip"))
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8(modes.stdout).unwrap().trim(), "['0o100644', '0o100755']");
+}
