@@ -393,6 +393,18 @@ mod tests {
     }
 
     #[test]
+    fn a_heal_counts_for_the_target_that_was_healed() {
+        let metrics = Metrics::new();
+        metrics.healed("Redis");
+        metrics.healed("Redis");
+        metrics.healed("Secret");
+        let text = metrics.text(None);
+        for series in [r#"{target="redis"} 2"#, r#"{target="secret"} 1"#] {
+            assert!(text.contains(&format!("parameter_mirror_target_heals_total{series}\n")), "{text}");
+        }
+    }
+
+    #[test]
     fn the_reason_of_a_mirror_goes_when_it_recovers_and_everything_of_it_with_the_leadership() {
         let metrics = Metrics::new();
         let mirror = ObjectRef::new("checkout").within("shop");
