@@ -61,7 +61,7 @@ reader: ## The reader as one static program of at most 8 MB
 lambda-layer: ## The reader as a layer for Lambda functions
 	hack/reader layer
 
-generate: ## The CRDs, for kubectl and for the chart; docs/api.md; the version of Cargo.toml wherever else it stands
+generate: parts ## What is made of other files: CRDs, docs/api.md, the table of values in docs/chart.md, deploy/, the version of Cargo.toml elsewhere
 	hack/generate $(GENERATE_TARGETS)
 
 release: parts ## Everything that is handed out, with SHA256SUMS, into dist/ (about 10 minutes once; docs/releasing.md)

@@ -57,6 +57,13 @@ pub fn check_every(interval: Duration) -> Duration {
     interval.min(CHECK)
 }
 
+/// The age from which on a set counts as stale where the spec does not say: three reads were missed, and nobody is woken
+/// within the hour.
+#[must_use]
+pub fn stale_after(interval: Duration) -> Duration {
+    interval.saturating_mul(3).max(Duration::from_hours(1))
+}
+
 /// When a mirror that already has a set is first read by a process: spread, so that a restart with many
 /// mirrors is no stampede. Mirrors with the same first selection fall together and can share a read.
 #[must_use]

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use tokio::net::TcpListener;
 
 use super::context::Context;
+use super::exposition::Format;
 use super::metrics::{Figures, Metrics};
 
 /// What the endpoints speak of.
@@ -94,19 +95,20 @@ async fn readyz(State(health): State<Health>) -> impl IntoResponse {
     }
 }
 
-async fn metrics(State(health): State<Health>) -> impl IntoResponse {
+async fn metrics(State(health): State<Health>, headers: HeaderMap) -> impl IntoResponse {
+    let format = Format::asked(headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()));
     let (metrics, context) = {
         let known = health.lock();
         (known.metrics.clone(), known.context.clone())
     };
     let figures = context.map(|context| Figures {
         mirrors: context.watches.mirrors(),
-        degraded: context.watches.degraded(),
+        states: context.watches.states(),
         places: context.ssm.places(),
         values_bytes: context.values.held(),
         credentials: context.ssm.credentials(&context.watches.identities()),
         now: context.clock.now(),
     });
     let text = metrics.map_or_else(|| "# EOF\n".to_owned(), |metrics| metrics.text(figures.as_ref()));
-    ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
+    ([(header::CONTENT_TYPE, format.content_type())], format.write(text))
 }

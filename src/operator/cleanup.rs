@@ -23,6 +23,7 @@ use super::events::Story;
 use super::live;
 use super::memory::Memory;
 use super::progress::Next;
+use super::report::full_name;
 
 /// How long a deleted mirror waits for a Redis that does not answer.
 const WAIT_FOR_REDIS: Duration = Duration::from_mins(5);
@@ -38,7 +39,7 @@ pub async fn delete(mirror: &ParameterMirror, memory: &mut Memory, ctx: &Context
             Some(true) => {}
             // It is gone already, perhaps applied anew; the watch will show.
             Some(false) => {
-                tracing::info!(target: "parameter_mirror", mirror = mirror.name_any(), "it is not as the watch shows it; nothing is deleted");
+                tracing::info!(target: "parameter_mirror", mirror = full_name(mirror), "it is not as the watch shows it; nothing is deleted");
                 return Next::OnChange;
             }
             None => return Next::After(RETRY),
@@ -53,7 +54,7 @@ pub async fn delete(mirror: &ParameterMirror, memory: &mut Memory, ctx: &Context
                 "Redis {key} could not be deleted ({why}) and is left behind. Remove it by hand: UNLINK '{key}'"
             );
             ctx.events.tell(mirror, &Story::warning("LeftBehind", note.clone()));
-            tracing::warn!(target: "parameter_mirror", mirror = mirror.name_any(), "{note}");
+            tracing::warn!(target: "parameter_mirror", mirror = full_name(mirror), "{note}");
         }
         set_finalizer(mirror, false, ctx).await;
     }
@@ -110,7 +111,7 @@ async fn set_finalizer(mirror: &ParameterMirror, present: bool, ctx: &Context) {
     let api: Api<ParameterMirror> =
         Api::namespaced(ctx.client.clone(), &mirror.namespace().unwrap_or_default());
     if let Err(problem) = within(api.patch(&mirror.name_any(), &PatchParams::default(), &patch)).await {
-        tracing::debug!(target: "parameter_mirror", mirror = mirror.name_any(), %problem, "the finalizer cannot be set");
+        tracing::debug!(target: "parameter_mirror", mirror = full_name(mirror), %problem, "the finalizer cannot be set");
     }
 }
 

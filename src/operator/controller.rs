@@ -79,7 +79,8 @@ async fn pass(
         Ok(Ok(next)) => next,
         broken => {
             let how = if broken.is_ok() { "panicked" } else { "did not end in time" };
-            tracing::error!(target: "parameter_mirror", mirror = %key, "a pass {how}; this is a fault of the operator. What is served stays as it is, and the mirror is looked at anew");
+            let mirror = format!("{}/{}", key.namespace.as_deref().unwrap_or_default(), key.name);
+            tracing::error!(target: "parameter_mirror", mirror, "a pass {how}; this is a fault of the operator. What is served stays as it is, and the mirror is looked at anew");
             ctx.metrics.pass_broke();
             // Whatever it left half done is learnt again from the targets.
             ctx.memories.forget(&key);

@@ -114,6 +114,8 @@ pub struct Settled {
 /// The source's side of one mirror.
 #[derive(Default)]
 pub struct SourceMemory {
+    /// How many reads have begun: the cycle that log lines name.
+    pub cycle: u64,
     /// When the last read began.
     pub last_began: Option<Duration>,
     /// When the first read of this process is due, once decided.

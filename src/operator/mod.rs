@@ -11,6 +11,7 @@ pub mod drill;
 pub mod election;
 pub mod events;
 mod evictions;
+mod exposition;
 pub mod in_step;
 pub mod keys;
 pub mod live;

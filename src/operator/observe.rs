@@ -37,11 +37,11 @@ pub async fn observe(plan: &Plan, memory: &mut Memory, look: Look, ctx: &Context
         observe_secret(plan, secret, keys.ring.as_deref(), ctx),
         observe_redis(plan, redis, look, keys.ring.as_deref(), ctx)
     );
-    adopt(memory, ctx);
+    adopt(plan, memory, ctx);
 }
 
 /// The newest verified copy becomes the last known good (formats.md, "Copies", rules 2 and 3).
-fn adopt(memory: &mut Memory, ctx: &Context) {
+fn adopt(plan: &Plan, memory: &mut Memory, ctx: &Context) {
     let secret =
         copies::verified(memory.secret.observed.as_ref().and_then(|observed| observed.found.as_ref()))
             .cloned();
@@ -57,7 +57,7 @@ fn adopt(memory: &mut Memory, ctx: &Context) {
     }
     let newest = newest.clone();
     if memory.good.is_some() {
-        note_other_writer(origin, memory, ctx.clock.uptime());
+        note_other_writer(plan, origin, memory, ctx.clock.uptime());
     }
     let checked = memory.redis.observed.as_ref().and_then(|observed| observed.checked_at).unwrap_or(0);
     let known_good_at = newest.content.read_at.max(checked);
@@ -71,7 +71,7 @@ fn adopt(memory: &mut Memory, ctx: &Context) {
 
 /// Somebody else wrote a newer set (rule 3): SSM says who is right. Two operators that read different things would
 /// chase each other like this, so it counts towards the limit on heals.
-fn note_other_writer(origin: copies::Origin, memory: &mut Memory, now: Duration) {
+fn note_other_writer(plan: &Plan, origin: copies::Origin, memory: &mut Memory, now: Duration) {
     let heals = match origin {
         copies::Origin::Redis => &mut memory.redis.heals,
         copies::Origin::Memory | copies::Origin::Secret => &mut memory.secret.heals,
@@ -80,7 +80,8 @@ fn note_other_writer(origin: copies::Origin, memory: &mut Memory, now: Duration)
     let contested = heals.is_contested(now);
     memory.source.due_now |= !contested;
     if !contested {
-        tracing::info!(target: "parameter_mirror", from = origin.as_str(), "a target holds a newer set than memory; it is taken over and SSM is read");
+        let (mirror, cycle) = (format!("{}/{}", plan.namespace, plan.mirror), memory.source.cycle);
+        tracing::info!(target: "parameter_mirror", mirror, cycle, from = origin.as_str(), "a target holds a newer set than memory; it is taken over and SSM is read");
     }
 }
 

@@ -80,6 +80,7 @@ pub fn begin(mirror: &ObjectRef<ParameterMirror>, plan: &Plan, memory: &mut Memo
     let has_begun = Arc::clone(&request.has_begun);
     memory.source.due_now = false;
     memory.source.recoveries_seen = *ctx.recoveries.borrow();
+    memory.source.cycle = memory.source.cycle.saturating_add(1);
     memory.source.last_began = Some(ctx.clock.uptime());
     memory.last_attempt = Some(ctx.clock.now());
     let (answered, answer) = oneshot::channel();

@@ -12,6 +12,7 @@ use serde_json::{Value as Json, json};
 use crate::api::{MirrorRedisStatus, MirrorSecretStatus, ParameterMirror, ParameterMirrorStatus};
 use crate::mirror::copies;
 use crate::mirror::plan::{Plan, Refusal};
+use crate::mirror::schedule;
 use crate::mirror::status::{self, Conditions, Facts, SourceState, TargetState, Verdict};
 use crate::mirror::words;
 use crate::targets::secret::{KubeProblem, within};
@@ -20,7 +21,7 @@ use super::cleanup::Retired;
 use super::context::Context;
 use super::events::Story;
 use super::memory::Memory;
-use super::publish::Published;
+use super::publish::{Heal, Published};
 
 /// Writes the status of a mirror that was carried out, and tells what happened.
 pub async fn report(
@@ -36,7 +37,8 @@ pub async fn report(
         return;
     }
     if let Some(time) = served_as_of(memory) {
-        ctx.metrics.current_at(ObjectRef::from_obj(mirror), time);
+        let stale_after = plan.max_staleness.unwrap_or_else(|| schedule::stale_after(plan.interval));
+        ctx.metrics.serves(ObjectRef::from_obj(mirror), time, stale_after);
     }
     let conditions = status::conditions(&facts(mirror, plan, memory, ctx));
     let mut next = with_conditions(mirror, &previous, &conditions, ctx.clock.now());
@@ -49,8 +51,11 @@ pub async fn report(
     }
     next.secret = secret_status(plan, memory, &previous, retired);
     next.redis = redis_status(plan, memory, &previous, retired);
+    for heal in healed(&previous, published) {
+        ctx.metrics.healed(heal.part);
+    }
     for story in stories(&previous, &next, published, memory, ctx.clock.now()) {
-        tell(mirror, &story, ctx);
+        tell(mirror, &story, memory, ctx);
     }
     write(mirror, previous, next, plan.interval, memory, ctx).await;
 }
@@ -73,7 +78,7 @@ pub async fn refused(mirror: &ParameterMirror, refusal: &Refusal, memory: &mut M
     let served = previous.parameters.and_then(|count| usize::try_from(count).ok());
     let next = with_conditions(mirror, &previous, &status::refused(refusal, served), ctx.clock.now());
     if let Some(ready) = changed(&previous, &next, "Ready") {
-        tell(mirror, &Story::warning(ready.reason.clone(), ready.message.clone()), ctx);
+        tell(mirror, &Story::warning(ready.reason.clone(), ready.message.clone()), memory, ctx);
     }
     write(mirror, previous, next, Duration::ZERO, memory, ctx).await;
 }
@@ -88,7 +93,7 @@ pub async fn suspended(mirror: &ParameterMirror, memory: &mut Memory, ctx: &Cont
     };
     let next = with_conditions(mirror, &previous, &status::suspended(before), ctx.clock.now());
     if let Some(ready) = changed(&previous, &next, "Ready") {
-        tell(mirror, &Story::normal("Suspended", ready.message.clone()), ctx);
+        tell(mirror, &Story::normal("Suspended", ready.message.clone()), memory, ctx);
     }
     write(mirror, previous, next, Duration::ZERO, memory, ctx).await;
 }
@@ -247,6 +252,15 @@ fn changed<'s>(
     (was.map(|was| (&was.status, &was.reason)) != Some((&is.status, &is.reason))).then_some(is)
 }
 
+/// What never held anything is not healed but filled.
+fn healed<'p>(
+    previous: &ParameterMirrorStatus,
+    published: &'p Published,
+) -> impl Iterator<Item = &'p Heal> + use<'p> {
+    let had_a_set = previous.revision.is_some();
+    published.healed.iter().filter(move |_| had_a_set)
+}
+
 fn stories(
     previous: &ParameterMirrorStatus,
     next: &ParameterMirrorStatus,
@@ -254,9 +268,7 @@ fn stories(
     memory: &Memory,
     now: Timestamp,
 ) -> Vec<Story> {
-    // What never held anything is not healed but filled.
-    let healed = published.healed.iter().filter(|_| previous.revision.is_some());
-    let mut stories: Vec<Story> = healed
+    let mut stories: Vec<Story> = healed(previous, published)
         .map(|heal| {
             Story::normal(
                 "Healed",
@@ -308,15 +320,20 @@ fn stories(
 }
 
 /// One story: an event for people at the API server, a line for people at the log.
-fn tell(mirror: &ParameterMirror, story: &Story, ctx: &Context) {
-    let mirror_name = format!("{}/{}", mirror.namespace().unwrap_or_default(), mirror.name_any());
-    let headline = story.reason.to_ascii_lowercase();
+fn tell(mirror: &ParameterMirror, story: &Story, memory: &Memory, ctx: &Context) {
+    let (name, cycle, headline) = (full_name(mirror), memory.source.cycle, story.reason.to_ascii_lowercase());
     if story.warning {
-        tracing::warn!(target: "parameter_mirror", mirror = mirror_name, note = story.note, "{headline}");
+        tracing::warn!(target: "parameter_mirror", mirror = name, cycle, note = story.note, "{headline}");
     } else {
-        tracing::info!(target: "parameter_mirror", mirror = mirror_name, note = story.note, "{headline}");
+        tracing::info!(target: "parameter_mirror", mirror = name, cycle, note = story.note, "{headline}");
     }
     ctx.events.tell(mirror, story);
+}
+
+/// `namespace/name`, as log lines name a mirror.
+#[must_use]
+pub fn full_name(mirror: &ParameterMirror) -> String {
+    format!("{}/{}", mirror.namespace().unwrap_or_default(), mirror.name_any())
 }
 
 /// Writes the status if it says something new. What only counts up (texts, times) is written at most once per
@@ -346,7 +363,7 @@ async fn write(
         Err(KubeProblem::NotFound) => {}
         Err(problem) => {
             // The next pass sees that the status still says something else, and writes it.
-            tracing::warn!(target: "parameter_mirror", mirror = mirror.name_any(), %problem, "the status cannot be written");
+            tracing::warn!(target: "parameter_mirror", mirror = full_name(mirror), cycle = memory.source.cycle, %problem, "the status cannot be written");
         }
     }
 }

@@ -22,6 +22,8 @@ use crate::api::{ParameterMirror, ParameterSource, ParameterSourceSpec};
 use crate::ssm::api::Identity;
 
 use super::memory::AbortOnDrop;
+use super::metrics::MirrorState;
+use super::report::condition;
 
 /// How long one watch lasts before it is begun anew. A connection that falls silent is noticed only then, and a Secret that
 /// is lost meanwhile has to be back within a minute (promise 2); the library's 290 s are too long for that.
@@ -185,26 +187,30 @@ impl Watches {
         mirrors.filter_map(|mirror| mirror.0.as_ref().ok().map(ObjectRef::from_obj)).collect()
     }
 
-    /// Number of mirrors whose condition Degraded is True.
+    /// What the conditions say of every mirror that can be read.
     #[must_use]
-    pub fn degraded(&self) -> usize {
-        let is_degraded = |mirror: &ParameterMirror| {
-            let conditions = mirror.status.iter().flat_map(|status| &status.conditions);
-            conditions
-                .into_iter()
-                .any(|condition| condition.type_ == "Degraded" && condition.status == "True")
-        };
-        self.mirrors
-            .iter()
-            .flat_map(Store::state)
-            .filter(|mirror| mirror.0.as_ref().is_ok_and(is_degraded))
-            .count()
+    pub fn states(&self) -> Vec<MirrorState> {
+        let mirrors = self.mirrors.iter().flat_map(Store::state);
+        mirrors.filter_map(|mirror| mirror.0.as_ref().ok().map(state)).collect()
     }
 
     /// Number of mirrors.
     #[must_use]
     pub fn mirrors(&self) -> usize {
         self.mirrors.iter().map(Store::len).sum()
+    }
+}
+
+fn state(mirror: &ParameterMirror) -> MirrorState {
+    let is_true = |type_: &str| {
+        let condition = mirror.status.as_ref().and_then(|status| condition(status, type_));
+        condition.filter(|condition| condition.status == "True")
+    };
+    MirrorState {
+        namespace: mirror.namespace().unwrap_or_default(),
+        mirror: mirror.name_any(),
+        is_ready: is_true("Ready").is_some(),
+        degraded: is_true("Degraded").map(|degraded| degraded.reason.clone()),
     }
 }
 

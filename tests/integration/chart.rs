@@ -27,9 +27,10 @@ async fn it_lints_and_renders_what_its_values_promise() {
     let lint = cluster.helm(&["lint", "--strict", &chart]).await;
     assert!(lint.contains("0 chart(s) failed"), "{lint}");
 
+    let digest = format!("sha256:{}", "a".repeat(64));
     let settings = [
         "image.repository=registry.example/pm",
-        "image.digest=sha256:abc",
+        &format!("image.digest={digest}"),
         "redis.urlSecret.name=redis",
         "redis.prefix=x:",
         "redis.passwordSecret.name=password",
@@ -40,12 +41,13 @@ async fn it_lints_and_renders_what_its_values_promise() {
         "ssmRequestsPerSecond=7",
         "memoryValues=9",
         "log.format=text",
+        "keySecret.name=own-keys",
     ];
     let objects = rendered(cluster, &settings).await;
     let deployment = objects.iter().find(|object| object["kind"] == "Deployment").unwrap();
     let pod = &deployment["spec"]["template"]["spec"];
     let container = &pod["containers"][0];
-    assert_eq!(container["image"], "registry.example/pm@sha256:abc");
+    assert_eq!(container["image"], format!("registry.example/pm@{digest}"));
     let env = |name: &str| {
         let all = container["env"].as_array().unwrap();
         all.iter()
@@ -59,6 +61,7 @@ async fn it_lints_and_renders_what_its_values_promise() {
         ("PARAMETER_MIRROR_SSM_REQUESTS_PER_SECOND", "7"),
         ("PARAMETER_MIRROR_MEMORY_VALUES", "9"),
         ("PARAMETER_MIRROR_LOG_FORMAT", "text"),
+        ("PARAMETER_MIRROR_KEY_SECRET", "own-keys"),
     ] {
         assert_eq!(env(name).as_deref(), Some(value), "{name}");
     }
@@ -103,29 +106,24 @@ async fn it_installs_works_uninstalls_without_losing_anything_and_installs_again
     let (ssm, redis, scratch) = (Ssm::start(), Redis::start().await, Scratch::new("chart").unwrap());
     ssm.put("/app/a", "1");
     let chart = chart();
-    let install = [
-        "install",
-        "pm",
-        &chart,
-        "--namespace",
-        "system",
-        "--create-namespace",
-        "--set",
-        "redis.urlSecret.name=redis",
-    ];
-    let notes = cluster.helm(&install).await;
+    let set = ["--namespace", "system", "--create-namespace", "--set", "redis.urlSecret.name=redis"];
+    let install =
+        async |release: &str| cluster.helm(&[&["install", release, &chart], &set[..]].concat()).await;
+    let notes = install("pm").await;
     assert!(notes.contains("kind: ParameterSource"), "{notes}");
+    assert!(notes.contains("There is no Secret system/redis (redis.urlSecret)"), "{notes}");
     cluster.kubectl(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"]).await;
     assert!(cluster.kubectl(&["get", "deployment", "-n", "system"]).await.contains("pm-parameter-mirror"));
 
     // There is no node to run the pod: the process with its ServiceAccount stands in.
-    let start = async || {
-        let mut settings = operator_settings(&cluster, "system", "pm-parameter-mirror", scratch.path()).await;
+    let start = async |release: &str| {
+        let account = format!("{release}-parameter-mirror");
+        let mut settings = operator_settings(&cluster, "system", &account, scratch.path()).await;
         settings.ssm = ssm.endpoint();
         settings.redis = Some(redis.url());
         Operator::start(settings).await
     };
-    let operator = start().await;
+    let operator = start("pm").await;
     let shop = cluster.namespace("shop").await;
     let source = json!({
         "apiVersion": "parameter-mirror.dev/v1alpha1", "kind": "ParameterSource", "metadata": {"name": "default"},
@@ -161,14 +159,28 @@ async fn it_installs_works_uninstalls_without_losing_anything_and_installs_again
     assert_eq!(secret().await, before);
     assert_eq!(value().await, "1");
 
-    cluster.helm(&install).await;
-    let operator = start().await;
-    cluster
-        .kubectl(&["annotate", "pmirror", "kept", "-n", &shop, "parameter-mirror.dev/sync-at=again"])
-        .await;
-    let handled = "--for=jsonpath={.status.lastHandledSyncAt}=again";
-    cluster.kubectl(&["wait", handled, "pmirror", "kept", "-n", &shop, "--timeout=30s"]).await;
-    assert_eq!(secret().await, before, "installing again wrote the Secret");
+    // Again, and under another name: both take up what is there.
+    let key = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "redis", "namespace": "system"},
+        "stringData": {"uri": redis.url()}});
+    cluster.kubectl_apply(&key.to_string()).await;
+    let mut operator = operator;
+    for (release, notice) in [
+        ("pm", "Secret system/redis (redis.urlSecret) has no key url"),
+        ("other", "parametermirrors.parameter-mirror.dev was there before, by release pm"),
+    ] {
+        let notes = install(release).await;
+        assert!(notes.contains(notice), "{notes}");
+        operator = start(release).await;
+        let asked = format!("parameter-mirror.dev/sync-at={release}");
+        cluster.kubectl(&["annotate", "pmirror", "kept", "-n", &shop, "--overwrite", &asked]).await;
+        let handled = format!("--for=jsonpath={{.status.lastHandledSyncAt}}={release}");
+        cluster.kubectl(&["wait", &handled, "pmirror", "kept", "-n", &shop, "--timeout=30s"]).await;
+        assert_eq!(secret().await, before, "installing {release} again wrote the Secret");
+        if release == "pm" {
+            assert!(operator.terminate().await.success());
+            cluster.helm(&["uninstall", "pm", "--namespace", "system", "--wait"]).await;
+        }
+    }
 
     // Delete means delete, Retain means retain, also when all mirrors go at once.
     cluster.kubectl(&["delete", "pmirror", "--all", "-n", &shop, "--timeout=30s"]).await;
@@ -181,6 +193,42 @@ async fn it_installs_works_uninstalls_without_losing_anything_and_installs_again
     assert_eq!(secret().await, before);
     assert_eq!((redis.cli(&["keys", "*going*"]).await, value().await), (String::new(), "1".to_owned()));
     assert!(operator.terminate().await.success());
+}
+
+/// The roles that clusters come with, which their controllers put together.
+#[tokio::test]
+async fn whoever_edits_a_namespace_edits_its_mirrors_and_nobody_edits_sources() {
+    let cluster = Cluster::start(Options { controller_manager: true }).await;
+    cluster.helm(&["install", "pm", &chart(), "--namespace", "default"]).await;
+    for (role, user) in [("view", "viewer"), ("edit", "editor"), ("admin", "owner")] {
+        let (role, user) = (format!("--clusterrole={role}"), format!("--user={user}"));
+        cluster.kubectl(&["create", "rolebinding", &user[7..], &role, &user, "-n", "default"]).await;
+    }
+    let everywhere = ["create", "clusterrolebinding", "auditor", "--clusterrole=admin", "--user=auditor"];
+    cluster.kubectl(&everywhere).await;
+    let can = async |user: &str, verb: &str, what: &str| {
+        let user = format!("--as={user}");
+        let ask = ["auth", "can-i", verb, &format!("{what}.parameter-mirror.dev"), "-n", "default", &user];
+        cluster.try_kubectl(&ask).await.stdout.trim() == "yes"
+    };
+    eventually("the roles are put together", LATER, async || {
+        if can("editor", "create", "parametermirrors").await { Ok(()) } else { Err("not yet") }
+    })
+    .await;
+    for user in ["viewer", "editor", "owner", "auditor"] {
+        assert!(can(user, "list", "parametermirrors").await, "{user} does not see mirrors");
+        for verb in ["create", "update", "patch", "delete"] {
+            let may = can(user, verb, "parametermirrors").await;
+            assert_eq!(may, user != "viewer", "{user} {verb} mirrors");
+            assert!(!can(user, verb, "parametersources").await, "{user} may {verb} sources");
+        }
+    }
+    // Sources are in no namespace: only who may see everything sees them.
+    let sees = async |user: &str| {
+        let user = format!("--as={user}");
+        cluster.try_kubectl(&["get", "parametersources", &user]).await.status.success()
+    };
+    assert_eq!((sees("auditor").await, sees("editor").await), (true, false));
 }
 
 /// Definitions applied with kubectl first belong to whoever applied them: the chart installs beside them.

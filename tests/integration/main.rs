@@ -15,6 +15,8 @@
 //! | [`quiet`] | what a cycle costs, in exact counts |
 //! | [`process`] | starting, settings, endpoints, logs, stopping |
 //! | [`chart`] | the chart installs, uninstalls, and installs again |
+//! | [`chart_renders`] | what the chart renders, and that a real API server takes it |
+//! | [`observability`] | metrics, alerts and dashboard are as documented, and work in a real Prometheus |
 //! | [`docs`] | every command of README and docs/, run; every link, followed |
 //! | [`release`] | what is handed out: one version, bills of materials, archives |
 //! | [`reliability`] | docs/reliability.md names tests that exist |
@@ -35,6 +37,7 @@
 
 mod admission;
 mod chart;
+mod chart_renders;
 mod credentials;
 mod docs;
 mod fault_matrix;
@@ -42,6 +45,7 @@ mod grants;
 mod kubernetes_faults;
 mod lost_keys;
 mod main_job;
+mod observability;
 mod outage;
 mod process;
 mod quiet;

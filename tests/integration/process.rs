@@ -170,6 +170,38 @@ async fn metrics_and_json_logs_are_for_machines() {
     assert_eq!(world.operator.metric(r#"parameter_mirror_ssm_reads_total{result="good"}"#).await, 1);
 }
 
+/// Each line says which mirror, and in which of its cycles: the lines of one pass belong together.
+#[tokio::test]
+async fn each_transition_is_one_line_with_its_mirror_and_cycle() {
+    let arguments = vec!["--log-format=json".to_owned()];
+    let world = World::with(Setup { arguments, ..Setup::default() }).await;
+    world.ssm.put("/app/a", "1");
+    let spec = json!({"parameters": [{"path": "/app"}], "secret": {}, "redis": {}, "interval": "1h"});
+    world.mirror("config", spec).await;
+    world.ready("config", "Synced").await;
+    world.sync("config").await;
+    world.ssm.refuse();
+    world.sync("config").await;
+    world.sync("config").await;
+    world.degraded("config", "SourceUnavailable").await;
+    world.delete_secret("config").await;
+    world.holds("config", &[("A", "1")]).await;
+    world.event("config", "Healed").await;
+    world.ssm.listen_again();
+    world.sync("config").await;
+    world.event("config", "Recovered").await;
+    let name = format!("{}/config", world.namespace);
+    let lines: Vec<serde_json::Value> =
+        world.operator.log().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let story: Vec<_> = lines
+        .iter()
+        .filter(|line| line["mirror"] == name)
+        .map(|line| (line["message"].as_str().unwrap(), line["cycle"].as_u64().unwrap()))
+        .collect();
+    // The second cycle was quiet, and the fourth had nothing new to tell.
+    assert_eq!(story, [("synced", 1), ("degraded", 3), ("healed", 4), ("recovered", 5)]);
+}
+
 /// Stored by somebody with another version of the CRD: it gets its condition, and stalls nobody.
 #[tokio::test]
 async fn an_object_that_cannot_be_decoded_does_not_stall_the_others() {

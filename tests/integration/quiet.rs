@@ -103,9 +103,9 @@ async fn two_hundred_mirrors_from_nothing_cost_two_hundred_calls() {
     assert_eq!(world.operator.metric(r#"parameter_mirror_target_writes_total{target="redis"}"#).await, 200);
 }
 
-/// The status is written for news, and else once per max(1 min, interval).
+/// The status is written for news, and else once per max(1 min, interval); the log has a line for each transition.
 #[tokio::test]
-async fn quiet_cycles_write_no_status() {
+async fn quiet_cycles_write_no_status_and_log_nothing() {
     let world = World::start().await;
     world.ssm.put("/app/a", "1");
     world.synced("config").await;
@@ -113,12 +113,14 @@ async fn quiet_cycles_write_no_status() {
     world.next_cycle("config").await;
     let writes = world.operator.metric("parameter_mirror_status_writes_total").await;
     let version = world.mirrors().get("config").await.unwrap().metadata.resource_version;
+    let log = world.operator.log();
     // Two cycles of their own accord, at the shortest interval.
     for _ in 0..2 {
         world.next_cycle("config").await;
     }
     assert_eq!(world.operator.metric("parameter_mirror_status_writes_total").await, writes);
     assert_eq!(world.mirrors().get("config").await.unwrap().metadata.resource_version, version);
+    assert_eq!(world.operator.log(), log);
 }
 
 /// Three mirrors of 500 KB, one MiB of memory. What is put down is restored in an outage, and costs no decryption.

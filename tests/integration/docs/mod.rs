@@ -25,10 +25,12 @@ const PAGES: [&str; 8] = [
 ];
 
 /// Pages without anything to run, and pages that have tests of their own, with the file that holds them.
-const ELSEWHERE: [(&str, &str); 3] = [
+const ELSEWHERE: [(&str, &str); 5] = [
     ("docs/reader.md", "crates/reader/tests/reader/recipes.rs"),
     ("docs/redis-format.md", "crates/reader/tests/sdk/hashes.rs"),
     ("docs/operations.md", "tests/integration/redis_access.rs"),
+    ("docs/chart.md", "tests/integration/chart_renders.rs"),
+    ("docs/metrics.md", "tests/integration/observability.rs"),
 ];
 
 /// Every page for people, named from the root of the repository.

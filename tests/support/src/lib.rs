@@ -20,6 +20,7 @@
 //! | [`proxy`] | a TCP path that goes silent, refuses, resets, trickles, delays |
 //! | [`redis`] | a Redis server |
 //! | [`redis_cluster`] | a Redis Cluster |
+//! | [`prometheus`] | a Prometheus that scrapes what a test names |
 //! | [`operator`] | the operator as a process, with the settings a pod would have |
 //! | [`mirrored`] | a mirror as its users see it: conditions and both targets |
 //! | [`screen`] | a story told step by step, each with its checks and times |
@@ -49,6 +50,7 @@ pub mod operator;
 pub mod port;
 pub mod process;
 pub mod programs;
+pub mod prometheus;
 pub mod proxy;
 pub mod redis;
 pub mod redis_cluster;
@@ -67,6 +69,7 @@ pub use moto::Moto;
 pub use node::Node;
 pub use operator::Operator;
 pub use process::Process;
+pub use prometheus::Prometheus;
 pub use proxy::Proxy;
 pub use redis::Redis;
 pub use redis_cluster::RedisCluster;

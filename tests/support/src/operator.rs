@@ -121,6 +121,12 @@ impl Operator {
         &self.identity
     }
 
+    /// `127.0.0.1:port`, where its endpoints are.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
     /// What it runs with.
     #[must_use]
     pub fn settings(&self) -> &Settings {

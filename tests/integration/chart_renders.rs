@@ -1,0 +1,240 @@
+//! What the chart renders: the files in `golden/chart`, objects that a real API server takes, and a clear word for every typo.
+//!
+//! A case is `NAME.values.yaml` beside `NAME.yaml`, what it renders. After a change that is meant, look at what
+//! `GOLDEN=renew cargo test --test integration chart_renders` makes of them, and commit it.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+
+use futures::future::join_all;
+use parameter_mirror_test_support::Cluster;
+use serde_json::Value;
+
+use crate::world::{cluster, root};
+
+/// Where everything is rendered to. The namespaces of `watchNamespaces` in the cases begin with it.
+const NAMESPACE: &str = "render";
+
+fn chart() -> String {
+    root().join("charts/parameter-mirror").to_str().unwrap().to_owned()
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// The values of all cases, by name.
+fn cases() -> Vec<(String, PathBuf)> {
+    let files = fs::read_dir(root().join("tests/integration/golden/chart")).unwrap();
+    let mut cases: Vec<_> = files
+        .filter_map(|file| {
+            let path = file.unwrap().path();
+            let name = path.file_name()?.to_str()?.strip_suffix(".values.yaml")?.to_owned();
+            Some((name, path))
+        })
+        .collect();
+    cases.sort();
+    assert!(cases.len() > 5, "{cases:?}");
+    cases
+}
+
+async fn rendered(cluster: &Cluster, values: &PathBuf) -> String {
+    let (chart, values) = (chart(), values.to_str().unwrap());
+    let name = ["template", "release", &chart, "--namespace", NAMESPACE];
+    cluster.helm(&[&name[..], &["--values", values, "--set", "crds.install=false"]].concat()).await
+}
+
+/// Without the version, and without what stands in files of the chart word for word.
+fn abridged(rendered: &str) -> String {
+    let mut text = rendered.replace(env!("CARGO_PKG_VERSION"), "VERSION");
+    for (file, indent) in [("alerts.yaml", "  "), ("dashboard.json", "    ")] {
+        let content = read(&format!("charts/parameter-mirror/files/{file}"));
+        let content = content.replace("docs/runbook.md#", "https://wiki.example/runbook#");
+        let lines: Vec<_> = content.lines().map(|line| format!("{indent}{line}")).collect();
+        text = text.replace(&lines.join("\n"), &format!("{indent}# files/{file}"));
+    }
+    text
+}
+
+#[tokio::test]
+async fn each_case_renders_as_its_golden_file_says() {
+    let cluster = cluster().await;
+    let renew = std::env::var("GOLDEN").is_ok_and(|what| what == "renew");
+    let all = cases();
+    let texts = join_all(all.iter().map(|(_, values)| rendered(cluster, values))).await;
+    for ((name, _), text) in all.iter().zip(texts) {
+        let path = format!("tests/integration/golden/chart/{name}.yaml");
+        let text = abridged(&text);
+        if renew {
+            fs::write(root().join(&path), &text).unwrap();
+        }
+        let golden = read(&path);
+        let mut lines = text.lines().zip(golden.lines());
+        assert!(
+            text == golden,
+            "{path} differs, first at {:?}; if that is meant: see the top of chart_renders.rs",
+            lines.find(|(is, golden)| is != golden)
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_real_api_server_takes_every_case() {
+    let cluster = cluster().await;
+    cluster.kubectl_apply(&read("tests/integration/monitoring-crds.yaml")).await;
+    cluster.kubectl(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"]).await;
+    for suffix in ["", "-shop", "-search"] {
+        let namespace = format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {NAMESPACE}{suffix}}}");
+        cluster.kubectl_apply(&namespace).await;
+    }
+    let folder = parameter_mirror_test_support::Scratch::new("renders").unwrap();
+    let taken = cases().into_iter().map(async |(name, values)| {
+        let file = folder.path().join(format!("{name}.yaml"));
+        fs::write(&file, rendered(cluster, &values).await).unwrap();
+        let dry =
+            ["apply", "--server-side", "--dry-run=server", "--validate=strict", "-f", file.to_str().unwrap()];
+        let output = cluster.try_kubectl(&dry).await;
+        assert!(output.status.success(), "{name}: {}", output.stderr);
+    });
+    join_all(taken).await;
+}
+
+#[tokio::test]
+async fn its_pods_may_run_where_pod_security_is_restricted() {
+    let cluster = cluster().await;
+    let namespace = cluster.namespace("restricted").await;
+    cluster
+        .kubectl(&["label", "namespace", &namespace, "pod-security.kubernetes.io/enforce=restricted"])
+        .await;
+    cluster.kubectl(&["create", "serviceaccount", "parameter-mirror", "-n", &namespace]).await;
+    let values = root().join("tests/integration/golden/chart/eks.values.yaml");
+    let text = rendered(cluster, &values).await;
+    let deployment = text.split("\n---").find(|document| document.contains("kind: Deployment")).unwrap();
+    let deployment: Value = serde_yaml::from_str(deployment).unwrap();
+    let mut pod = deployment["spec"]["template"].clone();
+    pod["apiVersion"] = "v1".into();
+    pod["kind"] = "Pod".into();
+    pod["metadata"]["name"] = "operator".into();
+    pod["metadata"]["namespace"] = namespace.into();
+    cluster.kubectl_apply(&pod.to_string()).await;
+}
+
+/// Each of them is a mistake that somebody will make, and what helm says of it.
+#[tokio::test]
+async fn a_value_that_is_not_one_is_refused_with_its_place() {
+    let cluster = cluster().await;
+    let chart = chart();
+    let mistakes = [
+        ("replica=3", "at '': additional properties 'replica' not allowed"),
+        ("image.repo=x", "at '/image': additional properties 'repo' not allowed"),
+        ("image.digest=latest", "at '/image/digest'"),
+        ("redis.url=redis://x", "at '/redis': additional properties 'url' not allowed"),
+        ("redis.urlSecret.nmae=x", "at '/redis/urlSecret': additional properties 'nmae' not allowed"),
+        ("watchNamespaces=shop", "at '/watchNamespaces': got string, want array"),
+        ("watchNamespaces={Shop}", "at '/watchNamespaces/0'"),
+        ("ssmRequestsPerSecond=0", "at '/ssmRequestsPerSecond': minimum: got 0, want 1"),
+        ("log.format=yaml", "at '/log/format': value must be one of 'json', 'text'"),
+        ("extraEnv[0].nam=x", "at '/extraEnv/0': missing property 'name'"),
+        ("metrics.serviceMonitor.enable=true", "additional properties 'enable' not allowed"),
+        ("networkPolicy.redisPorts[0]=99999", "at '/networkPolicy/redisPorts/0'"),
+        ("keySecret.name=", "at '/keySecret/name'"),
+    ];
+    let refused = mistakes.map(async |(mistake, says)| {
+        let commands: [&[&str]; 2] =
+            [&["lint", &chart], &["install", "typo", &chart, "--namespace", "default"]];
+        for command in commands {
+            let output = cluster.try_helm(&[command, &["--set", mistake]].concat()).await;
+            let said = output.stdout + &output.stderr;
+            assert!(!output.status.success() && said.contains(says), "{mistake}: {command:?} says\n{said}");
+        }
+    });
+    join_all(refused).await;
+    assert!(!cluster.kubectl(&["get", "deployment", "-n", "default"]).await.contains("typo"));
+}
+
+/// Paths of all values that the schema knows: where it stops saying what may be in them.
+fn known(schema: &Value, path: &str, all: &mut BTreeSet<String>) {
+    match schema["properties"].as_object() {
+        // What Kubernetes itself describes is documented as one value.
+        Some(members) if path != "resources" => {
+            for (name, member) in members {
+                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                known(member, &path, all);
+            }
+        }
+        _ => {
+            all.insert(path.to_owned());
+        }
+    }
+}
+
+#[test]
+fn the_documentation_lists_every_value_that_the_schema_knows() {
+    let schema: Value = serde_json::from_str(&read("charts/parameter-mirror/values.schema.json")).unwrap();
+    let mut all = BTreeSet::new();
+    known(&schema, "", &mut all);
+    all.remove("global");
+    let table = read("docs/chart.md");
+    let (_, table) = table.split_once("<!-- table of values -->").unwrap();
+    let rows = table.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
+    let documented: BTreeSet<String> = rows.map(|(name, _)| name.to_owned()).collect();
+    assert_eq!(documented, all, "values.yaml (after `make generate`) and values.schema.json differ");
+}
+
+#[tokio::test]
+async fn its_values_in_the_documentation_are_values() {
+    let cluster = cluster().await;
+    let (text, chart) = (read("docs/chart.md"), chart());
+    let blocks: Vec<_> =
+        text.split("```yaml\n").skip(1).map(|rest| rest.split_once("```").unwrap().0).collect();
+    assert!(blocks.len() > 5, "{blocks:?}");
+    let folder = parameter_mirror_test_support::Scratch::new("recipes").unwrap();
+    for (number, block) in blocks.into_iter().enumerate() {
+        let file = folder.path().join(format!("{number}.yaml"));
+        fs::write(&file, block).unwrap();
+        let output = cluster.try_helm(&["template", &chart, "--values", file.to_str().unwrap()]).await;
+        assert!(output.status.success(), "{block}\n{}", output.stderr);
+    }
+}
+
+#[tokio::test]
+async fn a_key_secret_of_another_name_is_the_only_secret_that_may_be_read() {
+    let cluster = cluster().await;
+    let home = cluster.namespace("own-keys").await;
+    let (chart, watched) = (chart(), cluster.namespace("watched").await);
+    let watch = format!("watchNamespaces={{{watched}}}");
+    let settings =
+        ["--set", "keySecret.name=own-keys", "--set", &watch, "--show-only", "templates/rbac.yaml"];
+    let roles =
+        cluster.helm(&[&["template", "pm", &chart, "--namespace", &home], &settings[..]].concat()).await;
+    cluster.kubectl_apply(&roles).await;
+    let account = format!("--as=system:serviceaccount:{home}:pm-parameter-mirror");
+    let may_get = async |secret: &str| {
+        let ask = ["auth", "can-i", "get", &format!("secrets/{secret}"), "-n", &home, &account];
+        cluster.try_kubectl(&ask).await.stdout.trim() == "yes"
+    };
+    assert!(may_get("own-keys").await);
+    assert!(!may_get("parameter-mirror-keys").await);
+}
+
+/// The chart's objects for those who have no helm.
+#[tokio::test]
+async fn the_plain_manifests_are_taken_and_name_what_the_chart_names() {
+    let cluster = cluster().await;
+    let folder = root().join("deploy");
+    cluster.kubectl_apply(&read("deploy/namespace.yaml")).await;
+    let dry = ["apply", "--dry-run=server", "--validate=strict", "-k", folder.to_str().unwrap()];
+    let said = cluster.kubectl(&dry).await;
+    for object in [
+        "deployment.apps/parameter-mirror",
+        "customresourcedefinition.apiextensions.k8s.io/parametermirrors.parameter-mirror.dev",
+        "clusterrolebinding.rbac.authorization.k8s.io/parameter-mirror",
+        "poddisruptionbudget.policy/parameter-mirror",
+    ] {
+        assert!(said.contains(object), "{object} is not in\n{said}");
+    }
+    let text = cluster.kubectl(&["kustomize", folder.to_str().unwrap()]).await;
+    assert!(text.contains("image: registry.example/parameter-mirror:"), "the image is not replaced");
+    assert!(!text.to_lowercase().contains("helm"), "an object says that helm manages it");
+}

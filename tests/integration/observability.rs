@@ -1,0 +1,244 @@
+//! Figures, alerts and dashboard: what the documentation says of them, and what promtool and a real Prometheus make of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use parameter_mirror_test_support::ssm::{Fault, When};
+use parameter_mirror_test_support::{Prometheus, Scratch, programs};
+use serde_json::{Value, json};
+
+use crate::world::{LATER, World, eventually, root};
+
+/// A world in which every metric has a series: one mirror is in sync and was healed, one is degraded.
+async fn eventful() -> World {
+    let world = World::start().await;
+    world.ssm.put_secure("/app/good/a", "1");
+    world.ssm.put("/app/bad/b", "2");
+    for name in ["good", "bad"] {
+        let parameters = json!([{"path": format!("/app/{name}")}]);
+        world.mirror(name, json!({"parameters": parameters, "secret": {}, "redis": {}})).await;
+        world.ready(name, "Synced").await;
+    }
+    world.delete_secret("good").await;
+    world.holds("good", &[("A", "1")]).await;
+    world.ssm.fail(When::any().path("/app/bad"), Fault::access_denied_iam("ssm:GetParametersByPath"));
+    world.sync("bad").await;
+    world.degraded("bad", "AccessDenied").await;
+    world
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// Runs promtool; what it prints, if it is satisfied.
+fn promtool(arguments: &[&str], input: &str) -> Result<String, String> {
+    let mut command = Command::new(programs::path("promtool"));
+    command
+        .args(arguments)
+        .current_dir(root())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    if output.status.success() { Ok(said) } else { Err(said) }
+}
+
+/// Type and labels of each metric, by name.
+type Figures = BTreeMap<String, (String, BTreeSet<String>)>;
+
+/// The table in docs/metrics.md.
+fn documented() -> Figures {
+    let text = read("docs/metrics.md");
+    let rows = text.lines().filter(|line| line.starts_with("| `parameter_mirror_"));
+    rows.map(|line| {
+        let cells: Vec<_> = line.trim_matches('|').split('|').map(str::trim).collect();
+        let labels = cells[2].split_whitespace().map(|label| label.trim_matches('`').to_owned()).collect();
+        (cells[0].trim_matches('`').to_owned(), (cells[1].to_owned(), labels))
+    })
+    .collect()
+}
+
+/// What an answer of `/metrics` in the text format holds.
+fn shown(text: &str) -> Figures {
+    let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+    let mut figures: Figures =
+        types.map(|(name, type_)| (name.to_owned(), (type_.to_owned(), BTreeSet::new()))).collect();
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let series = line.rsplit_once(' ').unwrap().0;
+        let (name, labels) = series.split_once('{').unwrap_or((series, "}"));
+        let (_, seen) = figures.get_mut(name).unwrap_or_else(|| panic!("{line} has no type"));
+        let pairs = labels.trim_end_matches('}').split(',').filter(|pair| !pair.is_empty());
+        seen.extend(pairs.map(|pair| pair.split_once('=').unwrap().0.to_owned()));
+    }
+    figures
+}
+
+#[tokio::test]
+async fn the_documentation_lists_every_metric_with_its_type_and_labels_and_no_other() {
+    let world = eventful().await;
+    let (_, text) = world.operator.get("/metrics").await.unwrap();
+    assert_eq!(shown(&text), documented(), "docs/metrics.md and the operator differ");
+    let complaints = promtool(&["check", "metrics"], &text);
+    assert_eq!(complaints, Ok(String::new()), "promtool complains");
+    // Only what is degraded has a reason, and of mirrors only their names are told.
+    let degraded: Vec<_> =
+        text.lines().filter(|line| line.starts_with("parameter_mirror_mirror_degraded{")).collect();
+    let expected = format!(
+        r#"parameter_mirror_mirror_degraded{{namespace="{}",mirror="bad",reason="AccessDenied"}} 1"#,
+        world.namespace
+    );
+    assert_eq!(degraded, [expected]);
+    let ready = |mirror: &str| format!(r#"{{namespace="{}",mirror="{mirror}"}}"#, world.namespace);
+    let limit = format!("parameter_mirror_staleness_limit_seconds{}", ready("good"));
+    assert_eq!(world.operator.metric(&limit).await, 3600, "three intervals of 10 s are less than an hour");
+    for (target, heals) in [("secret", 1), ("redis", 0)] {
+        let series = format!(r#"parameter_mirror_target_heals_total{{target="{target}"}}"#);
+        assert_eq!(world.operator.metric(&series).await, heals, "{series}");
+    }
+    // A mirror that goes takes its series with it.
+    world.cluster.kubectl(&["delete", "pmirror", "bad", "-n", &world.namespace]).await;
+    eventually("the series of a deleted mirror are gone", LATER, async || {
+        let (_, text) = world.operator.get("/metrics").await.unwrap();
+        if text.contains(r#"mirror="bad""#) { Err(text) } else { Ok(()) }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn every_query_of_the_dashboard_finds_something_in_a_real_prometheus() {
+    let world = eventful().await;
+    let rules = root().join("charts/parameter-mirror/files/alerts.yaml");
+    let prometheus = Prometheus::start(&[world.operator.address()], &rules).await;
+    let dashboard: Value =
+        serde_json::from_str(&read("charts/parameter-mirror/files/dashboard.json")).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let mut queries = 0;
+    for panel in panels {
+        for target in panel["targets"].as_array().unwrap() {
+            queries += 1;
+            // As Grafana fills it in, for a scrape twice a second and all namespaces.
+            let query = target["expr"].as_str().unwrap();
+            let query = query.replace("$__rate_interval", "10s").replace("$__range", "1m");
+            let query = query.replace("$namespace", ".*");
+            eventually(&format!("{}: {query} finds something", panel["title"]), LATER, async || {
+                match prometheus.query(&query).await {
+                    Ok(series) if series.is_empty() => Err("nothing".to_owned()),
+                    Ok(_) => Ok(()),
+                    Err(refused) => Err(refused),
+                }
+            })
+            .await;
+        }
+    }
+    assert!(queries >= panels.len(), "a panel has no query");
+
+    // The rules work on the same figures: only the mirror that is degraded waits for its alert.
+    let active = eventually("the rules are evaluated", LATER, async || {
+        let rules = prometheus.rules().await;
+        let healthy = rules.iter().filter(|rule| rule["health"] == "ok").count();
+        let active: Vec<_> = rules.iter().filter(|rule| rule["state"] != "inactive").cloned().collect();
+        if healthy == 8 && !active.is_empty() { Ok(active) } else { Err(json!(rules).to_string()) }
+    })
+    .await;
+    let names: Vec<_> = active.iter().map(|rule| rule["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["ParameterMirrorDegraded"]);
+    let alert = &active[0]["alerts"][0];
+    assert_eq!((&alert["labels"]["mirror"], &alert["state"]), (&json!("bad"), &json!("pending")));
+    let description = alert["annotations"]["description"].as_str().unwrap();
+    assert!(description.contains("the reason is AccessDenied"), "{description}");
+}
+
+fn alerts() -> Vec<Value> {
+    let rules: Value = serde_yaml::from_str(&read("charts/parameter-mirror/files/alerts.yaml")).unwrap();
+    rules["groups"][0]["rules"].as_array().unwrap().clone()
+}
+
+#[test]
+fn each_alert_fires_when_it_should_and_only_then() {
+    let checked =
+        promtool(&["check", "rules", "--lint-fatal", "charts/parameter-mirror/files/alerts.yaml"], "");
+    checked.unwrap_or_else(|said| panic!("{said}"));
+    let tested = promtool(&["test", "rules", "tests/integration/alerts/tests.yaml"], "");
+    tested.unwrap_or_else(|said| panic!("{said}"));
+    // Both are tried of each of them.
+    let tests: Value = serde_yaml::from_str(&read("tests/integration/alerts/tests.yaml")).unwrap();
+    let tests = tests["tests"].as_array().unwrap().iter();
+    let cases: Vec<_> = tests.flat_map(|test| test["alert_rule_test"].as_array().unwrap()).collect();
+    for alert in alerts() {
+        let of_it: Vec<_> = cases.iter().filter(|case| case["alertname"] == alert["alert"]).collect();
+        let is_silent = |case: &&&&Value| case["exp_alerts"].as_array().unwrap().is_empty();
+        let silent = of_it.iter().filter(is_silent).count();
+        assert!(silent > 0 && silent < of_it.len(), "{} is tried one way only", alert["alert"]);
+    }
+}
+
+#[test]
+fn each_alert_has_a_severity_and_a_chapter_of_the_runbook() {
+    let headings: BTreeSet<String> = read("docs/runbook.md")
+        .lines()
+        .filter(|line| line.starts_with('#'))
+        .map(|line| line.trim_start_matches('#').trim().to_lowercase())
+        .collect();
+    for alert in alerts() {
+        let name = alert["alert"].as_str().unwrap().to_lowercase();
+        assert_eq!(alert["annotations"]["runbook_url"], format!("docs/runbook.md#{name}"));
+        assert!(headings.contains(&name), "docs/runbook.md has no heading {}", alert["alert"]);
+        assert!(["critical", "warning"].map(Value::from).contains(&alert["labels"]["severity"]), "{name}");
+    }
+}
+
+/// Series that do not exist make an alert that never fires and a panel that stays empty.
+#[test]
+fn alerts_and_dashboard_ask_for_documented_metrics_only() {
+    let known = documented();
+    for path in ["charts/parameter-mirror/files/alerts.yaml", "charts/parameter-mirror/files/dashboard.json"]
+    {
+        let text = read(path);
+        let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        let asked: BTreeSet<_> = words.filter(|word| word.starts_with("parameter_mirror_")).collect();
+        assert!(asked.len() > 7, "{path}");
+        for name in asked {
+            assert!(known.contains_key(name), "{path} asks for {name}, which docs/metrics.md does not list");
+        }
+    }
+}
+
+#[test]
+fn the_scrape_configuration_of_the_documentation_is_one() {
+    let text = read("docs/metrics.md");
+    let (_, rest) = text.split_once("<!-- promtool -->\n```yaml\n").unwrap();
+    let (config, _) = rest.split_once("```").unwrap();
+    // Debian's is built without Kubernetes.
+    let pods = "kubernetes_sd_configs:\n      - {role: pod, namespaces: {names: [parameter-mirror]}}";
+    assert!(config.contains(pods), "{config}");
+    let config = config.replace(pods, "static_configs:\n      - {targets: [127.0.0.1:8080]}");
+    let scratch = Scratch::new("scrape").unwrap();
+    let file = scratch.path().join("prometheus.yml");
+    fs::write(&file, config).unwrap();
+    let checked = promtool(&["check", "config", "--syntax-only", file.to_str().unwrap()], "");
+    checked.unwrap_or_else(|said| panic!("{said}"));
+}
+
+/// The table of alerts in docs/metrics.md.
+#[test]
+fn the_documentation_lists_every_alert() {
+    let text = read("docs/metrics.md");
+    let listed: BTreeSet<(String, String)> = text
+        .lines()
+        .filter(|line| line.starts_with("| `ParameterMirror"))
+        .map(|line| {
+            line.trim_matches('|').split('|').map(|cell| cell.trim().trim_matches('`').to_owned()).collect()
+        })
+        .map(|cells: Vec<String>| (cells[0].clone(), cells[1].clone()))
+        .collect();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let made =
+        alerts().iter().map(|alert| (text(&alert["alert"]), text(&alert["labels"]["severity"]))).collect();
+    assert_eq!(listed, made);
+}
