@@ -17,6 +17,7 @@
 //! | [`chart`] | the chart installs, uninstalls, and installs again |
 //! | [`readme`] | every command of the README, run |
 //! | [`reliability`] | docs/reliability.md names tests that exist |
+//! | [`story`] | what kubectl shows: columns, waiting, the events of an outage |
 //! | [`kubernetes_faults`] | rights, webhooks and deletions in an outage |
 //! | [`watches`] | watches that lag, skip and begin anew, on a real API server |
 //! | [`replicas`] | two operators, one leads |
@@ -52,6 +53,7 @@ mod reliability;
 mod replicas;
 mod selecting;
 mod simulation;
+mod story;
 mod targets;
 mod watches;
 mod world;
