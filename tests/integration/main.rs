@@ -18,6 +18,7 @@
 //! | [`readme`] | every command of the README, run |
 //! | [`reliability`] | docs/reliability.md names tests that exist |
 //! | [`story`] | what kubectl shows: columns, waiting, the events of an outage |
+//! | [`kstatus`] | what Flux, Helm and Argo CD take a mirror for |
 //! | [`kubernetes_faults`] | rights, webhooks and deletions in an outage |
 //! | [`watches`] | watches that lag, skip and begin anew, on a real API server |
 //! | [`replicas`] | two operators, one leads |
@@ -38,6 +39,7 @@ mod chart;
 mod credentials;
 mod fault_matrix;
 mod grants;
+mod kstatus;
 mod kubernetes_faults;
 mod lost_keys;
 mod main_job;
