@@ -12,6 +12,7 @@
 //! | [`targets`] | writing: one Secret, one Redis hash |
 //! | [`operator`] | one pass over one mirror, the work queues, the process |
 //! | [`hand_out`] | what a reader of encrypted values is handed |
+//! | [`verify`] | whether mirrors can be relied on, checked from outside |
 //!
 //! Arrows point one way: `operator -> ssm, targets -> mirror -> api`. Stored layouts are a crate of their own,
 //! `parameter-mirror-format`.
@@ -26,3 +27,4 @@ pub mod print;
 pub mod ssm;
 pub mod targets;
 pub mod telemetry;
+pub mod verify;

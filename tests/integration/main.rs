@@ -17,6 +17,7 @@
 //! | [`chart`] | the chart installs, uninstalls, and installs again |
 //! | [`readme`] | every command of the README, run |
 //! | [`reliability`] | docs/reliability.md names tests that exist |
+//! | [`verify`] | what `verify` says of what is well and what is not |
 //! | [`story`] | what kubectl shows: columns, waiting, the events of an outage |
 //! | [`kstatus`] | what Flux, Helm and Argo CD take a mirror for |
 //! | [`kubernetes_faults`] | rights, webhooks and deletions in an outage |
@@ -57,5 +58,6 @@ mod selecting;
 mod simulation;
 mod story;
 mod targets;
+mod verify;
 mod watches;
 mod world;
