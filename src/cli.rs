@@ -1,6 +1,7 @@
 //! The command line: types only. Values travel on as arguments, never through globals.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use parameter_mirror_format::connection::RedisArgs;
@@ -30,6 +31,8 @@ pub enum Command {
     Key(KeyArgs),
     /// Check whether mirrors can be relied on: grants, keys, Redis, clocks, the copies in both targets
     Verify(Box<VerifyArgs>),
+    /// Turn objects of External Secrets Operator into sources and mirrors that give the same Secrets
+    Convert(ConvertArgs),
 }
 
 /// Arguments of `run`. AWS is configured by the standard environment (credentials chain, `AWS_ENDPOINT_URL_SSM`,
@@ -201,6 +204,26 @@ pub enum OutputFormat {
     /// One JSON object
     Json,
 }
+
+/// Arguments of `convert`.
+#[derive(Debug, Args)]
+#[command(after_help = CONVERT_CODES)]
+pub struct ConvertArgs {
+    /// File with the objects as YAML, any number of documents; `-` is standard input
+    #[arg(long, short, default_value = "-")]
+    pub file: PathBuf,
+
+    /// Namespace of objects that name none
+    #[arg(long, default_value = "default")]
+    pub namespace: String,
+
+    /// Exit with 0 also when not everything can be carried over
+    #[arg(long)]
+    pub allow_partial: bool,
+}
+
+const CONVERT_CODES: &str = "Exit codes: 0 everything was carried over; 1 the objects could not be read; 2 wrong arguments; 3 something \
+                             could not be carried over: it is named on standard error and in comments of the YAML.";
 
 fn parse_grant(text: &str) -> Result<(String, Vec<String>), String> {
     let (namespace, paths) = text.split_once(':').ok_or("write it like shop:/prod/checkout/")?;

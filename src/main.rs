@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use parameter_mirror::cli::{Cli, Command};
-use parameter_mirror::{hand_out, operator, print, telemetry, verify};
+use parameter_mirror::{convert, hand_out, operator, print, telemetry, verify};
 
 fn main() -> ExitCode {
     match dispatch(Cli::parse().command) {
@@ -34,6 +34,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             return runtime.block_on(verify::verify(&args));
         }
+        Command::Convert(args) => return convert::convert(&args),
     };
     print!("{text}");
     Ok(ExitCode::SUCCESS)

@@ -20,6 +20,7 @@
 //! | [`verify`] | what `verify` says of what is well and what is not |
 //! | [`story`] | what kubectl shows: columns, waiting, the events of an outage |
 //! | [`kstatus`] | what Flux, Helm and Argo CD take a mirror for |
+//! | [`convert`] | objects of External Secrets Operator, converted |
 //! | [`kubernetes_faults`] | rights, webhooks and deletions in an outage |
 //! | [`watches`] | watches that lag, skip and begin anew, on a real API server |
 //! | [`replicas`] | two operators, one leads |
@@ -37,6 +38,7 @@
 
 mod admission;
 mod chart;
+mod convert;
 mod credentials;
 mod fault_matrix;
 mod grants;
