@@ -21,6 +21,7 @@
 //! | [`story`] | what kubectl shows: columns, waiting, the events of an outage |
 //! | [`kstatus`] | what Flux, Helm and Argo CD take a mirror for |
 //! | [`convert`] | objects of External Secrets Operator, converted |
+//! | [`migration`] | docs/migration.md, run: a Secret changes hands |
 //! | [`kubernetes_faults`] | rights, webhooks and deletions in an outage |
 //! | [`watches`] | watches that lag, skip and begin anew, on a real API server |
 //! | [`replicas`] | two operators, one leads |
@@ -46,6 +47,7 @@ mod kstatus;
 mod kubernetes_faults;
 mod lost_keys;
 mod main_job;
+mod migration;
 mod outage;
 mod process;
 mod quiet;

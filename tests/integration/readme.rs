@@ -1,6 +1,7 @@
 //! The README, run: every command block marked `<!-- run -->`, in order, against real parts; what is marked
 //! `<!-- output -->` is what the block before it must print, ages aside. `make demo` and `make test` run by themselves.
 
+use std::path::PathBuf;
 use std::process::Stdio;
 
 use parameter_mirror_test_support::cluster::{Cluster, Options};
@@ -9,13 +10,14 @@ use parameter_mirror_test_support::{Operator, Redis, Scratch, Ssm, programs};
 use crate::world::{cluster, operator_settings, root};
 
 /// A fenced block with the marker on the line before it.
-struct Block {
-    marker: String,
-    text: String,
+pub struct Block {
+    pub marker: String,
+    pub text: String,
 }
 
-fn blocks() -> Vec<Block> {
-    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+/// The blocks of a page, in order.
+pub fn blocks(page: &str) -> Vec<Block> {
+    let readme = std::fs::read_to_string(root().join(page)).unwrap();
     let mut blocks = Vec::new();
     let (mut marker, mut open) = (String::new(), None::<String>);
     for line in readme.lines() {
@@ -47,19 +49,22 @@ fn words(text: &str) -> Vec<Vec<&str>> {
     text.lines().map(|line| line.split_whitespace().map(word).collect()).collect()
 }
 
-struct Stage {
-    cluster: Cluster,
-    redis: Redis,
+/// What the commands of a page run against.
+pub struct Stage {
+    pub cluster: Cluster,
+    pub redis: Redis,
+    /// Where they run.
+    pub folder: PathBuf,
 }
 
 impl Stage {
-    /// Runs a block as a reader would type it, in the root of the repository.
-    async fn run(&self, text: &str) -> String {
+    /// Runs a block as a reader would type it.
+    pub async fn run(&self, text: &str) -> String {
         let program = std::path::Path::new(env!("CARGO_BIN_EXE_parameter-mirror"));
         let path = [programs::folder(), program.parent().unwrap()].map(|folder| folder.to_str().unwrap());
         let path = format!("{}:{}", path.join(":"), std::env::var("PATH").unwrap());
         let mut bash = tokio::process::Command::new("bash");
-        bash.args(["-euo", "pipefail", "-c", text]).current_dir(root()).env_clear().env("PATH", path);
+        bash.args(["-euo", "pipefail", "-c", text]).current_dir(&self.folder).env_clear().env("PATH", path);
         bash.env("KUBECONFIG", self.cluster.kubeconfig()).env("HOME", self.cluster.dir());
         bash.env("REDIS_URL", self.redis.url()).stdin(Stdio::null()).kill_on_drop(true);
         let output = bash.output().await.unwrap();
@@ -75,13 +80,14 @@ async fn every_command_of_the_readme_does_what_it_says() {
     let stage = Stage {
         cluster: Cluster::start(Options { controller_manager: true }).await,
         redis: Redis::start().await,
+        folder: root().to_owned(),
     };
     let (ssm, scratch) = (Ssm::start(), Scratch::new("readme").unwrap());
     ssm.put("/prod/checkout/db/host", "db.internal");
     ssm.put("/prod/checkout/db/port", "5432");
     ssm.put_secure("/prod/checkout/db/password", "hunter2");
     let (mut operator, mut printed, mut run) = (None, String::new(), 0);
-    for block in blocks() {
+    for block in blocks("README.md") {
         match block.marker.as_str() {
             "run" => {
                 printed = stage.run(&block.text).await;
