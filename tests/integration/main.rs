@@ -18,6 +18,7 @@
 //! | [`readme`] | every command of the README, run |
 //! | [`reliability`] | docs/reliability.md names tests that exist |
 //! | [`verify`] | what `verify` says of what is well and what is not |
+//! | [`explain`] | every field has its words, and every command its page |
 //! | [`story`] | what kubectl shows: columns, waiting, the events of an outage |
 //! | [`kstatus`] | what Flux, Helm and Argo CD take a mirror for |
 //! | [`convert`] | objects of External Secrets Operator, converted |
@@ -41,6 +42,7 @@ mod admission;
 mod chart;
 mod convert;
 mod credentials;
+mod explain;
 mod fault_matrix;
 mod grants;
 mod kstatus;
