@@ -1,6 +1,7 @@
 //! The command line: types only. Values travel on as arguments, never through globals.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use parameter_mirror_format::connection::RedisArgs;
@@ -28,6 +29,10 @@ pub enum Command {
     Keygen(KeygenArgs),
     /// Print the sub-keys of one mirror: what a reader of its encrypted values in Redis needs
     Key(KeyArgs),
+    /// Check whether mirrors can be relied on: grants, keys, Redis, clocks, the copies in both targets
+    Verify(Box<VerifyArgs>),
+    /// Turn objects of External Secrets Operator into sources and mirrors that give the same Secrets
+    Convert(ConvertArgs),
 }
 
 /// Arguments of `run`. AWS is configured by the standard environment (credentials chain, `AWS_ENDPOINT_URL_SSM`,
@@ -151,6 +156,74 @@ pub struct KeyArgs {
     #[arg(long, env = "PARAMETER_MIRROR_REDIS_PREFIX", default_value = "pm:")]
     pub redis_prefix: String,
 }
+
+/// Arguments of `verify`. It changes nothing and prints no value.
+#[derive(Debug, Args)]
+#[command(after_help = VERIFY_CODES)]
+pub struct VerifyArgs {
+    /// The mirrors, `namespace/name`; default: all
+    pub mirrors: Vec<MirrorName>,
+
+    /// How the report looks
+    #[arg(long, short, value_enum, default_value_t = OutputFormat::Text)]
+    pub output: OutputFormat,
+
+    /// Name of this cluster in the owner of every target; default: the UID of the namespace kube-system
+    #[arg(long, env = "PARAMETER_MIRROR_CLUSTER_NAME")]
+    pub cluster_name: Option<String>,
+
+    /// Namespace the operator runs in
+    #[arg(long, env = "PARAMETER_MIRROR_NAMESPACE", default_value = "parameter-mirror")]
+    pub namespace: String,
+
+    /// Name of the Secret with the operator's keys
+    #[arg(long, env = "PARAMETER_MIRROR_KEY_SECRET", default_value = "parameter-mirror-keys")]
+    pub key_secret: String,
+
+    /// Name of the Lease that the leader holds
+    #[arg(long, env = "PARAMETER_MIRROR_LEASE", default_value = "parameter-mirror")]
+    pub lease: String,
+
+    /// Namespaces to look for mirrors in, comma separated; default: all
+    #[arg(long, env = "PARAMETER_MIRROR_WATCH_NAMESPACES", value_delimiter = ',')]
+    pub watch_namespaces: Vec<String>,
+
+    /// Where the operator keeps its mirrors in Redis
+    #[command(flatten)]
+    pub redis: RedisArgs,
+}
+
+const VERIFY_CODES: &str = "Exit codes: 0 all is well; 1 nothing could be checked; 2 wrong arguments; 3 something failed; \
+                            4 nothing failed, but there are warnings.";
+
+/// How a report looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OutputFormat {
+    /// One line per check, for people
+    Text,
+    /// One JSON object
+    Json,
+}
+
+/// Arguments of `convert`.
+#[derive(Debug, Args)]
+#[command(after_help = CONVERT_CODES)]
+pub struct ConvertArgs {
+    /// File with the objects as YAML, any number of documents; `-` is standard input
+    #[arg(long, short, default_value = "-")]
+    pub file: PathBuf,
+
+    /// Namespace of objects that name none
+    #[arg(long, default_value = "default")]
+    pub namespace: String,
+
+    /// Exit with 0 also when not everything can be carried over
+    #[arg(long)]
+    pub allow_partial: bool,
+}
+
+const CONVERT_CODES: &str = "Exit codes: 0 everything was carried over; 1 the objects could not be read; 2 wrong arguments; 3 something \
+                             could not be carried over: it is named on standard error and in comments of the YAML.";
 
 fn parse_grant(text: &str) -> Result<(String, Vec<String>), String> {
     let (namespace, paths) = text.split_once(':').ok_or("write it like shop:/prod/checkout/")?;

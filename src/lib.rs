@@ -12,6 +12,8 @@
 //! | [`targets`] | writing: one Secret, one Redis hash |
 //! | [`operator`] | one pass over one mirror, the work queues, the process |
 //! | [`hand_out`] | what a reader of encrypted values is handed |
+//! | [`verify`] | whether mirrors can be relied on, checked from outside |
+//! | [`convert`] | from objects of External Secrets Operator to ours |
 //!
 //! Arrows point one way: `operator -> ssm, targets -> mirror -> api`. Stored layouts are a crate of their own,
 //! `parameter-mirror-format`.
@@ -19,6 +21,7 @@
 pub mod api;
 pub mod cli;
 pub mod clock;
+pub mod convert;
 pub mod hand_out;
 pub mod mirror;
 pub mod operator;
@@ -26,3 +29,4 @@ pub mod print;
 pub mod ssm;
 pub mod targets;
 pub mod telemetry;
+pub mod verify;

@@ -4,11 +4,11 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use parameter_mirror::cli::{Cli, Command};
-use parameter_mirror::{hand_out, operator, print, telemetry};
+use parameter_mirror::{convert, hand_out, operator, print, telemetry, verify};
 
 fn main() -> ExitCode {
     match dispatch(Cli::parse().command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
@@ -16,12 +16,12 @@ fn main() -> ExitCode {
     }
 }
 
-fn dispatch(command: Command) -> anyhow::Result<()> {
+fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
     let text = match command {
         Command::Run(args) => {
             telemetry::start(args.log_format, &args.log)?;
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-            return runtime.block_on(operator::run::run(*args));
+            return runtime.block_on(operator::run::run(*args)).map(|()| ExitCode::SUCCESS);
         }
         Command::Crd => print::crd()?,
         Command::Source(args) => print::source(args)?,
@@ -30,7 +30,12 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(hand_out::sub_keys(&args))?
         }
+        Command::Verify(args) => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            return runtime.block_on(verify::verify(&args));
+        }
+        Command::Convert(args) => return convert::convert(&args),
     };
     print!("{text}");
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }

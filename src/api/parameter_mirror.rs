@@ -43,7 +43,12 @@ use serde::{Deserialize, Serialize};
         description = "Age of the last good read of SSM",
         json_path = ".status.lastSyncTime"
     ),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Source", type_ = "string", json_path = ".spec.source", priority = 1),
+    printcolumn(name = "Interval", type_ = "string", json_path = ".spec.interval", priority = 1),
+    printcolumn(name = "Secret", type_ = "string", json_path = ".status.secret.name", priority = 1),
+    printcolumn(name = "Redis Key", type_ = "string", json_path = ".status.redis.key", priority = 1),
+    printcolumn(name = "Revision", type_ = "string", json_path = ".status.revision", priority = 1)
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(

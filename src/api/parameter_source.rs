@@ -32,7 +32,10 @@ use super::RedisEncryption;
         json_path = r#".status.conditions[?(@.type=="Available")].reason"#
     ),
     printcolumn(name = "Mirrors", type_ = "integer", json_path = ".status.mirrors"),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Role", type_ = "string", json_path = ".spec.roleArn", priority = 1),
+    printcolumn(name = "Breaker", type_ = "string", json_path = ".status.breaker", priority = 1),
+    printcolumn(name = "Last Success", type_ = "date", json_path = ".status.lastSuccessTime", priority = 1)
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ParameterSourceSpec {

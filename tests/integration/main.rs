@@ -20,6 +20,12 @@
 //! | [`docs`] | every command of README and docs/, run; every link, followed |
 //! | [`release`] | what is handed out: one version, bills of materials, archives |
 //! | [`reliability`] | docs/reliability.md names tests that exist |
+//! | [`verify`] | what `verify` says of what is well and what is not |
+//! | [`explain`] | every field has its words, and every command its page |
+//! | [`story`] | what kubectl shows: columns, waiting, the events of an outage |
+//! | [`kstatus`] | what Flux, Helm and Argo CD take a mirror for |
+//! | [`convert`] | objects of External Secrets Operator, converted |
+//! | [`migration`] | docs/migration.md, run: a Secret changes hands |
 //! | [`kubernetes_faults`] | rights, webhooks and deletions in an outage |
 //! | [`watches`] | watches that lag, skip and begin anew, on a real API server |
 //! | [`replicas`] | two operators, one leads |
@@ -38,13 +44,17 @@
 mod admission;
 mod chart;
 mod chart_renders;
+mod convert;
 mod credentials;
 mod docs;
+mod explain;
 mod fault_matrix;
 mod grants;
+mod kstatus;
 mod kubernetes_faults;
 mod lost_keys;
 mod main_job;
+mod migration;
 mod observability;
 mod outage;
 mod process;
@@ -58,6 +68,8 @@ mod reliability;
 mod replicas;
 mod selecting;
 mod simulation;
+mod story;
 mod targets;
+mod verify;
 mod watches;
 mod world;

@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::world::{Setup, World, root};
 
 /// The commands that docs/operations.md says are needed, in the words of an ACL.
-fn documented_rights() -> Vec<String> {
+pub fn documented_rights() -> Vec<String> {
     let text = fs::read_to_string(root().join("docs/operations.md")).unwrap();
     let (_, rest) = text.split_once("<!-- rights -->").unwrap();
     let line = rest.trim_start().lines().next().unwrap();

@@ -1,5 +1,7 @@
 //! What a Redis does when its memory is full.
 
+use std::fmt;
+
 /// Whether a key without an end of life may go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Eviction {
@@ -26,6 +28,19 @@ impl Eviction {
                 Self::TakesAny { policy: policy.to_owned() }
             }
             _ => Self::SparesOurs,
+        }
+    }
+}
+
+/// As people are told.
+impl fmt::Display for Eviction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::SparesOurs => f.write_str("Redis does not evict what has no end of life"),
+            Self::TakesAny { policy } => write!(
+                f,
+                "Redis evicts any key when its memory is full ({policy}): set maxmemory-policy to noeviction or a volatile one"
+            ),
         }
     }
 }

@@ -18,6 +18,18 @@ pub struct MirrorName {
 pub struct MirrorNameError;
 
 impl MirrorName {
+    /// The namespace of the mirror.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// Its name there.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The key of its hash.
     #[must_use]
     pub fn redis_key(&self, prefix: &str) -> String {
@@ -54,7 +66,9 @@ mod tests {
 
     #[test]
     fn a_mirror_is_named_as_kubectl_does() {
-        assert_eq!("shop/checkout".parse::<MirrorName>().unwrap().redis_key("pm:"), "pm:{shop/checkout}");
+        let mirror: MirrorName = "shop/checkout".parse().unwrap();
+        assert_eq!(mirror.redis_key("pm:"), "pm:{shop/checkout}");
+        assert_eq!([mirror.namespace(), mirror.name()], ["shop", "checkout"]);
         for wrong in ["", "checkout", "shop/", "/checkout", "shop/check/out", "shop/{x}"] {
             assert!(wrong.parse::<MirrorName>().is_err(), "{wrong}");
         }

@@ -119,10 +119,8 @@ async fn eviction(mirrors: &Mirrors) -> Check {
         redis::cmd("INFO").arg("memory").query_async::<String>(&mut connection).await
     };
     match mirrors.servers.read(&key, mirrors.budget, ask).await.map(|info| Eviction::from_info(&info)) {
-        Ok(Eviction::SparesOurs) => Check::good("Redis does not evict what has no end of life".to_owned()),
-        Ok(Eviction::TakesAny { policy }) => Check::attention(format!(
-            "Redis evicts any key when its memory is full ({policy}): set maxmemory-policy to noeviction or a volatile one"
-        )),
+        Ok(spares @ Eviction::SparesOurs) => Check::good(spares.to_string()),
+        Ok(takes @ Eviction::TakesAny { .. }) => Check::attention(takes.to_string()),
         Err(LinkError::Forbidden(_)) => Check::good(
             "the eviction policy is not visible to this user (INFO); the operator's metrics have it"
                 .to_owned(),

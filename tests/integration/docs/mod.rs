@@ -3,8 +3,8 @@
 
 mod alerts;
 mod links;
-mod page;
-mod stage;
+pub mod page;
+pub mod stage;
 
 use parameter_mirror_test_support::cluster::{Cluster, Options};
 
@@ -25,11 +25,14 @@ const PAGES: [&str; 8] = [
 ];
 
 /// Pages without anything to run, and pages that have tests of their own, with the file that holds them.
-const ELSEWHERE: [(&str, &str); 5] = [
+const ELSEWHERE: [(&str, &str); 8] = [
     ("docs/reader.md", "crates/reader/tests/reader/recipes.rs"),
     ("docs/redis-format.md", "crates/reader/tests/sdk/hashes.rs"),
     ("docs/operations.md", "tests/integration/redis_access.rs"),
     ("docs/chart.md", "tests/integration/chart_renders.rs"),
+    ("docs/commands.md", "tests/integration/explain.rs"),
+    ("docs/gitops.md", "tests/integration/kstatus.rs"),
+    ("docs/migration.md", "tests/integration/migration.rs"),
     ("docs/metrics.md", "tests/integration/observability.rs"),
 ];
 

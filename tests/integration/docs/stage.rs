@@ -10,14 +10,14 @@ use super::page::{Block, Check, Item, items, text};
 use crate::world::{operator_settings, root};
 
 pub struct Stage {
-    cluster: Cluster,
+    pub cluster: Cluster,
     redis: Redis,
-    ssm: Ssm,
-    operator: Option<Operator>,
+    pub ssm: Ssm,
+    pub operator: Option<Operator>,
     /// Where the commands run, and what they leave.
     folder: Scratch,
     /// What the last command printed.
-    printed: String,
+    pub printed: String,
     runs: usize,
 }
 
@@ -71,7 +71,8 @@ impl Stage {
         }
     }
 
-    async fn check(&mut self, block: &Block, at: &str) {
+    /// One block.
+    pub async fn check(&mut self, block: &Block, at: &str) {
         match block.check().unwrap_or_else(|| panic!("{at}: a block that nothing checks")) {
             Check::Run => {
                 self.printed = self.bash(&[], &block.text, at).await;
@@ -141,7 +142,8 @@ impl Stage {
         stdout.into_owned()
     }
 
-    fn log(&self) -> String {
+    /// What the operator has logged.
+    pub fn log(&self) -> String {
         self.operator.as_ref().map(Operator::log).unwrap_or_default()
     }
 

@@ -1,0 +1,91 @@
+//! Every field has words for `kubectl explain`, and every command and flag stands in docs/commands.md.
+
+use std::process::Command;
+
+use parameter_mirror::api::crds;
+use serde_json::Value;
+
+use crate::world::{SOON, cluster, eventually, root};
+
+/// Paths of all fields without a description, apart from members of free maps and items of lists, which have no words of their own.
+fn undescribed(path: &str, schema: &Value, found: &mut Vec<String>) {
+    for (name, field) in schema["properties"].as_object().into_iter().flatten() {
+        let path = format!("{path}.{name}");
+        if field["description"].as_str().is_none_or(str::is_empty) {
+            found.push(path.clone());
+        }
+        undescribed(&path, field, found);
+        undescribed(&format!("{path}[]"), &field["items"], found);
+    }
+}
+
+#[test]
+fn every_field_of_both_resources_has_a_description() {
+    for crd in crds() {
+        let kind = crd.spec.names.kind.clone();
+        let schema = serde_json::to_value(&crd.spec.versions[0].schema).unwrap();
+        let (mut found, root) = (Vec::new(), &schema["openAPIV3Schema"]);
+        undescribed(&kind, root, &mut found);
+        assert_eq!(found, Vec::<String>::new());
+        assert!(
+            root["properties"]["status"]["properties"].as_object().unwrap().len() > 4,
+            "{kind}: nothing was looked at"
+        );
+    }
+}
+
+#[tokio::test]
+async fn kubectl_explains_the_deepest_fields() {
+    let cluster = cluster().await;
+    for (field, words) in [
+        ("pmirror.spec.parameters.exclude", "Relative paths to leave out"),
+        ("pmirror.spec.redis.encryption", "Which values are encrypted in Redis"),
+        ("pmirror.status.conditions.reason", "reason"),
+        ("psource.spec.grants.namespaces.matchLabels", "Namespaces that carry all of these labels"),
+    ] {
+        // The API server publishes the schema a moment after it has taken the definition.
+        eventually(&format!("kubectl explains {field}"), SOON, async || {
+            let told = cluster.try_kubectl(&["explain", field]).await;
+            if told.stdout.contains(words) { Ok(()) } else { Err(format!("{}{}", told.stdout, told.stderr)) }
+        })
+        .await;
+    }
+}
+
+fn help(command: &str) -> String {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_parameter-mirror"));
+    if !command.is_empty() {
+        program.arg(command);
+    }
+    let output = program.arg("--help").env_clear().output().unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The block below `<!-- help: verify -->` is what `parameter-mirror verify --help` prints; `UPDATE=1` writes it.
+#[test]
+fn the_page_of_commands_is_what_they_say_of_themselves() {
+    let page = root().join("docs/commands.md");
+    let mut text = std::fs::read_to_string(&page).unwrap();
+    let commands = help("");
+    let (_, commands) = commands.split_once("Commands:\n").unwrap();
+    let commands = commands.lines().take_while(|line| !line.is_empty());
+    let commands: Vec<&str> =
+        commands.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help").collect();
+    assert!(commands.contains(&"verify") && commands.contains(&"convert"), "{commands:?}");
+    for command in commands {
+        let marker = format!("<!-- help: {command} -->\n```text\n");
+        let begins =
+            text.find(&marker).unwrap_or_else(|| panic!("docs/commands.md has no {marker}")) + marker.len();
+        let ends = begins + text[begins..].find("```").unwrap();
+        let printed: Vec<String> = help(command).lines().map(|line| line.trim_end().to_owned()).collect();
+        let printed = printed.join("\n") + "\n";
+        if std::env::var_os("UPDATE").is_some() {
+            text.replace_range(begins..ends, &printed);
+        } else {
+            assert_eq!(&text[begins..ends], printed, "{command}");
+        }
+    }
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(page, text).unwrap();
+    }
+}

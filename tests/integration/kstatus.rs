@@ -1,0 +1,107 @@
+//! What others take a mirror for: Flux and Helm by kstatus (their own library, `hack/tools/kstatus`), Argo CD by the health check
+//! of docs/gitops.md, run by Redis's own Lua.
+
+use std::process::Stdio;
+
+use kube::api::{Api, DynamicObject};
+use kube::core::GroupVersionKind;
+use kube::discovery::ApiResource;
+use parameter_mirror_test_support::{
+    programs,
+    ssm::{Fault, When},
+};
+use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+
+use crate::world::{LATER, World, eventually, root};
+
+/// The word and the message of kstatus.
+async fn kstatus(object: &Value) -> (String, String) {
+    let mut command = tokio::process::Command::new(programs::path("kstatus"));
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(object.to_string().as_bytes()).await.unwrap();
+    let output = child.wait_with_output().await.unwrap();
+    assert!(output.status.success(), "{object:#}");
+    let told = String::from_utf8(output.stdout).unwrap();
+    let (word, message) = told.trim_end().split_once(' ').unwrap();
+    (word.to_owned(), message.to_owned())
+}
+
+/// The health and the message of the script that docs/gitops.md gives to Argo CD.
+async fn argo(world: &World, object: &Value) -> (String, String) {
+    let page = std::fs::read_to_string(root().join("docs/gitops.md")).unwrap();
+    let (_, rest) = page.split_once("<!-- health: ParameterMirror -->\n```lua\n").unwrap();
+    let (script, _) = rest.split_once("```").unwrap();
+    let script = format!(
+        "local health = (function(obj)\n{script}\nend)(cjson.decode(ARGV[1]))\nreturn {{health.status, health.message}}"
+    );
+    let told = world.redis.cli(&["eval", &script, "0", &object.to_string()]).await;
+    let (status, message) = told.split_once('\n').unwrap_or((&told, ""));
+    (status.to_owned(), message.to_owned())
+}
+
+/// As the API server has it: our own types would fill in what is missing.
+async fn object(world: &World, name: &str) -> Value {
+    let kind = ApiResource::from_gvk_with_plural(
+        &GroupVersionKind::gvk("parameter-mirror.dev", "v1alpha1", "ParameterMirror"),
+        "parametermirrors",
+    );
+    let api: Api<DynamicObject> = Api::namespaced_with(world.client.clone(), &world.namespace, &kind);
+    serde_json::to_value(api.get(name).await.unwrap()).unwrap()
+}
+
+async fn is_taken_for(world: &World, name: &str, kstatus_word: &str, argo_word: &str, message: &str) {
+    eventually(&format!("{name} is taken for {kstatus_word} and {argo_word}"), LATER, async || {
+        let object = object(world, name).await;
+        let (by_kstatus, by_argo) = (kstatus(&object).await, argo(world, &object).await);
+        let fits = by_kstatus.0 == kstatus_word && by_argo.0 == argo_word && by_argo.1.contains(message);
+        if fits { Ok(()) } else { Err(format!("{by_kstatus:?} {by_argo:?}\n{object:#}")) }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn flux_and_argo_take_a_mirror_for_what_it_is() {
+    let world = World::start().await;
+    world.ssm.put("/app/a", "1");
+    let spec = || json!({"parameters": [{"path": "/app"}], "secret": {}, "redis": {}});
+
+    world.synced("config").await;
+    is_taken_for(&world, "config", "Current", "Healthy", "").await;
+
+    // Held values are served, which is what a mirror is for: a rollout must not wait for SSM.
+    world.ssm.fail(When::any(), Fault::unavailable());
+    world.sync("config").await;
+    world.degraded("config", "SourceUnavailable").await;
+    is_taken_for(&world, "config", "Current", "Healthy", "SourceUnavailable").await;
+
+    // One that has never had anything is waited for.
+    world.mirror("early", spec_of("/app/early")).await;
+    world.condition("early", "Ready", "False", "NoLastKnownGood").await;
+    is_taken_for(&world, "early", "InProgress", "Progressing", "NoLastKnownGood").await;
+    world.ssm.clear_all();
+
+    // Only a person can help these.
+    world.mirror("ungranted", spec_of("/other")).await;
+    is_taken_for(&world, "ungranted", "Failed", "Degraded", "NotGranted").await;
+    let twice = json!({"parameters": [{"path": "/app"}, {"path": "/app"}], "secret": {}});
+    world.mirror("invalid", twice).await;
+    is_taken_for(&world, "invalid", "Failed", "Degraded", "selected twice").await;
+
+    world.sync("config").await;
+    world.healthy("config").await;
+    world.change("config", json!({"suspend": true})).await;
+    is_taken_for(&world, "config", "Current", "Suspended", "").await;
+
+    // Nobody has looked at these yet: a mirror just applied, and one just changed.
+    world.operator.terminate().await;
+    world.mirror("unseen", spec()).await;
+    assert_eq!(object(&world, "unseen").await["status"]["observedGeneration"], -1);
+    is_taken_for(&world, "unseen", "InProgress", "Progressing", "").await;
+    world.change("config", json!({"suspend": false, "interval": "20s"})).await;
+    is_taken_for(&world, "config", "InProgress", "Progressing", "").await;
+}
+
+fn spec_of(path: &str) -> Value {
+    json!({"parameters": [{"path": path}], "secret": {}})
+}

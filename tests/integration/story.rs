@@ -1,0 +1,72 @@
+//! What kubectl shows of a mirror: columns, waiting, and the events of an outage.
+
+use parameter_mirror_test_support::ssm::{Fault, When};
+use serde_json::json;
+
+use crate::world::{SOON, World, eventually};
+
+#[tokio::test]
+async fn wide_columns_say_where_from_and_where_to() {
+    let world = World::start().await;
+    world.ssm.put("/app/a", "1");
+    world
+        .mirror(
+            "config",
+            json!({"parameters": [{"path": "/app"}], "secret": {"name": "app-config"}, "redis": {}}),
+        )
+        .await;
+    let kubectl = async |arguments: &[&str]| {
+        let mut all = arguments.to_vec();
+        all.extend(["--namespace", &world.namespace]);
+        world.cluster.kubectl(&all).await
+    };
+    let told = kubectl(&["wait", "--for=condition=Ready", "pmirror/config", "--timeout=30s"]).await;
+    assert!(told.contains("condition met"), "{told}");
+    let narrow = kubectl(&["get", "pmirror"]).await;
+    let header: Vec<&str> =
+        narrow.lines().next().unwrap().split("  ").map(str::trim).filter(|word| !word.is_empty()).collect();
+    assert_eq!(header, ["NAME", "READY", "DEGRADED", "REASON", "PARAMETERS", "LAST SYNC", "AGE"], "{narrow}");
+    let wide = kubectl(&["get", "pmirror", "-o", "wide"]).await;
+    let (header, row) = wide.split_once('\n').unwrap();
+    for column in ["SOURCE", "INTERVAL", "SECRET", "REDIS KEY", "REVISION"] {
+        assert!(header.contains(column), "{column} is missing in\n{wide}");
+    }
+    let revision = world.status("config").await.revision.unwrap();
+    for cell in [world.source.as_str(), "10s", "app-config", &world.key("config"), &revision] {
+        assert!(row.contains(cell), "{cell} is missing in\n{wide}");
+    }
+}
+
+/// What somebody reads in `kubectl describe` in the morning after: one line for each thing that happened, in order.
+#[tokio::test]
+async fn the_events_of_an_outage_are_its_story() {
+    let world = World::start().await;
+    world.ssm.put("/app/a", "1");
+    world.synced("config").await;
+    world.event("config", "Synced").await;
+    world.ssm.fail(When::any(), Fault::unavailable());
+    world.sync("config").await;
+    world.degraded("config", "SourceUnavailable").await;
+    world.event("config", "Degraded").await;
+    world.delete_secret("config").await;
+    world.event("config", "Healed").await;
+    world.ssm.clear_all();
+    world.sync("config").await;
+    world.healthy("config").await;
+    world.event("config", "Recovered").await;
+    let described = eventually("describe tells the story", SOON, async || {
+        let told =
+            world.cluster.kubectl(&["describe", "pmirror", "config", "--namespace", &world.namespace]).await;
+        let (_, events) = told.split_once("Events:").unwrap_or_default();
+        let at =
+            ["Synced", "Degraded", "Healed", "Recovered"].map(|reason| events.find(&format!("  {reason}  ")));
+        if at.is_sorted() && at[0].is_some() { Ok(told) } else { Err(world.seen(&told)) }
+    })
+    .await;
+    let (_, events) = described.split_once("Events:").unwrap();
+    for words in ["HTTP 503 ServiceUnavailable", "Secret config", "Recovered after"] {
+        assert!(events.contains(words), "{words:?} is not in\n{events}");
+    }
+    // Two lines of heading, and not one more event than things that happened.
+    assert_eq!(events.trim().lines().count(), 2 + 4, "{events}");
+}
