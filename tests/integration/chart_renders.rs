@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use futures::future::join_all;
 use parameter_mirror_test_support::Cluster;
@@ -39,7 +39,7 @@ fn cases() -> Vec<(String, PathBuf)> {
     cases
 }
 
-async fn rendered(cluster: &Cluster, values: &PathBuf) -> String {
+async fn rendered(cluster: &Cluster, values: &Path) -> String {
     let (chart, values) = (chart(), values.to_str().unwrap());
     let name = ["template", "release", &chart, "--namespace", NAMESPACE];
     cluster.helm(&[&name[..], &["--values", values, "--set", "crds.install=false"]].concat()).await
