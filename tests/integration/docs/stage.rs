@@ -63,6 +63,7 @@ impl Stage {
             }
             "the key Secret is lost" => {
                 let lose = "kubectl delete secret parameter-mirror-keys --namespace parameter-mirror
+                    kubectl annotate pmirror checkout --namespace shop --overwrite parameter-mirror.dev/sync-at=without-keys
                     kubectl wait pmirror/checkout --namespace shop --timeout=60s \
                       --for=jsonpath='{.status.conditions[?(@.type==\"Degraded\")].reason}'=KeyMissing";
                 self.bash(&[], lose, direction).await;
