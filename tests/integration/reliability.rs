@@ -30,9 +30,12 @@ fn every_test_that_is_named_here_exists() {
 /// Whether the module has a test of that name, which is not switched off.
 fn exists(test: &str) -> bool {
     let (module, name) = test.rsplit_once("::").unwrap();
-    let (folder, module) = match module.strip_prefix("reader::") {
-        Some(module) => ("crates/reader/tests/reader", module),
-        None => ("tests/integration", module),
+    let (folder, module) = match module.split_once("::") {
+        Some(("reader", module)) => ("crates/reader/tests/reader", module),
+        // Programs of their own, with their tests in main.rs.
+        None if module == "e2e" => ("tests/e2e", "main"),
+        None if module == "upgrade" => ("tests/upgrade", "main"),
+        _ => ("tests/integration", module),
     };
     let file = root().join(folder).join(format!("{}.rs", module.replace("::", "/")));
     let source = fs::read_to_string(Path::new(&file)).unwrap_or_default();
