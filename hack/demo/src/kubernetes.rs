@@ -9,7 +9,8 @@ use parameter_mirror_test_support::cluster::Options;
 use parameter_mirror_test_support::operator::Settings;
 use parameter_mirror_test_support::{Cluster, Console, Moto, Node, Operator, Redis, Scratch, eventually};
 
-use crate::stage::{SYSTEM, Stage};
+/// The namespace of the operator, and the name of its release and service account.
+pub const SYSTEM: &str = "parameter-mirror";
 
 /// A pod that was killed is replaced, and its Lease runs out.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -59,7 +60,7 @@ impl Kubernetes {
             Self::ApiServer { cluster, operator } => {
                 cluster.helm(&install).await;
                 let settings = Settings {
-                    program: Stage::program(),
+                    program: program(),
                     kubeconfig: cluster.service_account_kubeconfig(SYSTEM, SYSTEM, scratch.path()).await,
                     namespace: SYSTEM.to_owned(),
                     watch: Vec::new(),
@@ -129,4 +130,10 @@ impl Kubernetes {
 pub fn in_repository(path: &str) -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     root.join(path).to_string_lossy().into_owned()
+}
+
+/// The program that the Makefile has just built.
+pub fn program() -> PathBuf {
+    let this = std::env::current_exe().expect("the path of this program");
+    this.with_file_name("parameter-mirror")
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use parameter_mirror_test_support::{Mirrored, Moto, Redis, Scratch, programs};
 
-use crate::kubernetes::Kubernetes;
+use crate::kubernetes::{Kubernetes, SYSTEM};
 
 /// The namespace of the story.
 pub const SHOP: &str = "shop";
@@ -15,8 +15,6 @@ pub const MIRROR: &str = "checkout";
 pub const SECRET: &str = "checkout-config";
 /// Its hash.
 pub const HASH: &str = "pm:{shop/checkout}";
-/// The namespace of the operator, and the name of its release and service account.
-pub const SYSTEM: &str = "parameter-mirror";
 
 /// The real parts.
 pub struct Stage {
@@ -39,12 +37,6 @@ impl Stage {
         let mirror = Mirrored::new(&kubernetes, SYSTEM, [SHOP, MIRROR, SECRET]);
         let scratch = Scratch::new("demo").expect("a temporary folder");
         Self { kubernetes, redis, moto, mirror, scratch }
-    }
-
-    /// The program that the Makefile has just built.
-    pub fn program() -> PathBuf {
-        let this = std::env::current_exe().expect("the path of this program");
-        this.with_file_name("parameter-mirror")
     }
 
     /// Installs the chart; returns what to say of the operator.

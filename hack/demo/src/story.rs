@@ -6,7 +6,7 @@ use std::process::Command;
 use parameter_mirror_test_support::{Held, Screen};
 use serde_json::json;
 
-use crate::kubernetes::in_repository;
+use crate::kubernetes::{in_repository, program};
 use crate::stage::{HASH, MIRROR, SECRET, SHOP, Stage};
 use crate::tasks::{scale_out, scale_out_pods, start_application};
 
@@ -59,7 +59,7 @@ async fn install(screen: &mut Screen, stage: &mut Stage) {
     stage.kubernetes.kubectl(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"]).await;
     let ready = stage.install().await;
     let grant = format!("{SHOP}:{PREFIX}/");
-    let source = Command::new(Stage::program())
+    let source = Command::new(program())
         .args(["source", "--region", "us-east-1", "--grant", &grant])
         .env_clear()
         .output()

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use futures::future::join_all;
 use parameter_mirror_test_support::{Node, Screen, programs};
 
-use crate::stage::{MIRROR, SECRET, SHOP, SYSTEM, Stage};
+use crate::kubernetes::{SYSTEM, program};
+use crate::stage::{MIRROR, SECRET, SHOP, Stage};
 
 /// The application that runs as pods.
 const APP: &str = "checkout";
@@ -65,7 +66,7 @@ pub async fn scale_out(screen: &mut Screen, stage: &Stage) {
     let sub_key = sub_key(stage);
     let began = Instant::now();
     let with = (0..TASKS).map(|_| {
-        let mut command = Command::new(Stage::program().with_file_name("parameter-mirror-reader"));
+        let mut command = Command::new(program().with_file_name("parameter-mirror-reader"));
         command.env_clear().args(["exec", "--mirror", &format!("{SHOP}/{MIRROR}"), "--"]).arg(&python);
         command
             .env("PARAMETER_MIRROR_REDIS_URL", stage.redis.url())
@@ -95,7 +96,7 @@ pub async fn scale_out(screen: &mut Screen, stage: &Stage) {
 
 /// What the task definition was given when all was well.
 fn sub_key(stage: &Stage) -> String {
-    let mut command = Command::new(Stage::program());
+    let mut command = Command::new(program());
     command.args(["key", &format!("{SHOP}/{MIRROR}"), "--namespace", SYSTEM]).env_clear();
     let printed =
         command.env("KUBECONFIG", stage.kubernetes.kubeconfig()).output().expect("the program prints a key");
