@@ -89,6 +89,47 @@ async fn tls_refuses_an_authority_that_nobody_vouches_for() {
     assert!(world.redis.hash(&world.key("config")).await.is_empty());
 }
 
+/// A Redis that asks for certificates too, all of which are replaced while the operator runs: one that Redis does not accept in between,
+/// and one of Redis that is somebody else's.
+#[tokio::test]
+async fn certificates_of_both_sides_are_checked_and_rotate_without_a_restart() {
+    let (redis, stranger) = tokio::join!(Redis::with_tls(), Redis::with_tls());
+    redis.cli(&["config", "set", "tls-auth-clients", "yes"]).await;
+    let scratch = Scratch::new("certificates").unwrap();
+    let file = |name: &str| scratch.path().join(name);
+    let hand_out = |[certificate, key]: &[std::path::PathBuf; 2]| {
+        fs::copy(certificate, file("tls.crt")).unwrap();
+        fs::copy(key, file("tls.key")).unwrap();
+    };
+    hand_out(&redis.certificate("operator", "DNS:operator").await);
+    let arguments = vec![
+        format!("--redis-ca-file={}", redis.ca().unwrap().display()),
+        format!("--redis-cert-file={}", file("tls.crt").display()),
+        format!("--redis-key-file={}", file("tls.key").display()),
+    ];
+    let world = World::with(Setup { redis: Some(redis), arguments, ..Setup::default() }).await;
+    world.ssm.put("/app/a", "1");
+    world.synced("config").await;
+    let reconnect = async || {
+        world.redis.cli(&["client", "kill", "type", "normal", "skipme", "yes"]).await;
+        world.sync("config").await;
+    };
+
+    hand_out(&stranger.certificate("operator", "DNS:operator").await);
+    reconnect().await;
+    world.degraded("config", "RedisUnavailable").await;
+    hand_out(&world.redis.certificate("operator-2", "DNS:operator").await);
+    world.healthy("config").await;
+
+    world.redis.present(&world.redis.certificate("elsewhere", "DNS:elsewhere.example").await).await;
+    reconnect().await;
+    world.degraded("config", "RedisUnavailable").await;
+    world.ready("config", "Synced").await;
+    let renewed = world.redis.certificate("redis-2", "IP:127.0.0.1").await;
+    world.redis.present(&renewed).await;
+    world.healthy("config").await;
+}
+
 /// A file that does not exist yet is a condition, not a crash.
 #[tokio::test]
 async fn a_redis_that_is_configured_wrongly_is_a_condition() {

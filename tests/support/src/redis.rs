@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ::redis::aio::MultiplexedConnection;
-use ::redis::{AsyncCommands, TlsCertificates};
+use ::redis::{AsyncCommands, ClientTlsConfig, TlsCertificates};
 
 use crate::port::{self, Port};
 use crate::process::{Process, clean_environment};
@@ -42,13 +42,16 @@ struct Kind {
     cluster: bool,
 }
 
-/// Makes an authority and a certificate for 127.0.0.1, valid for a day.
-const CERTIFICATES: &str = r"
-openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=test-ca -keyout ca.key -out ca.crt
-openssl req -newkey rsa:2048 -nodes -subj /CN=redis -keyout redis.key -out redis.csr
-printf 'subjectAltName=IP:127.0.0.1' > redis.ext
-openssl x509 -req -in redis.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 1 -extfile redis.ext -out redis.crt
-";
+/// Makes an authority, valid for a day.
+const AUTHORITY: &str =
+    "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=test-ca -keyout ca.key -out ca.crt";
+
+/// Makes a certificate of that authority with a name, for a host, valid for a day.
+const CERTIFICATE: &str = r#"
+openssl req -newkey rsa:2048 -nodes -subj "/CN=$1" -keyout "$1.key" -out "$1.csr"
+printf 'subjectAltName=%s' "$2" > "$1.ext"
+openssl x509 -req -in "$1.csr" -CA ca.crt -CAkey ca.key -CAcreateserial -days 1 -extfile "$1.ext" -out "$1.crt"
+"#;
 
 impl Redis {
     /// Starts one that asks for no password.
@@ -116,6 +119,18 @@ impl Redis {
         self.ca.as_deref()
     }
 
+    /// Has its authority sign a certificate for this host (`IP:...` or `DNS:...`); returns certificate and key (PEM).
+    pub async fn certificate(&self, name: &str, host: &str) -> [PathBuf; 2] {
+        openssl(self.process.dir(), &[CERTIFICATE, "certificate", name, host]).await;
+        ["crt", "key"].map(|kind| self.process.dir().join(format!("{name}.{kind}")))
+    }
+
+    /// Takes up a certificate in place of the one it has.
+    pub async fn present(&self, [certificate, key]: &[PathBuf; 2]) {
+        let [certificate, key] = [certificate, key].map(|path| path.to_str().expect("a path in UTF-8"));
+        self.cli(&["config", "set", "tls-cert-file", certificate, "tls-key-file", key]).await;
+    }
+
     /// `redis://[:password@]127.0.0.1:port` (or the address of [`port`]), or `rediss://` if it speaks TLS.
     #[must_use]
     pub fn url(&self) -> String {
@@ -154,7 +169,8 @@ impl Redis {
         clean_environment(&mut command, self.process.dir());
         command.args(["-e", "-h", &port::address().to_string(), "-p", &self.port.number().to_string()]);
         if let Some(ca) = &self.ca {
-            command.arg("--tls").arg("--cacert").arg(ca);
+            command.arg("--tls").arg("--cacert").arg(ca).args(["--cert", "redis.crt", "--key", "redis.key"]);
+            command.current_dir(self.process.dir());
         }
         if let Some(password) = &self.password {
             command.env("REDISCLI_AUTH", password);
@@ -182,8 +198,12 @@ impl Redis {
         self.own_connections.fetch_add(1, Ordering::Relaxed);
         let client = match &self.ca {
             Some(ca) => {
-                let root_cert = Some(fs::read(ca)?);
-                ::redis::Client::build_with_tls(self.url(), TlsCertificates { client_tls: None, root_cert })?
+                let file = |name: &str| fs::read(self.process.dir().join(name));
+                // Where it asks its clients for a certificate too, its own will do.
+                let ours =
+                    ClientTlsConfig { client_cert: file("redis.crt")?, client_key: file("redis.key")? };
+                let certificates = TlsCertificates { client_tls: Some(ours), root_cert: Some(fs::read(ca)?) };
+                ::redis::Client::build_with_tls(self.url(), certificates)?
             }
             None => ::redis::Client::open(self.url())?,
         };
@@ -247,12 +267,18 @@ impl Redis {
 }
 
 async fn make_certificates(folder: &Path) -> PathBuf {
+    openssl(folder, &[AUTHORITY]).await;
+    openssl(folder, &[CERTIFICATE, "certificate", "redis", "IP:127.0.0.1"]).await;
+    folder.join("ca.crt")
+}
+
+/// Runs a script of `openssl` commands, with arguments.
+async fn openssl(folder: &Path, script: &[&str]) {
     let mut command = Command::new("sh");
     clean_environment(&mut command, folder);
-    command.args(["-ec", CERTIFICATES]).current_dir(folder);
+    command.arg("-ec").args(script).current_dir(folder);
     let output = command::run(command, None).await;
     assert!(output.status.success(), "certificates: {}", output.stderr);
-    folder.join("ca.crt")
 }
 
 fn serve(scratch: &Arc<Scratch>) -> Process {
