@@ -11,7 +11,7 @@ use parameter_mirror_test_support::{Operator, Scratch, Ssm};
 use serde_json::json;
 
 use crate::silence;
-use crate::world::{SOON, Setup, World, eventually, root, service_account};
+use crate::world::{SOON, Setup, World, cluster, eventually, root, service_account};
 
 /// Runs the program to its end.
 fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
@@ -53,6 +53,33 @@ fn a_source_is_printed_ready_to_apply_and_bad_grants_are_explained() {
     let (code, _, stderr) = run(&["source", "--region", "us-east-1", "--grant", "shop"]);
     assert_eq!(code, Some(2));
     assert!(stderr.contains("write it like shop:/prod/checkout/"), "{stderr}");
+}
+
+#[tokio::test]
+async fn the_policies_of_the_sources_are_printed_from_cluster_and_file() {
+    let cluster = cluster().await;
+    let (namespace, scratch) = (cluster.namespace("iam").await, Scratch::new("iam").unwrap());
+    let role = format!("arn:aws:iam::444455556666:role/{namespace}");
+    let source = json!({
+        "apiVersion": "parameter-mirror.dev/v1alpha1", "kind": "ParameterSource", "metadata": {"name": namespace},
+        "spec": {"region": "us-east-1", "roleArn": role, "grants": [{"namespaces": {"names": [namespace]}, "paths": ["/pay/"]}]},
+    });
+    cluster.kubectl_apply(&source.to_string()).await;
+    let file = scratch.path().join("sources.yaml");
+    std::fs::write(&file, format!("kind: Namespace\n---\n{source}\n")).unwrap();
+    let (code, from_file, told) = run(&["iam", "--identity", &role, "--file", file.to_str().unwrap()]);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.contains("everything below it"), "{told}");
+    let policy: serde_json::Value = serde_json::from_str(&from_file).unwrap();
+    let arn = "arn:aws:ssm:us-east-1:444455556666:parameter/pay";
+    assert_eq!(policy["Statement"][0]["Resource"], json!([arn, format!("{arn}/*")]));
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_parameter-mirror"));
+    command.args(["iam", "--identity", &role]).env_clear().env("KUBECONFIG", cluster.kubeconfig());
+    assert_eq!(String::from_utf8(command.output().await.unwrap().stdout).unwrap(), from_file);
+    cluster.kubectl(&["delete", "psource", &namespace]).await;
+    let (code, _, told) = run(&["iam", "--identity", "nobody", "--file", file.to_str().unwrap()]);
+    assert_eq!(code, Some(1));
+    assert!(told.contains(&format!("There are: {role}, operator")), "{told}");
 }
 
 #[test]
@@ -153,6 +180,16 @@ async fn no_secret_is_ever_printed() {
     world.operator.crash_and_restart().await;
     world.sync("config").await;
     silence::keeps(&world).await;
+}
+
+/// A core dump would hold every value.
+#[tokio::test]
+async fn the_operator_leaves_no_core_dump() {
+    let world = World::start().await;
+    let pid = world.operator.process().pid();
+    let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+    let core = limits.lines().find_map(|line| line.strip_prefix("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().collect::<Vec<_>>(), ["0", "0", "bytes"]);
 }
 
 #[tokio::test]
