@@ -137,15 +137,15 @@ impl Policies {
                     .iter()
                     .find(|(path, other)| path != above && other != reader && is_at_or_below(path, above));
                 if let Some((path, other)) = below {
-                    told += &format!(
+                    told.extend([format!(
                         "{identity}: {above} (for {reader}) is above {path} (for {other}), and one identity reads both.\n"
-                    );
+                    )]);
                 }
             }
             if needs.keys.is_empty() && !needs.parameters.is_empty() {
-                told += &format!(
+                told.extend([format!(
                     "{identity}: no --kms-key. SecureStrings under the key aws/ssm need none; those under keys of your own do.\n"
-                );
+                )]);
             }
         }
         told
@@ -224,7 +224,7 @@ mod tests {
 
     const ROLE: &str = "arn:aws:iam::444455556666:role/payments-read";
 
-    fn source(region: &str, role: Option<&str>, grants: Value) -> ParameterSource {
+    fn source(region: &str, role: Option<&str>, grants: &Value) -> ParameterSource {
         let spec = json!({"region": region, "roleArn": role, "grants": grants});
         ParameterSource::new("s", serde_json::from_value(spec).unwrap())
     }
@@ -237,10 +237,11 @@ mod tests {
     fn each_identity_may_read_what_is_granted_through_it_and_no_more() {
         let key = "arn:aws:kms:us-east-1:111122223333:key/1".to_owned();
         let sources = [
-            source("us-east-1", None, json!([grant("shop", &["/prod/checkout/", "/shared"])])),
-            source("eu-west-1", Some(ROLE), json!([grant("pay", &["/pay"])])),
+            source("us-east-1", None, &json!([grant("shop", &["/prod/checkout/", "/shared"])])),
+            source("eu-west-1", Some(ROLE), &json!([grant("pay", &["/pay"])])),
         ];
-        let documents = Policies::of(&sources, "111122223333", &[key.clone()]).unwrap().documents();
+        let documents =
+            Policies::of(&sources, "111122223333", std::slice::from_ref(&key)).unwrap().documents();
         let own = "arn:aws:ssm:us-east-1:111122223333:parameter";
         let theirs = "arn:aws:ssm:eu-west-1:444455556666:parameter";
         let read = json!(["ssm:GetParametersByPath", "ssm:GetParameters"]);
@@ -280,7 +281,7 @@ mod tests {
         #[case] path: &str,
         #[case] expected: &str,
     ) {
-        let sources = [source(region, role, json!([grant("shop", &[path])]))];
+        let sources = [source(region, role, &json!([grant("shop", &[path])]))];
         let documents = Policies::of(&sources, "*", &[]).unwrap().documents();
         let allowed = documents[role.unwrap_or(OPERATOR)]["Statement"][0]["Resource"].to_string();
         assert!(allowed.contains(&format!("\"{expected}\"")), "{allowed}");
@@ -299,7 +300,7 @@ mod tests {
         let together = source(
             "us-east-1",
             None,
-            json!([grant("platform", &["/prod"]), grant("shop", &["/prod/checkout"])]),
+            &json!([grant("platform", &["/prod"]), grant("shop", &["/prod/checkout"])]),
         );
         let told = Policies::of(&[together], "*", &[]).unwrap().told();
         assert!(
@@ -311,7 +312,7 @@ mod tests {
         let apart = source(
             "us-east-1",
             None,
-            json!([grant("platform", &["/prod"]), grant("shop", &["/production"])]),
+            &json!([grant("platform", &["/prod"]), grant("shop", &["/production"])]),
         );
         assert!(!Policies::of(&[apart], "*", &[]).unwrap().told().contains("is above"));
     }
@@ -319,7 +320,7 @@ mod tests {
     #[test]
     fn a_key_of_another_region_is_a_mistake() {
         let key = "arn:aws:kms:eu-west-1:111122223333:key/1".to_owned();
-        let sources = [source("us-east-1", None, json!([grant("shop", &["/a"])]))];
+        let sources = [source("us-east-1", None, &json!([grant("shop", &["/a"])]))];
         assert!(Policies::of(&sources, "*", &[key]).unwrap_err().to_string().contains("Region of no source"));
         assert!(Policies::of(&[], "*", &[]).is_err());
     }

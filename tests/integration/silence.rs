@@ -107,7 +107,7 @@ fn sources() -> Vec<(String, String)> {
                 ["tests.rs", "samples.rs", "vectors.rs", "testing.rs"].iter().any(|end| name.ends_with(end));
             if path.is_dir() {
                 folders.push(path);
-            } else if name.ends_with(".rs") && !is_test {
+            } else if path.extension().is_some_and(|extension| extension == "rs") && !is_test {
                 let text = std::fs::read_to_string(&path).unwrap();
                 // Tests stand at the end, or in files of their own.
                 let (code, _) = text.split_once("#[cfg(test)]\nmod tests {").unwrap_or((&text, ""));
