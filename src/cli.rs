@@ -27,6 +27,8 @@ pub enum Command {
     Source(SourceArgs),
     /// Print a new key Secret as YAML, for when the old one is really lost
     Keygen(KeygenArgs),
+    /// Print the IAM policies that sources and grants need
+    Iam(IamArgs),
     /// Print the sub-keys of one mirror: what a reader of its encrypted values in Redis needs
     Key(KeyArgs),
     /// Check whether mirrors can be relied on: grants, keys, Redis, clocks, the copies in both targets
@@ -124,6 +126,26 @@ pub struct SourceArgs {
     /// Lets a namespace read paths: `namespace:/path[,/path...]`; may be given several times
     #[arg(long = "grant", value_parser = parse_grant, required = true)]
     pub grants: Vec<(String, Vec<String>)>,
+}
+
+/// Arguments of `iam`. It allows nothing by itself: it prints JSON.
+#[derive(Debug, Args)]
+pub struct IamArgs {
+    /// File with `ParameterSource` objects as YAML, `-` is standard input; default: those of the cluster
+    #[arg(long, short)]
+    pub file: Option<PathBuf>,
+
+    /// Print the policy document of this identity alone: `operator`, or the ARN of a role
+    #[arg(long)]
+    pub identity: Option<String>,
+
+    /// AWS account of the operator's own identity
+    #[arg(long, default_value = "*")]
+    pub account: String,
+
+    /// ARN of a KMS key of your own that encrypts `SecureStrings`; may be given several times
+    #[arg(long = "kms-key")]
+    pub kms_keys: Vec<String>,
 }
 
 /// Arguments of `keygen`.

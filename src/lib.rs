@@ -23,6 +23,8 @@ pub mod cli;
 pub mod clock;
 pub mod convert;
 pub mod hand_out;
+pub mod hardening;
+pub mod iam;
 pub mod mirror;
 pub mod operator;
 pub mod print;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use parameter_mirror::cli::{Cli, Command};
-use parameter_mirror::{convert, hand_out, operator, print, telemetry, verify};
+use parameter_mirror::{convert, hand_out, hardening, iam, operator, print, telemetry, verify};
 
 fn main() -> ExitCode {
     match dispatch(Cli::parse().command) {
@@ -20,12 +20,17 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
     let text = match command {
         Command::Run(args) => {
             telemetry::start(args.log_format, &args.log)?;
+            hardening::keep_memory_private();
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
             return runtime.block_on(operator::run::run(*args)).map(|()| ExitCode::SUCCESS);
         }
         Command::Crd => print::crd()?,
         Command::Source(args) => print::source(args)?,
         Command::Keygen(args) => print::keygen(&args)?,
+        Command::Iam(args) => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(iam::iam(&args))?
+        }
         Command::Key(args) => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(hand_out::sub_keys(&args))?

@@ -38,6 +38,7 @@ fn selects(selector: &NamespaceSelector, namespace: &str, labels: &BTreeMap<Stri
 mod tests {
     use super::*;
     use crate::api::GrantSpec;
+    use proptest::prelude::*;
     use rstest::rstest;
 
     #[rstest]
@@ -81,5 +82,21 @@ mod tests {
         };
         let paths = granted_paths(&source, "shop", &own(&[("team", "checkout")]));
         assert_eq!(!paths.is_empty(), granted);
+    }
+
+    proptest! {
+        #[test]
+        fn no_grant_covers_what_is_foreign(
+            granted in proptest::collection::vec("(/(aws|[ab]{1,2}|aws[ab])){0,3}/?", 0..4),
+            name in "(/(aws|[ab]{1,2}|aws[ab])){1,4}",
+        ) {
+            let segments = |path: &str| path.trim_end_matches('/').split('/').map(str::to_owned).collect::<Vec<_>>();
+            let own = segments(&name);
+            let of_aws = own.get(1).is_some_and(|first| first == "aws");
+            let expected = granted.iter().map(|grant| segments(grant)).any(|grant| {
+                own.starts_with(&grant) && (!of_aws || grant.get(1).is_some_and(|first| first == "aws"))
+            });
+            prop_assert_eq!(covers(&granted, &name), expected, "{} by {:?}", name, granted);
+        }
     }
 }

@@ -161,6 +161,16 @@ mod tests {
     }
 
     proptest! {
+        /// Also names that SSM does not allow, should it ever answer them.
+        #[test]
+        fn no_name_panics_or_gets_an_illegal_key(names in proptest::collection::btree_set("\\PC{0,12}", 0..6)) {
+            for format in [KeyFormat::EnvVar, KeyFormat::Dotted, KeyFormat::Basename] {
+                let keys = Keys::assign(names.iter().map(String::as_str), &[path("/")], format);
+                prop_assert!(keys.by_name.values().flatten().all(|key| is_legal(key)));
+                prop_assert_eq!(keys.by_name.len(), names.len());
+            }
+        }
+
         #[test]
         fn every_assigned_key_is_legal_and_unique(names in proptest::collection::btree_set("(/[A-Za-z0-9_.-]{1,4}){1,3}", 1..20)) {
             for format in [KeyFormat::EnvVar, KeyFormat::Dotted, KeyFormat::Basename] {

@@ -1,5 +1,6 @@
 //! What a spec is judged to mean, and why not. Admission checks most of it first; here it is checked again.
 
+use proptest::prelude::*;
 use rstest::rstest;
 
 use super::*;
@@ -335,4 +336,63 @@ fn a_drill_ends_at_its_time() {
     assert!(drill.is_drill(until - second));
     assert!(!drill.is_drill(until) && !drill.is_drill(until + second));
     assert!(!SourcePlan { drill_until: None, ..drill }.is_drill(until - second));
+}
+
+/// Any JSON, with the names that our resources know among its members.
+fn anything() -> impl Strategy<Value = serde_json::Value> {
+    use serde_json::{Value, json};
+    let text = "\\PC{0,6}|/app(/[a-z.]{1,3}){0,2}|(1|10|-5|999999999)[smh]|arn:aws:.*|EnvVar|Retain|default|[0-9]{1,20}";
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        text.prop_map(Value::from),
+    ];
+    let field = "path|name|recursive|exclude|key|optional|type|keyFormat|labels|annotations|deletionPolicy|encryption|maxRemovedPercent|[a-z]{1,3}";
+    leaf.prop_recursive(3, 24, 4, move |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            proptest::collection::btree_map(field, inner, 0..4).prop_map(|members| json!(members)),
+        ]
+    })
+}
+
+proptest! {
+    /// Whatever is stored as a mirror: it is judged or does not decode, nothing panics, and no plan selects what is not granted.
+    #[test]
+    fn no_spec_panics_or_reads_what_is_foreign(
+        mut spec in proptest::collection::btree_map("interval|suspend|guard|maxStaleness|secret|redis|source", anything(), 0..4),
+        parameters in proptest::collection::vec(prop_oneof![
+            anything(),
+            "/?(app|apps|other|[a-z./:*%]{1,4})(/[a-z.:]{1,3}){0,2}/?".prop_map(|path| serde_json::json!({ "path": path })),
+            "/?(app|apps|other|[a-z./:*%]{1,4})(/[a-z.:]{1,3}){0,2}/?".prop_map(|name| serde_json::json!({ "name": name })),
+        ], 0..4),
+        whole in any::<bool>(),
+    ) {
+        if whole {
+            spec.clear();
+            spec.insert("secret".to_owned(), serde_json::json!({}));
+        }
+        spec.insert("parameters".to_owned(), parameters.into());
+        let Ok(spec) = serde_json::from_value::<ParameterMirrorSpec>(serde_json::json!(spec)) else { return Ok(()) };
+        let Ok(plan) = judge(&spec, Some(&source())) else { return Ok(()) };
+        for selection in &plan.selections {
+            let read = match selection {
+                Selection::Path(path) => path.path.clone(),
+                Selection::Name(name) => name.bare_name(),
+            };
+            prop_assert!(read == "/app" || read.starts_with("/app/"), "{} is not granted", read);
+            prop_assert!(!read.contains("..") || !read.split('/').any(|segment| segment == ".."), "{}", read);
+        }
+    }
+
+    /// The same for sources: what is no path grants nothing.
+    #[test]
+    fn no_source_panics(grants in anything(), labels in anything()) {
+        let stored = serde_json::json!({"region": "us-east-1", "grants": [grants, {"namespaces": {"matchLabels": labels}, "paths": ["/app"]}]});
+        if let Ok(source) = serde_json::from_value::<ParameterSourceSpec>(stored) {
+            let _ = judge(&spec(&[path("/app")]), Some(&source));
+        }
+    }
 }

@@ -258,6 +258,8 @@ fn to_millis(seconds: i64, nanos: u32) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -278,6 +280,38 @@ mod tests {
         let sealed = complete(secret.clone(), false).unwrap();
         assert_eq!((sealed.value, sealed.ciphertext), (None, Some(Value::from("AQICAHi"))));
         assert!(complete(secret, true).unwrap().value.is_some());
+    }
+
+    proptest! {
+        /// Whatever is missing or odd: a parameter is complete or refused, never half of one.
+        #[test]
+        fn no_answer_is_half_accepted(
+            name in proptest::option::of("/?[a-z]{0,3}"),
+            kind in proptest::option::of("String|SecureString|StringList|Other"),
+            value in proptest::option::of("[a-z]{0,3}"),
+            version in any::<i64>(),
+            date in proptest::option::of(any::<i64>()),
+            arn in proptest::option::of("(arn:)?[a-z:0-9]{0,12}"),
+            decrypted in any::<bool>(),
+        ) {
+            let parameter = Parameter::builder()
+                .set_name(name.clone())
+                .set_type(kind.as_deref().map(Into::into))
+                .set_value(value.clone())
+                .version(version)
+                .set_last_modified_date(date.map(aws_sdk_ssm::primitives::DateTime::from_secs))
+                .set_arn(arn)
+                .build();
+            let known = kind.as_deref().is_some_and(|kind| kind != "Other");
+            let whole = known && value.is_some() && version >= 1 && date.is_some() && name.is_some_and(|name| !name.is_empty());
+            match complete(parameter, decrypted) {
+                Ok(listed) => {
+                    prop_assert!(whole);
+                    prop_assert_eq!(listed.value.is_some(), decrypted || kind.as_deref() != Some("SecureString"));
+                }
+                Err(_) => prop_assert!(!whole),
+            }
+        }
     }
 
     #[test]

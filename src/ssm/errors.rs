@@ -155,7 +155,10 @@ fn bare_code(code: &str) -> String {
 }
 
 fn looks_like_a_code(code: &str) -> bool {
-    (1..=64).contains(&code.len()) && code.chars().all(|c| c.is_ascii_alphanumeric() || c == '.')
+    // Digits are in no code of SSM, STS or KMS, and in most tokens and passwords.
+    (1..=64).contains(&code.len())
+        && code.starts_with(|c: char| c.is_ascii_uppercase())
+        && code.chars().all(|c| c.is_ascii_alphabetic() || c == '.')
 }
 
 /// SSM passes errors of KMS on under its own codes; only the message tells.
@@ -213,8 +216,13 @@ mod tests {
 
     #[test]
     fn only_what_looks_like_a_code_is_shown() {
-        let (_, text) = service_error(Some("hunter2 is the password"), Some(400), false);
-        assert!(!text.contains("hunter2"), "{text}");
+        for text in ["hunter2 is the password", "hunter2", "Hunter2", "hunter", "Hünter", &"A".repeat(65), ""]
+        {
+            assert_eq!(shown_code(Some(text)), "an unknown error");
+            let (_, told) = service_error(Some(text), Some(400), false);
+            assert!(!told.contains("unter2"), "{told}");
+        }
+        assert_eq!(shown_code(Some("KMS.DisabledException")), "KMS.DisabledException");
         assert_eq!(bare_code("com.amazonaws.ssm#ThrottlingException:http://x"), "ThrottlingException");
     }
 }

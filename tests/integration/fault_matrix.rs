@@ -10,6 +10,7 @@ use kube::api::{Api, ListParams};
 use parameter_mirror_test_support::ssm::{Body, Fault, Operation, When};
 use serde_json::json;
 
+use crate::silence;
 use crate::world::{LATER, SOON, Setup, World, eventually};
 
 /// One fault.
@@ -202,11 +203,11 @@ async fn the_past_is_not_believed_and_a_new_beginning_is() {
 
 /// A world with a synced mirror of a String, a SecureString and enough more for three pages.
 async fn synced() -> World {
-    let arguments = vec!["--ssm-requests-per-second=1000".to_owned()];
+    let arguments = vec!["--ssm-requests-per-second=1000".to_owned(), "--log=trace".to_owned()];
     let world = World::with(Setup { arguments, ..Setup::default() }).await;
-    world.ssm.put_secure("/app/secret", "hunter2");
+    world.ssm.put_secure("/app/secret", &world.canaries.sealed());
     for n in 0..24 {
-        world.ssm.put(&format!("/app/n{n:02}"), "old");
+        world.ssm.put(&format!("/app/n{n:02}"), &world.canaries.plain());
     }
     world.synced("config").await;
     // It comes after the status, and must not be counted among the events of the first row.
@@ -222,6 +223,8 @@ async fn matrix(rows: Vec<Row>) {
     for row in rows {
         outlives(&world, row).await;
     }
+    // At the end, with all that was logged under every row.
+    silence::keeps(&world).await;
 }
 
 /// The most requests that one read may cost: three attempts for each of three pages and one batch, and the search for a culprit.
@@ -233,20 +236,22 @@ async fn outlives(world: &World, Row { name, when, fault, meaning }: Row) {
     let endless = matches!(fault, Fault::Endless { .. });
     let calls = world.ssm.calls();
     world.ssm.fail(when, fault);
+    world.ssm.quotes(&world.canaries.sealed());
     // Something is to be learnt, so that a fault of decryption shows as well; no read that is under way learns it.
-    world.ssm.put_secure("/app/secret", name);
+    let value = &world.canaries.sealed();
+    world.ssm.put_secure("/app/secret", value);
     world.sync("config").await;
     let reason = match meaning {
         Meaning::Held(reason) => reason,
         Meaning::Unnoticed => {
             world.healthy("config").await;
-            arrived(world, name).await;
+            arrived(world, value).await;
             assert_eq!(told(world).await, before.told, "{name} made noise");
             return world.ssm.clear_all();
         }
         Meaning::Converges => {
             world.change("config", json!({"interval": "10s"})).await;
-            arrived(world, name).await;
+            arrived(world, value).await;
             world.ssm.clear_all();
             world.change("config", json!({"interval": "1h"})).await;
             world.sync("config").await;
@@ -265,7 +270,7 @@ async fn outlives(world: &World, Row { name, when, fault, meaning }: Row) {
     world.ssm.clear_all();
     world.sync("config").await;
     world.healthy("config").await;
-    arrived(world, name).await;
+    arrived(world, value).await;
     assert_eq!(world.field("config", "@status").await.as_deref(), Some("Synced"));
     let mut expected = before.told;
     for reason in ["Degraded", "Recovered"] {
@@ -291,7 +296,7 @@ async fn told(world: &World) -> BTreeMap<String, i32> {
 
 /// What waited at SSM is in both targets.
 async fn arrived(world: &World, value: &str) {
-    eventually(&format!("{value} arrives"), LATER, async || {
+    eventually("what waited arrives", LATER, async || {
         let secret = world.data("config").await.unwrap_or_default().remove("SECRET");
         let redis = world.values("config").await.remove("/app/secret");
         let both = [secret, redis];

@@ -14,6 +14,8 @@
 //! | [`lost_keys`] | the operator's keys are lost, restored, replaced |
 //! | [`quiet`] | what a cycle costs, in exact counts |
 //! | [`process`] | starting, settings, endpoints, logs, stopping |
+//! | [`security`] | docs/security.md has a row for each field, and tests that exist |
+//! | [`silence`] | no value in any output, and no code that could print one |
 //! | [`chart`] | the chart installs, uninstalls, and installs again |
 //! | [`chart_renders`] | what the chart renders, and that a real API server takes it |
 //! | [`observability`] | metrics, alerts and dashboard are as documented, and work in a real Prometheus |
@@ -66,7 +68,9 @@ mod redis_store;
 mod release;
 mod reliability;
 mod replicas;
+mod security;
 mod selecting;
+mod silence;
 mod simulation;
 mod story;
 mod targets;

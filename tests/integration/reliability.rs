@@ -28,7 +28,7 @@ fn every_test_that_is_named_here_exists() {
 }
 
 /// Whether the module has a test of that name, which is not switched off.
-fn exists(test: &str) -> bool {
+pub fn exists(test: &str) -> bool {
     let (module, name) = test.rsplit_once("::").unwrap();
     let (folder, module) = match module.split_once("::") {
         Some(("reader", module)) => ("crates/reader/tests/reader", module),

@@ -17,7 +17,7 @@ use parameter_mirror_test_support::command::Output;
 use parameter_mirror_test_support::copies;
 pub use parameter_mirror_test_support::eventually;
 use parameter_mirror_test_support::operator::{Operator, Settings};
-use parameter_mirror_test_support::{Redis, Scratch, Ssm};
+use parameter_mirror_test_support::{Canaries, Redis, Scratch, Ssm};
 use serde_json::json;
 use tokio::sync::OnceCell;
 
@@ -55,6 +55,8 @@ pub struct World {
     pub namespace: String,
     /// Where the operator lives.
     pub home: String,
+    /// Values that no output may hold, for whoever looks for them with `silence`.
+    pub canaries: Canaries,
     /// The source that mirrors of this world use; grants `/app` to the namespace.
     pub source: String,
     /// Holds the operator's kubeconfig.
@@ -102,8 +104,18 @@ impl World {
         let source = namespace.clone();
         let client = cluster.client().await;
         let operator = Operator::start(settings).await;
-        let world =
-            Self { cluster, client, ssm, redis, operator, namespace, home, source, _scratch: scratch };
+        let world = Self {
+            cluster,
+            client,
+            ssm,
+            redis,
+            operator,
+            namespace,
+            home,
+            canaries: Canaries::default(),
+            source,
+            _scratch: scratch,
+        };
         world.grant(&["/app"]).await;
         world
     }

@@ -101,6 +101,7 @@ fn absolute(path: &str, relative: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use rstest::rstest;
 
     fn path(path: &str, recursive: bool, exclude: &[&str]) -> PathSelection {
@@ -137,5 +138,37 @@ mod tests {
         let selection = path("/prod", false, &[]);
         assert_eq!(selection.relative("/prod/a"), Some("a"));
         assert_eq!(selection.relative("/prod/a/b"), None);
+    }
+
+    /// Segments of a path that begins with `/`, without what a `/` at its end adds.
+    fn segments(path: &str) -> Vec<&str> {
+        path.trim_end_matches('/').split('/').collect()
+    }
+
+    proptest! {
+        /// Letters that share prefixes, so that a match by letters instead of segments shows.
+        #[test]
+        fn paths_match_by_whole_segments(root in "(/[aA.]{1,3}){0,3}/?", name in "(/[aA.]{1,3}){1,4}") {
+            let below = segments(&name).starts_with(&segments(&root));
+            prop_assert_eq!(is_at_or_below(&name, &root), below, "{} under {}", name, root);
+        }
+
+        #[test]
+        fn a_selection_takes_nothing_foreign(
+            root in "(/[ab]{1,2}){1,2}",
+            out in "[ab]{1,2}(/[ab]{1,2})?",
+            name in "(/[ab]{1,2}){1,4}(:[ab1])?",
+            recursive in any::<bool>(),
+        ) {
+            let taken = path(&root, recursive, &[&out]).relative(&name).is_some();
+            let (own, all) = (segments(&root), segments(&name));
+            let excluded: Vec<&str> = own.iter().copied().chain(out.split('/')).collect();
+            let expected = all.len() > own.len()
+                && all.starts_with(&own)
+                && !all.starts_with(&excluded)
+                && !name.contains(':')
+                && (recursive || all.len() == own.len() + 1);
+            prop_assert_eq!(taken, expected, "{} of {} without {}", name, root, out);
+        }
     }
 }

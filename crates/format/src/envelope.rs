@@ -153,6 +153,24 @@ mod tests {
         }
 
         #[test]
+        fn a_change_of_any_bit_is_noticed(text in "\\PC{0,20}", at in any::<prop::sample::Index>(), bit in 0..8_u32) {
+            let key = sub_key("k");
+            let sealed = seal(&key, "k", "/x", &Value::new(text)).unwrap();
+            let (head, rest) = sealed.rsplit_once(':').unwrap();
+            let mut bytes = from_base64url(rest).unwrap().to_vec();
+            let at = at.index(bytes.len());
+            bytes[at] ^= 1 << bit;
+            let changed = format!("{head}:{}", base64url(&bytes));
+            prop_assert_eq!(open(&key, "k", "/x", &changed), Err(OpenError::Refused));
+        }
+
+        #[test]
+        fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
+            let text = format!("pm1:{}:{}", ring().active(), base64url(&bytes));
+            prop_assert!(open(&sub_key("k"), "k", "/x", &text).is_err());
+        }
+
+        #[test]
         fn no_input_panics(text in "(pm1:)?(mine:)?[A-Za-z0-9_-]{0,60}\\PC{0,3}") {
             prop_assert!(open(&sub_key("k"), "k", "/x", &text).is_err());
         }

@@ -208,6 +208,36 @@ proptest! {
         prop_assert_eq!(found(&fields), Found::Ours(Verdict::Verified(signed)));
     }
 
+    /// Whoever may write Redis can make the operator notice, and nothing else.
+    #[test]
+    fn a_tampered_hash_is_never_verified(
+        entries in entries(),
+        mode in prop::sample::select(MODES.to_vec()),
+        which in any::<prop::sample::Index>(),
+        bytes in proptest::collection::vec(any::<u8>(), 0..12),
+        removed in any::<bool>(),
+    ) {
+        let signed = ring().sign(Content { entries, ..content() });
+        let mut fields = encode(&signed, mode, &ring(), KEY, VITALS).unwrap();
+        fields.insert(OWNER, OURS);
+        let mut raw: Vec<(Vec<u8>, Vec<u8>)> =
+            fields.iter().map(|(name, bytes)| (name.to_vec(), bytes.to_vec())).collect();
+        // These are unsigned, and say nothing about values; without them nothing is ours, or of this layout.
+        let unsigned = [FENCE, GENERATION, CHECKED_AT, STATUS, STATUS_AT, OWNER, FORMAT].map(str::as_bytes);
+        raw.retain(|(name, _)| !unsigned.contains(&name.as_slice()));
+        let (name, before) = raw[which.index(raw.len())].clone();
+        prop_assume!(removed || before != bytes);
+        let mut tampered: Fields = fields
+            .iter()
+            .filter(|(field, _)| *field != name.as_slice())
+            .map(|(name, bytes)| (name.to_vec(), bytes.to_vec()))
+            .collect();
+        if !removed {
+            tampered.insert(name, bytes);
+        }
+        prop_assert!(!matches!(found(&tampered), Found::Ours(Verdict::Verified(_))));
+    }
+
     #[test]
     fn no_input_panics(
         texts in proptest::collection::vec(

@@ -131,6 +131,26 @@ proptest! {
     }
 
     #[test]
+    fn a_tampered_secret_is_never_verified(
+        entries in entries(),
+        which in any::<prop::sample::Index>(),
+        text in "\\PC{0,8}",
+        removed in any::<bool>(),
+    ) {
+        let mut parts = encode(&ring().sign(Content { entries, ..content() })).unwrap();
+        let keys: Vec<String> = parts.data.keys().cloned().collect();
+        prop_assume!(!keys.is_empty());
+        let key = keys[which.index(keys.len())].clone();
+        prop_assume!(removed || parts.data[&key].expose() != text);
+        if removed {
+            parts.data.remove(&key);
+        } else {
+            parts.data.insert(key, Value::new(text));
+        }
+        prop_assert!(!matches!(decoded(&parts), Found::Ours(Verdict::Verified(_))));
+    }
+
+    #[test]
     fn no_input_panics(
         texts in proptest::collection::vec("[0-9]{0,20}|pm1:mine:[A-Za-z0-9_-]{0,44}|eJ[A-Za-z0-9+/]{0,40}|\\PC{0,20}", 7),
         data in proptest::collection::btree_map("[A-Z]{1,4}", proptest::collection::vec(any::<u8>(), 0..8), 0..4),

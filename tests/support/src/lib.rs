@@ -24,6 +24,7 @@
 //! | [`operator`] | the operator as a process, with the settings a pod would have |
 //! | [`mirrored`] | a mirror as its users see it: conditions and both targets |
 //! | [`screen`] | a story told step by step, each with its checks and times |
+//! | [`canary`] | values that are found wherever they turn up |
 //! | [`copies`] | what targets hold, judged with the published layout |
 //! | [`hash`] | a mirror in Redis without an operator |
 //! | [`moto`] | moto, a stand-in for AWS |
@@ -37,6 +38,7 @@
     reason = "a part that does not start or answer must fail the test loudly, there and then"
 )]
 
+pub mod canary;
 pub mod cluster;
 pub mod command;
 pub mod console;
@@ -61,6 +63,7 @@ pub mod ssm_client;
 pub mod view;
 pub mod wait;
 
+pub use canary::Canaries;
 pub use cluster::Cluster;
 pub use console::Console;
 pub use hash::MirrorHash;

@@ -124,6 +124,28 @@ mod tests {
         );
     }
 
+    #[test]
+    fn an_answer_cut_anywhere_is_none() {
+        for length in 0..WHOLE.len() {
+            assert!(page(&WHOLE[..length]).is_err(), "{} was taken", &WHOLE[..length]);
+        }
+    }
+
+    #[test]
+    fn no_damaged_byte_panics_or_is_quoted() {
+        for at in 0..WHOLE.len() {
+            for byte in [0, b' ', b'"', b'9', b'-', b'[', b'{', b'}', b'\\', 0xff] {
+                let mut body = WHOLE.as_bytes().to_vec();
+                body[at] = byte;
+                let read =
+                    read("GetParametersByPath", &body).and_then(|page: Page| complete("x", page.next().0));
+                if let Err(error) = read {
+                    assert!(!format!("{error} {error:?}").contains("hunter"), "{error}");
+                }
+            }
+        }
+    }
+
     /// `1.001 * 1000.0` is a little less than 1001.
     #[test]
     fn dates_are_rounded() {

@@ -25,6 +25,8 @@ pub(crate) struct State {
     pub(crate) faults: Faults,
     pub(crate) sessions: Sessions,
     afterwards: Vec<(When, Afterwards)>,
+    /// What answers that are none quote.
+    pub(crate) quotes: Option<String>,
     /// The account of callers whose access key says nothing else.
     account: String,
 }
@@ -40,6 +42,7 @@ impl Core {
             faults: Faults::default(),
             sessions: Sessions::default(),
             afterwards: Vec::new(),
+            quotes: None,
             account: account.to_owned(),
         }))
     }
@@ -109,7 +112,8 @@ impl State {
         }
         let due = self.afterwards.extract_if(.., |(when, _)| when.holds(&facts));
         let afterwards = due.map(|(_, run)| run).collect();
-        Ok((outcome.into_reply(), place, afterwards))
+        let reply = Reply { quotes: self.quotes.clone(), ..outcome.into_reply() };
+        Ok((reply, place, afterwards))
     }
 
     fn read(&mut self, request: &Request, place: &Place) -> (Outcome, Facts) {

@@ -137,6 +137,11 @@ impl Ssm {
         self.core.state().fail(when, fault)
     }
 
+    /// From now on errors, and pages of HTML in place of an answer, quote this text: it is for nobody's log.
+    pub fn quotes(&self, text: &str) {
+        self.core.state().quotes = Some(text.to_owned());
+    }
+
     /// Ends a fault. Requests it has silenced stay silent.
     pub fn clear(&self, id: FaultId) {
         self.core.state().faults.clear(id);

@@ -48,12 +48,21 @@ pub(crate) struct Reply {
     /// Waited before anything is sent.
     pub(crate) delay: Duration,
     pub(crate) delivery: Delivery,
+    /// What an answer that is none quotes, as ill services quote requests and values.
+    pub(crate) quotes: Option<String>,
 }
 
 impl Reply {
     /// An answer that arrives.
     pub(crate) fn new(status: u16, content: Content) -> Self {
-        Self { status, error_type: None, content, delay: Duration::ZERO, delivery: Delivery::Whole }
+        Self {
+            status,
+            error_type: None,
+            content,
+            delay: Duration::ZERO,
+            delivery: Delivery::Whole,
+            quotes: None,
+        }
     }
 
     /// The error a JSON 1.1 service answers with a code; no message member if there is no message.
@@ -68,11 +77,18 @@ impl Reply {
 
     /// Media type and bytes of the body.
     pub(crate) fn body(&self) -> (&'static str, Vec<u8>) {
+        let quoted = self.quotes.as_deref().unwrap_or_default();
         match &self.content {
+            Content::Json(body) if self.status != 200 && !quoted.is_empty() => {
+                let mut body = body.clone();
+                body["message"] = format!("{} {quoted}", body["message"].as_str().unwrap_or_default()).into();
+                body["detail"] = json!({ "value": quoted });
+                ("application/x-amz-json-1.1", body.to_string().into_bytes())
+            }
             Content::Json(body) => ("application/x-amz-json-1.1", body.to_string().into_bytes()),
             Content::Broken(text) => ("application/x-amz-json-1.1", text.clone().into_bytes()),
             Content::Xml(text) => ("text/xml", text.clone().into_bytes()),
-            Content::Html => ("text/html", HTML.as_bytes().to_vec()),
+            Content::Html => ("text/html", format!("{HTML}{quoted}").into_bytes()),
             Content::Empty => ("text/plain", Vec::new()),
         }
     }

@@ -1,0 +1,220 @@
+//! No value in any output. What the operator says in a test is searched for the values of that test's world; what it could say is
+//! searched in its sources.
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{Api, ListParams};
+
+use crate::world::{World, root};
+
+/// Everything that is said somewhere about this world, by place: for people, for machines, and for whoever looks over a shoulder.
+async fn said(world: &World) -> Vec<(String, Vec<u8>)> {
+    let mut said = vec![("the log".to_owned(), world.operator.log().into_bytes())];
+    for path in ["/metrics", "/readyz", "/livez"] {
+        if let Some((_, text)) = world.operator.get(path).await {
+            said.push((path.to_owned(), text.into_bytes()));
+        }
+    }
+    for namespace in [&world.namespace, &world.home] {
+        let kinds = "pmirror,psource,events,leases,configmaps";
+        let listed = ["get", kinds, "--show-managed-fields", "-o", "json", "-n", namespace];
+        said.push((format!("objects of {namespace}"), world.cluster.kubectl(&listed).await.into_bytes()));
+    }
+    let secrets: Api<Secret> = world.secrets();
+    for secret in secrets.list(&ListParams::default()).await.unwrap() {
+        let metadata = serde_json::to_vec(&secret.metadata).unwrap();
+        said.push((format!("metadata of the Secret {:?}", secret.metadata.name), metadata));
+    }
+    let pid = world.operator.process().pid();
+    if let Ok(arguments) = std::fs::read(format!("/proc/{pid}/cmdline")) {
+        said.push(("the command line".to_owned(), arguments));
+    }
+    for key in world.redis.cli(&["keys", "*"]).await.lines() {
+        for (field, bytes) in world.redis.hash(key).await {
+            said.push((format!("the name of the field {field} in Redis"), field.clone().into_bytes()));
+            if field.starts_with('@') {
+                said.push((format!("the field {field} in Redis"), bytes));
+            }
+        }
+    }
+    said
+}
+
+/// What Redis would write to its disk, uncompressed.
+async fn dump(world: &World) -> Vec<u8> {
+    let file = world.redis.process().dir().join("looked-at.rdb");
+    world.redis.cli(&["config", "set", "rdbcompression", "no"]).await;
+    // Nobody else is waited for.
+    world.redis.cli(&["config", "set", "repl-diskless-sync-delay", "0"]).await;
+    world.redis.cli(&["--rdb", file.to_str().unwrap()]).await;
+    std::fs::read(file).unwrap()
+}
+
+/// No value of this world stands where values do not belong.
+pub async fn says_nothing(world: &World) {
+    for (place, bytes) in said(world).await {
+        assert_eq!(world.canaries.found_in(&bytes), None, "a value stands in {place}");
+    }
+}
+
+/// The same, and none of its `SecureString`s stands in clear in Redis. The world has both kinds, in both targets.
+pub async fn keeps(world: &World) {
+    says_nothing(world).await;
+    let dump = dump(world).await;
+    assert_eq!(world.canaries.sealed_in(&dump), None, "a SecureString stands in a dump of Redis");
+    // A search that finds nothing anywhere would be none.
+    assert!(world.canaries.found_in(&dump).is_some(), "the Strings are not in the dump of Redis");
+    let secrets = serde_json::to_vec(&world.secrets().list(&ListParams::default()).await.unwrap()).unwrap();
+    assert!(world.canaries.sealed_in(&secrets).is_some(), "the SecureStrings are not in the Secret");
+}
+
+/// Where `{:?}`, or what comes to it, is allowed outside tests, with the reason.
+const FORMATTED: [(&str, &str, &str); 8] = [
+    ("src/mirror/keys.rs", "{key:?}", "the key of a Secret, made of a parameter's name"),
+    ("src/mirror/plan.rs", "{:?}", "an encryption mode of the spec"),
+    ("src/mirror/plan.rs", "{path:?}", "a path of the spec"),
+    ("src/mirror/plan.rs", "{name:?}", "a name of the spec"),
+    ("src/mirror/plan.rs", "{relative:?}", "an exclude of the spec"),
+    ("src/verify/look.rs", "{other:?}", "what became of a script, whose parts are numbers and an owner"),
+    ("crates/format/src/hash/encode.rs", "{0:?}", "a parameter's name"),
+    ("crates/format/src/keys.rs", "{0:?}", "the name of a data key of the key Secret"),
+];
+
+/// Who may see the text of a value, with the reason. `expose` is the only door to it.
+const EXPOSED: [(&str, &str); 14] = [
+    ("src/operator/values.rs", "compares values, to hold equal ones once"),
+    ("src/targets/secret/render.rs", "the Secret"),
+    ("src/hand_out.rs", "`key` prints sub-keys: it is what it is for"),
+    ("crates/format/src/hash/encode.rs", "the hash, where the mode says in clear"),
+    ("crates/format/src/content.rs", "the MAC"),
+    ("crates/format/src/entry.rs", "knows ciphertext by its beginning"),
+    ("crates/format/src/envelope.rs", "encrypts"),
+    ("crates/format/src/connection/settings.rs", "the URL, password and certificates of Redis"),
+    ("crates/reader/src/exec.rs", "the environment of the program that is started"),
+    ("crates/reader/src/variables.rs", "the same, judged before"),
+    ("crates/reader/src/export.rs", "`export` prints values: it is what it is for"),
+    ("crates/reader/src/serve", "answers whoever asks on the loopback"),
+    ("crates/reader/src/main.rs", "`get` prints a value: it is what it is for"),
+    ("crates/reader/src/settings.rs", "the sub-keys and the token that the reader was given"),
+];
+
+/// Types of the SDK and of its credentials whose texts quote bodies of answers.
+const QUOTING: [&str; 3] = ["SdkError", "CredentialsError", "DisplayErrorContext"];
+
+/// The sources of operator and reader without their tests, by path from the root.
+fn sources() -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let mut folders =
+        ["src", "crates/format/src", "crates/reader/src"].map(|folder| root().join(folder)).to_vec();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned();
+            let is_test =
+                ["tests.rs", "samples.rs", "vectors.rs", "testing.rs"].iter().any(|end| name.ends_with(end));
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") && !is_test {
+                let text = std::fs::read_to_string(&path).unwrap();
+                // Tests stand at the end, or in files of their own.
+                let (code, _) = text.split_once("#[cfg(test)]\nmod tests {").unwrap_or((&text, ""));
+                let code = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+                found.push((name, code.collect::<Vec<_>>().join("\n")));
+            }
+        }
+    }
+    assert!(found.len() > 100, "only {} files were found", found.len());
+    found
+}
+
+/// Every place that `{:?}`s something: in a format string, or by the sigil of tracing.
+fn formatted(code: &str) -> Vec<String> {
+    let mut found: Vec<String> = code
+        .split('{')
+        .skip(1)
+        .filter_map(|rest| rest.split_once('}'))
+        .filter(|(inside, _)| {
+            inside.ends_with('?') && inside.contains(':') && !inside.contains(char::is_whitespace)
+        })
+        .map(|(inside, _)| format!("{{{inside}}}"))
+        .collect();
+    let sigil = |(at, _): (usize, &str)| {
+        let before = code[..at].trim_end();
+        let follows_name = code[at + 1..].starts_with(|c: char| c.is_ascii_lowercase());
+        (follows_name && before.ends_with([',', '=', '(']))
+            .then(|| code[at..].chars().take(20).collect::<String>())
+    };
+    found.extend(code.match_indices('?').filter_map(sigil));
+    found.extend(code.match_indices("dbg!(").map(|_| "dbg!".to_owned()));
+    found
+}
+
+/// What `Debug` prints is nobody's promise: of an SDK's error it is the body of an answer.
+#[test]
+fn nothing_is_formatted_with_debug_without_a_reason() {
+    assert_eq!(
+        formatted("f!(\"{a:?} {:#?} {b}\", c); info!(?error, x = ?y); z?; a ? b"),
+        ["{a:?}", "{:#?}", "?error, x = ?y); z?;", "?y); z?; a ? b"]
+    );
+    let mut used = Vec::new();
+    for (file, code) in sources() {
+        for format in formatted(&code) {
+            let allowed = FORMATTED.iter().position(|(place, text, _)| *place == file && *text == format);
+            used.push(allowed.unwrap_or_else(|| {
+                panic!("{file} formats {format}: print what is meant, or give a reason in FORMATTED")
+            }));
+        }
+    }
+    for (n, (file, text, _)) in FORMATTED.iter().enumerate() {
+        assert!(used.contains(&n), "{file} no longer formats {text}");
+    }
+}
+
+/// Errors of the SDK are only looked at where they are turned into reasons, and nothing there prints one.
+#[test]
+fn errors_of_the_sdk_become_reasons_and_are_never_printed() {
+    let mut files = Vec::new();
+    for (file, code) in sources() {
+        if !QUOTING.iter().any(|name| code.contains(name)) {
+            continue;
+        }
+        assert!(!code.contains("DisplayErrorContext"), "{file} asks the SDK for the text of an error");
+        for printed in
+            ["{error}", "{error:", "{cause}", "{cause:", "error.to_string()", "cause.to_string()", "%error"]
+        {
+            assert!(!code.contains(printed), "{file} prints {printed} and knows errors of the SDK");
+        }
+        files.push(file);
+    }
+    files.sort();
+    let expected = ["client.rs", "credentials/mod.rs", "credentials/sources.rs", "errors.rs"];
+    assert_eq!(
+        files,
+        expected.map(|file| format!("src/ssm/{file}")),
+        "errors of the SDK are for these files"
+    );
+}
+
+/// Each place that opens a value has a reason, and each type that holds secret bytes says by hand what `Debug` shows of it.
+#[test]
+fn secret_bytes_have_few_doors_and_no_derived_debug() {
+    let mut doors = std::collections::BTreeSet::new();
+    for (file, code) in sources() {
+        let opens = code.contains(".expose()");
+        let door = EXPOSED.iter().position(|(place, _)| file.starts_with(place));
+        assert!(!opens || door.is_some(), "{file} opens values: give a reason in EXPOSED");
+        doors.extend(door.filter(|_| opens));
+        for item in code.split("\n\n").filter(|item| item.contains("struct ") || item.contains("enum ")) {
+            let head = item.split("fn ").next().unwrap_or_default();
+            let is_secret = ["Zeroizing<", "LessSafeKey", "hmac::Key", "hkdf::Prk"]
+                .iter()
+                .any(|bytes| head.contains(bytes));
+            let derived = head.lines().any(|line| line.contains("derive(") && line.contains("Debug"));
+            assert!(!(is_secret && derived), "{file} derives Debug for secret bytes:\n{head}");
+            let printed = head.lines().any(|line| {
+                line.contains("derive(") && (line.contains("Serialize") || line.contains("Display"))
+            });
+            assert!(!(is_secret && printed), "{file} derives a way to print secret bytes:\n{head}");
+        }
+    }
+    assert_eq!(doors.len(), EXPOSED.len(), "a door that nobody uses");
+}
