@@ -269,7 +269,8 @@ mod tests {
         assert_eq!(need(&Found::Missing, held), Need::Restore("missing"));
         let same = Found::Ours(Verdict::Verified(copy("new", 1)));
         assert_eq!(need(&same, fresh), Need::Nothing, "the same content read earlier is not written again");
-        let before = Signed { key_id: "k0".parse().unwrap(), ..copy("new", 1) };
+        let mut before = copy("new", 1);
+        before.key_id = "k0".parse().unwrap();
         let before = Found::Ours(Verdict::Verified(before));
         assert_eq!(need(&before, fresh), Need::Replace, "a good read moves it to the key that is active");
         assert_eq!(need(&before, held), Need::Nothing, "an outage is no time for it");
