@@ -58,6 +58,7 @@ use serde::{Deserialize, Serialize};
 pub struct ParameterMirrorSpec {
     /// Name of the `ParameterSource` (cluster-scoped) to read with.
     #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = ("self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')", "spec.source must be the name of a ParameterSource: a lower-case DNS name"))]
     #[serde(default = "default_source")]
     pub source: String,
     /// How often SSM is read: a Go duration between 10s and 24h, e.g. `5m`.

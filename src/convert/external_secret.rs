@@ -88,6 +88,7 @@ fn check(spec: &Value, name: &str, namespace: &str, notes: &mut Notes) {
         source: None,
         drill_until: None,
         redis_prefix: "",
+        key_secret: None,
     };
     let judged = serde_json::from_value::<ParameterMirrorSpec>(spec.clone());
     let refusal = match judged {

@@ -140,7 +140,11 @@ pub fn refusal(found: &Found, conflict: TargetReason) -> Option<TargetTrouble> {
 pub fn need(found: &Found, wanted: &Signed, authority: Authority, conflict: TargetReason) -> Need {
     match found {
         Found::Ours(Verdict::ForeignKey(_)) if authority == Authority::FreshRead => Need::Replace,
-        Found::Ours(Verdict::Verified(held)) if held.content.same_as(&wanted.content) => Need::Nothing,
+        Found::Ours(Verdict::Verified(held)) if held.content.same_as(&wanted.content) => {
+            // A good read moves each target to the key that is active, once (formats.md, "Keys": rotation).
+            let is_under_its_key = held.key_id == wanted.key_id || authority == Authority::LastKnownGood;
+            if is_under_its_key { Need::Nothing } else { Need::Replace }
+        }
         Found::Ours(Verdict::Broken(_)) => Need::Restore("edited"),
         Found::Missing => Need::Restore("missing"),
         other => refusal(other, conflict).map_or(Need::Replace, Need::Refused),
@@ -265,6 +269,11 @@ mod tests {
         assert_eq!(need(&Found::Missing, held), Need::Restore("missing"));
         let same = Found::Ours(Verdict::Verified(copy("new", 1)));
         assert_eq!(need(&same, fresh), Need::Nothing, "the same content read earlier is not written again");
+        let mut before = copy("new", 1);
+        before.key_id = "k0".parse().unwrap();
+        let before = Found::Ours(Verdict::Verified(before));
+        assert_eq!(need(&before, fresh), Need::Replace, "a good read moves it to the key that is active");
+        assert_eq!(need(&before, held), Need::Nothing, "an outage is no time for it");
         assert_eq!(need(&Found::Ours(Verdict::Verified(copy("old", 1))), held), Need::Replace);
         assert_eq!(need(&Found::Ours(Verdict::Broken(BrokenCause::Revision)), held), Need::Restore("edited"));
         let theirs = Found::NotOurs { owner: Some("c/shop/other".to_owned()) };

@@ -49,6 +49,8 @@ mod tests {
     #[case::above("/prod/checkout/", "/prod", false)]
     #[case::root("/", "/anything/at/all", true)]
     #[case::aws_needs_its_own("/", "/aws/service/ami", false)]
+    #[case::aws_in_any_case("/", "/AWS/service/ami", false)]
+    #[case::not_of_aws("/", "/awsome/x", true)]
     #[case::aws_granted("/aws/service", "/aws/service/ami", true)]
     #[case::case_matters("/Prod", "/prod/x", false)]
     fn a_grant_covers_its_path_and_all_below(#[case] grant: &str, #[case] name: &str, #[case] covered: bool) {

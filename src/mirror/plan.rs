@@ -116,13 +116,18 @@ pub struct Surroundings<'a> {
     pub drill_until: Option<Timestamp>,
     /// First part of every Redis key.
     pub redis_prefix: &'a str,
+    /// The Secret of that namespace that holds the operator's keys, if it is the operator's namespace.
+    pub key_secret: Option<&'a str>,
 }
 
 impl Plan {
     /// Judges `spec`. Everything the schema checks is checked again: admission may be older or switched off.
     pub fn new(spec: &ParameterMirrorSpec, around: &Surroundings<'_>) -> Result<Self, Refusal> {
         let selections = selections(&spec.parameters)?;
-        let secret = spec.secret.as_ref().map(|secret| secret_plan(secret, around.mirror)).transpose()?;
+        if !is_object_name(&spec.source) {
+            return Err(invalid("spec.source must be the name of a ParameterSource: a lower-case DNS name"));
+        }
+        let secret = spec.secret.as_ref().map(|secret| secret_plan(secret, around)).transpose()?;
         let redis = spec.redis.as_ref().map(|redis| RedisPlan {
             key: parameter_mirror_format::hash::redis_key(
                 around.redis_prefix,
@@ -281,7 +286,27 @@ fn source_plan(
     })
 }
 
-fn secret_plan(secret: &SecretTargetSpec, mirror: &str) -> Result<SecretPlan, Refusal> {
+/// Whether it can name an object at all. Names become parts of the API server's paths, so nothing else is ever asked for.
+fn is_object_name(name: &str) -> bool {
+    let ends_well = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+    let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.');
+    name.len() <= 253
+        && name.chars().all(legal)
+        && ends_well(name.chars().next())
+        && ends_well(name.chars().next_back())
+}
+
+fn secret_plan(secret: &SecretTargetSpec, around: &Surroundings<'_>) -> Result<SecretPlan, Refusal> {
+    let name = secret.name.as_deref().unwrap_or(around.mirror);
+    if !is_object_name(name) {
+        return Err(invalid("spec.secret.name must be a lower-case DNS name"));
+    }
+    // Also while it is lost: whoever could write it would choose the keys that everything is signed with.
+    if around.key_secret == Some(name) {
+        return Err(invalid(format!(
+            "spec.secret.name: Secret {name} holds the operator's own keys and is never a target; choose another name"
+        )));
+    }
     let reserved = |key: &str| key.starts_with("parameter-mirror.dev/");
     if let Some(key) =
         secret.labels.keys().find(|key| reserved(key) || *key == "app.kubernetes.io/managed-by")
@@ -299,7 +324,7 @@ fn secret_plan(secret: &SecretTargetSpec, mirror: &str) -> Result<SecretPlan, Re
         return Err(invalid(format!("spec.secret.annotations: {key} is reserved; remove it")));
     }
     Ok(SecretPlan {
-        name: secret.name.clone().unwrap_or_else(|| mirror.to_owned()),
+        name: name.to_owned(),
         type_: secret.type_,
         labels: secret.labels.clone(),
         annotations: secret.annotations.clone(),

@@ -36,6 +36,15 @@ fn a_plan_names_owner_targets_and_pace() {
     |spec: &mut ParameterMirrorSpec| drop(spec.secret.as_mut().unwrap().labels.insert("parameter-mirror.dev/x".to_owned(), String::new())),
     "spec.secret.labels"
 )]
+#[case::a_path_for_a_source(|spec: &mut ParameterMirrorSpec| "../namespaces/x".clone_into(&mut spec.source), "spec.source must be")]
+#[case::a_path_for_a_secret(
+    |spec: &mut ParameterMirrorSpec| spec.secret.as_mut().unwrap().name = Some("../../payments/secrets/config".to_owned()),
+    "spec.secret.name must be"
+)]
+#[case::the_operators_keys(
+    |spec: &mut ParameterMirrorSpec| spec.secret.as_mut().unwrap().name = Some("parameter-mirror-keys".to_owned()),
+    "operator's own keys"
+)]
 #[case::annotation_of_kubernetes(
     |spec: &mut ParameterMirrorSpec| drop(spec.secret.as_mut().unwrap().annotations.insert("kubectl.kubernetes.io/x".to_owned(), String::new())),
     "reserved"

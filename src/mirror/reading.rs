@@ -50,9 +50,11 @@ pub enum Priority {
     Refresh,
 }
 
-/// The place in the queue for the budget: by priority, then whoever serves the oldest values.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// The place in the queue for the budget: namespaces take turns; in one, by priority, then whoever serves the oldest values.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Turn {
+    /// Whose request it is.
+    pub namespace: Arc<str>,
     /// Who goes first.
     pub priority: Priority,
     /// When the last good read began, Unix ms; 0 if there was none.

@@ -53,6 +53,7 @@ pub fn judge(spec: &ParameterMirrorSpec, source: Option<&ParameterSourceSpec>) -
         source,
         drill_until: None,
         redis_prefix: "pm:",
+        key_secret: Some("parameter-mirror-keys"),
     };
     Plan::new(spec, &around)
 }

@@ -17,6 +17,7 @@ use crate::targets::secret::SecretStore;
 use super::drill::Drills;
 use super::events::Events;
 use super::in_step::InStep;
+use super::keys::KeySecret;
 use super::memory::Memories;
 use super::metrics::Metrics;
 use super::progress::Progress;
@@ -52,6 +53,8 @@ pub struct Settings {
     pub cluster: String,
     /// First part of every Redis key.
     pub redis_prefix: String,
+    /// Where the operator's keys are.
+    pub keys: KeySecret,
 }
 
 /// Everything a pass can reach.

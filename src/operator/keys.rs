@@ -36,6 +36,14 @@ pub struct KeySecret {
     pub scopes: Vec<Option<String>>,
 }
 
+impl KeySecret {
+    /// Its name, if it is in this namespace.
+    #[must_use]
+    pub fn of(&self, namespace: &str) -> Option<&str> {
+        (self.namespace == namespace).then_some(&self.name)
+    }
+}
+
 /// Keeps the operator's keys up to date, as long as the task is not dropped. The first value is there when the Secret has
 /// been read once.
 pub async fn keep(client: Client, secret: KeySecret) -> (watch::Receiver<Keys>, AbortOnDrop) {

@@ -155,7 +155,7 @@ async fn lead(staff: &Staff, term: &Term, health: &Health, stop: &CancellationTo
         scopes: staff.scopes.clone(),
     };
     let (key_watch, follow_keys) = tokio::select! {
-        kept = keys::keep(client.clone(), secret) => kept,
+        kept = keys::keep(client.clone(), secret.clone()) => kept,
         () = stop.cancelled() => return Ok(()),
     };
     let queues: Vec<_> =
@@ -166,6 +166,7 @@ async fn lead(staff: &Staff, term: &Term, health: &Health, stop: &CancellationTo
         settings: Settings {
             cluster: staff.cluster.clone(),
             redis_prefix: staff.orders.redis_prefix.clone(),
+            keys: secret,
         },
         clock: staff.clock.clone(),
         secrets: SecretStore::new(client.clone()),

@@ -126,8 +126,11 @@ fn sign(wanted: &Wanted, memory: &mut Memory, ring: &KeyRing, ctx: &Context) -> 
                 let mut content = signed.content.clone();
                 content.read_at = ctx.clock.now().as_millisecond().max(memory.latest_read_at + 1);
                 ring.sign(content)
-            } else if !ring.contains(&signed.key_id) {
-                // Its key is lost: a copy under it could never be verified again.
+            } else if !ring.contains(&signed.key_id)
+                || (wanted.authority == Authority::FreshRead && signed.key_id != *ring.active())
+            {
+                // Its key is lost, and a copy under it could never be verified again; or another one is active by now. The
+                // content is the same, so its read time is, too.
                 ring.sign(signed.content.clone())
             } else {
                 signed.clone()

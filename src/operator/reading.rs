@@ -70,7 +70,7 @@ pub fn begin(mirror: &ObjectRef<ParameterMirror>, plan: &Plan, memory: &mut Memo
         known: good.map(|good| snapshot::known(good, plan)).unwrap_or_default(),
         known_account: good.and_then(snapshot::account),
         last_failure: last_failure(memory),
-        turn: turn(memory),
+        turn: turn(plan, memory),
         in_company: !company.is_empty() || was_called,
         has_begun: Arc::default(),
     };
@@ -196,13 +196,14 @@ fn last_failure(memory: &Memory) -> Option<ReadFailure> {
     }
 }
 
-fn turn(memory: &Memory) -> Turn {
+fn turn(plan: &Plan, memory: &Memory) -> Turn {
     let priority = match (&memory.good, memory.source.due_now) {
         (None, _) => Priority::FirstSync,
         (Some(_), true) => Priority::Requested,
         (Some(_), false) => Priority::Refresh,
     };
-    Turn { priority, last_good: memory.last_sync.map_or(0, jiff::Timestamp::as_millisecond) }
+    let last_good = memory.last_sync.map_or(0, jiff::Timestamp::as_millisecond);
+    Turn { namespace: plan.namespace.as_str().into(), priority, last_good }
 }
 
 fn drill(source: &SourcePlan) -> ReadFailure {

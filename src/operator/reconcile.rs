@@ -99,6 +99,7 @@ async fn plan(mirror: &ParameterMirror, memory: &mut Memory, ctx: &Context) -> R
             source: source.map(|source| &source.spec),
             drill_until: ctx.drills.until(&mirror.spec.source, source, ctx.clock.now()),
             redis_prefix: &ctx.settings.redis_prefix,
+            key_secret: ctx.settings.keys.of(&namespace),
         };
         Plan::new(&mirror.spec, &around)
     };

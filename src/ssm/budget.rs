@@ -3,8 +3,6 @@
 //! AWS gives an account 40 reads/s, shared with everything else in it (consoles, ECS, CI). The budget decides
 //! when to read, never what is served.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,7 +11,9 @@ use tokio::time::Instant;
 
 use crate::mirror::reading::Turn;
 
-/// A token bucket that holds one second's worth, with a queue by [`Turn`] and then by arrival.
+use super::queue::Queue;
+
+/// A token bucket that holds one second's worth, with a [`Queue`] of those that wait.
 pub struct Budget {
     rate: f64,
     /// What may be sent at the moment, if that is less: who waits already profits when it becomes more.
@@ -24,31 +24,8 @@ pub struct Budget {
 struct State {
     tokens: f64,
     refilled: Instant,
-    arrivals: u64,
-    queue: BinaryHeap<Waiter>,
+    queue: Queue,
     is_served: bool,
-}
-
-struct Waiter {
-    order: Reverse<(Turn, u64)>,
-    call: oneshot::Sender<()>,
-}
-
-impl PartialEq for Waiter {
-    fn eq(&self, other: &Self) -> bool {
-        self.order == other.order
-    }
-}
-impl Eq for Waiter {}
-impl PartialOrd for Waiter {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Waiter {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.order.cmp(&other.order)
-    }
 }
 
 impl Budget {
@@ -68,8 +45,7 @@ impl Budget {
             state: Mutex::new(State {
                 tokens: rate,
                 refilled: Instant::now(),
-                arrivals: 0,
-                queue: BinaryHeap::new(),
+                queue: Queue::default(),
                 is_served: false,
             }),
         })
@@ -88,7 +64,7 @@ impl Budget {
     }
 
     /// Waits for the permission to send one request. Who stops waiting costs nothing.
-    pub async fn take(self: &Arc<Self>, turn: Turn) {
+    pub async fn take(self: &Arc<Self>, turn: &Turn) {
         let called = {
             let mut state = self.lock();
             self.refill(&mut state);
@@ -96,10 +72,8 @@ impl Budget {
                 state.tokens -= 1.0;
                 return;
             }
-            state.arrivals += 1;
-            let (sender, called) = oneshot::channel();
-            let order = Reverse((turn, state.arrivals));
-            state.queue.push(Waiter { order, call: sender });
+            let (call, called) = oneshot::channel();
+            state.queue.push(turn, call);
             if !std::mem::replace(&mut state.is_served, true) {
                 tokio::spawn(Arc::clone(self).serve());
             }
@@ -115,12 +89,8 @@ impl Budget {
             let pause = {
                 let mut state = self.lock();
                 self.refill(&mut state);
-                while state.tokens >= 1.0
-                    && let Some(waiter) = state.queue.pop()
-                {
-                    if waiter.call.send(()).is_ok() {
-                        state.tokens -= 1.0;
-                    }
+                while state.tokens >= 1.0 && state.queue.call_next() {
+                    state.tokens -= 1.0;
                 }
                 if state.queue.is_empty() {
                     state.is_served = false;
@@ -154,8 +124,8 @@ mod tests {
     use super::*;
     use crate::mirror::reading::Priority;
 
-    const fn turn(priority: Priority) -> Turn {
-        Turn { priority, last_good: 0 }
+    fn turn(priority: Priority) -> Turn {
+        Turn { namespace: "shop".into(), priority, last_good: 0 }
     }
 
     #[tokio::test(start_paused = true)]
@@ -163,7 +133,7 @@ mod tests {
         let budget = Budget::new(10);
         let began = Instant::now();
         for _ in 0..60 {
-            budget.take(turn(Priority::Refresh)).await;
+            budget.take(&turn(Priority::Refresh)).await;
         }
         let took = began.elapsed().as_secs_f64();
         assert!((4.9..5.2).contains(&took), "{took}");
@@ -172,7 +142,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn first_syncs_go_before_refreshes_and_requests_before_both() {
         let budget = Budget::new(1);
-        budget.take(turn(Priority::Refresh)).await;
+        budget.take(&turn(Priority::Refresh)).await;
         let (done, mut order) = tokio::sync::mpsc::unbounded_channel();
         for (name, priority) in [
             ("refresh", Priority::Refresh),
@@ -182,7 +152,7 @@ mod tests {
         ] {
             let (budget, done) = (Arc::clone(&budget), done.clone());
             tokio::spawn(async move {
-                budget.take(turn(priority)).await;
+                budget.take(&turn(priority)).await;
                 done.send(name).unwrap();
             });
             tokio::task::yield_now().await;
@@ -198,12 +168,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_oldest_values_are_renewed_first() {
         let budget = Budget::new(1);
-        budget.take(turn(Priority::Refresh)).await;
+        budget.take(&turn(Priority::Refresh)).await;
         let done = Arc::new(Mutex::new(Vec::new()));
         let waiting = [30, 10, 20].map(|last_good| {
             let (budget, done) = (Arc::clone(&budget), Arc::clone(&done));
             tokio::spawn(async move {
-                budget.take(Turn { priority: Priority::Refresh, last_good }).await;
+                budget.take(&Turn { last_good, ..turn(Priority::Refresh) }).await;
                 done.lock().unwrap().push(last_good);
             })
         });
@@ -216,12 +186,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_stops_waiting_costs_nothing() {
         let budget = Budget::new(1);
-        budget.take(turn(Priority::Refresh)).await;
+        budget.take(&turn(Priority::Refresh)).await;
         let gave_up =
-            tokio::time::timeout(Duration::from_millis(10), budget.take(turn(Priority::FirstSync))).await;
+            tokio::time::timeout(Duration::from_millis(10), budget.take(&turn(Priority::FirstSync))).await;
         assert!(gave_up.is_err());
         let began = Instant::now();
-        budget.take(turn(Priority::Refresh)).await;
+        budget.take(&turn(Priority::Refresh)).await;
         assert!(began.elapsed() <= Duration::from_millis(1_010), "{:?}", began.elapsed());
     }
 }

@@ -33,7 +33,7 @@ impl Client {
     }
 
     fn gate(&self, priority: Priority) -> Gate {
-        let turn = Turn { priority, last_good: 0 };
+        let turn = Turn { namespace: "shop".into(), priority, last_good: 0 };
         Gate::new(Arc::clone(&self.place), None::<Arc<Budget>>, Arc::clone(&self.slots), turn)
     }
 
@@ -52,7 +52,7 @@ impl Client {
             known: BTreeMap::new(),
             known_account: None,
             last_failure: None,
-            turn: Turn { priority, last_good: 0 },
+            turn: Turn { namespace: "shop".into(), priority, last_good: 0 },
             in_company: false,
             has_begun: Arc::new(AtomicBool::default()),
         };

@@ -8,6 +8,7 @@
 //! | [`errors`] | errors of the SDK as reasons, without bodies |
 //! | [`place`] | an account in a region: its budget and its breaker |
 //! | [`budget`] | requests per second |
+//! | `queue` | whose request is next: namespaces take turns |
 //! | [`coalesce`] | requests that wait at the same moment and ask the same are sent once |
 //! | [`breaker`] | when to stop asking, and how to begin again |
 //! | [`read`] | one read of one mirror: all pages and all values, or nothing |
@@ -20,6 +21,7 @@ pub mod coalesce;
 pub mod credentials;
 pub mod errors;
 pub mod place;
+mod queue;
 pub mod read;
 
 use std::collections::{HashMap, HashSet};
@@ -140,7 +142,7 @@ impl ParameterReader for SsmReader {
         api.ready().await?;
         let place_key = self.place_key(source, &key);
         let place = self.places.of(&place_key);
-        let gate = Gate::new(Arc::clone(&place), self.cap(source, &key), slots, request.turn);
+        let gate = Gate::new(Arc::clone(&place), self.cap(source, &key), slots, request.turn.clone());
         let outcome = read(api.as_ref(), (&gate, &waiting), request, &self.clock).await;
         if place.take_probing()
             && let Some(selection) = request.selections.first()

@@ -161,9 +161,9 @@ impl Gate {
         self.place.refuse()?;
         let began = Instant::now();
         if let Some(cap) = &self.cap {
-            cap.take(self.turn).await;
+            cap.take(&self.turn).await;
         }
-        self.place.budget.take(self.turn).await;
+        self.place.budget.take(&self.turn).await;
         // Last, because who waits here waits in the order of arrival. The semaphore is never closed.
         let slot = self.slots.acquire().await.ok();
         self.has_waited(began.elapsed());
@@ -201,10 +201,12 @@ mod tests {
     use super::*;
     use crate::mirror::reading::{Priority, SourceReason};
 
-    const TURN: Turn = Turn { priority: Priority::Refresh, last_good: 0 };
+    fn turn() -> Turn {
+        Turn { namespace: "shop".into(), priority: Priority::Refresh, last_good: 0 }
+    }
 
     fn gate(place: &Arc<Place>, cap: Option<Arc<Budget>>, slots: usize) -> Gate {
-        Gate::new(Arc::clone(place), cap, Arc::new(Semaphore::new(slots)), TURN)
+        Gate::new(Arc::clone(place), cap, Arc::new(Semaphore::new(slots)), turn())
     }
 
     #[tokio::test(start_paused = true)]

@@ -12,7 +12,9 @@ use super::*;
 use crate::mirror::reading::{Priority, Turn};
 use crate::ssm::place::Place;
 
-const TURN: Turn = Turn { priority: Priority::Refresh, last_good: 0 };
+fn turn() -> Turn {
+    Turn { namespace: "shop".into(), priority: Priority::Refresh, last_good: 0 }
+}
 
 /// One operation as it was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -200,11 +202,11 @@ pub(super) async fn reading_after(
         known,
         known_account: Some("111122223333".to_owned()),
         last_failure,
-        turn: TURN,
+        turn: turn(),
         in_company: false,
         has_begun: Arc::default(),
     };
-    let gate = Gate::new(Place::new(1_000), None, Arc::new(tokio::sync::Semaphore::new(10)), TURN);
+    let gate = Gate::new(Place::new(1_000), None, Arc::new(tokio::sync::Semaphore::new(10)), turn());
     read(ssm, (&gate, &Waiting::default()), &request, &Clock::start()).await
 }
 

@@ -52,6 +52,7 @@ fn plan(
         source: source.map(|source| &source.spec),
         drill_until: None,
         redis_prefix: "pm:",
+        key_secret: None,
     };
     Plan::new(spec, &around)
 }

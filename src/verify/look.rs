@@ -52,6 +52,7 @@ pub async fn look(args: &VerifyArgs, client: Client) -> anyhow::Result<Facts> {
         client: client.clone(),
         cluster,
         prefix: args.redis.redis_prefix.clone(),
+        home: home.clone(),
         ring: match &keys {
             Ok(Some(Ok(ring))) => Some(ring.clone()),
             _ => None,
@@ -236,6 +237,7 @@ struct Around {
     ring: Option<KeyRing>,
     cluster: String,
     prefix: String,
+    home: Home,
 }
 
 impl Around {
@@ -281,6 +283,7 @@ impl Around {
             source: source.map(|source| &source.spec),
             drill_until: None,
             redis_prefix: &self.prefix,
+            key_secret: (namespace == self.home.namespace).then_some(&self.home.key_secret),
         };
         Plan::new(&object.spec, &around)
     }

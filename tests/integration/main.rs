@@ -10,8 +10,10 @@
 //! | [`outage`] | what an outage means beyond its reason |
 //! | [`credentials`] | credentials end while STS is down |
 //! | [`grants`] | who may read what |
+//! | [`hostile`] | a tenant who tries everything, and what stays untouched |
 //! | [`admission`] | bad specs are refused with field and remedy |
 //! | [`lost_keys`] | the operator's keys are lost, restored, replaced |
+//! | [`rotation`] | the operator's key is replaced under the eyes of readers |
 //! | [`quiet`] | what a cycle costs, in exact counts |
 //! | [`process`] | starting, settings, endpoints, logs, stopping |
 //! | [`security`] | docs/security.md has a row for each field, and tests that exist |
@@ -52,6 +54,7 @@ mod docs;
 mod explain;
 mod fault_matrix;
 mod grants;
+mod hostile;
 mod kstatus;
 mod kubernetes_faults;
 mod lost_keys;
@@ -68,6 +71,7 @@ mod redis_store;
 mod release;
 mod reliability;
 mod replicas;
+mod rotation;
 mod security;
 mod selecting;
 mod silence;

@@ -74,6 +74,10 @@ pub struct Setup {
     pub redis_url: Option<String>,
     /// No Redis for the operator.
     pub without_redis: bool,
+    /// Another namespace for the operator than one that nobody else knows.
+    pub home: Option<String>,
+    /// Further namespaces that the operator watches.
+    pub neighbours: Vec<String>,
     /// Further arguments of `run`.
     pub arguments: Vec<String>,
     /// Further environment of the operator.
@@ -93,9 +97,14 @@ impl World {
             None => Redis::start().await,
         };
         let namespace = cluster.namespace("shop").await;
-        let home = cluster.namespace("operator").await;
+        let home = match setup.home {
+            Some(home) => home,
+            None => cluster.namespace("operator").await,
+        };
         let scratch = Scratch::new("world").unwrap();
-        let mut settings = service_account(cluster, &home, &[&namespace], scratch.path()).await;
+        let mut watched: Vec<&str> = vec![&namespace];
+        watched.extend(setup.neighbours.iter().map(String::as_str));
+        let mut settings = service_account(cluster, &home, &watched, scratch.path()).await;
         settings.ssm = setup.ssm_endpoint.unwrap_or_else(|| ssm.endpoint());
         let redis_url = setup.redis_url.unwrap_or_else(|| redis.url());
         settings.redis = (!setup.without_redis).then_some(redis_url);

@@ -88,10 +88,11 @@ pub fn is_at_or_below(path: &str, root: &str) -> bool {
     path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// Public parameters and references to other services live below `/aws/`.
+/// Public parameters and references to other services live below `/aws/`. SSM reserves the name in any case, so it is nobody else's.
 #[must_use]
 pub fn is_of_aws(name: &str) -> bool {
-    is_at_or_below(name, "/aws")
+    let first = name.strip_prefix('/').and_then(|below| below.split('/').next());
+    first.is_some_and(|first| first.eq_ignore_ascii_case("aws"))
 }
 
 fn absolute(path: &str, relative: &str) -> String {

@@ -169,26 +169,48 @@ async fn a_backup_from_before_a_key_rotation_touches_nothing_until_ssm_answers()
     world.assert_whole_and_forward();
 }
 
-/// Whoever edits a Secret has no key to sign the edit with: it is undone, and not taken for news, also by a new process.
+/// Whoever edits a target has no key to sign the edit with: it is undone, and neither taken for news nor copied to the other
+/// target, also by a new process, and also with the MAC left as it was and a read time far ahead.
 #[tokio::test(start_paused = true)]
 async fn an_edit_is_never_taken_for_a_newer_copy() {
-    for restart in [false, true] {
+    for (part, restart, far) in [Part::Secret, Part::Redis]
+        .into_iter()
+        .flat_map(|part| [(part, false, false), (part, false, true), (part, true, false), (part, true, true)])
+    {
         let (world, operator, _) = after_releases(2).await;
         silence_ssm(&world);
         if restart {
             operator.kill();
         }
-        // Every value is `9`, and the read time is far ahead.
-        let values = world.values("app", Part::Secret).unwrap().into_keys().map(|key| (key, json!("OQ==")));
-        let edit = json!({
-            "data": values.collect::<serde_json::Map<_, _>>(),
-            "metadata": {"annotations": {"parameter-mirror.dev/read-at": "9999999999999"}},
-        });
-        world.destroy("app", Part::Secret, || world.patch("secrets", Some(NAMESPACE), "app", &edit));
+        world.destroy("app", part, || forge(&world, part, far));
         let _operator = restart.then(|| world.operator());
+        world.both_serve("app", 2, SOON).await;
+        world.pass(Duration::from_mins(5)).await;
         world.both_serve("app", 2, SOON).await;
         world.assert_whole_and_forward();
     }
+}
+
+/// Every value becomes `9`.
+fn forge(world: &World, part: Part, far: bool) {
+    const AHEAD: &str = "9999999999999";
+    if part == Part::Redis {
+        let mut hash = world.redis.hash(&redis_key("app")).unwrap();
+        for (_, value) in hash.iter_mut().filter(|(name, _)| !name.starts_with(b"@")) {
+            *value = b"9".to_vec();
+        }
+        if far {
+            hash.insert(b"@readAt".to_vec(), AHEAD.as_bytes().to_vec());
+        }
+        world.redis.put(&redis_key("app"), hash);
+        return;
+    }
+    let values = world.values("app", Part::Secret).unwrap().into_keys().map(|key| (key, json!("OQ==")));
+    let annotations = if far { json!({"parameter-mirror.dev/read-at": AHEAD}) } else { json!({}) };
+    let edit = json!({
+        "data": values.collect::<serde_json::Map<_, _>>(), "metadata": {"annotations": annotations},
+    });
+    world.patch("secrets", Some(NAMESPACE), "app", &edit);
 }
 
 /// Promise 2: whatever is lost of both targets comes back from the other, without SSM and with a new process.

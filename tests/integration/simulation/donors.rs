@@ -77,3 +77,37 @@ async fn nobody_gives_what_is_not_granted_not_held_or_not_wanted_any_more() {
     }
     assert!(world.api.objects(|objects| objects.get("secrets", "other", "foreign")).is_none());
 }
+
+/// A withdrawal in the outage: what is served stays, and is neither healed nor given to others, not even to those who may read it;
+/// the labels of a namespace change under running mirrors, and back.
+#[tokio::test(start_paused = true)]
+async fn whoever_lost_its_grant_is_neither_healed_nor_gives_to_others() {
+    let (world, _operator) = outage_with_one_mirror().await;
+    world.create("namespaces", None, json!({"metadata": {"name": "other", "labels": {"reads": "app"}}}));
+    let label = |value: Option<&str>| json!({"metadata": {"labels": {"reads": value}}});
+    world.patch("namespaces", None, NAMESPACE, &label(Some("app")));
+    let grant = json!({"namespaces": {"matchLabels": {"reads": "app"}}, "paths": ["/"]});
+    world.patch("parametersources", None, "default", &json!({"spec": {"grants": [grant]}}));
+    world.pass(Duration::from_mins(1)).await;
+    world.becomes("old", "Ready", "True", "ServingLastKnownGood", SOON).await;
+
+    world.patch("namespaces", None, NAMESPACE, &label(None));
+    world.becomes("old", "Ready", "False", "NotGranted", SOON).await;
+    assert_eq!([Part::Secret, Part::Redis].map(|part| world.serves("old", part)), [Some(1); 2]);
+    let new = json!({
+        "apiVersion": "parameter-mirror.dev/v1alpha1", "kind": "ParameterMirror", "metadata": {"name": "new"},
+        "spec": {"interval": "1m", "source": "default", "parameters": [{"path": "/app"}], "secret": {}},
+    });
+    world.create("parametermirrors", Some("other"), new);
+    world.destroy("old", Part::Secret, || world.delete("secrets", NAMESPACE, "old"));
+    world.pass(Duration::from_mins(10)).await;
+    let given = || world.api.objects(|objects| objects.get("secrets", "other", "new"));
+    assert!(given().is_none(), "a mirror that is refused gave what it has");
+    assert_eq!(world.values("old", Part::Secret), None, "a mirror that is refused was healed");
+    assert_eq!(world.serves("old", Part::Redis), Some(1));
+
+    world.patch("namespaces", None, NAMESPACE, &label(Some("app")));
+    world.both_serve("old", 1, SOON).await;
+    world.pass(SOON).await;
+    assert!(given().is_some(), "granted again, it is a donor again");
+}

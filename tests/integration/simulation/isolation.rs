@@ -64,3 +64,48 @@ async fn an_operator_in_which_nothing_happens_is_not_alive() {
     world.pass(Duration::from_mins(3)).await;
     assert!(operator.health.stuck_for().is_some());
 }
+
+/// A tenant makes thousands of mirrors at once and asks for a read of all of them again and again. With ten requests a second,
+/// its first reads alone take more than eight minutes: whoever else reads there must not wait for them.
+#[tokio::test(start_paused = true)]
+async fn a_tenant_with_5000_mirrors_delays_nobody() {
+    const FLOOD: usize = 5_000;
+    let world = World::new();
+    world.create("namespaces", None, serde_json::json!({"metadata": {"name": "flood", "labels": {}}}));
+    let to = |namespace: &str| serde_json::json!({"namespaces": {"names": [namespace]}, "paths": ["/"]});
+    let grants = serde_json::json!({"spec": {"grants": [to(super::world::NAMESPACE), to("flood")]}});
+    world.patch("parametersources", None, "default", &grants);
+    for mirror in ["calm-0", "calm-1", "calm-2"] {
+        world.mirror(mirror, "30s");
+    }
+    let operator = world.operator();
+    world.both_serve("calm-2", 1, INTERVAL).await;
+
+    let flood = |number: usize| format!("flood-{number}");
+    for number in 0..FLOOD {
+        world.ssm.put(&format!("/flood/{number}/x"), "1", world.now());
+        let spec = serde_json::json!({"interval": "1h", "parameters": [{"path": format!("/flood/{number}")}], "redis": {}});
+        world.create(
+            "parametermirrors",
+            Some("flood"),
+            serde_json::json!({
+                "apiVersion": "parameter-mirror.dev/v1alpha1", "kind": "ParameterMirror",
+                "metadata": {"name": flood(number)}, "spec": spec,
+            }),
+        );
+    }
+    for number in 0..FLOOD / 10 {
+        let asked = serde_json::json!({"metadata": {"annotations": {"parameter-mirror.dev/sync-at": "now"}}});
+        world.patch("parametermirrors", Some("flood"), &flood(number), &asked);
+    }
+    let latest = world.release_next();
+    // Somebody's very first mirror does not wait for all those that came before it.
+    world.mirror("newcomer", "30s");
+    world.both_serve("newcomer", latest, Duration::from_secs(5)).await;
+    // A change arrives within an interval and a little, as without the flood.
+    for mirror in ["calm-0", "calm-1", "calm-2"] {
+        world.both_serve(mirror, latest, INTERVAL + Duration::from_secs(5)).await;
+    }
+    let read = operator.line.calls().iter().filter(|call| call.point.contains("/flood/")).count();
+    assert!(read < FLOOD / 2, "the flood was over before it could do harm: {read} of its reads");
+}

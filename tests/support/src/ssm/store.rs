@@ -196,6 +196,22 @@ impl Shelf {
         }
     }
 
+    /// What AWS itself publishes, under a name that it lets nobody else take.
+    ///
+    /// # Errors
+    /// Never, as long as the parameter is one of a kind.
+    pub fn put_public(&mut self, name: &str, value: &str) -> Result<u64, Refusal> {
+        self.create(&Write {
+            name,
+            value,
+            kind: Some(Kind::String),
+            overwrite: false,
+            advanced: false,
+            data_type: None,
+            now_ms: 1,
+        })
+    }
+
     fn create(&mut self, write: &Write<'_>) -> Result<u64, Refusal> {
         let kind = write.kind.ok_or_else(|| {
             Refusal::validation("A parameter type is required when you create a parameter.")
