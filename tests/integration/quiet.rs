@@ -89,7 +89,7 @@ async fn two_hundred_mirrors_from_nothing_cost_two_hundred_calls() {
         .cluster
         .kubectl_apply(&json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string())
         .await;
-    eventually("200 mirrors are synced", LATER, async || {
+    eventually("200 mirrors are synced", 3 * LATER, async || {
         let mirrors = world.mirrors().list(&kube::api::ListParams::default()).await.unwrap().items;
         let synced = mirrors.iter().filter(|mirror| {
             mirror.status.as_ref().is_some_and(|status| status.secret.is_some() && status.redis.is_some())
