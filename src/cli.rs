@@ -45,17 +45,18 @@ pub struct RunArgs {
     #[arg(long, env = "PARAMETER_MIRROR_CLUSTER_NAME")]
     pub cluster_name: Option<String>,
 
-    /// Namespace the operator runs in; its key Secret lives there
-    #[arg(long, env = "PARAMETER_MIRROR_NAMESPACE", default_value = "parameter-mirror")]
-    pub namespace: String,
-
-    /// Name of the Secret with the operator's keys
-    #[arg(long, env = "PARAMETER_MIRROR_KEY_SECRET", default_value = "parameter-mirror-keys")]
-    pub key_secret: String,
+    /// Where the operator's keys are
+    #[command(flatten)]
+    pub keys: KeyPlace,
 
     /// Namespaces to watch for mirrors, comma separated; default: all
     #[arg(long, env = "PARAMETER_MIRROR_WATCH_NAMESPACES", value_delimiter = ',')]
     pub watch_namespaces: Vec<String>,
+
+    /// Whether to watch the Secrets that mirrors write, which takes the right to list Secrets. `false`: each is asked for at each
+    /// check, so that a lost one is back within 30 s instead of at once
+    #[arg(long, env = "PARAMETER_MIRROR_SECRET_WATCH", default_value_t = true, action = clap::ArgAction::Set)]
+    pub secret_watch: bool,
 
     /// Most requests per second to SSM for each AWS account and region (the account's own quota is 40, shared)
     #[arg(long, env = "PARAMETER_MIRROR_SSM_REQUESTS_PER_SECOND", default_value_t = 10)]
@@ -93,6 +94,18 @@ pub struct RunArgs {
     /// What is logged, e.g. `info` or `parameter_mirror=debug`
     #[arg(long, env = "PARAMETER_MIRROR_LOG", default_value = "info")]
     pub log: String,
+}
+
+/// The operator's home.
+#[derive(Debug, Args)]
+pub struct KeyPlace {
+    /// Namespace the operator runs in; its key Secret lives there
+    #[arg(long, env = "PARAMETER_MIRROR_NAMESPACE", default_value = "parameter-mirror")]
+    pub namespace: String,
+
+    /// Name of the Secret with the operator's keys
+    #[arg(long, env = "PARAMETER_MIRROR_KEY_SECRET", default_value = "parameter-mirror-keys")]
+    pub key_secret: String,
 }
 
 /// How log lines look.
@@ -166,13 +179,9 @@ pub struct KeyArgs {
     /// The mirror, `namespace/name`
     pub mirror: MirrorName,
 
-    /// Namespace the operator runs in
-    #[arg(long, env = "PARAMETER_MIRROR_NAMESPACE", default_value = "parameter-mirror")]
-    pub namespace: String,
-
-    /// Name of the Secret with the operator's keys
-    #[arg(long, env = "PARAMETER_MIRROR_KEY_SECRET", default_value = "parameter-mirror-keys")]
-    pub key_secret: String,
+    /// Where the operator's keys are
+    #[command(flatten)]
+    pub keys: KeyPlace,
 
     /// First part of every key in Redis
     #[arg(long, env = "PARAMETER_MIRROR_REDIS_PREFIX", default_value = "pm:")]
@@ -194,13 +203,9 @@ pub struct VerifyArgs {
     #[arg(long, env = "PARAMETER_MIRROR_CLUSTER_NAME")]
     pub cluster_name: Option<String>,
 
-    /// Namespace the operator runs in
-    #[arg(long, env = "PARAMETER_MIRROR_NAMESPACE", default_value = "parameter-mirror")]
-    pub namespace: String,
-
-    /// Name of the Secret with the operator's keys
-    #[arg(long, env = "PARAMETER_MIRROR_KEY_SECRET", default_value = "parameter-mirror-keys")]
-    pub key_secret: String,
+    /// Where the operator's keys are
+    #[command(flatten)]
+    pub keys: KeyPlace,
 
     /// Name of the Lease that the leader holds
     #[arg(long, env = "PARAMETER_MIRROR_LEASE", default_value = "parameter-mirror")]

@@ -5,17 +5,17 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use parameter_mirror_format::keys::KeyRing;
 
-use crate::cli::KeyArgs;
+use crate::cli::{KeyArgs, KeyPlace};
 use crate::operator::run::client;
 use crate::targets::secret::within;
 
 /// The sub-keys of a mirror, one a line, the active one first. Printing them is what this command is for. With the rights
 /// of whoever runs it, who must be able to read the key Secret.
 pub async fn sub_keys(args: &KeyArgs) -> anyhow::Result<String> {
-    let secrets: Api<Secret> = Api::namespaced(client().await?, &args.namespace);
-    let secret = within(secrets.get(&args.key_secret)).await;
+    let secrets: Api<Secret> = Api::namespaced(client().await?, &args.keys.namespace);
+    let secret = within(secrets.get(&args.keys.key_secret)).await;
     let secret = secret.map_err(|problem| {
-        let KeyArgs { namespace, key_secret, .. } = args;
+        let KeyPlace { namespace, key_secret } = &args.keys;
         anyhow!("Secret {namespace}/{key_secret}: {problem}. Is --namespace the operator's?")
     })?;
     let data = secret.data.unwrap_or_default();

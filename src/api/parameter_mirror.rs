@@ -214,6 +214,14 @@ pub struct RedisTargetSpec {
     pub deletion_policy: DeletionPolicy,
 }
 
+impl SecretTargetSpec {
+    /// The Secret's name, for a mirror of this name.
+    #[must_use]
+    pub fn name_for<'spec>(&'spec self, mirror: &'spec str) -> &'spec str {
+        self.name.as_deref().unwrap_or(mirror)
+    }
+}
+
 /// The brake on removals.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -297,7 +297,7 @@ fn is_object_name(name: &str) -> bool {
 }
 
 fn secret_plan(secret: &SecretTargetSpec, around: &Surroundings<'_>) -> Result<SecretPlan, Refusal> {
-    let name = secret.name.as_deref().unwrap_or(around.mirror);
+    let name = secret.name_for(around.mirror);
     if !is_object_name(name) {
         return Err(invalid("spec.secret.name must be a lower-case DNS name"));
     }

@@ -8,9 +8,9 @@ use futures::StreamExt;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, ListParams, ObjectMeta, PostParams};
-use kube::core::PartialObjectMeta;
+use kube::core::NamespaceResourceScope;
 use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Client, ResourceExt};
+use kube::{Client, Resource, ResourceExt};
 use parameter_mirror_format::keys::{KeyId, KeyRing};
 use parameter_mirror_format::secret as layout;
 use tokio::sync::watch;
@@ -34,6 +34,8 @@ pub struct KeySecret {
     pub name: String,
     /// Namespaces whose mirrors and Secrets tell whether keys were ever used; `None` is all.
     pub scopes: Vec<Option<String>>,
+    /// Whether Secrets may be listed; else those that mirrors name are asked for one by one.
+    pub may_list: bool,
 }
 
 impl KeySecret {
@@ -99,30 +101,53 @@ async fn first_keys(client: &Client, api: &Api<Secret>, secret: &KeySecret) -> R
 
 /// Whether a mirror has published something, or a Secret of ours carries a MAC.
 async fn was_ever_used(client: &Client, secret: &KeySecret) -> Result<bool, KubeProblem> {
+    for scope in &secret.scopes {
+        let mirrors: Api<Guarded<ParameterMirror>> = in_scope(client, scope.as_deref());
+        let mirrors = within(mirrors.list(&ListParams::default())).await?.items;
+        let mirrors: Vec<_> = mirrors.iter().filter_map(|mirror| mirror.0.as_ref().ok()).collect();
+        let published = |mirror: &&ParameterMirror| {
+            mirror.status.as_ref().is_some_and(|status| status.revision.is_some())
+        };
+        if mirrors.iter().any(published) {
+            return Ok(true);
+        }
+        let is_signed = if secret.may_list {
+            is_any_signed(client, scope.as_deref()).await?
+        } else {
+            is_target_signed(client, &mirrors).await?
+        };
+        if is_signed {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn in_scope<K>(client: &Client, scope: Option<&str>) -> Api<K>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+{
+    match scope {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    }
+}
+
+async fn is_any_signed(client: &Client, scope: Option<&str>) -> Result<bool, KubeProblem> {
     let (label, value) = layout::LABEL;
     let ours = ListParams::default().labels(&format!("{label}={value}"));
-    for scope in &secret.scopes {
-        let (mirrors, secrets) = match scope {
-            Some(namespace) => {
-                (Api::namespaced(client.clone(), namespace), Api::namespaced(client.clone(), namespace))
-            }
-            None => (Api::all(client.clone()), Api::all(client.clone())),
-        };
-        let mirrors: Api<Guarded<ParameterMirror>> = mirrors;
-        let secrets: Api<PartialObjectMeta<Secret>> = secrets;
-        let published = |mirror: &Guarded<ParameterMirror>| {
-            mirror
-                .0
-                .as_ref()
-                .is_ok_and(|mirror| mirror.status.as_ref().is_some_and(|status| status.revision.is_some()))
-        };
-        if within(mirrors.list(&ListParams::default())).await?.items.iter().any(published)
-            || within(secrets.list_metadata(&ours))
-                .await?
-                .items
-                .iter()
-                .any(|found| found.annotations().contains_key(layout::MAC))
-        {
+    let secrets: Api<Secret> = in_scope(client, scope);
+    let found = within(secrets.list_metadata(&ours)).await?;
+    Ok(found.items.iter().any(|found| found.annotations().contains_key(layout::MAC)))
+}
+
+/// The same without the right to list Secrets. Signed ones that no mirror names are of no use to anybody.
+async fn is_target_signed(client: &Client, mirrors: &[&ParameterMirror]) -> Result<bool, KubeProblem> {
+    for mirror in mirrors {
+        let Some(target) = &mirror.spec.secret else { continue };
+        let secrets: Api<Secret> = Api::namespaced(client.clone(), &mirror.namespace().unwrap_or_default());
+        let found = within(secrets.get_metadata_opt(target.name_for(&mirror.name_any()))).await?;
+        if found.is_some_and(|found| found.annotations().contains_key(layout::MAC)) {
             return Ok(true);
         }
     }

@@ -21,6 +21,7 @@ use crate::mirror::target::TargetTrouble;
 use crate::targets::secret::Observed;
 
 use super::put_down::PutDown;
+use super::watches::Shown;
 
 /// How long after an own write the watch may still show the version before it.
 pub const WATCH_LAG: Duration = Duration::from_secs(5);
@@ -190,7 +191,7 @@ pub struct SecretMemory {
     pub name: String,
     /// What was found or written last.
     pub observed: Option<Observed>,
-    /// The version before our own last write, and when that was: the watch may lag behind us.
+    /// The version before our own last write, and when that was, if there is a watch, which may lag behind us.
     pub before_write: Option<(Option<String>, Duration)>,
     /// How often it was found changed by somebody else.
     pub foreign_changes: u64,
@@ -202,8 +203,10 @@ pub struct SecretMemory {
 
 impl SecretMemory {
     /// Notes that the watch shows our last write: from now on whatever it shows instead is news.
-    pub fn catch_up(&mut self, watched: Option<&str>) {
-        if self.observed.as_ref().is_some_and(|observed| observed.resource_version() == watched) {
+    pub fn catch_up(&mut self, shown: &Shown) {
+        let Shown::Version(watched) = shown else { return };
+        let known = self.observed.as_ref().map(Observed::resource_version);
+        if known.is_some_and(|known| known == watched.as_deref()) {
             self.before_write = None;
         }
     }
@@ -214,15 +217,15 @@ impl SecretMemory {
         self.before_write.as_ref().map(|(_, at)| *at + WATCH_LAG)
     }
 
-    /// Whether the watch shows something that is not what we last read or wrote.
+    /// Whether this version is not that of what we last read or wrote.
     #[must_use]
-    pub fn is_surprising(&self, watched: Option<&str>, now: Duration) -> bool {
+    pub fn is_surprising(&self, version: Option<&str>, now: Duration) -> bool {
         let Some(observed) = &self.observed else { return true };
         let lags = self
             .before_write
             .as_ref()
-            .is_some_and(|(before, at)| before.as_deref() == watched && now < *at + WATCH_LAG);
-        observed.resource_version() != watched && !lags
+            .is_some_and(|(before, at)| before.as_deref() == version && now < *at + WATCH_LAG);
+        observed.resource_version() != version && !lags
     }
 }
 

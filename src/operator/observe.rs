@@ -1,7 +1,7 @@
 //! Step 2: what do the targets hold?
 //!
-//! A quiet pass costs no call to the API server and one small one to Redis. Only a surprise, or a cycle, leads
-//! to a full read-back.
+//! A quiet pass costs no call to the API server (one for metadata, if Secrets are not watched) and one small one to Redis.
+//! Only a surprise, or a cycle, leads to a full read-back.
 
 use std::time::Duration;
 
@@ -10,13 +10,14 @@ use parameter_mirror_format::keys::KeyRing;
 use parameter_mirror_format::verdict::{Found, Verdict};
 
 use crate::mirror::copies;
-use crate::mirror::plan::Plan;
+use crate::mirror::plan::{Plan, SecretPlan};
 use crate::mirror::target::{TargetReason, TargetTrouble};
 use crate::targets::redis::copy::{self, Trace};
 use crate::targets::secret::{self, KubeProblem};
 
 use super::context::{Context, RedisEdge};
 use super::memory::{Memory, RedisMemory, SecretMemory};
+use super::watches::Shown;
 
 /// How thoroughly to look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,11 +86,30 @@ fn note_other_writer(plan: &Plan, origin: copies::Origin, memory: &mut Memory, n
     }
 }
 
+/// The version of the mirror's Secret: as the watch shows it, or as the API server has it if there is no watch.
+pub async fn secret_version(
+    plan: &Plan,
+    secret: &SecretPlan,
+    ctx: &Context,
+) -> Result<Option<String>, KubeProblem> {
+    match ctx.watches.secret(&plan.namespace, &secret.name) {
+        Shown::Version(watched) => Ok(watched),
+        Shown::Nothing => ctx.secrets.version(&plan.namespace, &secret.name).await,
+    }
+}
+
 async fn observe_secret(plan: &Plan, memory: &mut SecretMemory, keys: Option<&KeyRing>, ctx: &Context) {
     let Some(wanted) = &plan.secret else { return };
-    let watched = ctx.watches.secret_version(&plan.namespace, &wanted.name);
-    if !memory.is_surprising(watched.as_deref(), ctx.clock.uptime()) {
-        return;
+    match secret_version(plan, wanted, ctx).await {
+        Ok(version) if !memory.is_surprising(version.as_deref(), ctx.clock.uptime()) => return,
+        Ok(_) => {}
+        Err(problem) => {
+            // It may change unseen: a read under way does not know what it meets.
+            memory.foreign_changes += 1;
+            memory.observed = None;
+            memory.trouble = Some(write_failed("read", &problem));
+            return;
+        }
     }
     match ctx.secrets.get(&plan.namespace, &wanted.name).await {
         Ok(object) => {

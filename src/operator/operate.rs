@@ -67,6 +67,8 @@ pub struct Orders {
     pub requests_per_second: u32,
     /// Most bytes of values to hold in memory, as far as targets hold them too.
     pub memory_values: usize,
+    /// Whether to watch Secrets; else each is asked for at each check.
+    pub secret_watch: bool,
     /// Who it is in the election of a leader; none if there is no other operator.
     pub candidate: Option<Candidate>,
 }
@@ -153,6 +155,7 @@ async fn lead(staff: &Staff, term: &Term, health: &Health, stop: &CancellationTo
         namespace: staff.orders.namespace.clone(),
         name: staff.orders.key_secret.clone(),
         scopes: staff.scopes.clone(),
+        may_list: staff.orders.secret_watch,
     };
     let (key_watch, follow_keys) = tokio::select! {
         kept = keys::keep(client.clone(), secret.clone()) => kept,
@@ -174,7 +177,7 @@ async fn lead(staff: &Staff, term: &Term, health: &Health, stop: &CancellationTo
         recoveries: staff.ssm.recoveries(),
         ssm: Arc::clone(&staff.ssm) as Arc<dyn ParameterReader>,
         key_watch,
-        watches: Watches::start(&client, &staff.scopes, stores, &wakers),
+        watches: Watches::start(&client, &staff.scopes, stores, &wakers, staff.orders.secret_watch),
         wakers,
         memories: Memories::default(),
         values: Values::within(staff.orders.memory_values),

@@ -244,7 +244,8 @@ async fn publish_secret(
                     part: "Secret",
                 });
             }
-            memory.before_write = Some((observed.resource_version().map(str::to_owned), errand.now));
+            let before = observed.resource_version().map(str::to_owned);
+            memory.before_write = ctx.watches.shows_secrets().then_some((before, errand.now));
             memory.trouble = remaining_trouble(&memory.heals, errand.now);
             memory.observed = Some(Observed {
                 found: Some(Found::Ours(Verdict::Verified(errand.signed.clone()))),

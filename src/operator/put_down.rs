@@ -12,6 +12,7 @@ use crate::targets::redis::copy::{self, Trace};
 
 use super::context::{Context, RedisEdge};
 use super::memory::Memory;
+use super::observe::secret_version;
 use super::values::Load;
 
 /// How the targets were when the values were put down.
@@ -21,10 +22,10 @@ pub struct PutDown {
 }
 
 impl PutDown {
-    /// Whether the watch shows the Secret as it was.
+    /// Whether this is the version that the Secret had.
     #[must_use]
-    pub fn is_secret_version(&self, watched: Option<&str>) -> bool {
-        self.secret_version.as_deref() == watched
+    pub fn is_secret_version(&self, version: Option<&str>) -> bool {
+        self.secret_version.as_deref() == version
     }
 }
 
@@ -81,10 +82,11 @@ pub async fn is_untouched(plan: &Plan, memory: &Memory, ctx: &Context) -> bool {
     else {
         return false;
     };
-    let watched = ctx.watches.secret_version(&plan.namespace, &secret.name);
     same_plan
         && !may_go_stale
         && memory.keys_version == ctx.keys().version
-        && known.is_secret_version(watched.as_deref())
+        && secret_version(plan, secret, ctx)
+            .await
+            .is_ok_and(|version| known.is_secret_version(version.as_deref()))
         && copy::is_untouched(store.as_ref(), &redis.key, &known.redis).await.unwrap_or(false)
 }

@@ -35,6 +35,7 @@ use super::publish::publish;
 use super::put_down;
 use super::reading::{self, Answer};
 use super::report;
+use super::watches::Shown;
 
 /// One pass. Never fails: what goes wrong is a condition, and the next pass is already planned.
 pub async fn reconcile(mirror: &ParameterMirror, ctx: &Arc<Context>) -> Next {
@@ -58,7 +59,7 @@ pub async fn reconcile(mirror: &ParameterMirror, ctx: &Arc<Context>) -> Next {
         return Next::OnChange;
     }
     if let Some(secret) = &plan.secret {
-        memory.secret.catch_up(ctx.watches.secret_version(&plan.namespace, &secret.name).as_deref());
+        memory.secret.catch_up(&ctx.watches.secret(&plan.namespace, &secret.name));
     }
     if let Some(pause) = nothing_to_do(mirror, &plan, memory, ctx) {
         return Next::After(pause);
@@ -141,10 +142,11 @@ fn nothing_to_do(mirror: &ParameterMirror, plan: &Plan, memory: &Memory, ctx: &C
         && settled.sync_at.as_ref() == mirror.annotations().get(SYNC_AT)
         && settled.accept_shrink.as_ref() == mirror.annotations().get(ACCEPT_SHRINK);
     let secret_as_known = plan.secret.as_ref().is_none_or(|secret| {
-        let watched = ctx.watches.secret_version(&plan.namespace, &secret.name);
-        match &memory.put_down {
-            Some(known) => known.is_secret_version(watched.as_deref()),
-            None => !memory.secret.is_surprising(watched.as_deref(), now),
+        match (ctx.watches.secret(&plan.namespace, &secret.name), &memory.put_down) {
+            (Shown::Version(watched), Some(known)) => known.is_secret_version(watched.as_deref()),
+            (Shown::Version(watched), None) => !memory.secret.is_surprising(watched.as_deref(), now),
+            // It is asked for at the next check, which is never far.
+            (Shown::Nothing, known) => known.is_some() || memory.secret.observed.is_some(),
         }
     });
     let answered = memory.in_flight.as_ref().is_some_and(|read| read.task.0.is_finished());

@@ -55,18 +55,19 @@ async fn work(args: RunArgs, health: Health, stop: CancellationToken) -> anyhow:
         clock,
     };
     let candidate = args.leader_elect.then(|| Candidate {
-        namespace: args.namespace.clone(),
+        namespace: args.keys.namespace.clone(),
         lease: args.lease,
         identity: args.identity.unwrap_or_else(some_identity),
     });
     let orders = Orders {
         candidate,
-        namespace: args.namespace,
-        key_secret: args.key_secret,
+        namespace: args.keys.namespace,
+        key_secret: args.keys.key_secret,
         watch_namespaces: args.watch_namespaces,
         cluster_name: args.cluster_name,
         redis_prefix: args.redis.redis_prefix,
         requests_per_second: args.ssm_requests_per_second,
+        secret_watch: args.secret_watch,
         memory_values: args.memory_values.saturating_mul(MIB),
     };
     operate(edges, orders, health, stop).await

@@ -43,8 +43,18 @@ pub struct Watches {
     mirrors: Vec<Store<Guarded<ParameterMirror>>>,
     sources: Store<Guarded<ParameterSource>>,
     namespaces: Store<PartialObjectMeta<Namespace>>,
-    secrets: Vec<Store<PartialObjectMeta<Secret>>>,
+    /// None if Secrets are not watched.
+    secrets: Option<Vec<Store<PartialObjectMeta<Secret>>>>,
     _tasks: Vec<AbortOnDrop>,
+}
+
+/// What the watch shows of one of our Secrets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// Its version; `None` if it shows no such Secret.
+    Version(Option<String>),
+    /// Secrets are not watched (`--secret-watch false`): whoever wants to know has to ask the API server.
+    Nothing,
 }
 
 /// What the work queue of one namespace (or of all) listens on.
@@ -82,13 +92,15 @@ impl Wakers {
 }
 
 impl Watches {
-    /// Starts the watches; they end when this is dropped. `mirrors` are the stores of the work queues.
+    /// Starts the watches; they end when this is dropped. `mirrors` are the stores of the work queues. A watch of Secrets is
+    /// only begun `with_secrets`.
     #[must_use]
     pub fn start(
         client: &Client,
         scopes: &[Option<String>],
         mirrors: Vec<Store<Guarded<ParameterMirror>>>,
         wakers: &Wakers,
+        with_secrets: bool,
     ) -> Self {
         let (sources, source_writer) = reflector::store();
         let wake = wake_by(&mirrors, wakers, |mirror, source: &Guarded<ParameterSource>| {
@@ -102,32 +114,22 @@ impl Watches {
         });
         tasks.push(spawn(Api::all(client.clone()), config(), namespace_writer, wake));
 
-        let (label, value) = layout::LABEL;
-        let ours = config().labels(&format!("{label}={value}"));
-        let secrets = scopes
-            .iter()
-            .map(|scope| {
-                let api = match scope {
-                    Some(namespace) => Api::namespaced(client.clone(), namespace),
-                    None => Api::all(client.clone()),
-                };
-                let (secrets, writer) = reflector::store();
-                let wakers = wakers.clone();
-                tasks.push(spawn(api, ours.clone(), writer, move |secret: PartialObjectMeta<Secret>| {
-                    if let Some(mirror) = mirror_of(&secret) {
-                        wakers.wake(mirror);
-                    }
-                }));
+        let secrets = with_secrets.then(|| {
+            let begin = |scope| {
+                let (secrets, task) = watch_secrets(client, scope, wakers.clone());
+                tasks.push(task);
                 secrets
-            })
-            .collect();
+            };
+            scopes.iter().map(Option::as_deref).map(begin).collect()
+        });
         Self { mirrors, sources, namespaces, secrets, _tasks: tasks }
     }
 
     /// Waits until the stores hold what was there at the start. For the mirrors the work queue itself waits: only
     /// one task may wait for a store, a second one loses the wake-up of the first.
     pub async fn ready(&self) -> bool {
-        let secrets = futures::future::join_all(self.secrets.iter().map(Store::wait_until_ready));
+        let secrets = self.secrets.iter().flatten().map(Store::wait_until_ready);
+        let secrets = futures::future::join_all(secrets);
         let (secrets, sources, namespaces) =
             tokio::join!(secrets, self.sources.wait_until_ready(), self.namespaces.wait_until_ready());
         sources.is_ok() && namespaces.is_ok() && secrets.iter().all(Result::is_ok)
@@ -167,11 +169,19 @@ impl Watches {
             .is_some_and(|namespace| namespace.metadata.deletion_timestamp.is_some())
     }
 
-    /// The version of one of our Secrets, as far as the watch knows.
+    /// Whether Secrets are watched at all.
     #[must_use]
-    pub fn secret_version(&self, namespace: &str, name: &str) -> Option<String> {
+    pub const fn shows_secrets(&self) -> bool {
+        self.secrets.is_some()
+    }
+
+    /// One of our Secrets, as far as the watch knows.
+    #[must_use]
+    pub fn secret(&self, namespace: &str, name: &str) -> Shown {
+        let Some(secrets) = &self.secrets else { return Shown::Nothing };
         let key = ObjectRef::new(name).within(namespace);
-        self.secrets.iter().find_map(|store| store.get(&key)).and_then(|secret| secret.resource_version())
+        let found = secrets.iter().find_map(|store| store.get(&key));
+        Shown::Version(found.and_then(|secret| secret.resource_version()))
     }
 
     /// Number of mirrors on a source.
@@ -199,6 +209,27 @@ impl Watches {
     pub fn mirrors(&self) -> usize {
         self.mirrors.iter().map(Store::len).sum()
     }
+}
+
+/// Watches the Secrets that mirrors write, their metadata only.
+fn watch_secrets(
+    client: &Client,
+    scope: Option<&str>,
+    wakers: Wakers,
+) -> (Store<PartialObjectMeta<Secret>>, AbortOnDrop) {
+    let api = match scope {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    };
+    let (label, value) = layout::LABEL;
+    let ours = config().labels(&format!("{label}={value}"));
+    let (secrets, writer) = reflector::store();
+    let wake = move |secret: PartialObjectMeta<Secret>| {
+        if let Some(mirror) = mirror_of(&secret) {
+            wakers.wake(mirror);
+        }
+    };
+    (secrets, spawn(api, ours, writer, wake))
 }
 
 fn state(mirror: &ParameterMirror) -> MirrorState {

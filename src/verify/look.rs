@@ -36,8 +36,8 @@ const AT_ONCE: usize = 8;
 /// Everything that there is to know. An error means that nothing can be known.
 pub async fn look(args: &VerifyArgs, client: Client) -> anyhow::Result<Facts> {
     let home = Home {
-        namespace: args.namespace.clone(),
-        key_secret: args.key_secret.clone(),
+        namespace: args.keys.namespace.clone(),
+        key_secret: args.keys.key_secret.clone(),
         lease: args.lease.clone(),
     };
     let objects = mirrors(args, &client).await?;
@@ -289,8 +289,8 @@ impl Around {
     }
 
     async fn secret(&self, object: &ParameterMirror, namespace: &str, owner: &str) -> Option<SecretFacts> {
-        let wanted = object.spec.secret.as_ref()?;
-        let name = wanted.name.clone().unwrap_or_else(|| object.name_any());
+        let mirror = object.name_any();
+        let name = object.spec.secret.as_ref()?.name_for(&mirror).to_owned();
         let observed = self.secrets.get(namespace, &name).await;
         let observed = observed.map(|found| secret::observe(found, owner, self.ring.as_ref()));
         Some(SecretFacts { name, observed })

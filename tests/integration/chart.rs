@@ -107,23 +107,26 @@ async fn it_installs_works_uninstalls_without_losing_anything_and_installs_again
     ssm.put("/app/a", "1");
     let chart = chart();
     let set = ["--namespace", "system", "--create-namespace", "--set", "redis.urlSecret.name=redis"];
-    let install =
-        async |release: &str| cluster.helm(&[&["install", release, &chart], &set[..]].concat()).await;
-    let notes = install("pm").await;
+    let install = async |release: &str, watch: &str| {
+        let watch = format!("secretWatch={watch}");
+        cluster.helm(&[&["install", release, &chart, "--set", &watch], &set[..]].concat()).await
+    };
+    let notes = install("pm", "true").await;
     assert!(notes.contains("kind: ParameterSource"), "{notes}");
     assert!(notes.contains("There is no Secret system/redis (redis.urlSecret)"), "{notes}");
     cluster.kubectl(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"]).await;
     assert!(cluster.kubectl(&["get", "deployment", "-n", "system"]).await.contains("pm-parameter-mirror"));
 
     // There is no node to run the pod: the process with its ServiceAccount stands in.
-    let start = async |release: &str| {
+    let start = async |release: &str, watch: &str| {
         let account = format!("{release}-parameter-mirror");
         let mut settings = operator_settings(&cluster, "system", &account, scratch.path()).await;
         settings.ssm = ssm.endpoint();
         settings.redis = Some(redis.url());
+        settings.arguments.push(format!("--secret-watch={watch}"));
         Operator::start(settings).await
     };
-    let operator = start("pm").await;
+    let operator = start("pm", "true").await;
     let shop = cluster.namespace("shop").await;
     let source = json!({
         "apiVersion": "parameter-mirror.dev/v1alpha1", "kind": "ParameterSource", "metadata": {"name": "default"},
@@ -159,18 +162,18 @@ async fn it_installs_works_uninstalls_without_losing_anything_and_installs_again
     assert_eq!(secret().await, before);
     assert_eq!(value().await, "1");
 
-    // Again, and under another name: both take up what is there.
+    // Again, and under another name and with fewer rights: both take up what is there.
     let key = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "redis", "namespace": "system"},
         "stringData": {"uri": redis.url()}});
     cluster.kubectl_apply(&key.to_string()).await;
     let mut operator = operator;
-    for (release, notice) in [
-        ("pm", "Secret system/redis (redis.urlSecret) has no key url"),
-        ("other", "parametermirrors.parameter-mirror.dev was there before, by release pm"),
+    for (release, watch, notice) in [
+        ("pm", "true", "Secret system/redis (redis.urlSecret) has no key url"),
+        ("other", "false", "parametermirrors.parameter-mirror.dev was there before, by release pm"),
     ] {
-        let notes = install(release).await;
+        let notes = install(release, watch).await;
         assert!(notes.contains(notice), "{notes}");
-        operator = start(release).await;
+        operator = start(release, watch).await;
         let asked = format!("parameter-mirror.dev/sync-at={release}");
         cluster.kubectl(&["annotate", "pmirror", "kept", "-n", &shop, "--overwrite", &asked]).await;
         let handled = format!("--for=jsonpath={{.status.lastHandledSyncAt}}={release}");

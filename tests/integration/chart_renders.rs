@@ -198,6 +198,35 @@ async fn its_values_in_the_documentation_are_values() {
     }
 }
 
+/// Each rule of each role says what it is for, names what it is about, and gives no right by which others could be had.
+#[test]
+fn every_right_is_named_and_has_its_reason() {
+    let mut rules = 0;
+    for (name, _) in cases() {
+        let text = read(&format!("tests/integration/golden/chart/{name}.yaml"));
+        for (before, line) in text.lines().zip(text.lines().skip(1)) {
+            if line.trim_start().starts_with("- apiGroups:") {
+                assert!(before.trim_start().starts_with('#'), "{name}: no reason above {line}, but {before}");
+            }
+        }
+        let documents = text.split("\n---").filter(|document| document.contains("\nrules:"));
+        for document in documents {
+            let role: Value = serde_yaml::from_str(document.trim_start_matches("---")).unwrap();
+            for rule in role["rules"].as_array().unwrap() {
+                rules += 1;
+                let words =
+                    ["apiGroups", "resources", "verbs"].into_iter().filter_map(|of| rule[of].as_array());
+                for word in words.flatten().filter_map(Value::as_str) {
+                    let is_too_much = word.contains('*')
+                        || ["escalate", "bind", "impersonate", "roles", "pods"].contains(&word);
+                    assert!(!is_too_much, "{name}: {word} in {rule}");
+                }
+            }
+        }
+    }
+    assert!(rules > 30, "{rules} rules were seen");
+}
+
 #[tokio::test]
 async fn a_key_secret_of_another_name_is_the_only_secret_that_may_be_read() {
     let cluster = cluster().await;

@@ -125,7 +125,7 @@ async fn it_waits_for_its_definitions_instead_of_crashing() {
     let cluster = Cluster::start(Options::default()).await;
     let (ssm, scratch) = (Ssm::start(), Scratch::new("early").unwrap());
     cluster.kubectl(&["create", "namespace", "operator"]).await;
-    let mut settings = service_account(&cluster, "operator", &[], scratch.path()).await;
+    let mut settings = service_account(&cluster, "operator", &[], &[], scratch.path()).await;
     settings.ssm = ssm.endpoint();
     let mut operator = Operator::launch(settings);
     eventually("it says what it waits for", SOON, async || {
@@ -274,7 +274,7 @@ async fn an_object_that_cannot_be_decoded_does_not_stall_the_others() {
     })
     .await;
     cluster.kubectl_apply(&mirror("fine", json!({"parameters": [{"path": "/app"}], "secret": {}}))).await;
-    let mut settings = service_account(&cluster, "operator", &[], scratch.path()).await;
+    let mut settings = service_account(&cluster, "operator", &[], &[], scratch.path()).await;
     settings.ssm = ssm.endpoint();
     let operator = Operator::start(settings).await;
     for (name, condition) in [("fine", "Ready=True"), ("odd", "Ready=False")] {

@@ -436,7 +436,7 @@ async fn a_terminating_namespace_does_not_wait_for_a_dead_redis() {
     cluster.kubectl(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"]).await;
     cluster.kubectl(&["create", "namespace", "operator"]).await;
     let shop = cluster.namespace("shop").await;
-    let mut settings = service_account(&cluster, "operator", &[], scratch.path()).await;
+    let mut settings = service_account(&cluster, "operator", &[], &[], scratch.path()).await;
     settings.ssm = ssm.endpoint();
     settings.redis = Some(redis.url());
     let operator = Operator::start(settings).await;

@@ -4,7 +4,7 @@
 use parameter_mirror_test_support::{Scratch, View};
 use serde_json::json;
 
-use crate::world::{LATER, World, eventually};
+use crate::world::{LATER, Setup, World, eventually};
 
 /// A world whose operator sees the API server through a view.
 async fn through_a_view() -> (World, View, Scratch) {
@@ -106,4 +106,36 @@ async fn a_deletion_of_the_past_deletes_nothing() {
     world.ssm.put("/app/a", "2");
     world.field_is("config", "/app/a", "2").await;
     world.holds("config", &[("A", "2")]).await;
+}
+
+/// `secretWatch: false`: the operator has no right to list or watch Secrets, and the same happens at the next check.
+#[tokio::test]
+async fn without_the_right_to_list_secrets_a_lost_one_is_back_at_the_next_check() {
+    let world = World::with(Setup {
+        chart: vec!["secretWatch=false".to_owned()],
+        arguments: vec!["--secret-watch=false".to_owned()],
+        ..Setup::default()
+    })
+    .await;
+    let account = format!("--as=system:serviceaccount:{0}:{0}-parameter-mirror", world.home);
+    let may = async |verb: &str, secret: &str, namespace: &str| {
+        let ask = ["auth", "can-i", verb, secret, "-n", namespace, &account];
+        world.cluster.try_kubectl(&ask).await.stdout.trim() == "yes"
+    };
+    for namespace in [&world.namespace, &world.home] {
+        for verb in ["list", "watch"] {
+            assert!(!may(verb, "secrets", namespace).await, "{verb} in {namespace}");
+        }
+    }
+    assert!(may("watch", "secrets/parameter-mirror-keys", &world.home).await);
+
+    world.ssm.put("/app/a", "1");
+    world.synced("config").await;
+    world.ssm.refuse();
+    world.degraded("config", "SourceUnavailable").await;
+    world.delete_secret("config").await;
+    world.holds("config", &[("A", "1")]).await;
+    world.edit_secret("config", json!({"stringData": {"A": "edited"}})).await;
+    world.holds("config", &[("A", "1")]).await;
+    world.ready("config", "ServingLastKnownGood").await;
 }

@@ -78,6 +78,8 @@ pub struct Setup {
     pub home: Option<String>,
     /// Further namespaces that the operator watches.
     pub neighbours: Vec<String>,
+    /// Values of the chart that its rights follow.
+    pub chart: Vec<String>,
     /// Further arguments of `run`.
     pub arguments: Vec<String>,
     /// Further environment of the operator.
@@ -104,7 +106,7 @@ impl World {
         let scratch = Scratch::new("world").unwrap();
         let mut watched: Vec<&str> = vec![&namespace];
         watched.extend(setup.neighbours.iter().map(String::as_str));
-        let mut settings = service_account(cluster, &home, &watched, scratch.path()).await;
+        let mut settings = service_account(cluster, &home, &watched, &setup.chart, scratch.path()).await;
         settings.ssm = setup.ssm_endpoint.unwrap_or_else(|| ssm.endpoint());
         let redis_url = setup.redis_url.unwrap_or_else(|| redis.url());
         settings.redis = (!setup.without_redis).then_some(redis_url);
@@ -366,8 +368,14 @@ impl World {
 }
 
 /// Creates the chart's service account with its RBAC in `home`, and settings to run the operator as it. It watches these
-/// namespaces and has no rights in others; none: all of them.
-pub async fn service_account(cluster: &Cluster, home: &str, watch: &[&str], folder: &Path) -> Settings {
+/// namespaces and has no rights in others; none: all of them. `set` are further values of the chart.
+pub async fn service_account(
+    cluster: &Cluster,
+    home: &str,
+    watch: &[&str],
+    set: &[String],
+    folder: &Path,
+) -> Settings {
     let chart = root().join("charts/parameter-mirror");
     let templates = ["templates/rbac.yaml", "templates/serviceaccount.yaml"];
     let mut arguments = vec!["template", home, chart.to_str().unwrap(), "--namespace", home];
@@ -376,6 +384,7 @@ pub async fn service_account(cluster: &Cluster, home: &str, watch: &[&str], fold
     if !watch.is_empty() {
         arguments.extend(["--set", &watched]);
     }
+    arguments.extend(set.iter().flat_map(|value| ["--set", value]));
     let rendered = cluster.helm(&arguments).await;
     cluster.kubectl_apply(&rendered).await;
     let mut settings = operator_settings(cluster, home, &format!("{home}-parameter-mirror"), folder).await;

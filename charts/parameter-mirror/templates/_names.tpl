@@ -51,12 +51,17 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - apiGroups: [parameter-mirror.dev]
   resources: [parametermirrors/status]
   verbs: [patch]
-# The target. get: what does it hold; create, update: publish and restore; delete: only by deletionPolicy Delete;
-# list, watch: metadata of Secrets labelled as ours, to see a deletion at once. Kubernetes has no verb for metadata
-# only, so this is the price of mirroring. Without watchNamespaces it also covers the operator's own key Secret.
+# The target. get: what does it hold; create, update: publish and restore; delete: only by deletionPolicy Delete.
 - apiGroups: [""]
   resources: [secrets]
-  verbs: [get, list, watch, create, update, delete]
+  verbs: [get, create, update, delete]
+{{- if .Values.secretWatch }}
+# Metadata of Secrets labelled as ours, to see a deletion at once. Kubernetes has no verb for metadata only, so this is
+# the price of that; secretWatch: false does without. Without watchNamespaces it also covers the operator's own key Secret.
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [list, watch]
+{{- end }}
 # The story of each mirror: create a new event, patch the count of a repeated one.
 - apiGroups: [events.k8s.io]
   resources: [events]

@@ -76,6 +76,12 @@ impl SecretStore {
         within(self.api(namespace).get_opt(name)).await
     }
 
+    /// Its version as it is now, without its values; `None` if there is none.
+    pub async fn version(&self, namespace: &str, name: &str) -> Result<Option<String>, KubeProblem> {
+        let found = within(self.api(namespace).get_metadata_opt(name)).await?;
+        Ok(found.and_then(|found| found.resource_version()))
+    }
+
     /// Creates it if it has no `resourceVersion`, else replaces exactly that version.
     pub async fn write(&self, namespace: &str, secret: &Secret) -> Result<Secret, KubeProblem> {
         let api = self.api(namespace);

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::{Stream, StreamExt, stream};
-use http::{Request, Response};
+use http::header::ACCEPT;
+use http::{HeaderMap, Request, Response};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Bytes, Frame};
@@ -117,6 +118,7 @@ impl ApiServer {
         let verb = match (head.method.as_str(), &target.name) {
             ("GET", _) if query.watch => "watch",
             ("GET", None) => "list",
+            ("GET", Some(_)) if wants_metadata(&head.headers) => "metadata",
             ("GET", Some(_)) => "get",
             ("POST", _) => "create",
             ("PUT", _) => "replace",
@@ -155,7 +157,7 @@ impl ApiServer {
                     "apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": version}, "items": items,
                 })));
             }
-            "get" => {
+            "get" | "metadata" => {
                 let (namespace, name) = (target.namespace.as_deref(), target.name.as_deref());
                 let found =
                     objects.get(&target.resource, namespace.unwrap_or_default(), name.unwrap_or_default());
@@ -259,6 +261,12 @@ impl Query {
         }
         parsed
     }
+}
+
+/// Whether a caller does without the object itself. It gets it all the same, as from a server that knows no such answer.
+fn wants_metadata(headers: &HeaderMap) -> bool {
+    let accepted = headers.get(ACCEPT).and_then(|value| value.to_str().ok());
+    accepted.is_some_and(|accepted| accepted.contains("PartialObjectMetadata"))
 }
 
 fn whole(code: u16, body: &Json) -> Answer {

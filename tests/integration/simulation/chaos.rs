@@ -46,6 +46,7 @@ fn after_chaos_comes_peace() {
 
 async fn run(mut rng: Rng) {
     let world = World::new();
+    world.secret_watch.set(rng.bool());
     for mirror in MIRRORS {
         world.mirror(mirror, "30s");
     }

@@ -11,8 +11,9 @@ const SOON: Duration = Duration::from_mins(1);
 const MIRRORS: [&str; 4] = ["a", "b", "c", "d"];
 
 /// Four mirrors with a hundred bytes each, and an operator that may hold a hundred and fifty.
-async fn crowded(interval: &str) -> (World, Operator) {
+async fn crowded(interval: &str, secret_watch: bool) -> (World, Operator) {
     let world = World::new();
+    world.secret_watch.set(secret_watch);
     world.memory_values.set(150);
     let operator = world.operator();
     for mirror in MIRRORS {
@@ -60,7 +61,13 @@ fn read_back(operator: &Operator) -> (usize, usize) {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_put_down_is_read_back_for_a_cycle_and_not_for_a_look() {
-    let (world, operator) = crowded("1h").await;
+    for secret_watch in [true, false] {
+        read_back_when_due(secret_watch).await;
+    }
+}
+
+async fn read_back_when_due(secret_watch: bool) {
+    let (world, operator) = crowded("1h", secret_watch).await;
     world.pass(SOON).await;
     let before = read_back(&operator);
     world.pass(Duration::from_mins(20)).await;
@@ -81,7 +88,13 @@ async fn what_is_put_down_is_read_back_for_a_cycle_and_not_for_a_look() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_put_down_heals_in_an_outage_like_everything_else() {
-    let (world, operator) = crowded("5m").await;
+    for secret_watch in [true, false] {
+        heals_in_an_outage(secret_watch).await;
+    }
+}
+
+async fn heals_in_an_outage(secret_watch: bool) {
+    let (world, operator) = crowded("5m", secret_watch).await;
     world.pass(SOON).await;
     world.sky.set(|call| (call.edge == Edge::Ssm).then_some(Fault::Silent));
     for mirror in MIRRORS {
@@ -113,7 +126,7 @@ async fn what_is_put_down_heals_in_an_outage_like_everything_else() {
 /// How old it is, is told in time although nobody looks at the values.
 #[tokio::test(start_paused = true)]
 async fn what_is_put_down_grows_stale_in_time() {
-    let (world, _operator) = crowded("5m").await;
+    let (world, _operator) = crowded("5m", true).await;
     let mirror = json!({"spec": {"maxStaleness": "30m"}});
     for name in MIRRORS {
         world.patch("parametermirrors", Some(NAMESPACE), name, &mirror);

@@ -16,6 +16,7 @@
 //! | [`copies`] | which copy counts, with restored backups and wrong clocks |
 //! | [`memory`] | values that two targets hold and memory does not |
 //! | [`watches`] | watches that lag, skip and begin anew |
+//! | [`unwatched`] | Secrets that are asked for instead of watched |
 //! | [`crash_points`] | the operator dies at any of its calls |
 //! | [`chaos`] | everything goes wrong at random, then nothing does |
 //! | [`two_leaders`] | an operator is stopped, another one goes on, the first one wakes up |
@@ -35,5 +36,6 @@ mod parameters;
 mod static_stability;
 mod telling;
 mod two_leaders;
+mod unwatched;
 mod watches;
 mod world;

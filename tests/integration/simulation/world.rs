@@ -30,7 +30,7 @@ use super::parameters;
 /// Where mirrors live.
 pub const NAMESPACE: &str = "shop";
 /// Where the operator lives.
-const HOME: &str = "operator";
+pub const HOME: &str = "operator";
 /// When the world begins.
 const EPOCH: i64 = 1_795_392_000_000;
 /// What stands in the history for a target that was destroyed.
@@ -68,6 +68,8 @@ pub struct World {
     released: Cell<u64>,
     /// `--memory-values` in bytes of operators that are started from now on.
     pub memory_values: Cell<usize>,
+    /// `--secret-watch` of operators that are started from now on.
+    pub secret_watch: Cell<bool>,
 }
 
 /// A running operator.
@@ -92,6 +94,7 @@ impl World {
             operators: Cell::new(0),
             released: Cell::new(0),
             memory_values: Cell::new(256 << 20),
+            secret_watch: Cell::new(true),
         };
         for name in ["kube-system", HOME, NAMESPACE] {
             world.create("namespaces", None, json!({"metadata": {"name": name, "labels": {}}}));
@@ -237,6 +240,7 @@ impl World {
             redis_prefix: "pm:".to_owned(),
             requests_per_second: 10,
             memory_values: self.memory_values.get(),
+            secret_watch: self.secret_watch.get(),
             candidate: Some(Candidate {
                 namespace: HOME.to_owned(),
                 lease: "parameter-mirror".to_owned(),
