@@ -15,6 +15,7 @@ use tower::timeout::TimeoutLayer;
 use crate::cli::RunArgs;
 use crate::clock::Clock;
 use crate::ssm::client::Aws;
+use crate::ssm::credentials::Base;
 use crate::targets::redis::HashStore;
 
 use super::admin::{self, Health};
@@ -51,7 +52,7 @@ async fn work(args: RunArgs, health: Health, stop: CancellationToken) -> anyhow:
         // First: what would be unsafe to run with is told without any API server.
         redis: redis_edge(&args.redis)?,
         client: client().await?,
-        connect: Box::new(Aws::new(clock.clone())),
+        connect: Box::new(Aws::new(Base::new(clock.clone()))),
         clock,
     };
     let candidate = args.leader_elect.then(|| Candidate {

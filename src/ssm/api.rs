@@ -99,9 +99,13 @@ pub struct Identity {
 /// Makes the client of an identity.
 #[async_trait]
 pub trait Connect: Send + Sync {
-    /// A client. Nothing is sent to SSM before its first call. `recoveries` grows when there are credentials again after
-    /// reads had to do without.
-    async fn connect(&self, identity: &Identity, recoveries: &watch::Sender<u64>) -> Arc<dyn ParameterApi>;
+    /// A client. Nothing is sent to SSM before its first call.
+    async fn connect(&self, identity: &Identity) -> Arc<dyn ParameterApi>;
+
+    /// Grows when there are credentials again after reads had to do without. Whoever else knows of a reason to read makes it grow too.
+    fn recoveries(&self) -> watch::Sender<u64> {
+        watch::Sender::new(0)
+    }
 
     /// How the credentials are that these identities read with.
     fn credentials(&self, _of: &HashSet<Identity>) -> Vec<Health> {

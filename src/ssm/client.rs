@@ -18,12 +18,11 @@ use parameter_mirror_format::entry::ParameterType;
 use parameter_mirror_format::value::Value;
 use tokio::sync::watch;
 
-use crate::clock::Clock;
 use crate::mirror::reading::{ReadFailure, SourceReason};
 use crate::mirror::selection::Selection;
 
 use super::api::{Batch, Connect, Identity, ListPage, Listed, PAGE, Page, ParameterApi};
-use super::credentials::{Assumed, Generation, Health, Own, Principal};
+use super::credentials::{Assumed, Base, Generation, Health, Principal};
 use super::errors;
 
 /// formats.md, "Two rhythms". The SDK has no read timeout of its own: a server that accepts and keeps silent would
@@ -39,32 +38,27 @@ const RETRY_COST: u32 = 10;
 
 /// Connects through the AWS SDK, with what the environment says about endpoints and credentials.
 pub struct Aws {
-    clock: Clock,
     /// The operator itself: one for all clients, and below every role.
-    own: Mutex<Option<Arc<Principal>>>,
+    base: Base,
     roles: Mutex<HashMap<Identity, Arc<Principal>>>,
 }
 
 impl Aws {
     /// Without any client yet.
     #[must_use]
-    pub fn new(clock: Clock) -> Self {
-        Self { clock, own: Mutex::default(), roles: Mutex::default() }
+    pub fn new(base: Base) -> Self {
+        Self { base, roles: Mutex::default() }
     }
 
     /// Who reads: the role, or the operator itself.
-    async fn principal(&self, identity: &Identity, recoveries: &watch::Sender<u64>) -> Arc<Principal> {
+    async fn principal(&self, identity: &Identity) -> Arc<Principal> {
         let Identity { region, role_arn, external_id } = identity;
-        let region = || Region::new(region.clone());
-        let own =
-            Arc::clone(self.own.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| {
-                let whose = "the operator itself".to_owned();
-                Principal::start(self.clock.clone(), whose, Own::new(region()), recoveries.clone())
-            }));
+        let region = Region::new(region.clone());
+        let own = self.base.principal(&region);
         let Some(role_arn) = role_arn else { return own };
-        let role = Assumed::new(own, region(), role_arn, external_id.as_deref()).await;
+        let role = Assumed::new(own, region, role_arn, external_id.as_deref()).await;
         let whose = format!("role {role_arn}");
-        let principal = Principal::start(self.clock.clone(), whose, role, recoveries.clone());
+        let principal = Principal::start(self.base.clock().clone(), whose, role, self.base.recoveries());
         let mut roles = self.roles.lock().unwrap_or_else(PoisonError::into_inner);
         roles.insert(identity.clone(), Arc::clone(&principal));
         principal
@@ -73,16 +67,19 @@ impl Aws {
 
 #[async_trait]
 impl Connect for Aws {
-    async fn connect(&self, identity: &Identity, recoveries: &watch::Sender<u64>) -> Arc<dyn ParameterApi> {
-        let principal = self.principal(identity, recoveries).await;
+    async fn connect(&self, identity: &Identity) -> Arc<dyn ParameterApi> {
+        let principal = self.principal(identity).await;
         Arc::new(SsmApi::connect(Region::new(identity.region.clone()), principal).await)
     }
 
+    fn recoveries(&self) -> watch::Sender<u64> {
+        self.base.recoveries()
+    }
+
     fn credentials(&self, of: &HashSet<Identity>) -> Vec<Health> {
-        let own = self.own.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let roles = self.roles.lock().unwrap_or_else(PoisonError::into_inner);
         let used = roles.iter().filter(|(identity, _)| of.contains(identity)).map(|(_, role)| role);
-        own.iter().chain(used).filter_map(|principal| principal.health()).collect()
+        self.base.started().into_iter().chain(used).filter_map(|principal| principal.health()).collect()
     }
 }
 

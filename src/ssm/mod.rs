@@ -88,10 +88,10 @@ impl SsmReader {
     #[must_use]
     pub fn new(requests_per_second: u32, connect: Box<dyn Connect>, clock: Clock) -> Self {
         Self {
+            recoveries: connect.recoveries(),
             connect,
             clock,
             places: Places::new(requests_per_second),
-            recoveries: watch::Sender::new(0),
             clients: tokio::sync::Mutex::default(),
             accounts: Mutex::default(),
             caps: Mutex::default(),
@@ -103,7 +103,7 @@ impl SsmReader {
         if let Some(client) = clients.get(key) {
             return client.clone();
         }
-        let api = self.connect.connect(key, &self.recoveries).await;
+        let api = self.connect.connect(key).await;
         let client = Connected { api, slots: self.places.slots(), waiting: Arc::default() };
         clients.insert(key.clone(), client.clone());
         client

@@ -5,6 +5,7 @@
 //! calls, and hands out what it has until it really ends. The SDK's own cache is switched off for it
 //! (docs/adr/0010-credentials.md).
 
+mod base;
 pub mod lifetime;
 mod sources;
 
@@ -24,7 +25,8 @@ use crate::clock::Clock;
 
 use super::jittered;
 
-pub use sources::{Assumed, Own};
+pub use base::Base;
+pub use sources::{Assumed, Own, region_of_environment};
 
 /// Where the credentials of a principal come from.
 #[async_trait]
@@ -132,13 +134,18 @@ impl Principal {
     /// Returns as soon as there are valid credentials: at once if some are held, else after the fetch that all callers
     /// share. While a failure is remembered nothing is fetched, and it is the answer.
     pub async fn ready(&self) -> Result<Generation, Unavailable> {
+        self.credentials().await.map(|(generation, _)| generation)
+    }
+
+    /// The same, with the credentials themselves, for what signs by itself.
+    pub async fn credentials(&self) -> Result<(Generation, Credentials), Unavailable> {
         self.shared.used();
         let mut changes = self.state.clone();
         loop {
             {
                 let state = changes.borrow_and_update();
-                if state.valid(&self.shared).is_some() {
-                    return Ok(state.generation);
+                if let Some(held) = state.valid(&self.shared) {
+                    return Ok((state.generation, held.clone()));
                 }
                 if let Some(failure) = &state.failure
                     && Instant::now() < state.not_before

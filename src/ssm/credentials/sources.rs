@@ -51,9 +51,7 @@ impl Own {
 impl Fetch for Own {
     /// The chain is built anew each time: it would read profile files only once, and mounted ones change.
     async fn fetch(&self) -> Result<Credentials, String> {
-        let region = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new())
-            .or_else(ProfileFileRegionProvider::new())
-            .or_else(self.region.clone());
+        let region = regions().or_else(self.region.clone());
         // Boxed: everything that the SDK can look at in turn is 24 kB.
         let fetch = Box::pin(async {
             let chain = loader().region(region).load().await;
@@ -62,6 +60,17 @@ impl Fetch for Own {
         });
         within_deadline(fetch).await.map_err(|error| told(&error))
     }
+}
+
+/// Where a process of AWS says which region it is in: `AWS_REGION`, or its profile.
+fn regions() -> RegionProviderChain {
+    RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new())
+        .or_else(ProfileFileRegionProvider::new())
+}
+
+/// The region that this process is said to be in.
+pub async fn region_of_environment() -> Option<Region> {
+    regions().region().await
 }
 
 /// A role that the operator assumes, at the STS of the region it reads in: a region must not depend on another one.

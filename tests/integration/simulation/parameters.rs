@@ -11,7 +11,6 @@ use parameter_mirror_format::entry::ParameterType;
 use parameter_mirror_format::value::Value;
 use parameter_mirror_test_support::ssm::store::{Parameter, Shelf, Version, Write};
 use parameter_mirror_test_support::ssm::{ACCOUNT, Kind};
-use tokio::sync::watch;
 
 use super::line::{Edge, Fault, Line};
 
@@ -60,7 +59,7 @@ pub struct Reached {
 
 #[async_trait]
 impl Connect for Reached {
-    async fn connect(&self, _: &Identity, _: &watch::Sender<u64>) -> Arc<dyn ParameterApi> {
+    async fn connect(&self, _: &Identity) -> Arc<dyn ParameterApi> {
         Arc::new(Self { store: self.store.clone(), line: self.line.clone() })
     }
 }

@@ -1,0 +1,65 @@
+//! The operator's own identity: one for everything that needs it, and below every role.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use aws_config::Region;
+use tokio::sync::watch;
+
+use super::{Own, Principal};
+use crate::clock::Clock;
+
+/// The identity that this process was given. Clones share it.
+#[derive(Clone)]
+pub struct Base(Arc<Inner>);
+
+struct Inner {
+    clock: Clock,
+    recoveries: watch::Sender<u64>,
+    principal: OnceLock<Arc<Principal>>,
+}
+
+impl Base {
+    /// Without any credentials yet.
+    #[must_use]
+    pub fn new(clock: Clock) -> Self {
+        let recoveries = watch::Sender::new(0);
+        Self(Arc::new(Inner { clock, recoveries, principal: OnceLock::new() }))
+    }
+
+    /// The principal, from the first call on. Its STS is that of the environment, only without one that of `region`.
+    #[must_use]
+    pub fn principal(&self, region: &Region) -> Arc<Principal> {
+        let start = || {
+            let whose = "the operator itself".to_owned();
+            let own = Own::new(region.clone());
+            Principal::start(self.0.clock.clone(), whose, own, self.0.recoveries.clone())
+        };
+        Arc::clone(self.0.principal.get_or_init(start))
+    }
+
+    /// The principal, if anybody has asked for it yet.
+    #[must_use]
+    pub fn started(&self) -> Option<&Arc<Principal>> {
+        self.0.principal.get()
+    }
+
+    /// The clock that credentials end by.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.0.clock
+    }
+
+    /// Grows when there are credentials again after callers had to do without: those of this identity, and of whoever else is given
+    /// the sender.
+    #[must_use]
+    pub fn recoveries(&self) -> watch::Sender<u64> {
+        self.0.recoveries.clone()
+    }
+}
+
+impl fmt::Debug for Base {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Base").field("principal", &self.0.principal.get()).finish_non_exhaustive()
+    }
+}
