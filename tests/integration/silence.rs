@@ -7,7 +7,7 @@ use kube::api::{Api, ListParams};
 use crate::world::{World, root};
 
 /// Everything that is said somewhere about this world, by place: for people, for machines, and for whoever looks over a shoulder.
-async fn said(world: &World) -> Vec<(String, Vec<u8>)> {
+pub async fn said(world: &World) -> Vec<(String, Vec<u8>)> {
     let mut said = vec![("the log".to_owned(), world.operator.log().into_bytes())];
     for path in ["/metrics", "/readyz", "/livez"] {
         if let Some((_, text)) = world.operator.get(path).await {
@@ -80,7 +80,7 @@ const FORMATTED: [(&str, &str, &str); 8] = [
 ];
 
 /// Who may see the text of a value, with the reason. `expose` is the only door to it.
-const EXPOSED: [(&str, &str); 14] = [
+const EXPOSED: [(&str, &str); 15] = [
     ("src/operator/values.rs", "compares values, to hold equal ones once"),
     ("src/targets/secret/render.rs", "the Secret"),
     ("src/hand_out.rs", "`key` prints sub-keys: it is what it is for"),
@@ -88,6 +88,7 @@ const EXPOSED: [(&str, &str); 14] = [
     ("crates/format/src/content.rs", "the MAC"),
     ("crates/format/src/entry.rs", "knows ciphertext by its beginning"),
     ("crates/format/src/envelope.rs", "encrypts"),
+    ("crates/format/src/connection.rs", "the password that was made for a connection"),
     ("crates/format/src/connection/settings.rs", "the URL, password and certificates of Redis"),
     ("crates/reader/src/exec.rs", "the environment of the program that is started"),
     ("crates/reader/src/variables.rs", "the same, judged before"),

@@ -7,6 +7,8 @@
 
 mod args;
 mod error;
+mod lifetime;
+mod password;
 mod servers;
 mod settings;
 mod stream;
@@ -16,15 +18,18 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, RedisResult};
+use redis::{AsyncConnectionConfig, RedisConnectionInfo, RedisResult};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, timeout_at};
 
 pub use args::{PasswordInUrl, RedisArgs};
 pub use error::LinkError;
+pub use password::{Made, Password, SignIn};
 pub use servers::Servers;
 pub use settings::{RedisSettings, Setting, SettingsError};
+
+use lifetime::until_successor;
 
 /// After a failure, the next attempt to connect waits this long; each further failure doubles it.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -49,6 +54,7 @@ struct Inner {
     state: Mutex<State>,
 }
 
+#[derive(Default)]
 struct State {
     phase: Phase,
     /// How many connections were made, to tell a failed one from its successor.
@@ -57,6 +63,8 @@ struct State {
     failures: u32,
     /// The pause after the last failure; zero once an operation succeeds.
     pause: Duration,
+    /// Makes the successor of the open connection, if its lifetime is limited.
+    renewal: Option<AbortOnDrop>,
 }
 
 /// A connection, and the task that moves its bytes: it ends with the last who holds it, silent server or not.
@@ -74,7 +82,9 @@ impl Drop for AbortOnDrop {
     }
 }
 
+#[derive(Default)]
 enum Phase {
+    #[default]
     Idle,
     /// A first attempt is under way for everybody; the channel closes when it ends.
     Connecting(watch::Receiver<()>),
@@ -100,7 +110,7 @@ impl Link {
     fn to(settings: RedisSettings, node: Option<Box<str>>) -> Self {
         // Fails only if a provider is installed already, and then that one serves.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let state = State { phase: Phase::Idle, serial: 0, failures: 0, pause: Duration::ZERO };
+        let state = State::default();
         Self(Arc::new(Inner { settings, node, state: Mutex::new(state) }))
     }
 
@@ -203,6 +213,15 @@ impl Inner {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A connection for everybody from now on, and if its lifetime is limited a task that makes its successor in time.
+    fn take(self: &Arc<Self>, state: &mut State, open: Open) {
+        state.serial += 1;
+        state.phase = Phase::Open(open);
+        state.renewal = self.settings.lifetime.map(|lifetime| {
+            AbortOnDrop(tokio::spawn(renew(Arc::downgrade(self), state.serial, lifetime)).abort_handle())
+        });
+    }
+
     /// Drops a connection that is of no more use, unless another has taken its place already.
     fn give_up(self: &Arc<Self>, serial: u64, error: &LinkError) {
         let mut state = self.lock();
@@ -234,7 +253,10 @@ impl State {
                 None
             }
             // A new connection is likely to meet the same refusal: not for every operation.
-            LinkError::ReadOnly | LinkError::Unauthenticated => Some(self.break_off(error.clone())),
+            LinkError::ReadOnly
+            | LinkError::Unauthenticated
+            | LinkError::SignInRefused(_)
+            | LinkError::NothingToSignInWith(_) => Some(self.break_off(error.clone())),
             // Answers, which come over any other connection too.
             LinkError::Refused(_)
             | LinkError::Moved(_)
@@ -265,18 +287,11 @@ async fn connect(link: Weak<Inner>, mut pause: Duration, mut ended: Option<watch
         else {
             return;
         };
-        let made = match tokio::spawn(open(settings, node)).await {
-            Ok(made) => made,
-            Err(_) => Err(LinkError::Unavailable("connecting ended unexpectedly".to_owned())),
-        };
+        let made = try_once(settings, node).await;
         let Some(link) = link.upgrade() else { return };
         let mut state = link.lock();
         match made {
-            Ok(open) => {
-                state.serial += 1;
-                state.phase = Phase::Open(open);
-                return;
-            }
+            Ok(open) => return link.take(&mut state, open),
             Err(error) => pause = state.break_off(error),
         }
         // Those who wait for the first attempt are answered.
@@ -284,19 +299,61 @@ async fn connect(link: Weak<Inner>, mut pause: Duration, mut ended: Option<watch
     }
 }
 
+/// Makes the successor of a connection while that one still serves, so that no operation meets its end. What is under way on the old
+/// one ends there.
+async fn renew(link: Weak<Inner>, serial: u64, lifetime: Duration) {
+    let since = Instant::now();
+    loop {
+        sleep(until_successor(since.elapsed(), lifetime)).await;
+        let Some((settings, node)) = link.upgrade().map(|link| (link.settings.clone(), link.node.clone()))
+        else {
+            return;
+        };
+        let made = try_once(settings, node).await;
+        let Some(link) = link.upgrade() else { return };
+        let mut state = link.lock();
+        if state.serial != serial || !matches!(state.phase, Phase::Open(_)) {
+            return;
+        }
+        if let Ok(open) = made {
+            return link.take(&mut state, open);
+        }
+    }
+}
+
+/// One attempt, as a task of its own.
+async fn try_once(settings: RedisSettings, node: Option<Box<str>>) -> Result<Open, LinkError> {
+    let made = tokio::spawn(open(settings, node)).await;
+    made.unwrap_or_else(|_| Err(LinkError::Unavailable("connecting ended unexpectedly".to_owned())))
+}
+
 /// Connects and waits for a first answer: a frozen server still accepts connections.
 async fn open(settings: RedisSettings, node: Option<Box<str>>) -> Result<Open, LinkError> {
     let deadline = Instant::now() + settings.connect_timeout;
+    // The rest is for the server, so that each of them is blamed for what it did itself.
+    let sign_by = Instant::now() + settings.connect_timeout * 3 / 4;
     let config = AsyncConnectionConfig::new().set_response_timeout(Some(settings.response_timeout));
+    let sign_in = match &settings.password {
+        Some(Password::Made(sign_in)) => Some(Arc::clone(sign_in)),
+        Some(Password::Given(_)) | None => None,
+    };
     let attempt = async {
         // Files may lie on a slow disk.
         let way = tokio::task::spawn_blocking(move || settings.way(node.as_deref()));
-        let way =
+        let mut way =
             way.await.map_err(|_| LinkError::Unavailable("reading the settings ended".to_owned()))??;
+        if let Some(sign_in) = &sign_in {
+            way.login = signed(way.login, sign_in.as_ref(), sign_by).await?;
+        }
         let at = |error: LinkError| error.at(&way.address());
         let stream = way.connect().await.map_err(|error| at(LinkError::Unavailable(error.to_string())))?;
         let made = MultiplexedConnection::new_with_config(&way.login, stream, config).await;
-        let (mut connection, driver) = made.map_err(|error| at(LinkError::from(&error)))?;
+        let (mut connection, driver) = made.map_err(|error| match (LinkError::from(&error), &sign_in) {
+            (LinkError::Unauthenticated, Some(sign_in)) => {
+                LinkError::SignInRefused(sign_in.refused(way.login.username().unwrap_or_default()))
+            }
+            (error, _) => at(error),
+        })?;
         let driver = Arc::new(AbortOnDrop(tokio::spawn(driver).abort_handle()));
         match redis::cmd("PING").exec_async(&mut connection).await.map_err(|error| LinkError::from(&error)) {
             // A user who may not ping was answered, too.
@@ -305,6 +362,19 @@ async fn open(settings: RedisSettings, node: Option<Box<str>>) -> Result<Open, L
         }
     };
     timeout_at(deadline, attempt).await.unwrap_or(Err(LinkError::Timeout))
+}
+
+/// A login with a password made for it. One that comes too late is a matter of whoever makes it, and said so: the server has not even
+/// been asked.
+async fn signed(
+    login: RedisConnectionInfo,
+    sign_in: &dyn SignIn,
+    deadline: Instant,
+) -> Result<RedisConnectionInfo, LinkError> {
+    let made = timeout_at(deadline, sign_in.password(login.username().unwrap_or_default())).await;
+    let made = made.unwrap_or_else(|_| Err("the credentials were not there in time".to_owned()));
+    let password = made.map_err(LinkError::NothingToSignInWith)?;
+    Ok(login.set_password(password.expose()))
 }
 
 impl std::fmt::Debug for Link {

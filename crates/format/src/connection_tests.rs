@@ -130,7 +130,7 @@ async fn a_server_that_accepts_and_says_nothing_costs_one_deadline_each_and_then
 
 #[test]
 fn the_pause_grows_and_ends_with_a_success() {
-    let mut state = State { phase: Phase::Idle, serial: 0, failures: 0, pause: Duration::ZERO };
+    let mut state = State::default();
     for pause in [1, 2, 4, 5, 5] {
         assert_eq!(state.break_off(LinkError::Timeout), Duration::from_secs(pause));
     }
@@ -198,6 +198,45 @@ async fn a_closed_connection_is_replaced_at_once_for_a_read() {
     };
     assert_eq!(link.read(AMPLE, read).await, Ok("PONG".to_owned()));
     assert_eq!(server.connections(), 3);
+}
+
+/// Whoever is in the middle of an operation ends it on the connection it began on.
+#[tokio::test]
+async fn a_connection_has_a_successor_at_the_end_of_its_lifetime() {
+    let server = Server::start().await;
+    let mut settings = RedisSettings::new(Setting::Value(Value::from(server.url.as_str())));
+    settings.lifetime = Some(Duration::from_hours(11));
+    let link = Link::new(settings);
+    ask(&link, AMPLE).await.unwrap();
+    let Ok((first, mut old)) = link.connection().await else { panic!("it is open") };
+    let pass = async |time| {
+        tokio::time::pause();
+        tokio::time::advance(time).await;
+        tokio::time::resume();
+    };
+    pass(Duration::from_hours(10)).await;
+    ask(&link, AMPLE).await.unwrap();
+    assert_eq!(server.connections(), 1);
+
+    pass(Duration::from_hours(1)).await;
+    let renewed = async {
+        while link.0.lock().serial == first {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(AMPLE, renewed).await.unwrap();
+    assert_eq!(ask(&link, AMPLE).await, Ok("PONG".to_owned()));
+    let answer = redis::cmd("GET").arg("x").query_async::<String>(&mut old.connection).await;
+    assert_eq!(answer.unwrap(), "PONG");
+    assert_eq!(server.connections(), 2);
+
+    pass(Duration::from_hours(11)).await;
+    let again = async {
+        while server.connections() < 3 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(AMPLE, again).await.unwrap();
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use hyper::Uri;
-use parameter_mirror_format::connection::{Servers, Setting};
+use parameter_mirror_format::connection::{Password, Servers, Setting};
 use parameter_mirror_format::subkey::SubKey;
 use parameter_mirror_format::value::Value;
 
@@ -24,7 +24,8 @@ pub fn mirrors(args: MirrorArgs) -> Result<Mirrors, Failure> {
         Failure::Settings("where is Redis? Give --redis-url, or set PARAMETER_MIRROR_REDIS_URL".to_owned())
     })?;
     if settings.password.is_none() {
-        settings.password = secret("PARAMETER_MIRROR_REDIS_PASSWORD").map(Setting::Value);
+        settings.password =
+            secret("PARAMETER_MIRROR_REDIS_PASSWORD").map(|text| Password::Given(Setting::Value(text)));
     }
     settings.connect_timeout = settings.connect_timeout.min(args.budget);
     settings.response_timeout = args.budget;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{RedisSettings, Setting};
+use super::{Password, RedisSettings, Setting};
 use crate::value::Value;
 
 /// How to reach Redis. Nothing secret is taken from the command line, where the process list would show it.
@@ -62,7 +62,7 @@ impl RedisArgs {
         };
         let mut settings = RedisSettings::new(url);
         settings.username = self.redis_username.clone().map(|username| Setting::Value(Value::new(username)));
-        settings.password = self.redis_password_file.as_deref().map(file);
+        settings.password = self.redis_password_file.as_deref().map(file).map(Password::Given);
         settings.ca = self.redis_ca_file.as_deref().map(file);
         settings.client_cert = self.redis_cert_file.as_deref().map(file);
         settings.client_key = self.redis_key_file.as_deref().map(file);

@@ -29,6 +29,12 @@ pub enum LinkError {
     /// User or password are missing or wrong.
     #[error("Redis refused the user or password")]
     Unauthenticated,
+    /// The server refused what was made for this one connection; whose it was, and what to check.
+    #[error("Redis refused the sign-in {0}")]
+    SignInRefused(String),
+    /// There is nothing to sign in with, so nothing was sent.
+    #[error("there is nothing to sign in to Redis with: {0}")]
+    NothingToSignInWith(String),
     /// The user lacks a right. Names the command, key or channel, as the server did.
     #[error("Redis denies it: {0}")]
     Forbidden(String),
@@ -47,7 +53,7 @@ impl LinkError {
     /// Whether user, password or rights are the cause.
     #[must_use]
     pub fn is_denied(&self) -> bool {
-        matches!(self, Self::Unauthenticated | Self::Forbidden(_))
+        matches!(self, Self::Unauthenticated | Self::SignInRefused(_) | Self::Forbidden(_))
     }
 
     /// Names the server, where the error does not do so otherwise.

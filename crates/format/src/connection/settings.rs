@@ -9,6 +9,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
+use super::password::{Password, SignIn};
 use super::stream::Way;
 use crate::value::Value;
 
@@ -18,6 +19,8 @@ const PASSWORD: &str = "password";
 const CA: &str = "CA certificate";
 const CLIENT_CERT: &str = "client certificate";
 const CLIENT_KEY: &str = "client key";
+
+const TWO_WAYS: &str = "is given, and yet an identity is to sign in instead of it: leave one of the two out";
 
 /// A setting: given as it is, or as a file to be read at each connect.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,14 +32,14 @@ pub enum Setting {
 }
 
 /// How to reach Redis. A user name or password here beats one in the URL.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct RedisSettings {
     /// `redis://host:port/db`, or `rediss://` for TLS.
     pub url: Setting,
     /// The ACL user, if not the default one.
     pub username: Option<Setting>,
     /// The password.
-    pub password: Option<Setting>,
+    pub password: Option<Password>,
     /// The only certificates to trust, PEM; without it, those of the system.
     pub ca: Option<Setting>,
     /// Our certificate chain for mutual TLS, PEM.
@@ -47,6 +50,8 @@ pub struct RedisSettings {
     pub connect_timeout: Duration,
     /// Until the answer of each command, where the caller's deadline is not earlier.
     pub response_timeout: Duration,
+    /// How long a connection is used until another takes its place; without it, as long as it works.
+    pub lifetime: Option<Duration>,
 }
 
 /// A setting that cannot be used: says which one and why, never what it holds.
@@ -94,7 +99,23 @@ impl RedisSettings {
             client_key: None,
             connect_timeout: Duration::from_secs(2),
             response_timeout: Duration::from_secs(5),
+            lifetime: None,
         }
+    }
+
+    /// Has a password made for each connection, and each connection used for so long. Refused where a password is given already:
+    /// one of the two is a mistake.
+    pub fn sign_in_with(
+        &mut self,
+        sign_in: Arc<dyn SignIn>,
+        lifetime: Duration,
+    ) -> Result<(), SettingsError> {
+        if self.password.is_some() {
+            return Err(SettingsError::new(PASSWORD, TWO_WAYS));
+        }
+        self.password = Some(Password::Made(sign_in));
+        self.lifetime = Some(lifetime);
+        Ok(())
     }
 
     /// Reads and checks everything without connecting.
@@ -124,6 +145,9 @@ impl RedisSettings {
         {
             return Err(SettingsError::new(setting, "is given, but the URL is not rediss://"));
         }
+        if let Some(Password::Made(_)) = &self.password {
+            may_sign_in(&info, tls.is_some())?;
+        }
         let (host, port) = match node {
             Some(node) => address(node).ok_or_else(|| {
                 SettingsError::new(URL, "leads to a cluster whose nodes have no usable addresses")
@@ -149,7 +173,7 @@ impl RedisSettings {
         if let Some(username) = &self.username {
             redis = redis.set_username(username.read(USERNAME)?.expose());
         }
-        if let Some(password) = &self.password {
+        if let Some(Password::Given(password)) = &self.password {
             redis = redis.set_password(password.read(PASSWORD)?.expose());
         }
         Ok(info.set_redis_settings(redis))
@@ -180,6 +204,21 @@ impl RedisSettings {
         };
         Ok(Arc::new(config))
     }
+}
+
+/// What is signed for one connection is good for others too as long as it lasts, so nobody may see it on its way.
+fn may_sign_in(info: &ConnectionInfo, tls: bool) -> Result<(), SettingsError> {
+    if !tls {
+        return Err(SettingsError::new(URL, "is not rediss://, and an identity signs in over TLS only"));
+    }
+    let login = info.redis_settings();
+    if login.password().is_some() {
+        return Err(SettingsError::new(PASSWORD, TWO_WAYS));
+    }
+    if login.username().is_none_or(str::is_empty) {
+        return Err(SettingsError::new(USERNAME, "is missing, and an identity signs in as a user"));
+    }
+    Ok(())
 }
 
 /// The address of a cluster's node.
@@ -254,12 +293,48 @@ mod tests {
         );
     }
 
+    /// Signs nothing.
+    #[derive(Debug)]
+    struct Nobody;
+
+    impl SignIn for Nobody {
+        fn password<'a>(&'a self, _: &'a str) -> super::super::Made<'a> {
+            Box::pin(async { Err("nobody".to_owned()) })
+        }
+
+        fn refused(&self, _: &str) -> String {
+            String::new()
+        }
+    }
+
+    #[test]
+    fn an_identity_signs_in_over_tls_as_a_user_and_without_a_password() {
+        let signed = |url: &str, password: Option<&str>| {
+            let mut settings = with_url(url);
+            settings.password = password.map(|password| Password::Given(given(password)));
+            settings.sign_in_with(Arc::new(Nobody), Duration::from_secs(1)).and_then(|()| settings.check())
+        };
+        let refused = |url, password| signed(url, password).unwrap_err().to_string();
+        assert_eq!(
+            refused("redis://me@host", None),
+            "the Redis URL is not rediss://, and an identity signs in over TLS only"
+        );
+        assert_eq!(
+            refused("rediss://host", None),
+            "the Redis username is missing, and an identity signs in as a user"
+        );
+        let two_ways = format!("the Redis password {TWO_WAYS}");
+        assert_eq!(refused("rediss://me:hunter2@host", None), two_ways);
+        assert_eq!(refused("rediss://me@host", Some("hunter2")), two_ways);
+        assert_eq!(signed("rediss://me@host", None), Ok(()));
+    }
+
     #[test]
     fn a_file_may_end_with_a_line_end_but_not_be_empty() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("password");
         let mut settings = with_url("redis://:old@host");
-        settings.password = Some(Setting::File(path.clone()));
+        settings.password = Some(Password::Given(Setting::File(path.clone())));
         let missing = settings.check().unwrap_err();
         assert!(missing.to_string().contains("password file"), "{missing}");
         std::fs::write(&path, "\n").unwrap();
