@@ -17,6 +17,7 @@
 //! | [`node`] | a node with pods, where `hack/node` has started one |
 //! | [`names`] | a name server that knows a single name |
 //! | [`view`] | what a client sees of the API server: watches that stand still or begin anew |
+//! | [`elasticache`] | ElastiCache with IAM users, in front of a real Redis: checks each token by itself |
 //! | [`proxy`] | a TCP path that goes silent, refuses, resets, trickles, delays |
 //! | [`redis`] | a Redis server |
 //! | [`redis_cluster`] | a Redis Cluster |
@@ -38,11 +39,13 @@
     reason = "a part that does not start or answer must fail the test loudly, there and then"
 )]
 
+mod authority;
 pub mod canary;
 pub mod cluster;
 pub mod command;
 pub mod console;
 pub mod copies;
+pub mod elasticache;
 pub mod hash;
 pub mod mirrored;
 pub mod moto;
@@ -66,6 +69,7 @@ pub mod wait;
 pub use canary::Canaries;
 pub use cluster::Cluster;
 pub use console::Console;
+pub use elasticache::ElastiCache;
 pub use hash::MirrorHash;
 pub use mirrored::{Held, Mirrored};
 pub use moto::Moto;

@@ -16,7 +16,7 @@ use crate::port::{self, Port};
 use crate::process::{Process, clean_environment};
 use crate::proxy::Proxy;
 use crate::scratch::Scratch;
-use crate::{command, eventually, programs};
+use crate::{authority, command, eventually, programs};
 
 const STARTED: Duration = Duration::from_secs(20);
 
@@ -41,17 +41,6 @@ struct Kind {
     tls: bool,
     cluster: bool,
 }
-
-/// Makes an authority, valid for a day.
-const AUTHORITY: &str =
-    "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=test-ca -keyout ca.key -out ca.crt";
-
-/// Makes a certificate of that authority with a name, for a host, valid for a day.
-const CERTIFICATE: &str = r#"
-openssl req -newkey rsa:2048 -nodes -subj "/CN=$1" -keyout "$1.key" -out "$1.csr"
-printf 'subjectAltName=%s' "$2" > "$1.ext"
-openssl x509 -req -in "$1.csr" -CA ca.crt -CAkey ca.key -CAcreateserial -days 1 -extfile "$1.ext" -out "$1.crt"
-"#;
 
 impl Redis {
     /// Starts one that asks for no password.
@@ -121,8 +110,7 @@ impl Redis {
 
     /// Has its authority sign a certificate for this host (`IP:...` or `DNS:...`); returns certificate and key (PEM).
     pub async fn certificate(&self, name: &str, host: &str) -> [PathBuf; 2] {
-        openssl(self.process.dir(), &[CERTIFICATE, "certificate", name, host]).await;
-        ["crt", "key"].map(|kind| self.process.dir().join(format!("{name}.{kind}")))
+        authority::certify(self.process.dir(), name, host).await
     }
 
     /// Takes up a certificate in place of the one it has.
@@ -267,18 +255,9 @@ impl Redis {
 }
 
 async fn make_certificates(folder: &Path) -> PathBuf {
-    openssl(folder, &[AUTHORITY]).await;
-    openssl(folder, &[CERTIFICATE, "certificate", "redis", "IP:127.0.0.1"]).await;
-    folder.join("ca.crt")
-}
-
-/// Runs a script of `openssl` commands, with arguments.
-async fn openssl(folder: &Path, script: &[&str]) {
-    let mut command = Command::new("sh");
-    clean_environment(&mut command, folder);
-    command.arg("-ec").args(script).current_dir(folder);
-    let output = command::run(command, None).await;
-    assert!(output.status.success(), "certificates: {}", output.stderr);
+    let ca = authority::found(folder).await;
+    authority::certify(folder, "redis", "IP:127.0.0.1").await;
+    ca
 }
 
 fn serve(scratch: &Arc<Scratch>) -> Process {
