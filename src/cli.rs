@@ -7,6 +7,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use parameter_mirror_format::connection::RedisArgs;
 use parameter_mirror_format::mirror_name::MirrorName;
 
+use crate::targets::redis::token::Service;
+
 /// Mirrors AWS SSM parameters into Kubernetes Secrets and Redis, and keeps serving them when SSM is down.
 #[derive(Debug, Parser)]
 #[command(name = "parameter-mirror", version)]
@@ -79,10 +81,6 @@ pub struct RunArgs {
     #[arg(long, env = "PARAMETER_MIRROR_IDENTITY")]
     pub identity: Option<String>,
 
-    /// Where the operator keeps its mirrors in Redis
-    #[command(flatten)]
-    pub redis: RedisArgs,
-
     /// Address for /livez, /readyz and /metrics
     #[arg(long, env = "PARAMETER_MIRROR_LISTEN", default_value = "0.0.0.0:8080")]
     pub listen: SocketAddr,
@@ -94,6 +92,14 @@ pub struct RunArgs {
     /// What is logged, e.g. `info` or `parameter_mirror=debug`
     #[arg(long, env = "PARAMETER_MIRROR_LOG", default_value = "info")]
     pub log: String,
+
+    /// Where the operator keeps its mirrors in Redis
+    #[command(flatten)]
+    pub redis: RedisArgs,
+
+    /// How it signs in there, if not with a password
+    #[command(flatten)]
+    pub redis_iam: RedisIamArgs,
 }
 
 /// The operator's home.
@@ -218,6 +224,28 @@ pub struct VerifyArgs {
     /// Where the operator keeps its mirrors in Redis
     #[command(flatten)]
     pub redis: RedisArgs,
+
+    /// How it signs in there, if not with a password
+    #[command(flatten)]
+    pub redis_iam: RedisIamArgs,
+}
+
+/// How the operator signs in to a Redis of AWS: with its own identity instead of a password. Takes `rediss://` and a user.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Redis of AWS")]
+pub struct RedisIamArgs {
+    /// Sign in with the operator's own AWS identity instead of a password, to the replication group with this id, or to the serverless
+    /// cache or MemoryDB cluster with this name
+    #[arg(long, env = "PARAMETER_MIRROR_REDIS_IAM_CACHE")]
+    pub redis_iam_cache: Option<String>,
+
+    /// What that is
+    #[arg(long, env = "PARAMETER_MIRROR_REDIS_IAM_SERVICE", value_enum, default_value_t = Service::ElastiCache)]
+    pub redis_iam_service: Service,
+
+    /// Its AWS region; default: that of the environment or the profile
+    #[arg(long, env = "PARAMETER_MIRROR_REDIS_IAM_REGION")]
+    pub redis_iam_region: Option<String>,
 }
 
 const VERIFY_CODES: &str = "Exit codes: 0 all is well; 1 nothing could be checked; 2 wrong arguments; 3 something failed; \

@@ -7,8 +7,18 @@ use crate::cli::LogFormat;
 /// Starts logging to standard output. Crates that can log request or response bodies stay silent whatever
 /// `filter` says: an answer of SSM holds secrets.
 pub fn start(format: LogFormat, filter: &str) -> anyhow::Result<()> {
-    let silenced =
-        ["aws_smithy", "aws_sdk", "aws_config", "aws_runtime", "hyper", "h2", "kube", "rustls", "tower"];
+    let silenced = [
+        "aws_smithy",
+        "aws_sdk",
+        "aws_sigv4",
+        "aws_config",
+        "aws_runtime",
+        "hyper",
+        "h2",
+        "kube",
+        "rustls",
+        "tower",
+    ];
     let mut directives = EnvFilter::try_new(filter)?;
     for target in silenced {
         directives = directives.add_directive(format!("{target}=off").parse()?);

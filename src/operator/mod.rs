@@ -27,6 +27,7 @@ pub mod reconcile;
 pub mod report;
 pub mod run;
 pub mod said;
+pub mod sign_in;
 pub mod term;
 pub mod undecodable;
 pub mod values;

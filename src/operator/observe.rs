@@ -204,11 +204,16 @@ pub fn write_failed(verb: &str, problem: &KubeProblem) -> TargetTrouble {
 pub fn redis_trouble(error: &LinkError) -> TargetTrouble {
     let (reason, hint) = match error {
         LinkError::OutOfMemory => (TargetReason::RedisOutOfMemory, "Raise maxmemory or remove keys."),
+        LinkError::SignInRefused(_) => (TargetReason::RedisDenied, "It is tried again every few seconds."),
         error if error.is_denied() => (TargetReason::RedisDenied, "Check the ACL user and its password."),
         LinkError::WrongType => (TargetReason::RedisConflict, "The key exists and is no hash."),
         LinkError::Settings(_) => {
             (TargetReason::RedisNotConfigured, "Correct the operator's Redis configuration.")
         }
+        LinkError::NothingToSignInWith(_) => (
+            TargetReason::RedisUnavailable,
+            "Give the operator an AWS identity again; it is filled as soon as there is one.",
+        ),
         _ => (TargetReason::RedisUnavailable, "It is filled as soon as it answers."),
     };
     TargetTrouble::new(reason, format!("{error}. {hint}"))

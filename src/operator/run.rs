@@ -12,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tower::timeout::TimeoutLayer;
 
-use crate::cli::RunArgs;
+use crate::cli::{RedisIamArgs, RunArgs};
 use crate::clock::Clock;
 use crate::ssm::client::Aws;
 use crate::ssm::credentials::Base;
@@ -22,6 +22,7 @@ use super::admin::{self, Health};
 use super::context::RedisEdge;
 use super::election::{Candidate, some_identity};
 use super::operate::{Edges, Orders, operate};
+use super::sign_in;
 use super::watches;
 
 /// How long passes under way may take after SIGTERM; Kubernetes kills after 30 s by default.
@@ -48,11 +49,12 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
 
 async fn work(args: RunArgs, health: Health, stop: CancellationToken) -> anyhow::Result<()> {
     let clock = Clock::start();
+    let base = Base::new(clock.clone());
     let edges = Edges {
         // First: what would be unsafe to run with is told without any API server.
-        redis: redis_edge(&args.redis)?,
+        redis: redis_edge(&args.redis, &args.redis_iam, &base).await?,
         client: client().await?,
-        connect: Box::new(Aws::new(Base::new(clock.clone()))),
+        connect: Box::new(Aws::new(base)),
         clock,
     };
     let candidate = args.leader_elect.then(|| Candidate {
@@ -119,17 +121,19 @@ pub async fn client() -> anyhow::Result<Client> {
 
 /// A Redis that cannot be used is a condition of the mirrors that want it. Only what would be unsafe to run
 /// with ends the process.
-fn redis_edge(args: &RedisArgs) -> anyhow::Result<RedisEdge> {
+async fn redis_edge(args: &RedisArgs, iam: &RedisIamArgs, base: &Base) -> anyhow::Result<RedisEdge> {
     let Some(settings) = args.settings()? else {
         return Ok(RedisEdge::NotConfigured(
             "this operator has no Redis. Give it --redis-url-file (chart: redis.urlSecret), or remove spec.redis.".to_owned(),
         ));
     };
-    if let Err(error) = settings.check() {
-        tracing::warn!(target: "parameter_mirror", %error, "Redis is not usable as configured; mirrors that want it say RedisNotConfigured");
-        return Ok(RedisEdge::NotConfigured(format!(
-            "{error}. Correct the operator's Redis configuration and restart it."
-        )));
+    match sign_in::settled(settings, iam, base).await {
+        Ok(settings) => Ok(RedisEdge::Configured(Arc::new(HashStore::new(Servers::new(settings))))),
+        Err(error) => {
+            tracing::warn!(target: "parameter_mirror", %error, "Redis is not usable as configured; mirrors that want it say RedisNotConfigured");
+            Ok(RedisEdge::NotConfigured(format!(
+                "{error}. Correct the operator's Redis configuration and restart it."
+            )))
+        }
     }
-    Ok(RedisEdge::Configured(Arc::new(HashStore::new(Servers::new(settings)))))
 }

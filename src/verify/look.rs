@@ -23,9 +23,12 @@ use redis::aio::MultiplexedConnection;
 use super::facts::{Facts, HashFacts, Home, Leader, Mirror, MirrorFacts, RedisFacts, SecretFacts};
 use crate::api::{ParameterMirror, ParameterSource};
 use crate::cli::VerifyArgs;
+use crate::clock::Clock;
 use crate::mirror::plan::{Plan, Surroundings};
 use crate::operator::election::some_identity;
+use crate::operator::sign_in;
 use crate::operator::watches::Guarded;
+use crate::ssm::credentials::Base;
 use crate::targets::redis::copy::{self, WRITE};
 use crate::targets::redis::{Beat, Guard, HashStore, Hashes, ScriptOutcome};
 use crate::targets::secret::{self, KubeProblem, SecretStore, within};
@@ -167,9 +170,11 @@ async fn keys(client: &Client, home: &Home) -> Result<Option<Result<KeyRing, Key
 /// What Redis says, and the way to it.
 async fn redis(args: &VerifyArgs) -> anyhow::Result<(RedisFacts, Option<HashStore>)> {
     let Some(settings) = args.redis.settings()? else { return Ok((RedisFacts::NotConfigured, None)) };
-    if let Err(error) = settings.check() {
-        return Ok((RedisFacts::Unusable(error.to_string()), None));
-    }
+    let base = Base::new(Clock::start());
+    let settings = match sign_in::settled(settings, &args.redis_iam, &base).await {
+        Ok(settings) => settings,
+        Err(error) => return Ok((RedisFacts::Unusable(error.to_string()), None)),
+    };
     let servers = Servers::new(settings);
     let store = HashStore::new(servers.clone());
     // A name that no mirror can have.

@@ -120,6 +120,14 @@ async fn its_pods_may_run_where_pod_security_is_restricted() {
     cluster.kubectl_apply(&pod.to_string()).await;
 }
 
+#[tokio::test]
+async fn two_ways_to_sign_in_to_redis_exclude_each_other() {
+    let values = "redis.iam.cache=shop,redis.passwordSecret.name=redis";
+    let arguments = ["template", "contradiction", &chart(), "--set", values];
+    let output = cluster().await.try_helm(&arguments).await;
+    assert!(!output.status.success() && output.stderr.contains("exclude each other"), "{}", output.stderr);
+}
+
 /// Each of them is a mistake that somebody will make, and what helm says of it.
 #[tokio::test]
 async fn a_value_that_is_not_one_is_refused_with_its_place() {
@@ -131,6 +139,7 @@ async fn a_value_that_is_not_one_is_refused_with_its_place() {
         ("image.digest=latest", "at '/image/digest'"),
         ("redis.url=redis://x", "at '/redis': additional properties 'url' not allowed"),
         ("redis.urlSecret.nmae=x", "at '/redis/urlSecret': additional properties 'nmae' not allowed"),
+        ("redis.iam.cache=shop.abc123.cache.amazonaws.com", "at '/redis/iam/cache'"),
         ("watchNamespaces=shop", "at '/watchNamespaces': got string, want array"),
         ("watchNamespaces={Shop}", "at '/watchNamespaces/0'"),
         ("ssmRequestsPerSecond=0", "at '/ssmRequestsPerSecond': minimum: got 0, want 1"),

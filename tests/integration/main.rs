@@ -36,6 +36,7 @@
 //! | [`redis_cluster`] | the same on a cluster: nodes that fail, slots that move |
 //! | [`redis_faults`] | everything that can be wrong with Redis and on the way to it |
 //! | [`redis_access`] | TLS, users, rights, rotated passwords |
+//! | [`elasticache`] | signing in with the operator's AWS identity, to a cache that checks each token |
 //! | [`redis_store`] | the Redis script and its store, without an operator |
 //! | [`simulation`] | hours and days, crashes and chaos, in virtual time |
 #![allow(
@@ -51,6 +52,7 @@ mod chart_renders;
 mod convert;
 mod credentials;
 mod docs;
+mod elasticache;
 mod explain;
 mod fault_matrix;
 mod grants;

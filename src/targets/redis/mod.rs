@@ -1,6 +1,7 @@
 //! The Redis target: one hash per mirror, written by one guarded script.
 
 pub mod copy;
+pub mod token;
 
 mod hashes;
 mod store;

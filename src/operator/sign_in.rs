@@ -1,0 +1,112 @@
+//! Signing in to a Redis of AWS with the operator's own identity.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use aws_config::Region;
+use parameter_mirror_format::connection::{Made, RedisSettings, SettingsError, SignIn};
+use tokio::time::Instant;
+
+use crate::cli::RedisIamArgs;
+use crate::clock::Clock;
+use crate::ssm::credentials::{Base, Generation, Principal, region_of_environment};
+use crate::targets::redis::token::{Cache, NotACache};
+
+/// Both services end a connection 12 h after its sign-in. Within the last of them a successor is made, which takes a moment.
+const LIFETIME: Duration = Duration::from_hours(11);
+/// A refusal does not say whether the key or the policy is the reason. So other credentials are fetched on account of one, as after a
+/// rotation, but not again and again while a policy is missing.
+const ANOTHER_KEY_EACH: Duration = Duration::from_mins(10);
+
+/// Why Redis cannot be used as configured.
+#[derive(Debug, thiserror::Error)]
+pub enum Unusable {
+    /// A setting is wrong or contradicts another.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// That is not where one signs in.
+    #[error("--redis-iam-cache: {0}")]
+    Cache(#[from] NotACache),
+    /// Nobody says which region the cache is in.
+    #[error(
+        "the region of the cache is not known: give --redis-iam-region (chart: redis.iam.region), or set AWS_REGION"
+    )]
+    NoRegion,
+}
+
+/// The settings with the way to sign in that is wanted, checked.
+pub async fn settled(
+    mut settings: RedisSettings,
+    iam: &RedisIamArgs,
+    base: &Base,
+) -> Result<RedisSettings, Unusable> {
+    if let Some(name) = &iam.redis_iam_cache {
+        let region = match &iam.redis_iam_region {
+            Some(region) => Region::new(region.clone()),
+            None => region_of_environment().await.ok_or(Unusable::NoRegion)?,
+        };
+        let cache = Cache::new(iam.redis_iam_service, name, region.to_string())?;
+        // Before anything is signed: credentials are fetched while the other edges are made.
+        let identity = Identity::new(cache, base.principal(&region), base.clock().clone());
+        settings.sign_in_with(Arc::new(identity), LIFETIME)?;
+    }
+    settings.check()?;
+    Ok(settings)
+}
+
+/// A principal that signs in to a cache.
+#[derive(Debug)]
+pub struct Identity {
+    cache: Cache,
+    principal: Arc<Principal>,
+    clock: Clock,
+    used: Mutex<Used>,
+}
+
+#[derive(Debug, Default)]
+struct Used {
+    /// The credentials of the latest token.
+    generation: Generation,
+    /// When others were last asked for.
+    rejected: Option<Instant>,
+}
+
+impl Identity {
+    /// This principal, by this clock.
+    #[must_use]
+    pub fn new(cache: Cache, principal: Arc<Principal>, clock: Clock) -> Self {
+        Self { cache, principal, clock, used: Mutex::default() }
+    }
+
+    fn used(&self) -> std::sync::MutexGuard<'_, Used> {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl SignIn for Identity {
+    fn password<'a>(&'a self, user: &'a str) -> Made<'a> {
+        Box::pin(async move {
+            let (generation, credentials) =
+                self.principal.credentials().await.map_err(|none| none.to_string())?;
+            self.used().generation = generation;
+            let token = self.cache.token(user, &credentials, self.clock.now().into());
+            token.map_err(|unsignable| unsignable.to_string())
+        })
+    }
+
+    fn refused(&self, user: &str) -> String {
+        let mut last = self.used();
+        if last.rejected.is_none_or(|at| at.elapsed() >= ANOTHER_KEY_EACH) {
+            last.rejected = Some(Instant::now());
+            self.principal.rejected(last.generation);
+        }
+        format!(
+            "as user {user} to {cache} with the credentials of {whose}. Check that the IAM policy of that identity allows {action} on the \
+             cache and on the user, that the user is the cache's and has authentication mode IAM, and that name and region of the cache \
+             and this machine's clock are right",
+            cache = self.cache.told(),
+            whose = self.principal.whose(),
+            action = self.cache.service().action(),
+        )
+    }
+}
