@@ -165,6 +165,10 @@ pub struct IamArgs {
     /// ARN of a KMS key of your own that encrypts `SecureStrings`; may be given several times
     #[arg(long = "kms-key")]
     pub kms_keys: Vec<String>,
+
+    /// ARN of the cache that the operator signs in to (--redis-iam-cache of `run`), and another of its user there
+    #[arg(long = "redis-arn")]
+    pub redis_arns: Vec<String>,
 }
 
 /// Arguments of `keygen`.

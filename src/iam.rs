@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::api::{ParameterSource, ParameterSourceSpec};
 use crate::cli::IamArgs;
 use crate::operator::run::client;
+use crate::targets::redis::token::Service;
 use crate::targets::secret::within;
 
 /// The name of the operator's own identity among the policies.
@@ -23,7 +24,8 @@ pub async fn iam(args: &IamArgs) -> anyhow::Result<String> {
         Some(file) => from_file(file)?,
         None => from_cluster().await?,
     };
-    let policies = Policies::of(&sources, &args.account, &args.kms_keys)?;
+    let mut policies = Policies::of(&sources, &args.account, &args.kms_keys)?;
+    policies.sign_in(&args.redis_arns)?;
     eprint!("{}", policies.told());
     let printed = match &args.identity {
         None => serde_json::to_string_pretty(&policies.documents())?,
@@ -74,6 +76,8 @@ struct Needs {
     keys: BTreeMap<String, BTreeSet<String>>,
     /// Roles to assume.
     roles: BTreeSet<String>,
+    /// Caches and their users to sign in as, by the service.
+    sign_ins: BTreeMap<&'static str, BTreeSet<String>>,
     /// Who reads which path, for what is to be told.
     grants: BTreeSet<(String, String)>,
 }
@@ -111,6 +115,27 @@ impl Policies {
             );
         }
         Ok(policies)
+    }
+
+    /// Lets the operator sign in to the caches among these ARNs, as the users among them. IAM asks for both.
+    pub fn sign_in(&mut self, arns: &[String]) -> anyhow::Result<()> {
+        let mut found = BTreeMap::<&'static str, (usize, usize)>::new();
+        for arn in arns {
+            let (action, is_user) = sign_in_arn(arn).ok_or_else(|| {
+                anyhow!(
+                    "--redis-arn {arn}: write an ARN like arn:aws:elasticache:us-east-1:111122223333:replicationgroup:shop, or of a \
+                     serverlesscache, a user, or a cluster or user of memorydb"
+                )
+            })?;
+            let (caches, users) = found.entry(action).or_default();
+            *if is_user { users } else { caches } += 1;
+            let operator = self.0.entry(OPERATOR.to_owned()).or_default();
+            operator.sign_ins.entry(action).or_default().insert(arn.clone());
+        }
+        if let Some((action, _)) = found.iter().find(|(_, (caches, users))| *caches == 0 || *users == 0) {
+            bail!("{action} takes the ARN of a cache and the ARN of its user: give --redis-arn for each");
+        }
+        Ok(())
     }
 
     /// A policy document by identity: `operator`, or the ARN of a role.
@@ -168,8 +193,25 @@ impl Needs {
         if !self.roles.is_empty() {
             statements.push(json!({"Effect": "Allow", "Action": "sts:AssumeRole", "Resource": self.roles}));
         }
+        for (action, arns) in &self.sign_ins {
+            statements.push(json!({"Effect": "Allow", "Action": action, "Resource": arns}));
+        }
         json!({"Version": "2012-10-17", "Statement": statements})
     }
+}
+
+/// What it takes to sign in to what this ARN names or as whom it names, and whether it is a user.
+fn sign_in_arn(arn: &str) -> Option<(&'static str, bool)> {
+    let parts: Vec<&str> = arn.splitn(6, ':').collect();
+    let &["arn", _, service, _, _, resource] = parts.as_slice() else { return None };
+    let kind = resource.split([':', '/']).next().unwrap_or_default();
+    let service = match (service, kind) {
+        ("elasticache", "replicationgroup" | "user") => Service::ElastiCache,
+        ("elasticache", "serverlesscache") => Service::ElastiCacheServerless,
+        ("memorydb", "cluster" | "user") => Service::MemoryDb,
+        _ => return None,
+    };
+    Some((service.action(), kind == "user"))
 }
 
 /// The path itself, which a listing asks for, and what lies below it, which `GetParameters` asks for.
@@ -285,6 +327,31 @@ mod tests {
         let documents = Policies::of(&sources, "*", &[]).unwrap().documents();
         let allowed = documents[role.unwrap_or(OPERATOR)]["Statement"][0]["Resource"].to_string();
         assert!(allowed.contains(&format!("\"{expected}\"")), "{allowed}");
+    }
+
+    #[test]
+    fn to_sign_in_takes_the_cache_and_the_user() {
+        let allowed = |arns: &[&str]| {
+            let mut policies = Policies::default();
+            policies.sign_in(&arns.iter().map(|&arn| arn.to_owned()).collect::<Vec<_>>())?;
+            Ok::<_, anyhow::Error>(policies.documents().remove(OPERATOR))
+        };
+        let user = "arn:aws-cn:elasticache:cn-north-1:111122223333:user:parameter-mirror";
+        for cache in ["replicationgroup", "serverlesscache"] {
+            let cache = format!("arn:aws-cn:elasticache:cn-north-1:111122223333:{cache}:shop");
+            let statement =
+                json!([{"Effect": "Allow", "Action": "elasticache:Connect", "Resource": [&cache, user]}]);
+            assert_eq!(allowed(&[user, &cache]).unwrap().unwrap()["Statement"], statement);
+            assert!(allowed(&[&cache]).unwrap_err().to_string().contains("the ARN of its user"));
+        }
+        let memorydb = [
+            "arn:aws:memorydb:us-east-1:111122223333:cluster/shop",
+            "arn:aws:memorydb:us-east-1:111122223333:user/parameter-mirror",
+        ];
+        assert_eq!(allowed(&memorydb).unwrap().unwrap()["Statement"][0]["Action"], json!("memorydb:Connect"));
+        assert!(allowed(&["arn:aws:elasticache:us-east-1:111122223333:cluster:shop", user]).is_err());
+        assert!(allowed(&["shop"]).is_err());
+        assert_eq!(allowed(&[]).unwrap(), None);
     }
 
     #[test]
