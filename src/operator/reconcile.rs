@@ -73,7 +73,8 @@ pub async fn reconcile(mirror: &ParameterMirror, ctx: &Arc<Context>) -> Next {
     observe(&plan, memory, look, ctx).await;
     schedule_first_read(mirror, &plan, memory, ctx);
     let answer = reading::finished(&plan, memory, ctx);
-    if reading::is_due(&plan, memory, ctx) {
+    // One that became due while another one was under way begins in the next pass, which reads the targets back first.
+    if look == Look::ReadBack && reading::is_due(&plan, memory, ctx) {
         reading::begin(&key, &plan, memory, ctx);
     }
     let resolution = resolve(mirror, &plan, answer.as_ref(), memory, ctx);

@@ -246,3 +246,26 @@ async fn nothing_is_served_rather_than_something_empty() {
     world.sky.clear();
     world.both_serve("app", 2, SOON).await;
 }
+
+/// A read that is asked for while another one is under way reads the targets back, like any other.
+#[tokio::test(start_paused = true)]
+async fn each_read_begins_with_a_look_at_what_the_targets_hold() {
+    let world = World::new();
+    world.mirror("app", "1h");
+    let _operator = world.operator();
+    world.both_serve("app", 1, SOON).await;
+    let ask = |token: &str| {
+        let asked = json!({"metadata": {"annotations": {"parameter-mirror.dev/sync-at": token}}});
+        world.patch("parametermirrors", Some(NAMESPACE), "app", &asked);
+    };
+    world.sky.set(|call| (call.edge == Edge::Ssm).then_some(Fault::Slow(Duration::from_secs(5))));
+    ask("first");
+    world.pass(Duration::from_secs(1)).await;
+    // What a reader sees is another value, and nothing else has moved: no check notices.
+    let mut hash = world.redis.hash(&redis_key("app")).unwrap();
+    hash.insert(b"/app/p0".to_vec(), b"edited".to_vec());
+    world.redis.put(&redis_key("app"), hash);
+    ask("second");
+    world.pass(Duration::from_secs(20)).await;
+    assert_eq!(world.serves("app", Part::Redis), Some(1));
+}
