@@ -23,7 +23,7 @@ async fn a_mirror_that_panics_and_one_that_hangs_delay_nobody() {
     let operator = world.operator();
     world.pass(Duration::from_mins(2)).await;
     world.sky.set(|call| match () {
-        () if concerns(call, "m0") => Some(Fault::Panics),
+        () if concerns(call, "m0") => Some(Fault::Panics("m0".to_owned())),
         () if concerns(call, "m1") => Some(Fault::Stuck),
         () => None,
     });

@@ -39,8 +39,8 @@ pub enum Fault {
     Mute,
     /// It happens after so long.
     Slow(Duration),
-    /// The code at the edge panics.
-    Panics,
+    /// The code at the edge panics, with this text.
+    Panics(String),
     /// It is never answered, and no deadline of the edge counts.
     Stuck,
     /// SSM answers this.
@@ -168,7 +168,7 @@ impl Line {
         let fault = self.0.sky.strike(&call);
         match &fault {
             Some(Fault::Silent) => std::future::pending().await,
-            Some(Fault::Panics) => panic!("as scripted"),
+            Some(Fault::Panics(text)) => panic!("as scripted: {text}"),
             Some(Fault::Slow(pause)) => tokio::time::sleep(*pause).await,
             Some(Fault::Lost | Fault::Mute) | None => tokio::time::sleep(Duration::from_millis(1)).await,
             Some(fault) => return Err(fault.clone()),

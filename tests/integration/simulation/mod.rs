@@ -38,4 +38,4 @@ mod telling;
 mod two_leaders;
 mod unwatched;
 mod watches;
-mod world;
+pub mod world;

@@ -35,7 +35,7 @@ pub enum LinkError {
     /// There is nothing to sign in with, so nothing was sent.
     #[error("there is nothing to sign in to Redis with: {0}")]
     NothingToSignInWith(String),
-    /// The user lacks a right. Names the command, key or channel, as the server did.
+    /// The user lacks a right. Says which, in our words.
     #[error("Redis denies it: {0}")]
     Forbidden(String),
     /// The key holds something else than a hash.
@@ -70,7 +70,7 @@ impl LinkError {
             // A replica that lost its primary: what leads to the primary leads elsewhere, or soon will.
             "READONLY" | "MASTERDOWN" => Self::ReadOnly,
             "NOAUTH" | "WRONGPASS" => Self::Unauthenticated,
-            "NOPERM" => Self::Forbidden(detail.to_owned()),
+            "NOPERM" => Self::Forbidden(missing_right(detail)),
             "WRONGTYPE" => Self::WrongType,
             "MOVED" => match detail.split_ascii_whitespace().nth(1) {
                 Some(address) => Self::Moved(address.to_owned()),
@@ -79,8 +79,28 @@ impl LinkError {
             // ASK: a slot is on its way to another node, key by key; that takes moments, and a set cannot be written
             // before all its keys are there.
             "LOADING" | "CLUSTERDOWN" | "TRYAGAIN" | "ASK" | "BUSY" => Self::Refused(code.to_owned()),
-            other => Self::Other(other.to_owned()),
+            // Codes are in capitals. Nobody has checked what else stands in their place.
+            other
+                if (1..=32).contains(&other.len()) && other.bytes().all(|byte| byte.is_ascii_uppercase()) =>
+            {
+                Self::Other(other.to_owned())
+            }
+            _ => Self::Other("one without a code".to_owned()),
         }
+    }
+}
+
+/// What the user may not do. The server's own words may quote more than that: of them only the name of a command is repeated.
+fn missing_right(words: &str) -> String {
+    let quoted = words.split('\'').nth(1).unwrap_or_default();
+    let is_a_command = (1..=32).contains(&quoted.len())
+        && quoted.bytes().all(|byte| byte.is_ascii_lowercase() || matches!(byte, b'|' | b'-' | b'_'));
+    let runs = words.contains("to run the") || words.contains("can't run");
+    match () {
+        () if runs && is_a_command => format!("this user may not run {}", quoted.to_ascii_uppercase()),
+        () if runs => "this user may not run a command of the script".to_owned(),
+        () if words.contains("key") => "this user may not use this key".to_owned(),
+        () => "this user lacks a right".to_owned(),
     }
 }
 
@@ -92,8 +112,7 @@ impl LinkError {
             .iter()
             .any(|way| detail.starts_with(way))
         {
-            let words = detail.split(" script: ").next().unwrap_or(detail);
-            return Some(Self::Forbidden(words.to_owned()));
+            return Some(Self::Forbidden(missing_right(detail)));
         }
         // Before: `Error running script (call to ...): @user_script:1: -OOM command not ...`.
         let (_, inner) = detail.starts_with("Error running script").then(|| detail.split_once(": -"))??;
@@ -144,10 +163,19 @@ mod tests {
         assert_eq!(class(b"-NOAUTH Authentication required.\r\n"), LinkError::Unauthenticated);
         assert_eq!(class(b"-WRONGPASS invalid username-password pair\r\n"), LinkError::Unauthenticated);
         assert_eq!(class(b"-WRONGTYPE Operation against a key\r\n"), LinkError::WrongType);
-        assert_eq!(
-            class(b"-NOPERM this user has no permissions to run the 'hset' command\r\n"),
-            LinkError::Forbidden("this user has no permissions to run the 'hset' command".to_owned())
-        );
+        for (answer, told) in [
+            (
+                b"-NOPERM this user has no permissions to run the 'hset' command\r\n".as_slice(),
+                "this user may not run HSET",
+            ),
+            (
+                b"-NOPERM User mirror has no permissions to run the 'script|load' command\r\n",
+                "this user may not run SCRIPT|LOAD",
+            ),
+            (b"-NOPERM No permissions to access a key\r\n", "this user may not use this key"),
+        ] {
+            assert_eq!(class(answer), LinkError::Forbidden(told.to_owned()));
+        }
         assert_eq!(class(b"-MASTERDOWN Link with MASTER is down\r\n"), LinkError::ReadOnly);
         for (answer, code) in [
             (b"-LOADING Redis is loading the dataset in memory\r\n".as_slice(), "LOADING"),
@@ -165,8 +193,10 @@ mod tests {
     #[test]
     fn an_error_inside_a_script_has_its_class() {
         let answer = b"-ERR The user executing the script can't run this command or subcommand script: 08be, on @user_script:1.\r\n";
-        let words = "The user executing the script can't run this command or subcommand";
-        assert_eq!(class(answer), LinkError::Forbidden(words.to_owned()));
+        assert_eq!(
+            class(answer),
+            LinkError::Forbidden("this user may not run a command of the script".to_owned())
+        );
         let answer =
             b"-ERR Error running script (call to f_c0de): @user_script:1: -OOM command not allowed\r\n";
         assert_eq!(class(answer), LinkError::OutOfMemory);
@@ -177,5 +207,18 @@ mod tests {
         let shown =
             class(b"-ERR unknown command 'HSETX', with args beginning with: 'hunter2'\r\n").to_string();
         assert_eq!(shown, "Redis answered with an error: ERR");
+        let codes = "ERR NOPERM NOAUTH WRONGPASS OOM READONLY MASTERDOWN WRONGTYPE MOVED ASK LOADING BUSY EXECABORT MISCONF hunter2";
+        for code in codes.split(' ') {
+            for words in [
+                "hunter2",
+                "User hunter2 has no permissions to run the 'hunter2' command",
+                "User x has no permissions to access the 'hunter2' key",
+                "The user executing the script can't run hunter2 script: hunter2",
+                "Error running script (call to hunter2): @user_script:1: -hunter2 hunter2",
+            ] {
+                let told = class(format!("-{code} {words}\r\n").as_bytes()).to_string();
+                assert!(!told.contains("unter2"), "{code} {words}: {told}");
+            }
+        }
     }
 }

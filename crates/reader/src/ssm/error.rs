@@ -174,8 +174,10 @@ fn code(answer: &Answer) -> Option<String> {
 pub(super) fn shown_code(code: &str) -> Option<String> {
     let code = code.rsplit('#').next().unwrap_or(code);
     let code = code.split(':').next().unwrap_or(code);
-    let is_one =
-        (1..=64).contains(&code.len()) && code.chars().all(|c| c.is_ascii_alphanumeric() || c == '.');
+    // Digits are in no code of SSM, STS or KMS, and in most tokens and passwords.
+    let is_one = (1..=64).contains(&code.len())
+        && code.starts_with(|c: char| c.is_ascii_uppercase())
+        && code.chars().all(|c| c.is_ascii_alphabetic() || c == '.');
     is_one.then(|| code.to_owned())
 }
 
@@ -204,8 +206,15 @@ mod tests {
 
     #[test]
     fn what_is_no_code_is_not_shown() {
-        let error = refused("GetParameters", &answer(400, None, r#"{"__type":"hunter2 is the password"}"#));
-        assert_eq!(error.to_string(), "SSM's answer cannot be used: GetParameters: HTTP 400 without a code");
+        for body in
+            [r#"{"__type":"hunter2 is the password"}"#, r#"{"__type":"Hunter2"}"#, r#"{"__type":"hunter"}"#]
+        {
+            let error = refused("GetParameters", &answer(400, None, body));
+            assert_eq!(
+                error.to_string(),
+                "SSM's answer cannot be used: GetParameters: HTTP 400 without a code"
+            );
+        }
     }
 
     #[test]

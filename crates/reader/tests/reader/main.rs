@@ -12,6 +12,7 @@ mod lambda;
 mod order;
 mod recipes;
 mod serve;
+mod silence;
 mod size;
 mod torn;
 mod verify;

@@ -194,7 +194,7 @@ impl State {
                 fault => outcome.apply(fault, &scripted.when, None),
             }
         }
-        outcome.into_reply()
+        Reply { quotes: self.quotes.clone(), ..outcome.into_reply() }
     }
 
     /// Whose parameters, and where: the access key and the Region of the signature's credential scope.

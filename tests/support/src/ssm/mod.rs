@@ -121,6 +121,11 @@ impl Ssm {
         self.core.state().sessions.lifetime = lifetime;
     }
 
+    /// The secret keys and tokens of sessions are this from now on: letters and digits, for nobody's log.
+    pub fn sessions_hold(&self, secret: &str) {
+        secret.clone_into(&mut self.core.state().sessions.secret);
+    }
+
     /// Ends all sessions of roles before their time: their access keys are refused as expired.
     pub fn end_sessions(&self) {
         self.core.state().sessions.end();

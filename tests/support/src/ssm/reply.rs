@@ -87,6 +87,10 @@ impl Reply {
             }
             Content::Json(body) => ("application/x-amz-json-1.1", body.to_string().into_bytes()),
             Content::Broken(text) => ("application/x-amz-json-1.1", text.clone().into_bytes()),
+            Content::Xml(text) if self.status != 200 && !quoted.is_empty() => {
+                let quoting = format!("<Message>{} ", quoted.replace('&', "&amp;").replace('<', "&lt;"));
+                ("text/xml", text.replace("<Message>", &quoting).into_bytes())
+            }
             Content::Xml(text) => ("text/xml", text.clone().into_bytes()),
             Content::Html => ("text/html", format!("{HTML}{quoted}").into_bytes()),
             Content::Empty => ("text/plain", Vec::new()),

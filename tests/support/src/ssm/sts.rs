@@ -48,6 +48,8 @@ impl Request {
 pub(crate) struct Sessions {
     /// How long new ones last.
     pub(crate) lifetime: Duration,
+    /// The secret key and the token of new ones.
+    pub(crate) secret: String,
     given: Vec<Session>,
     /// The tokens of all web identities that asked, in order.
     pub(crate) tokens: Vec<String>,
@@ -61,7 +63,8 @@ struct Session {
 
 impl Default for Sessions {
     fn default() -> Self {
-        Self { lifetime: Duration::from_hours(1), given: Vec::new(), tokens: Vec::new() }
+        let (lifetime, secret) = (Duration::from_hours(1), "secret".to_owned());
+        Self { lifetime, secret, given: Vec::new(), tokens: Vec::new() }
     }
 }
 
@@ -79,14 +82,14 @@ impl Sessions {
         self.given.push(Session { account: account.to_owned(), ends_ms: ends * 1_000 });
         let ends = i64::try_from(ends).ok().and_then(|ends| jiff::Timestamp::from_second(ends).ok());
         let ends = ends.unwrap_or(jiff::Timestamp::MAX);
-        let operation = request.operation.as_str();
+        let (operation, secret) = (request.operation.as_str(), &self.secret);
         Reply::new(
             200,
             Content::Xml(format!(
                 "<{operation}Response xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><{operation}Result>\
                  <AssumedRoleUser><Arn>{role}/session</Arn><AssumedRoleId>AROA:session</AssumedRoleId></AssumedRoleUser>\
-                 <Credentials><AccessKeyId>{KEY}{number}</AccessKeyId><SecretAccessKey>secret</SecretAccessKey>\
-                 <SessionToken>token</SessionToken><Expiration>{ends}</Expiration></Credentials>\
+                 <Credentials><AccessKeyId>{KEY}{number}</AccessKeyId><SecretAccessKey>{secret}</SecretAccessKey>\
+                 <SessionToken>{secret}</SessionToken><Expiration>{ends}</Expiration></Credentials>\
                  </{operation}Result></{operation}Response>"
             )),
         )
