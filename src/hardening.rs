@@ -11,3 +11,12 @@ pub fn keep_memory_private() {
         tracing::warn!(target: "parameter_mirror", %error, "core dumps cannot be switched off; they would hold values");
     }
 }
+
+/// A panic says where it was, and not what: its text can quote what was worked on. For commands that do not log; `run` says it in
+/// its log.
+pub fn keep_panics_silent() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map_or_else(String::new, ToString::to_string);
+        eprintln!("panic at {place}; this is a fault of parameter-mirror");
+    }));
+}

@@ -7,6 +7,7 @@ use parameter_mirror::cli::{Cli, Command};
 use parameter_mirror::{convert, hand_out, hardening, iam, operator, print, telemetry, verify};
 
 fn main() -> ExitCode {
+    hardening::keep_panics_silent();
     match dispatch(Cli::parse().command) {
         Ok(code) => code,
         Err(error) => {
@@ -32,10 +33,12 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
             runtime.block_on(iam::iam(&args))?
         }
         Command::Key(args) => {
+            hardening::keep_memory_private();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(hand_out::sub_keys(&args))?
         }
         Command::Verify(args) => {
+            hardening::keep_memory_private();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             return runtime.block_on(verify::verify(&args));
         }

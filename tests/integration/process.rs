@@ -184,14 +184,15 @@ async fn no_secret_is_ever_printed() {
     silence::keeps(&world).await;
 }
 
-/// A core dump would hold every value.
+/// A core dump would hold every value, and so would the memory for whoever may look into it.
 #[tokio::test]
-async fn the_operator_leaves_no_core_dump() {
+async fn the_operator_leaves_no_core_dump_and_lets_nobody_look_in() {
     let world = World::start().await;
     let pid = world.operator.process().pid();
     let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
     let core = limits.lines().find_map(|line| line.strip_prefix("Max core file size")).unwrap();
     assert_eq!(core.split_whitespace().collect::<Vec<_>>(), ["0", "0", "bytes"]);
+    assert!(!world.operator.process().is_open_to_its_user());
 }
 
 #[tokio::test]

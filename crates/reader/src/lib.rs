@@ -12,6 +12,7 @@
 //! | [`lambda`] | serving inside a Lambda function |
 //! | [`ssm`] | SSM itself, without an SDK |
 //! | [`failure`] | what can go wrong, and the exit codes |
+//! | [`hardening`] | nobody looks into the memory, and a panic repeats nothing |
 //!
 //! Nothing here writes to Redis, and no address or password ever comes from SSM: what is needed in an outage
 //! must not wait for it.
@@ -20,6 +21,7 @@ pub mod cli;
 pub mod exec;
 pub mod export;
 pub mod failure;
+pub mod hardening;
 pub mod lambda;
 pub mod mirrors;
 pub mod order;

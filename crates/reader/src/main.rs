@@ -14,11 +14,13 @@ use parameter_mirror_reader::failure::Failure;
 use parameter_mirror_reader::lambda::{self, Environment};
 use parameter_mirror_reader::order::{self, Chosen};
 use parameter_mirror_reader::variables::variables;
-use parameter_mirror_reader::{serve, settings, verify, watch};
+use parameter_mirror_reader::{hardening, serve, settings, verify, watch};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> ExitCode {
+    hardening::keep_panics_silent();
+    hardening::keep_memory_private();
     match dispatch(command()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

@@ -15,6 +15,10 @@ use crate::scratch::Scratch;
 /// SIGKILL of the test process leaves an orphan. `exec` keeps the process id.
 const GATE: &str = r#"read -r go && exec "$@" </dev/null"#;
 
+/// Runs a program as a pod does that gives up all capabilities. Who is not root has none.
+const BARE: &str =
+    r#"[ "$(id -u)" -ne 0 ] || set -- setpriv --bounding-set=-all --inh-caps=-all "$@"; exec "$@""#;
+
 /// How long a killed process may take to disappear.
 const KILLED: Duration = Duration::from_secs(10);
 
@@ -96,6 +100,16 @@ impl Process {
     #[must_use]
     pub fn scratch(&self) -> &Arc<Scratch> {
         &self.scratch
+    }
+
+    /// Whether another process of its user may look into its memory; both [without capabilities](without_capabilities), or nothing
+    /// would be closed.
+    #[must_use]
+    pub fn is_open_to_its_user(&self) -> bool {
+        let mut look = Command::new("cat");
+        look.arg(format!("/proc/{}/environ", self.pid));
+        let looked = without_capabilities(&look).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        looked.expect("a shell").success()
     }
 
     /// Everything it has printed so far, standard output and standard error together.
@@ -186,6 +200,15 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// The same command without the capabilities that root has.
+#[must_use]
+pub fn without_capabilities(command: &Command) -> Command {
+    let mut bare = Command::new("sh");
+    bare.args(["-c", BARE, "bare"]).arg(command.get_program()).args(command.get_args());
+    bare.envs(command.get_envs().filter_map(|(key, value)| Some((key, value?))));
+    bare
 }
 
 /// Leaves `PATH`, and a `HOME` in `home`.

@@ -8,6 +8,7 @@
 
 mod bad_input;
 mod commands;
+mod hardening;
 mod lambda;
 mod order;
 mod recipes;
