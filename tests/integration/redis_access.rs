@@ -2,10 +2,12 @@
 //! passwords that rotate.
 
 use std::fs;
+use std::path::Path;
 
-use parameter_mirror_test_support::{Redis, Scratch};
+use parameter_mirror_test_support::{Canaries, Redis, Scratch};
 use serde_json::json;
 
+use crate::silence;
 use crate::world::{Setup, World, root};
 
 /// The commands that docs/operations.md says are needed, in the words of an ACL.
@@ -20,27 +22,65 @@ pub fn documented_rights() -> Vec<String> {
         .collect()
 }
 
-#[tokio::test]
-async fn a_user_with_the_documented_rights_suffices_and_a_rotated_password_needs_no_restart() {
-    let (redis, scratch) = (Redis::start().await, Scratch::new("password").unwrap());
-    let rights = documented_rights();
-    let user = async |change: &[&str]| {
-        let mut acl = vec!["acl", "setuser", "mirror"];
-        acl.extend(change);
-        redis.cli(&acl).await;
-    };
-    user(&["on", ">first", "~pm:*", "-@all"]).await;
-    user(&rights.iter().map(String::as_str).collect::<Vec<_>>()).await;
-    let password = scratch.path().join("password");
-    fs::write(&password, "first\n").unwrap();
+/// The words of the command in docs/install.md that makes the operator's user.
+fn documented_user() -> Vec<String> {
+    let text = fs::read_to_string(root().join("docs/install.md")).unwrap();
+    let (_, rest) = text.split_once("ACL SETUSER parameter-mirror ").unwrap();
+    let words = rest.split_once("```").unwrap().0.replace("\\\n", " ");
+    let words = words.split_whitespace().map(|word| word.trim_matches('\'').to_owned());
+    ["acl", "setuser", "parameter-mirror"].map(str::to_owned).into_iter().chain(words).collect()
+}
+
+/// A Redis with that user, and how the operator gets in as it: with the password of the page, from a file.
+async fn with_documented_user(password: &Path) -> (Redis, Vec<String>) {
+    let redis = Redis::start().await;
+    let words = documented_user();
+    redis.cli(&words.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    fs::write(password, "PASSWORD\n").unwrap();
     let file = format!("--redis-password-file={}", password.display());
-    let arguments = vec![file, "--redis-username=mirror".to_owned()];
-    let world = World::with(Setup { redis: Some(redis), arguments, ..Setup::default() }).await;
-    let user = async |change: &[&str]| {
-        let mut acl = vec!["acl", "setuser", "mirror"];
-        acl.extend(change);
-        world.redis.cli(&acl).await;
+    (redis, vec![file, "--redis-username=parameter-mirror".to_owned(), "--log=trace".to_owned()])
+}
+
+/// Changes that user.
+async fn user(redis: &Redis, change: &[&str]) {
+    redis.cli(&[&["acl", "setuser", "parameter-mirror"], change].concat()).await;
+}
+
+#[tokio::test]
+async fn a_user_with_the_documented_rights_suffices_and_may_nothing_else() {
+    let mut rights: Vec<String> =
+        documented_user().into_iter().filter(|word| word.starts_with('+')).collect();
+    let mut listed = documented_rights();
+    listed.push("+info".to_owned());
+    rights.sort();
+    listed.sort();
+    assert_eq!(rights, listed, "docs/install.md and docs/operations.md disagree");
+
+    let scratch = Scratch::new("password").unwrap();
+    let (redis, arguments) = with_documented_user(&scratch.path().join("password")).await;
+    let may = async |command: &[&str]| {
+        redis.cli(&[&["acl", "dryrun", "parameter-mirror"], command].concat()).await == "OK"
     };
+    assert!(may(&["hgetall", "pm:{shop/checkout}"]).await);
+    for refused in [
+        &["hgetall", "other:{shop/checkout}"][..],
+        &["hset", "pm", "a", "b"],
+        &["unlink", "session:1"],
+        &["rename", "pm:{shop/checkout}", "elsewhere"],
+        &["get", "pm:{shop/checkout}"],
+        &["keys", "*"],
+        &["scan", "0"],
+        &["flushall"],
+        &["config", "get", "*"],
+        &["acl", "list"],
+        &["monitor"],
+        &["publish", "c", "m"],
+        &["eval", "return 1", "0"],
+    ] {
+        assert!(!may(refused).await, "{refused:?}");
+    }
+
+    let world = World::with(Setup { redis: Some(redis), arguments, ..Setup::default() }).await;
     world.ssm.put("/app/a", "1");
     world.synced("config").await;
     world.sync("config").await;
@@ -49,24 +89,48 @@ async fn a_user_with_the_documented_rights_suffices_and_a_rotated_password_needs
     world.field_is("config", "/app/a", "1").await;
 
     // A right is taken away, and given back.
-    user(&["-hgetall"]).await;
+    user(&world.redis, &["-hgetall"]).await;
     world.sync("config").await;
     let degraded = world.degraded("config", "RedisDenied").await;
+    assert!(degraded.message.contains("may not run HGETALL"), "{}", degraded.message);
     assert!(degraded.message.contains("ACL user"), "{}", degraded.message);
-    user(&["+hgetall"]).await;
+    user(&world.redis, &["+hgetall"]).await;
     world.sync("config").await;
     world.healthy("config").await;
+}
 
-    // The password rotates: connections end, and the file has the new one a moment later.
-    user(&["resetpass", ">second"]).await;
+/// Redis has a new password, the file first has the old one, then a wrong one, then the right one.
+#[tokio::test]
+async fn a_rotated_password_needs_no_restart_and_a_wrong_one_in_between_costs_nothing() {
+    let (scratch, passwords) = (Scratch::new("password").unwrap(), Canaries::default());
+    let file = scratch.path().join("password");
+    let (redis, arguments) = with_documented_user(&file).await;
+    let first = passwords.sealed_marker();
+    user(&redis, &["resetpass", &format!(">{first}")]).await;
+    fs::write(&file, format!("{first}\n")).unwrap();
+    let world = World::with(Setup { redis: Some(redis), arguments, ..Setup::default() }).await;
+    world.ssm.put_secure("/app/a", "1");
+    world.synced("config").await;
+    let (before, process) = (world.content("config").await, world.operator.process().pid());
+
+    let second = format!("{first}-2");
+    user(&world.redis, &["resetpass", &format!(">{second}")]).await;
     world.redis.cli(&["client", "kill", "type", "normal", "skipme", "yes"]).await;
-    world.sync("config").await;
-    world.degraded("config", "RedisDenied").await;
-    world.ready("config", "Synced").await;
-    fs::write(&password, "second\n").unwrap();
-    world.sync("config").await;
+    for (value, wrong) in [("2", first.to_owned()), ("3", format!("{first}-wrong"))] {
+        fs::write(&file, &wrong).unwrap();
+        world.ssm.put_secure("/app/a", value);
+        world.sync("config").await;
+        world.holds("config", &[("A", value)]).await;
+        let degraded = world.degraded("config", "RedisDenied").await;
+        assert!(degraded.message.contains("refused the user or password"), "{}", degraded.message);
+        world.ready("config", "Synced").await;
+        assert_eq!(world.content("config").await, before, "what Redis serves has changed");
+    }
+    fs::write(&file, format!("{second}\n")).unwrap();
     world.healthy("config").await;
-    assert!(!world.operator.log().contains("second"), "the password was logged");
+    assert_eq!(world.values("config").await["/app/a"], "3");
+    assert!(world.operator.process().exited().is_none() && world.operator.process().pid() == process);
+    silence::says_nothing_of(&world, &[&passwords]).await;
 }
 
 #[tokio::test]

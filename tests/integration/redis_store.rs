@@ -396,11 +396,11 @@ async fn a_reader_never_sees_a_torn_hash() {
 
 #[tokio::test]
 async fn the_documented_rights_suffice_and_a_missing_one_is_a_denial() {
-    const WRITER: &str = "on >secret ~pm:* resetchannels -@all +evalsha +script|load +hmget +hgetall +hset +hlen \
-                          +unlink +expire +rename +persist +ping";
     let mut part = Part::start().await;
-    let rules: Vec<&str> = WRITER.split_whitespace().collect();
-    part.run(&[["ACL", "SETUSER", "writer"].as_slice(), &rules].concat()).await;
+    let rights = crate::redis_access::documented_rights();
+    let rights: Vec<&str> = rights.iter().map(String::as_str).collect();
+    let user = ["ACL", "SETUSER", "writer", "on", ">secret", "~pm:*", "resetchannels", "-@all"];
+    part.run(&[user.as_slice(), &rights].concat()).await;
     let url = part.redis.url().replace("redis://", "redis://writer:secret@");
     let store = HashStore::new(servers(&url));
     let seen = fence_of(store.swap(guard(&Fence::ABSENT), &fields("1"), false, AMPLE).await.unwrap());

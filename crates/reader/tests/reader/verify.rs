@@ -36,6 +36,19 @@ async fn a_reader_with_the_documented_rights_finds_nothing_to_complain_of() {
     }
     // Everything else that reads does it with these rights, too.
     assert_eq!(run("get DB_HOST").await.good(), "db.internal\n");
+    let other = run("get DB_HOST --mirror shop/search").await;
+    assert!(other.code == Some(14) && other.err.contains("may not use this key"), "{other:?}");
+    for refused in [
+        &["hset", KEY, "/x", "y"][..],
+        &["unlink", KEY],
+        &["hgetall", "pm:{shop/search}"],
+        &["evalsha", "0", "1", KEY],
+        &["keys", "*"],
+        &["config", "get", "*"],
+    ] {
+        let may = world.redis.cli(&[&["acl", "dryrun", "checkout"], refused].concat()).await;
+        assert_ne!(may, "OK", "{refused:?}");
+    }
 }
 
 #[tokio::test]
