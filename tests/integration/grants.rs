@@ -113,6 +113,24 @@ async fn the_source_says_whether_it_is_available_and_the_least_encryption_holds(
     world.ready("strong", "Synced").await;
     assert!(world.field("strong", "/app/a").await.unwrap().starts_with("pm1:"));
     assert_eq!(world.values("strong").await["/app/a"], "1");
+
+    // One that is served cannot be turned down either: what lies there stays sealed.
+    let sealed = world.redis.hash(&world.key("strong")).await;
+    for weaker in ["SecureStrings", "None"] {
+        world.change("strong", json!({"redis": {"encryption": weaker}})).await;
+        world.condition("strong", "Stalled", "True", "InvalidSpec").await;
+        world.ssm.put("/app/a", weaker);
+        eventually(&format!("{weaker} is refused"), SOON, async || {
+            let said = world.condition("strong", "Ready", "False", "InvalidSpec").await.message;
+            if said.contains(&format!("is {weaker}")) && said.contains("All") { Ok(()) } else { Err(said) }
+        })
+        .await;
+    }
+    assert_eq!(world.redis.hash(&world.key("strong")).await, sealed);
+    world.change("strong", json!({"redis": {"encryption": "All"}})).await;
+    world.ready("strong", "Synced").await;
+    world.sync("strong").await;
+    assert_eq!(world.values("strong").await["/app/a"], "None");
     eventually("the source says what its last read was", SOON, async || {
         let columns = world.cluster.kubectl(&["get", "psource", &world.source]).await;
         if columns.contains("True        Available") { Ok(()) } else { Err(columns) }

@@ -66,10 +66,17 @@ impl Reader {
     }
 }
 
-/// What `parameter-mirror key` prints for a mirror now.
+/// What `parameter-mirror key` prints for a mirror now, the active one first.
 async fn sub_keys(world: &World, mirror: &str) -> Handed {
-    let keys = copies::keys(&world.client, &world.home).await;
-    Arc::new(keys.key_ids().filter_map(|id| keys.sub_key(id, &world.key(mirror))).collect())
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_parameter-mirror"));
+    command.args(["key", &format!("{}/{mirror}", world.namespace), "--namespace", &world.home]).env_clear();
+    let output = command.env("KUBECONFIG", world.cluster.kubeconfig()).output().await.unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
+    Arc::new(printed.lines().map(|line| SubKey::parse(line).unwrap()).collect())
+}
+
+fn key_ids(handed: &Handed) -> Vec<String> {
+    handed.iter().map(|sub_key| sub_key.key_id().to_string()).collect()
 }
 
 async fn change_keys(world: &World, patch: serde_json::Value) {
@@ -83,8 +90,20 @@ async fn a_key_is_replaced_in_five_steps_without_an_unreadable_read() {
     world.ssm.put_secure("/app/a", "1");
     world.synced("one").await;
     world.synced("two").await;
+    // It keeps a value that SSM no longer has.
+    world.ssm.put_secure("/app/gone", "kept");
+    let parameters = json!([{"name": "/app/a"}, {"name": "/app/gone"}]);
+    world.mirror("keeper", json!({"parameters": parameters, "secret": {}, "redis": {}})).await;
+    world.ready("keeper", "Synced").await;
+    world.ssm.delete("/app/gone");
+    world.sync("keeper").await;
+    world.degraded("keeper", "ParameterNotFound").await;
+    for mirror in ["one", "two"] {
+        world.sync(mirror).await;
+    }
     let old = copies::keys(&world.client, &world.home).await.active().to_string();
     let first = sub_keys(&world, "one").await;
+    assert_eq!(key_ids(&first), [old.as_str()]);
     let reader = Reader::start(&world, "one", Arc::clone(&first)).await;
     let other = Reader::start(&world, "two", sub_keys(&world, "two").await).await;
     // Whoever is forgotten when the keys are handed out finds out at once.
@@ -95,7 +114,9 @@ async fn a_key_is_replaced_in_five_steps_without_an_unreadable_read() {
     // Add, and hand out: nothing moves yet.
     let random = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
     change_keys(&world, json!({"data": {NEXT: random}})).await;
-    reader.is_handed(sub_keys(&world, "one").await);
+    let both = sub_keys(&world, "one").await;
+    assert_eq!(key_ids(&both), [old.as_str(), NEXT]);
+    reader.is_handed(both);
     other.is_handed(sub_keys(&world, "two").await);
     world.sync("one").await;
     assert_eq!(world.resource_version("one").await, version);
@@ -104,6 +125,7 @@ async fn a_key_is_replaced_in_five_steps_without_an_unreadable_read() {
     // Activate. SSM is away: what is served is not touched, and what is lost comes back as it was.
     world.ssm.refuse();
     change_keys(&world, json!({"stringData": {"active": NEXT}})).await;
+    assert_eq!(key_ids(&sub_keys(&world, "one").await), [NEXT, old.as_str()]);
     world.sync("one").await;
     assert_eq!(world.resource_version("one").await, version, "an outage is no time to rewrite");
 
@@ -114,6 +136,9 @@ async fn a_key_is_replaced_in_five_steps_without_an_unreadable_read() {
         world.healthy(mirror).await;
         world.field_is(mirror, "@enc", &format!("SecureStrings:pm1:{NEXT}")).await;
     }
+    world.sync("keeper").await;
+    world.degraded("keeper", "ParameterNotFound").await;
+    world.field_is("keeper", "@enc", &format!("SecureStrings:pm1:{NEXT}")).await;
     let mac =
         |secret: &Secret| secret.metadata.annotations.clone().unwrap()["parameter-mirror.dev/mac"].clone();
     assert!(mac(&world.secrets().get("one").await.unwrap()).starts_with(&format!("pm1:{NEXT}:")));
@@ -128,13 +153,18 @@ async fn a_key_is_replaced_in_five_steps_without_an_unreadable_read() {
     assert_eq!(world.number("one", "@generation").await, swapped, "a hash was rewritten twice");
 
     // Remove.
-    change_keys(&world, json!({"data": {old: null}})).await;
+    change_keys(&world, json!({"data": {&old: null}})).await;
+    assert_eq!(key_ids(&sub_keys(&world, "one").await), [NEXT]);
     reader.is_handed(sub_keys(&world, "one").await);
     other.is_handed(sub_keys(&world, "two").await);
     for mirror in ["one", "two"] {
         world.sync(mirror).await;
         world.healthy(mirror).await;
     }
+    world.sync("keeper").await;
+    world.degraded("keeper", "ParameterNotFound").await;
+    world.holds("keeper", &[("A", "1"), ("GONE", "kept")]).await;
+    assert_eq!(world.values("keeper").await["/app/gone"], "kept");
     assert!(
         decode_for_reader(&read(&world.redis, &world.key("one")).await, &world.key("one"), &first).is_err()
     );

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::line::{Edge, Fault};
-use super::world::{NAMESPACE, Operator, Part, World, redis_key};
+use super::world::{HOME, NAMESPACE, Operator, Part, World, redis_key};
 
 const SOON: Duration = Duration::from_mins(1);
 const MIRRORS: [&str; 4] = ["a", "b", "c", "d"];
@@ -120,6 +120,43 @@ async fn heals_in_an_outage(secret_watch: bool) {
     for mirror in MIRRORS {
         both_hold(&world, mirror, "2").await;
         world.becomes(mirror, "Degraded", "False", "Synced", SOON).await;
+    }
+}
+
+/// The operator's key is replaced: what is put down moves to the new one too, and needs the old one no more.
+#[tokio::test(start_paused = true)]
+async fn what_is_put_down_moves_to_the_new_key_with_everything_else() {
+    let (world, operator) = crowded("5m", true).await;
+    let change = |data: serde_json::Value| {
+        world.patch("secrets", Some(HOME), "parameter-mirror-keys", &json!({"data": data}));
+    };
+    let keys = world.api.objects(|objects| objects.get("secrets", HOME, "parameter-mirror-keys")).unwrap();
+    let old: Vec<_> =
+        keys["data"].as_object().unwrap().keys().filter(|name| *name != "active").cloned().collect();
+    change(json!({"k-next": "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="}));
+    world.pass(SOON).await;
+    change(json!({"active": "ay1uZXh0"}));
+    world.pass(Duration::from_mins(12)).await;
+    for mirror in MIRRORS {
+        let secret = world.api.objects(|objects| objects.get("secrets", NAMESPACE, mirror)).unwrap();
+        let in_secret = secret["metadata"]["annotations"]["parameter-mirror.dev/mac"].as_str().unwrap();
+        let in_redis = world.redis.hash(&redis_key(mirror)).unwrap();
+        let in_redis = String::from_utf8_lossy(&in_redis[b"@mac".as_slice()]).into_owned();
+        for mac in [in_secret, &in_redis] {
+            assert!(mac.starts_with("pm1:k-next:"), "{mirror}: {mac}");
+        }
+    }
+    // An outage, a restart, and the old key is gone: what either target loses comes back.
+    change(json!({old[0].as_str(): null}));
+    world.sky.set(|call| (call.edge == Edge::Ssm).then_some(Fault::Silent));
+    operator.terminate().await;
+    let _operator = world.operator();
+    for mirror in MIRRORS {
+        world.becomes(mirror, "Degraded", "True", "Timeout", Duration::from_mins(6)).await;
+        world.delete("secrets", NAMESPACE, mirror);
+        both_hold(&world, mirror, "1").await;
+        world.redis.delete(&redis_key(mirror));
+        both_hold(&world, mirror, "1").await;
     }
 }
 

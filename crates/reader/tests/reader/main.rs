@@ -12,6 +12,7 @@ mod hardening;
 mod lambda;
 mod order;
 mod recipes;
+mod rotation;
 mod serve;
 mod silence;
 mod size;
