@@ -23,6 +23,9 @@ use super::watches::{self, Guarded, Wakes};
 /// server, which then misses the deadlines of all of them (1,000 new mirrors took 40 s instead of 6).
 const PASSES: u16 = 32;
 
+/// What annotations that mean something to the operator begin with.
+const OURS: &str = "parameter-mirror.dev/";
+
 /// How long a mirror rests whose pass broke.
 const AFTER_BREAK: Duration = Duration::from_secs(30);
 
@@ -33,10 +36,12 @@ pub fn queue(client: &Client, scope: Option<&str>) -> Controller<Guarded<Paramet
         Some(namespace) => Api::namespaced(client.clone(), namespace),
         None => Api::all(client.clone()),
     };
-    // As `Controller::new` does it, but without who wrote which field: that is half of what a mirror weighs.
+    // As `Controller::new` does it, but without who wrote which field: that is half of what a mirror weighs. And without annotations
+    // that are not for us: a tenant may hang 256 KiB of them on each of thousands of mirrors.
     let (reader, writer) = reflector::store();
     let mirrors = watcher(api, watches::config()).modify(|mirror: &mut Guarded<ParameterMirror>| {
         mirror.managed_fields_mut().clear();
+        mirror.annotations_mut().retain(|name, _| name.starts_with(OURS));
     });
     let mirrors = reflector(writer, mirrors).default_backoff().applied_objects();
     Controller::for_stream(mirrors, reader)

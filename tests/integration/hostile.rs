@@ -2,6 +2,7 @@
 //! object. Beside them lives a victim in a namespace of its own, whose targets must not change by a byte.
 
 mod attempts;
+mod flood;
 mod foreign_secrets;
 
 use std::collections::BTreeMap;
