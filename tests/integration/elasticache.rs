@@ -183,7 +183,7 @@ async fn nothing_is_sent_without_credentials_and_those_held_sign_while_sts_is_aw
     let (redis, scratch) = (Redis::start().await, Scratch::new("token").unwrap());
     let cache = ElastiCache::start(CACHE, USER, &[&redis]).await;
     for session in 0..9 {
-        cache.know(&format!("ASIAROLE{session}"), "secret", Some("token"));
+        cache.know(&format!("ASIAROLE{session}"), "secret", Some("secret"));
     }
     let file = scratch.path().join("token");
     let mut setup = signing_in(&cache, &[]);
