@@ -283,12 +283,7 @@ async fn connect(link: Weak<Inner>, mut pause: Duration, mut ended: Option<watch
         if !pause.is_zero() {
             sleep(pause).await;
         }
-        let Some((settings, node)) = link.upgrade().map(|link| (link.settings.clone(), link.node.clone()))
-        else {
-            return;
-        };
-        let made = try_once(settings, node).await;
-        let Some(link) = link.upgrade() else { return };
+        let Some((link, made)) = try_once(&link).await else { return };
         let mut state = link.lock();
         match made {
             Ok(open) => return link.take(&mut state, open),
@@ -305,12 +300,7 @@ async fn renew(link: Weak<Inner>, serial: u64, lifetime: Duration) {
     let since = Instant::now();
     loop {
         sleep(until_successor(since.elapsed(), lifetime)).await;
-        let Some((settings, node)) = link.upgrade().map(|link| (link.settings.clone(), link.node.clone()))
-        else {
-            return;
-        };
-        let made = try_once(settings, node).await;
-        let Some(link) = link.upgrade() else { return };
+        let Some((link, made)) = try_once(&link).await else { return };
         let mut state = link.lock();
         if state.serial != serial || !matches!(state.phase, Phase::Open(_)) {
             return;
@@ -321,10 +311,13 @@ async fn renew(link: Weak<Inner>, serial: u64, lifetime: Duration) {
     }
 }
 
-/// One attempt, as a task of its own.
-async fn try_once(settings: RedisSettings, node: Option<Box<str>>) -> Result<Open, LinkError> {
+/// One attempt, as a task of its own. `None` once nobody holds the link any more, which the attempt does not do.
+async fn try_once(link: &Weak<Inner>) -> Option<(Arc<Inner>, Result<Open, LinkError>)> {
+    let (settings, node) = link.upgrade().map(|link| (link.settings.clone(), link.node.clone()))?;
     let made = tokio::spawn(open(settings, node)).await;
-    made.unwrap_or_else(|_| Err(LinkError::Unavailable("connecting ended unexpectedly".to_owned())))
+    let made =
+        made.unwrap_or_else(|_| Err(LinkError::Unavailable("connecting ended unexpectedly".to_owned())));
+    Some((link.upgrade()?, made))
 }
 
 /// Connects and waits for a first answer: a frozen server still accepts connections.
