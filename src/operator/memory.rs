@@ -175,6 +175,15 @@ pub struct InFlight {
     pub redis_seen: Option<u64>,
 }
 
+impl InFlight {
+    /// Whether there is an answer to take. It is sent before the mirror is woken, and only after that does the task end: one that
+    /// looked at the task alone could come too early, and would not look again before the next check.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        !self.answer.is_empty() || self.task.0.is_finished()
+    }
+}
+
 /// Ends a task when dropped.
 pub struct AbortOnDrop(pub tokio::task::JoinHandle<()>);
 

@@ -28,7 +28,7 @@ use super::cleanup;
 use super::context::Context;
 use super::donors;
 use super::live;
-use super::memory::{Memory, Settled};
+use super::memory::{InFlight, Memory, Settled};
 use super::observe::{Look, observe};
 use super::progress::Next;
 use super::publish::publish;
@@ -150,7 +150,7 @@ fn nothing_to_do(mirror: &ParameterMirror, plan: &Plan, memory: &Memory, ctx: &C
             (Shown::Nothing, known) => known.is_some() || memory.secret.observed.is_some(),
         }
     });
-    let answered = memory.in_flight.as_ref().is_some_and(|read| read.task.0.is_finished());
+    let answered = memory.in_flight.as_ref().is_some_and(InFlight::has_ended);
     let keys_as_known = memory.keys_version == ctx.keys().version;
     let due = reading::is_due(plan, memory, ctx);
     let quiet = same && secret_as_known && keys_as_known && !answered && !due && now < settled.next_check;
