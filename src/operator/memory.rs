@@ -285,3 +285,34 @@ impl Memory {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mirror::samples::{path, plan, reading};
+
+    /// A task sends the answer, wakes the mirror, and is not over by then.
+    #[tokio::test]
+    async fn a_read_has_ended_when_its_answer_is_there_or_its_task_is_over() {
+        let (answered, answer) = oneshot::channel();
+        let mut read = InFlight {
+            answer,
+            task: AbortOnDrop(tokio::spawn(std::future::pending())),
+            plan: plan(&[path("/app")]),
+            has_begun: Arc::default(),
+            sync_at: None,
+            due: Duration::ZERO,
+            secret_seen: None,
+            redis_seen: None,
+        };
+        assert!(!read.has_ended());
+        assert!(answered.send(Ok(reading(&[("/app/a", "1")], 1))).is_ok());
+        assert!(read.has_ended());
+
+        // One that died leaves no answer.
+        (_, read.answer) = oneshot::channel();
+        read.task.0.abort();
+        assert!((&mut read.task.0).await.is_err());
+        assert!(read.has_ended());
+    }
+}
