@@ -133,6 +133,21 @@ async fn a_rotated_password_needs_no_restart_and_a_wrong_one_in_between_costs_no
     silence::says_nothing_of(&world, &[&passwords]).await;
 }
 
+/// Somebody gave Redis a password and the operator none: said as it is, and the Secret is there.
+#[tokio::test]
+async fn a_redis_that_wants_a_password_from_who_has_none_is_told() {
+    let redis = Redis::with_password("PASSWORD").await;
+    let without_password = format!("redis://{}", redis.address());
+    let setup = Setup { redis: Some(redis), redis_url: Some(without_password), ..Setup::default() };
+    let world = World::with(setup).await;
+    world.ssm.put("/app/a", "1");
+    world.mirror("config", json!({"parameters": [{"path": "/app"}], "secret": {}, "redis": {}})).await;
+    let degraded = world.degraded("config", "RedisDenied").await;
+    assert!(degraded.message.contains("refused the user or password"), "{}", degraded.message);
+    world.holds("config", &[("A", "1")]).await;
+    assert!(world.redis.hash(&world.key("config")).await.is_empty());
+}
+
 #[tokio::test]
 async fn tls_trusts_the_authority_that_it_is_given() {
     let redis = Redis::with_tls().await;
