@@ -1,6 +1,7 @@
 //! `exec`, `get`, `export` and `watch`, when all is well.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use parameter_mirror_format::entry::ParameterType;
 use parameter_mirror_format::hash::EncryptionMode;
@@ -13,13 +14,14 @@ const AWKWARD: &str = "it's \"$HOME\" `id` \\ # = ü 日本 ' \n\ttwo lines  ";
 
 #[tokio::test]
 async fn exec_gives_a_program_the_parameters_and_its_place() {
-    let world = World::usual().await;
+    let world = World::start().await;
+    world.publish(&Set { age: Duration::from_hours(2), ..usual() }).await;
     let script =
         "echo host=$DB_HOST; echo password=$DB_PASSWORD; echo key=$PARAMETER_MIRROR_SUB_KEYS; exit 7";
     let ended = world.reader("exec -- sh -c").and(script).run().await;
     assert_eq!((ended.code, ended.out.as_str()), (Some(7), "host=db.internal\npassword=hunter2\nkey=\n"));
     assert_eq!(
-        ended.err, "parameter-mirror-reader: 2 parameters from the mirror shop/checkout, read 0 s ago\n",
+        ended.err, "parameter-mirror-reader: 2 parameters from the mirror shop/checkout, read 2 h ago\n",
         "one line, with source and age"
     );
 }

@@ -42,8 +42,9 @@ fn started(ended: &Ended, host: &str, says: &[&str]) {
 
 #[tokio::test]
 async fn the_mirror_counts_and_ssm_is_not_asked() {
-    let (world, ssm) = (World::usual().await, ssm());
-    started(&host(&world, &ssm, "").await, "db.internal", &["from the mirror shop/checkout, read 0 s ago"]);
+    let (world, ssm) = (World::start().await, ssm());
+    world.publish(&Set { age: Duration::from_hours(2), ..usual() }).await;
+    started(&host(&world, &ssm, "").await, "db.internal", &["from the mirror shop/checkout, read 2 h ago"]);
     assert_eq!(ssm.calls().total(), 0);
 }
 
@@ -55,7 +56,7 @@ async fn without_a_usable_mirror_ssm_is_asked() {
     world.redis.cli(&["del", KEY]).await;
     started(&host(&world, &ssm, "").await, "fresh.internal", &["from SSM", "no such mirror"]);
     world.redis.freeze();
-    started(&host(&world, &ssm, "--budget 300ms").await, "fresh.internal", &["Redis did not answer"]);
+    started(&host(&world, &ssm, "--budget 2s").await, "fresh.internal", &["Redis did not answer"]);
     ssm.fail(When::any(), Fault::Silent);
     let began = Instant::now();
     let neither = host(&world, &ssm, "--budget 300ms").await;

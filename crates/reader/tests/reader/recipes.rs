@@ -10,7 +10,7 @@ use parameter_mirror_test_support::Scratch;
 use serde_json::Value as Json;
 
 use crate::serve::send;
-use crate::world::{KEY, World, has_said, program};
+use crate::world::{KEY, World, endpoint, has_said, program};
 
 const READER: &str = "/usr/local/bin/parameter-mirror-reader";
 
@@ -114,8 +114,7 @@ async fn the_sidecar_serves_the_program_beside_it() {
     }
     let process = world.start_program(&command, "listening on ").await;
     has_said(&process, "2 parameters of shop/checkout").await;
-    let log = process.log();
-    let endpoint = log.split_once("listening on ").unwrap().1.lines().next().unwrap();
+    let endpoint = endpoint(&process).await;
     let (status, _) = send(Method::GET, &format!("{endpoint}/healthz"), &[], "").await;
     assert_eq!(status, StatusCode::OK);
     let told = &pod["spec"]["containers"][0]["env"][0];

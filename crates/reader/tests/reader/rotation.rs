@@ -34,6 +34,7 @@ async fn reads(settings: Vec<(&'static str, String)>, stop: Arc<AtomicBool>) -> 
     let (mut count, mut failures) = (0, Vec::new());
     while !stop.load(Ordering::Relaxed) {
         let mut reader = Reader::new(["exec", "--", "sh", "-c", "echo $DB_PASSWORD $STRIPE"]);
+        reader = reader.with("PARAMETER_MIRROR_BUDGET", "10s");
         for (name, value) in &settings {
             reader = reader.with(name, value);
         }

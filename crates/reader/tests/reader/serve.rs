@@ -17,7 +17,7 @@ use parameter_mirror_format::source::StoredSelection;
 use parameter_mirror_test_support::{Process, Ssm, eventually};
 use serde_json::{Value as Json, json};
 
-use crate::world::{KEY, SOON, Set, World, has_said, set, usual};
+use crate::world::{KEY, SOON, Set, World, endpoint, has_said, set, usual};
 
 /// A server, and where it listens.
 pub struct Served {
@@ -28,9 +28,7 @@ pub struct Served {
 pub async fn serve(world: &World, settings: &[(&str, &str)]) -> Served {
     let process =
         world.start_reader("serve --listen 127.0.0.1:0 --refresh 50ms", settings, "listening on ").await;
-    let log = process.log();
-    let (_, rest) = log.split_once("listening on ").unwrap();
-    Served { endpoint: rest.lines().next().unwrap().to_owned(), process }
+    Served { endpoint: endpoint(&process).await, process }
 }
 
 fn sdk(endpoint: &str) -> Client {

@@ -149,11 +149,11 @@ impl World {
         }
     }
 
-    /// A reader with these arguments, separated by spaces.
+    /// A reader with these arguments, separated by spaces. It waits as long as a machine under load may need.
     pub fn reader(&self, arguments: &str) -> Reader {
         let mut reader = Reader::new(arguments.split_whitespace());
         reader.command.envs(self.settings());
-        reader
+        reader.with("PARAMETER_MIRROR_BUDGET", "10s").with("PARAMETER_MIRROR_SSM_BUDGET", "10s")
     }
 
     /// A reader that keeps running. Returns it when its log says this.
@@ -169,6 +169,16 @@ impl World {
         has_said(&process, says).await;
         process
     }
+}
+
+/// Waits until a server has said where it listens, whole: a line may be printed in pieces.
+pub async fn endpoint(process: &Process) -> String {
+    eventually("the reader says where it listens", SOON, async || {
+        let log = process.log();
+        let said = log.split_once("listening on ").and_then(|(_, rest)| rest.split_once('\n'));
+        said.map(|(endpoint, _)| endpoint.to_owned()).ok_or(log)
+    })
+    .await
 }
 
 /// Waits until it has printed this.
