@@ -191,13 +191,11 @@ struct Witness {
 }
 
 impl Witness {
-    fn of(world: &World, mirror: &str) -> Self {
+    async fn of(world: &World, mirror: &str) -> Self {
         let seen: Arc<Mutex<BTreeSet<String>>> = Arc::default();
         let (note, secrets, name) = (Arc::clone(&seen), world.secrets(), mirror.to_owned());
-        let (key, url) = (world.key(mirror), world.redis.url());
+        let (key, mut redis) = (world.key(mirror), world.redis.connection().await.unwrap());
         let task = tokio::spawn(async move {
-            let client = redis::Client::open(url).unwrap();
-            let mut redis = client.get_multiplexed_async_connection().await.unwrap();
             loop {
                 let secret = secrets.get_opt(&name).await.unwrap().unwrap_or_default();
                 let data = secret.data.unwrap_or_default().into_iter();
@@ -268,7 +266,7 @@ async fn a_leader_that_slept_in_its_work_brings_nothing_old_back(#[case] doing: 
     world.field_is("app", "/app/a", "new").await;
     assert_eq!(world.field("app", "/app/b").await, None);
 
-    let witness = Witness::of(&world, "app");
+    let witness = Witness::of(&world, "app").await;
     world.operator.process().thaw();
     says(&world.operator, false, SOON).await;
     world.next_cycle("app").await;
@@ -318,7 +316,7 @@ async fn a_leader_that_is_cut_off_from_the_api_server_stops_working() {
     world.holds("app", &[("A", "near"), ("B", "1")]).await;
     world.field_is("app", "/app/a", "near").await;
 
-    let witness = Witness::of(&world, "app");
+    let witness = Witness::of(&world, "app").await;
     world.redis.flush_all().await;
     world.field_is("app", "/app/a", "near").await;
     world.next_cycle("app").await;

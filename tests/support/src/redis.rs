@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ::redis::aio::MultiplexedConnection;
-use ::redis::{AsyncCommands, ClientTlsConfig, TlsCertificates};
+use ::redis::{AsyncCommands, AsyncConnectionConfig, ClientTlsConfig, TlsCertificates};
 
 use crate::port::{self, Port};
 use crate::process::{Process, clean_environment};
@@ -19,6 +19,8 @@ use crate::scratch::Scratch;
 use crate::{authority, command, eventually, programs};
 
 const STARTED: Duration = Duration::from_secs(20);
+/// How long a test waits for a connection and for each answer: redis-rs' own half second is less than a busy machine may take.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A Redis server on a port of its own. It keeps nothing on disk by itself: [`restart`](Redis::restart) brings it back empty.
 #[derive(Debug)]
@@ -195,7 +197,10 @@ impl Redis {
             }
             None => ::redis::Client::open(self.url())?,
         };
-        client.get_multiplexed_async_connection().await
+        let patient = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(PATIENCE))
+            .set_response_timeout(Some(PATIENCE));
+        client.get_multiplexed_async_connection_with_config(&patient).await
     }
 
     /// Deletes every key.
