@@ -184,6 +184,7 @@ mod tests {
                 break;
             }
             ahead += 1;
+            assert!(ahead <= AHEAD, "the others never have their turn");
         }
         assert_eq!(ahead, AHEAD);
         let mut last = wait(&mut queue, &turn("storm", Priority::Requested));
