@@ -215,7 +215,14 @@ async fn whoever_edits_a_namespace_edits_its_mirrors_and_nobody_edits_sources() 
         cluster.try_kubectl(&ask).await.stdout.trim() == "yes"
     };
     eventually("the roles are put together", LATER, async || {
-        if can("editor", "create", "parametermirrors").await { Ok(()) } else { Err("not yet") }
+        for (user, verb) in
+            [("viewer", "list"), ("editor", "create"), ("owner", "create"), ("auditor", "create")]
+        {
+            if !can(user, verb, "parametermirrors").await {
+                return Err(user);
+            }
+        }
+        Ok(())
     })
     .await;
     for user in ["viewer", "editor", "owner", "auditor"] {

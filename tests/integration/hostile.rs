@@ -55,7 +55,7 @@ async fn of_the_victim(world: &World, victim: &str) -> (Value, BTreeMap<String, 
     let secret = json!(secrets(victim).get("config").await.unwrap());
     let mut hash = world.redis.hash(&format!("pm:{{{victim}/config}}")).await;
     // What is only looked after moves.
-    for moving in ["@fence", "@checkedAt", "@statusAt"] {
+    for moving in ["@fence", "@checkedAt", "@status", "@statusAt"] {
         hash.remove(moving);
     }
     let mut others = vec![json!(secrets(&world.home).get("parameter-mirror-keys").await.unwrap())];

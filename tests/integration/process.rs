@@ -169,13 +169,14 @@ async fn no_secret_is_ever_printed() {
     world.ssm.quotes(&quoted);
     let code = world.canaries.sealed_marker().to_owned();
     for fault in [Fault::internal(), Fault::GarbageOk, Fault::BrokenJson, Fault::coded(400, &code, &code)] {
+        world.ssm.clear_all();
         world.ssm.fail(When::any(), fault);
         world.sync("config").await;
         // Before the next failure takes the place of this one in the condition.
         silence::says_nothing(&world).await;
-        world.ssm.clear_all();
     }
     world.degraded("config", "InvalidResponse").await;
+    world.ssm.clear_all();
     world.ssm.refuse();
     world.sync("config").await;
     silence::keeps(&world).await;

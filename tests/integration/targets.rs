@@ -125,9 +125,11 @@ async fn edits_and_deletions_are_healed_but_not_under_suspend() {
     let key = world.key("config");
     world.redis.cli(&["hset", &key, "/app/a", "hacked"]).await;
     world.sync("config").await;
+    world.healthy("config").await;
     assert_eq!(world.content("config").await, content);
     world.redis.cli(&["hdel", &key, "/app/b"]).await;
     world.sync("config").await;
+    world.healthy("config").await;
     assert_eq!(world.content("config").await, content);
 
     world.change("config", json!({"suspend": true})).await;
@@ -252,8 +254,12 @@ async fn a_frozen_redis_delays_neither_ssm_nor_the_secret_and_is_filled_when_it_
     world.ssm.put("/app/a", "2");
     let began = std::time::Instant::now();
     world.sync("config").await;
-    // Looking at Redis has half a second, and this pass looks twice.
-    assert!(began.elapsed() < std::time::Duration::from_secs(5), "a frozen Redis cost {:?}", began.elapsed());
+    // Looking at Redis has half a second, and this pass looks twice; the rest is for a machine under load.
+    assert!(
+        began.elapsed() < std::time::Duration::from_secs(15),
+        "a frozen Redis cost {:?}",
+        began.elapsed()
+    );
     world.holds("config", &[("A", "2")]).await;
     let degraded = world.degraded("config", "RedisUnavailable").await;
     assert!(

@@ -119,6 +119,7 @@ async fn what_stands_in_a_damaged_copy_is_not_repeated() {
         for field in fields {
             world.redis.cli(&["hset", &key, field, &sealed]).await;
             world.sync(mirror).await;
+            world.healthy(mirror).await;
             assert_eq!(world.content(mirror).await, content, "{field} was not healed");
         }
         for annotation in annotations {
