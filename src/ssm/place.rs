@@ -113,12 +113,9 @@ impl Place {
     /// How it is now.
     #[must_use]
     pub fn state(&self, key: &PlaceKey) -> PlaceState {
-        PlaceState {
-            key: key.clone(),
-            breaker: self.breaker().phase(self.epoch.elapsed()),
-            rate: self.budget.rate(),
-            waiting: self.budget.waiting(),
-        }
+        // A guard in a temporary of the struct expression lives to its end, and the budget takes the two locks in the other order.
+        let breaker = self.breaker().phase(self.epoch.elapsed());
+        PlaceState { key: key.clone(), breaker, rate: self.budget.rate(), waiting: self.budget.waiting() }
     }
 
     fn record(&self, outcome: Result<(), &ReadFailure>) {
