@@ -1,6 +1,6 @@
 //! `/livez`, `/readyz` and `/metrics`. An outage of SSM or Redis fails none of them: restarting helps nobody then.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -9,16 +9,18 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use tokio::net::TcpListener;
+use tracing_mutex::parkinglot::Mutex;
 
 use super::context::Context;
 use super::exposition::Format;
-use super::metrics::{Figures, Metrics};
+use super::gauges::GaugeValues;
+use super::metrics::Metrics;
 
 /// What the endpoints speak of.
 #[derive(Clone, Default)]
 pub struct Health(Arc<Mutex<Known>>);
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Known {
     metrics: Option<Arc<Metrics>>,
     /// Of the term, while there is one.
@@ -28,25 +30,27 @@ struct Known {
 impl Health {
     /// Everything is there that leading needs.
     pub fn can_take_over(&self, metrics: Arc<Metrics>) {
-        self.lock().metrics = Some(metrics);
+        self.0.lock().metrics = Some(metrics);
     }
 
     /// The watches hold what was there and mirrors are being worked on.
     pub fn leads(&self, context: Arc<Context>) {
-        self.lock().context = Some(context);
+        let before = self.0.lock().context.replace(context);
+        drop(before);
     }
 
     /// Somebody else works on the mirrors, or nobody.
     pub fn stands_by(&self) {
-        let mut known = self.lock();
-        known.context = None;
-        if let Some(metrics) = &known.metrics {
+        let context = self.0.lock().context.take();
+        // Outside the lock: this may be the last of everything that the term has known.
+        drop(context);
+        if let Some(metrics) = self.known().metrics {
             metrics.forget_all();
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Known> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn known(&self) -> Known {
+        self.0.lock().clone()
     }
 }
 
@@ -66,7 +70,7 @@ impl Health {
     /// How long nothing has happened to a mirror to which something should have.
     #[must_use]
     pub fn stuck_for(&self) -> Option<Duration> {
-        let context = self.lock().context.clone()?;
+        let context = self.known().context?;
         context.progress.stuck_for(context.clock.uptime())
     }
 }
@@ -85,7 +89,7 @@ async fn livez(State(health): State<Health>) -> impl IntoResponse {
 }
 
 async fn readyz(State(health): State<Health>) -> impl IntoResponse {
-    if health.lock().metrics.is_some() {
+    if health.known().metrics.is_some() {
         (StatusCode::OK, "ok\n")
     } else {
         (
@@ -97,18 +101,15 @@ async fn readyz(State(health): State<Health>) -> impl IntoResponse {
 
 async fn metrics(State(health): State<Health>, headers: HeaderMap) -> impl IntoResponse {
     let format = Format::asked(headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()));
-    let (metrics, context) = {
-        let known = health.lock();
-        (known.metrics.clone(), known.context.clone())
-    };
-    let figures = context.map(|context| Figures {
+    let Known { metrics, context } = health.known();
+    let values = context.map(|context| GaugeValues {
         mirrors: context.watches.mirrors(),
         states: context.watches.states(),
-        places: context.ssm.places(),
+        accounts: context.ssm.accounts(),
         values_bytes: context.values.held(),
         credentials: context.ssm.credentials(&context.watches.identities()),
         now: context.clock.now(),
     });
-    let text = metrics.map_or_else(|| "# EOF\n".to_owned(), |metrics| metrics.text(figures.as_ref()));
+    let text = metrics.map_or_else(|| "# EOF\n".to_owned(), |metrics| metrics.text(values.as_ref()));
     ([(header::CONTENT_TYPE, format.content_type())], format.write(text))
 }

@@ -1,10 +1,10 @@
 //! Rehearsed outages: an annotation on a source makes its mirrors behave as if SSM were down, and ends by itself.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
+use tracing_mutex::parkinglot::Mutex;
 
 use crate::api::{DRILL_UNTIL, ParameterSource};
 
@@ -23,27 +23,25 @@ impl Drills {
     }
 
     fn judged(&self, source: &str, annotation: Option<&str>, now: Timestamp) -> Option<Timestamp> {
-        let mut drills = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(annotation) = annotation else {
-            drills.remove(source);
+            self.0.lock().remove(source);
             return None;
         };
-        match drills.get(source) {
-            Some((known, until)) if known == annotation => *until,
-            _ => {
-                let until = judge(annotation, now);
-                match until {
-                    Some(until) => {
-                        tracing::info!(target: "parameter_mirror", source, %until, "an outage of the source is rehearsed");
-                    }
-                    None => {
-                        tracing::warn!(target: "parameter_mirror", source, annotation, "no drill: write a time within the next hour, like {}", now + LONGEST);
-                    }
-                }
-                drills.insert(source.to_owned(), (annotation.to_owned(), until));
-                until
+        let known = self.0.lock().get(source).cloned();
+        if let Some((_, until)) = known.filter(|(known, _)| known == annotation) {
+            return until;
+        }
+        let until = judge(annotation, now);
+        match until {
+            Some(until) => {
+                tracing::info!(target: "parameter_mirror", source, %until, "an outage of the source is rehearsed");
+            }
+            None => {
+                tracing::warn!(target: "parameter_mirror", source, annotation, "no drill: write a time within the next hour, like {}", now + LONGEST);
             }
         }
+        self.0.lock().insert(source.to_owned(), (annotation.to_owned(), until));
+        until
     }
 }
 

@@ -2,10 +2,10 @@
 //! with it, and one request answers all (formats.md, "Two rhythms").
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use kube::runtime::reflector::ObjectRef;
+use tracing_mutex::parkinglot::Mutex;
 
 use crate::api::ParameterMirror;
 use crate::mirror::plan::Plan;
@@ -35,39 +35,44 @@ impl InStep {
         plan: &Plan,
         now: Duration,
     ) -> Vec<ObjectRef<ParameterMirror>> {
-        let mut inner = self.lock();
-        inner.forget(mirror);
         let parts: BTreeSet<Part> =
             plan.selections.iter().map(|one| (plan.source_name.clone(), one.asked())).collect();
-        let mut company = HashSet::new();
-        for part in &parts {
-            let readers = inner.open_from.entry(part.clone()).or_default();
-            company
-                .extend(readers.iter().filter(|(_, open)| **open <= now).map(|(mirror, _)| mirror.clone()));
-            readers.insert(mirror.clone(), schedule::may_read_from(now, plan.interval));
-        }
-        inner.parts.insert(mirror.clone(), parts);
-        let company: Vec<_> = company.into_iter().filter(|one| inner.called.insert(one.clone())).collect();
-        company
+        let may_read_from = schedule::may_read_from(now, plan.interval);
+        self.0.lock().begins(mirror, parts, now, may_read_from)
     }
 
     /// Whether this mirror has been called to read.
     #[must_use]
     pub fn is_called(&self, mirror: &ObjectRef<ParameterMirror>) -> bool {
-        self.lock().called.contains(mirror)
+        self.0.lock().called.contains(mirror)
     }
 
     /// This mirror is gone, or reads nothing for now.
     pub fn forget(&self, mirror: &ObjectRef<ParameterMirror>) {
-        self.lock().forget(mirror);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().forget(mirror);
     }
 }
 
 impl Inner {
+    fn begins(
+        &mut self,
+        mirror: &ObjectRef<ParameterMirror>,
+        parts: BTreeSet<Part>,
+        now: Duration,
+        may_read_from: Duration,
+    ) -> Vec<ObjectRef<ParameterMirror>> {
+        self.forget(mirror);
+        let mut company = HashSet::new();
+        for part in &parts {
+            let readers = self.open_from.entry(part.clone()).or_default();
+            company
+                .extend(readers.iter().filter(|(_, open)| **open <= now).map(|(mirror, _)| mirror.clone()));
+            readers.insert(mirror.clone(), may_read_from);
+        }
+        self.parts.insert(mirror.clone(), parts);
+        company.into_iter().filter(|one| self.called.insert(one.clone())).collect()
+    }
+
     fn forget(&mut self, mirror: &ObjectRef<ParameterMirror>) {
         self.called.remove(mirror);
         for part in self.parts.remove(mirror).unwrap_or_default() {
@@ -140,6 +145,6 @@ mod tests {
         steps.begins(&mirror("a"), &shared, secs(0));
         steps.forget(&mirror("a"));
         assert!(steps.begins(&mirror("b"), &shared, secs(300)).is_empty());
-        assert_eq!(steps.0.lock().unwrap().open_from.len(), 1);
+        assert_eq!(steps.0.lock().open_from.len(), 1);
     }
 }

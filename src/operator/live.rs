@@ -57,7 +57,7 @@ pub async fn is_as_seen(mirror: &ParameterMirror, ctx: &Context) -> Option<bool>
     Some(live.is_some_and(|live| of(&live.metadata) == of(&mirror.metadata)))
 }
 
-/// The lower of the place's budget and the source's own cap.
+/// The lower of the account's budget and the source's own cap.
 fn most_requests(budget: f64, cap: Option<i32>) -> i32 {
     #[allow(clippy::cast_possible_truncation, reason = "a whole number of at most a few thousand")]
     let budget = budget as i32;
@@ -74,9 +74,10 @@ pub async fn report_source(plan: &Plan, answer: Option<&Answer>, ctx: &Context) 
         Err(failure) => ("False", failure.reason.as_str(), failure.detail.clone()),
     };
     let before = previous.conditions.iter().find(|condition| condition.type_ == "Available");
-    let place = plan.source.as_ref().map(|source| ctx.ssm.place_of(source));
+    let account = plan.source.as_ref().map(|source| ctx.ssm.account_of(source));
     let is_drill = answer.outcome.as_ref().is_err_and(|failure| failure.reason == SourceReason::Drill);
-    let breaker = if is_drill { Some("Drill") } else { place.as_ref().map(|place| place.breaker.as_str()) };
+    let breaker =
+        if is_drill { Some("Drill") } else { account.as_ref().map(|account| account.breaker.as_str()) };
     let said = Saying { status, reason: reason.to_owned(), breaker, generation: source.metadata.generation };
     let same = before.is_some_and(|before| before.status == status && before.reason == reason)
         && previous.breaker.as_deref() == breaker
@@ -102,7 +103,7 @@ pub async fn report_source(plan: &Plan, answer: Option<&Answer>, ctx: &Context) 
         "conditions": [condition],
         "lastSuccessTime": last_success,
         "breaker": breaker,
-        "requestsPerSecond": place.map(|place| most_requests(place.rate, source.spec.requests_per_second)),
+        "requestsPerSecond": account.map(|account| most_requests(account.rate, source.spec.requests_per_second)),
         "mirrors": mirrors,
     }}));
     let api: Api<ParameterSource> = Api::all(ctx.client.clone());

@@ -2,8 +2,8 @@
 //! operator learns it again from the targets and from the status.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -11,6 +11,7 @@ use kube::runtime::reflector::ObjectRef;
 use parameter_mirror_format::content::Signed;
 use parameter_mirror_format::hash::HashFound;
 use tokio::sync::oneshot;
+use tracing_mutex::parkinglot::Mutex;
 
 use crate::api::{ParameterMirror, ParameterMirrorStatus};
 use crate::mirror::plan::{Plan, Refusal};
@@ -36,23 +37,26 @@ pub struct Memories(Mutex<HashMap<ObjectRef<ParameterMirror>, Shared>>);
 impl Memories {
     /// The memory of one mirror, empty at first.
     pub fn of(&self, mirror: &ObjectRef<ParameterMirror>) -> Shared {
-        Arc::clone(self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(mirror.clone()).or_default())
+        Arc::clone(self.0.lock().entry(mirror.clone()).or_default())
     }
 
     /// The memories of all mirrors.
     #[must_use]
     pub fn all(&self) -> Vec<Shared> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        self.0.lock().values().cloned().collect()
     }
 
     /// Forgets everything, and ends the reads under way.
     pub fn forget_all(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        let forgotten = std::mem::take(&mut *self.0.lock());
+        // Outside the lock: this ends tasks.
+        drop(forgotten);
     }
 
     /// Forgets a mirror that is gone.
     pub fn forget(&self, mirror: &ObjectRef<ParameterMirror>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(mirror);
+        let forgotten = self.0.lock().remove(mirror);
+        drop(forgotten);
     }
 }
 

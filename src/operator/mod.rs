@@ -12,6 +12,7 @@ pub mod election;
 pub mod events;
 mod evictions;
 mod exposition;
+pub mod gauges;
 pub mod in_step;
 pub mod keys;
 pub mod live;

@@ -1,8 +1,9 @@
 //! What was last said of each source, so that it is not said again by every mirror.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+
+use tracing_mutex::parkinglot::Mutex;
 
 /// Least time between two writes of a source's status that only move its times and counts.
 const STATUS_EVERY: Duration = Duration::from_mins(1);
@@ -28,7 +29,7 @@ pub struct Saying {
 impl Said {
     /// Whether this is worth a write now; if so, it counts as said. `in_place` says that the status shows it already.
     pub fn is_news(&self, source: &str, saying: Saying, in_place: bool, now: Duration) -> bool {
-        let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut said = self.0.lock();
         let is_known = match said.get(source) {
             Some((last, at)) => *last == saying && now < *at + STATUS_EVERY,
             None => in_place && saying.status == "False",

@@ -1,11 +1,12 @@
 //! Signing in to a Redis of AWS with the operator's own identity.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_config::Region;
 use parameter_mirror_format::connection::{Made, RedisSettings, SettingsError, SignIn};
 use tokio::time::Instant;
+use tracing_mutex::parkinglot::Mutex;
 
 use crate::cli::RedisIamArgs;
 use crate::clock::Clock;
@@ -71,15 +72,22 @@ struct Used {
     rejected: Option<Instant>,
 }
 
+impl Used {
+    /// The generation of credentials to replace, unless others were asked for a moment ago.
+    fn refuse(&mut self, now: Instant) -> Option<Generation> {
+        let is_due = self.rejected.is_none_or(|at| now.duration_since(at) >= ANOTHER_KEY_EACH);
+        is_due.then(|| {
+            self.rejected = Some(now);
+            self.generation
+        })
+    }
+}
+
 impl Identity {
     /// This principal, by this clock.
     #[must_use]
     pub fn new(cache: Cache, principal: Arc<Principal>, clock: Clock) -> Self {
         Self { cache, principal, clock, used: Mutex::default() }
-    }
-
-    fn used(&self) -> std::sync::MutexGuard<'_, Used> {
-        self.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -88,17 +96,16 @@ impl SignIn for Identity {
         Box::pin(async move {
             let (generation, credentials) =
                 self.principal.credentials().await.map_err(|none| none.to_string())?;
-            self.used().generation = generation;
+            self.used.lock().generation = generation;
             let token = self.cache.token(user, &credentials, self.clock.now().into());
             token.map_err(|unsignable| unsignable.to_string())
         })
     }
 
     fn refused(&self, user: &str) -> String {
-        let mut last = self.used();
-        if last.rejected.is_none_or(|at| at.elapsed() >= ANOTHER_KEY_EACH) {
-            last.rejected = Some(Instant::now());
-            self.principal.rejected(last.generation);
+        let refused = self.used.lock().refuse(Instant::now());
+        if let Some(generation) = refused {
+            self.principal.rejected(generation);
         }
         format!(
             "as user {user} to {cache} with the credentials of {whose}. Check that the IAM policy of that identity allows {action} on the \

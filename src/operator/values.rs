@@ -4,10 +4,10 @@
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use kube::runtime::reflector::ObjectRef;
 use parameter_mirror_format::value::{Value, WeakValue};
+use tracing_mutex::parkinglot::Mutex;
 
 use crate::api::ParameterMirror;
 
@@ -18,7 +18,7 @@ pub struct Values {
     /// Keyed at random, so that nobody can make values collide.
     hasher: RandomState,
     pool: Mutex<Pool>,
-    loads: Mutex<HashMap<ObjectRef<ParameterMirror>, Load>>,
+    loads: Mutex<Loads>,
 }
 
 #[derive(Default)]
@@ -26,6 +26,16 @@ struct Pool {
     by_hash: HashMap<u64, Vec<WeakValue>>,
     /// How many there were after those that are gone had been cleared away last.
     cleared: usize,
+}
+
+/// What each mirror holds, with the sums, so that a pass does not add up those of all others.
+#[derive(Default)]
+struct Loads {
+    by_mirror: HashMap<ObjectRef<ParameterMirror>, Load>,
+    /// Bytes of all; a value that several hold is counted for each.
+    bytes: usize,
+    /// Bytes of those that cannot be put down.
+    unbacked: usize,
 }
 
 /// What one mirror holds.
@@ -47,37 +57,39 @@ impl Values {
     /// Replaces a value by an equal one that somebody holds already.
     pub fn share(&self, value: &mut Value) {
         let hash = self.hasher.hash_one(value.expose());
-        let mut pool = self.pool();
-        pool.clear_away();
-        let same = pool.by_hash.entry(hash).or_default();
-        match same.iter().filter_map(WeakValue::upgrade).find(|held| held == value) {
-            Some(held) => *value = held,
-            None => same.push(value.downgrade()),
+        let same = self.pool.lock().share(hash, value);
+        if let Some(same) = same {
+            *value = same;
         }
     }
 
     /// Bytes of all values that are held, each counted once.
     #[must_use]
     pub fn held(&self) -> usize {
-        self.pool().by_hash.values().flatten().filter_map(WeakValue::upgrade).map(|value| value.len()).sum()
+        self.pool
+            .lock()
+            .by_hash
+            .values()
+            .flatten()
+            .filter_map(WeakValue::upgrade)
+            .map(|value| value.len())
+            .sum()
     }
 
     /// Notes what a mirror holds after a pass. Returns who has to put its values down, itself perhaps among them.
     pub fn settle(&self, mirror: &ObjectRef<ParameterMirror>, load: Load) -> Vec<ObjectRef<ParameterMirror>> {
-        let mut loads = self.loads();
-        loads.insert(mirror.clone(), load);
-        let each_alone: usize = loads.values().map(|load| load.bytes).sum();
-        if each_alone <= self.bound {
+        let bytes = self.loads.lock().note(mirror, load);
+        if bytes <= self.bound {
             return Vec::new();
         }
-        too_many(self.held(), self.bound, loads.iter())
+        let held = self.held();
+        self.loads.lock().too_many(held, self.bound)
     }
 
     /// Whether a first set of so many bytes fits in with everything that cannot be put down.
     #[must_use]
     pub fn has_room_for(&self, bytes: usize) -> bool {
-        let stays: usize = self.loads().values().filter(|load| !load.is_backed).map(|load| load.bytes).sum();
-        stays.saturating_add(bytes) <= self.bound
+        self.loads.lock().unbacked.saturating_add(bytes) <= self.bound
     }
 
     /// The bound in bytes.
@@ -88,19 +100,63 @@ impl Values {
 
     /// A mirror holds nothing any more.
     pub fn forget(&self, mirror: &ObjectRef<ParameterMirror>) {
-        self.loads().remove(mirror);
+        self.loads.lock().forget(mirror);
+    }
+}
+
+impl Loads {
+    /// Replaces what is known of a mirror. Returns the bytes of all.
+    fn note(&mut self, mirror: &ObjectRef<ParameterMirror>, load: Load) -> usize {
+        self.forget(mirror);
+        self.bytes += load.bytes;
+        self.unbacked += load.unbacked();
+        self.by_mirror.insert(mirror.clone(), load);
+        self.bytes
     }
 
-    fn pool(&self) -> MutexGuard<'_, Pool> {
-        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    fn forget(&mut self, mirror: &ObjectRef<ParameterMirror>) {
+        if let Some(load) = self.by_mirror.remove(mirror) {
+            self.bytes -= load.bytes;
+            self.unbacked -= load.unbacked();
+        }
     }
 
-    fn loads(&self) -> MutexGuard<'_, HashMap<ObjectRef<ParameterMirror>, Load>> {
-        self.loads.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The largest that can be put down, until the rest is within the bound.
+    fn too_many(&self, held: usize, bound: usize) -> Vec<ObjectRef<ParameterMirror>> {
+        let backed = self.by_mirror.iter().filter(|(_, load)| load.is_backed && load.bytes > 0);
+        let mut backed: Vec<_> = backed.collect();
+        backed.sort_by_key(|(_, load)| std::cmp::Reverse(load.bytes));
+        let mut excess = held.saturating_sub(bound);
+        let mut down = Vec::new();
+        for (mirror, load) in backed {
+            if excess == 0 {
+                break;
+            }
+            excess = excess.saturating_sub(load.bytes);
+            down.push(mirror.clone());
+        }
+        down
+    }
+}
+
+impl Load {
+    const fn unbacked(self) -> usize {
+        if self.is_backed { 0 } else { self.bytes }
     }
 }
 
 impl Pool {
+    /// An equal value that is held already, or none: then this one is held from now on.
+    fn share(&mut self, hash: u64, value: &Value) -> Option<Value> {
+        self.clear_away();
+        let same = self.by_hash.entry(hash).or_default();
+        let held = same.iter().filter_map(WeakValue::upgrade).find(|held| held == value);
+        if held.is_none() {
+            same.push(value.downgrade());
+        }
+        held
+    }
+
     /// Each time it has doubled: so it costs nothing per value, and holds no more than twice what is needed.
     fn clear_away(&mut self) {
         if self.by_hash.len() > 2 * self.cleared.max(1_000) {
@@ -111,26 +167,6 @@ impl Pool {
             self.cleared = self.by_hash.len();
         }
     }
-}
-
-/// The largest that can be put down, until the rest is within the bound.
-fn too_many<'l>(
-    held: usize,
-    bound: usize,
-    loads: impl Iterator<Item = (&'l ObjectRef<ParameterMirror>, &'l Load)>,
-) -> Vec<ObjectRef<ParameterMirror>> {
-    let mut backed: Vec<_> = loads.filter(|(_, load)| load.is_backed && load.bytes > 0).collect();
-    backed.sort_by_key(|(_, load)| std::cmp::Reverse(load.bytes));
-    let mut excess = held.saturating_sub(bound);
-    let mut down = Vec::new();
-    for (mirror, load) in backed {
-        if excess == 0 {
-            break;
-        }
-        excess = excess.saturating_sub(load.bytes);
-        down.push(mirror.clone());
-    }
-    down
 }
 
 #[cfg(test)]
@@ -176,7 +212,7 @@ mod tests {
         for number in 0..10_000 {
             share(&values, &[&number.to_string()]);
         }
-        assert!(values.pool().by_hash.len() <= 2_001);
+        assert!(values.pool.lock().by_hash.len() <= 2_001);
     }
 
     #[test]

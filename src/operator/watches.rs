@@ -21,8 +21,8 @@ use serde::de::DeserializeOwned;
 use crate::api::{ParameterMirror, ParameterSource, ParameterSourceSpec};
 use crate::ssm::api::Identity;
 
+use super::gauges::MirrorState;
 use super::memory::AbortOnDrop;
-use super::metrics::MirrorState;
 use super::report::condition;
 
 /// How long one watch lasts before it is begun anew. A connection that falls silent is noticed only then, and a Secret that

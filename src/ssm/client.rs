@@ -1,7 +1,7 @@
 //! The seam over the AWS SDK.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -17,6 +17,7 @@ use aws_sdk_ssm::types::Parameter;
 use parameter_mirror_format::entry::ParameterType;
 use parameter_mirror_format::value::Value;
 use tokio::sync::watch;
+use tracing_mutex::parkinglot::Mutex;
 
 use crate::mirror::reading::{ReadFailure, SourceReason};
 use crate::mirror::selection::Selection;
@@ -59,8 +60,8 @@ impl Aws {
         let role = Assumed::new(own, region, role_arn, external_id.as_deref()).await;
         let whose = format!("role {role_arn}");
         let principal = Principal::start(self.base.clock().clone(), whose, role, self.base.recoveries());
-        let mut roles = self.roles.lock().unwrap_or_else(PoisonError::into_inner);
-        roles.insert(identity.clone(), Arc::clone(&principal));
+        let before = self.roles.lock().insert(identity.clone(), Arc::clone(&principal));
+        drop(before);
         principal
     }
 }
@@ -77,7 +78,7 @@ impl Connect for Aws {
     }
 
     fn credentials(&self, of: &HashSet<Identity>) -> Vec<Health> {
-        let roles = self.roles.lock().unwrap_or_else(PoisonError::into_inner);
+        let roles = self.roles.lock().clone();
         let used = roles.iter().filter(|(identity, _)| of.contains(identity)).map(|(_, role)| role);
         self.base.started().into_iter().chain(used).filter_map(|principal| principal.health()).collect()
     }

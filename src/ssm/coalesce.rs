@@ -4,12 +4,13 @@
 //! Who waits with others shares the answer of whoever is let through first, so nobody waits longer than alone. All of them
 //! began to wait before that request was sent, so the answer is as fresh for each of them as one of its own.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use parameter_mirror_format::entry::ParameterType;
 use tokio::sync::oneshot;
+use tracing_mutex::parkinglot::Mutex;
 
 use crate::mirror::reading::ReadFailure;
 use crate::mirror::selection::normalised;
@@ -94,8 +95,10 @@ impl<Q: Question> Groups<Q> {
     pub fn join(&self, asked: Q) -> Seat<Q> {
         let (tell, told) = oneshot::channel();
         let mut member = Member { asked: asked.clone(), tell };
-        let mut groups = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        groups.retain(|group| group.upgrade().is_some_and(|group| group.lock().is_some()));
+        // Held while each group is asked, so that two that ask the same do not both begin a group. The order of the two locks is
+        // always this one (docs/design/locks.md).
+        let mut groups = self.0.lock();
+        groups.retain(|group| group.upgrade().is_some_and(|group| group.is_open()));
         for group in groups.iter().filter_map(Weak::upgrade) {
             match group.admit(member) {
                 None => return Seat { group, asked, told },
@@ -104,6 +107,7 @@ impl<Q: Question> Groups<Q> {
         }
         let group = Arc::new(Group::of(member));
         groups.push(Arc::downgrade(&group));
+        drop(groups);
         Seat { group, asked, told }
     }
 }
@@ -115,7 +119,7 @@ impl<Q: Question> Group<Q> {
 
     /// Takes a member in, or gives it back.
     fn admit(&self, member: Member<Q>) -> Option<Member<Q>> {
-        let mut open = self.lock();
+        let mut open = self.0.lock();
         let Some(open) = open.as_mut() else { return Some(member) };
         if !open.whole.take_in(&member.asked) {
             return Some(member);
@@ -124,15 +128,19 @@ impl<Q: Question> Group<Q> {
         None
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Open<Q>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn is_open(&self) -> bool {
+        self.0.lock().is_some()
+    }
+
+    fn close(&self) -> Option<Open<Q>> {
+        self.0.lock().take()
     }
 }
 
 impl<Q: Question> Seat<Q> {
     /// Closes the group, to send for it. `None` if somebody else has, and the answer comes.
     pub fn send_for_all(&self) -> Option<Duty<Q>> {
-        self.group.lock().take().map(|open| Duty { asked: self.asked.clone(), open })
+        self.group.close().map(|open| Duty { asked: self.asked.clone(), open })
     }
 }
 

@@ -12,29 +12,32 @@ use super::*;
 use crate::clock::Clock;
 use crate::mirror::reading::{Priority, ReadRequest, Reading, SourceReason, Turn};
 use crate::mirror::selection::{NameSelection, PathSelection, Selection};
-use crate::ssm::budget::Budget;
-use crate::ssm::place::{Gate, Place};
+use crate::ssm::limiter::Limiter;
+use crate::ssm::limiter::rate_limiter::RateLimiter;
 use crate::ssm::read::read;
 use crate::ssm::read::tests::{Asked, InMemory, one};
 
 /// One client with a budget of one request per second, used up.
 struct Client {
-    place: Arc<Place>,
+    account: Arc<RateLimiter>,
     waiting: Waiting,
     slots: Arc<Semaphore>,
 }
 
 impl Client {
     async fn busy() -> Self {
-        let client =
-            Self { place: Place::new(1), waiting: Waiting::default(), slots: Arc::new(Semaphore::new(10)) };
-        drop(client.gate(Priority::Refresh).pass().await.unwrap());
+        let client = Self {
+            account: RateLimiter::new(1),
+            waiting: Waiting::default(),
+            slots: Arc::new(Semaphore::new(10)),
+        };
+        drop(client.limiter(Priority::Refresh).acquire().await.unwrap());
         client
     }
 
-    fn gate(&self, priority: Priority) -> Gate {
+    fn limiter(&self, priority: Priority) -> Limiter {
         let turn = Turn { namespace: "shop".into(), priority, last_good: 0 };
-        Gate::new(Arc::clone(&self.place), None::<Arc<Budget>>, Arc::clone(&self.slots), turn)
+        Limiter::new(Arc::clone(&self.account), None, Arc::clone(&self.slots), turn)
     }
 
     async fn read(&self, api: &dyn ParameterApi, selection: Selection) -> Result<Reading, ReadFailure> {
@@ -56,7 +59,7 @@ impl Client {
             in_company: false,
             has_begun: Arc::new(AtomicBool::default()),
         };
-        read(api, (&self.gate(priority), &self.waiting), &request, &Clock::start()).await
+        read(api, (&self.limiter(priority), &self.waiting), &request, &Clock::start()).await
     }
 }
 
@@ -201,7 +204,7 @@ async fn an_outage_is_everybodys_and_counts_once() {
     for failed in pages.into_iter().chain(batches) {
         assert_eq!(failed.unwrap_err().reason, SourceReason::Timeout);
     }
-    assert!(!client.place.take_probing(), "two failures do not open the breaker");
+    assert!(!client.account.claim_probe(), "two failures do not open the breaker");
 }
 
 /// Whoever is let through sends; when it is stopped before the answer, the others ask themselves.

@@ -6,31 +6,26 @@
 //! | [`client`] | the seam over the AWS SDK, one client per source |
 //! | [`credentials`] | principals whose credentials survive an outage of STS |
 //! | [`errors`] | errors of the SDK as reasons, without bodies |
-//! | [`place`] | an account in a region: its budget and its breaker |
-//! | [`budget`] | requests per second |
-//! | `queue` | whose request is next: namespaces take turns |
+//! | [`limiter`] | how many requests are sent, whose is next, and when none are |
 //! | [`coalesce`] | requests that wait at the same moment and ask the same are sent once |
-//! | [`breaker`] | when to stop asking, and how to begin again |
 //! | [`read`] | one read of one mirror: all pages and all values, or nothing |
 
 pub mod api;
-pub mod breaker;
-pub mod budget;
 pub mod client;
 pub mod coalesce;
 pub mod credentials;
 pub mod errors;
-pub mod place;
-mod queue;
+pub mod limiter;
 pub mod read;
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OnceCell, Semaphore, watch};
+use tracing_mutex::parkinglot::Mutex;
 
 use crate::clock::Clock;
 use crate::mirror::plan::SourcePlan;
@@ -38,11 +33,11 @@ use crate::mirror::reading::{ReadFailure, ReadRequest, Reading};
 use crate::mirror::selection::Selection;
 
 use self::api::{Connect, Identity, ParameterApi};
-use self::breaker::PROBE_EVERY;
-use self::budget::Budget;
 use self::coalesce::Waiting;
 use self::credentials::Health;
-use self::place::{Gate, Place, PlaceKey, PlaceState, Places};
+use self::limiter::breaker::PROBE_EVERY;
+use self::limiter::rate_limiter::RateLimiter;
+use self::limiter::{AccountKey, AccountLimiters, AccountState, Limiter};
 use self::read::read;
 
 /// Reads the parameters of a mirror from where its source says.
@@ -54,11 +49,11 @@ pub trait ParameterReader: Send + Sync {
     /// Grows each time an account and region answers again: whatever failed is due then.
     fn recoveries(&self) -> watch::Receiver<u64>;
 
-    /// How all accounts and regions are that were read from.
-    fn places(&self) -> Vec<PlaceState>;
+    /// A snapshot of each account and region that was read from.
+    fn accounts(&self) -> Vec<AccountState>;
 
-    /// How the account and region of a source are.
-    fn place_of(&self, source: &SourcePlan) -> PlaceState;
+    /// A snapshot of the account and region of a source.
+    fn account_of(&self, source: &SourcePlan) -> AccountState;
 
     /// How the credentials are that these identities read with.
     fn credentials(&self, of: &HashSet<Identity>) -> Vec<Health>;
@@ -68,11 +63,13 @@ pub trait ParameterReader: Send + Sync {
 pub struct SsmReader {
     connect: Box<dyn Connect>,
     clock: Clock,
-    places: Places,
+    limiters: AccountLimiters,
     recoveries: watch::Sender<u64>,
-    clients: tokio::sync::Mutex<HashMap<Identity, Connected>>,
+    /// A cell for each identity, so that one that takes long to connect holds up nobody else.
+    clients: Mutex<HashMap<Identity, Arc<OnceCell<Connected>>>>,
+    /// The account of each identity, once an ARN has shown it.
     accounts: Mutex<HashMap<Identity, String>>,
-    caps: Mutex<HashMap<(Identity, u32), Arc<Budget>>>,
+    caps: Mutex<HashMap<(Identity, u32), Arc<RateLimiter>>>,
 }
 
 /// A client, how many of its operations may be under way, and which wait.
@@ -91,37 +88,35 @@ impl SsmReader {
             recoveries: connect.recoveries(),
             connect,
             clock,
-            places: Places::new(requests_per_second),
-            clients: tokio::sync::Mutex::default(),
+            limiters: AccountLimiters::new(requests_per_second),
+            clients: Mutex::default(),
             accounts: Mutex::default(),
             caps: Mutex::default(),
         }
     }
 
     async fn client(&self, key: &Identity) -> Connected {
-        let mut clients = self.clients.lock().await;
-        if let Some(client) = clients.get(key) {
-            return client.clone();
-        }
-        let api = self.connect.connect(key).await;
-        let client = Connected { api, slots: self.places.slots(), waiting: Arc::default() };
-        clients.insert(key.clone(), client.clone());
-        client
+        let client = Arc::clone(self.clients.lock().entry(key.clone()).or_default());
+        let connect = async {
+            let api = self.connect.connect(key).await;
+            Connected { api, slots: self.limiters.slots(), waiting: Arc::default() }
+        };
+        client.get_or_init(async || connect.await).await.clone()
     }
 
     /// `requestsPerSecond` of a source, shared by everything that reads through it.
-    fn cap(&self, source: &SourcePlan, key: &Identity) -> Option<Arc<Budget>> {
+    fn cap(&self, source: &SourcePlan, key: &Identity) -> Option<Arc<RateLimiter>> {
         let rate = source.requests_per_second?;
-        let mut caps = self.caps.lock().unwrap_or_else(PoisonError::into_inner);
-        Some(Arc::clone(caps.entry((key.clone(), rate)).or_insert_with(|| Budget::new(rate))))
+        let mut caps = self.caps.lock();
+        Some(Arc::clone(caps.entry((key.clone(), rate)).or_insert_with(|| RateLimiter::new(rate))))
     }
 
     /// The account is in `roleArn`, else in the ARNs read so far; until then it is `self`.
-    fn place_key(&self, source: &SourcePlan, key: &Identity) -> PlaceKey {
-        let learnt = || self.accounts.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned();
+    fn account_key(&self, source: &SourcePlan, key: &Identity) -> AccountKey {
+        let learnt = || self.accounts.lock().get(key).cloned();
         let account =
             source.account().map(str::to_owned).or_else(learnt).unwrap_or_else(|| "self".to_owned());
-        PlaceKey { account, region: source.region.clone() }
+        AccountKey { account, region: source.region.clone() }
     }
 }
 
@@ -138,20 +133,20 @@ impl ParameterReader for SsmReader {
     async fn read(&self, source: &SourcePlan, request: &ReadRequest) -> Result<Reading, ReadFailure> {
         let key = identity(source);
         let Connected { api, slots, waiting } = self.client(&key).await;
-        // Before the gate: what cannot be sent takes nothing from the budget.
+        // Before the limiter: what cannot be sent takes nothing from the budget.
         api.ready().await?;
-        let place_key = self.place_key(source, &key);
-        let place = self.places.of(&place_key);
-        let gate = Gate::new(Arc::clone(&place), self.cap(source, &key), slots, request.turn.clone());
-        let outcome = read(api.as_ref(), (&gate, &waiting), request, &self.clock).await;
-        if place.take_probing()
+        let account_key = self.account_key(source, &key);
+        let account = self.limiters.of(&account_key);
+        let limiter = Limiter::new(Arc::clone(&account), self.cap(source, &key), slots, request.turn.clone());
+        let outcome = read(api.as_ref(), (&limiter, &waiting), request, &self.clock).await;
+        if account.claim_probe()
             && let Some(selection) = request.selections.first()
         {
-            tokio::spawn(probe(place_key, place, api, selection.clone(), self.recoveries.clone()));
+            tokio::spawn(probe(account_key, account, api, selection.clone(), self.recoveries.clone()));
         }
         let reading = outcome?;
         if let Some(account) = &reading.account {
-            self.accounts.lock().unwrap_or_else(PoisonError::into_inner).insert(key, account.clone());
+            self.accounts.lock().insert(key, account.clone());
         }
         Ok(reading)
     }
@@ -160,13 +155,13 @@ impl ParameterReader for SsmReader {
         self.recoveries.subscribe()
     }
 
-    fn places(&self) -> Vec<PlaceState> {
-        self.places.states()
+    fn accounts(&self) -> Vec<AccountState> {
+        self.limiters.states()
     }
 
-    fn place_of(&self, source: &SourcePlan) -> PlaceState {
-        let key = self.place_key(source, &identity(source));
-        self.places.of(&key).state(&key)
+    fn account_of(&self, source: &SourcePlan) -> AccountState {
+        let key = self.account_key(source, &identity(source));
+        AccountState::of(&key, &self.limiters.of(&key))
     }
 
     fn credentials(&self, of: &HashSet<Identity>) -> Vec<Health> {
@@ -174,20 +169,20 @@ impl ParameterReader for SsmReader {
     }
 }
 
-/// Knocks with one request each 30 s until somebody answers.
+/// Sends one request each 30 s until SSM answers.
 async fn probe(
-    key: PlaceKey,
-    place: Arc<Place>,
+    key: AccountKey,
+    limiter: Arc<RateLimiter>,
     client: Arc<dyn ParameterApi>,
     selection: Selection,
     recoveries: watch::Sender<u64>,
 ) {
-    let PlaceKey { account, region } = &key;
+    let AccountKey { account, region } = &key;
     tracing::warn!(target: "parameter_mirror", account, region, "SSM does not answer; only a probe is sent, every {} s", PROBE_EVERY.as_secs());
     loop {
         tokio::time::sleep(jittered(PROBE_EVERY)).await;
         let outcome = client.probe(&selection).await;
-        if place.probed(outcome.as_ref().map(|&()| ())) {
+        if limiter.record_probe(outcome.as_ref().map(|&()| ())) {
             tracing::info!(target: "parameter_mirror", account, region, "SSM answers again; what is overdue is read");
             recoveries.send_modify(|recoveries| *recoveries += 1);
             return;

@@ -23,23 +23,23 @@ use crate::mirror::selection::{NameSelection, PathSelection, Selection, normalis
 
 use super::api::{Batch, ListPage, Listed, PAGE, Page, ParameterApi};
 use super::coalesce::{Company, PageQuestion, Waiting};
-use super::place::Gate;
+use super::limiter::Limiter;
 
 /// Most pages of one read.
 const MAX_PAGES: u32 = 1_000;
 /// How often a moving set is read again before it is given up.
 const ROUNDS: usize = 3;
 
-/// Reads what `request` asks for. The gate is passed before each operation, together with those who wait for the same.
+/// Reads what `request` asks for. Each operation waits for the limiter, together with those that wait for the same.
 pub async fn read(
     api: &dyn ParameterApi,
-    (gate, waiting): (&Gate, &Waiting),
+    (limiter, waiting): (&Limiter, &Waiting),
     request: &ReadRequest,
     clock: &Clock,
 ) -> Result<Reading, ReadFailure> {
     let mut read = Read {
         api,
-        gate,
+        limiter,
         waiting,
         company: if request.in_company { Company::Called } else { Company::None },
         request,
@@ -103,7 +103,7 @@ impl Look {
 
 struct Read<'a> {
     api: &'a dyn ParameterApi,
-    gate: &'a Gate,
+    limiter: &'a Limiter,
     waiting: &'a Waiting,
     company: Company,
     request: &'a ReadRequest,

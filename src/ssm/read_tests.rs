@@ -10,7 +10,8 @@ use rstest::rstest;
 
 use super::*;
 use crate::mirror::reading::{Priority, Turn};
-use crate::ssm::place::Place;
+use crate::ssm::limiter::Limiter;
+use crate::ssm::limiter::rate_limiter::RateLimiter;
 
 fn turn() -> Turn {
     Turn { namespace: "shop".into(), priority: Priority::Refresh, last_good: 0 }
@@ -206,8 +207,9 @@ pub(super) async fn reading_after(
         in_company: false,
         has_begun: Arc::default(),
     };
-    let gate = Gate::new(Place::new(1_000), None, Arc::new(tokio::sync::Semaphore::new(10)), turn());
-    read(ssm, (&gate, &Waiting::default()), &request, &Clock::start()).await
+    let limiter =
+        Limiter::new(RateLimiter::new(1_000), None, Arc::new(tokio::sync::Semaphore::new(10)), turn());
+    read(ssm, (&limiter, &Waiting::default()), &request, &Clock::start()).await
 }
 
 pub(super) fn values(reading: &Reading) -> Vec<(&str, &str)> {

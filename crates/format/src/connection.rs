@@ -14,7 +14,7 @@ mod settings;
 mod stream;
 
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -30,6 +30,7 @@ pub use servers::Servers;
 pub use settings::{RedisSettings, Setting, SettingsError};
 
 use lifetime::until_successor;
+use tracing_mutex::parkinglot::Mutex;
 
 /// After a failure, the next attempt to connect waits this long; each further failure doubles it.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -135,10 +136,7 @@ impl Link {
     /// background succeeds.
     #[must_use]
     pub fn broken(&self) -> Option<LinkError> {
-        match &self.0.lock().phase {
-            Phase::Broken(error) => Some(error.clone()),
-            Phase::Idle | Phase::Connecting(_) | Phase::Open(_) => None,
-        }
+        self.0.state.lock().broken()
     }
 
     /// Runs an operation once.
@@ -161,7 +159,7 @@ impl Link {
         drop(open.driver);
         let error = match outcome {
             Ok(Ok(answer)) => {
-                self.0.lock().succeeded();
+                self.0.state.lock().succeeded();
                 return Ok(answer);
             }
             Ok(Err(error)) => LinkError::from(&error),
@@ -174,19 +172,14 @@ impl Link {
     /// The open connection and its serial, or the one that somebody's attempt makes.
     async fn connection(&self) -> Result<(u64, Open), LinkError> {
         loop {
-            let mut attempt = {
-                let mut state = self.0.lock();
-                match &state.phase {
-                    Phase::Open(open) => return Ok((state.serial, open.clone())),
-                    Phase::Broken(error) => return Err(error.clone()),
-                    // A closed channel here means that the attempt died without a word.
-                    Phase::Connecting(attempt) if attempt.has_changed().is_ok() => attempt.clone(),
-                    _ => {
-                        let (ended, attempt) = watch::channel(());
-                        state.phase = Phase::Connecting(attempt.clone());
-                        tokio::spawn(connect(Arc::downgrade(&self.0), Duration::ZERO, Some(ended)));
-                        attempt
-                    }
+            let usable = self.0.state.lock().usable();
+            let mut attempt = match usable {
+                Usable::Open(serial, open) => return Ok((serial, open)),
+                Usable::Broken(error) => return Err(error),
+                Usable::Attempt(attempt) => attempt,
+                Usable::NewAttempt(ended, attempt) => {
+                    tokio::spawn(connect(Arc::downgrade(&self.0), Duration::ZERO, Some(ended)));
+                    attempt
                 }
             };
             // Ends with an error when the channel closes, which is all that is awaited.
@@ -194,6 +187,17 @@ impl Link {
         }
     }
 }
+
+/// What an operation can use.
+enum Usable {
+    Open(u64, Open),
+    Broken(LinkError),
+    Attempt(watch::Receiver<()>),
+    NewAttempt(watch::Sender<()>, watch::Receiver<()>),
+}
+
+/// What a new connection takes the place of, and the task that would have made its successor. Dropped outside the lock.
+type Replaced = (Phase, Option<AbortOnDrop>);
 
 /// An error, and whether it happened on a connection or before there was one.
 struct Failed {
@@ -208,27 +212,25 @@ impl Failed {
 }
 
 impl Inner {
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        // The state is whole after every statement, so a panic elsewhere does not spoil it.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A connection for everybody from now on, and if its lifetime is limited a task that makes its successor in time.
-    fn take(self: &Arc<Self>, state: &mut State, open: Open) {
-        state.serial += 1;
-        state.phase = Phase::Open(open);
-        state.renewal = self.settings.lifetime.map(|lifetime| {
-            AbortOnDrop(tokio::spawn(renew(Arc::downgrade(self), state.serial, lifetime)).abort_handle())
-        });
+    /// A new connection was made to replace `old`, or the first one. From now on it serves all operations; if its lifetime is
+    /// limited, a task makes its successor in time. It is dropped if another one has replaced `old` by now.
+    fn take(self: &Arc<Self>, old: Option<u64>, open: Open) {
+        let taken = self.state.lock().take(old, open);
+        let Some((serial, replaced)) = taken else { return };
+        // Outside the lock: this ends the task that moved its bytes.
+        drop(replaced);
+        if let Some(lifetime) = self.settings.lifetime {
+            let renewal = tokio::spawn(renew(Arc::downgrade(self), serial, lifetime)).abort_handle();
+            let refused = self.state.lock().renewed_by(serial, AbortOnDrop(renewal));
+            drop(refused);
+        }
     }
 
     /// Drops a connection that is of no more use, unless another has taken its place already.
     fn give_up(self: &Arc<Self>, serial: u64, error: &LinkError) {
-        let mut state = self.lock();
-        if state.serial != serial || !matches!(state.phase, Phase::Open(_)) {
-            return;
-        }
-        if let Some(pause) = state.failed(error) {
+        let (pause, dropped) = self.state.lock().failed(serial, error);
+        drop(dropped);
+        if let Some(pause) = pause {
             tokio::spawn(connect(Arc::downgrade(self), pause, None));
         }
     }
@@ -240,23 +242,71 @@ impl State {
         self.pause = Duration::ZERO;
     }
 
-    /// What an error means for the open connection. `Some` if the server counts as broken from now on: the next
-    /// attempt is due after this pause.
-    fn failed(&mut self, error: &LinkError) -> Option<Duration> {
+    fn broken(&self) -> Option<LinkError> {
+        match &self.phase {
+            Phase::Broken(error) => Some(error.clone()),
+            Phase::Idle | Phase::Connecting(_) | Phase::Open(_) => None,
+        }
+    }
+
+    /// What an operation can use now. A caller that gets a new attempt has to begin it.
+    fn usable(&mut self) -> Usable {
+        match &self.phase {
+            Phase::Open(open) => Usable::Open(self.serial, open.clone()),
+            Phase::Broken(error) => Usable::Broken(error.clone()),
+            // A closed channel here means that the attempt died without a word.
+            Phase::Connecting(attempt) if attempt.has_changed().is_ok() => Usable::Attempt(attempt.clone()),
+            _ => {
+                let (ended, attempt) = watch::channel(());
+                self.phase = Phase::Connecting(attempt.clone());
+                Usable::NewAttempt(ended, attempt)
+            }
+        }
+    }
+
+    /// Puts a new connection in the place of the one with the serial `old`, if that is still the one in use; any may take the place
+    /// of none. Returns its serial and what it replaces.
+    fn take(&mut self, old: Option<u64>, open: Open) -> Option<(u64, Replaced)> {
+        if old.is_some_and(|old| !self.uses(old)) {
+            return None;
+        }
+        self.serial += 1;
+        let phase = std::mem::replace(&mut self.phase, Phase::Open(open));
+        Some((self.serial, (phase, self.renewal.take())))
+    }
+
+    /// The task that makes the successor of this connection. Gives it back if that is not the one in use any more.
+    fn renewed_by(&mut self, serial: u64, renewal: AbortOnDrop) -> Option<AbortOnDrop> {
+        if self.uses(serial) { self.renewal.replace(renewal) } else { Some(renewal) }
+    }
+
+    fn uses(&self, serial: u64) -> bool {
+        self.serial == serial && matches!(self.phase, Phase::Open(_))
+    }
+
+    /// What an error means for the open connection with this serial. The server counts as broken from now on if there is a pause, after
+    /// which the next attempt is due. Also returns the connection if it is of no more use.
+    fn failed(&mut self, serial: u64, error: &LinkError) -> (Option<Duration>, Option<Phase>) {
+        if !self.uses(serial) {
+            return (None, None);
+        }
         match error {
             LinkError::Timeout | LinkError::Unavailable(_) => {
                 self.failures += 1;
                 if self.failures >= FAILURES {
-                    return Some(self.break_off(error.clone()));
+                    let (pause, dropped) = self.break_off(error.clone());
+                    return (Some(pause), Some(dropped));
                 }
-                self.phase = Phase::Idle;
-                None
+                (None, Some(std::mem::take(&mut self.phase)))
             }
             // A new connection is likely to meet the same refusal: not for every operation.
             LinkError::ReadOnly
             | LinkError::Unauthenticated
             | LinkError::SignInRefused(_)
-            | LinkError::NothingToSignInWith(_) => Some(self.break_off(error.clone())),
+            | LinkError::NothingToSignInWith(_) => {
+                let (pause, dropped) = self.break_off(error.clone());
+                (Some(pause), Some(dropped))
+            }
             // Answers, which come over any other connection too.
             LinkError::Refused(_)
             | LinkError::Moved(_)
@@ -264,15 +314,15 @@ impl State {
             | LinkError::Forbidden(_)
             | LinkError::WrongType
             | LinkError::Settings(_)
-            | LinkError::Other(_) => None,
+            | LinkError::Other(_) => (None, None),
         }
     }
 
-    /// Everybody gets this error until an attempt succeeds. Returns the pause before it.
-    fn break_off(&mut self, error: LinkError) -> Duration {
-        self.phase = Phase::Broken(error);
+    /// Every operation gets this error until an attempt succeeds. Returns the pause before it, and what was there.
+    fn break_off(&mut self, error: LinkError) -> (Duration, Phase) {
+        let dropped = std::mem::replace(&mut self.phase, Phase::Broken(error));
         self.pause = (self.pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
-        self.pause
+        (self.pause, dropped)
     }
 }
 
@@ -284,10 +334,13 @@ async fn connect(link: Weak<Inner>, mut pause: Duration, mut ended: Option<watch
             sleep(pause).await;
         }
         let Some((link, made)) = try_once(&link).await else { return };
-        let mut state = link.lock();
         match made {
-            Ok(open) => return link.take(&mut state, open),
-            Err(error) => pause = state.break_off(error),
+            Ok(open) => return link.take(None, open),
+            Err(error) => {
+                let (next, dropped) = link.state.lock().break_off(error);
+                drop(dropped);
+                pause = next;
+            }
         }
         // Those who wait for the first attempt are answered.
         drop(ended.take());
@@ -301,12 +354,12 @@ async fn renew(link: Weak<Inner>, serial: u64, lifetime: Duration) {
     loop {
         sleep(until_successor(since.elapsed(), lifetime)).await;
         let Some((link, made)) = try_once(&link).await else { return };
-        let mut state = link.lock();
-        if state.serial != serial || !matches!(state.phase, Phase::Open(_)) {
+        let is_replaced = !link.state.lock().uses(serial);
+        if is_replaced {
             return;
         }
         if let Ok(open) = made {
-            return link.take(&mut state, open);
+            return link.take(Some(serial), open);
         }
     }
 }

@@ -9,8 +9,8 @@ mod base;
 pub mod lifetime;
 mod sources;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
@@ -20,6 +20,7 @@ use aws_credential_types::provider::{ProvideCredentials, future};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
+use tracing_mutex::parkinglot::Mutex;
 
 use crate::clock::Clock;
 
@@ -176,8 +177,9 @@ impl Principal {
     /// How it is now; `None` if it is not kept fresh because nobody has used it for long.
     #[must_use]
     pub fn health(&self) -> Option<Health> {
+        let is_in_use = self.shared.is_in_use();
         let state = self.state.borrow();
-        self.shared.is_in_use().then(|| Health {
+        is_in_use.then(|| Health {
             is_failing: state.failure.is_some(),
             expires: state.held.as_ref().and_then(Credentials::expiry),
         })
@@ -191,10 +193,10 @@ impl State {
     }
 
     /// When to fetch, as things are; `None` if nobody needs it.
-    fn due(&self, shared: &Shared) -> Option<Instant> {
+    fn due(&self, shared: &Shared, is_in_use: bool) -> Option<Instant> {
         let is_rejected = shared.rejected.load(Ordering::Relaxed) >= self.generation.0;
         let is_demanded = is_rejected || self.valid(shared).is_none();
-        shared.is_in_use().then_some(if is_demanded { self.not_before } else { self.next })
+        is_in_use.then_some(if is_demanded { self.not_before } else { self.next })
     }
 }
 
@@ -205,12 +207,13 @@ impl Shared {
     }
 
     fn used(&self) {
-        *self.last_used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        let now = Instant::now();
+        *self.last_used.lock() = now;
     }
 
     fn is_in_use(&self) -> bool {
-        let unused = self.last_used.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
-        lifetime::is_in_use(unused)
+        let last_used = *self.last_used.lock();
+        lifetime::is_in_use(last_used.elapsed())
     }
 
     fn unavailable(&self, what: &str) -> Unavailable {
@@ -230,7 +233,8 @@ impl<F: Fetch> Keeper<F> {
 
     async fn until_due(&self) {
         loop {
-            let due = self.state.borrow().due(&self.shared);
+            let is_in_use = self.shared.is_in_use();
+            let due = self.state.borrow().due(&self.shared, is_in_use);
             match due {
                 Some(due) if due <= Instant::now() => return,
                 Some(due) => tokio::select! {

@@ -38,7 +38,7 @@ struct Scripted {
 impl Fetch for Scripted {
     async fn fetch(&self) -> Result<Credentials, String> {
         let number = self.fetches.fetch_add(1, Ordering::Relaxed) + 1;
-        let script = *self.script.lock().unwrap();
+        let script = *self.script.lock();
         let lasting = match script {
             Script::Down => return Err("STS answers HTTP 503".to_owned()),
             Script::Static => None,
@@ -66,7 +66,7 @@ impl Stage {
     }
 
     fn turn(&self, script: Script) {
-        *self.script.lock().unwrap() = script;
+        *self.script.lock() = script;
     }
 
     fn fetches(&self) -> u64 {

@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::mirror::reading::{ReadFailure, SourceReason};
 use crate::ssm::coalesce::{Company, Question, Told};
-use crate::ssm::place::Pass;
+use crate::ssm::limiter::Permit;
 
 use super::{Read, failure};
 
@@ -19,21 +19,21 @@ impl Read<'_> {
     pub(super) async fn ask<Q: Question>(&mut self, question: Q) -> Result<Q::Answer, ReadFailure> {
         loop {
             let mut seat = Q::waiting(self.waiting).join(question.clone());
-            let (gate, pause, began) = (self.gate, self.company.pause(), Instant::now());
-            let let_through = async {
+            let (limiter, pause, began) = (self.limiter, self.company.pause(), Instant::now());
+            let permitted = async {
                 // Even a sleep of no time lets others go first.
                 if !pause.is_zero() {
                     sleep(pause).await;
                 }
-                gate.pass().await
+                limiter.acquire().await
             };
             let told = tokio::select! {
                 biased;
                 told = &mut seat.told => told,
-                pass = let_through => match (pass?, seat.send_for_all()) {
-                    (pass, Some(duty)) => {
+                permit = permitted => match (permit?, seat.send_for_all()) {
+                    (permit, Some(duty)) => {
                         let sent_at = self.clock.now().as_millisecond();
-                        let outcome = self.send(pass, duty.whole()).await;
+                        let outcome = self.send(permit, duty.whole()).await;
                         let (own, had_company) = duty.tell(sent_at, &outcome);
                         self.company = if had_company { Company::Present } else { Company::None };
                         return match own {
@@ -47,7 +47,7 @@ impl Read<'_> {
             };
             // Without an answer, whoever was let through was stopped: the mirror is gone, or its spec has changed.
             if let Ok(Told { sent_at, outcome }) = told {
-                gate.has_waited(began.elapsed());
+                limiter.has_waited(began.elapsed());
                 self.company = Company::Present;
                 self.begins(sent_at);
                 self.cost.shared += 1;
@@ -61,16 +61,20 @@ impl Read<'_> {
 
     /// Asks alone.
     pub(super) async fn call<Q: Question>(&mut self, question: &Q) -> Result<Q::Answer, ReadFailure> {
-        let pass = self.gate.pass().await?;
-        self.send(pass, question).await
+        let permit = self.limiter.acquire().await?;
+        self.send(permit, question).await
     }
 
     /// One operation, inside the deadline of the read. Waiting for the budget does not count.
-    async fn send<Q: Question>(&mut self, _pass: Pass<'_>, question: &Q) -> Result<Q::Answer, ReadFailure> {
+    async fn send<Q: Question>(
+        &mut self,
+        permit: Permit<'_>,
+        question: &Q,
+    ) -> Result<Q::Answer, ReadFailure> {
         self.begins(self.clock.now().as_millisecond());
         let allowed =
-            BASE_DEADLINE + Duration::from_secs_f64(3.0 * f64::from(self.cost.calls) / self.gate.rate());
-        let deadline = self.began + self.gate.waited() + allowed;
+            BASE_DEADLINE + Duration::from_secs_f64(3.0 * f64::from(self.cost.calls) / self.limiter.rate());
+        let deadline = self.began + self.limiter.waited() + allowed;
         let answered = tokio::time::timeout_at(deadline, question.send(self.api)).await;
         let outcome = answered.unwrap_or_else(|_| {
             Err(failure(
@@ -78,7 +82,7 @@ impl Read<'_> {
                 format!("the read did not end within {} s", allowed.as_secs()),
             ))
         });
-        self.gate.record(outcome.as_ref().map(|_| ()));
+        permit.record(outcome.as_ref().map(|_| ()));
         if let Ok(answer) = &outcome {
             self.cost.decrypts += question.decrypts(answer);
         }

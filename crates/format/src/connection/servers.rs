@@ -1,14 +1,16 @@
 //! Which server serves a key: the one there is, or a node of a cluster.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crc::{CRC_16_XMODEM, Crc};
 use redis::RedisResult;
 use redis::aio::MultiplexedConnection;
 use tokio::time::Instant;
+use tracing_mutex::parkinglot::Mutex;
 
 use super::{Link, LinkError, RedisSettings};
 use crate::fields::Fields;
@@ -61,6 +63,7 @@ enum Repeatable {
 }
 
 /// Where an operation goes.
+#[derive(Debug)]
 struct Route {
     /// `None`: to where the URL leads.
     node: Option<Node>,
@@ -105,9 +108,9 @@ impl Servers {
     /// Links to all servers known.
     #[must_use]
     pub fn links(&self) -> Vec<Link> {
-        let cluster = self.0.cluster.lock().unwrap_or_else(PoisonError::into_inner);
-        let nodes = cluster.nodes.values().map(|known| known.link.clone());
-        nodes.chain([self.0.first.clone()]).collect()
+        let mut links = self.0.cluster.lock().links();
+        links.push(self.0.first.clone());
+        links
     }
 
     async fn on_its_server<T, F, Answer>(
@@ -144,24 +147,21 @@ impl Servers {
 }
 
 impl Inner {
-    fn cluster(&self) -> std::sync::MutexGuard<'_, Cluster> {
-        // The maps are whole after every statement, so a panic elsewhere does not spoil them.
-        self.cluster.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// The node known to serve the slot; else any that answers, for it knows which one does.
     fn route(&self, slot: u16) -> Route {
-        let mut cluster = self.cluster();
-        if let Some(route) = cluster.owner(slot) {
+        let owner = self.cluster.lock().owner(slot);
+        if let Some(route) = owner {
             return route;
         }
-        cluster.forget_the_unused();
-        if self.first.broken().is_some()
-            && let Some((node, known)) = cluster.nodes.iter().find(|(_, known)| known.link.broken().is_none())
-        {
-            return Route { node: Some(Arc::clone(node)), link: known.link.clone() };
+        let unused = self.cluster.lock().forget_the_unused();
+        // Outside the lock: this closes their connections.
+        drop(unused);
+        let first = || Route { node: None, link: self.first.clone() };
+        if self.first.broken().is_none() {
+            return first();
         }
-        Route { node: None, link: self.first.clone() }
+        let routes = self.cluster.lock().routes();
+        routes.into_iter().find(|route| route.link.broken().is_none()).unwrap_or_else(first)
     }
 
     /// The node that another one named as the slot's.
@@ -171,13 +171,11 @@ impl Inner {
             Some(port) => format!("{}:{port}", self.host_of(from)?).into(),
             None => to.into(),
         };
-        let mut cluster = self.cluster();
-        if !cluster.nodes.contains_key(&node) {
-            let link = Link::to_node(self.settings.clone(), &node);
-            cluster.nodes.insert(Arc::clone(&node), Known { link, used: Instant::now() });
-        }
-        cluster.owners.insert(slot, Arc::clone(&node));
-        cluster.owner(slot).ok_or_else(|| LinkError::Other("MOVED".to_owned()))
+        // Connects only when it is used.
+        let link = Link::to_node(self.settings.clone(), &node);
+        let (route, superfluous) = self.cluster.lock().learn(slot, node, link);
+        drop(superfluous);
+        Ok(route)
     }
 
     fn host_of(&self, route: &Route) -> Result<String, LinkError> {
@@ -194,7 +192,7 @@ impl Inner {
             LinkError::Timeout | LinkError::Unavailable(_) | LinkError::ReadOnly | LinkError::Refused(_)
         );
         if about_the_server {
-            self.cluster().owners.remove(&slot);
+            self.cluster.lock().owners.remove(&slot);
         }
     }
 }
@@ -207,10 +205,33 @@ impl Cluster {
         Some(Route { node: Some(Arc::clone(node)), link: known.link.clone() })
     }
 
-    fn forget_the_unused(&mut self) {
+    /// `node` serves the slot; `link` leads there unless one is known already, and is returned then.
+    fn learn(&mut self, slot: u16, node: Node, link: Link) -> (Route, Option<Link>) {
+        self.owners.insert(slot, Arc::clone(&node));
+        let (known, superfluous) = match self.nodes.entry(Arc::clone(&node)) {
+            Entry::Occupied(known) => (known.into_mut(), Some(link)),
+            Entry::Vacant(vacant) => (vacant.insert(Known { link, used: Instant::now() }), None),
+        };
+        known.used = Instant::now();
+        (Route { node: Some(node), link: known.link.clone() }, superfluous)
+    }
+
+    fn links(&self) -> Vec<Link> {
+        self.nodes.values().map(|known| known.link.clone()).collect()
+    }
+
+    fn routes(&self) -> Vec<Route> {
+        let route =
+            |(node, known): (&Node, &Known)| Route { node: Some(Arc::clone(node)), link: known.link.clone() };
+        self.nodes.iter().map(route).collect()
+    }
+
+    /// Removes the nodes that have not been used for long.
+    fn forget_the_unused(&mut self) -> Vec<(Node, Known)> {
         let Self { owners, nodes } = self;
-        nodes.retain(|_, known| known.used.elapsed() < FORGOTTEN_AFTER);
+        let unused = nodes.extract_if(|_, known| known.used.elapsed() >= FORGOTTEN_AFTER).collect();
         owners.retain(|_, node| nodes.contains_key(node));
+        unused
     }
 }
 

@@ -42,7 +42,7 @@ async fn holding(
 ) -> Chain {
     let endpoint = source(asked, "host", answer).await;
     let chain = chain(&[("AWS_CONTAINER_CREDENTIALS_FULL_URI", &endpoint)]);
-    *chain.held() = held(left);
+    *chain.held.lock() = held(left);
     chain
 }
 

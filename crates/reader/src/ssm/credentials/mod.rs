@@ -15,11 +15,11 @@ mod handed;
 mod instance;
 mod web_identity;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use aws_credential_types::Credentials;
 use tokio::time::{Instant, timeout_at};
+use tracing_mutex::parkinglot::Mutex;
 
 use self::container::Container;
 pub use self::environment::Environment;
@@ -61,6 +61,11 @@ enum Standing {
 }
 
 impl Held {
+    /// AWS does not accept these: if they are still the ones held, others are fetched for the next call.
+    fn refuse(&mut self, credentials: &Credentials) {
+        self.is_refused |= self.credentials.as_ref() == Some(credentials);
+    }
+
     fn standing(&self, wall: SystemTime, now: Instant) -> Standing {
         let Some(held) = &self.credentials else { return Standing::Fetch };
         let left = held.expiry().map(|end| end.duration_since(wall).unwrap_or_default());
@@ -98,10 +103,7 @@ impl Chain {
 
     /// AWS does not accept these: others are fetched for the next call.
     pub(super) fn refused(&self, credentials: &Credentials) {
-        let mut held = self.held();
-        if held.credentials.as_ref() == Some(credentials) {
-            held.is_refused = true;
-        }
+        self.held.lock().refuse(credentials);
     }
 
     /// Newer ones if they come soon, else those held, to their end. A source that keeps silent must not cost the call
@@ -109,7 +111,8 @@ impl Chain {
     async fn renew(&self, held: Credentials, budget: &Budget) -> Credentials {
         let Ok(_alone) = self.fetching.try_lock() else { return held };
         // Set first: a call that is given up in the middle counts as failed too.
-        self.held().not_before = pause();
+        let not_before = pause();
+        self.held.lock().not_before = not_before;
         self.fetch(&mut budget.aside()).await.unwrap_or(held)
     }
 
@@ -118,8 +121,8 @@ impl Chain {
         if credentials.expiry().is_some_and(|end| end <= SystemTime::now()) {
             return Err("those handed out have ended already; is this machine's clock right?".to_owned());
         }
-        *self.held() =
-            Held { credentials: Some(credentials.clone()), is_refused: false, not_before: pause() };
+        let held = Held { credentials: Some(credentials.clone()), is_refused: false, not_before: pause() };
+        *self.held.lock() = held;
         Ok(credentials)
     }
 
@@ -145,11 +148,8 @@ impl Chain {
     }
 
     fn standing(&self) -> Standing {
-        self.held().standing(SystemTime::now(), Instant::now())
-    }
-
-    fn held(&self) -> MutexGuard<'_, Held> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+        let (wall, now) = (SystemTime::now(), Instant::now());
+        self.held.lock().standing(wall, now)
     }
 }
 

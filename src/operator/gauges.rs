@@ -1,0 +1,164 @@
+//! Gauges for Prometheus that are computed for one scrape; docs/metrics.md lists them. Labels are bounded: no parameter is ever one,
+//! and mirrors only where an alert has to name one.
+//!
+//! Each scrape has a registry of its own. Two scrapers at once share nothing, so no lock is held while metrics are written down, and
+//! a series of a mirror that is gone needs no clearing.
+
+use std::collections::HashMap;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, UNIX_EPOCH};
+
+use jiff::Timestamp;
+use kube::runtime::reflector::ObjectRef;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::api::ParameterMirror;
+use crate::ssm::credentials::Health;
+use crate::ssm::limiter::breaker::BreakerState;
+use crate::ssm::limiter::{AccountKey, AccountState};
+
+use super::metrics::{kept, kept_in};
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct MirrorLabels {
+    namespace: String,
+    mirror: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DegradedLabels {
+    namespace: String,
+    mirror: String,
+    reason: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AccountLabels {
+    account: String,
+    region: String,
+}
+
+/// What the gauges of one scrape are computed from.
+#[derive(Clone, Debug)]
+pub struct GaugeValues {
+    /// Mirrors that are watched.
+    pub mirrors: usize,
+    /// What the conditions of those say that can be read.
+    pub states: Vec<MirrorState>,
+    /// Accounts and regions.
+    pub accounts: Vec<AccountState>,
+    /// Bytes of values in memory.
+    pub values_bytes: usize,
+    /// The operator's own AWS identity, and the roles of sources.
+    pub credentials: Vec<Health>,
+    /// Wall time.
+    pub now: Timestamp,
+}
+
+/// What the conditions of a mirror say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MirrorState {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub mirror: String,
+    /// Whether Ready is True.
+    pub is_ready: bool,
+    /// The reason of Degraded while that is True.
+    pub degraded: Option<String>,
+}
+
+/// What a mirror serves.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Served {
+    /// When it was last known to be current.
+    pub current_at: Timestamp,
+    /// The age from which on it counts as stale.
+    pub stale_after: Duration,
+}
+
+/// All gauges of one scrape; none of them has a series of a mirror or an account while another operator leads.
+pub(super) fn registry(
+    values: Option<&GaugeValues>,
+    served: &HashMap<ObjectRef<ParameterMirror>, Served>,
+) -> Registry {
+    let mut registry = Registry::with_prefix("parameter_mirror");
+    let all = &mut registry;
+    operator(values, all);
+    accounts(values.map_or(&[], |values| &values.accounts), all);
+    credentials(values.map_or(&[], |values| &values.credentials), all);
+    conditions(values.map_or(&[], |values| &values.states), all);
+    staleness(values.map_or(Timestamp::UNIX_EPOCH, |values| values.now), served, all);
+    registry
+}
+
+fn operator(values: Option<&GaugeValues>, all: &mut Registry) {
+    let count = |count: fn(&GaugeValues) -> usize| values.map_or(0, |values| whole(count(values)));
+    let leader: Gauge = kept("leader", "1 while this operator leads, 0 while it stands by", all);
+    leader.set(values.is_some().into());
+    let mirrors: Gauge = kept("mirrors", "Mirrors that are watched", all);
+    mirrors.set(count(|values| values.mirrors));
+    let degraded: Gauge = kept("mirrors_degraded", "Mirrors whose condition Degraded is True", all);
+    degraded.set(count(|values| values.states.iter().filter(|state| state.degraded.is_some()).count()));
+    let help = "Values that are held in memory, each counted once";
+    let held: Gauge = kept_in(Unit::Bytes, "memory_values", help, all);
+    held.set(count(|values| values.values_bytes));
+}
+
+fn accounts(accounts: &[AccountState], all: &mut Registry) {
+    let help = "1 while an account and region did not answer and only a probe is sent";
+    let open: Family<AccountLabels, Gauge> = kept("ssm_breaker_open", help, all);
+    let help = "Requests that wait for their turn in the budget of an account and region";
+    let waiting: Family<AccountLabels, Gauge> = kept("ssm_requests_waiting", help, all);
+    for AccountState { key: AccountKey { account, region }, breaker, waiting: requests, .. } in accounts {
+        let labels = AccountLabels { account: account.clone(), region: region.clone() };
+        open.get_or_create(&labels).set((*breaker == BreakerState::Open).into());
+        waiting.get_or_create(&labels).set(whole(*requests));
+    }
+}
+
+fn credentials(identities: &[Health], all: &mut Registry) {
+    let help = "AWS identities, the operator's own and roles, whose last fetch of credentials failed";
+    let failing: Gauge = kept("aws_identities_failing", help, all);
+    failing.set(whole(identities.iter().filter(|identity| identity.is_failing).count()));
+    let help = "Unix time when the first of the AWS credentials held ends; 0 if none of them has an end";
+    let end: Gauge<u64, AtomicU64> = kept_in(Unit::Seconds, "aws_credentials_expire_timestamp", help, all);
+    let first = identities.iter().filter_map(|identity| identity.expires).min();
+    let first = first.and_then(|end| end.duration_since(UNIX_EPOCH).ok());
+    end.set(first.map_or(0, |end| end.as_secs()));
+}
+
+fn conditions(mirrors: &[MirrorState], all: &mut Registry) {
+    let help = "1 while the condition Ready of a mirror is True, else 0";
+    let ready: Family<MirrorLabels, Gauge> = kept("mirror_ready", help, all);
+    let help =
+        "1 while the condition Degraded of a mirror is True, with its reason; else there is no such series";
+    let degraded_because: Family<DegradedLabels, Gauge> = kept("mirror_degraded", help, all);
+    for MirrorState { namespace, mirror, is_ready, degraded } in mirrors.iter().cloned() {
+        let labels = MirrorLabels { namespace: namespace.clone(), mirror: mirror.clone() };
+        ready.get_or_create(&labels).set(is_ready.into());
+        if let Some(reason) = degraded {
+            degraded_because.get_or_create(&DegradedLabels { namespace, mirror, reason }).set(1);
+        }
+    }
+}
+
+fn staleness(now: Timestamp, served: &HashMap<ObjectRef<ParameterMirror>, Served>, all: &mut Registry) {
+    let help = "Age of what a mirror serves: since its last good read";
+    let staleness: Family<MirrorLabels, Gauge> = kept_in(Unit::Seconds, "staleness", help, all);
+    let help = "Age from which on what a mirror serves is stale: spec.maxStaleness, else three intervals and at least an hour";
+    let limit: Family<MirrorLabels, Gauge> = kept_in(Unit::Seconds, "staleness_limit", help, all);
+    for (mirror, Served { current_at, stale_after }) in served {
+        let namespace = mirror.namespace.clone().unwrap_or_default();
+        let labels = MirrorLabels { namespace, mirror: mirror.name.clone() };
+        staleness.get_or_create(&labels).set(now.duration_since(*current_at).as_secs().max(0));
+        limit.get_or_create(&labels).set(i64::try_from(stale_after.as_secs()).unwrap_or(i64::MAX));
+    }
+}
+
+fn whole(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,282 @@
+//! When to stop asking a service that does not answer, and how to begin again. Pure: time is passed in.
+//!
+//! The breaker decides when to read, never what is served (docs/adr/0017-limiter.md). Only failures that look like an outage
+//! count: a denial or a bad request is an answer.
+
+use std::time::Duration;
+
+use crate::mirror::reading::{ReadFailure, SourceReason};
+
+/// Outage-like failures in a row that open the breaker if nothing has been answered for [`UNANSWERED`].
+const FAILURES: u32 = 5;
+/// See [`FAILURES`]. In a brown-out, in which every second request fails, five failures in a row are common; five without an
+/// answer in ten seconds are not.
+const UNANSWERED: Duration = Duration::from_secs(10);
+/// Outage-like failures in a row that open it however quickly they come: one in a million requests of such a brown-out.
+const MANY_FAILURES: u32 = 20;
+/// The mean time between two probes of an open breaker; each is jittered by a fifth.
+pub const PROBE_EVERY: Duration = Duration::from_secs(30);
+/// Requests per second until so long after a probe was answered.
+const RAMP: [(Duration, u32); 3] =
+    [(Duration::from_secs(5), 1), (Duration::from_secs(10), 2), (Duration::from_secs(15), 4)];
+
+/// The breaker of one account and region.
+#[derive(Debug, Default)]
+pub struct Breaker {
+    circuit: Circuit,
+    /// Outage-like failures since the last answer.
+    failures: u32,
+    /// When the last request was answered; `None` if none was yet.
+    answered_at: Option<Duration>,
+    generation: Generation,
+}
+
+/// What a breaker does, as the status of a source has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BreakerState {
+    /// Lets every request through.
+    Closed,
+    /// Lets only the probe through.
+    Open,
+    /// Lets a growing number of requests through since a probe was answered.
+    HalfOpen,
+}
+
+/// Counts the transitions of a breaker. An outcome counts only in the generation that its request was sent in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Generation(u64);
+
+impl BreakerState {
+    /// The word in the status.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "Closed",
+            Self::Open => "Open",
+            Self::HalfOpen => "HalfOpen",
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+enum Circuit {
+    #[default]
+    Closed,
+    Open {
+        cause: ReadFailure,
+    },
+    /// A probe was answered at `since`; the ramp follows from it.
+    HalfOpen {
+        since: Duration,
+    },
+}
+
+impl Breaker {
+    /// Why no request may be sent; `None` if one may.
+    pub fn refusal(&self) -> Option<ReadFailure> {
+        let Circuit::Open { cause } = &self.circuit else { return None };
+        let detail = format!(
+            "{}; after {} such failures in a row only a probe is sent, every {} s",
+            cause.detail,
+            self.failures,
+            PROBE_EVERY.as_secs()
+        );
+        Some(ReadFailure { detail, ..cause.clone() })
+    }
+
+    /// The generation that a request is sent in now.
+    pub const fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// What it does now.
+    pub fn state(&self, now: Duration) -> BreakerState {
+        match self.circuit {
+            Circuit::Open { .. } => BreakerState::Open,
+            Circuit::HalfOpen { .. } if self.allowed_rate(now).is_some() => BreakerState::HalfOpen,
+            Circuit::HalfOpen { .. } | Circuit::Closed => BreakerState::Closed,
+        }
+    }
+
+    /// Requests per second that the ramp allows; `None` if the budget alone counts.
+    pub fn allowed_rate(&self, now: Duration) -> Option<u32> {
+        let Circuit::HalfOpen { since } = self.circuit else { return None };
+        RAMP.iter().find(|(until, _)| now < since + *until).map(|&(_, rate)| rate)
+    }
+
+    /// A request that was sent in `sent_in` has ended. `true` if this opens the breaker: somebody has to probe from now on.
+    ///
+    /// A request that was sent before the last transition says nothing about the time since.
+    pub fn record(&mut self, sent_in: Generation, outcome: Result<(), &ReadFailure>, now: Duration) -> bool {
+        if sent_in != self.generation || outcome.is_err_and(|failure| is_silent_about_ssm(failure.reason)) {
+            return false;
+        }
+        let Some(cause) = outcome.err().filter(|failure| is_outage_like(failure.reason)) else {
+            self.answered(now);
+            return false;
+        };
+        self.failures += 1;
+        let is_unanswered = self.answered_at.is_none_or(|at| now.saturating_sub(at) >= UNANSWERED);
+        let opens = self.failures >= MANY_FAILURES || (self.failures >= FAILURES && is_unanswered);
+        if opens {
+            self.turn(Circuit::Open { cause: cause.clone() });
+        }
+        opens
+    }
+
+    /// A probe of an open breaker has ended. `true` if this lets requests through again: whatever is overdue may be read.
+    pub fn record_probe(&mut self, outcome: Result<(), &ReadFailure>, now: Duration) -> bool {
+        match outcome {
+            Err(failure) if is_outage_like(failure.reason) => {
+                self.circuit = Circuit::Open { cause: failure.clone() };
+                false
+            }
+            Err(failure) if is_silent_about_ssm(failure.reason) => false,
+            _ => {
+                self.answered(now);
+                self.turn(Circuit::HalfOpen { since: now });
+                true
+            }
+        }
+    }
+
+    fn answered(&mut self, now: Duration) {
+        self.failures = 0;
+        self.answered_at = Some(now);
+    }
+
+    fn turn(&mut self, circuit: Circuit) {
+        self.circuit = circuit;
+        self.generation.0 += 1;
+    }
+}
+
+/// Failures that many callers share, and that more requests make worse.
+const fn is_outage_like(reason: SourceReason) -> bool {
+    matches!(reason, SourceReason::SourceUnavailable | SourceReason::Timeout | SourceReason::Throttled)
+}
+
+/// Failures before SSM was reached: neither its outage nor its answer.
+const fn is_silent_about_ssm(reason: SourceReason) -> bool {
+    matches!(reason, SourceReason::CredentialsUnavailable)
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    const fn secs(secs: u64) -> Duration {
+        Duration::from_secs(secs)
+    }
+
+    fn failure(reason: SourceReason) -> ReadFailure {
+        ReadFailure::new(reason, "HTTP 500")
+    }
+
+    fn succeed(breaker: &mut Breaker, now: Duration) {
+        assert!(!breaker.record(breaker.generation(), Ok(()), now));
+    }
+
+    /// Records so many failures; whether the last one opened it.
+    fn fail(breaker: &mut Breaker, reason: SourceReason, times: u32, now: Duration) -> bool {
+        let mut record = || breaker.record(breaker.generation(), Err(&failure(reason)), now);
+        (0..times).map(|_| record()).last().unwrap_or(false)
+    }
+
+    #[rstest]
+    #[case::errors(SourceReason::SourceUnavailable, true)]
+    #[case::silence(SourceReason::Timeout, true)]
+    #[case::throttling(SourceReason::Throttled, true)]
+    #[case::denial(SourceReason::AccessDenied, false)]
+    #[case::kms(SourceReason::KmsUnavailable, false)]
+    #[case::bad_input(SourceReason::InvalidResponse, false)]
+    #[case::credentials(SourceReason::CredentialsUnavailable, false)]
+    fn outage_like_failures_without_any_answer_open_it(#[case] reason: SourceReason, #[case] opens: bool) {
+        let mut breaker = Breaker::default();
+        assert!(!fail(&mut breaker, reason, 4, secs(0)));
+        assert_eq!(fail(&mut breaker, reason, 1, secs(0)), opens);
+        assert_eq!(breaker.state(secs(0)) == BreakerState::Open, opens);
+        assert_eq!(breaker.refusal().map(|refusal| refusal.reason), opens.then_some(reason));
+    }
+
+    #[test]
+    fn five_failures_open_it_ten_seconds_after_the_last_answer_and_twenty_at_once() {
+        let after = |failures, at| {
+            let mut breaker = Breaker::default();
+            succeed(&mut breaker, secs(100));
+            fail(&mut breaker, SourceReason::Timeout, failures, secs(at))
+        };
+        assert_eq!([after(5, 109), after(5, 110), after(4, 110)], [false, true, false]);
+        assert_eq!([after(19, 100), after(20, 100)], [false, true]);
+    }
+
+    #[test]
+    fn an_answer_resets_the_count_and_missing_credentials_do_not() {
+        let mut breaker = Breaker::default();
+        fail(&mut breaker, SourceReason::Timeout, 4, secs(0));
+        fail(&mut breaker, SourceReason::AccessDenied, 1, secs(0));
+        assert!(!fail(&mut breaker, SourceReason::Timeout, 4, secs(60)));
+        fail(&mut breaker, SourceReason::CredentialsUnavailable, 1, secs(60));
+        assert!(fail(&mut breaker, SourceReason::Timeout, 1, secs(60)));
+    }
+
+    #[test]
+    fn only_a_probe_closes_it_and_requests_ramp_up() {
+        let mut breaker = Breaker::default();
+        fail(&mut breaker, SourceReason::Timeout, 5, secs(0));
+        assert!(!breaker.record_probe(Err(&failure(SourceReason::SourceUnavailable)), secs(30)));
+        assert_eq!(
+            breaker.refusal().unwrap().reason,
+            SourceReason::SourceUnavailable,
+            "the latest cause counts"
+        );
+        assert!(!breaker.record_probe(Err(&failure(SourceReason::CredentialsUnavailable)), secs(60)));
+        assert_eq!(breaker.state(secs(89)), BreakerState::Open);
+        assert!(
+            breaker.record_probe(Err(&failure(SourceReason::AccessDenied)), secs(90)),
+            "a denial is an answer"
+        );
+        assert_eq!(breaker.state(secs(104)), BreakerState::HalfOpen);
+        assert_eq!(breaker.state(secs(105)), BreakerState::Closed);
+        let rate = |at| breaker.allowed_rate(secs(at));
+        assert_eq!([rate(90), rate(95), rate(100), rate(105)], [Some(1), Some(2), Some(4), None]);
+    }
+
+    /// A request can be under way for 20 s, and one that SSM answered before it fell silent says nothing about now.
+    #[test]
+    fn outcomes_of_requests_sent_before_a_transition_do_not_count() {
+        let mut breaker = Breaker::default();
+        let sent_while_closed = breaker.generation();
+        fail(&mut breaker, SourceReason::Timeout, 5, secs(20));
+        breaker.record(sent_while_closed, Ok(()), secs(21));
+        assert_eq!(breaker.state(secs(21)), BreakerState::Open, "an old answer does not close it");
+        let sent_while_open = breaker.generation();
+        assert!(breaker.record_probe(Ok(()), secs(50)));
+        for _ in 0..100 {
+            assert!(!breaker.record(sent_while_closed, Err(&failure(SourceReason::Timeout)), secs(51)));
+            assert!(!breaker.record(sent_while_open, Err(&failure(SourceReason::Timeout)), secs(51)));
+        }
+        assert_eq!(breaker.state(secs(51)), BreakerState::HalfOpen, "old failures do not open it");
+        assert!(!fail(&mut breaker, SourceReason::Timeout, 4, secs(61)));
+        breaker.record(sent_while_closed, Ok(()), secs(61));
+        assert!(
+            fail(&mut breaker, SourceReason::Timeout, 1, secs(61)),
+            "an old answer does not reset the count"
+        );
+    }
+
+    /// One that relapses is noticed within ten seconds, at the rate of the ramp.
+    #[test]
+    fn a_relapse_opens_it_after_ten_seconds_and_a_failure_in_between_does_not() {
+        let mut breaker = Breaker::default();
+        fail(&mut breaker, SourceReason::Timeout, 5, secs(0));
+        breaker.record_probe(Ok(()), secs(30));
+        assert!(!fail(&mut breaker, SourceReason::Timeout, 15, secs(39)));
+        succeed(&mut breaker, secs(40));
+        assert_eq!(breaker.state(secs(40)), BreakerState::HalfOpen);
+        assert!(!fail(&mut breaker, SourceReason::Timeout, 4, secs(50)));
+        assert!(fail(&mut breaker, SourceReason::Timeout, 1, secs(50)));
+    }
+}

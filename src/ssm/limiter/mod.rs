@@ -1,0 +1,174 @@
+//! How many requests go to SSM, whose is next, and when none are sent.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`rate_limiter`] | the limiter of one account and region, or of one source: waits for tokens and grants them |
+//! | `state` | what one lock guards: breaker, bucket and queue, pure |
+//! | [`breaker`] | when to stop asking, and how to begin again, pure |
+//! | `token_bucket` | requests per second, pure |
+//! | `fair_queue` | whose request is next: namespaces take turns, pure |
+//!
+//! AWS gives an account 40 reads/s, shared with everything else in it (consoles, ECS, CI). The limiter decides when to read, never
+//! what is served.
+
+pub mod breaker;
+mod fair_queue;
+pub mod rate_limiter;
+mod state;
+mod token_bucket;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::Instant;
+use tracing_mutex::parkinglot::Mutex;
+
+use crate::mirror::reading::{ReadFailure, Turn};
+
+use self::breaker::{BreakerState, Generation};
+use self::rate_limiter::RateLimiter;
+
+/// Fewest operations of one client that may be under way at once. A service that keeps silent holds each for up to
+/// 20 s: without a limit an outage begins with hundreds of requests.
+const SLOTS: usize = 10;
+
+/// What shares a budget at AWS.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct AccountKey {
+    /// AWS account, `self` until it is known.
+    pub account: String,
+    /// AWS region.
+    pub region: String,
+}
+
+/// A snapshot of the limiter of one account and region.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AccountState {
+    /// Which account and region.
+    pub key: AccountKey,
+    /// What its breaker does.
+    pub breaker: BreakerState,
+    /// Requests per second that may be sent.
+    pub rate: f64,
+    /// Requests that wait for a token.
+    pub waiting: usize,
+}
+
+impl AccountState {
+    /// The snapshot of this limiter.
+    #[must_use]
+    pub fn of(key: &AccountKey, limiter: &RateLimiter) -> Self {
+        let (breaker, rate, waiting) = limiter.snapshot();
+        Self { key: key.clone(), breaker, rate, waiting }
+    }
+}
+
+/// The limiters of all accounts and regions.
+pub struct AccountLimiters {
+    rate: u32,
+    by_key: Mutex<HashMap<AccountKey, Arc<RateLimiter>>>,
+}
+
+impl AccountLimiters {
+    /// Limiters of `rate` requests per second each.
+    #[must_use]
+    pub fn new(rate: u32) -> Self {
+        Self { rate: rate.max(1), by_key: Mutex::default() }
+    }
+
+    /// The limiter of one account and region.
+    pub fn of(&self, key: &AccountKey) -> Arc<RateLimiter> {
+        let mut by_key = self.by_key.lock();
+        Arc::clone(by_key.entry(key.clone()).or_insert_with(|| RateLimiter::new(self.rate)))
+    }
+
+    /// A snapshot of each.
+    #[must_use]
+    pub fn states(&self) -> Vec<AccountState> {
+        let limiters = self.by_key.lock().clone();
+        limiters.iter().map(|(key, limiter)| AccountState::of(key, limiter)).collect()
+    }
+
+    /// Slots for the operations of one client.
+    #[must_use]
+    pub fn slots(&self) -> Arc<Semaphore> {
+        Arc::new(Semaphore::new(
+            SLOTS.max(usize::try_from(self.rate).unwrap_or(SLOTS)).min(Semaphore::MAX_PERMITS),
+        ))
+    }
+}
+
+/// What one read passes before each of its operations.
+pub struct Limiter {
+    account: Arc<RateLimiter>,
+    cap: Option<Arc<RateLimiter>>,
+    slots: Arc<Semaphore>,
+    turn: Turn,
+    waited: Mutex<Duration>,
+}
+
+/// The permission for one operation, held while it lasts.
+pub struct Permit<'l> {
+    limiter: &'l Limiter,
+    sent_in: Generation,
+    _slot: Option<SemaphorePermit<'l>>,
+}
+
+impl Permit<'_> {
+    /// The operation has ended.
+    pub fn record(self, outcome: Result<(), &ReadFailure>) {
+        self.limiter.account.record(self.sent_in, outcome);
+    }
+}
+
+impl Limiter {
+    /// A limiter for one read in `account`, with the lower cap of its source if there is one.
+    #[must_use]
+    pub fn new(
+        account: Arc<RateLimiter>,
+        cap: Option<Arc<RateLimiter>>,
+        slots: Arc<Semaphore>,
+        turn: Turn,
+    ) -> Self {
+        Self { account, cap, slots, turn, waited: Mutex::default() }
+    }
+
+    /// Waits for the permission to send one request, or says why none is sent.
+    pub async fn acquire(&self) -> Result<Permit<'_>, ReadFailure> {
+        self.account.admit()?;
+        let began = Instant::now();
+        if let Some(cap) = &self.cap {
+            cap.acquire(&self.turn).await;
+        }
+        self.account.acquire(&self.turn).await;
+        // Last, because requests wait here in the order of arrival. The semaphore is never closed.
+        let slot = self.slots.acquire().await.ok();
+        self.has_waited(began.elapsed());
+        // It may have opened while we waited.
+        let sent_in = self.account.admit()?;
+        Ok(Permit { limiter: self, sent_in, _slot: slot })
+    }
+
+    /// This read has waited for a request that another read sent.
+    pub fn has_waited(&self, time: Duration) {
+        *self.waited.lock() += time;
+    }
+
+    /// How long this read has waited so far; it does not count towards the read's deadline.
+    #[must_use]
+    pub fn waited(&self) -> Duration {
+        *self.waited.lock()
+    }
+
+    /// Requests per second that this read may hope for.
+    #[must_use]
+    pub fn rate(&self) -> f64 {
+        let rate = self.account.rate();
+        self.cap.as_ref().map_or(rate, |cap| cap.rate().min(rate))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,159 @@
+//! What one lock guards: breaker, token bucket and queue of one limiter. Pure: every method takes the time, returns a value, and
+//! calls nobody, so no lock is held while anything else runs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use crate::mirror::reading::{ReadFailure, Turn};
+
+use super::breaker::{Breaker, BreakerState, Generation};
+use super::fair_queue::FairQueue;
+use super::token_bucket::TokenBucket;
+
+/// The state of one limiter.
+#[derive(Debug)]
+pub struct State {
+    /// Requests per second while the breaker allows all of them.
+    rate: f64,
+    breaker: Breaker,
+    bucket: TokenBucket,
+    queue: FairQueue,
+    /// Whether a task hands out tokens: there is one as long as anybody waits.
+    is_dispatched: bool,
+    wants_probe: bool,
+}
+
+/// What a request gets that enters.
+#[derive(Debug)]
+pub enum Entry {
+    /// A token.
+    Granted,
+    /// A place in the queue.
+    Queued {
+        /// Resolves when it has a token.
+        granted: oneshot::Receiver<()>,
+        /// Whether the caller has to start the dispatcher.
+        starts_dispatcher: bool,
+    },
+}
+
+/// What the dispatcher does next.
+#[derive(Debug)]
+pub enum Step {
+    /// Grant a token to this request.
+    Grant(Grant),
+    /// Wait until there is a token.
+    Wait(Duration),
+    /// End: nobody waits.
+    End,
+}
+
+/// A token that belongs to one request of the queue, until the request is told.
+#[derive(Debug)]
+pub struct Grant {
+    namespace: Arc<str>,
+    request: oneshot::Sender<()>,
+}
+
+impl Grant {
+    /// Tells the request. If it has given up, returns the namespace, whose turn and token [`State::give_back`] takes back.
+    pub fn deliver(self) -> Option<Arc<str>> {
+        self.request.send(()).err().map(|()| self.namespace)
+    }
+}
+
+impl State {
+    /// A full bucket of `rate` requests per second and a closed breaker.
+    pub fn new(rate: u32) -> Self {
+        let rate = f64::from(rate.max(1));
+        Self {
+            rate,
+            breaker: Breaker::default(),
+            bucket: TokenBucket::full(rate),
+            queue: FairQueue::default(),
+            is_dispatched: false,
+            wants_probe: false,
+        }
+    }
+
+    /// A request for a token. Nobody who comes later goes first.
+    pub fn enter(&mut self, turn: &Turn, now: Duration) -> Entry {
+        self.bucket.refill(self.rate_at(now), now);
+        if self.queue.is_empty() && self.bucket.take() {
+            return Entry::Granted;
+        }
+        let (request, granted) = oneshot::channel();
+        self.queue.push(turn, request);
+        let starts_dispatcher = !std::mem::replace(&mut self.is_dispatched, true);
+        Entry::Queued { granted, starts_dispatcher }
+    }
+
+    /// The next step of the dispatcher. After [`Step::End`] the next request that waits starts another one.
+    pub fn dispatch(&mut self, now: Duration) -> Step {
+        let rate = self.rate_at(now);
+        self.bucket.refill(rate, now);
+        if self.queue.is_empty() {
+            self.is_dispatched = false;
+            return Step::End;
+        }
+        if !self.bucket.take() {
+            return Step::Wait(self.bucket.until_next(rate));
+        }
+        match self.queue.pop() {
+            Some((namespace, request)) => Step::Grant(Grant { namespace, request }),
+            None => {
+                self.bucket.give_back();
+                self.is_dispatched = false;
+                Step::End
+            }
+        }
+    }
+
+    /// A grant found that its request had given up: neither the budget nor the namespace pays for it.
+    pub fn give_back(&mut self, namespace: &str) {
+        self.bucket.give_back();
+        self.queue.give_back(namespace);
+    }
+
+    /// The generation of the breaker that a request is sent in now, or why none may be sent.
+    pub fn admit(&self) -> Result<Generation, ReadFailure> {
+        self.breaker.refusal().map_or_else(|| Ok(self.breaker.generation()), Err)
+    }
+
+    /// A request that was sent in `sent_in` has ended.
+    pub fn record(&mut self, sent_in: Generation, outcome: Result<(), &ReadFailure>, now: Duration) {
+        self.wants_probe |= self.breaker.record(sent_in, outcome, now);
+    }
+
+    /// A probe has ended. `true` if the breaker lets requests through again.
+    pub fn record_probe(&mut self, outcome: Result<(), &ReadFailure>, now: Duration) -> bool {
+        self.breaker.record_probe(outcome, now)
+    }
+
+    /// Claims the probe; only one caller gets `true` each time the breaker opens.
+    pub fn claim_probe(&mut self) -> bool {
+        std::mem::take(&mut self.wants_probe)
+    }
+
+    /// Requests per second while the breaker allows all of them.
+    pub const fn rate(&self) -> f64 {
+        self.rate
+    }
+
+    /// How many requests wait; some of them may have given up.
+    pub const fn waiting(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// What the breaker does.
+    pub fn breaker(&self, now: Duration) -> BreakerState {
+        self.breaker.state(now)
+    }
+
+    /// The rate that applies: those who wait already profit when the breaker allows more.
+    fn rate_at(&self, now: Duration) -> f64 {
+        self.breaker.allowed_rate(now).map_or(self.rate, |allowed| f64::from(allowed).min(self.rate))
+    }
+}

@@ -1,0 +1,102 @@
+//! A read's way through the limiter of its account, its source's cap and the slots.
+
+use super::*;
+use crate::mirror::reading::{Priority, SourceReason};
+
+fn turn() -> Turn {
+    Turn { namespace: "shop".into(), priority: Priority::Refresh, last_good: 0 }
+}
+
+fn limiter(account: &Arc<RateLimiter>, cap: Option<Arc<RateLimiter>>, slots: usize) -> Limiter {
+    Limiter::new(Arc::clone(account), cap, Arc::new(Semaphore::new(slots)), turn())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_can_be_held_below_its_account() {
+    let limiter = limiter(&RateLimiter::new(100), Some(RateLimiter::new(2)), 10);
+    let began = Instant::now();
+    for _ in 0..6 {
+        limiter.acquire().await.unwrap();
+    }
+    let took = began.elapsed().as_secs_f64();
+    assert!((1.9..2.2).contains(&took), "{took}");
+    assert!(limiter.waited() >= Duration::from_millis(1_900));
+}
+
+/// Five requests without an answer: the breaker opens.
+fn open(account: &RateLimiter) {
+    let failure = ReadFailure::new(SourceReason::Timeout, "");
+    let sent_in = account.admit().unwrap();
+    for _ in 0..5 {
+        account.record(sent_in, Err(&failure));
+    }
+    assert!(account.admit().is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_waits_when_the_breaker_opens_fails_at_once() {
+    let account = RateLimiter::new(100);
+    let limiter = limiter(&account, None, 1);
+    let held = limiter.acquire().await.unwrap();
+    let waiting = async { limiter.acquire().await.err().map(|failure| failure.reason) };
+    let opening = async {
+        open(&account);
+        drop(held);
+    };
+    let (reason, ()) = tokio::join!(waiting, opening);
+    assert_eq!(reason, Some(SourceReason::Timeout));
+    assert!(account.claim_probe() && !account.claim_probe(), "exactly one has to probe");
+    assert!(limiter.acquire().await.is_err());
+}
+
+/// A permit remembers the generation that it was granted in.
+#[tokio::test(start_paused = true)]
+async fn a_request_that_ends_after_a_transition_counts_for_nothing() {
+    let account = RateLimiter::new(100);
+    let limiter = limiter(&account, None, 100);
+    let failure = ReadFailure::new(SourceReason::Timeout, "");
+    let mut before = Vec::new();
+    for _ in 0..50 {
+        before.push(limiter.acquire().await.unwrap());
+    }
+    open(&account);
+    assert!(account.record_probe(Ok(())));
+    tokio::time::advance(Duration::from_secs(12)).await;
+    before.into_iter().for_each(|permit| permit.record(Err(&failure)));
+    assert!(account.admit().is_ok(), "failures from before the outage ended opened the breaker again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_begin_slowly_after_a_probe_was_answered() {
+    let account = RateLimiter::new(100);
+    let limiter = limiter(&account, None, 100);
+    open(&account);
+    assert!(account.record_probe(Ok(())));
+    let began = Instant::now();
+    let mut sent = [0; 20];
+    while began.elapsed() < Duration::from_secs(14) {
+        limiter.acquire().await.unwrap().record(Ok(()));
+        if let Some(second) = sent.get_mut(usize::try_from(began.elapsed().as_secs()).unwrap()) {
+            *second += 1;
+        }
+    }
+    assert!(sent[2..5].iter().all(|&sent| sent <= 2), "{sent:?}");
+    assert!(sent[11..14].iter().all(|&sent| (3..=5).contains(&sent)), "{sent:?}");
+}
+
+/// All reads are overdue when SSM answers again and wait at once: when the ramp has ended they go at the full rate.
+#[tokio::test(start_paused = true)]
+async fn requests_that_wait_since_the_first_second_go_faster_too() {
+    let account = RateLimiter::new(10);
+    open(&account);
+    assert!(account.record_probe(Ok(())));
+    let began = Instant::now();
+    let waiting = (0..200).map(|_| {
+        let limiter = limiter(&account, None, 10);
+        async move { drop(limiter.acquire().await.unwrap()) }
+    });
+    futures::future::join_all(waiting).await;
+    // Seven seconds' worth of 1, 2 and 4 per second in the first fifteen, then ten per second.
+    let took = began.elapsed().as_secs();
+    assert!((28..34).contains(&took), "{took} s");
+}
