@@ -10,7 +10,8 @@
 //! | [`mirror`] | the decisions, pure: plan, guard, resolve, schedule, status |
 //! | [`ssm`] | reading: pages, batches, error classes, budget, clients |
 //! | [`targets`] | writing: one Secret, one Redis hash |
-//! | [`operator`] | one pass over one mirror, the work queues, the process |
+//! | [`operator`] | one pass over one mirror, the work queues |
+//! | [`process`] | the process around it: the watchdog |
 //! | [`hand_out`] | what a reader of encrypted values is handed |
 //! | [`verify`] | whether mirrors can be relied on, checked from outside |
 //! | [`convert`] | from objects of External Secrets Operator to ours |
@@ -28,6 +29,7 @@ pub mod iam;
 pub mod mirror;
 pub mod operator;
 pub mod print;
+pub mod process;
 pub mod ssm;
 pub mod targets;
 pub mod telemetry;

@@ -1,7 +1,7 @@
 //! `/livez`, `/readyz` and `/metrics`. An outage of SSM or Redis fails none of them: restarting helps nobody then.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -11,10 +11,14 @@ use axum::routing::get;
 use tokio::net::TcpListener;
 use tracing_mutex::parkinglot::Mutex;
 
+use crate::process::watchdog::{self, Section};
+use crate::ssm::limiter::{AccountKey, AccountState};
+
 use super::context::Context;
 use super::exposition::Format;
 use super::gauges::GaugeValues;
 use super::metrics::Metrics;
+use super::progress::Stall;
 
 /// What the endpoints speak of.
 #[derive(Clone, Default)]
@@ -67,24 +71,50 @@ pub async fn serve(listener: TcpListener, health: Health) {
 }
 
 impl Health {
-    /// How long nothing has happened to a mirror to which something should have.
+    /// Why nothing goes on any more, if so.
     #[must_use]
-    pub fn stuck_for(&self) -> Option<Duration> {
+    pub fn stall(&self) -> Option<Stall> {
         let context = self.known().context?;
-        context.progress.stuck_for(context.clock.uptime())
+        context.progress.stall(context.clock.uptime())
+    }
+
+    /// What the operator waits for, for the message with which the process ends if it has stopped.
+    #[must_use]
+    pub fn report(&self) -> Vec<Section> {
+        let mut sections: Vec<Section> = vec![("threads", Box::new(watchdog::threads))];
+        let this = self.clone();
+        sections.push((
+            "reconciles",
+            Box::new(move || {
+                let running =
+                    this.known().context.map(|context| context.progress.running(context.clock.uptime()));
+                running.unwrap_or_else(|| "  none; this operator does not lead\n".to_owned())
+            }),
+        ));
+        let this = self.clone();
+        sections.push((
+            "SSM",
+            Box::new(move || {
+                let accounts = this.known().context.map(|context| context.ssm.accounts()).unwrap_or_default();
+                accounts.iter().fold(String::new(), |mut text, AccountState { key, breaker, waiting, .. }| {
+                    let AccountKey { account, region } = key;
+                    let _ = writeln!(
+                        text,
+                        "  {account} {region}: breaker {}, {waiting} requests wait",
+                        breaker.as_str()
+                    );
+                    text
+                })
+            }),
+        ));
+        sections
     }
 }
 
 async fn livez(State(health): State<Health>) -> impl IntoResponse {
-    match health.stuck_for() {
+    match health.stall() {
         None => (StatusCode::OK, "ok\n".to_owned()),
-        Some(stuck) => {
-            let text = format!(
-                "no progress: a mirror has not been looked at for {} s after its time\n",
-                stuck.as_secs()
-            );
-            (StatusCode::SERVICE_UNAVAILABLE, text)
-        }
+        Some(stall) => (StatusCode::SERVICE_UNAVAILABLE, format!("no progress: {stall}\n")),
     }
 }
 

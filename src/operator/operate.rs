@@ -184,7 +184,7 @@ async fn lead(staff: &Staff, term: &Term, health: &Health, stop: &CancellationTo
         in_step: InStep::default(),
         drills: Drills::default(),
         said_of_sources: Said::default(),
-        progress: Progress::default(),
+        progress: Progress::new(staff.clock.uptime()),
         metrics: Arc::clone(&staff.metrics),
         events: Events::new(client.clone()),
         client,

@@ -47,8 +47,10 @@ pub async fn reconcile(mirror: &ParameterMirror, ctx: &Arc<Context>) -> Next {
         *memory = Memory { uid: mirror.metadata.uid.clone(), ..Memory::default() };
     }
     if mirror.metadata.deletion_timestamp.is_some() {
+        ctx.progress.enters(&key, "delete");
         return cleanup::delete(mirror, memory, ctx).await;
     }
+    let enters = |step| ctx.progress.enters(&key, step);
     let plan = match plan(mirror, memory, ctx).await {
         Ok(plan) => plan,
         Err(refusal) => return refuse(mirror, &refusal, memory, ctx).await,
@@ -70,17 +72,22 @@ pub async fn reconcile(mirror: &ParameterMirror, ctx: &Arc<Context>) -> Next {
     if look == Look::Check && put_down::is_untouched(&plan, memory, ctx).await {
         return settle(mirror, plan, false, memory, ctx);
     }
+    enters("observe");
     observe(&plan, memory, look, ctx).await;
+    enters("read");
     schedule_first_read(mirror, &plan, memory, ctx);
     let answer = reading::finished(&plan, memory, ctx);
     // One that became due while another one was under way begins in the next pass, which reads the targets back first.
     if look == Look::ReadBack && reading::is_due(&plan, memory, ctx) {
         reading::begin(&key, &plan, memory, ctx);
     }
+    enters("resolve");
     let resolution = resolve(mirror, &plan, answer.as_ref(), memory, ctx);
     let owner = Owner { name: mirror.name_any(), uid: mirror.uid().unwrap_or_default() };
+    enters("publish");
     let published = publish(&plan, &owner, &resolution, answer.as_ref(), memory, ctx).await;
     let retired = cleanup::retire(mirror, &plan, memory, ctx).await;
+    enters("report");
     report::report(mirror, &plan, &published, retired, memory, ctx).await;
     live::report_source(&plan, answer.as_ref(), ctx).await;
     settle(mirror, plan, published.look_again, memory, ctx)

@@ -14,6 +14,7 @@ use tower::timeout::TimeoutLayer;
 
 use crate::cli::{RedisIamArgs, RunArgs};
 use crate::clock::Clock;
+use crate::process::watchdog::{self, Pulse, Watchdog};
 use crate::ssm::client::Aws;
 use crate::ssm::credentials::Base;
 use crate::targets::redis::HashStore;
@@ -35,11 +36,25 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     let stop = stop_on_signal()?;
     let listener =
         TcpListener::bind(args.listen).await.with_context(|| format!("cannot listen on {}", args.listen))?;
-    tracing::info!(target: "parameter_mirror", address = %listener.local_addr()?, "serving /livez, /readyz and /metrics");
     let health = Health::default();
+    // The work runs in this task, and everything else in tasks of the runtime: a stop of either must be noticed.
+    let (work_pulse, runtime_pulse) = (Pulse::new("the operator"), Pulse::new("the async runtime"));
+    let pulses = vec![work_pulse.clone(), runtime_pulse.clone()];
+    let report = {
+        let health = health.clone();
+        move || health.report()
+    };
+    let _watchdog = Watchdog::start(watchdog::BOUND, pulses, report, watchdog::abort)?;
+    tokio::spawn(runtime_pulse.beat(|| true));
+    let is_well = {
+        let health = health.clone();
+        move || health.stall().is_none()
+    };
+    tracing::info!(target: "parameter_mirror", address = %listener.local_addr()?, "serving /livez, /readyz and /metrics");
     tokio::spawn(admin::serve(listener, health.clone()));
     tokio::select! {
         outcome = work(args, health, stop.clone()) => outcome,
+        () = work_pulse.beat(is_well) => Ok(()),
         () = async { stop.cancelled().await; tokio::time::sleep(DRAIN).await } => {
             tracing::warn!(target: "parameter_mirror", "passes under way did not end in time; every write is whole all the same");
             Ok(())

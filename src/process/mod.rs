@@ -1,0 +1,3 @@
+//! The process around the operator.
+
+pub mod watchdog;
