@@ -105,7 +105,7 @@ pub struct ParameterSourceStatus {
     /// Last good read by any mirror.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_success_time: Option<Time>,
-    /// Whether SSM is asked: `Closed` (it is), `Open` (it did not answer; only a probe is sent, every 30 s), `Recovering` (it
+    /// Whether SSM is asked: `Closed` (it is), `Open` (it did not answer; only a probe is sent, every 30 s), `HalfOpen` (it
     /// answers again; requests begin slowly) or `Drill` (an outage is rehearsed).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub breaker: Option<String>,

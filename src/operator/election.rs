@@ -238,7 +238,7 @@ pub fn some_identity() -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
+    use std::sync::Arc;
 
     use http::{Method, Request, Response};
     use http_body_util::Full;
@@ -247,6 +247,7 @@ mod tests {
     use rstest::rstest;
     use serde_json::{Value as Json, json};
     use tokio::sync::Notify;
+    use tracing_mutex::parkinglot::Mutex;
 
     use super::*;
 
@@ -314,7 +315,7 @@ mod tests {
             let (head, body) = request.into_parts();
             let body = body.collect_bytes().await?;
             let (code, answer) = self.act(&head.method, &body)?;
-            if head.method != Method::GET && std::mem::take(&mut *self.keeps_silent.lock().unwrap()) {
+            if head.method != Method::GET && std::mem::take(&mut *self.keeps_silent.lock()) {
                 self.has_kept_silent.notify_one();
                 std::future::pending::<()>().await;
             }
@@ -322,7 +323,7 @@ mod tests {
         }
 
         fn act(&self, method: &Method, body: &[u8]) -> serde_json::Result<(u16, Json)> {
-            let mut lease = self.lease.lock().unwrap();
+            let mut lease = self.lease.lock();
             let version =
                 |lease: Option<&Json>| lease.map(|lease| lease["metadata"]["resourceVersion"].clone());
             let refusal = |code: u16, reason: &str| {
@@ -343,11 +344,11 @@ mod tests {
         }
 
         fn keep_silent(&self) {
-            *self.keeps_silent.lock().unwrap() = true;
+            *self.keeps_silent.lock() = true;
         }
 
         fn holder(&self) -> Option<String> {
-            let lease = self.lease.lock().unwrap();
+            let lease = self.lease.lock();
             Some(lease.as_ref()?["spec"]["holderIdentity"].as_str()?.to_owned())
         }
     }
@@ -390,7 +391,7 @@ mod tests {
         let taken = json!({
             "metadata": {"name": "parameter-mirror", "resourceVersion": "7"}, "spec": {"holderIdentity": "other"},
         });
-        *server.lease.lock().unwrap() = Some(taken);
+        *server.lease.lock() = Some(taken);
         election.resign().await;
         assert_eq!(server.holder().as_deref(), Some("other"));
     }

@@ -2,11 +2,12 @@
 //! again, and nothing half read is ever handed on.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use proptest::prelude::*;
 use rstest::rstest;
+use tracing_mutex::parkinglot::Mutex;
 
 use super::tests::{InMemory, known_of, name, one, path, reading, reading_with, values};
 use super::*;
@@ -35,11 +36,11 @@ fn unavailable() -> ReadFailure {
 #[async_trait]
 impl ParameterApi for Prepared {
     async fn list(&self, _: ListPage<'_>) -> Result<Page, ReadFailure> {
-        self.pages.lock().unwrap().pop_front().ok_or_else(unavailable)
+        self.pages.lock().pop_front().ok_or_else(unavailable)
     }
 
     async fn get(&self, _: &[String], _: bool) -> Result<Batch, ReadFailure> {
-        self.batches.lock().unwrap().pop_front().ok_or_else(unavailable)
+        self.batches.lock().pop_front().ok_or_else(unavailable)
     }
 
     async fn probe(&self, _: &Selection) -> Result<(), ReadFailure> {
@@ -249,7 +250,7 @@ proptest! {
             move |number, all| {
                 for (n, (_, change)) in moves.iter().enumerate().filter(|(_, (at, _))| *at == number) {
                     apply(change, 5_000 + 100 * i64::try_from(number).unwrap() + i64::try_from(n).unwrap(), all);
-                    history.lock().unwrap().push(all.clone());
+                    history.lock().push(all.clone());
                 }
             }
         });
@@ -257,7 +258,7 @@ proptest! {
         let selections: Vec<_> = [path("/a")].into_iter().chain(names).collect();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let outcome = runtime.block_on(reading(&ssm, &selections, &known));
-        let history = history.lock().unwrap();
+        let history = history.lock();
         match outcome {
             Ok(reading) => {
                 let read = read_out(&reading);

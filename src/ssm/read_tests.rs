@@ -1,12 +1,13 @@
 //! Reads against an SSM in memory that moves as scripted.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use parameter_mirror_format::entry::ParameterType;
 use parameter_mirror_format::value::Value;
 use rstest::rstest;
+use tracing_mutex::parkinglot::Mutex;
 
 use super::*;
 use crate::mirror::reading::{Priority, Turn};
@@ -55,33 +56,33 @@ impl InMemory {
         self,
         script: impl FnMut(usize, &mut BTreeMap<String, Listed>) + Send + 'static,
     ) -> Self {
-        self.state.lock().unwrap().script = Box::new(script);
+        self.state.lock().script = Box::new(script);
         self
     }
 
     /// Listings show nothing that begins with this.
     pub(super) fn hiding(self, hidden: &'static str) -> Self {
-        self.state.lock().unwrap().hidden = Some(hidden);
+        self.state.lock().hidden = Some(hidden);
         self
     }
 
     /// The n-th operation never answers.
     pub(in crate::ssm) fn silent_at(self, number: usize) -> Self {
-        self.state.lock().unwrap().silent = Some(number);
+        self.state.lock().silent = Some(number);
         self
     }
 
     pub(super) fn hide_nothing(&self) {
-        self.state.lock().unwrap().hidden = None;
+        self.state.lock().hidden = None;
     }
 
     pub(in crate::ssm) fn log(&self) -> Vec<Asked> {
-        self.state.lock().unwrap().log.clone()
+        self.state.lock().log.clone()
     }
 
     async fn answer<T>(&self, asked: Asked, answer: impl FnOnce(&BTreeMap<String, Listed>) -> T) -> T {
         let silent = {
-            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut state = self.state.lock();
             state.log.push(asked);
             let number = state.log.len();
             let State { parameters, script, .. } = &mut *state;
@@ -91,7 +92,7 @@ impl InMemory {
         if silent {
             std::future::pending::<()>().await;
         }
-        answer(&self.state.lock().unwrap().parameters)
+        answer(&self.state.lock().parameters)
     }
 }
 
@@ -106,7 +107,7 @@ impl ParameterApi for InMemory {
         let asked = Asked::List { path: page.path.to_owned(), decrypt: page.decrypt };
         let below = format!("{}/", page.path.trim_end_matches('/'));
         let (token, decrypt) = (page.token.map(str::to_owned), page.decrypt);
-        let hidden = self.state.lock().unwrap().hidden;
+        let hidden = self.state.lock().hidden;
         let answer = |all: &BTreeMap<String, Listed>| {
             let left = all.values().filter(|one| {
                 one.selector.is_none()

@@ -1,6 +1,9 @@
 //! The operator as a process: starting before its CRDs, settings, endpoints, stopping, and keeping secrets out of sight.
 
-use std::process::Command;
+use std::io::{Read, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use parameter_mirror_format::fields::Fields;
 use parameter_mirror_format::hash::{ReaderError, decode_for_reader};
@@ -38,6 +41,35 @@ fn help_names_every_setting_and_a_password_on_the_command_line_is_refused() {
         "{stderr}"
     );
     assert!(!stderr.contains("hunter2"), "{stderr}");
+}
+
+/// Its log is a pipe that nobody reads, and full: the first line blocks the thread that writes it for ever.
+#[test]
+fn an_operator_whose_threads_are_blocked_is_ended() {
+    let scratch = Scratch::new("blocked").unwrap();
+    let (_unread, mut log) = std::io::pipe().unwrap();
+    rustix::io::ioctl_fionbio(&log, true).unwrap();
+    while log.write(&[b' '; 4096]).is_ok() {}
+    rustix::io::ioctl_fionbio(&log, false).unwrap();
+    let mut operator = Command::new(env!("CARGO_BIN_EXE_parameter-mirror"))
+        .args(["run", "--listen=127.0.0.1:0", "--namespace=nowhere"])
+        .env_clear()
+        .current_dir(scratch.path())
+        .stdin(Stdio::null())
+        .stdout(log)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let began = Instant::now();
+    let mut text = String::new();
+    operator.stderr.take().unwrap().read_to_string(&mut text).unwrap();
+    let status = operator.wait().unwrap();
+    assert!(began.elapsed() < Duration::from_mins(1), "after {:?}", began.elapsed());
+    assert_eq!(status.signal(), Some(6), "{status}: {text}");
+    assert!(text.starts_with("parameter-mirror: the operator made no progress for 15 s."), "{text}");
+    for part in ["threads:\n", "watchdog", "reconciles:\n  none; this operator does not lead\n", "SSM:\n"] {
+        assert!(text.contains(part), "{part} is missing in\n{text}");
+    }
 }
 
 #[test]

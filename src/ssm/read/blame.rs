@@ -88,7 +88,7 @@ pub(super) fn names_question(names: &[String], decrypt: bool) -> NamesQuestion {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
+    use tracing_mutex::parkinglot::Mutex;
 
     use async_trait::async_trait;
     use rstest::rstest;
@@ -117,7 +117,7 @@ mod tests {
             mut names: impl Iterator<Item = &'n str>,
             decrypt: bool,
         ) -> Result<(), ReadFailure> {
-            *self.calls.lock().unwrap() += 1;
+            *self.calls.lock() += 1;
             let concerns = decrypt || self.reason == SourceReason::AccessDenied;
             let hit = concerns && names.any(|name| self.culprits.contains(&name));
             if hit { Err(ReadFailure::new(self.reason, "no")) } else { Ok(()) }
@@ -172,7 +172,7 @@ mod tests {
         assert_eq!(culprit(&ssm, &[path("/a")], None).await.as_deref(), Some(expected));
         let ssm = Locked::new(culprits, SourceReason::AccessDenied);
         assert_eq!(culprit(&ssm, &names(), None).await.as_deref(), Some(expected));
-        assert!(*ssm.calls.lock().unwrap() <= 9);
+        assert!(*ssm.calls.lock() <= 9);
     }
 
     #[tokio::test]
@@ -180,10 +180,10 @@ mod tests {
         let all = ["/a/0", "/a/1", "/a/2", "/a/3", "/a/4", "/a/5", "/a/6", "/a/7", "/a/8", "/a/9"];
         let ssm = Locked::new(&all, SourceReason::AccessDenied);
         assert_eq!(culprit(&ssm, &names(), None).await, None);
-        *ssm.calls.lock().unwrap() = 0;
+        *ssm.calls.lock() = 0;
         let last = ReadFailure::new(SourceReason::AccessDenied, "no");
         assert_eq!(culprit(&ssm, &names(), Some(last)).await, None);
-        assert_eq!(*ssm.calls.lock().unwrap(), 1);
+        assert_eq!(*ssm.calls.lock(), 1);
     }
 
     #[tokio::test]
@@ -194,7 +194,7 @@ mod tests {
         };
         let ssm = Locked::new(&["/a/7"], SourceReason::KmsUnavailable);
         assert_eq!(culprit(&ssm, &names(), Some(last.clone())).await.as_deref(), Some("/a/7"));
-        assert_eq!(*ssm.calls.lock().unwrap(), 2);
+        assert_eq!(*ssm.calls.lock(), 2);
         let ssm = Locked::new(&["/a/2"], SourceReason::KmsUnavailable);
         assert_eq!(culprit(&ssm, &names(), Some(last)).await.as_deref(), Some("/a/2"));
     }
@@ -203,6 +203,6 @@ mod tests {
     async fn an_outage_is_not_searched_for_names() {
         let ssm = Locked::new(&["/a/3"], SourceReason::SourceUnavailable);
         assert_eq!(culprit(&ssm, &names(), None).await, None);
-        assert_eq!(*ssm.calls.lock().unwrap(), 1);
+        assert_eq!(*ssm.calls.lock(), 1);
     }
 }

@@ -12,6 +12,7 @@
 //! | [`telling`] | what the status tells, how soon, and how quietly |
 //! | [`isolation`] | one poisoned mirror among many, and a process that hangs |
 //! | [`donors`] | a new mirror in an outage |
+//! | [`brown_out`] | some requests fail and some are answered |
 //! | [`outages`] | outages of the public record, by date |
 //! | [`copies`] | which copy counts, with restored backups and wrong clocks |
 //! | [`memory`] | values that two targets hold and memory does not |
@@ -22,6 +23,7 @@
 //! | [`two_leaders`] | an operator is stopped, another one goes on, the first one wakes up |
 
 mod api_server;
+mod brown_out;
 mod chaos;
 mod copies;
 mod crash_points;

@@ -35,6 +35,7 @@
     clippy::expect_used,
     clippy::unwrap_used,
     clippy::panic,
+    clippy::disallowed_types,
     clippy::missing_panics_doc,
     reason = "a part that does not start or answer must fail the test loudly, there and then"
 )]

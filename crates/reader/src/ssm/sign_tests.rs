@@ -1,10 +1,11 @@
 //! The expected signatures were computed by botocore, an implementation of AWS's that shares no code with ours.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use axum::Router;
 use axum::http::HeaderMap;
+use tracing_mutex::parkinglot::Mutex;
 
 use super::super::testing::{LONG, serve, ssm};
 use super::*;
@@ -66,11 +67,11 @@ async fn the_signed_headers_arrive() {
     let seen: Arc<Mutex<HeaderMap>> = Arc::default();
     let note = Arc::clone(&seen);
     let server = async move |headers: HeaderMap| {
-        *note.lock().unwrap() = headers;
+        *note.lock() = headers;
     };
     let endpoint = serve(Router::new().fallback(server)).await;
     ssm(&endpoint).forward("AmazonSSM.GetParameter", Bytes::from("{}"), LONG).await.unwrap();
-    let headers = seen.lock().unwrap();
+    let headers = seen.lock();
     let authorization = headers["authorization"].to_str().unwrap();
     let (_, signed) = authorization.split_once("SignedHeaders=").unwrap();
     let (signed, _) = signed.split_once(',').unwrap();

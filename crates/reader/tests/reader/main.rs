@@ -3,6 +3,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::disallowed_types,
     reason = "a test may fail wherever it stands, in its own functions too"
 )]
 

@@ -1,7 +1,7 @@
 //! The sources over real HTTP, each also silent.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::extract::Request;
@@ -10,6 +10,7 @@ use axum::response::{IntoResponse as _, Response};
 use jiff::Timestamp;
 use parameter_mirror_test_support::{Scratch, Ssm as OwnSsm};
 use serde_json::{Value as Json, json};
+use tracing_mutex::parkinglot::Mutex;
 
 use super::super::testing::{LONG, SHORT, environment, in_short, serve};
 use super::super::{Ssm, SsmError};
@@ -23,7 +24,7 @@ pub(super) struct Asked(Arc<Mutex<Vec<String>>>);
 
 impl Asked {
     pub(super) fn lines(&self) -> Vec<String> {
-        self.0.lock().unwrap().clone()
+        self.0.lock().clone()
     }
 }
 
@@ -37,7 +38,7 @@ pub(super) async fn source(
     let respond = async move |request: Request| {
         let line = format!("{} {}", request.method(), request.uri());
         let shown = request.headers().get(header).map_or("none", |value| value.to_str().unwrap());
-        asked.0.lock().unwrap().push(format!("{line} {header}: {shown}"));
+        asked.0.lock().push(format!("{line} {header}: {shown}"));
         match answer(&line) {
             Some(response) => response,
             None => std::future::pending().await,
@@ -244,8 +245,7 @@ async fn a_web_identity_asks_sts_in_json_and_unsigned() {
         let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
         let accept = head.headers["accept"].to_str().unwrap();
         assert!(!head.headers.contains_key("authorization"));
-        *note.lock().unwrap() =
-            format!("{} {} {accept} {}", head.method, head.uri, str::from_utf8(&body).unwrap());
+        *note.lock() = format!("{} {} {accept} {}", head.method, head.uri, str::from_utf8(&body).unwrap());
         let end = Timestamp::now().as_second() + 3_600;
         // As AWS answers: the date in seconds, with an exponent.
         let end = format!("{:.9}E9", f64::from(u32::try_from(end).unwrap()) / 1e9);
@@ -262,7 +262,7 @@ async fn a_web_identity_asks_sts_in_json_and_unsigned() {
     let left = credentials.expiry().unwrap().duration_since(SystemTime::now()).unwrap();
     assert!(left > Duration::from_mins(59) && left <= HOUR, "{left:?}");
     assert_eq!(
-        *seen.lock().unwrap(),
+        *seen.lock(),
         "POST / application/json Action=AssumeRoleWithWebIdentity&Version=2011-06-15&\
          RoleArn=arn%3Aaws%3Aiam%3A%3A444455556666%3Arole%2Freader&RoleSessionName=pod-1&\
          WebIdentityToken=hunter2.a%2Bb%2Fc%3D"

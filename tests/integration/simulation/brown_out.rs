@@ -1,0 +1,92 @@
+//! A brown-out: some requests fail and some are answered, for ten minutes. Reads go on at a useful rate.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use parameter_mirror::mirror::reading::SourceReason;
+use rstest::rstest;
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::line::{Edge, Fault};
+use super::world::World;
+
+const MIRRORS: usize = 200;
+/// Each mirror is read once a minute, so 200 of them need a third of the budget of ten requests a second.
+const INTERVAL: &str = "1m";
+const LASTS: Duration = Duration::from_mins(10);
+
+/// When each path was answered last, and how many requests were sent and answered.
+#[derive(Default)]
+struct Seen {
+    answered_at: HashMap<String, Instant>,
+    sent: usize,
+    answered: usize,
+}
+
+/// `p50` and `p95` are ages of what is served, in seconds, over all mirrors and all minutes; `rate` is in answered requests a second.
+/// A mirror whose read failed is tried again after 30 s, and after the interval of a minute if it fails again, so that is what the
+/// ages come from: the budget would allow ten a second.
+#[rstest]
+#[case::every_fifth_request_fails(20, (60, 120), 2.5)]
+#[case::every_second_request_fails(50, (90, 330), 1.2)]
+#[tokio::test(start_paused = true)]
+async fn reads_go_on_at_a_useful_rate(
+    #[case] percent: u8,
+    #[case] (p50, p95): (u64, u64),
+    #[case] rate: f64,
+) {
+    let world = World::new();
+    let path = |number: usize| format!("/brown/m{number}");
+    for number in 0..MIRRORS {
+        world.ssm.put(&format!("{}/value", path(number)), "1", world.now());
+        world.mirror_with(
+            &format!("m{number}"),
+            json!({"interval": INTERVAL, "parameters": [{"path": path(number)}]}),
+        );
+    }
+    let _operator = world.operator();
+    let last = format!("m{}", MIRRORS - 1);
+    world.becomes(&last, "Ready", "True", "Synced", Duration::from_mins(2)).await;
+    world.pass(Duration::from_mins(2)).await;
+
+    let seen = Arc::new(Mutex::new(Seen::default()));
+    for number in 0..MIRRORS {
+        seen.lock().unwrap().answered_at.insert(path(number), Instant::now());
+    }
+    let (noted, mut rng) = (Arc::clone(&seen), fastrand::Rng::with_seed(percent.into()));
+    world.sky.set(move |call| {
+        if call.edge != Edge::Ssm {
+            return None;
+        }
+        let mut seen = noted.lock().unwrap();
+        seen.sent += 1;
+        if rng.u8(0..100) < percent {
+            return Some(Fault::Source(SourceReason::SourceUnavailable));
+        }
+        seen.answered += 1;
+        if let Some(path) = call.point.split(' ').find(|word| word.starts_with("/brown/")) {
+            seen.answered_at.insert(path.to_owned(), Instant::now());
+        }
+        None
+    });
+    let mut ages = Vec::new();
+    for _ in 0..LASTS.as_secs() / 60 {
+        world.pass(Duration::from_mins(1)).await;
+        ages.extend(seen.lock().unwrap().answered_at.values().map(|at| at.elapsed().as_secs()));
+    }
+    ages.sort_unstable();
+    let age = |percentile: usize| ages[ages.len() * percentile / 100];
+    let Seen { sent, answered, .. } = &*seen.lock().unwrap();
+    #[allow(clippy::cast_precision_loss, reason = "a few thousand requests")]
+    let good = *answered as f64 / LASTS.as_secs_f64();
+    println!(
+        "{percent} % fail: {sent} requests, {good:.2} answered a second, ages p50 {} s, p95 {} s, max {} s",
+        age(50),
+        age(95),
+        ages[ages.len() - 1]
+    );
+    assert!(good >= rate, "{good:.2} answered reads a second");
+    assert!(age(50) <= p50 && age(95) <= p95, "ages p50 {} s, p95 {} s", age(50), age(95));
+}
