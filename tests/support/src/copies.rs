@@ -15,25 +15,46 @@ use crate::redis::Redis;
 const MOVING: [&str; 5] = ["@fence", "@generation", "@checkedAt", "@status", "@statusAt"];
 
 /// The keys of the operator in a namespace.
+///
+/// # Panics
+/// When it has none.
 pub async fn keys(client: &kube::Client, namespace: &str) -> KeyRing {
+    find_keys(client, namespace).await.expect("the key Secret")
+}
+
+/// The same; `None` while the operator has not made its keys.
+///
+/// # Panics
+/// When the API server does not answer, or they are no keys.
+pub async fn find_keys(client: &kube::Client, namespace: &str) -> Option<KeyRing> {
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
-    let data = secrets.get("parameter-mirror-keys").await.expect("the key Secret").data.unwrap_or_default();
+    let secret = secrets.get_opt("parameter-mirror-keys").await.expect("the API server answers")?;
+    let data = secret.data.unwrap_or_default();
     let data = data.iter().map(|(name, bytes)| (name.as_str(), bytes.0.as_slice()));
-    KeyRing::from_data(data).expect("the operator's keys")
+    Some(KeyRing::from_data(data).expect("the operator's keys"))
+}
+
+/// The values that a hash serves by the name of their parameter, decrypted; `None` for a hash that a reader cannot read.
+#[must_use]
+pub fn redis_values(
+    hash: &BTreeMap<String, Vec<u8>>,
+    key: &str,
+    keys: &KeyRing,
+) -> Option<BTreeMap<String, String>> {
+    let fields: Fields =
+        hash.iter().map(|(name, bytes)| (name.clone().into_bytes(), bytes.clone())).collect();
+    let sub_keys: Vec<SubKey> = keys.key_ids().filter_map(|id| keys.sub_key(id, key)).collect();
+    let copy = decode_for_reader(&fields, key, &sub_keys).ok()?;
+    Some(copy.entries.into_iter().map(|(name, entry)| (name, entry.value.expose().to_owned())).collect())
 }
 
 /// Everything in a mirror's hash that says what is served, values decrypted: a hash that was healed is the same,
 /// although its ciphertext is not.
 pub async fn redis_content(redis: &Redis, key: &str, keys: &KeyRing) -> BTreeMap<String, Vec<u8>> {
     let mut hash = redis.hash(key).await;
-    let fields: Fields =
-        hash.iter().map(|(name, bytes)| (name.clone().into_bytes(), bytes.clone())).collect();
-    let sub_keys: Vec<SubKey> = keys.key_ids().filter_map(|id| keys.sub_key(id, key)).collect();
-    let copy = decode_for_reader(&fields, key, &sub_keys).expect("a hash that a reader can read");
+    let values = redis_values(&hash, key, keys).expect("a hash that a reader can read");
     hash.retain(|field, _| !MOVING.contains(&field.as_str()));
-    let plain =
-        copy.entries.into_iter().map(|(name, entry)| (name, entry.value.expose().as_bytes().to_vec()));
-    hash.extend(plain);
+    hash.extend(values.into_iter().map(|(name, value)| (name, value.into_bytes())));
     hash
 }
 

@@ -22,6 +22,10 @@
 //! | [`redis`] | a Redis server |
 //! | [`redis_cluster`] | a Redis Cluster |
 //! | [`prometheus`] | a Prometheus that scrapes what a test names |
+//! | [`installation`] | the operator's definitions and chart in a cluster |
+//! | [`endpoints`] | the operator's HTTP endpoints, and what `/metrics` says |
+//! | [`fleet`] | many mirrors at once |
+//! | [`usage`] | what a process and the machine use |
 //! | [`operator`] | the operator as a process, with the settings a pod would have |
 //! | [`mirrored`] | a mirror as its users see it: conditions and both targets |
 //! | [`screen`] | a story told step by step, each with its checks and times |
@@ -47,7 +51,10 @@ pub mod command;
 pub mod console;
 pub mod copies;
 pub mod elasticache;
+pub mod endpoints;
+pub mod fleet;
 pub mod hash;
+pub mod installation;
 pub mod mirrored;
 pub mod moto;
 pub mod names;
@@ -64,6 +71,7 @@ pub mod scratch;
 pub mod screen;
 pub mod ssm;
 pub mod ssm_client;
+pub mod usage;
 pub mod view;
 pub mod wait;
 
@@ -71,6 +79,7 @@ pub use canary::Canaries;
 pub use cluster::Cluster;
 pub use console::Console;
 pub use elasticache::ElastiCache;
+pub use endpoints::{Endpoints, Scrape};
 pub use hash::MirrorHash;
 pub use mirrored::{Held, Mirrored};
 pub use moto::Moto;

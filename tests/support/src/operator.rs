@@ -6,11 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Empty};
-use hyper::body::Bytes;
-use hyper_util::client::legacy::Client;
-use hyper_util::rt::TokioExecutor;
-
+use crate::endpoints::Endpoints;
 use crate::process::{Process, without_capabilities};
 use crate::scratch::Scratch;
 use crate::wait::eventually;
@@ -145,13 +141,15 @@ impl Operator {
         self.process.log()
     }
 
+    /// A client of its endpoints. A restart gives it another address.
+    #[must_use]
+    pub fn endpoints(&self) -> Endpoints {
+        Endpoints::new(&self.address)
+    }
+
     /// Status code and body of one of its endpoints; `None` if it does not answer.
     pub async fn get(&self, path: &str) -> Option<(u16, String)> {
-        let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
-        let answer = client.get(format!("http://{}{path}", self.address).parse().ok()?).await.ok()?;
-        let code = answer.status().as_u16();
-        let body = answer.into_body().collect().await.ok()?.to_bytes();
-        Some((code, String::from_utf8_lossy(&body).into_owned()))
+        self.endpoints().get(path).await
     }
 
     /// The value of a metric without labels, or with exactly these (`{target="redis"}`); 0 while it has none.

@@ -22,6 +22,9 @@ const STARTED: Duration = Duration::from_secs(20);
 /// How long a test waits for a connection and for each answer: redis-rs' own half second is less than a busy machine may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Hashes that are asked for in one request.
+const AT_ONCE: usize = 100;
+
 /// A Redis server on a port of its own. It keeps nothing on disk by itself: [`restart`](Redis::restart) brings it back empty.
 #[derive(Debug)]
 pub struct Redis {
@@ -178,6 +181,24 @@ impl Redis {
     pub async fn hash(&self, key: &str) -> BTreeMap<String, Vec<u8>> {
         let mut connection = self.connection().await.expect("Redis answers");
         connection.hgetall(key).await.expect("the key holds a hash or nothing")
+    }
+
+    /// Every field of many hashes, in the order of `keys`.
+    ///
+    /// # Errors
+    /// When Redis does not answer or a key holds something else.
+    pub async fn hashes(&self, keys: &[String]) -> ::redis::RedisResult<Vec<BTreeMap<String, Vec<u8>>>> {
+        let mut connection = self.connection().await?;
+        let mut hashes = Vec::with_capacity(keys.len());
+        for some in keys.chunks(AT_ONCE) {
+            let mut pipeline = ::redis::pipe();
+            for key in some {
+                pipeline.hgetall(key);
+            }
+            let answers: Vec<BTreeMap<String, Vec<u8>>> = pipeline.query_async(&mut connection).await?;
+            hashes.extend(answers);
+        }
+        Ok(hashes)
     }
 
     /// A connection of its own, with the password given.

@@ -1,0 +1,33 @@
+//! The operator's definitions and its chart, installed in a cluster: what every process that plays the operator needs.
+
+use std::path::{Path, PathBuf};
+
+use crate::Cluster;
+use crate::operator::Settings;
+
+/// The namespace of the operator, its release and its service account.
+pub const HOME: &str = "parameter-mirror";
+
+/// Applies the definitions and installs the chart as `HOME`. No node runs its pods.
+pub async fn install(cluster: &Cluster) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let path = |name: &str| root.join(name).to_string_lossy().into_owned();
+    cluster.kubectl(&["apply", "-f", &path("crds")]).await;
+    cluster.kubectl(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"]).await;
+    let chart = path("charts/parameter-mirror");
+    cluster.helm(&["install", HOME, &chart, "--namespace", HOME, "--create-namespace"]).await;
+}
+
+/// Settings of an operator with the rights of the chart's service account. Its kubeconfig is written into `dir`.
+pub async fn settings(cluster: &Cluster, dir: &Path, program: PathBuf) -> Settings {
+    Settings {
+        program,
+        kubeconfig: cluster.service_account_kubeconfig(HOME, HOME, dir).await,
+        namespace: HOME.to_owned(),
+        watch: Vec::new(),
+        ssm: String::new(),
+        redis: None,
+        arguments: Vec::new(),
+        environment: Vec::new(),
+    }
+}
