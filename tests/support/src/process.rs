@@ -22,6 +22,9 @@ const BARE: &str =
 /// How long a killed process may take to disappear.
 const KILLED: Duration = Duration::from_secs(10);
 
+/// Lines of a log that a failure shows.
+const LAST_LINES: usize = 25;
+
 /// A running (or ended) child process.
 ///
 /// Holds nothing bound to an async runtime, so one kept in a `static` serves tests with a runtime each.
@@ -118,6 +121,14 @@ impl Process {
         fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
     }
 
+    /// The last lines that it has printed, as many as a person reads.
+    #[must_use]
+    pub fn last_lines(&self) -> String {
+        let log = self.log();
+        let lines: Vec<_> = log.lines().collect();
+        lines[lines.len().saturating_sub(LAST_LINES)..].join("\n")
+    }
+
     /// How it ended, or `None` while it runs.
     #[must_use]
     pub fn exited(&self) -> Option<ExitStatus> {
@@ -154,7 +165,11 @@ impl Process {
             }
             if start.elapsed() > deadline {
                 self.end();
-                panic!("{} did not end within {deadline:?}; its log:\n{}", self.name, self.log());
+                panic!(
+                    "{} did not end within {deadline:?}; the end of its log:\n{}",
+                    self.name,
+                    self.last_lines()
+                );
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
