@@ -8,6 +8,10 @@ SEEDS ?= 500
 SEED ?=
 # What `make bench` measures: operator, reader, or both.
 PART ?=
+# `make soak`: minutes under faults in equal shares for each budget, one budget alone, and the program to test instead of a release build.
+MINUTES ?= 3
+BUDGET ?=
+PROGRAM ?=
 # `make e2e REQUIRE=1` fails where a node cannot run, instead of skipping.
 REQUIRE ?=
 # What `make demo` builds. CI names what its tests have built already: other targets mean other features, and a second build.
@@ -38,6 +42,11 @@ e2e: parts ## The day of the incident on a real Kubernetes node, with the image 
 	cargo test --test e2e --no-run
 	hack/e2e cargo test --offline --test e2e -- --nocapture || { status=$$?; [ $$status = 77 ] && [ -z "$(REQUIRE)" ]; }
 
+soak: parts ## 1,000 mirrors while SSM and Redis fail in turns (MINUTES=60, BUDGET=60, SEED=17, PROGRAM=path)
+	$(if $(PROGRAM),,cargo build --release --workspace --bin parameter-mirror)
+	SOAK_MINUTES=$(MINUTES) SOAK_BUDGET=$(BUDGET) SOAK_SEED=$(SEED) SOAK_PROGRAM=$(abspath $(or $(PROGRAM),target/release/parameter-mirror)) \
+	  cargo test --workspace --test soak -- --nocapture
+
 image: ## The operator's image as an OCI layout, target/image, and as one archive
 	hack/image
 
@@ -47,7 +56,7 @@ chaos: ## SEEDS=500 worlds of random faults in virtual time, or the one of SEED=
 lint: ## rustfmt, clippy, licences, bans and sources of all dependencies
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
-	cargo clippy --workspace --test sdk --test e2e --test upgrade -- -D warnings
+	cargo clippy --workspace --test sdk --test e2e --test upgrade --test soak -- -D warnings
 	hack/parts install-lint
 	PATH="$$(hack/parts path):$$PATH" cargo deny check bans licenses sources
 
@@ -70,4 +79,4 @@ release: parts ## Everything that is handed out, with SHA256SUMS, into dist/ (ab
 parts: ## Installs what tests and demo run against (about 7 minutes once, then nothing)
 	hack/parts install
 
-.PHONY: help demo test sdk-test e2e image chaos lint bench reader lambda-layer generate release parts
+.PHONY: help demo test sdk-test e2e soak image chaos lint bench reader lambda-layer generate release parts

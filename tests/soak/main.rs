@@ -1,0 +1,50 @@
+//! A thousand mirrors with both targets on an operator with several worker threads, while SSM and Redis fail in turns, objects come
+//! and go, and several clients scrape `/metrics` (`make soak`). It asserts that work never stops and that every mirror is right once
+//! the faults are lifted.
+//!
+//! The deadlock that it was written for (the breaker's lock and the budget's, taken in both orders) needs threads, load and
+//! scrapers at once. No other test has all three.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`settings`] | what the environment says: program, budgets, time, seed |
+//! | [`stage`] | API server, Redis behind a proxy, SSM |
+//! | [`model`] | the mirrors, and what their targets must hold |
+//! | [`faults`] | faults of SSM and Redis, a new one every few seconds |
+//! | [`churn`] | parameters, mirrors and sources that change |
+//! | [`monitor`] | what must hold at all times: endpoints, lease, progress, log |
+//! | [`report`] | progress lines, and what a failure says |
+//! | [`settle`] | waits until every mirror is right |
+//! | [`phase`] | one budget: a start, rounds of faults and calm, an end |
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
+
+mod churn;
+mod faults;
+mod model;
+mod monitor;
+mod phase;
+mod report;
+mod settings;
+mod settle;
+mod stage;
+
+use std::time::Instant;
+
+use parameter_mirror_test_support::usage;
+
+use settings::Settings;
+use stage::Stage;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_mirrors_survive_changing_faults() {
+    let settings = Settings::from_environment();
+    let began = Instant::now();
+    println!("{settings}");
+    println!("{}, load {}", usage::processor(), usage::load());
+    let mut stage = Stage::start(&settings).await;
+    println!("{:.0} s: {} mirrors are created", began.elapsed().as_secs_f64(), stage.model.len());
+    for (number, &budget) in settings.budgets.iter().enumerate() {
+        phase::run(&mut stage, &settings, number, budget).await;
+    }
+    println!("passed in {:.0} s, load {}", began.elapsed().as_secs_f64(), usage::load());
+}
