@@ -6,7 +6,7 @@ KEEP ?=
 # How many worlds `make chaos` goes through, or which one.
 SEEDS ?= 500
 SEED ?=
-# What `make bench` measures: operator, reader, or both.
+# What `make bench` measures: operator, outage, reader, or fleet; all but fleet without it.
 PART ?=
 # `make soak`: minutes under faults in equal shares for each budget, one budget alone, and the program to test instead of a release build.
 MINUTES ?= 3
@@ -60,7 +60,7 @@ lint: ## rustfmt, clippy, licences, bans and sources of all dependencies
 	hack/parts install-lint
 	PATH="$$(hack/parts path):$$PATH" cargo deny check bans licenses sources
 
-bench: parts ## What operator and reader cost: times, CPU, memory, calls (about 10 minutes, machine otherwise idle)
+bench: parts ## What operator and reader cost, on an idle machine (20 minutes; PART=fleet MIRRORS=500 INTERVAL=30 OUTAGE=60)
 	cargo build --release --workspace --bin parameter-mirror --bin parameter-mirror-reader --bin parameter-mirror-bench
 	target/release/parameter-mirror-bench $(PART)
 

@@ -1,50 +1,117 @@
 //! `make bench`: what operator and reader cost, on a real API server, a real Redis and our own SSM, all on this machine.
 //!
-//! Medians of five rounds (`ROUNDS=1` for a glance). Everything shares the machine's cores, so the load is printed beside the figures.
+//! | part | what it measures |
+//! |---|---|
+//! | `operator` | 200 and 1,000 mirrors without a limit of the budget: medians of five rounds (`ROUNDS=1` for a glance) |
+//! | `outage` | 1,000 mirrors with a budget of 40, beside External Secrets Operator's figures |
+//! | `fleet` | 5,000 mirrors with a budget of 40 and an outage of ten minutes; takes 40 minutes |
+//! | `reader` | the start of a program, an answer of `serve`, a thousand starts at once |
+//!
+//! Without a part, all but `fleet` are measured. `MIRRORS`, `INTERVAL`, `BUDGET` and `OUTAGE` (seconds) shorten `outage` and `fleet`.
+//! Everything shares the machine's cores, so the load is printed beside the figures.
 #![allow(
     clippy::expect_used,
     clippy::panic,
     reason = "a measurement that cannot be taken ends the run with its reason"
 )]
 
-mod meter;
+mod api_server;
 mod reader;
 mod round;
+mod scenario;
+mod table;
 
-use parameter_mirror_test_support::{Cluster, cluster::Options};
+use std::str::FromStr;
+use std::time::Duration;
 
-use meter::{line, load};
-use round::Round;
+use parameter_mirror_test_support::cluster::Options;
+use parameter_mirror_test_support::usage::{load, processor};
+use parameter_mirror_test_support::{Cluster, installation};
+
+use round::{Round, Run};
+use scenario::Scenario;
+use table::line;
 
 /// Rounds, unless `ROUNDS` says otherwise.
 const ROUNDS: usize = 5;
 /// Mirrors, and the goals: seconds until all are served, MB afterwards.
 const SIZES: [(usize, f64, f64); 2] = [(200, 3.0, 40.0), (1_000, 6.0, 80.0)];
+/// What an account and region of AWS allows by default.
+const ACCOUNT_QUOTA: u32 = 40;
+/// A budget that never makes anything wait.
+const NO_LIMIT: u32 = 100_000;
+const PARTS: [&str; 4] = ["operator", "outage", "fleet", "reader"];
 
 #[tokio::main]
 async fn main() {
-    let rounds = std::env::var("ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(ROUNDS);
-    println!("load before: {}", load());
-    let part = std::env::args().nth(1).unwrap_or_default();
-    println!("{:<70}{:>10}{:>10}   all {rounds}", "", "median", "goal");
-    if part != "reader" {
+    let rounds = variable("ROUNDS", ROUNDS);
+    println!("{}, load before: {}", processor(), load());
+    let chosen = std::env::args().nth(1);
+    assert!(
+        chosen.as_deref().is_none_or(|part| PARTS.contains(&part)),
+        "PART is one of {PARTS:?}, or nothing for all but fleet"
+    );
+    // The fleet takes longer than all others together.
+    let measures = |part: &str| chosen.as_deref().map_or(part != "fleet", |chosen| chosen == part);
+    if ["operator", "outage", "fleet"].into_iter().any(measures) {
         let cluster = Cluster::start(Options::default()).await;
-        round::prepare(&cluster).await;
-        for (mirrors, seconds, megabytes) in SIZES {
-            measure(&cluster, rounds, mirrors, seconds, megabytes).await;
+        installation::install(&cluster).await;
+        if measures("operator") {
+            head(rounds);
+            for (mirrors, seconds, megabytes) in SIZES {
+                measure(&cluster, rounds, mirrors, seconds, megabytes).await;
+            }
+        }
+        for scenario in [outage(), fleet()].into_iter().filter(|scenario| measures(&scenario.name)) {
+            scenario::measure(&cluster, &scenario).await;
         }
     }
-    if part != "operator" {
+    if measures("reader") {
+        head(rounds);
         reader::measure(rounds).await;
     }
     println!("load after: {}", load());
+}
+
+fn head(rounds: usize) {
+    println!("{:<70}{:>10}{:>10}   all {rounds}", "", "median", "goal");
+}
+
+/// As many objects, parameters and seconds as External Secrets Operator was measured with.
+fn outage() -> Scenario {
+    let scenario = scenario("outage", 1_000, 30, 120);
+    let is_compared =
+        (scenario.mirrors, scenario.interval.as_secs(), scenario.outage.as_secs()) == (1_000, 30, 120);
+    Scenario { is_compared, ..scenario }
+}
+
+fn fleet() -> Scenario {
+    scenario("fleet", 5_000, 300, 600)
+}
+
+fn scenario(name: &str, mirrors: usize, interval: u64, outage: u64) -> Scenario {
+    Scenario {
+        name: name.to_owned(),
+        mirrors: variable("MIRRORS", mirrors),
+        interval: Duration::from_secs(variable("INTERVAL", interval)),
+        budget: variable("BUDGET", ACCOUNT_QUOTA),
+        outage: Duration::from_secs(variable("OUTAGE", outage)),
+        is_compared: false,
+    }
+}
+
+/// An environment variable, or what is usual; empty counts as unset, because make passes variables that nobody has set.
+fn variable<T: FromStr>(name: &str, usual: T) -> T {
+    let Some(text) = std::env::var(name).ok().filter(|text| !text.is_empty()) else { return usual };
+    text.parse().unwrap_or_else(|_| panic!("{name}={text} cannot be used"))
 }
 
 async fn measure(cluster: &Cluster, rounds: usize, mirrors: usize, seconds: f64, megabytes: f64) {
     let (mut times, mut calls, mut memory) = (Vec::new(), Vec::new(), Vec::new());
     let (mut cpu, mut api, mut connections, mut decrypts) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for number in 0..rounds {
-        let mut round = Round::begin(cluster, mirrors, number).await;
+        let run = Run { mirrors, interval: Duration::from_secs(30), budget: NO_LIMIT };
+        let mut round = Round::begin(cluster, run, number).await;
         let first = round.first_sync().await;
         times.push(first.seconds);
         calls.push(first.ssm_calls);

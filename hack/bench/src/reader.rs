@@ -13,10 +13,11 @@ use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use parameter_mirror_format::entry::{Entry, ParameterType};
 use parameter_mirror_format::hash::EncryptionMode;
+use parameter_mirror_test_support::usage::cpu_seconds;
 use parameter_mirror_test_support::{MirrorHash, Process, Redis, Scratch, eventually};
 use tokio::net::TcpStream;
 
-use crate::meter::{cpu_seconds, line, median};
+use crate::table::{line, median};
 
 const MIRROR: &str = "shop/checkout";
 /// Starts that are timed, with and without the reader in turns.

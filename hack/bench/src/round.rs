@@ -1,28 +1,39 @@
 //! One round: so many mirrors from nothing, then a steady cycle.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
-use parameter_mirror_test_support::operator::Settings;
+use parameter_mirror_test_support::installation::{self, HOME};
 use parameter_mirror_test_support::ssm::Calls;
-use parameter_mirror_test_support::{Cluster, Operator, Redis, Scratch, Ssm};
-use serde_json::{Value, json};
+use parameter_mirror_test_support::usage::cpu_seconds;
+use parameter_mirror_test_support::{Cluster, Operator, Proxy, Redis, Scratch, Ssm, fleet};
+use serde_json::json;
 
-use crate::meter::cpu_seconds;
+use crate::api_server;
+use crate::scenario::count;
 
 const PATIENCE: Duration = Duration::from_mins(3);
 /// Between two looks at a steady operator.
 const SELDOM: Duration = Duration::from_millis(500);
-const HOME: &str = "parameter-mirror";
-/// Resources that a steady operator must not read.
-const READ: [&str; 3] = ["secrets", "parametermirrors", "parametersources"];
+/// Parameters of each mirror.
+pub const PARAMETERS: usize = 10;
+
+/// What a round is about.
+#[derive(Clone, Copy, Debug)]
+pub struct Run {
+    pub mirrors: usize,
+    pub interval: Duration,
+    /// Requests per second to SSM.
+    pub budget: u32,
+}
 
 /// The parts of one round.
 pub struct Round<'c> {
-    cluster: &'c Cluster,
-    mirrors: usize,
-    namespace: String,
-    ssm: Ssm,
+    pub cluster: &'c Cluster,
+    run: Run,
+    pub namespace: String,
+    pub ssm: Ssm,
+    /// The operator's path to SSM.
+    pub path: Proxy,
     redis: Redis,
     scratch: Scratch,
     operator: Option<Operator>,
@@ -43,35 +54,27 @@ pub struct Steady {
     pub decrypts: f64,
 }
 
-/// What all rounds share: the definitions, and the chart's service account.
-pub async fn prepare(cluster: &Cluster) {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let path = |name: &str| root.join(name).to_string_lossy().into_owned();
-    cluster.kubectl(&["apply", "-f", &path("crds")]).await;
-    cluster.kubectl(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"]).await;
-    let chart = path("charts/parameter-mirror");
-    cluster.helm(&["install", HOME, &chart, "--namespace", HOME, "--create-namespace"]).await;
-}
-
 impl<'c> Round<'c> {
     /// Everything is there but the operator.
-    pub async fn begin(cluster: &'c Cluster, mirrors: usize, number: usize) -> Self {
+    pub async fn begin(cluster: &'c Cluster, run: Run, number: usize) -> Self {
         let namespace = cluster.namespace("bench").await;
-        let ssm = Ssm::start();
-        for mirror in 0..mirrors {
-            for n in 0..9 {
+        let (ssm, client) = (Ssm::start(), cluster.client().await);
+        for mirror in 0..run.mirrors {
+            for n in 1..PARAMETERS {
                 ssm.put(&format!("/bench/m{mirror}/n{n}"), "value");
             }
             ssm.put_secure(&format!("/bench/m{mirror}/secret"), "value");
         }
-        let source = json!({
-            "apiVersion": "parameter-mirror.dev/v1alpha1", "kind": "ParameterSource", "metadata": {"name": "default"},
-            "spec": {"region": "us-east-1", "grants": [{"namespaces": {"names": [namespace]}, "paths": ["/bench"]}]},
-        });
+        let source = fleet::source("default", std::slice::from_ref(&namespace), &["/bench"]);
         cluster.kubectl_apply(&source.to_string()).await;
-        let items: Vec<_> = (0..mirrors).map(|mirror| manifest(&namespace, mirror)).collect();
-        let list = json!({"apiVersion": "v1", "kind": "List", "items": items});
-        cluster.kubectl_apply(&list.to_string()).await;
+        let interval = format!("{}ms", run.interval.as_millis());
+        let object = |mirror: usize| {
+            let path = format!("/bench/m{mirror}");
+            let spec =
+                json!({"interval": interval, "parameters": [{"path": path}], "secret": {}, "redis": {}});
+            fleet::mirror(&namespace, &format!("m{mirror}"), &spec)
+        };
+        fleet::create_mirrors(&client, &(0..run.mirrors).map(object).collect::<Vec<_>>()).await;
         // Each round has keys of its own, as a first start has.
         cluster
             .kubectl(&["delete", "secret", "parameter-mirror-keys", "-n", HOME, "--ignore-not-found"])
@@ -79,23 +82,20 @@ impl<'c> Round<'c> {
         // Nobody waits for the lease of an operator of the round before.
         cluster.kubectl(&["delete", "lease", "parameter-mirror", "-n", HOME, "--ignore-not-found"]).await;
         let scratch = Scratch::new(&format!("bench-{number}")).expect("a temporary folder");
-        Self { cluster, mirrors, namespace, ssm, redis: Redis::start().await, scratch, operator: None }
+        let path = Proxy::start(ssm.address()).await;
+        Self { cluster, run, namespace, ssm, path, redis: Redis::start().await, scratch, operator: None }
     }
 
     /// Starts the operator and waits until both targets of all mirrors are written. The time is that from the
     /// start of the process.
     pub async fn first_sync(&mut self) -> First {
         let this = std::env::current_exe().expect("the path of this program");
-        let settings = Settings {
-            program: this.with_file_name("parameter-mirror"),
-            kubeconfig: self.cluster.service_account_kubeconfig(HOME, HOME, self.scratch.path()).await,
-            namespace: HOME.to_owned(),
-            watch: vec![self.namespace.clone()],
-            ssm: self.ssm.endpoint(),
-            redis: Some(self.redis.url()),
-            arguments: vec!["--ssm-requests-per-second=100000".to_owned()],
-            environment: Vec::new(),
-        };
+        let program = this.with_file_name("parameter-mirror");
+        let mut settings = installation::settings(self.cluster, self.scratch.path(), program).await;
+        settings.watch = vec![self.namespace.clone()];
+        settings.ssm = format!("http://{}", self.path.address());
+        settings.redis = Some(self.redis.url());
+        settings.arguments = vec![format!("--ssm-requests-per-second={}", self.run.budget)];
         let began = Instant::now();
         let mut operator = Operator::launch(settings);
         operator.wait_listening().await;
@@ -109,28 +109,28 @@ impl<'c> Round<'c> {
         .await;
         let seconds = began.elapsed().as_secs_f64();
         self.operator = Some(operator);
-        First { seconds, ssm_calls: figure(self.ssm.calls().total()) }
+        First { seconds, ssm_calls: count(self.ssm.calls().total()) }
     }
 
     /// Waits for one cycle of every mirror, and says what it cost.
     pub async fn steady(&self) -> Steady {
-        let operator = self.operator.as_ref().expect("the operator runs");
+        let operator = self.operator();
         let reads = async || operator.metric(r#"parameter_mirror_ssm_reads_total{result="good"}"#).await;
         // Statuses and events of the first sync reach into the next cycle: the one after it is measured.
         reached(operator, SELDOM, async || reads().await >= 2 * self.all()).await;
         let pid = operator.process().pid();
         let (before, cpu, calls, api) =
-            (reads().await, cpu_seconds(pid), self.ssm.calls(), api_reads(self.cluster).await);
+            (reads().await, cpu_seconds(pid), self.ssm.calls(), api_server::requests(self.cluster).await);
         let goal = before + self.all();
         reached(operator, SELDOM, async || reads().await >= goal).await;
         let calls: Calls = self.ssm.calls().since(&calls);
-        let done = figure(reads().await - before);
+        let done = count(reads().await - before);
         Steady {
-            megabytes: figure(operator.process().resident_bytes()) / 1e6,
+            megabytes: count(operator.process().resident_bytes()) / 1e6,
             cpu_seconds_per_1000_reads: (cpu_seconds(pid) - cpu) / done * 1_000.0,
-            api_reads: figure(api_reads(self.cluster).await - api),
-            ssm_connections: figure(calls.connections),
-            decrypts: figure(calls.decrypts),
+            api_reads: count(api_server::requests(self.cluster).await.since(&api).reads),
+            ssm_connections: count(calls.connections),
+            decrypts: count(calls.decrypts),
         }
     }
 
@@ -144,17 +144,23 @@ impl<'c> Round<'c> {
             .await;
     }
 
-    fn all(&self) -> u64 {
-        u64::try_from(self.mirrors).unwrap_or(u64::MAX)
+    /// Ends the operator and starts another process; returns the seconds from the end of one until the other is ready.
+    pub async fn restart(&mut self) -> f64 {
+        let operator = self.operator.as_mut().expect("the operator runs");
+        operator.terminate().await;
+        let began = Instant::now();
+        operator.restart().await;
+        began.elapsed().as_secs_f64()
     }
-}
 
-fn manifest(namespace: &str, mirror: usize) -> Value {
-    json!({
-        "apiVersion": "parameter-mirror.dev/v1alpha1", "kind": "ParameterMirror",
-        "metadata": {"name": format!("m{mirror}"), "namespace": namespace},
-        "spec": {"interval": "30s", "parameters": [{"path": format!("/bench/m{mirror}")}], "secret": {}, "redis": {}},
-    })
+    /// The operator, once it has been started.
+    pub fn operator(&self) -> &Operator {
+        self.operator.as_ref().expect("the operator runs")
+    }
+
+    fn all(&self) -> u64 {
+        u64::try_from(self.run.mirrors).unwrap_or(u64::MAX)
+    }
 }
 
 /// Looks in even steps: looking is work for the operator too.
@@ -172,20 +178,4 @@ async fn reached(operator: &Operator, step: Duration, mut look: impl AsyncFnMut(
             operator.log()
         );
     }
-}
-
-/// How often anybody has read what the operator could read.
-async fn api_reads(cluster: &Cluster) -> u64 {
-    let metrics = cluster.kubectl(&["get", "--raw", "/metrics"]).await;
-    let counted = metrics.lines().filter(|line| {
-        line.starts_with("apiserver_request_total{")
-            && READ.iter().any(|resource| line.contains(&format!("resource=\"{resource}\"")))
-            && ["GET", "LIST"].iter().any(|verb| line.contains(&format!("verb=\"{verb}\"")))
-    });
-    counted.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
-}
-
-#[allow(clippy::cast_precision_loss, reason = "counts here are far below 2^52")]
-fn figure(count: u64) -> f64 {
-    count as f64
 }

@@ -18,6 +18,7 @@ mod sts;
 mod tests;
 mod wire;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -64,6 +65,12 @@ impl Ssm {
     #[must_use]
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.port.address())
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.port.address()
     }
 
     /// The same account in another Region.

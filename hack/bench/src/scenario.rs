@@ -1,0 +1,272 @@
+//! What a fleet of mirrors costs at a real budget: from nothing, in peace, in an outage, after it, and over a restart.
+
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{Api, DeleteParams, ListParams};
+use parameter_mirror_test_support::proxy::Path;
+use parameter_mirror_test_support::ssm::{Fault, When};
+use parameter_mirror_test_support::{Cluster, Operator, usage};
+use serde_json::json;
+use tokio::time::sleep;
+
+use crate::api_server::{self, Requests};
+use crate::round::{PARAMETERS, Round, Run};
+use crate::table::Table;
+
+/// How long an open breaker waits for its next probe, with its jitter.
+const PROBE: f64 = 36.0;
+/// How long requests begin slowly after a probe was answered, and how many are sent in that time.
+const RAMP: (f64, f64) = (15.0, 35.0);
+/// The longest silence that is measured besides the outage.
+const SILENCE: Duration = Duration::from_mins(1);
+/// Between two looks at the operator while something is waited for.
+const LOOK: Duration = Duration::from_secs(1);
+/// How much longer than its limit something may take until the measurement is given up.
+const PATIENCE: Duration = Duration::from_mins(15);
+
+/// How large and how long.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    pub name: String,
+    pub mirrors: usize,
+    pub interval: Duration,
+    pub budget: u32,
+    /// How long SSM answers HTTP 500.
+    pub outage: Duration,
+    /// Whether External Secrets Operator was measured with the same.
+    pub is_compared: bool,
+}
+
+/// Measures all of it.
+pub async fn measure(cluster: &Cluster, scenario: &Scenario) {
+    let Scenario { name, mirrors, interval, budget, outage, is_compared } = scenario;
+    let part = format!(
+        "{name}: {mirrors} mirrors x {PARAMETERS}, interval {} s, budget {budget}, outage {} s",
+        interval.as_secs(),
+        outage.as_secs()
+    );
+    let load = usage::load();
+    let mut table = Table::new(&part, *is_compared);
+    let run = Run { mirrors: *mirrors, interval: *interval, budget: *budget };
+    let mut round = Round::begin(cluster, run, 0).await;
+    cold(&mut round, scenario, &mut table).await;
+    steady(&round, scenario, &mut table).await;
+    fail(&round, scenario, &mut table).await;
+    silence(&round, scenario, &mut table).await;
+    restart(&mut round, scenario, &mut table).await;
+    round.end().await;
+    table.end(&json!({"processor": usage::processor(), "load_before": load, "load_after": usage::load()}));
+}
+
+async fn cold(round: &mut Round<'_>, scenario: &Scenario, table: &mut Table) {
+    let first = round.first_sync().await;
+    let limit = (scenario.count() - scenario.rate()) / scenario.rate();
+    table.limited(
+        "cold_seconds",
+        "seconds from nothing to all served",
+        first.seconds,
+        limit.max(0.0),
+        "40.1",
+    );
+    table.figure("cold_ssm_calls", "SSM calls for that", first.ssm_calls, "");
+}
+
+/// Two intervals in which nothing changes, after the one that statuses and events of the first sync reach into.
+async fn steady(round: &Round<'_>, scenario: &Scenario, table: &mut Table) {
+    let operator = round.operator();
+    sleep(scenario.interval).await;
+    let (cpu, good) = (cpu(operator), good_reads(operator).await);
+    let (calls, api) = (round.ssm.calls(), api_server::requests(round.cluster).await);
+    sleep(2 * scenario.interval).await;
+    let calls = round.ssm.calls().since(&calls);
+    let api = api_server::requests(round.cluster).await.since(&api);
+    let reads = good_reads(operator).await - good;
+    let used = (self::cpu(operator) - cpu) / reads * 1_000.0;
+    table.figure("steady_reads", "good reads in two quiet cycles", reads, "");
+    table.figure("steady_cpu_seconds_per_1000_reads", "CPU seconds per 1,000 of them", used, "9.6");
+    let Requests { reads, writes } = api;
+    table.figure("steady_api_reads", "API server: reads in two quiet cycles", count(reads), "8018");
+    table.figure("steady_api_writes", "API server: writes in them", count(writes), "2006");
+    table.figure("steady_ssm_calls", "SSM: calls in them", count(calls.total()), "");
+    table.figure("steady_ssm_connections", "SSM: new connections in them", count(calls.connections), "2000");
+    table.figure("steady_decrypts", "SSM: decrypts in them", count(calls.decrypts), "3998");
+    table.figure("steady_megabytes", "MB resident", megabytes(operator), "228");
+}
+
+/// HTTP 500, with every Secret deleted in the middle of it.
+async fn fail(round: &Round<'_>, scenario: &Scenario, table: &mut Table) {
+    let operator = round.operator();
+    let (calls, began) = (round.ssm.calls(), Instant::now());
+    let fault = round.ssm.fail(When::any(), Fault::internal());
+    sleep(scenario.outage / 2).await;
+    let (restored, seconds) = restore_secrets(round, scenario, began + scenario.outage).await;
+    table.figure(
+        "outage_secrets_restored",
+        "Secrets of all that were deleted in the outage, restored",
+        restored,
+        "0",
+    );
+    table.figure("outage_restore_seconds", "seconds until the last of them was back", seconds, "never");
+    sleep((began + scenario.outage).saturating_duration_since(Instant::now())).await;
+    let asked = round.ssm.calls().since(&calls).total();
+    table.figure("outage_ssm_calls", "SSM: calls in the outage", count(asked), "1164");
+    table.figure(
+        "outage_oldest_seconds",
+        "age of the oldest value served, seconds",
+        oldest(operator).await,
+        "",
+    );
+    table.figure("outage_megabytes", "MB resident", megabytes(operator), "");
+    let returned = Instant::now();
+    round.ssm.clear(fault);
+    recover(round, scenario, returned, "outage", "", table).await;
+}
+
+/// SSM takes every request and answers none; later it answers on new connections only, as after a failover.
+async fn silence(round: &Round<'_>, scenario: &Scenario, table: &mut Table) {
+    round.path.set(Path::Silent).await;
+    sleep(SILENCE.min(scenario.outage)).await;
+    let returned = Instant::now();
+    round.path.set(Path::Passes).await;
+    recover(round, scenario, returned, "silence", "> 90", table).await;
+}
+
+/// How long the first read and all reads take after SSM has returned.
+async fn recover(
+    round: &Round<'_>,
+    scenario: &Scenario,
+    returned: Instant,
+    what: &str,
+    eso: &str,
+    table: &mut Table,
+) {
+    let operator = round.operator();
+    let before = good_reads(operator).await;
+    reached(round, "a read is good again", async || good_reads(operator).await > before).await;
+    let first = returned.elapsed().as_secs_f64();
+    let text = format!("seconds from SSM's return to the first good read, after the {what}");
+    table.limited(&format!("{what}_first_read_seconds"), &text, first, PROBE, eso);
+    reached(round, "every mirror is read again", async || {
+        oldest(operator).await < returned.elapsed().as_secs_f64()
+    })
+    .await;
+    let (ramp, in_ramp) = RAMP;
+    let limit = PROBE + ramp + (scenario.count() - in_ramp).max(0.0) / scenario.rate();
+    let text = format!("seconds from SSM's return until every mirror is read again, after the {what}");
+    table.limited(&format!("{what}_recovery_seconds"), &text, returned.elapsed().as_secs_f64(), limit, eso);
+}
+
+/// Another process with the same mirrors.
+async fn restart(round: &mut Round<'_>, scenario: &Scenario, table: &mut Table) {
+    let calls = round.ssm.calls();
+    let api = api_server::requests(round.cluster).await;
+    let seconds = round.restart().await;
+    let began = Instant::now();
+    table.figure(
+        "restart_ready_seconds",
+        "seconds from the end of one process until the next is ready",
+        seconds,
+        "",
+    );
+    let (round, all) = (&*round, scenario.count());
+    let operator = round.operator();
+    let leads = async || {
+        let scrape = operator.endpoints().scrape().await.unwrap_or_default();
+        scrape.sum("parameter_mirror_mirror_ready") >= all
+            && scrape.series("parameter_mirror_staleness_seconds").count() >= scenario.mirrors
+    };
+    reached(round, "every mirror is known and ready", leads).await;
+    let known = began.elapsed().as_secs_f64();
+    table.figure("restart_known_seconds", "seconds from then until every mirror is observed", known, "");
+    reached(round, "every mirror was read once", async || good_reads(operator).await >= all).await;
+    let limit = scenario.interval.as_secs_f64().min(300.0);
+    let read = began.elapsed().as_secs_f64();
+    table.limited(
+        "restart_read_seconds",
+        "seconds from then until every mirror was read once",
+        read,
+        limit,
+        "",
+    );
+    let asked = round.ssm.calls().since(&calls);
+    table.limited("restart_ssm_calls", "SSM: calls for that", count(asked.total()), all, "");
+    table.figure("restart_decrypts", "SSM: decrypts for that", count(asked.decrypts), "");
+    let Requests { reads, writes } = api_server::requests(round.cluster).await.since(&api);
+    table.figure("restart_api_reads", "API server: reads", count(reads), "");
+    table.figure("restart_api_writes", "API server: writes", count(writes), "");
+    table.figure("restart_megabytes", "MB resident", megabytes(operator), "");
+}
+
+/// Deletes every Secret; returns how many came back by `end`, and after how many seconds the last of them was seen.
+async fn restore_secrets(round: &Round<'_>, scenario: &Scenario, end: Instant) -> (f64, f64) {
+    let secrets: Api<Secret> = Api::namespaced(round.cluster.client().await, &round.namespace);
+    let present = async || {
+        let list = secrets.list_metadata(&ListParams::default()).await.expect("the API server lists Secrets");
+        list.items
+            .into_iter()
+            .filter_map(|secret| secret.metadata.uid)
+            .collect::<std::collections::HashSet<_>>()
+    };
+    let old = present().await;
+    let began = Instant::now();
+    secrets
+        .delete_collection(&DeleteParams::default(), &ListParams::default())
+        .await
+        .expect("the API server deletes Secrets");
+    loop {
+        // A Secret that came back has another UID; one that has not been deleted yet has its own.
+        let restored = present().await.difference(&old).count();
+        let seconds = began.elapsed().as_secs_f64();
+        if restored >= scenario.mirrors || Instant::now() >= end {
+            return (count(u64::try_from(restored).unwrap_or(u64::MAX)), seconds);
+        }
+        sleep(LOOK).await;
+    }
+}
+
+async fn reached(round: &Round<'_>, what: &str, mut is_reached: impl AsyncFnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !is_reached().await {
+        assert!(
+            Instant::now() < end,
+            "{what}: not within {PATIENCE:?}; the log:\n{}",
+            round.operator().log()
+        );
+        sleep(LOOK).await;
+    }
+}
+
+/// The age of the oldest value that is served.
+async fn oldest(operator: &Operator) -> f64 {
+    let scrape = operator.endpoints().scrape().await.expect("the operator answers");
+    scrape.series("parameter_mirror_staleness_seconds").map(|(_, age)| age).fold(0.0, f64::max)
+}
+
+async fn good_reads(operator: &Operator) -> f64 {
+    let scrape = operator.endpoints().scrape().await.expect("the operator answers");
+    scrape.value("parameter_mirror_ssm_reads_total{result=\"good\"}").unwrap_or(0.0)
+}
+
+fn cpu(operator: &Operator) -> f64 {
+    usage::cpu_seconds(operator.process().pid())
+}
+
+fn megabytes(operator: &Operator) -> f64 {
+    count(operator.process().resident_bytes()) / 1e6
+}
+
+impl Scenario {
+    fn count(&self) -> f64 {
+        count(u64::try_from(self.mirrors).unwrap_or(u64::MAX))
+    }
+
+    fn rate(&self) -> f64 {
+        f64::from(self.budget)
+    }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "counts here are far below 2^52")]
+pub const fn count(count: u64) -> f64 {
+    count as f64
+}
