@@ -18,6 +18,7 @@
 //!
 //! Arrows point one way: `operator -> ssm, targets -> mirror -> api`. Stored layouts are a crate of their own,
 //! `parameter-mirror-format`.
+#![cfg_attr(test, allow(clippy::significant_drop_tightening, reason = "a test may hold what it looks at"))]
 
 pub mod api;
 pub mod cli;

@@ -104,8 +104,8 @@ fn operator(values: Option<&GaugeValues>, all: &mut Registry) {
     let degraded: Gauge = kept("mirrors_degraded", "Mirrors whose condition Degraded is True", all);
     degraded.set(count(|values| values.states.iter().filter(|state| state.degraded.is_some()).count()));
     let help = "Values that are held in memory, each counted once";
-    let held: Gauge = kept_in(Unit::Bytes, "memory_values", help, all);
-    held.set(count(|values| values.values_bytes));
+    let values_bytes: Gauge = kept_in(Unit::Bytes, "memory_values", help, all);
+    values_bytes.set(count(|values| values.values_bytes));
 }
 
 fn accounts(accounts: &[AccountState], all: &mut Registry) {

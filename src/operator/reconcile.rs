@@ -38,6 +38,10 @@ use super::report;
 use super::watches::Shown;
 
 /// One pass. Never fails: what goes wrong is a condition, and the next pass is already planned.
+#[allow(
+    clippy::significant_drop_tightening,
+    reason = "the state of a mirror belongs to one reconcile at a time"
+)]
 pub async fn reconcile(mirror: &ParameterMirror, ctx: &Arc<Context>) -> Next {
     let key = ObjectRef::from_obj(mirror);
     let memory = ctx.memories.of(&key);

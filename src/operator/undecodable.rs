@@ -12,6 +12,10 @@ use super::context::Context;
 use super::progress::Next;
 
 /// Says in the status that the object cannot be read. What is served stays as it is.
+#[allow(
+    clippy::significant_drop_tightening,
+    reason = "the state of a mirror belongs to one reconcile at a time"
+)]
 pub async fn report(invalid: &InvalidObject, ctx: &Context) -> Next {
     let name = invalid.metadata.name.clone().unwrap_or_default();
     let namespace = invalid.metadata.namespace.clone().unwrap_or_default();

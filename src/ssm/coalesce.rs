@@ -63,6 +63,16 @@ struct Open<Q: Question> {
     members: Vec<Member<Q>>,
 }
 
+impl<Q: Question> Open<Q> {
+    fn admit(&mut self, member: Member<Q>) -> Option<Member<Q>> {
+        if !self.whole.take_in(&member.asked) {
+            return Some(member);
+        }
+        self.members.push(member);
+        None
+    }
+}
+
 struct Member<Q: Question> {
     asked: Q,
     tell: oneshot::Sender<Told<Q::Answer>>,
@@ -120,12 +130,10 @@ impl<Q: Question> Group<Q> {
     /// Takes a member in, or gives it back.
     fn admit(&self, member: Member<Q>) -> Option<Member<Q>> {
         let mut open = self.0.lock();
-        let Some(open) = open.as_mut() else { return Some(member) };
-        if !open.whole.take_in(&member.asked) {
-            return Some(member);
+        match open.as_mut() {
+            Some(open) => open.admit(member),
+            None => Some(member),
         }
-        open.members.push(member);
-        None
     }
 
     fn is_open(&self) -> bool {

@@ -3,6 +3,7 @@
 //! Everything a copy of a mirror consists of, in a Kubernetes Secret and in a Redis hash, is encoded and
 //! decoded here and nowhere else: other programs depend on these bytes. All of it but [`connection`] is pure.
 //! Times are Unix milliseconds.
+#![cfg_attr(test, allow(clippy::significant_drop_tightening, reason = "a test may hold what it looks at"))]
 
 pub mod connection;
 pub mod content;

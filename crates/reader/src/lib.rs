@@ -16,6 +16,7 @@
 //!
 //! Nothing here writes to Redis, and no address or password ever comes from SSM: what is needed in an outage
 //! must not wait for it.
+#![cfg_attr(test, allow(clippy::significant_drop_tightening, reason = "a test may hold what it looks at"))]
 
 pub mod cli;
 pub mod exec;

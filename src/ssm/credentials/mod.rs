@@ -192,6 +192,15 @@ impl State {
         self.held.as_ref().filter(|held| !lifetime::left(held.expiry(), now).is_zero())
     }
 
+    /// The credentials, or in an error why there are none.
+    fn valid_or_why(&self, shared: &Shared) -> Result<Credentials, Unavailable> {
+        self.valid(shared).cloned().ok_or_else(|| {
+            let what =
+                self.failure.as_ref().map_or("they ended during the call", |failure| failure.what.as_str());
+            shared.unavailable(what)
+        })
+    }
+
     /// When to fetch, as things are; `None` if nobody needs it.
     fn due(&self, shared: &Shared, is_in_use: bool) -> Option<Instant> {
         let is_rejected = shared.rejected.load(Ordering::Relaxed) >= self.generation.0;
@@ -296,13 +305,8 @@ impl ProvideCredentials for Principal {
     where
         Self: 'a,
     {
-        let state = self.state.borrow();
-        let held = state.valid(&self.shared).cloned();
-        future::ProvideCredentials::ready(held.ok_or_else(|| {
-            let what =
-                state.failure.as_ref().map_or("they ended during the call", |failure| failure.what.as_str());
-            CredentialsError::provider_error(self.shared.unavailable(what))
-        }))
+        let held = self.state.borrow().valid_or_why(&self.shared);
+        future::ProvideCredentials::ready(held.map_err(CredentialsError::provider_error))
     }
 }
 

@@ -22,7 +22,7 @@ const RAMP: [(Duration, u32); 3] =
 
 /// The breaker of one account and region.
 #[derive(Debug, Default)]
-pub struct Breaker {
+pub(super) struct Breaker {
     circuit: Circuit,
     /// Outage-like failures since the last answer.
     failures: u32,

@@ -324,15 +324,15 @@ mod interleavings {
     fn a_request_that_gives_up_takes_nothing_from_the_others() {
         loom::model(|| {
             let limiter = busy();
-            let (gives_up, observes) = (Arc::clone(&limiter), Arc::clone(&limiter));
-            let leaver = thread::spawn(move || drop(enter_and_leave(&gives_up)));
-            let observer = thread::spawn(move || observes.state.with(|state| state.waiting()));
+            let (left, watched) = (Arc::clone(&limiter), Arc::clone(&limiter));
+            let leaver = thread::spawn(move || drop(enter_and_leave(&left)));
+            let observer = thread::spawn(move || watched.state.with(|state| state.waiting()));
             if let Some(granted) = queue(&limiter, "c") {
                 block_on(granted).unwrap();
             }
             leaver.join().unwrap();
             observer.join().unwrap();
-            // Whoever left, the next request is served within a second of the last grant.
+            // Even if it left last, the next request is served within a second of the last grant.
             dispatch(&limiter);
             assert_eq!(limiter.state.with(|state| state.waiting()), 0);
         });

@@ -101,13 +101,12 @@ impl State {
         if !self.bucket.take() {
             return Step::Wait(self.bucket.until_next(rate));
         }
-        match self.queue.pop() {
-            Some((namespace, request)) => Step::Grant(Grant { namespace, request }),
-            None => {
-                self.bucket.give_back();
-                self.is_dispatched = false;
-                Step::End
-            }
+        if let Some((namespace, request)) = self.queue.pop() {
+            Step::Grant(Grant { namespace, request })
+        } else {
+            self.bucket.give_back();
+            self.is_dispatched = false;
+            Step::End
         }
     }
 

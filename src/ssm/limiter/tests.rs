@@ -62,7 +62,9 @@ async fn a_request_that_ends_after_a_transition_counts_for_nothing() {
     open(&account);
     assert!(account.record_probe(Ok(())));
     tokio::time::advance(Duration::from_secs(12)).await;
-    before.into_iter().for_each(|permit| permit.record(Err(&failure)));
+    for permit in before {
+        permit.record(Err(&failure));
+    }
     assert!(account.admit().is_ok(), "failures from before the outage ended opened the breaker again");
 }
 

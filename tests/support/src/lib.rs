@@ -40,6 +40,8 @@
     clippy::unwrap_used,
     clippy::panic,
     clippy::disallowed_types,
+    clippy::significant_drop_tightening,
+    clippy::significant_drop_in_scrutinee,
     clippy::missing_panics_doc,
     reason = "a part that does not start or answer must fail the test loudly, there and then"
 )]

@@ -127,7 +127,8 @@ impl Held {
 
     /// Takes the permission for one event.
     fn may_pass(&self, resource: &str) -> bool {
-        match self.lock().entry(resource.to_owned()).or_default().may_pass.as_mut() {
+        let mut held = self.lock();
+        match held.entry(resource.to_owned()).or_default().may_pass.as_mut() {
             None => true,
             Some(0) => false,
             Some(more) => {

@@ -4,6 +4,8 @@
     clippy::expect_used,
     clippy::panic,
     clippy::disallowed_types,
+    clippy::significant_drop_tightening,
+    clippy::significant_drop_in_scrutinee,
     reason = "a test may fail wherever it stands, in its own functions too"
 )]
 
