@@ -11,7 +11,8 @@ use serde_json::json;
 use crate::api_server;
 use crate::scenario::count;
 
-const PATIENCE: Duration = Duration::from_mins(3);
+/// How long something may take beside the time that the budget takes for it.
+const PATIENCE: Duration = Duration::from_mins(5);
 /// Between two looks at a steady operator.
 const SELDOM: Duration = Duration::from_millis(500);
 /// Parameters of each mirror.
@@ -24,6 +25,15 @@ pub struct Run {
     pub interval: Duration,
     /// Requests per second to SSM.
     pub budget: u32,
+}
+
+impl Run {
+    /// The time in which the budget lets one request for each mirror pass.
+    fn at_budget(&self) -> Duration {
+        Duration::from_secs_f64(
+            count(u64::try_from(self.mirrors).unwrap_or(u64::MAX)) / f64::from(self.budget),
+        )
+    }
 }
 
 /// The parts of one round.
@@ -100,11 +110,15 @@ impl<'c> Round<'c> {
         let mut operator = Operator::launch(settings);
         operator.wait_listening().await;
         let all = self.all();
-        reached(&operator, Duration::from_millis(50), async || {
-            let written =
-                |target: &str| format!("parameter_mirror_target_writes_total{{target=\"{target}\"}}");
-            operator.metric(&written("secret")).await >= all
-                && operator.metric(&written("redis")).await >= all
+        // Looking at thousands of mirrors is work that delays them.
+        let step = Duration::from_millis(50).max(self.run.at_budget() / 100);
+        reached(&operator, step, PATIENCE + self.run.at_budget(), async || {
+            let scrape = operator.endpoints().scrape().await.unwrap_or_default();
+            let written = |target: &str| {
+                let series = format!("parameter_mirror_target_writes_total{{target=\"{target}\"}}");
+                scrape.value(&series).unwrap_or(0.0) >= count(all)
+            };
+            written("secret") && written("redis")
         })
         .await;
         let seconds = began.elapsed().as_secs_f64();
@@ -117,12 +131,12 @@ impl<'c> Round<'c> {
         let operator = self.operator();
         let reads = async || operator.metric(r#"parameter_mirror_ssm_reads_total{result="good"}"#).await;
         // Statuses and events of the first sync reach into the next cycle: the one after it is measured.
-        reached(operator, SELDOM, async || reads().await >= 2 * self.all()).await;
+        reached(operator, SELDOM, PATIENCE, async || reads().await >= 2 * self.all()).await;
         let pid = operator.process().pid();
         let (before, cpu, calls, api) =
             (reads().await, cpu_seconds(pid), self.ssm.calls(), api_server::requests(self.cluster).await);
         let goal = before + self.all();
-        reached(operator, SELDOM, async || reads().await >= goal).await;
+        reached(operator, SELDOM, PATIENCE, async || reads().await >= goal).await;
         let calls: Calls = self.ssm.calls().since(&calls);
         let done = count(reads().await - before);
         Steady {
@@ -164,9 +178,14 @@ impl<'c> Round<'c> {
 }
 
 /// Looks in even steps: looking is work for the operator too.
-async fn reached(operator: &Operator, step: Duration, mut look: impl AsyncFnMut() -> bool) {
+async fn reached(
+    operator: &Operator,
+    step: Duration,
+    patience: Duration,
+    mut look: impl AsyncFnMut() -> bool,
+) {
     let mut steps = tokio::time::interval(step);
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + patience;
     loop {
         steps.tick().await;
         if look().await {
@@ -174,8 +193,8 @@ async fn reached(operator: &Operator, step: Duration, mut look: impl AsyncFnMut(
         }
         assert!(
             Instant::now() < end,
-            "not reached within {PATIENCE:?}; the operator's log:\n{}",
-            operator.log()
+            "not reached within {patience:?}; the end of the operator's log:\n{}",
+            operator.process().last_lines()
         );
     }
 }

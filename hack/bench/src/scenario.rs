@@ -230,8 +230,8 @@ async fn reached(round: &Round<'_>, what: &str, mut is_reached: impl AsyncFnMut(
     while !is_reached().await {
         assert!(
             Instant::now() < end,
-            "{what}: not within {PATIENCE:?}; the log:\n{}",
-            round.operator().log()
+            "{what}: not within {PATIENCE:?}; the end of the log:\n{}",
+            round.operator().process().last_lines()
         );
         sleep(LOOK).await;
     }
