@@ -13,12 +13,13 @@ use page::{Check, Item, items, text};
 use stage::Stage;
 
 /// The pages that are run, in this order, by one reader on one cluster: each goes on where the one before it ended.
-const PAGES: [&str; 8] = [
+const PAGES: [&str; 9] = [
     "docs/install.md",
     "docs/concepts.md",
     "docs/outage.md",
     "docs/runbook.md",
     "docs/faq.md",
+    "docs/sizing.md",
     "docs/comparison.md",
     "docs/upgrading.md",
     "docs/releasing.md",
