@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use crate::mirror::reading::{ReadFailure, SourceReason};
 
-/// Outage-like failures in a row that open the breaker if nothing has been answered for [`UNANSWERED`].
+/// Outage-like failures in a row that open the breaker if the first of them was [`LONG`] ago.
 const FAILURES: u32 = 5;
-/// See [`FAILURES`]. In a brown-out, in which every second request fails, five failures in a row are common; five without an
-/// answer in ten seconds are not.
-const UNANSWERED: Duration = Duration::from_secs(10);
+/// See [`FAILURES`]. In a brown-out, in which every second request fails, five failures in a row are common, and with reads that come in
+/// waves they span ten or twenty seconds; a row that goes on for a minute means that hardly anything is asked, so little is lost.
+const LONG: Duration = Duration::from_mins(1);
 /// Outage-like failures in a row that open it however quickly they come: one in a million requests of such a brown-out.
 const MANY_FAILURES: u32 = 20;
 /// The mean time between two probes of an open breaker; each is jittered by a fifth.
@@ -26,8 +26,8 @@ pub(super) struct Breaker {
     circuit: Circuit,
     /// Outage-like failures since the last answer.
     failures: u32,
-    /// When the last request was answered; `None` if none was yet.
-    answered_at: Option<Duration>,
+    /// When the first of them was.
+    failing_since: Duration,
     generation: Generation,
 }
 
@@ -112,12 +112,15 @@ impl Breaker {
             return false;
         }
         let Some(cause) = outcome.err().filter(|failure| is_outage_like(failure.reason)) else {
-            self.answered(now);
+            self.failures = 0;
             return false;
         };
+        if self.failures == 0 {
+            self.failing_since = now;
+        }
         self.failures += 1;
-        let is_unanswered = self.answered_at.is_none_or(|at| now.saturating_sub(at) >= UNANSWERED);
-        let opens = self.failures >= MANY_FAILURES || (self.failures >= FAILURES && is_unanswered);
+        let is_long = now.saturating_sub(self.failing_since) >= LONG;
+        let opens = self.failures >= MANY_FAILURES || (self.failures >= FAILURES && is_long);
         if opens {
             self.turn(Circuit::Open { cause: cause.clone() });
         }
@@ -133,16 +136,11 @@ impl Breaker {
             }
             Err(failure) if is_silent_about_ssm(failure.reason) => false,
             _ => {
-                self.answered(now);
+                self.failures = 0;
                 self.turn(Circuit::HalfOpen { since: now });
                 true
             }
         }
-    }
-
-    fn answered(&mut self, now: Duration) {
-        self.failures = 0;
-        self.answered_at = Some(now);
     }
 
     fn turn(&mut self, circuit: Circuit) {
@@ -193,23 +191,25 @@ mod tests {
     #[case::kms(SourceReason::KmsUnavailable, false)]
     #[case::bad_input(SourceReason::InvalidResponse, false)]
     #[case::credentials(SourceReason::CredentialsUnavailable, false)]
-    fn outage_like_failures_without_any_answer_open_it(#[case] reason: SourceReason, #[case] opens: bool) {
+    fn outage_like_failures_open_it(#[case] reason: SourceReason, #[case] opens: bool) {
         let mut breaker = Breaker::default();
-        assert!(!fail(&mut breaker, reason, 4, secs(0)));
+        assert!(!fail(&mut breaker, reason, 19, secs(0)));
         assert_eq!(fail(&mut breaker, reason, 1, secs(0)), opens);
         assert_eq!(breaker.state(secs(0)) == BreakerState::Open, opens);
         assert_eq!(breaker.refusal().map(|refusal| refusal.reason), opens.then_some(reason));
     }
 
+    /// However long nothing was asked before the first of them.
     #[test]
-    fn five_failures_open_it_ten_seconds_after_the_last_answer_and_twenty_at_once() {
-        let after = |failures, at| {
+    fn five_failures_over_a_minute_open_it_and_twenty_at_once() {
+        let after = |failures: u32, seconds: u64| {
             let mut breaker = Breaker::default();
-            succeed(&mut breaker, secs(100));
-            fail(&mut breaker, SourceReason::Timeout, failures, secs(at))
+            succeed(&mut breaker, secs(0));
+            assert!(!fail(&mut breaker, SourceReason::Timeout, failures - 1, secs(100)));
+            fail(&mut breaker, SourceReason::Timeout, 1, secs(100 + seconds))
         };
-        assert_eq!([after(5, 109), after(5, 110), after(4, 110)], [false, true, false]);
-        assert_eq!([after(19, 100), after(20, 100)], [false, true]);
+        assert_eq!([after(5, 59), after(5, 60), after(4, 60)], [false, true, false]);
+        assert_eq!([after(19, 0), after(20, 0)], [false, true]);
     }
 
     #[test]
@@ -218,14 +218,14 @@ mod tests {
         fail(&mut breaker, SourceReason::Timeout, 4, secs(0));
         fail(&mut breaker, SourceReason::AccessDenied, 1, secs(0));
         assert!(!fail(&mut breaker, SourceReason::Timeout, 4, secs(60)));
-        fail(&mut breaker, SourceReason::CredentialsUnavailable, 1, secs(60));
-        assert!(fail(&mut breaker, SourceReason::Timeout, 1, secs(60)));
+        fail(&mut breaker, SourceReason::CredentialsUnavailable, 1, secs(120));
+        assert!(fail(&mut breaker, SourceReason::Timeout, 1, secs(120)));
     }
 
     #[test]
     fn only_a_probe_closes_it_and_requests_ramp_up() {
         let mut breaker = Breaker::default();
-        fail(&mut breaker, SourceReason::Timeout, 5, secs(0));
+        fail(&mut breaker, SourceReason::Timeout, 20, secs(0));
         assert!(!breaker.record_probe(Err(&failure(SourceReason::SourceUnavailable)), secs(30)));
         assert_eq!(
             breaker.refusal().unwrap().reason,
@@ -249,7 +249,7 @@ mod tests {
     fn outcomes_of_requests_sent_before_a_transition_do_not_count() {
         let mut breaker = Breaker::default();
         let sent_while_closed = breaker.generation();
-        fail(&mut breaker, SourceReason::Timeout, 5, secs(20));
+        fail(&mut breaker, SourceReason::Timeout, 20, secs(20));
         breaker.record(sent_while_closed, Ok(()), secs(21));
         assert_eq!(breaker.state(secs(21)), BreakerState::Open, "an old answer does not close it");
         let sent_while_open = breaker.generation();
@@ -259,24 +259,24 @@ mod tests {
             assert!(!breaker.record(sent_while_open, Err(&failure(SourceReason::Timeout)), secs(51)));
         }
         assert_eq!(breaker.state(secs(51)), BreakerState::HalfOpen, "old failures do not open it");
-        assert!(!fail(&mut breaker, SourceReason::Timeout, 4, secs(61)));
-        breaker.record(sent_while_closed, Ok(()), secs(61));
+        assert!(!fail(&mut breaker, SourceReason::Timeout, 4, secs(51)));
+        breaker.record(sent_while_closed, Ok(()), secs(111));
         assert!(
-            fail(&mut breaker, SourceReason::Timeout, 1, secs(61)),
+            fail(&mut breaker, SourceReason::Timeout, 1, secs(111)),
             "an old answer does not reset the count"
         );
     }
 
-    /// One that relapses is noticed within ten seconds, at the rate of the ramp.
+    /// A relapse is noticed after twenty requests, at the rate of the ramp within eleven seconds.
     #[test]
-    fn a_relapse_opens_it_after_ten_seconds_and_a_failure_in_between_does_not() {
+    fn a_relapse_opens_it_and_a_failure_in_between_does_not() {
         let mut breaker = Breaker::default();
-        fail(&mut breaker, SourceReason::Timeout, 5, secs(0));
+        fail(&mut breaker, SourceReason::Timeout, 20, secs(0));
         breaker.record_probe(Ok(()), secs(30));
-        assert!(!fail(&mut breaker, SourceReason::Timeout, 15, secs(39)));
+        assert!(!fail(&mut breaker, SourceReason::Timeout, 15, secs(40)));
         succeed(&mut breaker, secs(40));
         assert_eq!(breaker.state(secs(40)), BreakerState::HalfOpen);
-        assert!(!fail(&mut breaker, SourceReason::Timeout, 4, secs(50)));
-        assert!(fail(&mut breaker, SourceReason::Timeout, 1, secs(50)));
+        assert!(!fail(&mut breaker, SourceReason::Timeout, 19, secs(41)));
+        assert!(fail(&mut breaker, SourceReason::Timeout, 1, secs(41)));
     }
 }

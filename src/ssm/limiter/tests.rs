@@ -23,11 +23,11 @@ async fn a_source_can_be_held_below_its_account() {
     assert!(limiter.waited() >= Duration::from_millis(1_900));
 }
 
-/// Five requests without an answer: the breaker opens.
+/// Twenty requests fail one after the other: the breaker opens.
 fn open(account: &RateLimiter) {
     let failure = ReadFailure::new(SourceReason::Timeout, "");
     let sent_in = account.admit().unwrap();
-    for _ in 0..5 {
+    for _ in 0..20 {
         account.record(sent_in, Err(&failure));
     }
     assert!(account.admit().is_err());
@@ -56,7 +56,7 @@ async fn a_request_that_ends_after_a_transition_counts_for_nothing() {
     let limiter = limiter(&account, None, 100);
     let failure = ReadFailure::new(SourceReason::Timeout, "");
     let mut before = Vec::new();
-    for _ in 0..50 {
+    for _ in 0..20 {
         before.push(limiter.acquire().await.unwrap());
     }
     open(&account);

@@ -17,11 +17,12 @@ const MIRRORS: usize = 200;
 const INTERVAL: &str = "1m";
 const LASTS: Duration = Duration::from_mins(10);
 
-/// When each path was answered last, and how many requests were sent and answered.
+/// When each path was answered last, and how many requests were sent, were probes of an open breaker, and were answered.
 #[derive(Default)]
 struct Seen {
     answered_at: HashMap<String, Instant>,
     sent: usize,
+    probes: usize,
     answered: usize,
 }
 
@@ -62,6 +63,7 @@ async fn reads_go_on_at_a_useful_rate(
         }
         let mut seen = noted.lock().unwrap();
         seen.sent += 1;
+        seen.probes += usize::from(call.point == "probe");
         if rng.u8(0..100) < percent {
             return Some(Fault::Source(SourceReason::SourceUnavailable));
         }
@@ -78,11 +80,11 @@ async fn reads_go_on_at_a_useful_rate(
     }
     ages.sort_unstable();
     let age = |percentile: usize| ages[ages.len() * percentile / 100];
-    let Seen { sent, answered, .. } = &*seen.lock().unwrap();
+    let Seen { sent, probes, answered, .. } = &*seen.lock().unwrap();
     #[allow(clippy::cast_precision_loss, reason = "a few thousand requests")]
     let good = *answered as f64 / LASTS.as_secs_f64();
     println!(
-        "{percent} % fail: {sent} requests, {good:.2} answered a second, ages p50 {} s, p95 {} s, max {} s",
+        "{percent} % fail: {sent} requests, {probes} probes, {good:.2} answered a second, ages p50 {} s, p95 {} s, max {} s",
         age(50),
         age(95),
         ages[ages.len() - 1]
