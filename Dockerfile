@@ -33,6 +33,8 @@ ENV RUSTFLAGS="-C target-feature=+crt-static" \
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target,id=target-$TARGETARCH \
     set -eu; \
+    # jemalloc runs on pages of at most the size that it was built for, and arm64 has kernels with 64 KiB.
+    if [ "$TARGETARCH" = arm64 ]; then export JEMALLOC_SYS_WITH_LG_PAGE=16; fi; \
     for name in parameter-mirror parameter-mirror-reader; do \
       cargo build --locked --profile dist -p "$name" --bin "$name" --target "$(cat /triple)"; \
     done; \
