@@ -33,7 +33,7 @@ pub enum WantedSet {
 impl WantedSet {
     /// The content, signed or not.
     #[must_use]
-    pub const fn content(&self) -> &Content {
+    pub fn content(&self) -> &Content {
         match self {
             Self::AsItIs(signed) => &signed.content,
             Self::New(content) => content,

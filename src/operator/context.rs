@@ -22,6 +22,7 @@ use super::memory::Memories;
 use super::metrics::Metrics;
 use super::progress::Progress;
 use super::said::Said;
+use super::unpublished::Unpublished;
 use super::values::Values;
 use super::watches::{Wakers, Watches};
 
@@ -89,6 +90,8 @@ pub struct Context {
     pub drills: Drills,
     /// What the status of each source says.
     pub said_of_sources: Said,
+    /// New mirrors whose first values are about to be published.
+    pub unpublished: Unpublished,
     /// Whether work goes on.
     pub progress: Progress,
     /// Counters.

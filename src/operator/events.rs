@@ -16,6 +16,10 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// Stories that wait to be told; what is more is not told. An outage of everything is one story per mirror.
 const WAITING: usize = 10_000;
 
+/// A recorder keeps what it recorded, to count repeats, and gives the memory back never: 2.4 KB a mirror after a first start. So it is
+/// replaced after so many; a repeat of an event before that is a new event.
+const REMEMBERED: usize = 256;
+
 /// Records events, one after the other: they must not crowd out the writes that serve somebody.
 #[derive(Clone)]
 pub struct Events(mpsc::Sender<(ObjectReference, Story)>);
@@ -57,12 +61,19 @@ impl Events {
     /// Events in the name of the operator.
     #[must_use]
     pub fn new(client: Client) -> Self {
-        let reporter = Reporter { controller: "parameter-mirror".to_owned(), instance: None };
-        let recorder = Recorder::new(client, reporter);
+        let recorder = move || {
+            let reporter = Reporter { controller: "parameter-mirror".to_owned(), instance: None };
+            Recorder::new(client.clone(), reporter)
+        };
         let (events, mut stories) = mpsc::channel(WAITING);
         tokio::spawn(async move {
+            let (mut current, mut recorded) = (recorder(), 0);
             while let Some((about, story)) = stories.recv().await {
-                publish(&recorder, &about, story).await;
+                publish(&current, &about, story).await;
+                recorded += 1;
+                if recorded == REMEMBERED {
+                    (current, recorded) = (recorder(), 0);
+                }
             }
         });
         Self(events)

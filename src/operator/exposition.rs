@@ -2,6 +2,7 @@
 //! among them people with curl, `promtool check metrics`, and agents that know only that one.
 
 use std::collections::HashMap;
+use std::fmt::Write as _;
 
 /// A way to write figures down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,18 +49,24 @@ fn text(open_metrics: &str) -> String {
         Some(&"info") => "_info",
         _ => "",
     };
-    let line = |line: &str| {
-        if let Some((family, help)) = line.strip_prefix("# HELP ").and_then(|rest| rest.split_once(' ')) {
-            return format!("# HELP {family}{} {help}\n", suffix(family));
-        }
-        if let Some((family, is)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' ')) {
-            let is = if is == "info" { "gauge" } else { is };
-            return format!("# TYPE {family}{} {is}\n", suffix(family));
-        }
-        format!("{line}\n")
-    };
     let is_kept = |line: &&str| !line.starts_with("# UNIT ") && *line != "# EOF";
-    open_metrics.lines().filter(is_kept).map(line).collect()
+    let mut text = String::with_capacity(open_metrics.len());
+    for line in open_metrics.lines().filter(is_kept) {
+        // Writing to a String cannot fail.
+        let _ = if let Some((family, help)) =
+            line.strip_prefix("# HELP ").and_then(|rest| rest.split_once(' '))
+        {
+            writeln!(text, "# HELP {family}{} {help}", suffix(family))
+        } else if let Some((family, is)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' '))
+        {
+            let is = if is == "info" { "gauge" } else { is };
+            writeln!(text, "# TYPE {family}{} {is}", suffix(family))
+        } else {
+            text.push_str(line);
+            text.write_char('\n')
+        };
+    }
+    text
 }
 
 #[cfg(test)]

@@ -21,19 +21,7 @@ use crate::ssm::limiter::breaker::BreakerState;
 use crate::ssm::limiter::{AccountKey, AccountState};
 
 use super::metrics::{kept, kept_in};
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct MirrorLabels {
-    namespace: String,
-    mirror: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct DegradedLabels {
-    namespace: String,
-    mirror: String,
-    reason: String,
-}
+use super::per_mirror::{Age, PerMirror};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct AccountLabels {
@@ -90,8 +78,9 @@ pub(super) fn registry(
     operator(values, all);
     accounts(values.map_or(&[], |values| &values.accounts), all);
     credentials(values.map_or(&[], |values| &values.credentials), all);
-    conditions(values.map_or(&[], |values| &values.states), all);
-    staleness(values.map_or(Timestamp::UNIX_EPOCH, |values| values.now), served, all);
+    if let Some(values) = values {
+        all.register_collector(Box::new(per_mirror(values, served)));
+    }
     registry
 }
 
@@ -131,32 +120,14 @@ fn credentials(identities: &[Health], all: &mut Registry) {
     end.set(first.map_or(0, |end| end.as_secs()));
 }
 
-fn conditions(mirrors: &[MirrorState], all: &mut Registry) {
-    let help = "1 while the condition Ready of a mirror is True, else 0";
-    let ready: Family<MirrorLabels, Gauge> = kept("mirror_ready", help, all);
-    let help =
-        "1 while the condition Degraded of a mirror is True, with its reason; else there is no such series";
-    let degraded_because: Family<DegradedLabels, Gauge> = kept("mirror_degraded", help, all);
-    for MirrorState { namespace, mirror, is_ready, degraded } in mirrors.iter().cloned() {
-        let labels = MirrorLabels { namespace: namespace.clone(), mirror: mirror.clone() };
-        ready.get_or_create(&labels).set(is_ready.into());
-        if let Some(reason) = degraded {
-            degraded_because.get_or_create(&DegradedLabels { namespace, mirror, reason }).set(1);
-        }
-    }
-}
-
-fn staleness(now: Timestamp, served: &HashMap<ObjectRef<ParameterMirror>, Served>, all: &mut Registry) {
-    let help = "Age of what a mirror serves: since its last good read";
-    let staleness: Family<MirrorLabels, Gauge> = kept_in(Unit::Seconds, "staleness", help, all);
-    let help = "Age from which on what a mirror serves is stale: spec.maxStaleness, else three intervals and at least an hour";
-    let limit: Family<MirrorLabels, Gauge> = kept_in(Unit::Seconds, "staleness_limit", help, all);
-    for (mirror, Served { current_at, stale_after }) in served {
-        let namespace = mirror.namespace.clone().unwrap_or_default();
-        let labels = MirrorLabels { namespace, mirror: mirror.name.clone() };
-        staleness.get_or_create(&labels).set(now.duration_since(*current_at).as_secs().max(0));
-        limit.get_or_create(&labels).set(i64::try_from(stale_after.as_secs()).unwrap_or(i64::MAX));
-    }
+/// The series that each mirror has.
+fn per_mirror(values: &GaugeValues, served: &HashMap<ObjectRef<ParameterMirror>, Served>) -> PerMirror {
+    let age = |(mirror, served): (&ObjectRef<ParameterMirror>, &Served)| Age {
+        mirror: mirror.clone(),
+        age: values.now.duration_since(served.current_at).as_secs().max(0),
+        limit: i64::try_from(served.stale_after.as_secs()).unwrap_or(i64::MAX),
+    };
+    PerMirror { states: values.states.clone(), served: served.iter().map(age).collect() }
 }
 
 fn whole(count: usize) -> i64 {

@@ -22,6 +22,7 @@ use crate::mirror::target::TargetTrouble;
 use crate::targets::secret::Observed;
 
 use super::put_down::PutDown;
+use super::unpublished::FirstValues;
 use super::watches::Shown;
 
 /// How long after an own write the watch may still show the version before it.
@@ -84,11 +85,13 @@ pub struct Memory {
     /// The source's side.
     pub source: SourceMemory,
     /// The read that is under way.
-    pub in_flight: Option<InFlight>,
+    pub in_flight: Option<Box<InFlight>>,
     /// The Secret.
     pub secret: SecretMemory,
     /// The Redis hash.
     pub redis: RedisMemory,
+    /// Since when the first status waits for more urgent writes.
+    pub untold_since: Option<Duration>,
     /// The status as last written by this process, and when.
     pub reported: Option<(ParameterMirrorStatus, Duration)>,
     /// The value of `sync-at` that asked for a read last.
@@ -159,10 +162,18 @@ impl SourceMemory {
     }
 }
 
+/// What a read has brought.
+pub struct Answered {
+    /// What SSM said.
+    pub outcome: Result<Reading, ReadFailure>,
+    /// Counts as long as nothing of it is published, if the mirror had nothing before.
+    pub first: Option<FirstValues>,
+}
+
 /// A read of SSM that is under way, and the state of the targets when it began.
 pub struct InFlight {
     /// Its answer, once there.
-    pub answer: oneshot::Receiver<Result<Reading, ReadFailure>>,
+    pub answer: oneshot::Receiver<Answered>,
     /// Ends the read when dropped.
     pub task: AbortOnDrop,
     /// The plan it reads for.
@@ -204,6 +215,8 @@ pub struct SecretMemory {
     pub name: String,
     /// What was found or written last.
     pub observed: Option<Observed>,
+    /// Whether the API server was asked for it.
+    pub existence: Existence,
     /// The version before our own last write, and when that was, if there is a watch, which may lag behind us.
     pub before_write: Option<(Option<String>, Duration)>,
     /// How often it was found changed by somebody else.
@@ -212,6 +225,18 @@ pub struct SecretMemory {
     pub trouble: Option<TargetTrouble>,
     /// Its heals.
     pub heals: Heals,
+}
+
+/// How it is known whether the Secret of a new mirror exists.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Existence {
+    /// It is not known, or no longer believed: the next observation asks.
+    #[default]
+    Unknown,
+    /// The watch shows none. It shows labelled Secrets only, so a create may still meet one.
+    Assumed,
+    /// The API server was asked, or a create has been tried.
+    Asked,
 }
 
 impl SecretMemory {
@@ -224,6 +249,13 @@ impl SecretMemory {
         }
     }
 
+    /// Ends the assumption that there is no such Secret: the next observation asks the API server.
+    pub fn doubt_existence(&mut self) {
+        if self.existence == Existence::Assumed {
+            self.existence = Existence::Unknown;
+        }
+    }
+
     /// When the watch has had its time to show our last write; `None` if it already has.
     #[must_use]
     pub fn lag_ends(&self) -> Option<Duration> {
@@ -233,7 +265,9 @@ impl SecretMemory {
     /// Whether this version is not that of what we last read or wrote.
     #[must_use]
     pub fn is_surprising(&self, version: Option<&str>, now: Duration) -> bool {
-        let Some(observed) = &self.observed else { return true };
+        let Some(observed) = self.observed.as_ref().filter(|_| self.existence != Existence::Unknown) else {
+            return true;
+        };
         let lags = self
             .before_write
             .as_ref()
@@ -310,7 +344,8 @@ mod tests {
             redis_seen: None,
         };
         assert!(!read.has_ended());
-        assert!(answered.send(Ok(reading(&[("/app/a", "1")], 1))).is_ok());
+        let outcome = Ok(reading(&[("/app/a", "1")], 1));
+        assert!(answered.send(Answered { outcome, first: None }).is_ok());
         assert!(read.has_ended());
 
         // One that died leaves no answer.

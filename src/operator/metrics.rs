@@ -253,12 +253,12 @@ mod tests {
         };
         let mirror = r#"namespace="shop",mirror="checkout""#;
         let well = [
-            format!("parameter_mirror_mirror_ready{{{mirror}}} 1"),
             format!("parameter_mirror_staleness_seconds{{{mirror}}} 60"),
             format!("parameter_mirror_staleness_limit_seconds{{{mirror}}} 3600"),
+            format!("parameter_mirror_mirror_ready{{{mirror}}} 1"),
         ];
         let degraded = format!(r#"parameter_mirror_mirror_degraded{{{mirror},reason="Timeout"}} 1"#);
-        let with_reason = [&well[..1], &[degraded], &well[1..]].concat();
+        let with_reason = [&well[..], &[degraded]].concat();
         assert_eq!(of_it(&metrics.text(Some(&values(Some("Timeout"))))), with_reason);
         assert_eq!(of_it(&metrics.text(Some(&values(None)))), well);
         assert_eq!(of_it(&metrics.text(None)), Vec::<String>::new());

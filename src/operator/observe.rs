@@ -3,20 +3,23 @@
 //! A quiet pass costs no call to the API server (one for metadata, if Secrets are not watched) and one small one to Redis.
 //! Only a surprise, or a cycle, leads to a full read-back.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use parameter_mirror_format::connection::LinkError;
+use parameter_mirror_format::content::Signed;
 use parameter_mirror_format::keys::KeyRing;
 use parameter_mirror_format::verdict::{Found, Verdict};
 
+use crate::api::ParameterMirror;
 use crate::mirror::copies;
 use crate::mirror::plan::{Plan, SecretPlan};
 use crate::mirror::target::{TargetReason, TargetTrouble};
 use crate::targets::redis::copy::{self, Trace};
-use crate::targets::secret::{self, KubeProblem};
+use crate::targets::secret::{self, KubeProblem, Observed};
 
 use super::context::{Context, RedisEdge};
-use super::memory::{Memory, RedisMemory, SecretMemory};
+use super::memory::{Existence, Memory, RedisMemory, SecretMemory};
 use super::watches::Shown;
 
 /// How thoroughly to look.
@@ -29,16 +32,34 @@ pub enum Look {
 }
 
 /// Brings the memory of both targets up to date. Neither waits for the other.
-pub async fn observe(plan: &Plan, memory: &mut Memory, look: Look, ctx: &Context) {
+pub async fn observe(mirror: &ParameterMirror, plan: &Plan, memory: &mut Memory, look: Look, ctx: &Context) {
     let keys = ctx.keys();
     memory.put_down = None;
     memory.turn_to(plan, keys.version);
+    if let Some(secret) = &plan.secret {
+        assume_missing(mirror, plan, secret, look, memory, ctx);
+    }
+    let answered = memory.in_flight.as_ref().is_some_and(|read| read.has_ended());
     let Memory { secret, redis, .. } = memory;
     tokio::join!(
         observe_secret(plan, secret, keys.ring.as_deref(), ctx),
-        observe_redis(plan, redis, look, keys.ring.as_deref(), ctx)
+        observe_redis(plan, redis, look, answered, keys.ring.as_deref(), ctx)
     );
     adopt(plan, memory, ctx);
+    if let Some(good) = &memory.good {
+        let secret = memory.secret.observed.as_mut().and_then(|observed| observed.found.as_mut());
+        let redis = memory.redis.observed.as_mut().map(|observed| &mut observed.found);
+        secret.into_iter().chain(redis).for_each(|found| hold_once(found, good));
+    }
+}
+
+/// Most of the time all copies are the same.
+fn hold_once(found: &mut Found, good: &Signed) {
+    if let Found::Ours(Verdict::Verified(copy)) = found
+        && copy.content == good.content
+    {
+        copy.content = Arc::clone(&good.content);
+    }
 }
 
 /// The newest verified copy becomes the last known good (formats.md, "Copies", rules 2 and 3).
@@ -86,6 +107,35 @@ fn note_other_writer(plan: &Plan, origin: copies::Origin, memory: &mut Memory, n
     }
 }
 
+/// A new mirror's Secret is not asked for while its first read is under way: the watch shows none, and the create that follows
+/// finds out. That is a third of what a new mirror costs the API server. Whatever else comes of the read, and a read that
+/// takes its time, end the assumption: then the Secret is asked for like any other.
+fn assume_missing(
+    mirror: &ParameterMirror,
+    plan: &Plan,
+    secret: &SecretPlan,
+    look: Look,
+    memory: &mut Memory,
+    ctx: &Context,
+) {
+    let answered = memory.in_flight.as_ref().is_some_and(|read| read.has_ended());
+    let never_written = mirror.status.as_ref().is_none_or(|status| status.secret.is_none());
+    let memory = &mut memory.secret;
+    match memory.existence {
+        Existence::Unknown
+            if look == Look::ReadBack
+                && never_written
+                && memory.observed.is_none()
+                && ctx.watches.secret(&plan.namespace, &secret.name) == Shown::Version(None) =>
+        {
+            memory.existence = Existence::Assumed;
+            memory.observed = Some(Observed::missing());
+        }
+        Existence::Assumed if !answered => memory.doubt_existence(),
+        Existence::Unknown | Existence::Assumed | Existence::Asked => {}
+    }
+}
+
 /// The version of the mirror's Secret: as the watch shows it, or as the API server has it if there is no watch.
 pub async fn secret_version(
     plan: &Plan,
@@ -100,7 +150,9 @@ pub async fn secret_version(
 
 async fn observe_secret(plan: &Plan, memory: &mut SecretMemory, keys: Option<&KeyRing>, ctx: &Context) {
     let Some(wanted) = &plan.secret else { return };
-    match secret_version(plan, wanted, ctx).await {
+    // Without an observation it is read whole in any case.
+    let version = if memory.observed.is_some() { secret_version(plan, wanted, ctx).await } else { Ok(None) };
+    match version {
         Ok(version) if !memory.is_surprising(version.as_deref(), ctx.clock.uptime()) => return,
         Ok(_) => {}
         Err(problem) => {
@@ -113,6 +165,7 @@ async fn observe_secret(plan: &Plan, memory: &mut SecretMemory, keys: Option<&Ke
     }
     match ctx.secrets.get(&plan.namespace, &wanted.name).await {
         Ok(object) => {
+            memory.existence = Existence::Asked;
             let mut observed = secret::observe(object, &plan.owner, keys);
             if let Some(found) = &mut observed.found {
                 share(found, ctx);
@@ -136,6 +189,7 @@ async fn observe_redis(
     plan: &Plan,
     memory: &mut RedisMemory,
     look: Look,
+    answered: bool,
     keys: Option<&KeyRing>,
     ctx: &Context,
 ) {
@@ -151,13 +205,17 @@ async fn observe_redis(
     if look == Look::Check
         && let Some(known) = &memory.observed
     {
+        if answered && (known.found == Found::Missing || copies::verified(Some(&known.found)).is_some()) {
+            // The answer is told by a beat or a new content, and each of them looks at what this would look at.
+            return;
+        }
         match copy::is_untouched(store, &wanted.key, &Trace::of(known)).await {
             Ok(true) => return,
             Ok(false) => {}
             Err(error) => return lose_sight(memory, &error),
         }
     }
-    match copy::look(store, &wanted.key, &plan.owner, keys).await {
+    match copy::look(store, &wanted.key, &plan.owner, keys, memory.observed.as_ref()).await {
         Ok(mut observed) => {
             share(&mut observed.found, ctx);
             let before = memory.observed.as_ref();
@@ -173,8 +231,11 @@ async fn observe_redis(
 
 /// A value that several copies hold is held in memory once.
 fn share(found: &mut Found, ctx: &Context) {
-    if let Found::Ours(Verdict::Verified(signed)) = found {
-        for entry in signed.content.entries.values_mut() {
+    if let Found::Ours(Verdict::Verified(signed)) = found
+        // One that somebody holds already was shared when it was found first.
+        && let Some(content) = Arc::get_mut(&mut signed.content)
+    {
+        for entry in content.entries.values_mut() {
             ctx.values.share(&mut entry.value);
         }
     }

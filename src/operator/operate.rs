@@ -32,6 +32,7 @@ use super::metrics::Metrics;
 use super::progress::Progress;
 use super::said::Said;
 use super::term::Term;
+use super::unpublished::Unpublished;
 use super::values::Values;
 use super::watches::{Guarded, Wakers, Watches};
 use super::while_leading;
@@ -184,6 +185,7 @@ async fn lead(staff: &Staff, term: &Term, health: &Health, stop: &CancellationTo
         in_step: InStep::default(),
         drills: Drills::default(),
         said_of_sources: Said::default(),
+        unpublished: Unpublished::default(),
         progress: Progress::new(staff.clock.uptime()),
         metrics: Arc::clone(&staff.metrics),
         events: Events::new(client.clone()),

@@ -1,11 +1,12 @@
 //! Step 5: converge each target on what is wanted. Secret first, then Redis; each only against what was observed.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use parameter_mirror_format::content::Signed;
+use parameter_mirror_format::content::{Content, Signed};
 use parameter_mirror_format::keys::KeyRing;
 use parameter_mirror_format::source::StoredSource;
-use parameter_mirror_format::verdict::{Found, Verdict};
+use parameter_mirror_format::verdict::Found;
 
 use crate::mirror::copies::{self, Authority, Need};
 use crate::mirror::plan::{Plan, RedisPlan, SecretPlan};
@@ -17,7 +18,7 @@ use crate::targets::redis::{Beat, Guard, Hashes, ScriptOutcome};
 use crate::targets::secret::{self, KubeProblem, Observed, Owner};
 
 use super::context::{Context, RedisEdge};
-use super::memory::{Memory, RedisMemory, SecretMemory};
+use super::memory::{Existence, Memory, RedisMemory, SecretMemory};
 use super::observe::{redis_trouble, write_failed};
 use super::reading::Answer;
 
@@ -94,7 +95,10 @@ pub async fn publish(
     };
     if let Some(target) = &plan.secret {
         let errand = errand(answer.map(|answer| answer.secret));
+        let was_assumed = memory.secret.existence == Existence::Assumed;
         publish_secret(plan, target, owner, &errand, &mut memory.secret, &mut published, ctx).await;
+        // There is one, which nobody had seen when SSM was read: what may replace it has to be read after it is seen.
+        memory.source.due_now |= was_assumed && published.look_again;
     }
     if let (Some(target), RedisEdge::Configured(store)) = (&plan.redis, &ctx.redis) {
         let errand = errand(answer.map(|answer| answer.redis));
@@ -123,7 +127,7 @@ fn sign(wanted: &Wanted, memory: &mut Memory, ring: &KeyRing, ctx: &Context) -> 
             let secret = memory.secret.observed.as_ref().and_then(|observed| observed.found.as_ref());
             let redis = memory.redis.observed.as_ref().map(|observed| &observed.found);
             if older_copy(secret, signed) || older_copy(redis, signed) {
-                let mut content = signed.content.clone();
+                let mut content = Content::clone(&signed.content);
                 content.read_at = ctx.clock.now().as_millisecond().max(memory.latest_read_at + 1);
                 ring.sign(content)
             } else if !ring.contains(&signed.key_id)
@@ -131,7 +135,7 @@ fn sign(wanted: &Wanted, memory: &mut Memory, ring: &KeyRing, ctx: &Context) -> 
             {
                 // Its key is lost, and a copy under it could never be verified again; or another one is active by now. The
                 // content is the same, so its read time is, too.
-                ring.sign(signed.content.clone())
+                ring.sign(Arc::clone(&signed.content))
             } else {
                 signed.clone()
             }
@@ -229,6 +233,7 @@ async fn publish_secret(
         }
     };
     let object = secret::render(target, &plan.namespace, owner, parts, &observed);
+    memory.existence = Existence::Asked;
     match ctx.secrets.write(&plan.namespace, &object).await {
         Ok(written) => {
             ctx.metrics.secret_written();
@@ -247,12 +252,7 @@ async fn publish_secret(
             let before = observed.resource_version().map(str::to_owned);
             memory.before_write = ctx.watches.shows_secrets().then_some((before, errand.now));
             memory.trouble = remaining_trouble(&memory.heals, errand.now);
-            memory.observed = Some(Observed {
-                found: Some(Found::Ours(Verdict::Verified(errand.signed.clone()))),
-                adopt_by: None,
-                type_: written.type_,
-                metadata: written.metadata,
-            });
+            memory.observed = Some(Observed::written(errand.signed.clone(), written));
         }
         Err(KubeProblem::Conflict) => {
             memory.foreign_changes += 1;
@@ -297,6 +297,7 @@ async fn publish_redis(
         key: &target.key,
         owner: &plan.owner,
         fence: &observed.fence,
+        mac: copies::verified(Some(&observed.found)).map(|signed| signed.mac.as_str()),
         now: ctx.clock.now().as_millisecond(),
     };
     let outcome = match (&need, errand.beat) {

@@ -63,6 +63,7 @@ fn trace(memory: &Memory) -> Option<PutDown> {
     let redis = memory.redis.observed.as_ref()?;
     let holds_it = |found| copies::verified(found).is_some_and(|held| held.content.same_as(&good.content));
     let is_backed = memory.in_flight.is_none()
+        && memory.untold_since.is_none()
         && memory.settled.is_some()
         && holds_it(secret.found.as_ref())
         && holds_it(Some(&redis.found));

@@ -19,7 +19,8 @@ use crate::mirror::snapshot;
 use crate::mirror::words;
 
 use super::context::Context;
-use super::memory::{AbortOnDrop, InFlight, Memory};
+use super::memory::{AbortOnDrop, Answered, InFlight, Memory};
+use super::unpublished::FirstValues;
 
 /// The answer of a read that has ended, and how far each target may rely on it.
 pub struct Answer {
@@ -29,6 +30,8 @@ pub struct Answer {
     pub secret: Authority,
     /// Whether the hash is as it was when the read began.
     pub redis: Authority,
+    /// Held until the reconcile that publishes it ends.
+    _first: Option<FirstValues>,
 }
 
 /// Whether a read would begin now.
@@ -64,7 +67,7 @@ fn has_recovered(memory: &Memory, ctx: &Context) -> bool {
 pub fn begin(mirror: &ObjectRef<ParameterMirror>, plan: &Plan, memory: &mut Memory, ctx: &Arc<Context>) {
     let was_called = ctx.in_step.is_called(mirror);
     let company = ctx.in_step.begins(mirror, plan, ctx.clock.uptime());
-    let good = memory.good.as_ref().map(|good| &good.content);
+    let good = memory.good.as_ref().map(|good| &*good.content);
     let request = ReadRequest {
         selections: plan.selections.clone(),
         known: good.map(|good| snapshot::known(good, plan)).unwrap_or_default(),
@@ -86,7 +89,7 @@ pub fn begin(mirror: &ObjectRef<ParameterMirror>, plan: &Plan, memory: &mut Memo
     let (answered, answer) = oneshot::channel();
     let task = tokio::spawn({
         let (ctx, mirror, source) = (Arc::clone(ctx), mirror.clone(), plan.source.clone());
-        let place = plan.source_name.clone();
+        let (place, is_first) = (plan.source_name.clone(), memory.good.is_none());
         async move {
             let outcome = match source {
                 Some(source) if source.is_drill(ctx.clock.now()) => Err(drill(&source)),
@@ -95,11 +98,12 @@ pub fn begin(mirror: &ObjectRef<ParameterMirror>, plan: &Plan, memory: &mut Memo
             };
             ctx.metrics.read(&outcome);
             // The mirror may be gone by now; then nobody wants the answer.
-            let _ = answered.send(outcome);
+            let first = (is_first && outcome.is_ok()).then(|| ctx.unpublished.one_more());
+            let _ = answered.send(Answered { outcome, first });
             ctx.wakers.wake(mirror);
         }
     });
-    memory.in_flight = Some(InFlight {
+    memory.in_flight = Some(Box::new(InFlight {
         answer,
         task: AbortOnDrop(task),
         plan: plan.clone(),
@@ -108,7 +112,7 @@ pub fn begin(mirror: &ObjectRef<ParameterMirror>, plan: &Plan, memory: &mut Memo
         due: ctx.clock.uptime(),
         secret_seen: memory.secret.observed.is_some().then_some(memory.secret.foreign_changes),
         redis_seen: memory.redis.observed.is_some().then_some(memory.redis.foreign_changes),
-    });
+    }));
 }
 
 /// The answer of the read under way, if it has ended and was for this plan.
@@ -121,13 +125,15 @@ pub fn finished(plan: &Plan, memory: &mut Memory, ctx: &Context) -> Option<Answe
         memory.source.due_now = true;
     }
     let read = memory.in_flight.as_mut()?;
-    let outcome = match read.answer.try_recv() {
-        Ok(outcome) => outcome.and_then(|reading| taken_in(reading, memory.good.is_none(), ctx)),
+    let (outcome, first) = match read.answer.try_recv() {
+        Ok(Answered { outcome, first }) => {
+            (outcome.and_then(|reading| taken_in(reading, memory.good.is_none(), ctx)), first)
+        }
         Err(TryRecvError::Empty) => return None,
-        Err(TryRecvError::Closed) => Err(ReadFailure::new(
-            SourceReason::InvalidResponse,
-            "the read ended without an answer".to_owned(),
-        )),
+        Err(TryRecvError::Closed) => {
+            let detail = "the read ended without an answer".to_owned();
+            (Err(ReadFailure::new(SourceReason::InvalidResponse, detail)), None)
+        }
     };
     let unchanged = |seen: Option<u64>, changes: u64| {
         if seen == Some(changes) { Authority::FreshRead } else { Authority::LastKnownGood }
@@ -136,6 +142,7 @@ pub fn finished(plan: &Plan, memory: &mut Memory, ctx: &Context) -> Option<Answe
         outcome,
         secret: unchanged(read.secret_seen, memory.secret.foreign_changes),
         redis: unchanged(read.redis_seen, memory.redis.foreign_changes),
+        _first: first,
     };
     let stale = read.secret_seen.is_some_and(|seen| seen != memory.secret.foreign_changes)
         || read.redis_seen.is_some_and(|seen| seen != memory.redis.foreign_changes);

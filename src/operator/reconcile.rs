@@ -28,7 +28,7 @@ use super::cleanup;
 use super::context::Context;
 use super::donors;
 use super::live;
-use super::memory::{InFlight, Memory, Settled};
+use super::memory::{Existence, Memory, Settled};
 use super::observe::{Look, observe};
 use super::progress::Next;
 use super::publish::publish;
@@ -77,7 +77,7 @@ pub async fn reconcile(mirror: &ParameterMirror, ctx: &Arc<Context>) -> Next {
         return settle(mirror, plan, false, memory, ctx);
     }
     enters("observe");
-    observe(&plan, memory, look, ctx).await;
+    observe(mirror, &plan, memory, look, ctx).await;
     enters("read");
     schedule_first_read(mirror, &plan, memory, ctx);
     let answer = reading::finished(&plan, memory, ctx);
@@ -89,7 +89,12 @@ pub async fn reconcile(mirror: &ParameterMirror, ctx: &Arc<Context>) -> Next {
     let resolution = resolve(mirror, &plan, answer.as_ref(), memory, ctx);
     let owner = Owner { name: mirror.name_any(), uid: mirror.uid().unwrap_or_default() };
     enters("publish");
-    let published = publish(&plan, &owner, &resolution, answer.as_ref(), memory, ctx).await;
+    let mut published = publish(&plan, &owner, &resolution, answer.as_ref(), memory, ctx).await;
+    if answer.is_some() && memory.secret.existence == Existence::Assumed {
+        // Nothing was to be created. What is there, if anything, has to be known now.
+        memory.secret.doubt_existence();
+        published.look_again = true;
+    }
     let retired = cleanup::retire(mirror, &plan, memory, ctx).await;
     enters("report");
     report::report(mirror, &plan, &published, retired, memory, ctx).await;
@@ -161,7 +166,7 @@ fn nothing_to_do(mirror: &ParameterMirror, plan: &Plan, memory: &Memory, ctx: &C
             (Shown::Nothing, known) => known.is_some() || memory.secret.observed.is_some(),
         }
     });
-    let answered = memory.in_flight.as_ref().is_some_and(InFlight::has_ended);
+    let answered = memory.in_flight.as_ref().is_some_and(|read| read.has_ended());
     let keys_as_known = memory.keys_version == ctx.keys().version;
     let due = reading::is_due(plan, memory, ctx);
     let quiet = same && secret_as_known && keys_as_known && !answered && !due && now < settled.next_check;
@@ -298,7 +303,9 @@ fn settle(
     }
     let unsaid = memory.in_flight.as_ref().filter(|_| memory.reported.is_none());
     let unsaid = unsaid.map(|read| read.due + report::PENDING_AFTER).filter(|end| *end > now);
-    let next_check = (now + schedule::check_every(plan.interval)).min(unsaid.unwrap_or(Duration::MAX));
+    let untold = memory.untold_since.map(|_| now + report::TRY_TO_TELL_EVERY);
+    let next_check =
+        [unsaid, untold].into_iter().flatten().fold(now + schedule::check_every(plan.interval), Ord::min);
     let pause = next_look(&plan, next_check, memory, ctx);
     memory.settled = Some(Settled {
         sync_at: mirror.annotations().get(SYNC_AT).cloned(),

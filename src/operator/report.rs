@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use kube::ResourceExt;
-use kube::api::{Api, Patch, PatchParams};
+use kube::api::{Patch, PatchParams};
+use kube::core::Request;
 use kube::runtime::reflector::ObjectRef;
+use kube::{Resource, ResourceExt};
+use serde::de::IgnoredAny;
 use serde_json::{Value as Json, json};
 
 use crate::api::{MirrorRedisStatus, MirrorSecretStatus, ParameterMirror, ParameterMirrorStatus};
@@ -33,13 +35,17 @@ pub async fn report(
     ctx: &Context,
 ) {
     let previous = memory.previous_status(mirror, ctx.clock.uptime());
-    if is_about_to_be_answered(mirror, memory, ctx.clock.uptime()) {
+    if is_about_to_be_known(mirror, published, memory, ctx.clock.uptime()) {
         return;
     }
     if let Some(time) = served_as_of(memory) {
         let stale_after = plan.max_staleness.unwrap_or_else(|| schedule::stale_after(plan.interval));
         ctx.metrics.serves(ObjectRef::from_obj(mirror), time, stale_after);
     }
+    if gives_way(mirror, published, memory, ctx) {
+        return;
+    }
+    memory.untold_since = None;
     let conditions = status::conditions(&facts(mirror, plan, memory, ctx));
     let mut next = with_conditions(mirror, &previous, &conditions, ctx.clock.now());
     next.last_sync_time = memory.last_sync.map(Time).or(previous.last_sync_time.clone());
@@ -63,13 +69,43 @@ pub async fn report(
 /// How long a first read may take before its mirror is said to be pending.
 pub const PENDING_AFTER: Duration = Duration::from_secs(2);
 
-/// A first read has just begun: its answer is most likely there before anybody has read `Pending`.
-fn is_about_to_be_answered(mirror: &ParameterMirror, memory: &Memory, now: Duration) -> bool {
+/// Whether the first status of a mirror would be false or out of date within a moment: a read has just begun, or a Secret that no watch
+/// shows was met and has yet to be looked at.
+fn is_about_to_be_known(
+    mirror: &ParameterMirror,
+    published: &Published,
+    memory: &Memory,
+    now: Duration,
+) -> bool {
     let is_new = mirror.status.as_ref().is_none_or(|status| status.conditions.is_empty());
-    is_new
-        && memory.reported.is_none()
-        && memory.good.is_none()
-        && memory.in_flight.as_ref().is_some_and(|read| now < read.due + PENDING_AFTER)
+    let is_reading = memory.in_flight.as_ref().is_some_and(|read| now < read.due + PENDING_AFTER);
+    is_new && memory.reported.is_none() && (is_reading || published.look_again)
+}
+
+/// How long the first status of a mirror gives way to first values of others.
+const GIVES_WAY: Duration = Duration::from_secs(5);
+/// How often it is tried meanwhile.
+pub const TRY_TO_TELL_EVERY: Duration = Duration::from_secs(1);
+
+/// Whether that all is well with a new mirror can be told later, because many others wait for their first values. Whatever is wrong is
+/// told at once.
+fn gives_way(mirror: &ParameterMirror, published: &Published, memory: &mut Memory, ctx: &Context) -> bool {
+    let now = ctx.clock.uptime();
+    let is_first =
+        memory.reported.is_none() && mirror.status.as_ref().is_none_or(|status| status.conditions.is_empty());
+    let is_well = memory.source.trouble.is_none()
+        && memory.secret.trouble.is_none()
+        && memory.redis.trouble.is_none()
+        && memory.good.is_some()
+        && published.healed.is_empty();
+    let gives_way = is_first
+        && is_well
+        && ctx.unpublished.are_many()
+        && memory.untold_since.is_none_or(|since| now < since + GIVES_WAY);
+    if gives_way {
+        memory.untold_since.get_or_insert(now);
+    }
+    gives_way
 }
 
 /// Writes the status of a mirror whose spec is refused.
@@ -352,10 +388,7 @@ async fn write(
     if previous == next || (may_wait && essence(&previous) == essence(&next)) {
         return;
     }
-    let api: Api<ParameterMirror> =
-        Api::namespaced(ctx.client.clone(), &mirror.namespace().unwrap_or_default());
-    let patch = Patch::Merge(json!({ "status": as_patch(&next) }));
-    match within(api.patch_status(&mirror.name_any(), &PatchParams::default(), &patch)).await {
+    match within(patch_status(mirror, &next, ctx)).await {
         Ok(_) => {
             ctx.metrics.reported();
             memory.reported = Some((next, now));
@@ -366,6 +399,20 @@ async fn write(
             tracing::warn!(target: "parameter_mirror", mirror = full_name(mirror), cycle = memory.source.cycle, %problem, "the status cannot be written");
         }
     }
+}
+
+/// Writes the status. The answer is the whole object, which the watch brings anyway: it is not decoded.
+async fn patch_status(
+    mirror: &ParameterMirror,
+    next: &ParameterMirrorStatus,
+    ctx: &Context,
+) -> kube::Result<()> {
+    let path = ParameterMirror::url_path(&(), mirror.namespace().as_deref());
+    let patch = Patch::Merge(json!({ "status": as_patch(next) }));
+    let request =
+        Request::new(path).patch_subresource("status", &mirror.name_any(), &PatchParams::default(), &patch);
+    let request = request.map_err(kube::Error::BuildRequest)?;
+    ctx.client.request::<IgnoredAny>(request).await.map(|IgnoredAny| ())
 }
 
 /// What is worth a write at once: everything but texts and times.

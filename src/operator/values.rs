@@ -26,6 +26,9 @@ struct Pool {
     by_hash: HashMap<u64, Vec<WeakValue>>,
     /// How many there were after those that are gone had been cleared away last.
     cleared: usize,
+    /// At least the bytes that are held: exact when they were counted last, plus everything that came since. To count
+    /// means to visit every value, which must not happen in every reconcile of every mirror.
+    at_most: usize,
 }
 
 /// What each mirror holds, with the sums, so that a pass does not add up those of all others.
@@ -66,14 +69,7 @@ impl Values {
     /// Bytes of all values that are held, each counted once.
     #[must_use]
     pub fn held(&self) -> usize {
-        self.pool
-            .lock()
-            .by_hash
-            .values()
-            .flatten()
-            .filter_map(WeakValue::upgrade)
-            .map(|value| value.len())
-            .sum()
+        self.pool.lock().count()
     }
 
     /// Notes what a mirror holds after a pass. Returns who has to put its values down, itself perhaps among them.
@@ -82,8 +78,8 @@ impl Values {
         if bytes <= self.bound {
             return Vec::new();
         }
-        let held = self.held();
-        self.loads.lock().too_many(held, self.bound)
+        let held = self.pool.lock().held_beyond(self.bound);
+        held.map_or_else(Vec::new, |held| self.loads.lock().too_many(held, self.bound))
     }
 
     /// Whether a first set of so many bytes fits in with everything that cannot be put down.
@@ -153,8 +149,21 @@ impl Pool {
         let held = same.iter().filter_map(WeakValue::upgrade).find(|held| held == value);
         if held.is_none() {
             same.push(value.downgrade());
+            self.at_most = self.at_most.saturating_add(value.len());
         }
         held
+    }
+
+    /// Bytes of all values that are held, each counted once.
+    fn count(&mut self) -> usize {
+        let values = self.by_hash.values().flatten().filter_map(WeakValue::upgrade);
+        self.at_most = values.map(|value| value.len()).sum();
+        self.at_most
+    }
+
+    /// The bytes that are held, if they are more than `bound`. Counts only if they can be.
+    fn held_beyond(&mut self, bound: usize) -> Option<usize> {
+        (self.at_most > bound).then(|| self.count()).filter(|held| *held > bound)
     }
 
     /// Each time it has doubled: so it costs nothing per value, and holds no more than twice what is needed.

@@ -106,13 +106,14 @@ impl Watches {
         let wake = wake_by(&mirrors, wakers, |mirror, source: &Guarded<ParameterSource>| {
             mirror.spec.source == source.name_any()
         });
-        let mut tasks = vec![spawn(Api::all(client.clone()), config(), source_writer, wake)];
+        let mut tasks = vec![spawn(Api::all(client.clone()), config(), source_writer, |_| {}, wake)];
 
         let (namespaces, namespace_writer) = reflector::store();
         let wake = wake_by(&mirrors, wakers, |mirror, namespace: &PartialObjectMeta<Namespace>| {
             mirror.namespace().as_deref() == Some(&namespace.name_any())
         });
-        tasks.push(spawn(Api::all(client.clone()), config(), namespace_writer, wake));
+        let slim = |namespace: &mut PartialObjectMeta<Namespace>| namespace.annotations_mut().clear();
+        tasks.push(spawn(Api::all(client.clone()), config(), namespace_writer, slim, wake));
 
         let secrets = with_secrets.then(|| {
             let begin = |scope| {
@@ -224,12 +225,17 @@ fn watch_secrets(
     let (label, value) = layout::LABEL;
     let ours = config().labels(&format!("{label}={value}"));
     let (secrets, writer) = reflector::store();
+    // Only its version and its owner are of use here, and its manifest is as large as the rest.
+    let slim = |secret: &mut PartialObjectMeta<Secret>| {
+        secret.annotations_mut().retain(|name, _| name == layout::OWNER);
+        secret.labels_mut().clear();
+    };
     let wake = move |secret: PartialObjectMeta<Secret>| {
         if let Some(mirror) = mirror_of(&secret) {
             wakers.wake(mirror);
         }
     };
-    (secrets, spawn(api, ours, writer, wake))
+    (secrets, spawn(api, ours, writer, slim, wake))
 }
 
 fn state(mirror: &ParameterMirror) -> MirrorState {
@@ -278,6 +284,7 @@ fn spawn<K>(
     api: Api<K>,
     config: watcher::Config,
     writer: Writer<K>,
+    slim: impl Fn(&mut K) + Send + 'static,
     on_change: impl Fn(K) + Send + 'static,
 ) -> AbortOnDrop
 where
@@ -285,7 +292,10 @@ where
     K::DynamicType: Hash + Eq + Clone,
 {
     // Who wrote which field is of no use here, and is half of what a small object weighs.
-    let objects = watcher(api, config).modify(|object| object.managed_fields_mut().clear());
+    let objects = watcher(api, config).modify(move |object| {
+        object.managed_fields_mut().clear();
+        slim(object);
+    });
     let changes = reflector(writer, objects).default_backoff().touched_objects();
     AbortOnDrop(tokio::spawn(async move {
         let mut changes = std::pin::pin!(changes.into_stream());

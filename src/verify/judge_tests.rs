@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use jiff::ToSpan as _;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use parameter_mirror_format::content::Signed;
+use parameter_mirror_format::content::{Content, Signed};
 use parameter_mirror_format::hash::{Fence, HashFound};
 use parameter_mirror_format::verdict::{BrokenCause, Found, Verdict};
 use rstest::rstest;
@@ -23,7 +23,7 @@ fn now() -> Timestamp {
 /// A key Secret of one key, and a set that it has signed.
 fn signed(ring: &KeyRing, plan: &Plan, value: &str) -> Signed {
     let found = crate::mirror::samples::signed(plan, &[("/app/a", value)], 0);
-    let mut content = found.content;
+    let mut content = Content::clone(&found.content);
     content.read_at = (now() - 40.seconds()).as_millisecond();
     ring.sign(content)
 }
@@ -97,7 +97,7 @@ fn healthy(ring: &KeyRing) -> Mirror {
         plan: Some(plan),
         secret: Some(SecretFacts {
             name: "checkout".to_owned(),
-            observed: Ok(secret::Observed { found: Some(found.clone()), ..secret::Observed::default() }),
+            observed: Ok(secret::Observed::holding(found.clone())),
         }),
         redis: Some(HashFacts { key: "pm:{shop/checkout}".to_owned(), observed: Some(Ok(hash(found))) }),
     }
@@ -112,6 +112,7 @@ fn hash(found: Found) -> HashFound {
         checked_at: None,
         status: None,
         consents: false,
+        print: None,
     }
 }
 
@@ -189,7 +190,7 @@ type Change = fn(&mut Facts);
 
 fn found(facts: &mut Facts, found: Found) {
     if let Some(secret) = &mut the_mirror(facts).secret {
-        secret.observed = Ok(secret::Observed { found: Some(found), ..secret::Observed::default() });
+        secret.observed = Ok(secret::Observed::holding(found));
     }
 }
 

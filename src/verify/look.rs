@@ -212,7 +212,8 @@ async fn use_hash(store: &HashStore, key: &str, written: &Fence) -> Result<Fence
 }
 
 fn guard<'a>(key: &'a str, fence: &'a Fence) -> Guard<'a> {
-    Guard { key, owner: "parameter-mirror verify", fence, now: Timestamp::now().as_millisecond() }
+    let now = Timestamp::now().as_millisecond();
+    Guard { key, owner: "parameter-mirror verify", fence, mac: None, now }
 }
 
 fn done(outcome: ScriptOutcome) -> Result<Fence, LinkError> {
@@ -305,7 +306,7 @@ impl Around {
         object.spec.redis.as_ref()?;
         let key = redis_key(&self.prefix, namespace, &object.name_any());
         let observed = match (&self.store, &self.ring) {
-            (Some(store), Some(ring)) => Some(copy::look(store, &key, owner, ring).await),
+            (Some(store), Some(ring)) => Some(copy::look(store, &key, owner, ring, None).await),
             _ => None,
         };
         Some(HashFacts { key, observed })

@@ -81,7 +81,7 @@ fn servers(url: &str) -> Servers {
 }
 
 fn guard(fence: &Fence) -> Guard<'_> {
-    Guard { key: KEY, owner: OURS, fence, now: NOW }
+    Guard { key: KEY, owner: OURS, fence, mac: None, now: NOW }
 }
 
 fn fields(text: &str) -> Fields {
@@ -232,6 +232,21 @@ async fn a_nonsensical_fence_does_not_lock_us_out() {
         assert_eq!(part.swap(&fence("1"), &fields("1")).await, ScriptOutcome::Stale);
         assert_eq!(fence_of(part.swap(&fence(nonsense), &fields("1")).await), fence("1795341879120"));
     }
+}
+
+/// A beat says that what was seen is still there, so it looks at the MAC as well: an edit by hand leaves the fence.
+#[tokio::test]
+async fn a_beat_over_a_hash_that_was_edited_is_stale() {
+    let (mut part, seen) = Part::start().await.with_hash().await;
+    part.run(&["HSET", KEY, "@mac", "as seen"]).await;
+    let guarded = |mac| Guard { mac: Some(mac), ..guard(&seen) };
+    let beat = part.store.beat(guarded("as it was"), Beat::Good { checked_at: 5 }, AMPLE).await;
+    assert_eq!(beat, Ok(ScriptOutcome::Stale));
+    part.run(&["HDEL", KEY, "@mac"]).await;
+    assert_eq!(part.store.beat(guarded("as seen"), Beat::Failed, AMPLE).await, Ok(ScriptOutcome::Stale));
+    part.run(&["HSET", KEY, "@mac", "as seen"]).await;
+    let beat = part.store.beat(guarded("as seen"), Beat::Good { checked_at: 5 }, AMPLE).await.unwrap();
+    assert_ne!(fence_of(beat), seen);
 }
 
 #[tokio::test]
@@ -440,7 +455,10 @@ async fn the_model_behaves_as_redis() {
                 part.store.swap(guard, &new, consent, AMPLE).await,
                 modelled.swap(guard, &new, consent, AMPLE).await,
             ),
-            4..=6 => (part.store.beat(guard, beat, AMPLE).await, modelled.beat(guard, beat, AMPLE).await),
+            4..=6 => {
+                let guard = Guard { mac: [None, Some("m1"), Some("m2")][rng.usize(0..3)], ..guard };
+                (part.store.beat(guard, beat, AMPLE).await, modelled.beat(guard, beat, AMPLE).await)
+            }
             7 => (part.store.remove(guard, AMPLE).await, modelled.remove(guard, AMPLE).await),
             _ => {
                 // Somebody else: another owner, nobody, consent, a newer layout, a broken fence.
@@ -451,6 +469,8 @@ async fn the_model_behaves_as_redis() {
                     ("@format", "2"),
                     ("@format", "1"),
                     ("@fence", fences[rng.usize(1..fences.len())]),
+                    ("@mac", "m1"),
+                    ("@mac", "m2"),
                 ];
                 let (field, text) = edits[rng.usize(0..edits.len())];
                 part.run(&["HSET", KEY, field, text]).await;

@@ -1,5 +1,7 @@
 //! What a copy of a mirror says, and the MAC over it.
 
+use std::sync::Arc;
+
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::hmac;
 
@@ -26,8 +28,9 @@ pub struct Content {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Signed {
-    /// What is signed.
-    pub content: Content,
+    /// What is signed. Whoever holds the same copy shares it: an operator has each set in memory, as the last known good and as
+    /// found in each target.
+    pub content: Arc<Content>,
     /// The MAC as stored, `pm1:<keyId>:<base64url>`.
     pub mac: String,
     /// The key of the MAC.
@@ -59,7 +62,8 @@ impl Content {
     /// Copies with equal content are never older or newer than each other.
     #[must_use]
     pub fn same_as(&self, other: &Self) -> bool {
-        self.owner == other.owner && self.source == other.source && self.entries == other.entries
+        std::ptr::eq(self, other)
+            || (self.owner == other.owner && self.source == other.source && self.entries == other.entries)
     }
 
     fn tag(&self, key_id: &KeyId, key: &hmac::Key) -> hmac::Tag {
@@ -97,7 +101,8 @@ impl Content {
 impl KeyRing {
     /// Signs with the active key.
     #[must_use]
-    pub fn sign(&self, content: Content) -> Signed {
+    pub fn sign(&self, content: impl Into<Arc<Content>>) -> Signed {
+        let content = content.into();
         let key_id = self.active().clone();
         let tag = content.tag(&key_id, self.active_mac_key());
         let mac = format!("{SCHEME}:{key_id}:{}", base64url(tag.as_ref()));
@@ -121,7 +126,7 @@ impl KeyRing {
     /// Content found in a target together with its MAC, if that holds.
     pub(crate) fn verified(&self, content: Content, mac: String, key_id: KeyId) -> Result<Signed, MacError> {
         self.verify(&content, &mac)?;
-        Ok(Signed { content, mac, key_id })
+        Ok(Signed { content: content.into(), mac, key_id })
     }
 }
 
@@ -152,7 +157,7 @@ mod tests {
             ("type", |c| c.entries.values_mut().for_each(|e| e.kind = ParameterType::StringList)),
         ];
         for (what, change) in changes {
-            let mut edited = signed.content.clone();
+            let mut edited = Content::clone(&signed.content);
             change(&mut edited);
             assert_eq!(ring.verify(&edited, &signed.mac), Err(MacError::Mismatch), "{what}");
         }

@@ -7,7 +7,7 @@ mod encode;
 use std::fmt;
 use std::str::FromStr;
 
-pub use decode::{HashFound, ReaderCopy, ReaderError, decode, decode_for_reader};
+pub use decode::{HashFound, Print, ReaderCopy, ReaderError, decode, decode_again, decode_for_reader};
 #[cfg(test)]
 pub(crate) use encode::encode_with;
 pub use encode::{EncodeError, Vitals, encode};

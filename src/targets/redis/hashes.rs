@@ -51,6 +51,9 @@ pub struct Guard<'a> {
     pub owner: &'a str,
     /// The fence of the observation that this write follows from.
     pub fence: &'a Fence,
+    /// The MAC of the observation, which a beat compares too: it tells readers that the content was checked, so it must be the
+    /// content that was seen. `None`: not compared.
+    pub mac: Option<&'a str>,
     /// The wall clock, Unix milliseconds.
     pub now: i64,
 }
@@ -77,7 +80,7 @@ pub enum ScriptOutcome {
         /// The fence of the last content write, if the hash has one.
         generation: Option<i64>,
     },
-    /// Somebody else wrote since the observation.
+    /// Somebody else wrote or edited it since the observation.
     Stale,
     /// The hash belongs to another owner, or to nobody known, and there is no consent to use.
     Owned {

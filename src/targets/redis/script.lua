@@ -3,7 +3,7 @@
 -- KEYS 1 live hash, 2 staging key (swap)
 -- ARGV 1 mode, 2 our owner, 3 the @fence observed ('' = none), 4 now in ms, 5 the highest format we know
 --   swap: 6 number of staged fields, 7 '1' if the hash's consent may be used
---   beat: 6 status, 7 @checkedAt ('' = leave it)
+--   beat: 6 status, 7 @checkedAt ('' = leave it), 8 the @mac observed ('' = whatever it is)
 -- Answers {'DONE', fence, generation}, or the reason why nothing was written.
 --
 -- Redis does not roll a script back, and it refuses for lack of memory at the first write only. So everything is
@@ -19,13 +19,13 @@ local function refuse(...)
 end
 
 local at = redis.pcall('HMGET', live,
-  '@owner', '@fence', '@generation', '@format', '@status', '@statusAt', '@adoptBy')
+  '@owner', '@fence', '@generation', '@format', '@status', '@statusAt', '@adoptBy', '@mac')
 if at.err then
   if string.find(at.err, 'WRONGTYPE', 1, true) then return refuse('WRONGTYPE') end
   return at
 end
 local live_owner, live_fence, live_generation, live_format = at[1], at[2] or '', at[3] or '', at[4]
-local live_status, live_status_at, adopt_by = at[5], at[6], at[7]
+local live_status, live_status_at, adopt_by, live_mac = at[5], at[6], at[7], at[8]
 
 if redis.call('HLEN', live) > 0 then
   local consents = mode == 'swap' and ARGV[7] == '1' and adopt_by == owner
@@ -38,6 +38,8 @@ elseif mode ~= 'swap' then
 end
 -- Compared as text: an absent or nonsensical fence compares as exactly as a number.
 if live_fence ~= expected then return refuse('STALE') end
+-- Who edits by hand leaves the fence as it is.
+if mode == 'beat' and ARGV[8] ~= '' and live_mac ~= ARGV[8] then return refuse('STALE') end
 
 if mode == 'drop' then
   redis.call('UNLINK', live)

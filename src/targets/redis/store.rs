@@ -145,7 +145,8 @@ impl Hashes for HashStore {
             Beat::Good { checked_at } => (Status::Synced, checked_at.to_string()),
             Beat::Failed => (Status::Degraded, String::new()),
         };
-        self.run("beat", guard, None, &[status.as_str().to_owned(), checked_at], within).await
+        let mac = guard.mac.unwrap_or_default().to_owned();
+        self.run("beat", guard, None, &[status.as_str().to_owned(), checked_at, mac], within).await
     }
 
     async fn remove(&self, guard: Guard<'_>, within: Duration) -> Result<ScriptOutcome, LinkError> {

@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectM
 use parameter_mirror_format::content::Signed;
 use parameter_mirror_format::keys::KeyRing;
 use parameter_mirror_format::secret::{self as layout, Parts};
-use parameter_mirror_format::verdict::Found;
+use parameter_mirror_format::verdict::{Found, Verdict};
 
 use crate::api::DeletionPolicy;
 use crate::mirror::plan::SecretPlan;
@@ -23,8 +23,10 @@ const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// A Secret as it was found, without its data.
 #[derive(Clone, Debug, Default)]
 pub struct Observed {
-    /// Metadata of the object; empty if there is none.
-    pub metadata: ObjectMeta,
+    /// Metadata of the object without what the layout puts there and who owns which field; empty if there is none.
+    metadata: ObjectMeta,
+    /// Labels and annotations that our own writes set for the user, as the API server recorded it.
+    owned: Owned,
     /// Type of the object.
     pub type_: Option<String>,
     /// Mirror that the owner of a foreign Secret lets take over.
@@ -33,7 +35,52 @@ pub struct Observed {
     pub found: Option<Found>,
 }
 
+/// Keys below `metadata.labels` and `metadata.annotations`, without those of the layout.
+#[derive(Clone, Debug, Default)]
+struct Owned {
+    labels: BTreeSet<String>,
+    annotations: BTreeSet<String>,
+}
+
 impl Observed {
+    /// There is none.
+    #[must_use]
+    pub fn missing() -> Self {
+        Self::holding(Found::Missing)
+    }
+
+    /// An object of which nothing else is known.
+    pub(crate) fn holding(found: Found) -> Self {
+        Self { found: Some(found), ..Self::default() }
+    }
+
+    /// What was just written: `signed`, as the API server answered it.
+    #[must_use]
+    pub fn written(signed: Signed, answer: Secret) -> Self {
+        let found = Some(Found::Ours(Verdict::Verified(signed)));
+        Self::of(answer.metadata, answer.type_, None, found)
+    }
+
+    /// Keeps what the next write needs. An object carries more about itself than its values weigh: who owns which field, and
+    /// the manifest, which is in what was found.
+    fn of(
+        mut metadata: ObjectMeta,
+        type_: Option<String>,
+        adopt_by: Option<String>,
+        found: Option<Found>,
+    ) -> Self {
+        let owned =
+            Owned { labels: owned(&metadata, "f:labels"), annotations: owned(&metadata, "f:annotations") };
+        metadata.managed_fields = None;
+        let annotations = metadata.annotations.take().map(|mut annotations| {
+            annotations.retain(|key, _| !key.starts_with(OUR_PREFIX));
+            annotations
+        });
+        // An emptied map keeps its memory.
+        metadata.annotations = annotations.filter(|annotations| !annotations.is_empty());
+        Self { metadata, owned, type_, adopt_by, found }
+    }
+
     /// The version to compare and set against; `None` if there is no object.
     #[must_use]
     pub fn resource_version(&self) -> Option<&str> {
@@ -66,7 +113,7 @@ pub struct Owner {
 #[must_use]
 pub fn observe(secret: Option<Secret>, owner: &str, keys: Option<&KeyRing>) -> Observed {
     let Some(mut secret) = secret else {
-        return Observed { found: Some(Found::Missing), ..Observed::default() };
+        return Observed::missing();
     };
     let annotations = secret.metadata.annotations.clone().unwrap_or_default();
     let data = secret.data.take().unwrap_or_default();
@@ -74,12 +121,8 @@ pub fn observe(secret: Option<Secret>, owner: &str, keys: Option<&KeyRing>) -> O
         let data = data.iter().map(|(key, ByteString(bytes))| (key.as_str(), bytes.as_slice()));
         layout::decode(Some(&annotations), data, owner, keys)
     };
-    Observed {
-        adopt_by: annotations.get(layout::ADOPT_BY).cloned(),
-        found: keys.map(judge).map(name_foreign_owner(&secret.metadata)),
-        type_: secret.type_,
-        metadata: secret.metadata,
-    }
+    let found = keys.map(judge).map(name_foreign_owner(&secret.metadata));
+    Observed::of(secret.metadata, secret.type_, annotations.get(layout::ADOPT_BY).cloned(), found)
 }
 
 /// Says who a foreign Secret belongs to, in the words its owner would use.
@@ -112,8 +155,9 @@ pub fn render(
     existing: &Observed,
 ) -> Secret {
     let Parts { annotations: ours, data } = parts;
-    let mut annotations = foreign(existing, "f:annotations", existing.metadata.annotations.as_ref());
-    annotations.retain(|key, _| !key.starts_with(OUR_PREFIX) && key != LAST_APPLIED);
+    let held = existing.metadata.annotations.as_ref();
+    let mut annotations = foreign(existing, &existing.owned.annotations, held);
+    annotations.retain(|key, _| key != LAST_APPLIED);
     annotations.extend(plan.annotations.clone());
     annotations.extend(ours);
     Secret {
@@ -141,14 +185,13 @@ pub fn render(
 #[must_use]
 pub fn is_in_sync(plan: &SecretPlan, owner: &Owner, existing: &Observed) -> bool {
     let metadata = &existing.metadata;
-    let held = metadata.annotations.clone().unwrap_or_default();
-    let stale_annotation = owned(metadata, "f:annotations").iter().any(|key| {
-        !key.starts_with(OUR_PREFIX) && !plan.annotations.contains_key(key) && held.contains_key(key)
-    });
+    let held = |key: &str| metadata.annotations.as_ref().and_then(|all| all.get(key));
+    let mut owned = existing.owned.annotations.iter();
+    let stale_annotation = owned.any(|key| !plan.annotations.contains_key(key) && held(key).is_some());
     metadata.labels.clone().unwrap_or_default() == wanted_labels(plan, existing)
-        && plan.annotations.iter().all(|(key, value)| held.get(key) == Some(value))
+        && plan.annotations.iter().all(|(key, value)| held(key) == Some(value))
         && !stale_annotation
-        && !held.contains_key(LAST_APPLIED)
+        && held(LAST_APPLIED).is_none()
         && metadata.owner_references == wanted_owner_references(plan, owner, existing)
 }
 
@@ -222,7 +265,7 @@ pub fn fits(
 }
 
 fn wanted_labels(plan: &SecretPlan, existing: &Observed) -> BTreeMap<String, String> {
-    let mut labels = foreign(existing, "f:labels", existing.metadata.labels.as_ref());
+    let mut labels = foreign(existing, &existing.owned.labels, existing.metadata.labels.as_ref());
     labels.extend(plan.labels.clone());
     let (label, value) = layout::LABEL;
     labels.insert(label.to_owned(), value.to_owned());
@@ -263,13 +306,12 @@ fn wanted_owner_references(
 /// taken over nothing stays (formats.md, "Consent").
 fn foreign(
     existing: &Observed,
-    field: &str,
+    ours: &BTreeSet<String>,
     held: Option<&BTreeMap<String, String>>,
 ) -> BTreeMap<String, String> {
     if !matches!(existing.found, Some(Found::Ours(_))) {
         return BTreeMap::new();
     }
-    let ours = owned(&existing.metadata, field);
     held.into_iter()
         .flatten()
         .filter(|(key, _)| !ours.contains(*key))
@@ -277,7 +319,7 @@ fn foreign(
         .collect()
 }
 
-/// The keys below `metadata.<field>` that our own writes set, as the API server recorded it.
+/// The keys below `metadata.<field>` that our own writes set beside those of the layout, as the API server recorded it.
 fn owned(metadata: &ObjectMeta, field: &str) -> BTreeSet<String> {
     let by_us = |entry: &&ManagedFieldsEntry| entry.manager.as_deref() == Some(FIELD_MANAGER);
     metadata
@@ -286,7 +328,9 @@ fn owned(metadata: &ObjectMeta, field: &str) -> BTreeSet<String> {
         .flatten()
         .filter(by_us)
         .filter_map(|entry| entry.fields_v1.as_ref()?.0.get("f:metadata")?.get(field)?.as_object())
-        .flat_map(|fields| fields.keys().filter_map(|key| key.strip_prefix("f:").map(str::to_owned)))
+        .flat_map(|fields| fields.keys().filter_map(|key| key.strip_prefix("f:")))
+        .filter(|key| !key.starts_with(OUR_PREFIX) && *key != layout::LABEL.0)
+        .map(str::to_owned)
         .collect()
 }
 

@@ -117,6 +117,9 @@ impl Inner {
         if let Some(refusal) = self.refusal(guard, false, false) {
             return refusal;
         }
+        if guard.mac.is_some_and(|mac| self.field(guard.key, MAC) != mac.as_bytes()) {
+            return ScriptOutcome::Stale;
+        }
         let fence = self.next_fence(guard);
         let generation = String::from_utf8(self.field(guard.key, GENERATION)).unwrap().parse().ok();
         let (status, checked_at) = match beat {

@@ -13,6 +13,7 @@
 //! | [`isolation`] | one poisoned mirror among many, and a process that hangs |
 //! | [`donors`] | a new mirror in an outage |
 //! | [`brown_out`] | some requests fail and some are answered |
+//! | [`first_sync`] | what a new mirror costs, and a Secret that no watch shows |
 //! | [`outages`] | outages of the public record, by date |
 //! | [`copies`] | which copy counts, with restored backups and wrong clocks |
 //! | [`memory`] | values that two targets hold and memory does not |
@@ -28,6 +29,7 @@ mod chaos;
 mod copies;
 mod crash_points;
 mod donors;
+mod first_sync;
 pub mod hashes;
 mod isolation;
 pub mod line;
