@@ -67,12 +67,12 @@ impl Events {
         };
         let (events, mut stories) = mpsc::channel(WAITING);
         tokio::spawn(async move {
-            let (mut current, mut recorded) = (recorder(), 0);
+            let (mut current, mut count) = (recorder(), 0);
             while let Some((about, story)) = stories.recv().await {
                 publish(&current, &about, story).await;
-                recorded += 1;
-                if recorded == REMEMBERED {
-                    (current, recorded) = (recorder(), 0);
+                count += 1;
+                if count == REMEMBERED {
+                    (current, count) = (recorder(), 0);
                 }
             }
         });

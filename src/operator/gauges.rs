@@ -124,7 +124,7 @@ fn credentials(identities: &[Health], all: &mut Registry) {
 fn per_mirror(values: &GaugeValues, served: &HashMap<ObjectRef<ParameterMirror>, Served>) -> PerMirror {
     let age = |(mirror, served): (&ObjectRef<ParameterMirror>, &Served)| Age {
         mirror: mirror.clone(),
-        age: values.now.duration_since(served.current_at).as_secs().max(0),
+        seconds: values.now.duration_since(served.current_at).as_secs().max(0),
         limit: i64::try_from(served.stale_after.as_secs()).unwrap_or(i64::MAX),
     };
     PerMirror { states: values.states.clone(), served: served.iter().map(age).collect() }

@@ -28,7 +28,7 @@ pub struct Age {
     /// The mirror.
     pub mirror: ObjectRef<ParameterMirror>,
     /// Its age.
-    pub age: i64,
+    pub seconds: i64,
     /// The age from which on it counts as stale.
     pub limit: i64,
 }
@@ -41,7 +41,7 @@ impl Collector for PerMirror {
             encoder,
             ("staleness", Some(Unit::Seconds)),
             "Age of what a mirror serves: since its last good read",
-            ages(|age| age.age),
+            ages(|age| age.seconds),
         )?;
         gauge(
             encoder,

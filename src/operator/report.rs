@@ -389,7 +389,7 @@ async fn write(
         return;
     }
     match within(patch_status(mirror, &next, ctx)).await {
-        Ok(_) => {
+        Ok(()) => {
             ctx.metrics.reported();
             memory.reported = Some((next, now));
         }
@@ -407,10 +407,10 @@ async fn patch_status(
     next: &ParameterMirrorStatus,
     ctx: &Context,
 ) -> kube::Result<()> {
-    let path = ParameterMirror::url_path(&(), mirror.namespace().as_deref());
+    let url = ParameterMirror::url_path(&(), mirror.namespace().as_deref());
     let patch = Patch::Merge(json!({ "status": as_patch(next) }));
     let request =
-        Request::new(path).patch_subresource("status", &mirror.name_any(), &PatchParams::default(), &patch);
+        Request::new(url).patch_subresource("status", &mirror.name_any(), &PatchParams::default(), &patch);
     let request = request.map_err(kube::Error::BuildRequest)?;
     ctx.client.request::<IgnoredAny>(request).await.map(|IgnoredAny| ())
 }

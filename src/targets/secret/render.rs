@@ -186,8 +186,8 @@ pub fn render(
 pub fn is_in_sync(plan: &SecretPlan, owner: &Owner, existing: &Observed) -> bool {
     let metadata = &existing.metadata;
     let held = |key: &str| metadata.annotations.as_ref().and_then(|all| all.get(key));
-    let mut owned = existing.owned.annotations.iter();
-    let stale_annotation = owned.any(|key| !plan.annotations.contains_key(key) && held(key).is_some());
+    let mut ours = existing.owned.annotations.iter();
+    let stale_annotation = ours.any(|key| !plan.annotations.contains_key(key) && held(key).is_some());
     metadata.labels.clone().unwrap_or_default() == wanted_labels(plan, existing)
         && plan.annotations.iter().all(|(key, value)| held(key) == Some(value))
         && !stale_annotation
