@@ -1,6 +1,6 @@
 //! What must hold at all times. The first violation ends the run.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::coordination::v1::Lease;
@@ -9,6 +9,7 @@ use parameter_mirror_test_support::{Endpoints, Operator, Scrape, installation, u
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 use tokio::time::{interval, sleep, timeout};
+use tracing_mutex::parkinglot::{Mutex, MutexGuard};
 
 use crate::report;
 
@@ -88,7 +89,7 @@ impl Shared {
     }
 
     pub fn lock(&self) -> MutexGuard<'_, Observed> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     pub fn snapshot(&self) -> Observed {
@@ -165,7 +166,8 @@ async fn scrape(endpoints: Endpoints, shared: Shared, violations: UnboundedSende
         let began = Instant::now();
         match timeout(METRICS, endpoints.scrape()).await {
             Ok(Some(scrape)) => {
-                if let Err(violation) = observe(&scrape, &mut shared.lock(), began.elapsed()) {
+                let observed = observe(&scrape, &mut shared.lock(), began.elapsed());
+                if let Err(violation) = observed {
                     let _ = violations.send(violation);
                 }
             }
