@@ -39,8 +39,8 @@ sdk-test: parts ## Unmodified AWS SDKs, chamber and the readers of docs/readers 
 	cargo test --workspace --test sdk
 
 e2e: parts ## The day of the incident on a real Kubernetes node, with the image and the chart (needs root; REQUIRE=1: or fail)
-	cargo test --test e2e --no-run
-	hack/e2e cargo test --offline --test e2e -- --nocapture || { status=$$?; [ $$status = 77 ] && [ -z "$(REQUIRE)" ]; }
+	cargo test --workspace --test e2e --no-run
+	hack/e2e cargo test --offline --workspace --test e2e -- --nocapture || { status=$$?; [ $$status = 77 ] && [ -z "$(REQUIRE)" ]; }
 
 soak: parts ## 1,000 mirrors while SSM and Redis fail in turns (MINUTES=60, BUDGET=60, SEED=17, PROGRAM=path)
 	$(if $(PROGRAM),,cargo build --release --workspace --bin parameter-mirror)

@@ -56,12 +56,13 @@ impl Ord for Waiter {
 }
 
 impl FairQueue {
-    /// How many requests wait; some of them may have given up.
-    pub const fn len(&self) -> usize {
-        self.waiting
+    /// How many requests wait. Those that have given up stay in their lane until it is their turn, and are not counted.
+    pub fn len(&self) -> usize {
+        let waiters = self.lanes.values().flat_map(|lane| &lane.waiters);
+        waiters.filter(|waiter| !waiter.request.is_closed()).count()
     }
 
-    /// Whether no request waits.
+    /// Whether no request is in any lane, not even one that has given up.
     pub const fn is_empty(&self) -> bool {
         self.waiting == 0
     }
@@ -199,6 +200,7 @@ mod tests {
         assert_eq!(ahead, AHEAD);
         let last = wait(&mut queue, &turn("storm", Priority::Requested));
         drop(calm);
+        assert_eq!(queue.len(), 1, "those that gave up do not wait");
         assert_eq!(&*queue.pop().unwrap().0, "storm", "those that gave up are passed over");
         assert!(queue.pop().is_none());
         drop(last);

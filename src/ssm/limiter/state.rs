@@ -141,8 +141,8 @@ impl State {
         self.rate
     }
 
-    /// How many requests wait; some of them may have given up.
-    pub const fn waiting(&self) -> usize {
+    /// How many requests wait.
+    pub fn waiting(&self) -> usize {
         self.queue.len()
     }
 

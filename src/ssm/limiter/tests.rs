@@ -102,3 +102,16 @@ async fn requests_that_wait_since_the_first_second_go_faster_too() {
     let took = began.elapsed().as_secs();
     assert!((28..34).contains(&took), "{took} s");
 }
+
+/// What every test relies on: a debug build notices two orders of two locks, even if no other thread is in the way.
+#[test]
+fn two_orders_of_two_locks_are_noticed() {
+    let (one, other) = (Mutex::new(()), Mutex::new(()));
+    let take = |first: &Mutex<()>, second: &Mutex<()>| {
+        let _first = first.lock();
+        drop(second.lock());
+    };
+    take(&one, &other);
+    let inverted = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| take(&other, &one)));
+    assert!(inverted.is_err());
+}

@@ -49,6 +49,18 @@ pub struct Operator {
     address: String,
 }
 
+/// No test goes well in which the operator panicked: a panic of one reconcile is caught, so nothing else shows that two locks were taken
+/// in two orders.
+impl Drop for Operator {
+    fn drop(&mut self) {
+        let log = self.process.log();
+        assert!(
+            std::thread::panicking() || !log.contains("panic;"),
+            "the operator panicked; its log:\n{log}"
+        );
+    }
+}
+
 impl Operator {
     /// Starts it and waits until it is ready.
     pub async fn start(settings: Settings) -> Self {
