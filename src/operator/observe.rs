@@ -206,7 +206,7 @@ async fn observe_redis(
         && let Some(known) = &memory.observed
     {
         if answered && (known.found == Found::Missing || copies::verified(Some(&known.found)).is_some()) {
-            // The answer is told by a beat or a new content, and each of them looks at what this would look at.
+            // The answer leads to a heartbeat or to new content, and the script of either compares what this would compare.
             return;
         }
         match copy::is_untouched(store, &wanted.key, &Trace::of(known)).await {

@@ -87,8 +87,8 @@ const GIVES_WAY: Duration = Duration::from_secs(5);
 /// How often it is tried meanwhile.
 pub const TRY_TO_TELL_EVERY: Duration = Duration::from_secs(1);
 
-/// Whether that all is well with a new mirror can be told later, because many others wait for their first values. Whatever is wrong is
-/// told at once.
+/// Whether the first status of a new mirror that is well is written later, because many others wait for their first values. What is
+/// wrong is reported at once.
 fn gives_way(mirror: &ParameterMirror, published: &Published, memory: &mut Memory, ctx: &Context) -> bool {
     let now = ctx.clock.uptime();
     let is_first =

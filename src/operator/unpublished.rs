@@ -1,5 +1,5 @@
-//! How many new mirrors have their first values and no target that holds them yet. While many wait, what only tells of values
-//! gives way to what serves them: of the work that a new mirror is for the API server, its status is the larger part.
+//! Counts new mirrors whose first values no target holds yet. While many wait, statuses give way to values: of the work that a new
+//! mirror causes at the API server, its status is the larger part.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -28,7 +28,7 @@ pub struct Content {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Signed {
-    /// What is signed. Whoever holds the same copy shares it: an operator has each set in memory, as the last known good and as
+    /// What is signed. All holders of the same copy share it: an operator has each set in memory, as the last known good and as
     /// found in each target.
     pub content: Arc<Content>,
     /// The MAC as stored, `pm1:<keyId>:<base64url>`.
