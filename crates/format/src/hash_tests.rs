@@ -52,6 +52,50 @@ fn the_unsigned_fields_are_read_beside_the_verdict() {
     assert!(matches!(read.found, Found::Ours(Verdict::Verified(_))));
 }
 
+/// A beat changes fields that no MAC covers. Everything else, also a field more or less, has the hash verified again: whatever is done to
+/// it is judged as if it had never been seen.
+#[test]
+fn only_what_is_byte_for_byte_as_it_was_keeps_its_verdict() {
+    let fields = stored(EncryptionMode::SecureStrings);
+    let known = decode(&fields, KEY, OURS, &ring());
+    let again = |fields: &Fields| decode_again(fields, KEY, OURS, &ring(), Some(&known));
+    let is_kept = |found: &Found| match (found, &known.found) {
+        (Found::Ours(Verdict::Verified(one)), Found::Ours(Verdict::Verified(other))) => {
+            std::sync::Arc::ptr_eq(&one.content, &other.content)
+        }
+        _ => false,
+    };
+    let mut beaten = fields.clone();
+    for (name, text) in [(FENCE, "42"), (STATUS, "Synced"), (STATUS_AT, "9"), (CHECKED_AT, "9")] {
+        beaten.insert(name, text);
+    }
+    let read = again(&beaten);
+    assert!(is_kept(&read.found));
+    assert_eq!((read.fence, read.checked_at), (Fence::new(b"42".to_vec()), Some(9)));
+
+    let names: Vec<String> =
+        fields.iter().map(|(name, _)| String::from_utf8(name.to_vec()).unwrap()).collect();
+    for name in names
+        .iter()
+        .filter(|name| ![FENCE, STATUS, STATUS_AT, CHECKED_AT, GENERATION].contains(&name.as_str()))
+    {
+        let (mut edited, mut lost) = (fields.clone(), fields.clone());
+        let mut bytes = fields.get(name).unwrap().to_vec();
+        bytes.push(b'x');
+        edited.insert(name.as_str(), bytes);
+        lost.remove(name);
+        for changed in [edited, lost] {
+            let read = again(&changed);
+            assert_eq!(read, decode(&changed, KEY, OURS, &ring()), "{name}");
+            assert!(!is_kept(&read.found), "{name}");
+        }
+    }
+    let mut more = fields;
+    more.insert("/added", "x");
+    assert_eq!(again(&more), decode(&more, KEY, OURS, &ring()));
+    assert!(!is_kept(&again(&more).found));
+}
+
 #[test]
 fn nothing_is_missing_and_others_are_not_ours() {
     assert_eq!(found(&Fields::default()), Found::Missing);
