@@ -110,7 +110,7 @@ impl RateLimiter {
 impl<L: Lock> RateLimiter<L> {
     /// Grants all tokens that there are. Returns how long to wait for the next one; `None` if nobody waits.
     ///
-    /// The lock is free while a request is told: its waker may do anything.
+    /// The lock is free while a request is woken: its waker may do anything.
     fn grant_all(&self, now: Duration) -> Option<Duration> {
         loop {
             match self.state.with(|state| state.dispatch(now)) {

@@ -32,7 +32,7 @@ pub enum Entry {
     Granted,
     /// A place in the queue.
     Queued {
-        /// Resolves when it has a token.
+        /// Resolves when the request has a token.
         granted: oneshot::Receiver<()>,
         /// Whether the caller has to start the dispatcher.
         starts_dispatcher: bool,
@@ -50,7 +50,7 @@ pub enum Step {
     End,
 }
 
-/// A token that belongs to one request of the queue, until the request is told.
+/// A token for one request of the queue, until it is delivered.
 #[derive(Debug)]
 pub struct Grant {
     namespace: Arc<str>,
@@ -58,7 +58,7 @@ pub struct Grant {
 }
 
 impl Grant {
-    /// Tells the request. If it has given up, returns the namespace, whose turn and token [`State::give_back`] takes back.
+    /// Wakes the request. If it has given up, returns the namespace, whose turn and token [`State::give_back`] takes back.
     pub fn deliver(self) -> Option<Arc<str>> {
         self.request.send(()).err().map(|()| self.namespace)
     }

@@ -51,7 +51,7 @@ pub struct Guard<'a> {
     pub owner: &'a str,
     /// The fence of the observation that this write follows from.
     pub fence: &'a Fence,
-    /// The MAC of the observation, which a beat compares too: it tells readers that the content was checked, so it must be the
+    /// The MAC of the observation, which a heartbeat compares too: it shows readers that the content was checked, so it must be the
     /// content that was seen. `None`: not compared.
     pub mac: Option<&'a str>,
     /// The wall clock, Unix milliseconds.
