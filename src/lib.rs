@@ -11,6 +11,7 @@
 //! | [`ssm`] | reading: pages, batches, error classes, budget, clients |
 //! | [`targets`] | writing: one Secret, one Redis hash |
 //! | [`operator`] | one pass over one mirror, the work queues |
+//! | [`fair_queue`] | what is next, among namespaces that take turns |
 //! | [`process`] | the process around it: the watchdog |
 //! | [`hand_out`] | what a reader of encrypted values is handed |
 //! | [`verify`] | whether mirrors can be relied on, checked from outside |
@@ -24,6 +25,7 @@ pub mod api;
 pub mod cli;
 pub mod clock;
 pub mod convert;
+pub mod fair_queue;
 pub mod hand_out;
 pub mod hardening;
 pub mod iam;

@@ -40,13 +40,14 @@ pub struct Known {
 }
 
 /// Who goes first when the budget is short.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Priority {
     /// Somebody asked for it by annotation: the front of the queue.
     Requested,
     /// A mirror that never had a set.
     FirstSync,
     /// Everything else.
+    #[default]
     Refresh,
 }
 

@@ -6,13 +6,12 @@
 //! | `state` | what one lock guards: breaker, bucket and queue, pure |
 //! | [`breaker`] | when to stop asking, and how to begin again, pure |
 //! | `token_bucket` | requests per second, pure |
-//! | `fair_queue` | whose request is next: namespaces take turns, pure |
+//! | [`fair_queue`](crate::fair_queue) | whose request is next: namespaces take turns, pure |
 //!
 //! AWS gives an account 40 reads/s, shared with everything else in it (consoles, ECS, CI). The limiter decides when to read, never
 //! what is served.
 
 pub mod breaker;
-mod fair_queue;
 pub mod rate_limiter;
 mod state;
 mod token_bucket;

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use crate::mirror::reading::{ReadFailure, Turn};
+use crate::fair_queue::FairQueue;
+use crate::mirror::reading::{Priority, ReadFailure, Turn};
 
 use super::breaker::{Breaker, BreakerState, Generation};
-use super::fair_queue::FairQueue;
 use super::token_bucket::TokenBucket;
 
 /// The state of one limiter.
@@ -19,7 +19,7 @@ pub struct State {
     rate: f64,
     breaker: Breaker,
     bucket: TokenBucket,
-    queue: FairQueue,
+    queue: FairQueue<Priority, oneshot::Sender<()>>,
     /// Whether a task hands out tokens: there is one as long as anybody waits.
     is_dispatched: bool,
     wants_probe: bool,
@@ -85,7 +85,7 @@ impl State {
             return Entry::Granted;
         }
         let (request, granted) = oneshot::channel();
-        self.queue.push(turn, request);
+        self.queue.push(&turn.namespace, turn.priority, turn.last_good, request);
         let starts_dispatcher = !std::mem::replace(&mut self.is_dispatched, true);
         Entry::Queued { granted, starts_dispatcher }
     }
@@ -101,7 +101,7 @@ impl State {
         if !self.bucket.take() {
             return Step::Wait(self.bucket.until_next(rate));
         }
-        if let Some((namespace, request)) = self.queue.pop() {
+        if let Some((namespace, request)) = self.queue.pop(|request| !request.is_closed()) {
             Step::Grant(Grant { namespace, request })
         } else {
             self.bucket.give_back();
@@ -143,7 +143,7 @@ impl State {
 
     /// How many requests wait.
     pub fn waiting(&self) -> usize {
-        self.queue.len()
+        self.queue.count(|request| !request.is_closed())
     }
 
     /// What the breaker does.

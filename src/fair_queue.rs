@@ -1,0 +1,231 @@
+//! What is next: namespaces take turns, so that one with thousands of mirrors delays nobody else.
+//!
+//! Each namespace has a queue of its own, in the order of urgency, of `order` and then of arrival. Every item that is let through
+//! costs its namespace one turn, and of two namespaces the one that had fewer goes first (stride scheduling, Waldspurger 1995, with
+//! equal shares). A more urgent item goes before the ordinary ones of all namespaces, but only while its own namespace is less than
+//! [`AHEAD`] turns ahead of the others: the namespace that raises a storm of them pays for it.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::sync::Arc;
+
+/// How many turns a namespace may be ahead of the others before its urgent items wait like all: two seconds of the default
+/// rate of SSM requests.
+const AHEAD: u64 = 20;
+
+/// Items that wait. `U` is their urgency: the smallest goes first, and the default is that of an ordinary item.
+#[derive(Debug)]
+pub struct FairQueue<U, T> {
+    lanes: BTreeMap<Arc<str>, Lane<U, T>>,
+    arrivals: u64,
+    waiting: usize,
+}
+
+/// The items of one namespace.
+#[derive(Debug)]
+struct Lane<U, T> {
+    /// How many items were let through, counted from where the others stood when it began to wait.
+    turns: u64,
+    waiters: BinaryHeap<Waiter<U, T>>,
+}
+
+#[derive(Debug)]
+struct Waiter<U, T> {
+    rank: Reverse<(U, i64, u64)>,
+    item: T,
+}
+
+impl<U: Ord, T> PartialEq for Waiter<U, T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.rank == other.rank
+    }
+}
+impl<U: Ord, T> Eq for Waiter<U, T> {}
+impl<U: Ord, T> PartialOrd for Waiter<U, T> {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl<U: Ord, T> Ord for Waiter<U, T> {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.rank.cmp(&other.rank)
+    }
+}
+
+impl<U, T> Default for FairQueue<U, T> {
+    fn default() -> Self {
+        Self { lanes: BTreeMap::new(), arrivals: 0, waiting: 0 }
+    }
+}
+
+impl<U: Ord + Copy + Default, T> FairQueue<U, T> {
+    /// How many items wait that are still `wanted`. Others stay in their lane until it is their turn.
+    pub fn count(&self, wanted: impl Fn(&T) -> bool) -> usize {
+        let waiters = self.lanes.values().flat_map(|lane| &lane.waiters);
+        waiters.filter(|waiter| wanted(&waiter.item)).count()
+    }
+
+    /// Whether nothing is in any lane, not even what is no longer wanted.
+    pub const fn is_empty(&self) -> bool {
+        self.waiting == 0
+    }
+
+    /// Adds an item to the lane of its namespace. Of two that are equally urgent the one with the smaller `order` goes first.
+    pub fn push(&mut self, namespace: &Arc<str>, urgency: U, order: i64, item: T) {
+        self.arrivals += 1;
+        self.waiting += 1;
+        let floor = self.floor();
+        let lane = self
+            .lanes
+            .entry(Arc::clone(namespace))
+            .or_insert_with(|| Lane { turns: 0, waiters: BinaryHeap::new() });
+        if lane.waiters.is_empty() {
+            // Having been away is no credit, and no way out of a debt either.
+            lane.turns = lane.turns.max(floor);
+        }
+        lane.waiters.push(Waiter { rank: Reverse((urgency, order, self.arrivals)), item });
+    }
+
+    /// Removes the next item, with its namespace. One that is no longer `wanted` costs its namespace nothing.
+    pub fn pop(&mut self, wanted: impl Fn(&T) -> bool) -> Option<(Arc<str>, T)> {
+        while let Some((namespace, lane)) = self.next_lane() {
+            let namespace = Arc::clone(namespace);
+            let item = lane.waiters.pop()?.item;
+            let is_wanted = wanted(&item);
+            lane.turns += u64::from(is_wanted);
+            self.waiting -= 1;
+            if self.waiting == 0 {
+                self.lanes.clear();
+            }
+            if is_wanted {
+                let floor = self.floor();
+                self.lanes.retain(|_, lane| !lane.waiters.is_empty() || lane.turns > floor);
+                return Some((namespace, item));
+            }
+        }
+        None
+    }
+
+    /// An item was given up in the moment in which it was let through: its namespace gets the turn back.
+    pub fn give_back(&mut self, namespace: &str) {
+        if let Some(lane) = self.lanes.get_mut(namespace) {
+            lane.turns = lane.turns.saturating_sub(1);
+        }
+    }
+
+    fn next_lane(&mut self) -> Option<(&Arc<str>, &mut Lane<U, T>)> {
+        let floor = self.floor();
+        let waiting = self.lanes.iter_mut().filter(|(_, lane)| !lane.waiters.is_empty());
+        waiting.min_by_key(|(_, lane)| lane.rank(floor))
+    }
+
+    /// The fewest turns of any namespace that waits.
+    fn floor(&self) -> u64 {
+        let waiting = self.lanes.values().filter(|lane| !lane.waiters.is_empty());
+        waiting.map(|lane| lane.turns).min().unwrap_or_default()
+    }
+}
+
+impl<U: Ord + Copy + Default, T> Lane<U, T> {
+    fn rank(&self, floor: u64) -> impl Ord + use<U, T> {
+        let first = self.waiters.peek().map(|waiter| waiter.rank.0);
+        let (urgency, order, arrival) = first.unwrap_or((U::default(), i64::MAX, u64::MAX));
+        let across = if self.turns < floor + AHEAD { urgency } else { U::default() };
+        (across, self.turns, urgency, order, arrival)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::mirror::reading::Priority;
+
+    type Requests = FairQueue<Priority, oneshot::Sender<()>>;
+
+    fn push(queue: &mut Requests, namespace: &str, priority: Priority) -> oneshot::Receiver<()> {
+        let (request, answer) = oneshot::channel();
+        queue.push(&namespace.into(), priority, 0, request);
+        answer
+    }
+
+    fn pop(queue: &mut Requests) -> Option<(Arc<str>, oneshot::Sender<()>)> {
+        queue.pop(|request| !request.is_closed())
+    }
+
+    /// All requests wait from the beginning; returns the namespaces in the order in which they are let through.
+    fn order(waiters: &[(&str, Priority, usize)]) -> Vec<String> {
+        let mut queue = Requests::default();
+        let mut answers = Vec::new();
+        for &(namespace, priority, times) in waiters {
+            for _ in 0..times {
+                answers.push((namespace, push(&mut queue, namespace, priority)));
+            }
+        }
+        let mut order = Vec::new();
+        while let Some((namespace, request)) = pop(&mut queue) {
+            request.send(()).unwrap();
+            let next = answers.iter_mut().position(|(_, answer)| answer.try_recv().is_ok()).unwrap();
+            assert_eq!(answers.remove(next).0, &*namespace);
+            order.push(namespace.to_string());
+        }
+        assert!(queue.is_empty() && queue.lanes.is_empty());
+        order
+    }
+
+    fn position_of(namespace: &str, order: &[String]) -> usize {
+        order.iter().position(|next| next == namespace).unwrap()
+    }
+
+    #[test]
+    fn namespaces_take_turns() {
+        let order = order(&[("many", Priority::Refresh, 5), ("few", Priority::Refresh, 2)]);
+        assert_eq!(order, ["many", "few", "many", "few", "many", "many", "many"]);
+    }
+
+    #[test]
+    fn urgent_requests_go_first_and_a_storm_of_them_does_not() {
+        let urgent = order(&[("calm", Priority::Refresh, 3), ("urgent", Priority::Requested, 2)]);
+        assert_eq!(urgent, ["urgent", "urgent", "calm", "calm", "calm"]);
+        for priority in [Priority::Requested, Priority::FirstSync] {
+            let storm = order(&[("storm", priority, 5_000), ("calm", Priority::Refresh, 100)]);
+            assert_eq!(position_of("calm", &storm), 20);
+            assert_eq!(storm[20..24], ["calm", "storm", "calm", "storm"], "from then on each gets its share");
+        }
+    }
+
+    #[test]
+    fn a_late_namespace_has_no_credit_and_a_served_one_keeps_its_debt() {
+        let mut queue = Requests::default();
+        let calm: Vec<_> = (0..100).map(|_| push(&mut queue, "calm", Priority::Refresh)).collect();
+        // One at a time, as the pages of a listing: it never has two that wait.
+        let mut ahead = 0;
+        loop {
+            let answer = push(&mut queue, "storm", Priority::Requested);
+            if &*pop(&mut queue).unwrap().0 != "storm" {
+                drop(answer);
+                break;
+            }
+            ahead += 1;
+            assert!(ahead <= AHEAD, "the others never have their turn");
+        }
+        assert_eq!(ahead, AHEAD);
+        let last = push(&mut queue, "storm", Priority::Requested);
+        drop(calm);
+        assert_eq!(queue.count(|request| !request.is_closed()), 1, "those that gave up do not wait");
+        assert_eq!(&*pop(&mut queue).unwrap().0, "storm", "those that gave up are passed over");
+        assert!(pop(&mut queue).is_none());
+        drop(last);
+    }
+
+    #[test]
+    fn a_turn_that_is_given_back_was_none() {
+        let mut queue = Requests::default();
+        let _answers = ["a", "a", "b", "b"].map(|namespace| push(&mut queue, namespace, Priority::Refresh));
+        assert_eq!(&*pop(&mut queue).unwrap().0, "a");
+        queue.give_back("a");
+        assert_eq!(&*pop(&mut queue).unwrap().0, "a");
+        assert_eq!(&*pop(&mut queue).unwrap().0, "b");
+    }
+}
