@@ -18,7 +18,7 @@ use super::context::Context;
 use super::exposition::Format;
 use super::gauges::GaugeValues;
 use super::metrics::Metrics;
-use super::progress::Stall;
+use super::queue::Stall;
 
 /// What the endpoints speak of.
 #[derive(Clone, Default)]
@@ -75,7 +75,7 @@ impl Health {
     #[must_use]
     pub fn stall(&self) -> Option<Stall> {
         let context = self.known().context?;
-        context.progress.stall(context.clock.uptime())
+        context.queue.stall()
     }
 
     /// What the operator waits for, for the message with which the process ends if it has stopped.
@@ -86,8 +86,7 @@ impl Health {
         sections.push((
             "reconciles",
             Box::new(move || {
-                let running =
-                    this.known().context.map(|context| context.progress.running(context.clock.uptime()));
+                let running = this.known().context.map(|context| context.queue.running());
                 running.unwrap_or_else(|| "  none; this operator does not lead\n".to_owned())
             }),
         ));

@@ -22,7 +22,7 @@ use super::context::{Context, RedisEdge};
 use super::events::Story;
 use super::live;
 use super::memory::Memory;
-use super::progress::Next;
+use super::queue::Next;
 use super::report::full_name;
 
 /// How long a deleted mirror waits for a Redis that does not answer.

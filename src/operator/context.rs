@@ -20,11 +20,11 @@ use super::in_step::InStep;
 use super::keys::KeySecret;
 use super::memory::Memories;
 use super::metrics::Metrics;
-use super::progress::Progress;
+use super::queue::Queue;
 use super::said::Said;
 use super::unpublished::Unpublished;
 use super::values::Values;
-use super::watches::{Wakers, Watches};
+use super::watches::Watches;
 
 /// The Redis of the operator.
 pub enum RedisEdge {
@@ -78,8 +78,8 @@ pub struct Context {
     pub key_watch: watch::Receiver<Keys>,
     /// What is watched.
     pub watches: Watches,
-    /// Brings a mirror to the front of the work queue.
-    pub wakers: Wakers,
+    /// Which mirror is reconciled when.
+    pub queue: Arc<Queue>,
     /// What is remembered of each mirror.
     pub memories: Memories,
     /// The values that memory holds.
@@ -92,8 +92,6 @@ pub struct Context {
     pub said_of_sources: Said,
     /// New mirrors whose first values are about to be published.
     pub unpublished: Unpublished,
-    /// Whether work goes on.
-    pub progress: Progress,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Events of the API server.
@@ -106,7 +104,6 @@ impl Context {
         self.memories.forget(mirror);
         self.in_step.forget(mirror);
         self.values.forget(mirror);
-        self.progress.forget(mirror);
         self.metrics.forget(mirror);
     }
 

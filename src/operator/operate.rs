@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::bail;
-use futures::future::join_all;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{Api, ListParams};
 use kube::core::PartialObjectMeta;
@@ -29,12 +28,12 @@ use super::in_step::InStep;
 use super::keys::{self, KeySecret};
 use super::memory::{AbortOnDrop, Memories};
 use super::metrics::Metrics;
-use super::progress::Progress;
+use super::queue::{Queue, Urgency};
 use super::said::Said;
 use super::term::Term;
 use super::unpublished::Unpublished;
 use super::values::Values;
-use super::watches::{Guarded, Wakers, Watches};
+use super::watches::{Guarded, Watches};
 use super::while_leading;
 
 const RETRY: Duration = Duration::from_secs(2);
@@ -162,10 +161,7 @@ async fn lead(staff: &Staff, term: &Term, health: &Health, stop: &CancellationTo
         kept = keys::keep(client.clone(), secret.clone()) => kept,
         () = stop.cancelled() => return Ok(()),
     };
-    let queues: Vec<_> =
-        staff.scopes.iter().map(|scope| controller::queue(&client, scope.as_deref())).collect();
-    let (wakers, ends) = Wakers::new(&staff.scopes);
-    let stores = queues.iter().map(kube::runtime::Controller::store).collect();
+    let queue = Arc::new(Queue::new(staff.clock.clone()));
     let context = Arc::new(Context {
         settings: Settings {
             cluster: staff.cluster.clone(),
@@ -178,15 +174,14 @@ async fn lead(staff: &Staff, term: &Term, health: &Health, stop: &CancellationTo
         recoveries: staff.ssm.recoveries(),
         ssm: Arc::clone(&staff.ssm) as Arc<dyn ParameterReader>,
         key_watch,
-        watches: Watches::start(&client, &staff.scopes, stores, &wakers, staff.orders.secret_watch),
-        wakers,
+        watches: Watches::start(&client, &staff.scopes, &queue, staff.orders.secret_watch),
+        queue,
         memories: Memories::default(),
         values: Values::within(staff.orders.memory_values),
         in_step: InStep::default(),
         drills: Drills::default(),
         said_of_sources: Said::default(),
         unpublished: Unpublished::default(),
-        progress: Progress::new(staff.clock.uptime()),
         metrics: Arc::clone(&staff.metrics),
         events: Events::new(client.clone()),
         client,
@@ -204,14 +199,7 @@ async fn lead(staff: &Staff, term: &Term, health: &Health, stop: &CancellationTo
     }
     tracing::info!(target: "parameter_mirror", cluster = staff.cluster, "watching; mirrors are worked on");
     health.leads(Arc::clone(&context));
-    let work = queues
-        .into_iter()
-        .zip(ends)
-        .map(|(queue, wake)| controller::work(queue, wake, stop.clone(), Arc::clone(&context)));
-    join_all(work).await;
-    if !stop.is_cancelled() {
-        bail!("the work queues ended without being told to");
-    }
+    controller::work(stop.clone(), context).await;
     Ok(())
 }
 
@@ -232,7 +220,7 @@ async fn wake_on_recovery(context: Arc<Context>) {
     let mut recoveries = context.recoveries.clone();
     while recoveries.changed().await.is_ok() {
         for mirror in context.watches.every_mirror() {
-            context.wakers.wake(mirror);
+            context.queue.add(&mirror, Urgency::Routine);
         }
     }
 }

@@ -20,6 +20,7 @@ use crate::mirror::words;
 
 use super::context::Context;
 use super::memory::{AbortOnDrop, Answered, InFlight, Memory};
+use super::queue::Urgency;
 use super::unpublished::FirstValues;
 
 /// The answer of a read that has ended, and how far each target may rely on it.
@@ -78,7 +79,7 @@ pub fn begin(mirror: &ObjectRef<ParameterMirror>, plan: &Plan, memory: &mut Memo
         has_begun: Arc::default(),
     };
     for other in company {
-        ctx.wakers.wake(other);
+        ctx.queue.add(&other, Urgency::Routine);
     }
     let has_begun = Arc::clone(&request.has_begun);
     memory.source.due_now = false;
@@ -100,7 +101,7 @@ pub fn begin(mirror: &ObjectRef<ParameterMirror>, plan: &Plan, memory: &mut Memo
             // The mirror may be gone by now; then nobody wants the answer.
             let first = (is_first && outcome.is_ok()).then(|| ctx.unpublished.one_more());
             let _ = answered.send(Answered { outcome, first });
-            ctx.wakers.wake(mirror);
+            ctx.queue.add(&mirror, Urgency::Routine);
         }
     });
     memory.in_flight = Some(Box::new(InFlight {

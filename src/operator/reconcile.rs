@@ -30,9 +30,9 @@ use super::donors;
 use super::live;
 use super::memory::{Existence, Memory, Settled};
 use super::observe::{Look, observe};
-use super::progress::Next;
 use super::publish::publish;
 use super::put_down;
+use super::queue::Next;
 use super::reading::{self, Answer};
 use super::report;
 use super::watches::Shown;
@@ -51,10 +51,10 @@ pub async fn reconcile(mirror: &ParameterMirror, ctx: &Arc<Context>) -> Next {
         *memory = Memory { uid: mirror.metadata.uid.clone(), ..Memory::default() };
     }
     if mirror.metadata.deletion_timestamp.is_some() {
-        ctx.progress.enters(&key, "delete");
+        ctx.queue.enters(&key, "delete");
         return cleanup::delete(mirror, memory, ctx).await;
     }
-    let enters = |step| ctx.progress.enters(&key, step);
+    let enters = |step| ctx.queue.enters(&key, step);
     let plan = match plan(mirror, memory, ctx).await {
         Ok(plan) => plan,
         Err(refusal) => return refuse(mirror, &refusal, memory, ctx).await,

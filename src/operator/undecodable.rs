@@ -9,7 +9,7 @@ use crate::api::ParameterMirror;
 use crate::targets::secret::within;
 
 use super::context::Context;
-use super::progress::Next;
+use super::queue::Next;
 
 /// Says in the status that the object cannot be read. What is served stays as it is.
 #[allow(

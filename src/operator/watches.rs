@@ -1,4 +1,4 @@
-//! What is watched besides the mirrors themselves, and how a change wakes the mirrors it concerns.
+//! What is watched, and how a change brings the mirrors it concerns to the work queue.
 //!
 //! Watches may lag and drop entries for a moment: what they show is a hint. Nothing is refused or removed on
 //! their word alone (formats.md, "Grants").
@@ -6,10 +6,12 @@
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Debug;
 use std::hash::Hash;
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
+use futures::future::join_all;
 use futures::{StreamExt, TryStreamExt};
+use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::reflector::{ObjectRef, Store, store::Writer};
@@ -23,6 +25,7 @@ use crate::ssm::api::Identity;
 
 use super::gauges::MirrorState;
 use super::memory::AbortOnDrop;
+use super::queue::{Queue, Urgency};
 use super::report::condition;
 
 /// How long one watch lasts before it is begun anew. A connection that falls silent is noticed only then, and a Secret that
@@ -57,83 +60,66 @@ pub enum Shown {
     Nothing,
 }
 
-/// What the work queue of one namespace (or of all) listens on.
-pub type Wakes = UnboundedReceiver<ObjectRef<Guarded<ParameterMirror>>>;
-type Waker = (Option<String>, UnboundedSender<ObjectRef<Guarded<ParameterMirror>>>);
-
-/// Wakes mirrors: each watched namespace (or all of them) has its own work queue.
-#[derive(Clone, Default)]
-pub struct Wakers(Vec<Waker>);
-
-impl Wakers {
-    /// Wakers for these namespaces (`None`: all), and the ends that the work queues listen on.
-    #[must_use]
-    pub fn new(scopes: &[Option<String>]) -> (Self, Vec<Wakes>) {
-        let (senders, receivers) = scopes
-            .iter()
-            .map(|scope| {
-                let (sender, receiver) = unbounded();
-                ((scope.clone(), sender), receiver)
-            })
-            .unzip();
-        (Self(senders), receivers)
-    }
-
-    /// Brings a mirror to the work queue now.
-    pub fn wake(&self, mirror: ObjectRef<ParameterMirror>) {
-        let waker = self.0.iter().find(|(scope, _)| scope.is_none() || *scope == mirror.namespace);
-        if let Some((_, waker)) = waker {
-            let mut guarded = ObjectRef::new(&mirror.name);
-            guarded.namespace = mirror.namespace;
-            // A closed queue means that the process is going down.
-            let _ = waker.unbounded_send(guarded);
-        }
-    }
-}
+/// What annotations that mean something to the operator begin with.
+const OURS: &str = "parameter-mirror.dev/";
 
 impl Watches {
-    /// Starts the watches; they end when this is dropped. `mirrors` are the stores of the work queues. A watch of Secrets is
-    /// only begun `with_secrets`.
+    /// Starts the watches; they end when this is dropped. Every change adds the mirrors it concerns to the `queue`. A watch of
+    /// Secrets is only begun `with_secrets`.
     #[must_use]
-    pub fn start(
-        client: &Client,
-        scopes: &[Option<String>],
-        mirrors: Vec<Store<Guarded<ParameterMirror>>>,
-        wakers: &Wakers,
-        with_secrets: bool,
-    ) -> Self {
+    pub fn start(client: &Client, scopes: &[Option<String>], queue: &Arc<Queue>, with_secrets: bool) -> Self {
+        let mut tasks = Vec::new();
+        let mut begin = |scope: &Option<String>| {
+            let (mirrors, task) = watch_mirrors(scoped(client, scope.as_deref()), Arc::clone(queue));
+            tasks.push(task);
+            mirrors
+        };
+        let mirrors: Vec<_> = scopes.iter().map(&mut begin).collect();
+
         let (sources, source_writer) = reflector::store();
-        let wake = wake_by(&mirrors, wakers, |mirror, source: &Guarded<ParameterSource>| {
+        let wake = add_by(&mirrors, queue, |mirror, source: &Guarded<ParameterSource>| {
             mirror.spec.source == source.name_any()
         });
-        let mut tasks = vec![spawn(Api::all(client.clone()), config(), source_writer, |_| {}, wake)];
+        tasks.push(spawn(Api::all(client.clone()), config(), source_writer, |_| {}, wake));
 
         let (namespaces, namespace_writer) = reflector::store();
-        let wake = wake_by(&mirrors, wakers, |mirror, namespace: &PartialObjectMeta<Namespace>| {
+        let wake = add_by(&mirrors, queue, |mirror, namespace: &PartialObjectMeta<Namespace>| {
             mirror.namespace().as_deref() == Some(&namespace.name_any())
         });
         let slim = |namespace: &mut PartialObjectMeta<Namespace>| namespace.annotations_mut().clear();
         tasks.push(spawn(Api::all(client.clone()), config(), namespace_writer, slim, wake));
 
         let secrets = with_secrets.then(|| {
-            let begin = |scope| {
-                let (secrets, task) = watch_secrets(client, scope, wakers.clone());
+            let begin = |scope: &Option<String>| {
+                let (secrets, task) = watch_secrets(scoped(client, scope.as_deref()), Arc::clone(queue));
                 tasks.push(task);
                 secrets
             };
-            scopes.iter().map(Option::as_deref).map(begin).collect()
+            scopes.iter().map(begin).collect()
         });
         Self { mirrors, sources, namespaces, secrets, _tasks: tasks }
     }
 
-    /// Waits until the stores hold what was there at the start. For the mirrors the work queue itself waits: only
-    /// one task may wait for a store, a second one loses the wake-up of the first.
+    /// Waits until the stores hold what was there at the start. Only one task may wait for a store: a second one loses the
+    /// wake-up of the first.
     pub async fn ready(&self) -> bool {
-        let secrets = self.secrets.iter().flatten().map(Store::wait_until_ready);
-        let secrets = futures::future::join_all(secrets);
-        let (secrets, sources, namespaces) =
-            tokio::join!(secrets, self.sources.wait_until_ready(), self.namespaces.wait_until_ready());
-        sources.is_ok() && namespaces.is_ok() && secrets.iter().all(Result::is_ok)
+        let mirrors = join_all(self.mirrors.iter().map(Store::wait_until_ready));
+        let secrets = join_all(self.secrets.iter().flatten().map(Store::wait_until_ready));
+        let (mirrors, secrets, sources, namespaces) = tokio::join!(
+            mirrors,
+            secrets,
+            self.sources.wait_until_ready(),
+            self.namespaces.wait_until_ready()
+        );
+        sources.is_ok() && namespaces.is_ok() && mirrors.iter().chain(&secrets).all(Result::is_ok)
+    }
+
+    /// A mirror as it is, if it is there.
+    #[must_use]
+    pub fn mirror(&self, mirror: &ObjectRef<ParameterMirror>) -> Option<Arc<Guarded<ParameterMirror>>> {
+        let mut key = ObjectRef::new(&mirror.name);
+        key.namespace.clone_from(&mirror.namespace);
+        self.mirrors.iter().find_map(|store| store.get(&key))
     }
 
     /// A source by name. One that does not decode counts as absent, which is an outage and no withdrawal.
@@ -212,16 +198,38 @@ impl Watches {
     }
 }
 
-/// Watches the Secrets that mirrors write, their metadata only.
-fn watch_secrets(
-    client: &Client,
-    scope: Option<&str>,
-    wakers: Wakers,
-) -> (Store<PartialObjectMeta<Secret>>, AbortOnDrop) {
-    let api = match scope {
+fn scoped<K>(client: &Client, scope: Option<&str>) -> Api<K>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+{
+    match scope {
         Some(namespace) => Api::namespaced(client.clone(), namespace),
         None => Api::all(client.clone()),
+    }
+}
+
+/// Watches the mirrors, without the annotations that are not for us: a tenant may hang 256 KiB of them on each of thousands.
+fn watch_mirrors(
+    api: Api<Guarded<ParameterMirror>>,
+    queue: Arc<Queue>,
+) -> (Store<Guarded<ParameterMirror>>, AbortOnDrop) {
+    let (mirrors, writer) = reflector::store();
+    let slim = |mirror: &mut Guarded<ParameterMirror>| {
+        mirror.annotations_mut().retain(|name, _| name.starts_with(OURS));
     };
+    let add = move |mirror: Guarded<ParameterMirror>| {
+        let mut key = ObjectRef::new(&mirror.name_any());
+        key.namespace = mirror.namespace();
+        queue.add(&key, Urgency::Routine);
+    };
+    (mirrors, spawn(api, config(), writer, slim, add))
+}
+
+/// Watches the Secrets that mirrors write, their metadata only.
+fn watch_secrets(
+    api: Api<PartialObjectMeta<Secret>>,
+    queue: Arc<Queue>,
+) -> (Store<PartialObjectMeta<Secret>>, AbortOnDrop) {
     let (label, value) = layout::LABEL;
     let ours = config().labels(&format!("{label}={value}"));
     let (secrets, writer) = reflector::store();
@@ -230,12 +238,12 @@ fn watch_secrets(
         secret.annotations_mut().retain(|name, _| name == layout::OWNER);
         secret.labels_mut().clear();
     };
-    let wake = move |secret: PartialObjectMeta<Secret>| {
+    let add = move |secret: PartialObjectMeta<Secret>| {
         if let Some(mirror) = mirror_of(&secret) {
-            wakers.wake(mirror);
+            queue.add(&mirror, Urgency::TargetChanged);
         }
     };
-    (secrets, spawn(api, ours, writer, slim, wake))
+    (secrets, spawn(api, ours, writer, slim, add))
 }
 
 fn state(mirror: &ParameterMirror) -> MirrorState {
@@ -262,19 +270,19 @@ fn mirror_of(secret: &PartialObjectMeta<Secret>) -> Option<ObjectRef<ParameterMi
     Some(ObjectRef::new(mirror).within(namespace))
 }
 
-/// Wakes every mirror that `concerns` says the changed object concerns.
-fn wake_by<K>(
+/// Adds every mirror that `concerns` says the changed object concerns.
+fn add_by<K>(
     mirrors: &[Store<Guarded<ParameterMirror>>],
-    wakers: &Wakers,
+    queue: &Arc<Queue>,
     concerns: impl Fn(&ParameterMirror, &K) -> bool + Send + 'static,
 ) -> impl Fn(K) + Send + 'static {
-    let (mirrors, wakers) = (mirrors.to_vec(), wakers.clone());
+    let (mirrors, queue) = (mirrors.to_vec(), Arc::clone(queue));
     move |changed: K| {
         for mirror in mirrors.iter().flat_map(Store::state) {
             if let Ok(mirror) = &mirror.0
                 && concerns(mirror, &changed)
             {
-                wakers.wake(ObjectRef::from_obj(mirror));
+                queue.add(&ObjectRef::from_obj(mirror), Urgency::Routine);
             }
         }
     }

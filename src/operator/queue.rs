@@ -1,0 +1,395 @@
+//! The work queue: which mirror is reconciled when, and which one is next.
+//!
+//! Namespaces take turns and a namespace's mirrors are served in the order in which they became due, those whose target was changed
+//! first. A mirror is in the queue once, and is reconciled once at a time; what asks for it meanwhile asks for one more reconcile.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::runtime::reflector::ObjectRef;
+use tokio::sync::Notify;
+use tracing_mutex::parkinglot::Mutex;
+
+use crate::api::ParameterMirror;
+use crate::clock::Clock;
+use crate::fair_queue::FairQueue;
+
+/// The longest that one reconcile may take; every call in it has a shorter deadline of its own.
+pub const RECONCILE: Duration = Duration::from_mins(2);
+/// How much longer than [`RECONCILE`] nothing may end.
+const GRACE: Duration = Duration::from_mins(1);
+
+/// When a mirror is reconciled next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// After this time, or when something changes.
+    After(Duration),
+    /// When something changes.
+    OnChange,
+}
+
+/// Why nothing goes on any more. An operator that hangs looks alive from outside: it serves its endpoints, and nothing happens
+/// (kubernetes-external-secrets did so for hours). A slow API server or a long queue is not a stop: reconciles end.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Stall {
+    /// A reconcile neither ends nor runs into its deadline.
+    #[error("the reconcile of {mirror} has been in step {step} for {} s", .since.as_secs())]
+    Reconcile {
+        /// `namespace/name`.
+        mirror: String,
+        /// The step that it has not left.
+        step: &'static str,
+        /// How long it has been running.
+        since: Duration,
+    },
+    /// Mirrors are due, and none is reconciled.
+    #[error("no reconcile has ended for {} s, although {due} mirrors are due", .since.as_secs())]
+    Queue {
+        /// How many mirrors are due.
+        due: usize,
+        /// How long ago a reconcile last ended.
+        since: Duration,
+    },
+}
+
+/// Why a mirror is due.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Urgency {
+    /// Its Secret was changed or deleted: somebody may miss it.
+    TargetChanged,
+    /// Everything else.
+    #[default]
+    Routine,
+}
+
+/// The work queue of all watched namespaces.
+pub struct Queue {
+    state: Mutex<State>,
+    added: Notify,
+    clock: Clock,
+}
+
+type Mirror = ObjectRef<ParameterMirror>;
+
+#[derive(Default)]
+struct State {
+    entries: HashMap<Arc<Mirror>, Entry>,
+    waiting: FairQueue<Urgency, (Arc<Mirror>, Ticket)>,
+    /// Those that are due later, by when.
+    resting: BTreeMap<(Duration, Ticket), Arc<Mirror>>,
+    tickets: Ticket,
+    /// When a reconcile last ended.
+    ended_at: Duration,
+}
+
+/// Tells apart the times that a mirror was put somewhere: one that has moved leaves the old place in the queue behind.
+type Ticket = u64;
+
+#[derive(Clone, Copy)]
+enum Entry {
+    Waiting { since: Duration, urgency: Urgency, ticket: Ticket },
+    Running { since: Duration, step: &'static str, again: Option<Urgency> },
+    Resting { due: Duration, ticket: Ticket },
+}
+
+impl Queue {
+    /// Nothing is due yet. Now counts as the last end of a reconcile.
+    #[must_use]
+    pub fn new(clock: Clock) -> Self {
+        let state = State { ended_at: clock.uptime(), ..State::default() };
+        Self { state: Mutex::new(state), added: Notify::new(), clock }
+    }
+
+    /// The mirror is due now.
+    pub fn add(&self, mirror: &Mirror, urgency: Urgency) {
+        self.state.lock().add(mirror, urgency, self.clock.uptime());
+        self.added.notify_one();
+    }
+
+    /// The next mirror that is due, if one is. Its reconcile begins.
+    pub fn next(&self) -> Option<Arc<Mirror>> {
+        self.state.lock().next(self.clock.uptime())
+    }
+
+    /// Waits until [`next`](Self::next) may have another answer than none. For one task only.
+    pub async fn changed(&self) {
+        let rest = self.state.lock().rest(self.clock.uptime());
+        tokio::select! {
+            () = self.added.notified() => {}
+            () = tokio::time::sleep(rest.unwrap_or_default()), if rest.is_some() => {}
+        }
+    }
+
+    /// A reconcile enters a step.
+    pub fn enters(&self, mirror: &Mirror, step: &'static str) {
+        self.state.lock().enters(mirror, step);
+    }
+
+    /// A reconcile has ended.
+    pub fn ended(&self, mirror: &Mirror, next: Next) {
+        self.state.lock().ended(mirror, next, self.clock.uptime());
+    }
+
+    /// Why nothing goes on any more, if so.
+    #[must_use]
+    pub fn stall(&self) -> Option<Stall> {
+        self.state.lock().stall(self.clock.uptime())
+    }
+
+    /// The reconciles that run, one a line, the oldest first.
+    #[must_use]
+    pub fn running(&self) -> String {
+        let now = self.clock.uptime();
+        let mut running = self.state.lock().running();
+        running.sort();
+        running.iter().fold(String::new(), |mut text, (since, mirror, step)| {
+            let _ = writeln!(text, "  {mirror}: {step}, for {} s", now.saturating_sub(*since).as_secs());
+            text
+        })
+    }
+}
+
+impl State {
+    fn add(&mut self, mirror: &Mirror, urgency: Urgency, now: Duration) {
+        match self.entries.get_mut(mirror) {
+            Some(Entry::Running { again, .. }) => {
+                *again = Some(again.map_or(urgency, |asked| asked.min(urgency)));
+            }
+            Some(&mut Entry::Waiting { since, urgency: asked, .. }) => {
+                if urgency < asked {
+                    self.wait(bare(mirror), urgency, since);
+                }
+            }
+            Some(&mut Entry::Resting { due, ticket }) => {
+                let rested = self.resting.remove(&(due, ticket));
+                self.wait(rested.unwrap_or_else(|| bare(mirror)), urgency, now);
+            }
+            None => self.wait(bare(mirror), urgency, now),
+        }
+    }
+
+    fn wait(&mut self, mirror: Arc<Mirror>, urgency: Urgency, since: Duration) {
+        self.tickets += 1;
+        let namespace = mirror.namespace.as_deref().unwrap_or_default().into();
+        self.waiting.push(&namespace, urgency, 0, (Arc::clone(&mirror), self.tickets));
+        self.entries.insert(mirror, Entry::Waiting { since, urgency, ticket: self.tickets });
+    }
+
+    fn next(&mut self, now: Duration) -> Option<Arc<Mirror>> {
+        while let Some(first) = self.resting.first_entry()
+            && first.key().0 <= now
+        {
+            let due = first.key().0;
+            let mirror = first.remove();
+            self.wait(mirror, Urgency::Routine, due);
+        }
+        let entries = &self.entries;
+        let is_current = |(mirror, ticket): &(Arc<Mirror>, Ticket)| matches!(entries.get(mirror), Some(Entry::Waiting { ticket: current, .. }) if current == ticket);
+        let (_, (mirror, _)) = self.waiting.pop(is_current)?;
+        self.entries.insert(Arc::clone(&mirror), Entry::Running { since: now, step: "plan", again: None });
+        Some(mirror)
+    }
+
+    /// How long until the next one is due that rests now.
+    fn rest(&self, now: Duration) -> Option<Duration> {
+        self.resting.first_key_value().map(|((due, _), _)| due.saturating_sub(now))
+    }
+
+    fn enters(&mut self, mirror: &Mirror, entered: &'static str) {
+        if let Some(Entry::Running { step, .. }) = self.entries.get_mut(mirror) {
+            *step = entered;
+        }
+    }
+
+    fn ended(&mut self, mirror: &Mirror, next: Next, now: Duration) {
+        self.ended_at = self.ended_at.max(now);
+        let Some((mirror, Entry::Running { again, .. })) = self.entries.remove_entry(mirror) else { return };
+        match (again, next) {
+            (Some(urgency), _) => self.wait(mirror, urgency, now),
+            (None, Next::After(Duration::ZERO)) => self.wait(mirror, Urgency::Routine, now),
+            (None, Next::After(pause)) => {
+                self.tickets += 1;
+                let (due, ticket) = (now.saturating_add(pause), self.tickets);
+                self.resting.insert((due, ticket), Arc::clone(&mirror));
+                self.entries.insert(mirror, Entry::Resting { due, ticket });
+            }
+            (None, Next::OnChange) => {}
+        }
+    }
+
+    fn stall(&self, now: Duration) -> Option<Stall> {
+        if let Some((since, mirror, step)) = self.running().into_iter().min() {
+            let since = now.saturating_sub(since);
+            if since > RECONCILE + GRACE {
+                return Some(Stall::Reconcile { mirror, step, since });
+            }
+        }
+        let since = now.saturating_sub(self.ended_at);
+        if since <= RECONCILE + GRACE {
+            return None;
+        }
+        let is_overdue = |entry: &&Entry| match **entry {
+            Entry::Waiting { since, .. } => now.saturating_sub(since) > RECONCILE + GRACE,
+            Entry::Resting { due, .. } => now.saturating_sub(due) > RECONCILE + GRACE,
+            Entry::Running { .. } => false,
+        };
+        let due = self.entries.values().filter(is_overdue).count();
+        (due > 0).then_some(Stall::Queue { due, since })
+    }
+
+    /// Since when, which mirror, and in which step.
+    fn running(&self) -> Vec<(Duration, String, &'static str)> {
+        let running = self.entries.iter().filter_map(|(mirror, entry)| match *entry {
+            Entry::Running { since, step, .. } => {
+                let namespace = mirror.namespace.as_deref().unwrap_or_default();
+                Some((since, format!("{namespace}/{}", mirror.name), step))
+            }
+            Entry::Waiting { .. } | Entry::Resting { .. } => None,
+        });
+        running.collect()
+    }
+}
+
+/// Its name alone: a reference that was made from an object holds its UID and version too.
+fn bare(mirror: &Mirror) -> Arc<Mirror> {
+    let mut bare = ObjectRef::new(&mirror.name);
+    bare.namespace.clone_from(&mirror.namespace);
+    Arc::new(bare)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn secs(secs: u64) -> Duration {
+        Duration::from_secs(secs)
+    }
+
+    fn mirror(namespace: &str, name: &str) -> Mirror {
+        ObjectRef::new(name).within(namespace)
+    }
+
+    fn next(state: &mut State, now: u64) -> Option<String> {
+        state
+            .next(secs(now))
+            .map(|mirror| format!("{}/{}", mirror.namespace.as_deref().unwrap(), mirror.name))
+    }
+
+    #[test]
+    fn the_first_that_is_due_is_the_first_that_is_reconciled() {
+        let mut state = State::default();
+        let names: Vec<_> = (0..100).map(|number| format!("app-{number}")).collect();
+        for name in &names {
+            state.add(&mirror("shop", name), Urgency::Routine, secs(0));
+        }
+        for name in &names {
+            state.add(&mirror("shop", name), Urgency::Routine, secs(1));
+            assert_eq!(next(&mut state, 1), Some(format!("shop/{name}")));
+            state.ended(&mirror("shop", name), Next::After(secs(0)), secs(1));
+        }
+        assert_eq!(next(&mut state, 1), Some("shop/app-0".to_owned()), "and then it is its turn again");
+    }
+
+    #[test]
+    fn a_namespace_with_many_mirrors_delays_nobody() {
+        let mut state = State::default();
+        for number in 0..1_000 {
+            state.add(&mirror("many", &format!("app-{number}")), Urgency::Routine, secs(0));
+        }
+        state.add(&mirror("one", "app"), Urgency::Routine, secs(0));
+        let before = std::iter::from_fn(|| next(&mut state, 0)).take_while(|next| next != "one/app").count();
+        assert_eq!(before, 1);
+    }
+
+    /// Five hundred that are merely looked at stand before a Secret that somebody deleted; and before those of others, who deletes one
+    /// Secret after the other goes for twenty turns only.
+    #[test]
+    fn a_changed_target_goes_first_and_a_storm_of_them_does_not() {
+        let mut state = State::default();
+        for number in 0..500 {
+            state.add(&mirror("shop", &format!("app-{number}")), Urgency::Routine, secs(0));
+        }
+        state.add(&mirror("shop", "app-400"), Urgency::TargetChanged, secs(0));
+        assert_eq!(next(&mut state, 0), Some("shop/app-400".to_owned()));
+        assert_eq!(next(&mut state, 0), Some("shop/app-0".to_owned()));
+        for number in 0..500 {
+            state.add(&mirror("storm", &format!("app-{number}")), Urgency::TargetChanged, secs(0));
+        }
+        let before =
+            std::iter::from_fn(|| next(&mut state, 0)).take_while(|next| next != "shop/app-1").count();
+        assert!(before < 25, "{before} of the storm went first");
+        let rest = std::iter::from_fn(|| next(&mut state, 0)).count();
+        assert_eq!(2 + before + 1 + rest, 1_000, "each of them once");
+    }
+
+    #[test]
+    fn one_is_reconciled_once_at_a_time_and_once_more_if_it_was_added_meanwhile() {
+        let (mut state, app) = (State::default(), mirror("shop", "app"));
+        state.add(&app, Urgency::Routine, secs(0));
+        assert!(next(&mut state, 0).is_some());
+        state.add(&app, Urgency::Routine, secs(1));
+        state.add(&app, Urgency::TargetChanged, secs(1));
+        assert_eq!(next(&mut state, 1), None);
+        state.ended(&app, Next::After(secs(30)), secs(2));
+        assert!(next(&mut state, 2).is_some());
+        state.ended(&app, Next::After(secs(30)), secs(3));
+        assert_eq!((next(&mut state, 32), state.rest(secs(32))), (None, Some(secs(1))));
+        assert!(next(&mut state, 33).is_some());
+        state.ended(&app, Next::OnChange, secs(34));
+        assert_eq!((next(&mut state, 100_000), state.rest(secs(34))), (None, None));
+        assert!(state.entries.is_empty(), "one that only a change brings back is not held");
+    }
+
+    #[test]
+    fn one_that_rests_is_due_at_once_when_it_is_added() {
+        let (mut state, app) = (State::default(), mirror("shop", "app"));
+        state.add(&app, Urgency::Routine, secs(0));
+        assert!(next(&mut state, 0).is_some());
+        state.ended(&app, Next::After(secs(30)), secs(0));
+        state.add(&app, Urgency::Routine, secs(1));
+        assert!(next(&mut state, 1).is_some());
+        state.ended(&app, Next::OnChange, secs(1));
+        assert_eq!(next(&mut state, 30), None, "it does not come twice");
+    }
+
+    #[test]
+    fn a_reconcile_that_does_not_end_is_a_stall_and_its_step_is_named() {
+        let (mut state, app) = (State::default(), mirror("shop", "app"));
+        state.add(&app, Urgency::Routine, secs(10));
+        state.next(secs(10)).unwrap();
+        state.enters(&app, "publish");
+        assert_eq!(state.running(), [(secs(10), "shop/app".to_owned(), "publish")]);
+        assert_eq!(state.stall(secs(190)), None);
+        let stall = state.stall(secs(191)).unwrap();
+        assert_eq!(stall.to_string(), "the reconcile of shop/app has been in step publish for 181 s");
+        state.ended(&app, Next::OnChange, secs(191));
+        assert_eq!(state.stall(secs(100_000)), None, "nothing is due");
+    }
+
+    #[test]
+    fn a_queue_that_gives_out_nothing_that_is_due_is_a_stall() {
+        let (mut state, app) = (State::default(), mirror("shop", "app"));
+        state.add(&app, Urgency::Routine, secs(0));
+        state.next(secs(0)).unwrap();
+        state.ended(&app, Next::After(secs(30)), secs(1));
+        assert_eq!(state.stall(secs(1 + 30 + 180)), None);
+        let stall = state.stall(secs(1 + 30 + 181)).unwrap();
+        assert_eq!(stall.to_string(), "no reconcile has ended for 211 s, although 1 mirrors are due");
+    }
+
+    /// With an API server that takes three seconds for an answer, a thousand mirrors wait for minutes; one after the other ends.
+    #[test]
+    fn a_long_queue_is_no_stall_as_long_as_reconciles_end() {
+        let mut state = State::default();
+        for number in 0..100 {
+            state.add(&mirror("shop", &format!("app-{number}")), Urgency::Routine, secs(0));
+        }
+        for second in (0..3_600).step_by(100) {
+            let slow = state.next(secs(second)).unwrap();
+            assert_eq!(state.stall(secs(second + 99)), None);
+            state.ended(&slow, Next::After(secs(30)), secs(second + 99));
+        }
+    }
+}
