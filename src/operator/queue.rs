@@ -104,18 +104,21 @@ impl Queue {
 
     /// The mirror is due now.
     pub fn add(&self, mirror: &Mirror, urgency: Urgency) {
-        self.state.lock().add(mirror, urgency, self.clock.uptime());
+        let now = self.clock.uptime();
+        self.state.lock().add(mirror, urgency, now);
         self.added.notify_one();
     }
 
     /// The next mirror that is due, if one is. Its reconcile begins.
     pub fn next(&self) -> Option<Arc<Mirror>> {
-        self.state.lock().next(self.clock.uptime())
+        let now = self.clock.uptime();
+        self.state.lock().next(now)
     }
 
     /// Waits until [`next`](Self::next) may have another answer than none. For one task only.
     pub async fn changed(&self) {
-        let rest = self.state.lock().rest(self.clock.uptime());
+        let now = self.clock.uptime();
+        let rest = self.state.lock().rest(now);
         tokio::select! {
             () = self.added.notified() => {}
             () = tokio::time::sleep(rest.unwrap_or_default()), if rest.is_some() => {}
@@ -129,13 +132,15 @@ impl Queue {
 
     /// A reconcile has ended.
     pub fn ended(&self, mirror: &Mirror, next: Next) {
-        self.state.lock().ended(mirror, next, self.clock.uptime());
+        let now = self.clock.uptime();
+        self.state.lock().ended(mirror, next, now);
     }
 
     /// Why nothing goes on any more, if so.
     #[must_use]
     pub fn stall(&self) -> Option<Stall> {
-        self.state.lock().stall(self.clock.uptime())
+        let now = self.clock.uptime();
+        self.state.lock().stall(now)
     }
 
     /// The reconciles that run, one a line, the oldest first.
