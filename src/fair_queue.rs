@@ -66,6 +66,7 @@ impl<U: Ord + Copy + Default, T> FairQueue<U, T> {
     }
 
     /// Whether nothing is in any lane, not even what is no longer wanted.
+    #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.waiting == 0
     }

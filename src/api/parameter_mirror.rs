@@ -306,7 +306,9 @@ pub enum DeletionPolicy {
 }
 
 /// Which values are encrypted in Redis, from least to most.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 pub enum RedisEncryption {
     /// Nothing.
     None,

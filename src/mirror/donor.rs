@@ -83,7 +83,7 @@ impl<'p> Donation<'p> {
     /// Same region and role, and the same account where both know it; all donors agree on it.
     fn is_same_place(&self, stored: &StoredSource) -> bool {
         let account = self.account.clone().unwrap_or_default();
-        self.plan.stored_source(&account).is_some_and(|wanted| wanted.is_same_as(stored))
+        self.plan.stored_source(&account).is_some_and(|wanted| wanted.is_same_place(stored))
     }
 }
 

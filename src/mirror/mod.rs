@@ -5,6 +5,7 @@ pub mod donor;
 pub mod grants;
 pub mod guard;
 pub mod keys;
+pub mod permission;
 pub mod plan;
 pub mod reading;
 pub mod resolve;

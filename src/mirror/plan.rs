@@ -60,6 +60,8 @@ pub struct SourcePlan {
     pub drill_until: Option<Timestamp>,
     /// Path prefixes that the mirror's namespace is granted.
     pub granted: Vec<String>,
+    /// The least encryption in Redis that it demands.
+    pub redis_encryption: RedisEncryption,
 }
 
 /// The Secret to write.
@@ -178,44 +180,60 @@ impl Plan {
     #[must_use]
     pub fn stored_source(&self, account: &str) -> Option<StoredSource> {
         let source = self.source.as_ref()?;
-        let account = source.account().map_or_else(|| account.to_owned(), str::to_owned);
-        Some(StoredSource {
-            region: source.region.clone(),
-            role_arn: source.role_arn.clone().unwrap_or_default(),
-            account,
-            selections: self.selections.iter().map(stored_selection).collect(),
-        })
+        let place = source.place(&self.source_name, source.account().unwrap_or(account));
+        Some(StoredSource { selections: self.selections.iter().map(stored_selection).collect(), ..place })
     }
 
     /// Whether a copy with this stored source holds what the spec asks for (formats.md: *covers*).
     #[must_use]
     pub fn is_covered_by(&self, stored: &StoredSource) -> bool {
-        let Some(mut wanted) = self.stored_source(&stored.account) else {
-            // Without a source nothing says that the copy is of another one.
-            return same_selections(&self.selections, &stored.selections);
+        let is_same_place = match &self.source {
+            Some(source) => {
+                source.place(&self.source_name, source.account().unwrap_or_default()).is_same_place(stored)
+            }
+            // While it does not exist, only its name says where the copy is from.
+            None => self.source_name == stored.name,
         };
-        if stored.account.is_empty() {
-            wanted.account.clear();
-        }
-        wanted.encode() == stored.encode()
-    }
-
-    /// Whether everything a stored copy was read from is still granted to the mirror's namespace.
-    #[must_use]
-    pub fn grants(&self, stored: &StoredSource) -> bool {
-        self.source.as_ref().is_none_or(|source| {
-            stored.selections.iter().all(|selection| {
-                let name = match selection {
-                    StoredSelection::Path { path, .. } => path,
-                    StoredSelection::Name { name } => name,
-                };
-                grants::covers(&source.granted, name.split(':').next().unwrap_or(name))
-            })
-        })
+        is_same_place && same_selections(&self.selections, &stored.selections)
     }
 }
 
 impl SourcePlan {
+    /// What the source says to the mirrors of a namespace.
+    #[must_use]
+    pub fn new(
+        source: &ParameterSourceSpec,
+        namespace: &str,
+        namespace_labels: &BTreeMap<String, String>,
+        drill_until: Option<Timestamp>,
+    ) -> Self {
+        Self {
+            region: source.region.clone(),
+            role_arn: source.role_arn.clone(),
+            external_id: source.external_id.clone(),
+            requests_per_second: source
+                .requests_per_second
+                .and_then(|rate| u32::try_from(rate).ok())
+                .filter(|&rate| rate > 0),
+            drill_until,
+            granted: grants::granted_paths(source, namespace, namespace_labels),
+            redis_encryption: source.redis_encryption,
+        }
+    }
+
+    /// Where it reads and as whom, as targets carry it; no selections.
+    #[must_use]
+    pub fn place(&self, name: &str, account: &str) -> StoredSource {
+        StoredSource {
+            name: name.to_owned(),
+            region: self.region.clone(),
+            role_arn: self.role_arn.clone().unwrap_or_default(),
+            external_id: self.external_id.clone().unwrap_or_default(),
+            account: account.to_owned(),
+            selections: Vec::new(),
+        }
+    }
+
     /// Whether an outage is rehearsed now.
     #[must_use]
     pub fn is_drill(&self, now: Timestamp) -> bool {
@@ -234,11 +252,12 @@ fn invalid(message: impl Into<String>) -> Refusal {
 }
 
 fn same_selections(selections: &[Selection], stored: &[StoredSelection]) -> bool {
-    let encoded = |selections: Vec<StoredSelection>| {
-        StoredSource { region: String::new(), role_arn: String::new(), account: String::new(), selections }
-            .encode()
+    let sorted = |mut selections: Vec<String>| {
+        selections.sort_unstable();
+        selections
     };
-    encoded(selections.iter().map(stored_selection).collect()) == encoded(stored.to_vec())
+    sorted(selections.iter().map(|selection| stored_selection(selection).encode()).collect())
+        == sorted(stored.iter().map(StoredSelection::encode).collect())
 }
 
 /// A selection as stored: keys and `optional` are not part of what was read.
@@ -259,13 +278,15 @@ fn source_plan(
     source_name: &str,
     selections: &[Selection],
 ) -> Result<SourcePlan, Refusal> {
-    let granted = grants::granted_paths(source, around.namespace, around.namespace_labels);
+    let plan = SourcePlan::new(source, around.namespace, around.namespace_labels, around.drill_until);
     let to_grant = |selection: &Selection| match selection {
         Selection::Path(path) => path.path.clone(),
         Selection::Name(name) => name.bare_name(),
     };
-    let denied =
-        selections.iter().map(|one| (one, to_grant(one))).find(|(_, path)| !grants::covers(&granted, path));
+    let denied = selections
+        .iter()
+        .map(|one| (one, to_grant(one)))
+        .find(|(_, path)| !grants::covers(&plan.granted, path));
     if let Some((denied, path)) = denied {
         return Err(Refusal::NotGranted(format!(
             "ParameterSource {source_name} grants namespace {} no read of {denied}. Ask its owner for a grant: \
@@ -273,17 +294,7 @@ fn source_plan(
             around.namespace, around.namespace
         )));
     }
-    Ok(SourcePlan {
-        region: source.region.clone(),
-        role_arn: source.role_arn.clone(),
-        external_id: source.external_id.clone(),
-        requests_per_second: source
-            .requests_per_second
-            .and_then(|rate| u32::try_from(rate).ok())
-            .filter(|&rate| rate > 0),
-        drill_until: around.drill_until,
-        granted,
-    })
+    Ok(plan)
 }
 
 /// Whether it can name an object at all. Names become parts of the API server's paths, so nothing else is ever asked for.

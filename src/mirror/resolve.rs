@@ -87,6 +87,15 @@ pub enum Resolution {
 }
 
 impl Resolution {
+    /// What the targets are to hold, if there is a set.
+    #[must_use]
+    pub const fn wanted(&self) -> Option<&Wanted> {
+        match self {
+            Self::Fresh { wanted, .. } | Self::Held { wanted, .. } => Some(wanted),
+            Self::Unavailable { .. } => None,
+        }
+    }
+
     /// What stands in the way on the side of the source.
     #[must_use]
     pub const fn trouble(&self) -> Option<&SourceTrouble> {
@@ -205,7 +214,7 @@ impl Situation<'_> {
     /// Whether the last known good was read from there.
     fn is_from(&self, source: &StoredSource) -> bool {
         self.last_known_good.is_some_and(|good| {
-            StoredSource::decode(&good.content.source).is_ok_and(|stored| stored.is_same_as(source))
+            StoredSource::decode(&good.content.source).is_ok_and(|stored| stored.is_same_place(source))
         })
     }
 

@@ -53,10 +53,8 @@ pub fn still_selected(content: &Content, plan: &Plan) -> BTreeMap<String, Parame
 pub fn known(content: &Content, plan: &Plan) -> BTreeMap<String, Known> {
     let stored = StoredSource::decode(&content.source).ok();
     let same_place = stored.as_ref().is_some_and(|stored| {
-        plan.stored_source(&stored.account).is_some_and(|wanted| {
-            (&wanted.region, &wanted.role_arn, &wanted.account)
-                == (&stored.region, &stored.role_arn, &stored.account)
-        })
+        plan.stored_source(&stored.account)
+            .is_some_and(|wanted| wanted.is_same_place(stored) && wanted.account == stored.account)
     });
     if !same_place {
         return BTreeMap::new();

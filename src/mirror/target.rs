@@ -29,6 +29,10 @@ pub enum TargetReason {
     LayoutTooNew,
     /// Somebody else keeps changing it.
     TargetContested,
+    /// What there is to write was read under a grant that is gone.
+    NotGranted,
+    /// It was never written, and the source of what there is to write does not exist.
+    SourceNotFound,
 }
 
 impl TargetReason {
@@ -48,6 +52,8 @@ impl TargetReason {
             Self::RedisDenied => "RedisDenied",
             Self::LayoutTooNew => "LayoutTooNew",
             Self::TargetContested => "TargetContested",
+            Self::NotGranted => "NotGranted",
+            Self::SourceNotFound => "SourceNotFound",
         }
     }
 

@@ -21,6 +21,7 @@ pub mod metrics;
 pub mod observe;
 pub mod operate;
 mod per_mirror;
+pub mod permit;
 pub mod publish;
 pub mod put_down;
 pub mod queue;

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use parameter_mirror_format::content::{Content, Signed};
 use parameter_mirror_format::keys::KeyRing;
-use parameter_mirror_format::source::StoredSource;
 use parameter_mirror_format::verdict::Found;
 
 use crate::mirror::copies::{self, Authority, Need};
@@ -20,6 +19,7 @@ use crate::targets::secret::{self, KubeProblem, Observed, Owner};
 use super::context::{Context, RedisEdge};
 use super::memory::{Existence, Memory, RedisMemory, SecretMemory};
 use super::observe::{redis_trouble, write_failed};
+use super::permit::Permit;
 use super::reading::Answer;
 
 /// What one pass wrote.
@@ -65,20 +65,18 @@ pub async fn publish(
     plan: &Plan,
     owner: &Owner,
     resolution: &Resolution,
+    permit: Permit,
     answer: Option<&Answer>,
     memory: &mut Memory,
     ctx: &Context,
 ) -> Published {
     let mut published = Published::default();
     let keys = ctx.keys();
-    let (Some(wanted), Some(ring)) = (wanted(resolution), keys.ring.as_deref()) else {
+    let (Some(wanted), Some(ring)) = (resolution.wanted(), keys.ring.as_deref()) else {
         note_refusals(plan, memory);
         return published;
     };
     let signed = sign(wanted, memory, ring, ctx);
-    if !is_granted(plan, &signed) {
-        return published;
-    }
     let beat = answer.map(|answer| match (&answer.outcome, resolution) {
         (Ok(reading), Resolution::Fresh { .. }) => Beat::Good { checked_at: reading.started_at },
         // Also a good read that is not published, because nothing is left or a required name is gone: what is served was not
@@ -93,26 +91,30 @@ pub async fn publish(
         now: ctx.clock.uptime(),
         interval: plan.interval,
     };
-    if let Some(target) = &plan.secret {
-        let errand = errand(answer.map(|answer| answer.secret));
-        let was_assumed = memory.secret.existence == Existence::Assumed;
-        publish_secret(plan, target, owner, &errand, &mut memory.secret, &mut published, ctx).await;
-        // There is one, which nobody had seen when SSM was read: what may replace it has to be read after it is seen.
-        memory.source.due_now |= was_assumed && published.look_again;
+    match (&plan.secret, permit.secret) {
+        (Some(target), Ok(())) => {
+            let errand = errand(answer.map(|answer| answer.secret));
+            let was_assumed = memory.secret.existence == Existence::Assumed;
+            publish_secret(plan, target, owner, &errand, &mut memory.secret, &mut published, ctx).await;
+            // There is one, which nobody had seen when SSM was read: what may replace it has to be read after it is seen.
+            memory.source.due_now |= was_assumed && published.look_again;
+        }
+        (Some(_), Err(trouble)) => memory.secret.trouble = Some(trouble),
+        (None, _) => {}
     }
     if let (Some(target), RedisEdge::Configured(store)) = (&plan.redis, &ctx.redis) {
-        let errand = errand(answer.map(|answer| answer.redis));
-        publish_redis(plan, target, &errand, &mut memory.redis, (store.as_ref(), ring), &mut published, ctx)
-            .await;
+        match permit.redis {
+            Ok(least) => {
+                let errand = errand(answer.map(|answer| answer.redis));
+                let target = RedisPlan { encryption: target.encryption.max(least), ..target.clone() };
+                let edge = (store.as_ref(), ring);
+                publish_redis(plan, &target, &errand, &mut memory.redis, edge, &mut published, ctx).await;
+            }
+            Err(trouble) => memory.redis.trouble = Some(trouble),
+        }
     }
+    note_refusals(plan, memory);
     published
-}
-
-const fn wanted(resolution: &Resolution) -> Option<&Wanted> {
-    match resolution {
-        Resolution::Fresh { wanted, .. } | Resolution::Held { wanted, .. } => Some(wanted),
-        Resolution::Unavailable { .. } => None,
-    }
 }
 
 /// A set that differs from the last known good is signed, and becomes it. A heal over a verified older copy
@@ -144,11 +146,6 @@ fn sign(wanted: &Wanted, memory: &mut Memory, ring: &KeyRing, ctx: &Context) -> 
     memory.saw_read_at(signed.content.read_at);
     memory.good = Some(signed.clone());
     signed
-}
-
-/// What is served may have been read under grants that are gone.
-fn is_granted(plan: &Plan, signed: &Signed) -> bool {
-    StoredSource::decode(&signed.content.source).is_ok_and(|stored| plan.grants(&stored))
 }
 
 /// Without a set to publish, a target that must not be written is still worth telling.

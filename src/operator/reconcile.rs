@@ -5,6 +5,7 @@
 //! observe   what do the targets hold?                     I/O, cheap unless something changed
 //! read      begin a due read / take a finished answer     runs beside the passes
 //! resolve   answer + last known good -> Fresh | Held | Unavailable         pure
+//! permit    may it be written, judged by where it was read? pure
 //! publish   converge the Secret, then Redis               I/O, compare-and-set
 //! report    status, events, logs                          I/O, only what changed
 //! ```
@@ -30,6 +31,7 @@ use super::donors;
 use super::live;
 use super::memory::{Existence, Memory, Settled};
 use super::observe::{Look, observe};
+use super::permit::permit;
 use super::publish::publish;
 use super::put_down;
 use super::queue::Next;
@@ -89,7 +91,9 @@ pub async fn reconcile(mirror: &ParameterMirror, ctx: &Arc<Context>) -> Next {
     let resolution = resolve(mirror, &plan, answer.as_ref(), memory, ctx);
     let owner = Owner { name: mirror.name_any(), uid: mirror.uid().unwrap_or_default() };
     enters("publish");
-    let mut published = publish(&plan, &owner, &resolution, answer.as_ref(), memory, ctx).await;
+    let previous = memory.previous_status(mirror, ctx.clock.uptime());
+    let permit = permit(&plan, &resolution, &previous, memory, ctx);
+    let mut published = publish(&plan, &owner, &resolution, permit, answer.as_ref(), memory, ctx).await;
     if answer.is_some() && memory.secret.existence == Existence::Assumed {
         // Nothing was to be created. What is there, if anything, has to be known now.
         memory.secret.doubt_existence();

@@ -21,6 +21,7 @@ use parameter_mirror_format::secret as layout;
 use serde::de::DeserializeOwned;
 
 use crate::api::{ParameterMirror, ParameterSource, ParameterSourceSpec};
+use crate::mirror::plan::SourcePlan;
 use crate::ssm::api::Identity;
 
 use super::gauges::MirrorState;
@@ -127,6 +128,17 @@ impl Watches {
     pub fn source(&self, name: &str) -> Option<ParameterSource> {
         let found = self.sources.get(&ObjectRef::new(name))?;
         found.0.as_ref().ok().cloned()
+    }
+
+    /// Every source that decodes, as it looks to a namespace.
+    #[must_use]
+    pub fn sources_for(&self, namespace: &str) -> Vec<(String, SourcePlan)> {
+        let labels = self.namespace_labels(namespace).unwrap_or_default();
+        let sources = self.sources.state();
+        let decoded = sources.iter().filter_map(|source| source.0.as_ref().ok());
+        decoded
+            .map(|source| (source.name_any(), SourcePlan::new(&source.spec, namespace, &labels, None)))
+            .collect()
     }
 
     /// What all sources read with.

@@ -111,11 +111,14 @@ impl SsmReader {
         Some(Arc::clone(caps.entry((key.clone(), rate)).or_insert_with(|| RateLimiter::new(rate))))
     }
 
-    /// The account is in `roleArn`, else in the ARNs read so far; until then it is `self`.
+    /// The account is in `roleArn`, else in the ARNs read so far.
     fn account_key(&self, source: &SourcePlan, key: &Identity) -> AccountKey {
         let learnt = || self.accounts.lock().get(key).cloned();
-        let account =
-            source.account().map(str::to_owned).or_else(learnt).unwrap_or_else(|| "self".to_owned());
+        let account = source
+            .account()
+            .map(str::to_owned)
+            .or_else(learnt)
+            .unwrap_or_else(|| AccountKey::UNKNOWN.to_owned());
         AccountKey { account, region: source.region.clone() }
     }
 }

@@ -4,17 +4,23 @@ use serde::Deserialize;
 
 use crate::encoding::json_string;
 
-/// Region, identity and selections of the read a copy came from.
+/// Through which source, where, as whom and what the read selected that a copy came from.
 ///
 /// Its text is stored and signed as it is: encode once, then pass the text on.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct StoredSource {
+    /// The name of the `ParameterSource` whose grant the read had.
+    #[serde(default)]
+    pub name: String,
     /// The AWS region.
     #[serde(default)]
     pub region: String,
     /// The role that was assumed, `""` if none.
     #[serde(default, rename = "roleArn")]
     pub role_arn: String,
+    /// The external ID that the role was assumed with, `""` if none.
+    #[serde(default, rename = "externalId")]
+    pub external_id: String,
     /// The account read from, `""` while it is unknown (it is learnt from ARNs).
     #[serde(default)]
     pub account: String,
@@ -61,9 +67,11 @@ impl StoredSource {
         let mut selections: Vec<String> = self.selections.iter().map(StoredSelection::encode).collect();
         selections.sort_unstable();
         format!(
-            r#"{{"region":{},"roleArn":{},"account":{},"selections":[{}]}}"#,
+            r#"{{"name":{},"region":{},"roleArn":{},"externalId":{},"account":{},"selections":[{}]}}"#,
+            json_string(&self.name),
             json_string(&self.region),
             json_string(&self.role_arn),
+            json_string(&self.external_id),
             json_string(&self.account),
             selections.join(",")
         )
@@ -74,11 +82,13 @@ impl StoredSource {
         serde_json::from_str(json).map_err(|_| SourceError)
     }
 
-    /// Whether two sources are the same: region and role are equal, and the account where both know it.
+    /// Whether both read the same parameters as the same identity: region, role and external ID are equal, and the account where both
+    /// know it. The name does not count: two sources may lead to the same place.
     #[must_use]
-    pub fn is_same_as(&self, other: &Self) -> bool {
+    pub fn is_same_place(&self, other: &Self) -> bool {
         self.region == other.region
             && self.role_arn == other.role_arn
+            && self.external_id == other.external_id
             && (self.account.is_empty() || other.account.is_empty() || self.account == other.account)
     }
 }
@@ -112,8 +122,10 @@ mod tests {
     #[test]
     fn the_text_does_not_depend_on_the_order_in_the_spec() {
         let source = StoredSource {
+            name: "default".to_owned(),
             region: "eu-west-1".to_owned(),
             role_arn: String::new(),
+            external_id: "x".to_owned(),
             account: String::new(),
             selections: vec![
                 StoredSelection::Path {
@@ -126,7 +138,7 @@ mod tests {
         };
         assert_eq!(
             source.encode(),
-            r#"{"region":"eu-west-1","roleArn":"","account":"","selections":[{"name":"/n:3"},{"path":"/ä","recursive":false,"exclude":["a","b"]}]}"#
+            r#"{"name":"default","region":"eu-west-1","roleArn":"","externalId":"x","account":"","selections":[{"name":"/n:3"},{"path":"/ä","recursive":false,"exclude":["a","b"]}]}"#
         );
     }
 
@@ -140,17 +152,22 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_account_is_no_difference() {
+    fn an_unknown_account_is_no_difference_and_a_name_is_none() {
         let known = StoredSource {
+            name: "default".to_owned(),
             region: "r".to_owned(),
             role_arn: String::new(),
+            external_id: String::new(),
             account: "111122223333".to_owned(),
             selections: vec![],
         };
         let unknown = StoredSource { account: String::new(), ..known.clone() };
         let other = StoredSource { account: "444455556666".to_owned(), ..known.clone() };
-        assert!(known.is_same_as(&unknown));
-        assert!(!known.is_same_as(&other));
+        let renamed = StoredSource { name: "other".to_owned(), ..known.clone() };
+        let by_another_id = StoredSource { external_id: "x".to_owned(), ..known.clone() };
+        assert!(known.is_same_place(&unknown) && known.is_same_place(&renamed));
+        assert!(!known.is_same_place(&by_another_id));
+        assert!(!known.is_same_place(&other));
     }
 
     proptest! {
@@ -166,7 +183,8 @@ mod tests {
                     StoredSelection::Path { path: word, recursive, exclude }
                 })
                 .collect();
-            let source = StoredSource { region: "r".into(), role_arn: "a".into(), account: String::new(), selections };
+            let (name, region, role_arn) = ("n".into(), "r".into(), "a".into());
+            let source = StoredSource { name, region, role_arn, external_id: "e".into(), account: String::new(), selections };
             let text = source.encode();
             prop_assert_eq!(StoredSource::decode(&text).unwrap().encode(), text);
         }

@@ -36,10 +36,21 @@ const SLOTS: usize = 10;
 /// What shares a budget at AWS.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct AccountKey {
-    /// AWS account, `self` until it is known.
+    /// AWS account, [`UNKNOWN`](Self::UNKNOWN) until it is known.
     pub account: String,
     /// AWS region.
     pub region: String,
+}
+
+impl AccountKey {
+    /// The account of an identity before an ARN has shown it.
+    pub const UNKNOWN: &str = "self";
+
+    /// The account, if it is known.
+    #[must_use]
+    pub fn known(&self) -> Option<&str> {
+        Some(self.account.as_str()).filter(|account| *account != Self::UNKNOWN)
+    }
 }
 
 /// A snapshot of the limiter of one account and region.

@@ -27,6 +27,16 @@ impl From<RedisEncryption> for EncryptionMode {
     }
 }
 
+impl From<EncryptionMode> for RedisEncryption {
+    fn from(mode: EncryptionMode) -> Self {
+        match mode {
+            EncryptionMode::None => Self::None,
+            EncryptionMode::SecureStrings => Self::SecureStrings,
+            EncryptionMode::All => Self::All,
+        }
+    }
+}
+
 /// What tells whether somebody has touched a hash, without its values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trace {

@@ -37,6 +37,7 @@ mod memory;
 mod objects;
 mod outages;
 mod parameters;
+mod past;
 mod static_stability;
 mod telling;
 mod two_leaders;

@@ -169,6 +169,12 @@ impl World {
         self.api.objects(|objects| objects.delete(&target, &Json::Null)).unwrap();
     }
 
+    /// Deletes a source as an administrator would.
+    pub fn delete_source(&self, name: &str) {
+        let target = target("parametersources", None, Some(name));
+        self.api.objects(|objects| objects.delete(&target, &Json::Null)).unwrap();
+    }
+
     /// A mirror of all releases into both targets.
     pub fn mirror(&self, name: &str, interval: &str) {
         self.mirror_with(name, json!({"interval": interval, "parameters": [{"path": "/app"}]}));

@@ -33,8 +33,10 @@ impl MirrorHash {
         let now = i64::try_from(now).expect("a clock of this age");
         let selection = StoredSelection::Path { path: path.to_owned(), recursive: true, exclude: vec![] };
         let source = StoredSource {
+            name: "default".to_owned(),
             region: "us-east-1".to_owned(),
             role_arn: String::new(),
+            external_id: String::new(),
             account: "111122223333".to_owned(),
             selections: vec![selection],
         };

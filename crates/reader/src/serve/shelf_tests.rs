@@ -14,8 +14,10 @@ fn mirrors() -> Vec<Mirror> {
         StoredSelection::Name { name: "y:live".to_owned() },
     ];
     let source = StoredSource {
+        name: "default".to_owned(),
         region: "us-east-1".to_owned(),
         role_arn: String::new(),
+        external_id: String::new(),
         account: "111122223333".to_owned(),
         selections,
     };

@@ -105,8 +105,10 @@ impl World {
         let read_at = now - i64::try_from(set.age.as_millis()).unwrap();
         let owner = format!("test/{}", set.name);
         let source = StoredSource {
+            name: "default".to_owned(),
             region: "us-east-1".to_owned(),
             role_arn: String::new(),
+            external_id: String::new(),
             account: "111122223333".to_owned(),
             selections: set.selections.clone(),
         };
