@@ -1,7 +1,9 @@
 //! A new mirror in an outage: asks the memories of the others.
 
+use parameter_mirror_format::content::Signed;
 use parameter_mirror_format::source::StoredSource;
 
+use crate::mirror::copies;
 use crate::mirror::donor::{Donated, Donation};
 use crate::mirror::plan::Plan;
 
@@ -23,9 +25,28 @@ pub fn donated(plan: &Plan, ctx: &Context) -> Option<Donated> {
     donation.finish()
 }
 
-/// A copy that does not cover its own mirror's spec never donates (formats.md, "Copies", rule 5), nor does one of a mirror that
-/// is refused or suspended: nothing is settled then.
+/// A copy that does not cover its own mirror's spec never donates, nor does one of a mirror that is refused or suspended: nothing
+/// is settled then. Nor does one that a tenant may have put back: whoever can write a Secret can keep an old copy of it, and its
+/// signature holds for ever.
 fn may_donate(memory: &Memory) -> bool {
-    let stored = memory.good.as_ref().and_then(|good| StoredSource::decode(&good.content.source).ok());
-    memory.settled.as_ref().zip(stored).is_some_and(|(settled, stored)| settled.plan.is_covered_by(&stored))
+    let Some(good) = &memory.good else { return false };
+    let Ok(stored) = StoredSource::decode(&good.content.source) else { return false };
+    let is_settled = memory.settled.as_ref().is_some_and(|settled| settled.plan.is_covered_by(&stored));
+    is_settled && (was_read_here(good, memory) || is_in_redis(good, memory))
+}
+
+/// Whether SSM gave it to this process.
+fn was_read_here(good: &Signed, memory: &Memory) -> bool {
+    memory.confirmed_at > 0 && memory.confirmed_at >= good.content.read_at
+}
+
+/// Whether the hash, which tenants do not write, holds it too, confirmed no earlier than the mirror's last good read.
+fn is_in_redis(good: &Signed, memory: &Memory) -> bool {
+    let last_sync = memory.last_sync.map_or(0, |at| at.as_millisecond());
+    memory.redis.observed.as_ref().is_some_and(|hash| {
+        let confirmed_at = hash.checked_at.unwrap_or(0);
+        copies::verified(Some(&hash.found)).is_some_and(|held| {
+            held.content.same_as(&good.content) && confirmed_at.max(held.content.read_at) >= last_sync
+        })
+    })
 }

@@ -111,3 +111,42 @@ async fn whoever_lost_its_grant_is_neither_healed_nor_gives_to_others() {
     world.pass(SOON).await;
     assert!(given().is_some(), "granted again, it is a donor again");
 }
+
+/// A tenant keeps an old copy of a Secret, whose values have been revoked since, and puts it back while no operator runs. Its own
+/// mirror has no other copy, so that is what it serves; a mirror of somebody else is not filled with it.
+#[tokio::test(start_paused = true)]
+async fn an_old_copy_that_was_put_back_is_given_to_nobody() {
+    let world = World::new();
+    let secret_only = json!({"interval": "1m", "parameters": [{"path": "/app"}], "redis": null});
+    world.mirror_with("old", secret_only);
+    let serves = async |release: u64| {
+        world
+            .eventually(SOON, || match world.serves("old", Part::Secret) {
+                Some(served) if served == release => Ok(()),
+                other => Err(format!("old serves {other:?}, not {release}")),
+            })
+            .await;
+    };
+    let operator = world.operator();
+    serves(1).await;
+    let kept = world.api.objects(|objects| objects.get("secrets", NAMESPACE, "old")).unwrap();
+    world.release(2);
+    serves(2).await;
+    world.becomes("old", "Degraded", "False", "Synced", SOON).await;
+    operator.kill();
+    world.sky.set(|call| (call.edge == Edge::Ssm).then_some(Fault::Silent));
+    let put_back =
+        json!({"data": kept["data"], "metadata": {"annotations": kept["metadata"]["annotations"]}});
+    world.destroy("old", Part::Secret, || world.patch("secrets", Some(NAMESPACE), "old", &put_back));
+
+    let _operator = world.operator();
+    world.pass(SOON).await;
+    world.mirror("new", "1m");
+    world.becomes("new", "Ready", "False", "NoLastKnownGood", SOON).await;
+    world.pass(Duration::from_mins(10)).await;
+    assert_eq!([Part::Secret, Part::Redis].map(|part| world.values("new", part)), [None, None]);
+
+    world.sky.clear();
+    world.both_serve("new", 2, SOON).await;
+    serves(2).await;
+}
