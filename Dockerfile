@@ -35,10 +35,11 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     set -eu; \
     # jemalloc runs on pages of at most the size that it was built for, and arm64 has kernels with 64 KiB.
     if [ "$TARGETARCH" = arm64 ]; then export JEMALLOC_SYS_WITH_LG_PAGE=16; fi; \
-    for name in parameter-mirror parameter-mirror-reader; do \
-      cargo build --locked --profile dist -p "$name" --bin "$name" --target "$(cat /triple)"; \
-    done; \
-    hack/rootfs /rootfs "target/$(cat /triple)/dist/parameter-mirror" "target/$(cat /triple)/dist/parameter-mirror-reader"
+    build() { cargo build --locked --profile "$1" -p "$2" --bin "$2" --target "$(cat /triple)"; }; \
+    build dist parameter-mirror; \
+    build dist-small parameter-mirror-reader; \
+    built="target/$(cat /triple)"; \
+    hack/rootfs /rootfs "$built/dist/parameter-mirror" "$built/dist-small/parameter-mirror-reader"
 
 FROM scratch
 COPY --from=build /rootfs /

@@ -61,7 +61,9 @@ lint: ## rustfmt, clippy, licences, bans and sources of all dependencies
 	PATH="$$(hack/parts path):$$PATH" cargo deny check bans licenses sources
 
 bench: parts ## What operator and reader cost, on an idle machine (20 minutes; PART=fleet MIRRORS=500 INTERVAL=30 OUTAGE=60)
-	cargo build --release --workspace --bin parameter-mirror --bin parameter-mirror-reader --bin parameter-mirror-bench
+	cargo build --profile dist --workspace --bin parameter-mirror
+	cargo build --profile dist-small --workspace --bin parameter-mirror-reader
+	cargo build --release --workspace --bin parameter-mirror-bench
 	target/release/parameter-mirror-bench $(PART)
 
 reader: ## The reader as one static program of at most 8 MB

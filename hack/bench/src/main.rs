@@ -21,6 +21,7 @@ mod round;
 mod scenario;
 mod table;
 
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -98,6 +99,13 @@ fn scenario(name: &str, mirrors: usize, interval: u64, outage: u64) -> Scenario 
         outage: Duration::from_secs(variable("OUTAGE", outage)),
         is_compared: false,
     }
+}
+
+/// A program as `make bench` has built it: optimised as it is handed out.
+fn built(profile: &str, name: &str) -> PathBuf {
+    let this = std::env::current_exe().expect("the path of this program");
+    let release = this.parent().expect("its folder");
+    release.with_file_name(profile).join(name)
 }
 
 /// An environment variable, or what is usual; empty counts as unset, because make passes variables that nobody has set.

@@ -154,7 +154,7 @@ impl Mirrored {
 }
 
 fn program() -> PathBuf {
-    std::env::current_exe().expect("the path of this program").with_file_name("parameter-mirror-reader")
+    crate::built("dist-small", "parameter-mirror-reader")
 }
 
 async fn connect(address: &str) -> SendRequest<Full<Bytes>> {

@@ -99,8 +99,7 @@ impl<'c> Round<'c> {
     /// Starts the operator and waits until both targets of all mirrors are written. The time is that from the
     /// start of the process.
     pub async fn first_sync(&mut self) -> First {
-        let this = std::env::current_exe().expect("the path of this program");
-        let program = this.with_file_name("parameter-mirror");
+        let program = crate::built("dist", "parameter-mirror");
         let mut settings = installation::settings(self.cluster, self.scratch.path(), program).await;
         settings.watch = vec![self.namespace.clone()];
         settings.ssm = format!("http://{}", self.path.address());
