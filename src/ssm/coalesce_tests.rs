@@ -5,7 +5,6 @@ use std::sync::atomic::AtomicBool;
 
 use futures::future::join_all;
 use rstest::rstest;
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::*;
@@ -13,6 +12,7 @@ use crate::clock::Clock;
 use crate::mirror::reading::{Priority, ReadRequest, Reading, SourceReason, Turn};
 use crate::mirror::selection::{NameSelection, PathSelection, Selection};
 use crate::ssm::limiter::Limiter;
+use crate::ssm::limiter::Slots;
 use crate::ssm::limiter::rate_limiter::RateLimiter;
 use crate::ssm::read::read;
 use crate::ssm::read::tests::{Asked, InMemory, one};
@@ -21,16 +21,13 @@ use crate::ssm::read::tests::{Asked, InMemory, one};
 struct Client {
     account: Arc<RateLimiter>,
     waiting: Waiting,
-    slots: Arc<Semaphore>,
+    slots: Arc<Slots>,
 }
 
 impl Client {
     async fn busy() -> Self {
-        let client = Self {
-            account: RateLimiter::new(1),
-            waiting: Waiting::default(),
-            slots: Arc::new(Semaphore::new(10)),
-        };
+        let client =
+            Self { account: RateLimiter::new(1), waiting: Waiting::default(), slots: Slots::new(10) };
         drop(client.limiter(Priority::Refresh).acquire().await.unwrap());
         client
     }

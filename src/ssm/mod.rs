@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::{OnceCell, Semaphore, watch};
+use tokio::sync::{OnceCell, watch};
 use tracing_mutex::parkinglot::Mutex;
 
 use crate::clock::Clock;
@@ -37,7 +37,7 @@ use self::coalesce::Waiting;
 use self::credentials::Health;
 use self::limiter::breaker::PROBE_EVERY;
 use self::limiter::rate_limiter::RateLimiter;
-use self::limiter::{AccountKey, AccountLimiters, AccountState, Limiter};
+use self::limiter::{AccountKey, AccountLimiters, AccountState, Limiter, Slots};
 use self::read::read;
 
 /// Reads the parameters of a mirror from where its source says.
@@ -76,7 +76,7 @@ pub struct SsmReader {
 #[derive(Clone)]
 struct Connected {
     api: Arc<dyn ParameterApi>,
-    slots: Arc<Semaphore>,
+    slots: Arc<Slots>,
     waiting: Arc<Waiting>,
 }
 

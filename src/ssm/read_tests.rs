@@ -12,6 +12,7 @@ use tracing_mutex::parkinglot::Mutex;
 use super::*;
 use crate::mirror::reading::{Priority, Turn};
 use crate::ssm::limiter::Limiter;
+use crate::ssm::limiter::Slots;
 use crate::ssm::limiter::rate_limiter::RateLimiter;
 
 fn turn() -> Turn {
@@ -208,8 +209,7 @@ pub(super) async fn reading_after(
         in_company: false,
         has_begun: Arc::default(),
     };
-    let limiter =
-        Limiter::new(RateLimiter::new(1_000), None, Arc::new(tokio::sync::Semaphore::new(10)), turn());
+    let limiter = Limiter::new(RateLimiter::new(1_000), None, Slots::new(10), turn());
     read(ssm, (&limiter, &Waiting::default()), &request, &Clock::start()).await
 }
 

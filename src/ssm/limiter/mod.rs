@@ -5,6 +5,7 @@
 //! | [`rate_limiter`] | the limiter of one account and region, or of one source: waits for tokens and grants them |
 //! | `state` | what one lock guards: breaker, bucket and queue, pure |
 //! | [`breaker`] | when to stop asking, and how to begin again, pure |
+//! | `slots` | how many requests are under way at once |
 //! | `token_bucket` | requests per second, pure |
 //! | [`fair_queue`](crate::fair_queue) | whose request is next: namespaces take turns, pure |
 //!
@@ -13,6 +14,7 @@
 
 pub mod breaker;
 pub mod rate_limiter;
+mod slots;
 mod state;
 mod token_bucket;
 
@@ -20,7 +22,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 use tracing_mutex::parkinglot::Mutex;
 
@@ -28,6 +29,8 @@ use crate::mirror::reading::{ReadFailure, Turn};
 
 use self::breaker::{BreakerState, Generation};
 use self::rate_limiter::RateLimiter;
+use self::slots::Slot;
+pub use self::slots::Slots;
 
 /// Fewest operations of one client that may be under way at once. A service that keeps silent holds each for up to
 /// 20 s: without a limit an outage begins with hundreds of requests.
@@ -103,10 +106,8 @@ impl AccountLimiters {
 
     /// Slots for the operations of one client.
     #[must_use]
-    pub fn slots(&self) -> Arc<Semaphore> {
-        Arc::new(Semaphore::new(
-            SLOTS.max(usize::try_from(self.rate).unwrap_or(SLOTS)).min(Semaphore::MAX_PERMITS),
-        ))
+    pub fn slots(&self) -> Arc<Slots> {
+        Slots::new(SLOTS.max(usize::try_from(self.rate).unwrap_or(SLOTS)))
     }
 }
 
@@ -114,7 +115,7 @@ impl AccountLimiters {
 pub struct Limiter {
     account: Arc<RateLimiter>,
     cap: Option<Arc<RateLimiter>>,
-    slots: Arc<Semaphore>,
+    slots: Arc<Slots>,
     turn: Turn,
     waited: Mutex<Duration>,
 }
@@ -123,7 +124,7 @@ pub struct Limiter {
 pub struct Permit<'l> {
     limiter: &'l Limiter,
     sent_in: Generation,
-    _slot: Option<SemaphorePermit<'l>>,
+    _slot: Slot,
 }
 
 impl Permit<'_> {
@@ -139,7 +140,7 @@ impl Limiter {
     pub fn new(
         account: Arc<RateLimiter>,
         cap: Option<Arc<RateLimiter>>,
-        slots: Arc<Semaphore>,
+        slots: Arc<Slots>,
         turn: Turn,
     ) -> Self {
         Self { account, cap, slots, turn, waited: Mutex::default() }
@@ -153,8 +154,7 @@ impl Limiter {
             cap.acquire(&self.turn).await;
         }
         self.account.acquire(&self.turn).await;
-        // Last, because requests wait here in the order of arrival. The semaphore is never closed.
-        let slot = self.slots.acquire().await.ok();
+        let slot = self.slots.acquire(&self.turn).await;
         self.has_waited(began.elapsed());
         // It may have opened while we waited.
         let sent_in = self.account.admit()?;

@@ -8,7 +8,7 @@ fn turn() -> Turn {
 }
 
 fn limiter(account: &Arc<RateLimiter>, cap: Option<Arc<RateLimiter>>, slots: usize) -> Limiter {
-    Limiter::new(Arc::clone(account), cap, Arc::new(Semaphore::new(slots)), turn())
+    Limiter::new(Arc::clone(account), cap, Slots::new(slots), turn())
 }
 
 #[tokio::test(start_paused = true)]
