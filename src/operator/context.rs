@@ -18,6 +18,7 @@ use super::drill::Drills;
 use super::events::Events;
 use super::in_step::InStep;
 use super::keys::KeySecret;
+use super::live::MissingSources;
 use super::memory::Memories;
 use super::metrics::Metrics;
 use super::queue::Queue;
@@ -88,6 +89,8 @@ pub struct Context {
     pub in_step: InStep,
     /// Rehearsed outages.
     pub drills: Drills,
+    /// Sources that the API server was found not to have.
+    pub missing_sources: MissingSources,
     /// What the status of each source says.
     pub said_of_sources: Said,
     /// New mirrors whose first values are about to be published.

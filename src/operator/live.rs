@@ -1,6 +1,6 @@
 //! Live reads of sources and namespaces, to confirm what the watch denies; and the status of sources.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Namespace;
@@ -9,16 +9,62 @@ use kube::ResourceExt;
 use kube::api::{Api, Patch, PatchParams};
 use kube::core::PartialObjectMeta;
 use serde_json::json;
+use tracing_mutex::parkinglot::Mutex;
 
 use crate::api::{ParameterMirror, ParameterSource};
 use crate::mirror::plan::{Plan, Refusal};
 use crate::mirror::reading::SourceReason;
+use crate::mirror::words;
 use crate::targets::secret::within;
 
 use super::context::Context;
 use super::memory::Memory;
 use super::reading::Answer;
 use super::said::Saying;
+
+/// How long a source that the API server was found not to have counts as missing. One that comes is shown by the watch at once.
+const MISSING_FOR: Duration = Duration::from_mins(1);
+
+/// Sources that the API server was found not to have, and when it was last asked: once for all mirrors that name one.
+#[derive(Default)]
+pub struct MissingSources(Mutex<Asked>);
+
+#[derive(Default)]
+struct Asked(HashMap<String, Duration>);
+
+impl MissingSources {
+    /// Whether this source counts as missing. When it is time to ask again, one caller is sent to do that, and meanwhile it still counts
+    /// as missing to the others.
+    #[must_use]
+    pub fn is_missing(&self, source: &str, now: Duration) -> bool {
+        self.0.lock().is_missing(source, now)
+    }
+
+    fn found(&self, source: &str, is_there: bool, now: Duration) {
+        self.0.lock().found(source, is_there, now);
+    }
+}
+
+impl Asked {
+    fn is_missing(&mut self, source: &str, now: Duration) -> bool {
+        let Some(asked) = self.0.get_mut(source) else { return false };
+        let is_recent = now < *asked + MISSING_FOR;
+        if !is_recent {
+            *asked = now;
+        }
+        is_recent
+    }
+
+    fn found(&mut self, source: &str, is_there: bool, now: Duration) {
+        // Tenants choose the names, so those that nobody asks for any more are forgotten.
+        self.0.retain(|_, asked| now < *asked + 2 * MISSING_FOR);
+        if is_there {
+            self.0.remove(source);
+        } else {
+            self.0.insert(source.to_owned(), now);
+        }
+    }
+}
 
 /// How long a confirmed refusal stands before it is confirmed again. A change that the watch shows ends it at once.
 pub const CONFIRM_EVERY: Duration = Duration::from_mins(5);
@@ -33,16 +79,18 @@ pub fn is_confirmed(refusal: &Refusal, memory: &Memory, ctx: &Context) -> bool {
 
 /// The source and the labels of the namespace as the API server has them now; `None` if it does not answer.
 pub async fn surroundings(
-    source: &str,
+    name: &str,
     namespace: &str,
     ctx: &Context,
 ) -> Option<(Option<ParameterSource>, BTreeMap<String, String>)> {
     let sources: Api<ParameterSource> = Api::all(ctx.client.clone());
     let namespaces: Api<PartialObjectMeta<Namespace>> = Api::all(ctx.client.clone());
-    let (source, namespace) =
-        tokio::join!(within(sources.get_opt(source)), within(namespaces.get_metadata_opt(namespace)));
+    let (found, namespace) =
+        tokio::join!(within(sources.get_opt(name)), within(namespaces.get_metadata_opt(namespace)));
     let labels = namespace.ok()?.map(|namespace| namespace.labels().clone()).unwrap_or_default();
-    Some((source.ok()?, labels))
+    let found = found.ok()?;
+    ctx.missing_sources.found(name, found.is_some(), ctx.clock.uptime());
+    Some((found, labels))
 }
 
 /// Whether a mirror is still what the watch showed: nothing is deleted on the word of a watch, which may show a spec or a deletion
@@ -93,7 +141,7 @@ pub async fn report_source(plan: &Plan, answer: Option<&Answer>, ctx: &Context) 
         type_: "Available".to_owned(),
         status: status.to_owned(),
         reason: reason.to_owned(),
-        message,
+        message: words::cut(&message, words::LONGEST_MESSAGE),
         observed_generation: source.metadata.generation,
         last_transition_time: since.unwrap_or(Time(now)),
     };

@@ -26,6 +26,7 @@ use super::events::Events;
 use super::evictions;
 use super::in_step::InStep;
 use super::keys::{self, KeySecret};
+use super::live::MissingSources;
 use super::memory::{AbortOnDrop, Memories};
 use super::metrics::Metrics;
 use super::queue::{Queue, Urgency};
@@ -180,6 +181,7 @@ async fn lead(staff: &Staff, term: &Term, health: &Health, stop: &CancellationTo
         values: Values::within(staff.orders.memory_values),
         in_step: InStep::default(),
         drills: Drills::default(),
+        missing_sources: MissingSources::default(),
         said_of_sources: Said::default(),
         unpublished: Unpublished::default(),
         metrics: Arc::clone(&staff.metrics),

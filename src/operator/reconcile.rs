@@ -131,7 +131,12 @@ async fn plan(mirror: &ParameterMirror, memory: &mut Memory, ctx: &Context) -> R
             memory.source.due_now |= memory.refused.take().is_some();
             Ok(plan)
         }
-        Ok(plan) if !reading::is_due(&plan, memory, ctx) => Ok(plan),
+        Ok(plan)
+            if !reading::is_due(&plan, memory, ctx)
+                || ctx.missing_sources.is_missing(&plan.source_name, ctx.clock.uptime()) =>
+        {
+            Ok(plan)
+        }
         Err(Refusal::InvalidSpec(_)) => judged,
         Err(ref refusal) if live::is_confirmed(refusal, memory, ctx) => judged,
         unconfirmed => match live::surroundings(&mirror.spec.source, &namespace, ctx).await {
