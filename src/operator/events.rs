@@ -8,6 +8,7 @@ use kube::{Client, Resource};
 use tokio::sync::mpsc;
 
 use crate::api::ParameterMirror;
+use crate::mirror::words;
 
 /// Longest note that the API server takes.
 const MAX_NOTE: usize = 1_024;
@@ -88,10 +89,7 @@ impl Events {
 }
 
 async fn publish(recorder: &Recorder, about: &ObjectReference, story: Story) {
-    let mut note = story.note;
-    while note.len() > MAX_NOTE {
-        note.pop();
-    }
+    let note = words::cut(&story.note, MAX_NOTE);
     let event = Event {
         type_: if story.warning { EventType::Warning } else { EventType::Normal },
         reason: story.reason.clone(),

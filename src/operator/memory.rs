@@ -92,6 +92,8 @@ pub struct Memory {
     pub redis: RedisMemory,
     /// Since when the first status waits for more urgent writes.
     pub untold_since: Option<Duration>,
+    /// The status that was told to log and events and could not be written.
+    pub told_unwritten: Option<Box<ParameterMirrorStatus>>,
     /// The status as last written by this process, and when.
     pub reported: Option<(ParameterMirrorStatus, Duration)>,
     /// The value of `sync-at` that asked for a read last.

@@ -60,10 +60,13 @@ pub async fn report(
     for heal in healed(&previous, published) {
         ctx.metrics.healed(heal.part);
     }
-    for story in stories(&previous, &next, published, memory, ctx.clock.now()) {
+    // What could not be written before has been told all the same, once.
+    let told = memory.told_unwritten.as_deref().unwrap_or(&previous);
+    let stories = stories(told, &next, published, memory, ctx.clock.now());
+    write(mirror, previous, next, plan.interval, memory, ctx).await;
+    for story in stories {
         tell(mirror, &story, memory, ctx);
     }
-    write(mirror, previous, next, plan.interval, memory, ctx).await;
 }
 
 /// How long a first read may take before its mirror is said to be pending.
@@ -113,10 +116,13 @@ pub async fn refused(mirror: &ParameterMirror, refusal: &Refusal, memory: &mut M
     let previous = memory.previous_status(mirror, ctx.clock.uptime());
     let served = previous.parameters.and_then(|count| usize::try_from(count).ok());
     let next = with_conditions(mirror, &previous, &status::refused(refusal, served), ctx.clock.now());
-    if let Some(ready) = changed(&previous, &next, "Ready") {
-        tell(mirror, &Story::warning(ready.reason.clone(), ready.message.clone()), memory, ctx);
-    }
+    let told = memory.told_unwritten.as_deref().unwrap_or(&previous);
+    let story = changed(told, &next, "Ready")
+        .map(|ready| Story::warning(ready.reason.clone(), ready.message.clone()));
     write(mirror, previous, next, Duration::ZERO, memory, ctx).await;
+    if let Some(story) = story {
+        tell(mirror, &story, memory, ctx);
+    }
 }
 
 /// Writes the status of a suspended mirror.
@@ -254,7 +260,7 @@ fn with_conditions(
             type_: type_.to_owned(),
             status: verdict.status.to_owned(),
             reason: verdict.reason.clone(),
-            message: verdict.message.clone(),
+            message: words::cut(&verdict.message, words::LONGEST_MESSAGE),
             observed_generation: generation,
             last_transition_time: since.unwrap_or(Time(now)),
         })
@@ -388,31 +394,38 @@ async fn write(
     if previous == next || (may_wait && essence(&previous) == essence(&next)) {
         return;
     }
-    match within(patch_status(mirror, &next, ctx)).await {
+    let status = as_patch(&next);
+    match write_status(&mirror.namespace().unwrap_or_default(), &mirror.name_any(), &status, ctx).await {
         Ok(()) => {
             ctx.metrics.reported();
             memory.reported = Some((next, now));
+            memory.told_unwritten = None;
         }
         Err(KubeProblem::NotFound) => {}
         Err(problem) => {
             // The next pass sees that the status still says something else, and writes it.
+            memory.told_unwritten = Some(Box::new(next));
             tracing::warn!(target: "parameter_mirror", mirror = full_name(mirror), cycle = memory.source.cycle, %problem, "the status cannot be written");
         }
     }
 }
 
-/// Writes the status. The answer is the whole object, which the watch brings anyway: it is not decoded.
-async fn patch_status(
-    mirror: &ParameterMirror,
-    next: &ParameterMirrorStatus,
+/// Writes a status. The answer is the whole object, which the watch brings anyway and which may be one that does not decode: it is
+/// not decoded.
+pub async fn write_status(
+    namespace: &str,
+    name: &str,
+    status: &Json,
     ctx: &Context,
-) -> kube::Result<()> {
-    let url = ParameterMirror::url_path(&(), mirror.namespace().as_deref());
-    let patch = Patch::Merge(json!({ "status": as_patch(next) }));
-    let request =
-        Request::new(url).patch_subresource("status", &mirror.name_any(), &PatchParams::default(), &patch);
-    let request = request.map_err(kube::Error::BuildRequest)?;
-    ctx.client.request::<IgnoredAny>(request).await.map(|IgnoredAny| ())
+) -> Result<(), KubeProblem> {
+    let url = ParameterMirror::url_path(&(), Some(namespace));
+    let patch = Patch::Merge(json!({ "status": status }));
+    let call = async {
+        let request = Request::new(url).patch_subresource("status", name, &PatchParams::default(), &patch);
+        let request = request.map_err(kube::Error::BuildRequest)?;
+        ctx.client.request::<IgnoredAny>(request).await.map(|IgnoredAny| ())
+    };
+    within(call).await
 }
 
 /// What is worth a write at once: everything but texts and times.

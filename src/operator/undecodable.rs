@@ -1,15 +1,20 @@
 //! A mirror that does not decode: it gets its condition like any other, and stalls nobody.
 
-use kube::api::{Api, Patch, PatchParams};
+use std::time::Duration;
+
 use kube::core::error_boundary::InvalidObject;
 use kube::runtime::reflector::ObjectRef;
 use serde_json::json;
 
-use crate::api::ParameterMirror;
-use crate::targets::secret::within;
+use crate::mirror::words;
+use crate::targets::secret::KubeProblem;
 
 use super::context::Context;
 use super::queue::Next;
+use super::report::write_status;
+
+/// When a status that could not be written is tried again.
+const RETRY: Duration = Duration::from_secs(30);
 
 /// Says in the status that the object cannot be read. What is served stays as it is.
 #[allow(
@@ -25,25 +30,30 @@ pub async fn report(invalid: &InvalidObject, ctx: &Context) -> Next {
     if memory.undecodable == invalid.metadata.generation {
         return Next::OnChange;
     }
-    memory.undecodable = invalid.metadata.generation;
     let now = ctx.clock.now();
     let message = format!(
         "This operator cannot read the object: {}. What is served stays as it is. Apply it again with the installed version of the CRD.",
         invalid.error
     );
+    let message = words::cut(&message, words::LONGEST_MESSAGE);
     let condition = |type_: &str, status: &str| {
         json!({
             "type": type_, "status": status, "reason": "InvalidSpec", "message": message,
             "lastTransitionTime": now.to_string(), "observedGeneration": invalid.metadata.generation,
         })
     };
-    let patch = Patch::Merge(json!({"status": {
+    let status = json!({
         "observedGeneration": invalid.metadata.generation,
         "conditions": [condition("Stalled", "True"), condition("Ready", "False")],
-    }}));
-    let api: Api<ParameterMirror> = Api::namespaced(ctx.client.clone(), &namespace);
-    // The answer would not decode either; that it was written is all that counts.
-    let _ = within(api.patch_status(&name, &PatchParams::default(), &patch)).await;
+    });
+    match write_status(&namespace, &name, &status, ctx).await {
+        Ok(()) | Err(KubeProblem::NotFound) => {}
+        Err(problem) => {
+            tracing::debug!(target: "parameter_mirror", mirror = format!("{namespace}/{name}"), %problem, "the status cannot be written");
+            return Next::After(RETRY);
+        }
+    }
+    memory.undecodable = invalid.metadata.generation;
     tracing::warn!(target: "parameter_mirror", mirror = format!("{namespace}/{name}"), reason = "InvalidSpec", "the object cannot be read");
     Next::OnChange
 }

@@ -31,6 +31,24 @@ pub fn span(duration: Duration) -> String {
     }
 }
 
+/// `text`, cut to at most `bytes` bytes and marked with `…` if it is longer. Names that a tenant chooses may be long and many; what
+/// goes into a status or an event is not.
+#[must_use]
+pub fn cut(text: &str, bytes: usize) -> String {
+    const MARK: &str = "…";
+    if text.len() <= bytes {
+        return text.to_owned();
+    }
+    let mut end = bytes.saturating_sub(MARK.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}{MARK}", &text[..end])
+}
+
+/// The longest message of a condition, in bytes: a status stays far below what the API server takes, whatever tenants name things.
+pub const LONGEST_MESSAGE: usize = 2_048;
+
 /// Up to three of `items`, and how many more.
 #[must_use]
 pub fn few(items: &[String]) -> String {
@@ -50,6 +68,14 @@ pub fn parameters(count: usize) -> String {
 mod tests {
     use super::*;
     use rstest::rstest;
+
+    #[test]
+    fn what_is_too_long_is_cut_between_characters() {
+        assert_eq!(cut("short", 5), "short");
+        assert_eq!(cut("longer", 5), "lo…");
+        assert_eq!(cut("äöüäöü", 8), "äö…");
+        assert_eq!(cut(&"ä".repeat(9_000), LONGEST_MESSAGE).len(), LONGEST_MESSAGE - 1);
+    }
 
     #[rstest]
     #[case(41, "41 s")]
