@@ -89,7 +89,16 @@ impl<U: Ord + Copy + Default, T> FairQueue<U, T> {
 
     /// Removes the next item, with its namespace. One that is no longer `wanted` costs its namespace nothing.
     pub fn pop(&mut self, wanted: impl Fn(&T) -> bool) -> Option<(Arc<str>, T)> {
-        while let Some((namespace, lane)) = self.next_lane() {
+        self.pop_of(|_| true, wanted)
+    }
+
+    /// The same, of those namespaces only that `may` have one more.
+    pub fn pop_of(
+        &mut self,
+        may: impl Fn(&str) -> bool,
+        wanted: impl Fn(&T) -> bool,
+    ) -> Option<(Arc<str>, T)> {
+        while let Some((namespace, lane)) = self.next_lane(&may) {
             let namespace = Arc::clone(namespace);
             let item = lane.waiters.pop()?.item;
             let is_wanted = wanted(&item);
@@ -114,9 +123,10 @@ impl<U: Ord + Copy + Default, T> FairQueue<U, T> {
         }
     }
 
-    fn next_lane(&mut self) -> Option<(&Arc<str>, &mut Lane<U, T>)> {
+    fn next_lane(&mut self, may: impl Fn(&str) -> bool) -> Option<(&Arc<str>, &mut Lane<U, T>)> {
         let floor = self.floor();
-        let waiting = self.lanes.iter_mut().filter(|(_, lane)| !lane.waiters.is_empty());
+        let waiting =
+            self.lanes.iter_mut().filter(|(namespace, lane)| !lane.waiters.is_empty() && may(namespace));
         waiting.min_by_key(|(_, lane)| lane.rank(floor))
     }
 

@@ -12,14 +12,10 @@ use tokio_util::sync::CancellationToken;
 use crate::api::ParameterMirror;
 
 use super::context::Context;
-use super::queue::{Next, RECONCILE};
+use super::queue::{Next, RECONCILE, RECONCILES};
 use super::reconcile::reconcile;
 use super::undecodable;
 use super::watches::Guarded;
-
-/// How many mirrors are worked on at once. A pass never waits for SSM, so more would only pile requests up at the API
-/// server, which then misses the deadlines of all of them (1,000 new mirrors took 40 s instead of 6).
-const RECONCILES: usize = 32;
 
 /// How long a mirror rests whose pass broke.
 const AFTER_BREAK: Duration = Duration::from_secs(30);

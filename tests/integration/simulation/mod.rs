@@ -24,6 +24,7 @@
 //! | [`two_leaders`] | an operator is stopped, another one goes on, the first one wakes up |
 
 mod api_server;
+mod bounds;
 mod brown_out;
 mod chaos;
 mod copies;
@@ -38,6 +39,7 @@ mod objects;
 mod outages;
 mod parameters;
 mod past;
+mod slow_edges;
 mod static_stability;
 mod telling;
 mod two_leaders;
