@@ -73,7 +73,8 @@ pub async fn publish(
     let mut published = Published::default();
     let keys = ctx.keys();
     let (Some(wanted), Some(ring)) = (resolution.wanted(), keys.ring.as_deref()) else {
-        note_refusals(plan, memory);
+        note_refusal_of_secret(plan, &mut memory.secret);
+        note_refusal_of_hash(plan, &mut memory.redis);
         return published;
     };
     let signed = sign(wanted, memory, ring, ctx);
@@ -99,7 +100,10 @@ pub async fn publish(
             // There is one, which nobody had seen when SSM was read: what may replace it has to be read after it is seen.
             memory.source.due_now |= was_assumed && published.look_again;
         }
-        (Some(_), Err(trouble)) => memory.secret.trouble = Some(trouble),
+        (Some(_), Err(trouble)) => {
+            memory.secret.trouble = Some(trouble);
+            note_refusal_of_secret(plan, &mut memory.secret);
+        }
         (None, _) => {}
     }
     if let (Some(target), RedisEdge::Configured(store)) = (&plan.redis, &ctx.redis) {
@@ -110,10 +114,12 @@ pub async fn publish(
                 let edge = (store.as_ref(), ring);
                 publish_redis(plan, &target, &errand, &mut memory.redis, edge, &mut published, ctx).await;
             }
-            Err(trouble) => memory.redis.trouble = Some(trouble),
+            Err(trouble) => {
+                memory.redis.trouble = Some(trouble);
+                note_refusal_of_hash(plan, &mut memory.redis);
+            }
         }
     }
-    note_refusals(plan, memory);
     published
 }
 
@@ -148,19 +154,21 @@ fn sign(wanted: &Wanted, memory: &mut Memory, ring: &KeyRing, ctx: &Context) -> 
     signed
 }
 
-/// Without a set to publish, a target that must not be written is still worth telling.
-fn note_refusals(plan: &Plan, memory: &mut Memory) {
-    if plan.secret.is_some()
-        && let Some(found) = memory.secret.observed.as_ref().and_then(|observed| observed.found.as_ref())
-        && let Some(trouble) = copies::refusal(found, TargetReason::SecretConflict)
-    {
-        memory.secret.trouble = Some(trouble);
+/// Without anything to write, a Secret that must not be written is still worth telling.
+fn note_refusal_of_secret(plan: &Plan, memory: &mut SecretMemory) {
+    let found = memory.observed.as_ref().and_then(|observed| observed.found.as_ref());
+    let refusal = found.and_then(|found| copies::refusal(found, TargetReason::SecretConflict));
+    if plan.secret.is_some() && refusal.is_some() {
+        memory.trouble = refusal;
     }
-    if plan.redis.is_some()
-        && let Some(observed) = &memory.redis.observed
-        && let Some(trouble) = copies::refusal(&observed.found, TargetReason::RedisConflict)
-    {
-        memory.redis.trouble = Some(trouble);
+}
+
+/// The same of a hash.
+fn note_refusal_of_hash(plan: &Plan, memory: &mut RedisMemory) {
+    let found = memory.observed.as_ref().map(|observed| &observed.found);
+    let refusal = found.and_then(|found| copies::refusal(found, TargetReason::RedisConflict));
+    if plan.redis.is_some() && refusal.is_some() {
+        memory.trouble = refusal;
     }
 }
 
