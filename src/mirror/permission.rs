@@ -122,7 +122,7 @@ mod tests {
         assert_eq!(judged("default", &[]), Permission::SourceMissing);
         assert_eq!(judged("made-up", &[]), Permission::NotGranted);
         let withdrawn = existing("default", |source| source.granted.clear());
-        assert_eq!(judged("made-up", &[withdrawn.clone()]), Permission::NotGranted);
+        assert_eq!(judged("made-up", std::slice::from_ref(&withdrawn)), Permission::NotGranted);
         assert_eq!(judged("default", &[withdrawn]), Permission::NotGranted);
     }
 

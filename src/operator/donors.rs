@@ -42,7 +42,7 @@ fn was_read_here(good: &Signed, memory: &Memory) -> bool {
 
 /// Whether the hash, which tenants do not write, holds it too, confirmed no earlier than the mirror's last good read.
 fn is_in_redis(good: &Signed, memory: &Memory) -> bool {
-    let last_sync = memory.last_sync.map_or(0, |at| at.as_millisecond());
+    let last_sync = memory.last_sync.map_or(0, jiff::Timestamp::as_millisecond);
     memory.redis.observed.as_ref().is_some_and(|hash| {
         let confirmed_at = hash.checked_at.unwrap_or(0);
         copies::verified(Some(&hash.found)).is_some_and(|held| {

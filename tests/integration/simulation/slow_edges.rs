@@ -53,7 +53,7 @@ async fn waits(many: usize, weather: Weather) -> Waits {
     world.both_serve("calm", 1, DEADLINE).await;
     world.pass(Duration::from_mins(3)).await;
 
-    world.sky.set(move |call| weather(call));
+    world.sky.set(weather);
     world.pass(Duration::from_mins(2)).await;
     // The many lose all that they have at the same moment.
     for number in 0..many {
