@@ -47,8 +47,8 @@ fn from_file(file: &Path) -> anyhow::Result<Vec<ParameterSource>> {
         std::fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))?
     };
     let documents: Vec<Value> = serde_yaml::from_multiple(&text).context("this is not YAML")?;
-    let items = documents.into_iter().flat_map(|mut document| match document["items"].take() {
-        Value::Array(items) => items,
+    let items = documents.into_iter().flat_map(|mut document| match document.get_mut("items") {
+        Some(Value::Array(items)) => std::mem::take(items),
         _ => vec![document],
     });
     let sources = items.filter(|object| object["kind"] == "ParameterSource");

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use parameter_mirror::cli::{Cli, Command};
+use parameter_mirror::mirror::words::printable;
 use parameter_mirror::{convert, hand_out, hardening, iam, operator, print, telemetry, verify};
 
 /// The operator allocates from several threads all the time and runs for months: jemalloc does both in less time and without
@@ -16,7 +17,8 @@ fn main() -> ExitCode {
     match dispatch(Cli::parse().command) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            let error = format!("{error:#}");
+            eprintln!("error: {}", error.lines().map(printable).collect::<Vec<_>>().join("\n"));
             ExitCode::FAILURE
         }
     }

@@ -16,6 +16,7 @@ use anyhow::{Context as _, bail};
 use serde_json::Value;
 
 use crate::cli::ConvertArgs;
+use crate::mirror::plan::is_object_name;
 use external_secret::Converted;
 use fields::{Fields, Notes};
 use store::{Store, StoreName};
@@ -65,12 +66,31 @@ struct Object {
     spec: Fields,
 }
 
+impl Object {
+    /// Names of what is converted go into commands. What an API server holds has names that it takes.
+    fn check(&self) -> anyhow::Result<()> {
+        if !self.api_version.starts_with("external-secrets.io/") {
+            return Ok(());
+        }
+        for name in [Some(&self.name), self.namespace.as_ref()].into_iter().flatten() {
+            if !is_object_name(name) {
+                bail!("{name:?} is not a name that Kubernetes takes; nothing is converted");
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Conversion {
     /// Converts all documents of `text`; objects without a namespace are in `namespace`.
     pub fn of(text: &str, namespace: &str) -> anyhow::Result<Self> {
         let documents: Vec<Value> = serde_yaml::from_multiple(text).context("this is not YAML")?;
         let (mut stores, mut wanted, mut others) = (BTreeMap::new(), Vec::new(), Vec::new());
         let found: Vec<Object> = documents.into_iter().flat_map(objects).collect();
+        found.iter().try_for_each(Object::check)?;
+        if !is_object_name(namespace) {
+            bail!("--namespace {namespace:?} is not the name of a namespace");
+        }
         if found.is_empty() {
             bail!("there is no object of Kubernetes in it");
         }

@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use serde_json::{Value, json};
 
 use super::{Conversion, Mirror, Notes};
+use crate::mirror::words::printable;
 
 /// How a thing that is not carried over begins, to search for.
 const LOST: &str = "NOT CARRIED OVER";
@@ -17,7 +18,7 @@ impl Conversion {
         for (source, notes) in &self.sources {
             // A source that grants nothing is of no use.
             let is_used = source["spec"]["grants"].as_array().is_some_and(|grants| !grants.is_empty());
-            documents.push(document(notes, "", is_used.then_some(source))?);
+            documents.push(document(notes, &[], is_used.then_some(source))?);
         }
         for (mirror, notes) in &self.mirrors {
             let spec = mirror.converted.as_ref().and_then(|converted| converted.spec.as_ref());
@@ -30,7 +31,7 @@ impl Conversion {
             documents.push(document(notes, &hand_over(mirror, notes), object.as_ref())?);
         }
         for notes in &self.others {
-            documents.push(document(notes, "", None)?);
+            documents.push(document(notes, &[], None)?);
         }
         Ok(documents.join("---\n"))
     }
@@ -42,7 +43,7 @@ impl Conversion {
         for notes in self.notes() {
             for note in &notes.all {
                 let word = if note.is_lost { LOST } else { "note" };
-                let _ = writeln!(told, "{word}  {}: {}", notes.about, note.text);
+                let _ = writeln!(told, "{word}  {}: {}", printable(&notes.about), printable(&note.text));
             }
         }
         let lost = self.notes().flat_map(|notes| &notes.all).filter(|note| note.is_lost).count();
@@ -62,36 +63,45 @@ impl Mirror {
     }
 }
 
-fn document(notes: &Notes, more: &str, object: Option<&Value>) -> anyhow::Result<String> {
-    let mut text = format!("# From {}.\n", notes.about);
+fn document(notes: &Notes, more: &[String], object: Option<&Value>) -> anyhow::Result<String> {
+    let mut text = comment(&format!("From {}.", notes.about));
     for note in &notes.all {
         let word = if note.is_lost { LOST } else { "Note" };
-        let _ = writeln!(text, "# {word}: {}", note.text.replace('\n', " "));
+        text.push_str(&comment(&format!("{word}: {}", note.text)));
     }
-    text.push_str(more);
+    text.extend(more.iter().map(|line| comment(line)));
     if let Some(object) = object {
         text.push_str(&serde_yaml::to_string(object).context("cannot be written as YAML")?);
     }
     Ok(text)
 }
 
-/// How the running Secret changes hands (docs/migration.md).
-fn hand_over(mirror: &Mirror, notes: &Notes) -> String {
+/// A line that stays a comment, whatever is in it.
+fn comment(text: &str) -> String {
+    format!("# {}\n", printable(text))
+}
+
+/// How the running Secret changes hands (docs/migration.md). Names in the commands are those of objects: the input is refused if they
+/// are none, and a Secret that is none is something lost.
+fn hand_over(mirror: &Mirror, notes: &Notes) -> Vec<String> {
     let Mirror { namespace, name, converted } = mirror;
     let Some(converted) = converted.as_ref().filter(|converted| converted.spec.is_some()) else {
-        return String::new();
+        return Vec::new();
     };
     let secret = &converted.secret;
     if notes.has_lost() {
-        return format!(
-            "# Do not let it take over Secret {secret} as it is: a take-over replaces the whole Secret, and this is not the same one.\n"
-        );
+        return vec![format!(
+            "Do not let it take over Secret {secret} as it is: a take-over replaces the whole Secret, and this is not the same one."
+        )];
     }
-    format!(
-        "# Once it is applied, the running Secret changes hands, without a byte of its data changing:\n\
-         #   kubectl patch externalsecret {name} -n {namespace} --type merge -p \
-         '{{\"spec\":{{\"target\":{{\"creationPolicy\":\"Orphan\",\"deletionPolicy\":\"Retain\"}}}}}}'\n\
-         #   kubectl delete externalsecret {name} -n {namespace} --cascade=orphan\n\
-         #   kubectl annotate secret {secret} -n {namespace} parameter-mirror.dev/adopt-by={name}\n"
-    )
+    vec![
+        "Once it is applied, the running Secret changes hands, without a byte of its data changing:"
+            .to_owned(),
+        format!(
+            "  kubectl patch externalsecret {name} -n {namespace} --type merge -p \
+             '{{\"spec\":{{\"target\":{{\"creationPolicy\":\"Orphan\",\"deletionPolicy\":\"Retain\"}}}}}}'"
+        ),
+        format!("  kubectl delete externalsecret {name} -n {namespace} --cascade=orphan"),
+        format!("  kubectl annotate secret {secret} -n {namespace} parameter-mirror.dev/adopt-by={name}"),
+    ]
 }

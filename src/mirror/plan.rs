@@ -298,7 +298,8 @@ fn source_plan(
 }
 
 /// Whether it can name an object at all. Names become parts of the API server's paths, so nothing else is ever asked for.
-fn is_object_name(name: &str) -> bool {
+#[must_use]
+pub fn is_object_name(name: &str) -> bool {
     let ends_well = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
     let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.');
     name.len() <= 253

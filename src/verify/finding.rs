@@ -5,6 +5,8 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
+use crate::mirror::words::printable;
+
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -74,7 +76,8 @@ impl Report {
         let mut text = String::new();
         for Finding { level, mirror, message, .. } in &self.findings {
             let about = mirror.as_deref().map(|mirror| format!("{mirror}: ")).unwrap_or_default();
-            let _ = writeln!(text, "{:<4}  {about}{message}", level.as_str());
+            let line = printable(&format!("{about}{message}"));
+            let _ = writeln!(text, "{:<4}  {line}", level.as_str());
         }
         let [ok, warn, fail] = self.counts();
         let _ = writeln!(text, "{ok} ok, {warn} to look at, {fail} failed");

@@ -52,6 +52,57 @@ fn a_list_of_kubectl_with_a_cluster_store_grants_what_is_used() {
     assert!(told.contains("5s is less than the shortest interval"), "{told}");
 }
 
+/// What stands in the input of somebody else stays in comments and strings: it begins no document, and moves no cursor.
+#[test]
+fn nothing_in_the_input_becomes_an_object_of_its_own() {
+    let owned = "x\n---\napiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRoleBinding\nmetadata: {name: owned}\n#\r\u{85}\u{2028}\u{1b}[2J";
+    let store = json!({
+        "apiVersion": "external-secrets.io/v1", "kind": "SecretStore", "metadata": {"name": "store", "namespace": "shop"},
+        "spec": {"provider": {"aws": {"service": "ParameterStore", "region": owned, "role": owned, owned: owned, "auth": {"jwt": {}}}}},
+    });
+    let secret = |reference: &str, target: &str| {
+        json!({
+            "apiVersion": "external-secrets.io/v1", "kind": "ExternalSecret", "metadata": {"name": "app", "namespace": "shop"},
+            "spec": {
+                "refreshInterval": owned, "refreshPolicy": owned, "secretStoreRef": {"name": reference}, owned: owned,
+                "target": {
+                    "name": target, "creationPolicy": owned,
+                    "template": {"type": owned, "metadata": {"labels": {owned: "{{ . }}"}}},
+                },
+                "data": [
+                    {"secretKey": owned, "remoteRef": {"key": owned, "version": owned}},
+                    {"secretKey": "a", "remoteRef": {"key": owned, "property": owned}},
+                ],
+                "dataFrom": [{"find": {"path": "/p", "name": {"regexp": owned}}}],
+            },
+        })
+    };
+    let other = json!({"apiVersion": owned, "kind": owned, "metadata": {"name": owned}});
+    let list = json!({"kind": "List", "items": [store, secret("store", owned), secret(owned, "app"), other]});
+    let scratch = Scratch::new("convert").unwrap();
+    let file = scratch.path().join("list.yaml");
+    std::fs::write(&file, list.to_string()).unwrap();
+    let output = convert(&["--allow-partial", "--file", file.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let kinds: Vec<Value> =
+        documents(text(&output.stdout)).into_iter().map(|document| document["kind"].clone()).collect();
+    assert_eq!(kinds, ["ParameterSource", "ParameterMirror", "ParameterMirror"]);
+    for printed in [text(&output.stdout), text(&output.stderr)] {
+        let harmful = |c: char| c != '\n' && (c.is_control() || c == '\u{2028}');
+        assert!(!printed.contains(harmful), "{printed:?}");
+    }
+
+    // Names that commands are made of are refused.
+    for (name, namespace) in [(owned, "shop"), ("app", owned), ("$(reboot)", "shop"), ("", "shop")] {
+        let mut named = secret("store", "app");
+        named["metadata"] = json!({"name": name, "namespace": namespace});
+        std::fs::write(&file, named.to_string()).unwrap();
+        let output = convert(&["--allow-partial", "--file", file.to_str().unwrap()]);
+        assert_eq!((output.status.code(), text(&output.stdout)), (Some(1), ""), "{name:?} {namespace:?}");
+        assert!(!text(&output.stderr).trim_end().contains('\n'), "{}", text(&output.stderr));
+    }
+}
+
 /// Each thing that ESO does and a mirror does not is named with its field, and nothing is handed over.
 #[test]
 fn what_cannot_be_carried_over_is_named_and_fails_unless_allowed() {

@@ -112,6 +112,12 @@ async fn the_policies_of_the_sources_are_printed_from_cluster_and_file() {
     let (code, _, told) = run(&["iam", "--identity", "nobody", "--file", file.to_str().unwrap()]);
     assert_eq!(code, Some(1));
     assert!(told.contains(&format!("There are: {role}, operator")), "{told}");
+    for no_object in ["- a\n- b\n", "text\n", "17\n", "items: 17\n"] {
+        std::fs::write(&file, no_object).unwrap();
+        let (code, _, told) = run(&["iam", "--file", file.to_str().unwrap()]);
+        assert_eq!(code, Some(1), "{told}");
+        assert!(told.contains("there is no ParameterSource"), "{told}");
+    }
 }
 
 #[test]

@@ -46,6 +46,25 @@ pub fn cut(text: &str, bytes: usize) -> String {
     format!("{}{MARK}", &text[..end])
 }
 
+/// `text` on one line, as a terminal or a comment may show it: what ends a line, moves the cursor or turns the reading direction is
+/// written as an escape. Names come from objects, files and Redis, which somebody else may have written.
+#[must_use]
+pub fn printable(text: &str) -> String {
+    let is_harmful = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+    };
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_harmful(c) {
+            shown.extend(c.escape_default());
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
+}
+
 /// The longest message of a condition, in bytes: a status stays far below what the API server takes, whatever tenants name things.
 pub const LONGEST_MESSAGE: usize = 2_048;
 
@@ -68,6 +87,13 @@ pub fn parameters(count: usize) -> String {
 mod tests {
     use super::*;
     use rstest::rstest;
+
+    #[test]
+    fn what_a_terminal_or_yaml_would_act_on_is_shown() {
+        assert_eq!(printable("ä b\u{1f600}"), "ä b\u{1f600}");
+        assert_eq!(printable("a\n---\rb\u{1b}[2J"), r"a\n---\rb\u{1b}[2J");
+        assert_eq!(printable("\u{85}\u{2028}\u{202e}\u{feff}"), r"\u{85}\u{2028}\u{202e}\u{feff}");
+    }
 
     #[test]
     fn what_is_too_long_is_cut_between_characters() {

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use parameter_mirror_format::connection::LinkError;
 use parameter_mirror_format::entry::ParameterType;
 use parameter_mirror_format::eviction::Eviction;
-use parameter_mirror_format::words::{parameters, span};
+use parameter_mirror_format::words::{parameters, printable, span};
 use redis::aio::MultiplexedConnection;
 
 use crate::failure::Failure;
@@ -41,7 +41,7 @@ impl Check {
 pub async fn verify(mirrors: &Mirrors, max_stale: Duration) -> Result<(), Failure> {
     let mut attention = 0;
     let mut tell = |check: Check| {
-        println!("{}  {}", if check.is_good { "ok       " } else { "ATTENTION" }, check.told);
+        println!("{}  {}", if check.is_good { "ok       " } else { "ATTENTION" }, printable(&check.told));
         attention += usize::from(!check.is_good);
     };
     let mut set = Vec::new();
