@@ -81,9 +81,13 @@ pub struct RunArgs {
     #[arg(long, env = "PARAMETER_MIRROR_IDENTITY")]
     pub identity: Option<String>,
 
-    /// Address for /livez, /readyz and /metrics
+    /// Address for /metrics
     #[arg(long, env = "PARAMETER_MIRROR_LISTEN", default_value = "0.0.0.0:8080")]
     pub listen: SocketAddr,
+
+    /// Address for /livez and /readyz
+    #[arg(long, env = "PARAMETER_MIRROR_PROBE_LISTEN", default_value = "0.0.0.0:8081")]
+    pub probe_listen: SocketAddr,
 
     /// How log lines look
     #[arg(long, env = "PARAMETER_MIRROR_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]

@@ -8,7 +8,6 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
-use tokio::net::TcpListener;
 use tracing_mutex::parkinglot::Mutex;
 
 use crate::process::watchdog::{self, Section};
@@ -58,16 +57,14 @@ impl Health {
     }
 }
 
-/// Serves until the process ends.
-pub async fn serve(listener: TcpListener, health: Health) {
-    let router = Router::new()
-        .route("/livez", get(livez))
-        .route("/readyz", get(readyz))
-        .route("/metrics", get(metrics))
-        .with_state(health);
-    if let Err(error) = axum::serve(listener, router).await {
-        tracing::error!(target: "parameter_mirror", %error, "the admin endpoints ended");
-    }
+/// What the kubelet asks. It has a listener of its own: who may scrape metrics must not be able to keep probes out.
+pub fn probes(health: Health) -> Router {
+    Router::new().route("/livez", get(livez)).route("/readyz", get(readyz)).with_state(health)
+}
+
+/// What Prometheus asks.
+pub fn scrapes(health: Health) -> Router {
+    Router::new().route("/metrics", get(metrics)).with_state(health)
 }
 
 impl Health {

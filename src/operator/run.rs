@@ -1,5 +1,6 @@
 //! `parameter-mirror run`: from arguments to the edges of a working operator, and down again in order.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use tower::timeout::TimeoutLayer;
 
 use crate::cli::{RedisIamArgs, RunArgs};
 use crate::clock::Clock;
+use crate::process::listener;
 use crate::process::watchdog::{self, Pulse, Watchdog};
 use crate::ssm::client::Aws;
 use crate::ssm::credentials::Base;
@@ -34,8 +36,8 @@ const MIB: usize = 1 << 20;
 /// Runs until SIGTERM or SIGINT.
 pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     let stop = stop_on_signal()?;
-    let listener =
-        TcpListener::bind(args.listen).await.with_context(|| format!("cannot listen on {}", args.listen))?;
+    let metrics = listen(args.listen).await?;
+    let probes = listen(args.probe_listen).await?;
     let health = Health::default();
     // The work runs in this task, and everything else in tasks of the runtime: a stop of either must be noticed.
     let (work_pulse, runtime_pulse) = (Pulse::new("the operator"), Pulse::new("the async runtime"));
@@ -50,8 +52,10 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         let health = health.clone();
         move || health.stall().is_none()
     };
-    tracing::info!(target: "parameter_mirror", address = %listener.local_addr()?, "serving /livez, /readyz and /metrics");
-    tokio::spawn(admin::serve(listener, health.clone()));
+    tracing::info!(target: "parameter_mirror", address = %metrics.local_addr()?, "serving /metrics");
+    tracing::info!(target: "parameter_mirror", address = %probes.local_addr()?, "serving /livez and /readyz");
+    tokio::spawn(listener::serve(metrics, admin::scrapes(health.clone())));
+    tokio::spawn(listener::serve(probes, admin::probes(health.clone())));
     tokio::select! {
         outcome = work(args, health, stop.clone()) => outcome,
         () = work_pulse.beat(is_well) => Ok(()),
@@ -60,6 +64,10 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
             Ok(())
         }
     }
+}
+
+async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
 }
 
 async fn work(args: RunArgs, health: Health, stop: CancellationToken) -> anyhow::Result<()> {

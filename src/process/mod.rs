@@ -1,3 +1,4 @@
 //! The process around the operator.
 
+pub mod listener;
 pub mod watchdog;

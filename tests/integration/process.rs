@@ -33,8 +33,13 @@ fn help_names_every_setting_and_a_password_on_the_command_line_is_refused() {
     {
         assert!(help.contains(setting), "{setting} is missing in\n{help}");
     }
-    let (code, _, stderr) =
-        run(&["run", "--listen=127.0.0.1:0", "--redis-url", "redis://:hunter2@localhost"]);
+    let (code, _, stderr) = run(&[
+        "run",
+        "--listen=127.0.0.1:0",
+        "--probe-listen=127.0.0.1:0",
+        "--redis-url",
+        "redis://:hunter2@localhost",
+    ]);
     assert_ne!(code, Some(0));
     assert!(
         stderr.contains("visible in the process list") && stderr.contains("--redis-url-file"),
@@ -52,7 +57,7 @@ fn an_operator_whose_threads_are_blocked_is_ended() {
     while log.write(&[b' '; 4096]).is_ok() {}
     rustix::io::ioctl_fionbio(&log, false).unwrap();
     let mut operator = Command::new(env!("CARGO_BIN_EXE_parameter-mirror"))
-        .args(["run", "--listen=127.0.0.1:0", "--namespace=nowhere"])
+        .args(["run", "--listen=127.0.0.1:0", "--probe-listen=127.0.0.1:0", "--namespace=nowhere"])
         .env_clear()
         .current_dir(scratch.path())
         .stdin(Stdio::null())

@@ -11,20 +11,23 @@ use hyper_util::rt::TokioExecutor;
 /// A client of one operator's endpoints. Clones share its connections.
 #[derive(Clone, Debug)]
 pub struct Endpoints {
-    address: String,
+    metrics: String,
+    probes: String,
     client: Client<HttpConnector, Empty<Bytes>>,
 }
 
 impl Endpoints {
-    /// A client of the endpoints at `127.0.0.1:port`.
+    /// A client of the metrics and the probes, both at `127.0.0.1:port`.
     #[must_use]
-    pub fn new(address: &str) -> Self {
-        Self { address: address.to_owned(), client: Client::builder(TokioExecutor::new()).build_http() }
+    pub fn new(metrics: &str, probes: &str) -> Self {
+        let client = Client::builder(TokioExecutor::new()).build_http();
+        Self { metrics: metrics.to_owned(), probes: probes.to_owned(), client }
     }
 
     /// Returns status code and body; `None` if the operator does not answer.
     pub async fn get(&self, path: &str) -> Option<(u16, String)> {
-        let answer = self.client.get(format!("http://{}{path}", self.address).parse().ok()?).await.ok()?;
+        let address = if path.starts_with("/metrics") { &self.metrics } else { &self.probes };
+        let answer = self.client.get(format!("http://{address}{path}").parse().ok()?).await.ok()?;
         let code = answer.status().as_u16();
         let body = answer.into_body().collect().await.ok()?.to_bytes();
         Some((code, String::from_utf8_lossy(&body).into_owned()))

@@ -46,7 +46,8 @@ pub struct Operator {
     /// As a pod keeps its name when its container is restarted.
     identity: String,
     process: Process,
-    address: String,
+    /// Of the metrics, of the probes.
+    addresses: (String, String),
 }
 
 /// No test goes well in which the operator panicked: a panic of one reconcile is caught, so nothing else shows that two locks were taken
@@ -75,16 +76,18 @@ impl Operator {
         let scratch = Arc::new(Scratch::new("operator").expect("a temporary folder"));
         let identity = format!("pod-{}", NEXT.fetch_add(1, Ordering::Relaxed));
         let process = spawn(&scratch, &settings, &identity);
-        Self { settings, identity, process, address: String::new() }
+        Self { settings, identity, process, addresses: Default::default() }
     }
 
     /// Waits until it serves its endpoints; it may have no API server to talk to yet.
     pub async fn wait_listening(&mut self) {
-        self.address = eventually("the operator says where it listens", READY, async || {
+        self.addresses = eventually("the operator says where it listens", READY, async || {
             if let Some(status) = self.process.exited() {
                 return Err(format!("it ended with {status}; its log:\n{}", self.process.log()));
             }
-            address(&self.process.log()).ok_or_else(|| self.process.log())
+            let log = self.process.log();
+            let (metrics, probes) = (address(&log, "/metrics"), address(&log, "/readyz"));
+            metrics.zip(probes).ok_or(log)
         })
         .await;
     }
@@ -129,10 +132,16 @@ impl Operator {
         &self.identity
     }
 
-    /// `127.0.0.1:port`, where its endpoints are.
+    /// `127.0.0.1:port`, where its metrics are.
     #[must_use]
     pub fn address(&self) -> &str {
-        &self.address
+        &self.addresses.0
+    }
+
+    /// `127.0.0.1:port`, where the kubelet would ask.
+    #[must_use]
+    pub fn probe_address(&self) -> &str {
+        &self.addresses.1
     }
 
     /// What it runs with.
@@ -156,7 +165,7 @@ impl Operator {
     /// A client of its endpoints. A restart gives it another address.
     #[must_use]
     pub fn endpoints(&self) -> Endpoints {
-        Endpoints::new(&self.address)
+        Endpoints::new(self.address(), self.probe_address())
     }
 
     /// Status code and body of one of its endpoints; `None` if it does not answer.
@@ -174,7 +183,8 @@ impl Operator {
 
 fn spawn(scratch: &Arc<Scratch>, settings: &Settings, identity: &str) -> Process {
     let mut command = Command::new(&settings.program);
-    command.args(["run", "--listen", "127.0.0.1:0", "--namespace", &settings.namespace]);
+    command.args(["run", "--listen", "127.0.0.1:0", "--probe-listen", "127.0.0.1:0"]);
+    command.args(["--namespace", &settings.namespace]);
     if !settings.watch.is_empty() {
         command.args(["--watch-namespaces", &settings.watch.join(",")]);
     }
@@ -198,9 +208,9 @@ fn write(folder: &Path, name: &str, text: &str) -> PathBuf {
     path
 }
 
-/// The address in the line that says where the endpoints are.
-fn address(log: &str) -> Option<String> {
-    let line = log.lines().find(|line| line.contains("/readyz"))?;
+/// The address in the line that says where an endpoint is.
+fn address(log: &str, path: &str) -> Option<String> {
+    let line = log.lines().find(|line| line.contains("serving") && line.contains(path))?;
     let rest = line.split_once("127.0.0.1:")?.1;
     let port: String = rest.chars().take_while(char::is_ascii_digit).collect();
     (!port.is_empty()).then(|| format!("127.0.0.1:{port}"))

@@ -1,0 +1,125 @@
+//! Serves HTTP to clients that may be hostile: every pod of the cluster reaches the ports of the operator unless a `NetworkPolicy` keeps
+//! it out. Nothing that a client sends, or does not send, holds more than a bounded amount of memory.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::task::AbortOnDropHandle;
+
+/// How long a client may take to send the head of a request. A connection without a request is closed after this time too.
+pub const HEAD_WITHIN: Duration = Duration::from_secs(5);
+/// Most connections of one listener. A new connection closes the oldest one: the kubelet and Prometheus need theirs for milliseconds,
+/// and clients that hold on to connections lose them.
+pub const MOST_CONNECTIONS: usize = 32;
+/// Most bytes of the head of a request, the least that hyper accepts.
+const HEAD_BYTES: usize = 8_192;
+/// The wait after a failed accept: while the process has no file descriptors left, each one fails.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+
+/// Serves `router` until it is dropped.
+pub async fn serve(listener: TcpListener, router: Router) {
+    let mut open: VecDeque<AbortOnDropHandle<()>> = VecDeque::with_capacity(MOST_CONNECTIONS);
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                open.retain(|connection| !connection.is_finished());
+                if open.len() == MOST_CONNECTIONS {
+                    open.pop_front();
+                }
+                open.push_back(AbortOnDropHandle::new(tokio::spawn(connection(stream, router.clone()))));
+            }
+            Err(error) => {
+                tracing::debug!(target: "parameter_mirror", %error, "a connection was not accepted");
+                tokio::time::sleep(ACCEPT_AGAIN).await;
+            }
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, router: Router) {
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_WITHIN)
+        .max_buf_size(HEAD_BYTES)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(target: "parameter_mirror", %error, "a connection ended early");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+
+    async fn listening() -> (SocketAddr, AbortOnDropHandle<()>) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = Router::new().route("/", get(|| async { "ok\n" }));
+        (address, AbortOnDropHandle::new(tokio::spawn(serve(listener, router))))
+    }
+
+    async fn sending(address: SocketAddr, bytes: &[u8]) -> TcpStream {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(bytes).await.unwrap();
+        stream
+    }
+
+    /// What a connection brings until it is closed, by an answer, by the end or by a reset.
+    async fn rest(mut stream: TcpStream) -> String {
+        let mut all = Vec::new();
+        let _ = stream.read_to_end(&mut all).await;
+        String::from_utf8(all).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn half_a_request_and_an_idle_connection_are_closed() {
+        let (address, _serving) = listening().await;
+        let began = tokio::time::Instant::now();
+        for bytes in [&GET[..10], b"", GET] {
+            let stream = sending(address, bytes).await;
+            let said = rest(stream).await;
+            assert_eq!(said.starts_with("HTTP/1.1 200"), bytes == GET, "{said}");
+        }
+        assert!(began.elapsed() >= 3 * HEAD_WITHIN, "{:?}", began.elapsed());
+    }
+
+    /// Half-sent requests on as many connections as there may be, and ten times that.
+    #[tokio::test]
+    async fn a_new_client_is_served_however_many_hold_on() {
+        let (address, _serving) = listening().await;
+        let mut held = Vec::new();
+        for _ in 0..10 * MOST_CONNECTIONS {
+            held.push(sending(address, &GET[..10]).await);
+        }
+        let mut client = sending(address, GET).await;
+        let mut head = [0; 15];
+        client.read_exact(&mut head).await.unwrap();
+        assert_eq!(&head, b"HTTP/1.1 200 OK");
+        // The oldest ones are closed.
+        for stream in held.drain(..9 * MOST_CONNECTIONS) {
+            assert_eq!(rest(stream).await, "");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_head_that_is_too_long_is_refused() {
+        let (address, _serving) = listening().await;
+        let mut stream = sending(address, b"GET / HTTP/1.1\r\nX: ").await;
+        let _ = stream.write_all(&vec![b'x'; 2 * HEAD_BYTES]).await;
+        let said = rest(stream).await;
+        assert!(said.is_empty() || said.starts_with("HTTP/1.1 431"), "{said}");
+    }
+}
