@@ -140,7 +140,8 @@ impl ParameterReader for SsmReader {
         api.ready().await?;
         let account_key = self.account_key(source, &key);
         let account = self.limiters.of(&account_key);
-        let limiter = Limiter::new(Arc::clone(&account), self.cap(source, &key), slots, request.turn.clone());
+        let limiter = Limiter::new(Arc::clone(&account), self.cap(source, &key), slots, request.turn.clone())
+            .with_large_reads(self.limiters.large_reads());
         let outcome = read(api.as_ref(), (&limiter, &waiting), request, &self.clock).await;
         if account.claim_probe()
             && let Some(selection) = request.selections.first()

@@ -12,6 +12,7 @@ mod sealed;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use parameter_mirror_format::value::Value;
 use tokio::time::Instant;
 
 use crate::clock::Clock;
@@ -23,10 +24,13 @@ use crate::mirror::selection::{NameSelection, PathSelection, Selection, normalis
 
 use super::api::{Batch, ListPage, Listed, PAGE, Page, ParameterApi};
 use super::coalesce::{Company, PageQuestion, Waiting};
-use super::limiter::Limiter;
+use super::limiter::{Limiter, Slot};
 
 /// Most pages of one read.
 const MAX_PAGES: u32 = 1_000;
+/// Bytes of values from which on a set is large. A tenant may have thousands of mirrors, and their reads go on beside each other: each
+/// may hold this much, and only a few may hold more.
+pub(super) const LARGE: usize = 65_536;
 /// How often a moving set is read again before it is given up.
 const ROUNDS: usize = 3;
 
@@ -49,6 +53,8 @@ pub async fn read(
         began: Instant::now(),
         account: None,
         known: request.known.clone(),
+        fetched: 0,
+        large: None,
     };
     for _ in 0..ROUNDS {
         let look = read.look(Decrypt::Unknown).await?;
@@ -113,6 +119,10 @@ struct Read<'a> {
     began: Instant,
     account: Option<String>,
     known: BTreeMap<String, Known>,
+    /// Bytes of values that were fetched.
+    fetched: usize,
+    /// Held once they are many.
+    large: Option<Slot>,
 }
 
 impl Read<'_> {
@@ -238,6 +248,7 @@ impl Read<'_> {
     fn take(&mut self, name: String, one: Listed, look: &mut Look) -> Result<(), ReadFailure> {
         self.learn_account(&one);
         self.refuse_older(&name, &one)?;
+        self.fetched += one.value.as_ref().map_or(0, Value::len);
         let known_value = look.found.get(&name).is_some_and(|before| before.value.is_some());
         if !(known_value && one.value.is_none()) {
             look.found.insert(name, one);

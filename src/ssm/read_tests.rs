@@ -19,6 +19,18 @@ fn turn() -> Turn {
     Turn { namespace: "shop".into(), priority: Priority::Refresh, last_good: 0 }
 }
 
+fn request() -> ReadRequest {
+    ReadRequest {
+        selections: Vec::new(),
+        known: BTreeMap::new(),
+        known_account: Some("111122223333".to_owned()),
+        last_failure: None,
+        turn: turn(),
+        in_company: false,
+        has_begun: Arc::default(),
+    }
+}
+
 /// One operation as it was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::ssm) enum Asked {
@@ -90,6 +102,8 @@ impl InMemory {
             script(number, parameters);
             state.silent == Some(number)
         };
+        // Others go on meanwhile, as with a real one.
+        tokio::task::yield_now().await;
         if silent {
             std::future::pending::<()>().await;
         }
@@ -199,16 +213,7 @@ pub(super) async fn reading_after(
     known: BTreeMap<String, Known>,
     last_failure: Option<ReadFailure>,
 ) -> Result<Reading, ReadFailure> {
-    let selections = selections.to_vec();
-    let request = ReadRequest {
-        selections,
-        known,
-        known_account: Some("111122223333".to_owned()),
-        last_failure,
-        turn: turn(),
-        in_company: false,
-        has_begun: Arc::default(),
-    };
+    let request = ReadRequest { selections: selections.to_vec(), known, last_failure, ..request() };
     let limiter = Limiter::new(RateLimiter::new(1_000), None, Slots::new(10), turn());
     read(ssm, (&limiter, &Waiting::default()), &request, &Clock::start()).await
 }
@@ -233,6 +238,36 @@ async fn a_first_read_of_one_page_is_one_decrypting_call() {
     assert_eq!(ssm.log(), [list(true)]);
     assert_eq!(reading.cost, Cost { calls: 1, decrypts: 2, ..Cost::default() });
     assert_eq!(reading.account.as_deref(), Some("111122223333"));
+}
+
+/// Eight reads of ten pages each go on beside each other as long as they are small; then two at a time.
+#[tokio::test]
+async fn few_reads_hold_large_sets_at_once() {
+    const READS: usize = 8;
+    let value = "v".repeat(4_000);
+    let all = (0..READS).flat_map(|read| (0..100).map(move |n| format!("/{read}/{n:02}")));
+    let ssm = InMemory::new(all.map(|name| one(&name, 1, &value)).collect::<Vec<_>>());
+    let large_reads = Slots::new(2);
+    let waiting = Waiting::default();
+    let clock = Clock::start();
+    let reads = (0..READS).map(|number| {
+        let (ssm, waiting, clock, large_reads) = (&ssm, &waiting, &clock, Arc::clone(&large_reads));
+        async move {
+            let request = ReadRequest { selections: vec![path(&format!("/{number}"))], ..request() };
+            let limiter = Limiter::new(RateLimiter::new(1_000), None, Slots::new(10), turn())
+                .with_large_reads(large_reads);
+            read(ssm, (&limiter, waiting), &request, clock).await.unwrap().parameters.len()
+        }
+    });
+    assert_eq!(futures::future::join_all(reads).await, [100; READS]);
+    // Two pages are small. Each read looks twice.
+    let (mut asked, mut most) = ([0; READS], 0);
+    for question in ssm.log() {
+        let Asked::List { path, .. } = question else { panic!("{question:?}") };
+        asked[path[1..].parse::<usize>().unwrap()] += 1;
+        most = most.max(asked.iter().filter(|pages| (3..20).contains(*pages)).count());
+    }
+    assert_eq!(most, 2, "{asked:?}");
 }
 
 #[tokio::test]

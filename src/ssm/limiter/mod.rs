@@ -29,12 +29,14 @@ use crate::mirror::reading::{ReadFailure, Turn};
 
 use self::breaker::{BreakerState, Generation};
 use self::rate_limiter::RateLimiter;
-use self::slots::Slot;
-pub use self::slots::Slots;
+pub use self::slots::{Slot, Slots};
 
 /// Fewest operations of one client that may be under way at once. A service that keeps silent holds each for up to
 /// 20 s: without a limit an outage begins with hundreds of requests.
 const SLOTS: usize = 10;
+
+/// How many reads may hold the values of a large set at once, of up to 16 MB each.
+const LARGE_READS: usize = 2;
 
 /// What shares a budget at AWS.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -82,13 +84,14 @@ impl AccountState {
 pub struct AccountLimiters {
     rate: u32,
     by_key: Mutex<HashMap<AccountKey, Arc<RateLimiter>>>,
+    large_reads: Arc<Slots>,
 }
 
 impl AccountLimiters {
     /// Limiters of `rate` requests per second each.
     #[must_use]
     pub fn new(rate: u32) -> Self {
-        Self { rate: rate.max(1), by_key: Mutex::default() }
+        Self { rate: rate.max(1), by_key: Mutex::default(), large_reads: Slots::new(LARGE_READS) }
     }
 
     /// The limiter of one account and region.
@@ -109,6 +112,12 @@ impl AccountLimiters {
     pub fn slots(&self) -> Arc<Slots> {
         Slots::new(SLOTS.max(usize::try_from(self.rate).unwrap_or(SLOTS)))
     }
+
+    /// Slots for reads of large sets, of all clients.
+    #[must_use]
+    pub fn large_reads(&self) -> Arc<Slots> {
+        Arc::clone(&self.large_reads)
+    }
 }
 
 /// What one read passes before each of its operations.
@@ -118,6 +127,7 @@ pub struct Limiter {
     slots: Arc<Slots>,
     turn: Turn,
     waited: Mutex<Duration>,
+    large_reads: Arc<Slots>,
 }
 
 /// The permission for one operation, held while it lasts.
@@ -143,7 +153,21 @@ impl Limiter {
         slots: Arc<Slots>,
         turn: Turn,
     ) -> Self {
-        Self { account, cap, slots, turn, waited: Mutex::default() }
+        Self { account, cap, slots, turn, waited: Mutex::default(), large_reads: Slots::new(LARGE_READS) }
+    }
+
+    /// The same, sharing the slots for reads of large sets.
+    #[must_use]
+    pub fn with_large_reads(self, large_reads: Arc<Slots>) -> Self {
+        Self { large_reads, ..self }
+    }
+
+    /// Waits until this read may hold a large set. Its requests wait with it; what others send does not.
+    pub async fn admit_large(&self) -> Slot {
+        let began = Instant::now();
+        let slot = self.large_reads.acquire(&self.turn).await;
+        self.has_waited(began.elapsed());
+        slot
     }
 
     /// Waits for the permission to send one request, or says why none is sent.

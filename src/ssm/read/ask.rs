@@ -9,7 +9,7 @@ use crate::mirror::reading::{ReadFailure, SourceReason};
 use crate::ssm::coalesce::{Company, Question, Told};
 use crate::ssm::limiter::Permit;
 
-use super::{Read, failure};
+use super::{LARGE, Read, failure};
 
 /// Part of the deadline that does not depend on the number of requests.
 pub(super) const BASE_DEADLINE: Duration = Duration::from_mins(1);
@@ -17,6 +17,7 @@ pub(super) const BASE_DEADLINE: Duration = Duration::from_mins(1);
 impl Read<'_> {
     /// Asks together with others that wait for the budget and ask the same, or names that fit into one batch.
     pub(super) async fn ask<Q: Question>(&mut self, question: Q) -> Result<Q::Answer, ReadFailure> {
+        self.wait_if_large().await;
         loop {
             let mut seat = Q::waiting(self.waiting).join(question.clone());
             let (limiter, pause, began) = (self.limiter, self.company.pause(), Instant::now());
@@ -59,8 +60,16 @@ impl Read<'_> {
         }
     }
 
+    /// Values in hand are memory in use, and more are about to come.
+    async fn wait_if_large(&mut self) {
+        if self.fetched > LARGE && self.large.is_none() {
+            self.large = Some(self.limiter.admit_large().await);
+        }
+    }
+
     /// Asks alone.
     pub(super) async fn call<Q: Question>(&mut self, question: &Q) -> Result<Q::Answer, ReadFailure> {
+        self.wait_if_large().await;
         let permit = self.limiter.acquire().await?;
         self.send(permit, question).await
     }
