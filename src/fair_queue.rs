@@ -65,6 +65,12 @@ impl<U: Ord + Copy + Default, T> FairQueue<U, T> {
         waiters.filter(|waiter| wanted(&waiter.item)).count()
     }
 
+    /// How many items of a namespace wait, also those that are no longer wanted.
+    #[must_use]
+    pub fn waiting(&self, namespace: &str) -> usize {
+        self.lanes.get(namespace).map_or(0, |lane| lane.waiters.len())
+    }
+
     /// Whether nothing is in any lane, not even what is no longer wanted.
     #[must_use]
     pub const fn is_empty(&self) -> bool {

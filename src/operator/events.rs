@@ -1,29 +1,69 @@
 //! Events of the API server: the story of a mirror, one line per transition.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Client, Resource};
-use tokio::sync::mpsc;
+use tokio::sync::Notify;
+use tokio_util::task::AbortOnDropHandle;
+use tracing_mutex::parkinglot::Mutex;
 
 use crate::api::ParameterMirror;
+use crate::fair_queue::FairQueue;
 use crate::mirror::words;
 
 /// Longest note that the API server takes.
 const MAX_NOTE: usize = 1_024;
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// Stories that wait to be told; what is more is not told. An outage of everything is one story per mirror.
-const WAITING: usize = 10_000;
+/// Most events of one namespace that wait to be recorded; further ones are dropped. An outage is one event for each mirror.
+const WAITING: usize = 2_000;
 
 /// A recorder keeps what it recorded, to count repeats, and gives the memory back never: 2.4 KB a mirror after a first start. So it is
 /// replaced after so many; a repeat of an event before that is a new event.
 const REMEMBERED: usize = 256;
 
-/// Records events, one after the other: they must not crowd out the writes that serve somebody.
+/// Records events, one after the other: they must not crowd out the writes that serve somebody. Namespaces take turns.
 #[derive(Clone)]
-pub struct Events(mpsc::Sender<(ObjectReference, Story)>);
+pub struct Events(Arc<Recording>);
+
+struct Recording {
+    waiting: Arc<Waiting>,
+    _task: AbortOnDropHandle<()>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    stories: Mutex<FairQueue<(), (ObjectReference, Story)>>,
+    added: Notify,
+}
+
+impl Waiting {
+    /// Adds an event, unless too many of its namespace wait.
+    fn add(&self, about: ObjectReference, story: Story) -> bool {
+        let namespace: Arc<str> = about.namespace.as_deref().unwrap_or_default().into();
+        let mut stories = self.stories.lock();
+        let has_room = stories.waiting(&namespace) < WAITING;
+        if has_room {
+            stories.push(&namespace, (), 0, (about, story));
+        }
+        drop(stories);
+        self.added.notify_one();
+        has_room
+    }
+
+    async fn next(&self) -> (ObjectReference, Story) {
+        loop {
+            let next = self.stories.lock().pop(|_| true);
+            if let Some((_, next)) = next {
+                return next;
+            }
+            self.added.notified().await;
+        }
+    }
+}
 
 /// One thing worth telling.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,10 +106,12 @@ impl Events {
             let reporter = Reporter { controller: "parameter-mirror".to_owned(), instance: None };
             Recorder::new(client.clone(), reporter)
         };
-        let (events, mut stories) = mpsc::channel(WAITING);
-        tokio::spawn(async move {
+        let waiting = Arc::new(Waiting::default());
+        let events = Arc::clone(&waiting);
+        let task = tokio::spawn(async move {
             let (mut current, mut count) = (recorder(), 0);
-            while let Some((about, story)) = stories.recv().await {
+            loop {
+                let (about, story) = events.next().await;
                 publish(&current, &about, story).await;
                 count += 1;
                 if count == REMEMBERED {
@@ -77,23 +119,24 @@ impl Events {
                 }
             }
         });
-        Self(events)
+        Self(Arc::new(Recording { waiting, _task: AbortOnDropHandle::new(task) }))
     }
 
     /// Tells a story about a mirror, beside the pass: an event is never worth waiting for.
     pub fn tell(&self, mirror: &ParameterMirror, story: &Story) {
-        if self.0.try_send((mirror.object_ref(&()), story.clone())).is_err() {
-            tracing::debug!(target: "parameter_mirror", reason = story.reason, "too many events at once; this one is left out");
+        let story = Story { note: words::cut(&story.note, MAX_NOTE), ..story.clone() };
+        let reason = story.reason.clone();
+        if !self.0.waiting.add(mirror.object_ref(&()), story) {
+            tracing::debug!(target: "parameter_mirror", reason, "too many events at once; this one is left out");
         }
     }
 }
 
 async fn publish(recorder: &Recorder, about: &ObjectReference, story: Story) {
-    let note = words::cut(&story.note, MAX_NOTE);
     let event = Event {
         type_: if story.warning { EventType::Warning } else { EventType::Normal },
         reason: story.reason.clone(),
-        note: Some(note),
+        note: Some(story.note),
         // Repeats are counted by reason and action, and keep their first note: what differs must differ here.
         action: story.action.to_owned(),
         secondary: None,
@@ -101,5 +144,26 @@ async fn publish(recorder: &Recorder, about: &ObjectReference, story: Story) {
     let told = tokio::time::timeout(DEADLINE, recorder.publish(&event, about)).await;
     if !matches!(told, Ok(Ok(()))) {
         tracing::debug!(target: "parameter_mirror", reason = story.reason, "an event could not be recorded");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn about(namespace: &str) -> ObjectReference {
+        ObjectReference { namespace: Some(namespace.to_owned()), ..ObjectReference::default() }
+    }
+
+    /// A tenant whose mirrors raise events without end neither delays those of others nor takes their room.
+    #[tokio::test]
+    async fn namespaces_take_turns_and_each_has_its_room() {
+        let waiting = Waiting::default();
+        let story = || Story::normal("Synced", "");
+        let taken = (0..3 * WAITING).filter(|_| waiting.add(about("many"), story())).count();
+        assert_eq!(taken, WAITING);
+        assert!(waiting.add(about("one"), story()));
+        let first = [waiting.next().await.0.namespace, waiting.next().await.0.namespace];
+        assert!(first.contains(&Some("one".to_owned())), "{first:?}");
     }
 }
