@@ -153,6 +153,8 @@ pub enum SourceReason {
     BudgetExhausted,
     /// More than [`MAX_PARAMETERS`].
     TooManyParameters,
+    /// The namespace's share of the memory for values is used up.
+    MemoryShareExceeded,
     /// Somebody rehearses an outage: nothing was asked.
     Drill,
 }
@@ -173,6 +175,7 @@ impl SourceReason {
             Self::SourceChanging => "SourceChanging",
             Self::BudgetExhausted => "BudgetExhausted",
             Self::TooManyParameters => "TooManyParameters",
+            Self::MemoryShareExceeded => "MemoryShareExceeded",
             Self::Drill => "Drill",
         }
     }
@@ -180,13 +183,22 @@ impl SourceReason {
     /// Whether SSM may well hold the parameters, and only cannot say so: then what others read of it is good enough.
     #[must_use]
     pub const fn is_outage(self) -> bool {
-        !matches!(self, Self::AccessDenied | Self::TooManyParameters | Self::SourceNotFound)
+        !matches!(
+            self,
+            Self::AccessDenied | Self::TooManyParameters | Self::MemoryShareExceeded | Self::SourceNotFound
+        )
+    }
+
+    /// Whether SSM answered, and the operator does not take that much.
+    #[must_use]
+    pub const fn is_limit(self) -> bool {
+        matches!(self, Self::TooManyParameters | Self::MemoryShareExceeded)
     }
 
     /// Whether trying again soon cannot help: these wait for the interval (design.md, "Reading SSM").
     #[must_use]
     pub const fn is_denial(self) -> bool {
-        matches!(self, Self::AccessDenied | Self::TooManyParameters)
+        matches!(self, Self::AccessDenied | Self::TooManyParameters | Self::MemoryShareExceeded)
     }
 }
 
@@ -215,6 +227,7 @@ mod tests {
     #[case(SourceReason::SourceChanging, "SourceChanging", false)]
     #[case(SourceReason::BudgetExhausted, "BudgetExhausted", false)]
     #[case(SourceReason::TooManyParameters, "TooManyParameters", true)]
+    #[case(SourceReason::MemoryShareExceeded, "MemoryShareExceeded", true)]
     #[case(SourceReason::Drill, "Drill", false)]
     fn reasons_are_words_that_others_match_on(
         #[case] reason: SourceReason,

@@ -220,9 +220,7 @@ fn ready(facts: &Facts<'_>) -> Option<Verdict> {
     let reason = match trouble {
         SourceTrouble::NoParameters => "NoParameters",
         SourceTrouble::ParameterNotFound(_) => "ParameterNotFound",
-        SourceTrouble::Read(failure) if failure.reason == SourceReason::TooManyParameters => {
-            "TooManyParameters"
-        }
+        SourceTrouble::Read(failure) if failure.reason.is_limit() => failure.reason.as_str(),
         SourceTrouble::Read(_) | SourceTrouble::SuspiciousShrink(_) => "NoLastKnownGood",
     };
     Some(verdict("False", reason, source_message(facts).unwrap_or_default()))

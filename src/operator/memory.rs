@@ -110,7 +110,7 @@ pub struct Memory {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Settled {
     /// The plan.
-    pub plan: Plan,
+    pub plan: Arc<Plan>,
     /// Value of `sync-at`.
     pub sync_at: Option<String>,
     /// Value of `accept-shrink`.
@@ -179,7 +179,7 @@ pub struct InFlight {
     /// Ends the read when dropped.
     pub task: AbortOnDrop,
     /// The plan it reads for.
-    pub plan: Plan,
+    pub plan: Arc<Plan>,
     /// Whether its first request has got through the budget.
     pub has_begun: Arc<AtomicBool>,
     /// The value of `sync-at` that it answers.
@@ -338,7 +338,7 @@ mod tests {
         let mut read = InFlight {
             answer,
             task: AbortOnDrop(tokio::spawn(std::future::pending())),
-            plan: plan(&[path("/app")]),
+            plan: Arc::new(plan(&[path("/app")])),
             has_begun: Arc::default(),
             sync_at: None,
             due: Duration::ZERO,

@@ -30,6 +30,7 @@ pub mod reconcile;
 pub mod report;
 pub mod run;
 pub mod said;
+mod shares;
 pub mod sign_in;
 pub mod term;
 pub mod undecodable;

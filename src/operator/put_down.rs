@@ -42,8 +42,8 @@ pub fn stay_within_bound(mirror: &ObjectRef<ParameterMirror>, memory: &mut Memor
 }
 
 fn load(memory: &Memory) -> Load {
-    let values = memory.good.iter().flat_map(|good| good.content.entries.values());
-    Load { bytes: values.map(|entry| entry.value.len()).sum(), is_backed: trace(memory).is_some() }
+    let Some(good) = &memory.good else { return Load::default() };
+    Load { bytes: good.bytes(), is_backed: trace(memory).is_some(), content: Arc::downgrade(&good.content) }
 }
 
 fn put_down(mirror: &ObjectRef<ParameterMirror>, memory: &mut Memory, ctx: &Context) {
@@ -52,7 +52,7 @@ fn put_down(mirror: &ObjectRef<ParameterMirror>, memory: &mut Memory, ctx: &Cont
         memory.good = None;
         memory.secret.observed = None;
         memory.redis.observed = None;
-        ctx.values.settle(mirror, Load { bytes: 0, is_backed: true });
+        ctx.values.settle(mirror, Load { is_backed: true, ..Load::default() });
     }
 }
 
@@ -76,7 +76,7 @@ fn trace(memory: &Memory) -> Option<PutDown> {
 /// Whether the values are put down and may stay so: nobody touched the targets, and nothing is to be told.
 pub async fn is_untouched(plan: &Plan, memory: &Memory, ctx: &Context) -> bool {
     let Some(known) = &memory.put_down else { return false };
-    let same_plan = memory.settled.as_ref().is_some_and(|settled| settled.plan == *plan);
+    let same_plan = memory.settled.as_ref().is_some_and(|settled| *settled.plan == *plan);
     // How old it is has to be told in time.
     let may_go_stale = plan.max_staleness.is_some() && memory.source.trouble.is_some();
     let (Some(secret), Some(redis), RedisEdge::Configured(store)) = (&plan.secret, &plan.redis, &ctx.redis)

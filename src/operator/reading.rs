@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use kube::runtime::reflector::ObjectRef;
+use parameter_mirror_format::content::Signed;
 use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
 
@@ -21,6 +22,7 @@ use crate::mirror::words;
 use super::context::Context;
 use super::memory::{AbortOnDrop, Answered, InFlight, Memory};
 use super::queue::Urgency;
+use super::shares::OverShare;
 use super::unpublished::FirstValues;
 
 /// The answer of a read that has ended, and how far each target may rely on it.
@@ -65,7 +67,7 @@ fn has_recovered(memory: &Memory, ctx: &Context) -> bool {
 }
 
 /// Begins the read, and calls those that read the same. The targets have been observed before.
-pub fn begin(mirror: &ObjectRef<ParameterMirror>, plan: &Plan, memory: &mut Memory, ctx: &Arc<Context>) {
+pub fn begin(mirror: &ObjectRef<ParameterMirror>, plan: &Arc<Plan>, memory: &mut Memory, ctx: &Arc<Context>) {
     let was_called = ctx.in_step.is_called(mirror);
     let company = ctx.in_step.begins(mirror, plan, ctx.clock.uptime());
     let good = memory.good.as_ref().map(|good| &*good.content);
@@ -107,7 +109,7 @@ pub fn begin(mirror: &ObjectRef<ParameterMirror>, plan: &Plan, memory: &mut Memo
     memory.in_flight = Some(Box::new(InFlight {
         answer,
         task: AbortOnDrop(task),
-        plan: plan.clone(),
+        plan: Arc::clone(plan),
         has_begun,
         sync_at: memory.requested_sync_at.clone(),
         due: ctx.clock.uptime(),
@@ -128,7 +130,7 @@ pub fn finished(plan: &Plan, memory: &mut Memory, ctx: &Context) -> Option<Answe
     let read = memory.in_flight.as_mut()?;
     let (outcome, first) = match read.answer.try_recv() {
         Ok(Answered { outcome, first }) => {
-            (outcome.and_then(|reading| taken_in(reading, memory.good.is_none(), ctx)), first)
+            (outcome.and_then(|reading| taken_in(reading, plan, memory.good.as_ref(), ctx)), first)
         }
         Err(TryRecvError::Empty) => return None,
         Err(TryRecvError::Closed) => {
@@ -158,17 +160,28 @@ pub fn finished(plan: &Plan, memory: &mut Memory, ctx: &Context) -> Option<Answe
     Some(answer)
 }
 
-/// A value that another mirror holds is held once. A first set has to fit into memory.
-fn taken_in(mut reading: Reading, is_first: bool, ctx: &Context) -> Result<Reading, ReadFailure> {
-    let bytes = reading.parameters.values().map(|parameter| parameter.value.len()).sum();
-    if is_first && !ctx.values.has_room_for(bytes) {
-        let detail = format!(
-            "the values take {bytes} bytes of memory, which the {} MiB of --memory-values do not have left; raise it, or select \
-             less",
-            ctx.values.bound() >> 20
-        );
-        return Err(ReadFailure::new(SourceReason::TooManyParameters, detail));
-    }
+/// A value that another mirror holds is held once. A set that grows has to fit into memory.
+fn taken_in(
+    mut reading: Reading,
+    plan: &Plan,
+    good: Option<&Signed>,
+    ctx: &Context,
+) -> Result<Reading, ReadFailure> {
+    let mirror = ObjectRef::new(&plan.mirror).within(&plan.namespace);
+    let values = reading.parameters.values().map(|parameter| &parameter.value);
+    let known = good.map_or(0, Signed::bytes);
+    ctx.values.judge(&mirror, values, known, || ctx.watches.namespaces_with_mirrors()).map_err(
+        |OverShare { wanted, share }| {
+            let detail = format!(
+                "the values of namespace {} would take {wanted} bytes of the operator's memory; its share is {share} bytes, and the \
+                 rest of --memory-values ({} bytes) is in use or kept for other namespaces. Select less, give its mirrors both \
+                 targets, or raise --memory-values",
+                plan.namespace,
+                ctx.values.bound()
+            );
+            ReadFailure::new(SourceReason::MemoryShareExceeded, detail)
+        },
+    )?;
     for parameter in reading.parameters.values_mut() {
         ctx.values.share(&mut parameter.value);
     }

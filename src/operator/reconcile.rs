@@ -58,7 +58,7 @@ pub async fn reconcile(mirror: &ParameterMirror, ctx: &Arc<Context>) -> Next {
     }
     let enters = |step| ctx.queue.enters(&key, step);
     let plan = match plan(mirror, memory, ctx).await {
-        Ok(plan) => plan,
+        Ok(plan) => shared(plan, memory),
         Err(refusal) => return refuse(mirror, &refusal, memory, ctx).await,
     };
     if plan.suspend {
@@ -149,6 +149,12 @@ async fn plan(mirror: &ParameterMirror, memory: &mut Memory, ctx: &Context) -> R
     }
 }
 
+/// The plan as it is remembered, if it is the same: a plan is as large as its spec.
+fn shared(plan: Plan, memory: &Memory) -> Arc<Plan> {
+    let known = memory.settled.as_ref().map(|settled| &settled.plan).filter(|known| ***known == plan);
+    known.map_or_else(|| Arc::new(plan), Arc::clone)
+}
+
 /// The spec is wrong or not granted: no read, no healing; what is served stays as it is.
 async fn refuse(mirror: &ParameterMirror, refusal: &Refusal, memory: &mut Memory, ctx: &Context) -> Next {
     memory.in_flight = None;
@@ -163,7 +169,7 @@ async fn refuse(mirror: &ParameterMirror, refusal: &Refusal, memory: &mut Memory
 fn nothing_to_do(mirror: &ParameterMirror, plan: &Plan, memory: &Memory, ctx: &Context) -> Option<Duration> {
     let now = ctx.clock.uptime();
     let settled = memory.settled.as_ref()?;
-    let same = settled.plan == *plan
+    let same = *settled.plan == *plan
         && settled.generation == mirror.metadata.generation
         && settled.sync_at.as_ref() == mirror.annotations().get(SYNC_AT)
         && settled.accept_shrink.as_ref() == mirror.annotations().get(ACCEPT_SHRINK);
@@ -300,7 +306,7 @@ fn trouble_since(mirror: &ParameterMirror) -> Option<jiff::Timestamp> {
 /// Remembers what this pass was based on, and says when the next one is due.
 fn settle(
     mirror: &ParameterMirror,
-    plan: Plan,
+    plan: Arc<Plan>,
     look_again: bool,
     memory: &mut Memory,
     ctx: &Arc<Context>,

@@ -1,15 +1,19 @@
 //! How many values are held in memory. Equal values are held once; above the bound the values of mirrors that two verified
 //! targets hold are put down, largest first, and fetched from there when they are needed (formats.md, "Memory").
 
-use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
+use std::collections::{HashMap, HashSet};
 use std::hash::BuildHasher;
+use std::sync::Weak;
 
 use kube::runtime::reflector::ObjectRef;
+use parameter_mirror_format::content::Content;
 use parameter_mirror_format::value::{Value, WeakValue};
 use tracing_mutex::parkinglot::Mutex;
 
 use crate::api::ParameterMirror;
+
+use super::shares::{Claim, OverShare, Used};
 
 /// What all mirrors together hold in memory.
 pub struct Values {
@@ -37,17 +41,21 @@ struct Loads {
     by_mirror: HashMap<ObjectRef<ParameterMirror>, Load>,
     /// Bytes of all; a value that several hold is counted for each.
     bytes: usize,
-    /// Bytes of those that cannot be put down.
-    unbacked: usize,
+    /// Of those that cannot be put down; a value that several hold is counted for each.
+    unbacked: Used,
+    /// The same, each value counted once; none if it has changed since it was counted.
+    counted: Option<Used>,
 }
 
 /// What one mirror holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Load {
     /// Bytes of its values.
     pub bytes: usize,
     /// Whether they can be put down: both of its targets hold them, verified.
     pub is_backed: bool,
+    /// The set, to see which values are shared.
+    pub content: Weak<Content>,
 }
 
 impl Values {
@@ -82,10 +90,30 @@ impl Values {
         held.map_or_else(Vec::new, |held| self.loads.lock().too_many(held, self.bound))
     }
 
-    /// Whether a first set of so many bytes fits in with everything that cannot be put down.
-    #[must_use]
-    pub fn has_room_for(&self, bytes: usize) -> bool {
-        self.loads.lock().unbacked.saturating_add(bytes) <= self.bound
+    /// Judges whether a new set of `values`, `known` bytes of which the mirror holds already, fits in with everything that cannot be put
+    /// down, in the share of the mirror's namespace or in what is for all. `namespaces` counts those that have mirrors.
+    pub fn judge<'v>(
+        &self,
+        mirror: &ObjectRef<ParameterMirror>,
+        values: impl Iterator<Item = &'v Value> + Clone,
+        known: usize,
+        namespaces: impl FnOnce() -> usize,
+    ) -> Result<(), OverShare> {
+        let bytes: usize = values.clone().map(Value::len).sum();
+        let more = bytes.saturating_sub(known);
+        let namespace = namespace_of(mirror);
+        let claim = Claim { namespace, own: more, total: more };
+        if more == 0 || self.loads.lock().unbacked.is_small(claim, self.bound) {
+            return Ok(());
+        }
+        let namespaces = namespaces();
+        if self.loads.lock().unbacked.judge(claim, namespaces, self.bound).is_ok() {
+            return Ok(());
+        }
+        let unheld =
+            self.pool.lock().unheld(values.map(|value| (self.hasher.hash_one(value.expose()), value)));
+        let claim = Claim { total: more.min(unheld), ..claim };
+        self.loads.lock().counted().judge(claim, namespaces, self.bound)
     }
 
     /// The bound in bytes.
@@ -103,18 +131,43 @@ impl Values {
 impl Loads {
     /// Replaces what is known of a mirror. Returns the bytes of all.
     fn note(&mut self, mirror: &ObjectRef<ParameterMirror>, load: Load) -> usize {
-        self.forget(mirror);
-        self.bytes += load.bytes;
-        self.unbacked += load.unbacked();
-        self.by_mirror.insert(mirror.clone(), load);
+        if self.by_mirror.get(mirror).is_none_or(|known| !known.is_same(&load)) {
+            self.forget(mirror);
+            self.bytes += load.bytes;
+            self.unbacked.add(namespace_of(mirror), load.unbacked(), load.unbacked());
+            self.by_mirror.insert(mirror.clone(), load);
+        }
         self.bytes
     }
 
     fn forget(&mut self, mirror: &ObjectRef<ParameterMirror>) {
+        self.counted = None;
         if let Some(load) = self.by_mirror.remove(mirror) {
             self.bytes -= load.bytes;
-            self.unbacked -= load.unbacked();
+            self.unbacked.remove(namespace_of(mirror), load.unbacked());
         }
+    }
+
+    /// What cannot be put down, with each value counted once in each namespace and once in all. Only needed when it is nearly too much.
+    fn counted(&mut self) -> &Used {
+        let by_mirror = &self.by_mirror;
+        self.counted.get_or_insert_with(|| {
+            let (mut used, mut seen, mut seen_by) = (Used::default(), HashSet::new(), HashSet::new());
+            for (mirror, load) in by_mirror.iter().filter(|(_, load)| !load.is_backed) {
+                let namespace = namespace_of(mirror);
+                let Some(content) = load.content.upgrade() else {
+                    used.add(namespace, load.bytes, load.bytes);
+                    continue;
+                };
+                for value in content.entries.values().map(|entry| &entry.value) {
+                    let place = value.expose().as_ptr();
+                    let own = if seen_by.insert((namespace, place)) { value.len() } else { 0 };
+                    let total = if seen.insert(place) { value.len() } else { 0 };
+                    used.add(namespace, own, total);
+                }
+            }
+            used
+        })
     }
 
     /// The largest that can be put down, until the rest is within the bound.
@@ -136,9 +189,17 @@ impl Loads {
 }
 
 impl Load {
-    const fn unbacked(self) -> usize {
+    const fn unbacked(&self) -> usize {
         if self.is_backed { 0 } else { self.bytes }
     }
+
+    fn is_same(&self, other: &Self) -> bool {
+        (self.bytes, self.is_backed) == (other.bytes, other.is_backed) && self.content.ptr_eq(&other.content)
+    }
+}
+
+fn namespace_of(mirror: &ObjectRef<ParameterMirror>) -> &str {
+    mirror.namespace.as_deref().unwrap_or_default()
 }
 
 impl Pool {
@@ -152,6 +213,19 @@ impl Pool {
             self.at_most = self.at_most.saturating_add(value.len());
         }
         held
+    }
+
+    /// Bytes of those values of which no equal one is held, each counted once.
+    fn unheld<'v>(&self, values: impl Iterator<Item = (u64, &'v Value)>) -> usize {
+        let is_held = |hash: u64, value: &Value| {
+            let same = self.by_hash.get(&hash).into_iter().flatten();
+            same.filter_map(WeakValue::upgrade).any(|held| held == *value)
+        };
+        let unheld: HashMap<&str, usize> = values
+            .filter(|(hash, value)| !is_held(*hash, value))
+            .map(|(_, value)| (value.expose(), value.len()))
+            .collect();
+        unheld.values().sum()
     }
 
     /// Bytes of all values that are held, each counted once.
@@ -180,14 +254,22 @@ impl Pool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::mirror::samples::{path, plan, signed};
 
     fn mirror(name: &str) -> ObjectRef<ParameterMirror> {
         ObjectRef::new(name).within("shop")
     }
 
     fn load(bytes: usize, is_backed: bool) -> Load {
-        Load { bytes, is_backed }
+        Load { bytes, is_backed, ..Load::default() }
+    }
+
+    /// Whether a first set of this value has room, with so many namespaces.
+    fn has_room(values: &Values, text: &str, namespaces: usize) -> bool {
+        values.judge(&mirror("new"), [Value::from(text)].iter(), 0, || namespaces).is_ok()
     }
 
     /// `values` of a mirror, shared with what is held.
@@ -252,6 +334,35 @@ mod tests {
         let values = Values::within(10);
         values.settle(&mirror("backed"), load(9, true));
         values.settle(&mirror("alone"), load(4, false));
-        assert!(values.has_room_for(6) && !values.has_room_for(7));
+        assert!(has_room(&values, "123456", 1) && !has_room(&values, "1234567", 1));
+        // What it holds already needs no more room.
+        let set = [Value::from("1234567")];
+        assert!(values.judge(&mirror("alone"), set.iter(), 4, || 1).is_ok());
+    }
+
+    /// Eight mirrors of the same eight bytes take eight bytes, and so does the ninth.
+    #[test]
+    fn what_several_hold_is_counted_once() {
+        let values = Values::within(16);
+        let plan = plan(&[path("/app")]);
+        let sets: Vec<_> = (0..8)
+            .map(|_| {
+                let mut set = signed(&plan, &[("/app/a", "12345678")], 1);
+                let content = Arc::make_mut(&mut set.content);
+                content.entries.values_mut().for_each(|entry| values.share(&mut entry.value));
+                set
+            })
+            .collect();
+        for (number, set) in sets.iter().enumerate() {
+            let load = Load { bytes: 8, is_backed: false, content: Arc::downgrade(&set.content) };
+            values.settle(&mirror(&number.to_string()), load);
+        }
+        assert!(has_room(&values, "12345678", 1) && has_room(&values, "87654321", 1));
+        assert!(!has_room(&values, "123456789", 1));
+        // Another namespace has its share, and no more.
+        let other = ObjectRef::new("b").within("other");
+        let judge = |text: &str| values.judge(&other, [Value::from(text)].iter(), 0, || 2);
+        assert!(judge("1234").is_ok());
+        assert_eq!(judge("123456789"), Err(OverShare { wanted: 9, share: 4 }));
     }
 }

@@ -20,8 +20,11 @@ use kube::{Api, Client, Resource, ResourceExt};
 use parameter_mirror_format::secret as layout;
 use serde::de::DeserializeOwned;
 
-use crate::api::{ParameterMirror, ParameterSource, ParameterSourceSpec};
+use crate::api::{
+    ACCEPT_SHRINK, DRILL_UNTIL, FINALIZER, ParameterMirror, ParameterSource, ParameterSourceSpec, SYNC_AT,
+};
 use crate::mirror::plan::SourcePlan;
+use crate::mirror::words;
 use crate::ssm::api::Identity;
 
 use super::gauges::MirrorState;
@@ -33,11 +36,22 @@ use super::report::condition;
 /// is lost meanwhile has to be back within a minute (promise 2); the library's 290 s are too long for that.
 pub const LASTS: Duration = Duration::from_secs(45);
 
+/// How many objects one answer to a list may hold. An object may have 1.5 MB, the limit of etcd, whatever its spec is bounded to: nobody
+/// limits finalizers and labels. A decoded page takes several times the bytes of its text.
+pub const PAGE: u32 = 10;
+
 /// How to watch: everything, in watches that [last](LASTS) less than a minute.
 #[must_use]
 pub fn config() -> watcher::Config {
-    watcher::Config::default().timeout(u32::try_from(LASTS.as_secs()).unwrap_or(45))
+    watcher::Config::default().timeout(u32::try_from(LASTS.as_secs()).unwrap_or(45)).page_size(PAGE)
 }
+
+/// The longest value of an annotation that the operator keeps. Longer ones are cut, so that what the status repeats is short too.
+const LONGEST_ANNOTATION: usize = 64;
+/// The longest name of an owner: cluster, namespace and mirror.
+const LONGEST_OWNER: usize = 1_024;
+/// The longest account of why an object does not decode, which may quote it.
+const LONGEST_ERROR: usize = 512;
 
 /// A mirror as watched; one that does not decode must not stall the others.
 pub type Guarded<K> = DeserializeGuard<K>;
@@ -61,9 +75,6 @@ pub enum Shown {
     Nothing,
 }
 
-/// What annotations that mean something to the operator begin with.
-const OURS: &str = "parameter-mirror.dev/";
-
 impl Watches {
     /// Starts the watches; they end when this is dropped. Every change adds the mirrors it concerns to the `queue`. A watch of
     /// Secrets is only begun `with_secrets`.
@@ -81,13 +92,17 @@ impl Watches {
         let wake = add_by(&mirrors, queue, |mirror, source: &Guarded<ParameterSource>| {
             mirror.spec.source == source.name_any()
         });
-        tasks.push(spawn(Api::all(client.clone()), config(), source_writer, |_| {}, wake));
+        let slim = |source: &mut Guarded<ParameterSource>| {
+            keep_annotations(source, &[DRILL_UNTIL]);
+            cut_error(source);
+        };
+        tasks.push(spawn(Api::all(client.clone()), config(), source_writer, slim, wake));
 
         let (namespaces, namespace_writer) = reflector::store();
         let wake = add_by(&mirrors, queue, |mirror, namespace: &PartialObjectMeta<Namespace>| {
             mirror.namespace().as_deref() == Some(&namespace.name_any())
         });
-        let slim = |namespace: &mut PartialObjectMeta<Namespace>| namespace.annotations_mut().clear();
+        let slim = |namespace: &mut PartialObjectMeta<Namespace>| keep_annotations(namespace, &[]);
         tasks.push(spawn(Api::all(client.clone()), config(), namespace_writer, slim, wake));
 
         let secrets = with_secrets.then(|| {
@@ -203,6 +218,13 @@ impl Watches {
         mirrors.filter_map(|mirror| mirror.0.as_ref().ok().map(state)).collect()
     }
 
+    /// Number of namespaces that have mirrors.
+    #[must_use]
+    pub fn namespaces_with_mirrors(&self) -> usize {
+        let mirrors = self.mirrors.iter().flat_map(Store::state);
+        mirrors.filter_map(|mirror| mirror.meta().namespace.clone()).collect::<HashSet<_>>().len()
+    }
+
     /// Number of mirrors.
     #[must_use]
     pub fn mirrors(&self) -> usize {
@@ -220,14 +242,32 @@ where
     }
 }
 
-/// Watches the mirrors, without the annotations that are not for us: a tenant may hang 256 KiB of them on each of thousands.
+/// Drops the annotations that are not for us, and cuts the others: a tenant may hang 256 KiB of them on each of thousands of objects.
+fn keep_annotations(object: &mut impl ResourceExt, ours: &[&str]) {
+    let annotations = object.annotations_mut();
+    annotations.retain(|name, _| ours.contains(&name.as_str()));
+    for value in annotations.values_mut().filter(|value| value.len() > LONGEST_ANNOTATION) {
+        *value = words::cut(value, LONGEST_ANNOTATION);
+    }
+}
+
+fn cut_error<K>(object: &mut Guarded<K>) {
+    if let Err(invalid) = &mut object.0 {
+        invalid.error = words::cut(&invalid.error, LONGEST_ERROR);
+    }
+}
+
+/// Watches the mirrors.
 fn watch_mirrors(
     api: Api<Guarded<ParameterMirror>>,
     queue: Arc<Queue>,
 ) -> (Store<Guarded<ParameterMirror>>, AbortOnDrop) {
     let (mirrors, writer) = reflector::store();
     let slim = |mirror: &mut Guarded<ParameterMirror>| {
-        mirror.annotations_mut().retain(|name, _| name.starts_with(OURS));
+        keep_annotations(mirror, &[SYNC_AT, ACCEPT_SHRINK]);
+        mirror.finalizers_mut().retain(|finalizer| finalizer == FINALIZER);
+        mirror.labels_mut().clear();
+        cut_error(mirror);
     };
     let add = move |mirror: Guarded<ParameterMirror>| {
         let mut key = ObjectRef::new(&mirror.name_any());
@@ -247,7 +287,9 @@ fn watch_secrets(
     let (secrets, writer) = reflector::store();
     // Only its version and its owner are of use here, and its manifest is as large as the rest.
     let slim = |secret: &mut PartialObjectMeta<Secret>| {
-        secret.annotations_mut().retain(|name, _| name == layout::OWNER);
+        let is_owner = |name: &str, value: &str| name == layout::OWNER && value.len() <= LONGEST_OWNER;
+        secret.annotations_mut().retain(|name, value| is_owner(name, value));
+        secret.finalizers_mut().clear();
         secret.labels_mut().clear();
     };
     let add = move |secret: PartialObjectMeta<Secret>| {
@@ -313,8 +355,15 @@ where
 {
     // Who wrote which field is of no use here, and is half of what a small object weighs.
     let objects = watcher(api, config).modify(move |object| {
-        object.managed_fields_mut().clear();
+        let metadata = object.meta_mut();
+        metadata.managed_fields = None;
+        metadata.owner_references = None;
         slim(object);
+        // An emptied map or list keeps its memory.
+        let metadata = object.meta_mut();
+        metadata.annotations.take_if(|annotations| annotations.is_empty());
+        metadata.labels.take_if(|labels| labels.is_empty());
+        metadata.finalizers.take_if(|finalizers| finalizers.is_empty());
     });
     let changes = reflector(writer, objects).default_backoff().touched_objects();
     AbortOnDrop(tokio::spawn(async move {

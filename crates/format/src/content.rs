@@ -37,6 +37,14 @@ pub struct Signed {
     pub key_id: KeyId,
 }
 
+impl Signed {
+    /// Bytes of all values.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.content.entries.values().map(|entry| entry.value.len()).sum()
+    }
+}
+
 /// Why a MAC does not hold.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MacError {

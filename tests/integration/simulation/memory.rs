@@ -193,11 +193,79 @@ async fn a_first_set_that_does_not_fit_is_refused_and_says_memory() {
         world.pass(Duration::from_secs(5)).await;
     }
     assert_eq!(world.condition("a", "Ready"), ("True".to_owned(), "Synced".to_owned()));
-    assert_eq!(world.condition("b", "Ready"), ("False".to_owned(), "TooManyParameters".to_owned()));
+    assert_eq!(world.condition("b", "Ready"), ("False".to_owned(), "MemoryShareExceeded".to_owned()));
     assert_eq!(world.values("b", Part::Secret), None);
     let said = world.api.objects(|objects| objects.get("parametermirrors", NAMESPACE, "b")).unwrap();
     assert!(said["status"].to_string().contains("--memory-values"), "{}", said["status"]);
 
     world.delete("parametermirrors", NAMESPACE, "a");
     world.becomes("b", "Ready", "True", "Synced", Duration::from_mins(6)).await;
+}
+
+/// A tenant that takes all it can get leaves to others what they need to begin, and to go on.
+#[tokio::test(start_paused = true)]
+async fn a_namespace_leaves_the_others_their_shares() {
+    let world = World::new();
+    world.memory_values.set(1_000);
+    world.create("namespaces", None, json!({"metadata": {"name": "greedy", "labels": {}}}));
+    let to = |namespace: &str| json!({"namespaces": {"names": [namespace]}, "paths": ["/"]});
+    let grants = json!({"spec": {"grants": [to(NAMESPACE), to("greedy")]}});
+    world.patch("parametersources", None, "default", &grants);
+    let _operator = world.operator();
+    let spec = |mirror: &str| json!({"interval": "1m", "parameters": [{"path": format!("/{mirror}")}], "redis": null});
+    let exceeded = ("False".to_owned(), "MemoryShareExceeded".to_owned());
+    for number in 0..20 {
+        let mirror = format!("g{number}");
+        put(&world, &mirror, "1");
+        world.mirror_in("greedy", &mirror, spec(&mirror));
+    }
+    let refused = || {
+        (0..20)
+            .filter(|number| world.condition_in("greedy", &format!("g{number}"), "Ready") == exceeded)
+            .count()
+    };
+    let is_full =
+        || Some(()).filter(|()| refused() >= 10).ok_or_else(|| format!("{} are refused", refused()));
+    world.eventually(SOON, is_full).await;
+
+    world.ssm.put("/small/x", "12345", world.now());
+    world.mirror_with("small", spec("small"));
+    world.becomes("small", "Ready", "True", "Synced", SOON).await;
+    // What has grown is held where it is too much, and not where the share allows it.
+    let grown = "-".repeat(150);
+    world.ssm.put("/small/x", &grown, world.now());
+    for number in 0..20 {
+        put(&world, &format!("g{number}"), &grown);
+    }
+    world
+        .eventually(SOON * 2, || match world.values("small", Part::Secret) {
+            Some(values) if values.values().eq([&grown]) => Ok(()),
+            other => Err(format!("{other:?}")),
+        })
+        .await;
+    let degraded = |mirror: &str| world.condition_in("greedy", mirror, "Degraded");
+    let ready = |mirror: &str| world.condition_in("greedy", mirror, "Ready");
+    let served: Vec<_> =
+        (0..20).map(|number| format!("g{number}")).filter(|mirror| ready(mirror).0 == "True").collect();
+    assert!(!served.is_empty());
+    for mirror in &served {
+        assert_eq!(ready(mirror), ("True".to_owned(), "ServingLastKnownGood".to_owned()));
+        assert_eq!(degraded(mirror), ("True".to_owned(), "MemoryShareExceeded".to_owned()));
+    }
+}
+
+/// Twenty mirrors of the same hundred bytes need the room of one.
+#[tokio::test(start_paused = true)]
+async fn what_many_mirrors_share_needs_room_once() {
+    let world = World::new();
+    world.memory_values.set(150);
+    let _operator = world.operator();
+    put(&world, "shared", "1");
+    for number in 0..20 {
+        let spec = json!({"interval": "5m", "parameters": [{"path": "/shared"}], "redis": null});
+        world.mirror_with(&format!("m{number}"), spec);
+    }
+    for number in 0..20 {
+        world.becomes(&format!("m{number}"), "Ready", "True", "Synced", SOON).await;
+    }
 }

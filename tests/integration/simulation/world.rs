@@ -181,7 +181,12 @@ impl World {
     }
 
     /// A mirror into both targets with this spec.
-    pub fn mirror_with(&self, name: &str, mut spec: Json) {
+    pub fn mirror_with(&self, name: &str, spec: Json) {
+        self.mirror_in(NAMESPACE, name, spec);
+    }
+
+    /// The same in another namespace.
+    pub fn mirror_in(&self, namespace: &str, name: &str, mut spec: Json) {
         spec["source"] = json!("default");
         for (member, default) in [("secret", json!({})), ("redis", json!({"encryption": "None"}))] {
             if spec.get(member).is_none() {
@@ -190,7 +195,7 @@ impl World {
         }
         self.create(
             "parametermirrors",
-            Some(NAMESPACE),
+            Some(namespace),
             json!({
                 "apiVersion": "parameter-mirror.dev/v1alpha1", "kind": "ParameterMirror",
                 "metadata": {"name": name}, "spec": spec,
@@ -317,7 +322,12 @@ impl World {
 
     /// Status and reason of a condition of a mirror.
     pub fn condition(&self, mirror: &str, type_: &str) -> (String, String) {
-        let found = self.api.objects(|objects| objects.get("parametermirrors", NAMESPACE, mirror)).unwrap();
+        self.condition_in(NAMESPACE, mirror, type_)
+    }
+
+    /// The same of a mirror in another namespace.
+    pub fn condition_in(&self, namespace: &str, mirror: &str, type_: &str) -> (String, String) {
+        let found = self.api.objects(|objects| objects.get("parametermirrors", namespace, mirror)).unwrap();
         let conditions = found["status"]["conditions"].as_array().cloned().unwrap_or_default();
         let is = conditions.into_iter().find(|condition| condition["type"] == type_).unwrap_or_default();
         let text = |member: &str| is[member].as_str().unwrap_or_default().to_owned();
