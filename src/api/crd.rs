@@ -1,6 +1,8 @@
 //! The custom resource definitions as `parameter-mirror crd` prints them.
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomResourceDefinition, JSON};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray,
+};
 use kube::CustomResourceExt;
 use serde_json::json;
 
@@ -9,19 +11,44 @@ use super::{ParameterMirror, ParameterSource};
 /// Both definitions, mirrors first.
 #[must_use]
 pub fn crds() -> [CustomResourceDefinition; 2] {
-    [with_unseen_status(ParameterMirror::crd()), ParameterSource::crd()]
+    [with_unseen_status(ParameterMirror::crd()), ParameterSource::crd()].map(with_bounded_conditions)
+}
+
+/// Most conditions of an object. The operator sets three.
+const MOST_CONDITIONS: i64 = 8;
+
+/// Bounds the conditions as `metav1.Condition` does in Go, which is lost on the way to Rust: the operator keeps the status of every
+/// object in memory, and a role may let a tenant write it.
+fn with_bounded_conditions(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
+    let longest = [("type", 316), ("reason", 1_024), ("status", 7), ("message", 4_096)];
+    for version in &mut crd.spec.versions {
+        let schema = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut());
+        let status = schema.and_then(|schema| property(schema, "status"));
+        let Some(conditions) = status.and_then(|status| property(status, "conditions")) else { continue };
+        conditions.max_items = Some(MOST_CONDITIONS);
+        let Some(JSONSchemaPropsOrArray::Schema(condition)) = &mut conditions.items else { continue };
+        for (field, characters) in longest {
+            if let Some(field) = property(condition, field) {
+                field.max_length = Some(characters);
+            }
+        }
+    }
+    crd
+}
+
+fn property<'schema>(
+    schema: &'schema mut JSONSchemaProps,
+    name: &str,
+) -> Option<&'schema mut JSONSchemaProps> {
+    schema.properties.as_mut()?.get_mut(name)
 }
 
 /// An object that the operator has not looked at yet must not pass for ready: kstatus takes an object
 /// without status as current, one whose observed generation differs from its generation as in progress.
 fn with_unseen_status(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
     for version in &mut crd.spec.versions {
-        let properties = version
-            .schema
-            .as_mut()
-            .and_then(|schema| schema.open_api_v3_schema.as_mut())
-            .and_then(|schema| schema.properties.as_mut());
-        if let Some(status) = properties.and_then(|properties| properties.get_mut("status")) {
+        let schema = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut());
+        if let Some(status) = schema.and_then(|schema| property(schema, "status")) {
             status.default = Some(JSON(json!({"observedGeneration": -1})));
         }
     }

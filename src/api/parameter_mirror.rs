@@ -72,8 +72,13 @@ pub struct ParameterMirrorSpec {
     /// `true` stops reads, writes and healing: the break-glass step in an outage.
     #[serde(default)]
     pub suspend: bool,
-    /// What to mirror; the union of all selections, at most 2,000 parameters.
+    /// What to mirror; the union of all selections, at most 2,000 parameters. Paths, names, keys and excludes together have at most
+    /// 16,384 characters.
     #[schemars(length(min = 1, max = 100))]
+    #[x_kube(
+        validation = ("self.map(s, (has(s.path) ? size(s.path) : 0) + (has(s.name) ? size(s.name) : 0) + (has(s.key) ? size(s.key) : 0) + (has(s.exclude) ? s.exclude.map(e, size(e)).sum() : 0)).sum() <= 16384", "spec.parameters: paths, names, keys and excludes have more than 16,384 characters in all; split them over several mirrors"),
+        validation = ("self.map(s, has(s.exclude) ? size(s.exclude) : 0).sum() <= 200", "spec.parameters: more than 200 excludes in all; split the selections over several mirrors")
+    )]
     pub parameters: Vec<SelectionSpec>,
     /// Target 1: one Kubernetes Secret in the mirror's namespace.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -174,6 +179,8 @@ pub struct SelectionSpec {
 #[x_kube(
     validation = ("self.type == oldSelf.type", "spec.secret.type is immutable: choose another spec.secret.name together with a new mirror"),
     validation = ("self.labels.all(k, !k.startsWith('parameter-mirror.dev/') && k != 'app.kubernetes.io/managed-by')", "spec.secret.labels: app.kubernetes.io/managed-by and parameter-mirror.dev/* are set by the operator"),
+    validation = ("self.labels.all(k, size(k) <= 317)", "spec.secret.labels: a key is longer than Kubernetes allows (a prefix of 253 characters and a name of 63)"),
+    validation = ("self.annotations.map(k, size(k) + size(self.annotations[k])).sum() <= 16384", "spec.secret.annotations: more than 16,384 characters in all"),
     validation = ("self.annotations.all(k, !k.startsWith('parameter-mirror.dev/') && !k.matches('^([a-z0-9.-]*[.])?(kubernetes|k8s)[.]io/'))", "spec.secret.annotations: parameter-mirror.dev/* and *.kubernetes.io/* are reserved")
 )]
 pub struct SecretTargetSpec {
@@ -193,7 +200,7 @@ pub struct SecretTargetSpec {
     #[schemars(extend("maxProperties" = 32), inner(length(max = 63)))]
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
-    /// Annotations to set on the Secret.
+    /// Annotations to set on the Secret, at most 16,384 characters in all.
     #[schemars(extend("maxProperties" = 32), inner(length(max = 4096)))]
     #[serde(default)]
     pub annotations: BTreeMap<String, String>,
@@ -337,12 +344,14 @@ pub struct ParameterMirrorStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_attempt_time: Option<Time>,
     /// Value of the annotation `parameter-mirror.dev/sync-at` whose read has ended, well or not.
+    #[schemars(length(max = 64))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_handled_sync_at: Option<String>,
     /// Number of parameters in the last known good set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parameters: Option<i32>,
     /// Short hash over names, types, versions and dates of the last known good set; never over values.
+    #[schemars(length(max = 64))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
     /// The Secret that was written last.
@@ -374,8 +383,10 @@ impl Default for ParameterMirrorStatus {
 #[serde(rename_all = "camelCase", default)]
 pub struct MirrorSecretStatus {
     /// Name of the Secret.
+    #[schemars(length(max = 253))]
     pub name: String,
     /// Revision it holds.
+    #[schemars(length(max = 64))]
     pub revision: String,
     /// Policy last applied.
     pub deletion_policy: DeletionPolicy,
@@ -386,8 +397,10 @@ pub struct MirrorSecretStatus {
 #[serde(rename_all = "camelCase", default)]
 pub struct MirrorRedisStatus {
     /// The Redis key.
+    #[schemars(length(max = 1024))]
     pub key: String,
     /// Revision it holds.
+    #[schemars(length(max = 64))]
     pub revision: String,
     /// Policy last applied.
     pub deletion_policy: DeletionPolicy,

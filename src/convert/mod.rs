@@ -17,6 +17,7 @@ use serde_json::Value;
 
 use crate::cli::ConvertArgs;
 use crate::mirror::plan::is_object_name;
+use crate::mirror::words::printable;
 use external_secret::Converted;
 use fields::{Fields, Notes};
 use store::{Store, StoreName};
@@ -74,7 +75,7 @@ impl Object {
         }
         for name in [Some(&self.name), self.namespace.as_ref()].into_iter().flatten() {
             if !is_object_name(name) {
-                bail!("{name:?} is not a name that Kubernetes takes; nothing is converted");
+                bail!("`{}` is not a name that Kubernetes takes; nothing is converted", printable(name));
             }
         }
         Ok(())
@@ -89,7 +90,7 @@ impl Conversion {
         let found: Vec<Object> = documents.into_iter().flat_map(objects).collect();
         found.iter().try_for_each(Object::check)?;
         if !is_object_name(namespace) {
-            bail!("--namespace {namespace:?} is not the name of a namespace");
+            bail!("--namespace `{}` is not the name of a namespace", printable(namespace));
         }
         if found.is_empty() {
             bail!("there is no object of Kubernetes in it");

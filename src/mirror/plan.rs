@@ -14,6 +14,11 @@ use crate::api::{
 use super::grants;
 use super::selection::{NameSelection, PathSelection, Selection};
 
+/// Most characters of a spec's paths, names, keys and excludes in all.
+const MOST_CHARACTERS: usize = 16_384;
+/// Most excludes of a spec in all.
+const MOST_EXCLUDES: usize = 200;
+
 /// Everything a mirror is meant to do, judged and normalised.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
@@ -375,6 +380,7 @@ fn selections(specs: &[SelectionSpec]) -> Result<Vec<Selection>, Refusal> {
     if specs.is_empty() || specs.len() > 100 {
         return Err(invalid("spec.parameters must have between 1 and 100 selections"));
     }
+    bound(specs)?;
     let mut seen = BTreeSet::new();
     let mut selections = Vec::with_capacity(specs.len());
     for (index, spec) in specs.iter().enumerate() {
@@ -392,6 +398,24 @@ fn selections(specs: &[SelectionSpec]) -> Result<Vec<Selection>, Refusal> {
         selections.push(selection);
     }
     Ok(selections)
+}
+
+/// A spec is held in memory twice, as the object and as the plan, for each of thousands of mirrors.
+fn bound(specs: &[SelectionSpec]) -> Result<(), Refusal> {
+    let excludes = || specs.iter().flat_map(|spec| spec.exclude.iter().flatten());
+    let others = specs.iter().flat_map(|spec| [&spec.path, &spec.name, &spec.key]).flatten();
+    let characters: usize = others.chain(excludes()).map(String::len).sum();
+    if characters > MOST_CHARACTERS {
+        return Err(invalid(
+            "spec.parameters: paths, names, keys and excludes have more than 16,384 characters in all; split them over several mirrors",
+        ));
+    }
+    if excludes().count() > MOST_EXCLUDES {
+        return Err(invalid(
+            "spec.parameters: more than 200 excludes in all; split the selections over several mirrors",
+        ));
+    }
+    Ok(())
 }
 
 fn selection(spec: &SelectionSpec) -> Result<Selection, String> {

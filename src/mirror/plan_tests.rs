@@ -30,6 +30,14 @@ fn a_plan_names_owner_targets_and_pace() {
 #[case::stale_between_reads(|spec: &mut ParameterMirrorSpec| spec.max_staleness = Some("4m59s".to_owned()), "at least spec.interval")]
 #[case::too_seldom(|spec: &mut ParameterMirrorSpec| "25h".clone_into(&mut spec.interval), "between 10s and 24h")]
 #[case::twice(|spec: &mut ParameterMirrorSpec| spec.parameters.push(path("/app")), "selected twice")]
+#[case::too_many_characters(
+    |spec: &mut ParameterMirrorSpec| spec.parameters = (0..17).map(|n| name(&format!("/{n:0999}"))).collect(),
+    "16,384 characters"
+)]
+#[case::too_many_excludes(
+    |spec: &mut ParameterMirrorSpec| spec.parameters[0].exclude = Some((0..201).map(|n| format!("x{n}")).collect()),
+    "200 excludes"
+)]
 #[case::arn(|spec: &mut ParameterMirrorSpec| spec.parameters.push(name("arn:aws:ssm:x")), "roleArn")]
 #[case::dots(|spec: &mut ParameterMirrorSpec| spec.parameters.push(path("/app/../x")), "segment")]
 #[case::label_of_ours(

@@ -16,7 +16,7 @@ use crate::mirror::copies;
 use crate::mirror::plan::Plan;
 use crate::targets::redis::copy;
 use crate::targets::redis::{Check, Guard, ScriptOutcome};
-use crate::targets::secret::{self, within};
+use crate::targets::secret::{self, KubeProblem, within};
 
 use super::context::{Context, RedisEdge};
 use super::events::Story;
@@ -98,21 +98,35 @@ pub async fn hold_on(mirror: &ParameterMirror, plan: &Plan, ctx: &Context) {
 }
 
 async fn set_finalizer(mirror: &ParameterMirror, present: bool, ctx: &Context) {
-    let mut finalizers: Vec<_> =
-        mirror.finalizers().iter().filter(|finalizer| *finalizer != FINALIZER).cloned().collect();
+    let name = full_name(mirror);
+    if let Err(problem) = try_set_finalizer(mirror, present, ctx).await {
+        tracing::debug!(target: "parameter_mirror", mirror = name, %problem, "the finalizer cannot be set");
+    }
+}
+
+/// The finalizers of others are not in the watch's copy.
+async fn try_set_finalizer(
+    mirror: &ParameterMirror,
+    present: bool,
+    ctx: &Context,
+) -> Result<(), KubeProblem> {
+    let namespace = mirror.namespace().unwrap_or_default();
+    let api: Api<ParameterMirror> = Api::namespaced(ctx.client.clone(), &namespace);
+    let Some(live) = within(api.get_metadata_opt(&mirror.name_any())).await? else { return Ok(()) };
+    if live.metadata.uid != mirror.metadata.uid {
+        return Ok(());
+    }
+    let mut finalizers = live.metadata.finalizers.unwrap_or_default();
+    finalizers.retain(|finalizer| finalizer != FINALIZER);
     if present {
         finalizers.push(FINALIZER.to_owned());
     }
     // The version makes it a compare-and-set: somebody else's finalizer is never lost.
     let patch = Patch::Merge(json!({"metadata": {
         "finalizers": finalizers,
-        "resourceVersion": mirror.metadata.resource_version,
+        "resourceVersion": live.metadata.resource_version,
     }}));
-    let api: Api<ParameterMirror> =
-        Api::namespaced(ctx.client.clone(), &mirror.namespace().unwrap_or_default());
-    if let Err(problem) = within(api.patch(&mirror.name_any(), &PatchParams::default(), &patch)).await {
-        tracing::debug!(target: "parameter_mirror", mirror = full_name(mirror), %problem, "the finalizer cannot be set");
-    }
+    within(api.patch(&mirror.name_any(), &PatchParams::default(), &patch)).await.map(drop)
 }
 
 /// Which targets of the status are no longer of concern.

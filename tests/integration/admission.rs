@@ -20,6 +20,37 @@ fn source(spec: &Value) -> String {
     .to_string()
 }
 
+/// A hundred names of so many characters.
+fn long_names(characters: usize) -> Value {
+    (0..100).map(|number| json!({"name": format!("/{number:0width$}", width = characters - 1)})).collect()
+}
+
+/// So many selections with the most excludes that one may have.
+fn many_excludes(selections: usize) -> Value {
+    let excludes: Vec<_> = (0..50).map(|number| format!("x{number}")).collect();
+    (0..selections).map(|number| json!({"path": format!("/app{number}"), "exclude": excludes})).collect()
+}
+
+/// So many annotations of the longest value that one may have.
+fn annotations(count: usize) -> Value {
+    let all = (0..count).map(|number| (format!("example.com/{number}"), json!("x".repeat(4_080))));
+    Value::Object(all.collect())
+}
+
+/// What is just within the bounds is taken.
+#[tokio::test]
+async fn the_largest_spec_is_accepted() {
+    let cluster = cluster().await;
+    let namespace = cluster.namespace("admission").await;
+    let cases = [
+        json!({"parameters": long_names(163), "redis": {}}),
+        json!({"parameters": many_excludes(4), "secret": {"annotations": annotations(4)}}),
+    ];
+    for spec in cases {
+        cluster.kubectl_apply(&mirror(&namespace, &spec)).await;
+    }
+}
+
 #[tokio::test]
 async fn a_bad_mirror_is_refused_with_field_and_remedy() {
     let cluster = cluster().await;
@@ -69,6 +100,20 @@ async fn a_bad_mirror_is_refused_with_field_and_remedy() {
         ),
         (json!({"parameters": path, "secret": {}, "guard": {"maxRemovedPercent": 101}}), "maxRemovedPercent"),
         (json!({"parameters": path, "redis": {"encryption": "Some"}}), "spec.redis.encryption"),
+        (json!({"parameters": long_names(165), "secret": {}}), "more than 16,384 characters in all"),
+        (
+            json!({"parameters": [{"path": "/app", "exclude": vec!["x".repeat(1_000); 17]}], "redis": {}}),
+            "more than 16,384 characters in all",
+        ),
+        (json!({"parameters": many_excludes(5), "secret": {}}), "more than 200 excludes in all"),
+        (
+            json!({"parameters": path, "secret": {"annotations": annotations(5)}}),
+            "more than 16,384 characters in all",
+        ),
+        (
+            json!({"parameters": path, "secret": {"labels": {"x".repeat(318): "x"}}}),
+            "longer than Kubernetes allows",
+        ),
     ];
     for (spec, expected) in cases {
         let output = cluster.try_kubectl_apply(&mirror(&namespace, &spec)).await;

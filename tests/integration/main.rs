@@ -86,3 +86,4 @@ mod targets;
 mod verify;
 mod watches;
 mod world;
+mod worst_case;

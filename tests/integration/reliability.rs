@@ -32,6 +32,7 @@ pub fn exists(test: &str) -> bool {
     let (module, name) = test.rsplit_once("::").unwrap();
     let (folder, module) = match module.split_once("::") {
         Some(("reader", module)) => ("crates/reader/tests/reader", module),
+        Some(("src", module)) => ("src", module),
         // Programs of their own, with their tests in main.rs.
         None if module == "e2e" => ("tests/e2e", "main"),
         None if module == "upgrade" => ("tests/upgrade", "main"),

@@ -20,6 +20,10 @@ pub const FIELD_MANAGER: &str = "parameter-mirror";
 const OUR_PREFIX: &str = "parameter-mirror.dev/";
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
+/// Most bytes of labels, annotations, finalizers and owner references that others may keep on a Secret of ours: they are held in memory,
+/// to be written again with it. Kubernetes allows 1.5 MB for each of thousands of Secrets.
+pub(crate) const MOST_FOREIGN_BYTES: usize = 65_536;
+
 /// A Secret as it was found, without its data.
 #[derive(Clone, Debug, Default)]
 pub struct Observed {
@@ -33,6 +37,8 @@ pub struct Observed {
     pub adopt_by: Option<String>,
     /// What the object is to us.
     pub found: Option<Found>,
+    /// Bytes of the metadata of others, if they are too many to be kept.
+    too_much: Option<usize>,
 }
 
 /// Keys below `metadata.labels` and `metadata.annotations`, without those of the layout.
@@ -72,13 +78,24 @@ impl Observed {
         let owned =
             Owned { labels: owned(&metadata, "f:labels"), annotations: owned(&metadata, "f:annotations") };
         metadata.managed_fields = None;
+        if !matches!(found, Some(Found::Ours(_)) | None) {
+            // Nothing of it stays on an object that is taken over.
+            metadata.annotations = None;
+            metadata.labels = None;
+        }
         let annotations = metadata.annotations.take().map(|mut annotations| {
             annotations.retain(|key, _| !key.starts_with(OUR_PREFIX));
+            // Its presence is enough.
+            annotations.entry(LAST_APPLIED.to_owned()).and_modify(|value| *value = String::new());
             annotations
         });
         // An emptied map keeps its memory.
         metadata.annotations = annotations.filter(|annotations| !annotations.is_empty());
-        Self { metadata, owned, type_, adopt_by, found }
+        let too_much = Some(foreign_bytes(&metadata)).filter(|bytes| *bytes > MOST_FOREIGN_BYTES);
+        if too_much.is_some() {
+            metadata = ObjectMeta { resource_version: metadata.resource_version, ..ObjectMeta::default() };
+        }
+        Self { metadata, owned, type_, adopt_by, found, too_much }
     }
 
     /// The version to compare and set against; `None` if there is no object.
@@ -96,7 +113,7 @@ impl Observed {
             .iter()
             .flatten()
             .any(|reference| reference.controller == Some(true));
-        self.adopt_by.as_deref() == Some(mirror) && !controlled
+        self.adopt_by.as_deref() == Some(mirror) && !controlled && self.too_much.is_none()
     }
 }
 
@@ -123,6 +140,24 @@ pub fn observe(secret: Option<Secret>, owner: &str, keys: Option<&KeyRing>) -> O
     };
     let found = keys.map(judge).map(name_foreign_owner(&secret.metadata));
     Observed::of(secret.metadata, secret.type_, annotations.get(layout::ADOPT_BY).cloned(), found)
+}
+
+fn foreign_bytes(metadata: &ObjectMeta) -> usize {
+    let maps = [&metadata.labels, &metadata.annotations].into_iter().flatten().flatten();
+    let maps: usize = maps.map(|(key, value)| key.len() + value.len()).sum();
+    let finalizers: usize =
+        metadata.finalizers.iter().flatten().map(|finalizer| finalizer.len() + size_of::<String>()).sum();
+    let owners = metadata.owner_references.iter().flatten();
+    let owners: usize = owners
+        .map(|owner| {
+            owner.name.len()
+                + owner.uid.len()
+                + owner.kind.len()
+                + owner.api_version.len()
+                + size_of::<OwnerReference>()
+        })
+        .sum();
+    maps + finalizers + owners
 }
 
 /// Says who a foreign Secret belongs to, in the words its owner would use.
@@ -234,6 +269,15 @@ pub fn fits(
                 "it exists with type {}, which cannot be changed to {}. It was not touched.",
                 existing.type_.as_deref().unwrap_or_default(),
                 plan.type_.as_str()
+            ),
+        ));
+    }
+    if let Some(bytes) = existing.too_much {
+        return Err(TargetTrouble::new(
+            TargetReason::SecretConflict,
+            format!(
+                "its labels, annotations, finalizers and owner references that others set have {bytes} bytes, more than the \
+                 {MOST_FOREIGN_BYTES} that are kept. It was not touched. Remove those that are not needed."
             ),
         ));
     }
@@ -375,6 +419,32 @@ mod tests {
         let existing = Observed { type_: Some("kubernetes.io/tls".to_owned()), ..Observed::default() };
         let trouble = fits(plan.secret.as_ref().unwrap(), &signed, &[], &existing).unwrap_err();
         assert_eq!(trouble.reason, TargetReason::SecretConflict);
+    }
+
+    /// What others keep on a Secret is written again with it, up to a bound; nothing of what they keep is held in memory beyond that.
+    #[test]
+    fn metadata_of_others_is_held_up_to_a_bound() {
+        let plan = plan(&[path("/app")]);
+        let signed = signed(&plan, &[("/app/a", "v")], 1);
+        let target = plan.secret.as_ref().unwrap();
+        let with = |annotations: usize, finalizers: usize, last_applied: usize| {
+            let value = |bytes| "x".repeat(bytes);
+            let annotations =
+                [("note".to_owned(), value(annotations)), (LAST_APPLIED.to_owned(), value(last_applied))];
+            let metadata = ObjectMeta {
+                annotations: Some(annotations.into()),
+                finalizers: Some(vec!["a/b".to_owned(); finalizers]),
+                ..ObjectMeta::default()
+            };
+            Observed::written(signed.clone(), Secret { metadata, ..Secret::default() })
+        };
+        assert!(fits(target, &signed, &[], &with(60_000, 10, 250_000)).is_ok());
+        for heavy in [with(66_000, 0, 0), with(0, 10_000, 0)] {
+            assert_eq!(foreign_bytes(&heavy.metadata), 0);
+            let trouble = fits(target, &signed, &[], &heavy).unwrap_err();
+            assert_eq!(trouble.reason, TargetReason::SecretConflict);
+            assert!(trouble.detail.contains("that others set"), "{}", trouble.detail);
+        }
     }
 
     /// Consent is for one mirror, and never for what a controller owns.

@@ -57,6 +57,7 @@ pub mod endpoints;
 pub mod fleet;
 pub mod hash;
 pub mod installation;
+pub mod memory;
 pub mod mirrored;
 pub mod moto;
 pub mod names;
