@@ -4,6 +4,7 @@
 mod attempts;
 mod flood;
 mod foreign_secrets;
+mod past;
 
 use std::collections::BTreeMap;
 
@@ -12,11 +13,13 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, ApiResource, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use parameter_mirror::api::{ParameterMirror, ParameterSource};
 use parameter_mirror_test_support::copies;
+use rstest::rstest;
 use serde_json::{Value, json};
 
 use crate::world::{Setup, World, cluster};
 
 use self::attempts::{Attempt, End, attempts};
+use self::past::Past;
 
 /// Stands in every value that the tenant may not have.
 const FOREIGN: &str = "not-the-tenants";
@@ -53,15 +56,20 @@ async fn apply_source(world: &World, name: &str, region: &str, grants: Value) {
 async fn of_the_victim(world: &World, victim: &str) -> (Value, BTreeMap<String, Vec<u8>>, Vec<Value>) {
     let secrets = |namespace: &str| Api::<Secret>::namespaced(world.client.clone(), namespace);
     let secret = json!(secrets(victim).get("config").await.unwrap());
-    let mut hash = world.redis.hash(&format!("pm:{{{victim}/config}}")).await;
-    // What is only looked after moves.
-    for moving in ["@fence", "@checkedAt", "@status", "@statusAt"] {
-        hash.remove(moving);
-    }
+    let hash = still(world, &format!("pm:{{{victim}/config}}")).await;
     let mut others = vec![json!(secrets(&world.home).get("parameter-mirror-keys").await.unwrap())];
     others.push(json!(secrets(&world.namespace).get("release").await.unwrap()));
     others.push(json!(secrets(victim).list(&ListParams::default()).await.unwrap().items.len()));
     (secret, hash, others)
+}
+
+/// What a hash holds, without what moves while nothing is written.
+async fn still(world: &World, key: &str) -> BTreeMap<String, Vec<u8>> {
+    let mut hash = world.redis.hash(key).await;
+    for moving in ["@fence", "@checkedAt", "@status", "@statusAt"] {
+        hash.remove(moving);
+    }
+    hash
 }
 
 /// Every value in the tenant's Secrets and hashes, with where it is; decrypted as a reader with all keys could.
@@ -92,7 +100,7 @@ fn mirror(name: &str, spec: &Value) -> DynamicObject {
 }
 
 /// What became of an attempt; `Err` if it is not what it should be.
-async fn end_of(world: &World, attempt: &Attempt) -> Result<(), String> {
+async fn end_of(world: &World, attempt: &Attempt, past: &Past) -> Result<(), String> {
     let (type_, status, reason) = match attempt.end {
         End::Refused(_) => return Ok(()),
         End::Denied(reason) => ("Stalled", "True", reason),
@@ -104,26 +112,25 @@ async fn end_of(world: &World, attempt: &Attempt) -> Result<(), String> {
     let is_fine = match attempt.end {
         End::Own => !data.is_empty() && data.values().all(|value| value == OWN),
         _ if attempt.secret() == "release" => true,
-        _ => data.is_empty() && world.redis.hash(&world.key(&attempt.name)).await.is_empty(),
+        _ => data.is_empty() && past.is_unchanged(world, &world.key(&attempt.name)).await,
     };
     if is_fine { Ok(()) } else { Err(format!("{}: {data:?}", attempt.what)) }
 }
 
+/// Once as a newcomer, and once as a tenant who was granted everything before, and has copies of it.
+#[rstest]
+#[case::without_a_past(false)]
+#[case::with_a_past(true)]
 #[tokio::test]
-async fn a_hostile_tenant_gets_nothing_and_touches_nothing() {
+async fn a_hostile_tenant_gets_nothing_and_touches_nothing(#[case] has_a_past: bool) {
     let victim = cluster().await.namespace("victim").await;
     let mut world = World::with(Setup { neighbours: vec![victim.clone()], ..Setup::default() }).await;
     fill_ssm(&world);
     let to = |namespace: &str, paths: &[&str]| json!({"namespaces": {"names": [namespace]}, "paths": paths});
     let tenant = world.namespace.clone();
     let sources = [tenant.clone(), format!("{tenant}-of-others"), format!("{tenant}-wide")];
-    apply_source(
-        &world,
-        &sources[0],
-        "us-east-1",
-        json!([to(&tenant, &["/tenant"]), to(&victim, &["/victim"])]),
-    )
-    .await;
+    let grants = json!([to(&tenant, &["/tenant"]), to(&victim, &["/victim"])]);
+    apply_source(&world, &sources[0], "us-east-1", grants.clone()).await;
     apply_source(&world, &sources[1], "us-east-1", json!([to(&victim, &["/"])])).await;
     apply_source(&world, &sources[2], "eu-west-1", json!([to(&tenant, &["/"])])).await;
     let foreign = json!({
@@ -146,9 +153,13 @@ async fn a_hostile_tenant_gets_nothing_and_touches_nothing() {
 
     let attempts = attempts(&sources, &victim);
     assert!(attempts.len() >= 60, "{} attempts", attempts.len());
+    let past = if has_a_past { Past::lived(&world, &sources[0], &attempts).await } else { Past::default() };
+    if has_a_past {
+        apply_source(&world, &sources[0], "us-east-1", grants).await;
+        past.ends(&world).await;
+    }
     for attempt in &attempts {
-        let made =
-            mirrors(&tenant).create(&PostParams::default(), &mirror(&attempt.name, &attempt.spec)).await;
+        let made = past.apply(&mirrors(&tenant), mirror(&attempt.name, &attempt.spec)).await;
         match (&attempt.end, made) {
             (End::Refused(why), Err(error)) => {
                 assert!(error.to_string().contains(why), "{}: {error}", attempt.what);
@@ -157,7 +168,7 @@ async fn a_hostile_tenant_gets_nothing_and_touches_nothing() {
             (_, made) => drop(made.unwrap_or_else(|error| panic!("{}: {error}", attempt.what))),
         }
     }
-    let ends: Vec<_> = join_all(attempts.iter().map(|attempt| end_of(&world, attempt))).await;
+    let ends: Vec<_> = join_all(attempts.iter().map(|attempt| end_of(&world, attempt, &past))).await;
     let wrong: Vec<_> = ends.into_iter().filter_map(Result::err).collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
 
@@ -174,7 +185,10 @@ async fn a_hostile_tenant_gets_nothing_and_touches_nothing() {
 
     let has = everything_the_tenant_has(&world).await;
     assert!(has.iter().any(|(_, value)| value == OWN), "nothing is there at all: {has:?}");
-    let stolen: Vec<_> = has.iter().filter(|(_, value)| value.contains(FOREIGN)).collect();
+    let past_keys = past.unchanged(&world).await;
+    let is_past = |place: &str| past_keys.iter().any(|key| place.starts_with(key.as_str()));
+    let stolen: Vec<_> =
+        has.iter().filter(|(place, value)| value.contains(FOREIGN) && !is_past(place)).collect();
     assert!(stolen.is_empty(), "{stolen:#?}");
     assert_eq!(of_the_victim(&world, &victim).await, before, "the victim's targets changed");
     let tells = world.cluster.kubectl(&["get", "pmirror,events", "-n", &tenant, "-o", "json"]).await;
