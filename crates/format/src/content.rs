@@ -11,6 +11,9 @@ use crate::envelope::{SCHEME, split};
 use crate::keys::{KeyId, KeyRing};
 use crate::revision::revision;
 
+/// The length of a MAC, in bytes.
+const TAG_LENGTH: usize = 32;
+
 /// Everything of a copy that the MAC covers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Content {
@@ -125,10 +128,14 @@ impl KeyRing {
         verify_slices_are_equal(content.tag(&key_id, key).as_ref(), &tag).map_err(|_| MacError::Mismatch)
     }
 
-    /// The key a MAC names, if it is in the ring.
+    /// The key a MAC names, if it is in the ring and the MAC has the form of one.
     pub(crate) fn key_of(&self, mac: &str) -> Result<KeyId, MacError> {
-        let (key_id, _) = split(mac).ok_or(MacError::Malformed)?;
-        if self.contains(&key_id) { Ok(key_id) } else { Err(MacError::ForeignKey(key_id)) }
+        let (key_id, tag) = split(mac).ok_or(MacError::Malformed)?;
+        if !self.contains(&key_id) {
+            return Err(MacError::ForeignKey(key_id));
+        }
+        let is_tag = from_base64url(tag).is_some_and(|tag| tag.len() == TAG_LENGTH);
+        if is_tag { Ok(key_id) } else { Err(MacError::Malformed) }
     }
 
     /// Content found in a target together with its MAC, if that holds.

@@ -1,9 +1,10 @@
 //! What is said about each parameter beside its value.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
-use serde::Deserialize;
+use serde::de::{DeserializeSeed, Error as _, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use crate::encoding::json_string;
 use crate::entry::{Entries, Entry, ParameterType};
@@ -69,9 +70,13 @@ impl Manifest {
         json
     }
 
-    /// Reads a manifest, ignoring members it does not know.
-    pub fn decode(json: &[u8]) -> Result<Self, ManifestError> {
-        let lines: BTreeMap<String, Line> = serde_json::from_slice(json)
+    /// Reads a manifest that stands beside so many values, ignoring members it does not know. It is read before its MAC can be verified,
+    /// which is one over what it says, so whoever wrote it may have written anything: not many more lines than values are worth the work.
+    pub fn decode(json: &[u8], values: usize) -> Result<Self, ManifestError> {
+        let mut json = serde_json::Deserializer::from_slice(json);
+        let lines = Lines { most: most_lines(values) }
+            .deserialize(&mut json)
+            .and_then(|lines| json.end().map(|()| lines))
             .map_err(|_| ManifestError("it is not the JSON object that is expected"))?;
         let mut manifest = BTreeMap::new();
         for (name, line) in lines {
@@ -81,6 +86,46 @@ impl Manifest {
             manifest.insert(name, ManifestEntry { key, kind, version: line.version, date: line.date });
         }
         Ok(Self(manifest))
+    }
+}
+
+/// The most lines that are read of a manifest beside so many values: if a few of them are gone, it is worth to say which.
+#[must_use]
+pub const fn most_lines(values: usize) -> usize {
+    values.saturating_add(64)
+}
+
+/// The lines of a manifest as they stand in the JSON, and not one more than there may be.
+struct Lines {
+    most: usize,
+}
+
+impl<'de> DeserializeSeed<'de> for Lines {
+    type Value = BTreeMap<String, Line>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Lines {
+    type Value = BTreeMap<String, Line>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "an object of at most {} members", self.most)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
+        let mut lines = BTreeMap::new();
+        let mut count = 0;
+        while let Some(name) = members.next_key()? {
+            count += 1;
+            if count > self.most {
+                return Err(A::Error::invalid_length(count, &self));
+            }
+            lines.insert(name, members.next_value()?);
+        }
+        Ok(lines)
     }
 }
 
@@ -109,31 +154,50 @@ mod tests {
     fn unknown_members_are_ignored_and_a_missing_key_is_none() {
         let json = br#"{"/a":{"date":2,"version":1,"type":"String","tier":"Advanced"}}"#;
         let line = ManifestEntry { key: None, kind: ParameterType::String, version: 1, date: 2 };
-        assert_eq!(Manifest::decode(json), Ok(Manifest(BTreeMap::from([("/a".to_owned(), line)]))));
+        assert_eq!(Manifest::decode(json, 1), Ok(Manifest(BTreeMap::from([("/a".to_owned(), line)]))));
     }
 
     #[test]
     fn an_empty_key_is_no_key() {
         let json = br#"{"/a":{"key":"","type":"String","version":1,"date":2}}"#;
-        assert_eq!(Manifest::decode(json).unwrap().0["/a"].key, None);
+        assert_eq!(Manifest::decode(json, 1).unwrap().0["/a"].key, None);
+    }
+
+    /// Read to the end, this would be a million lines; the second is one too many, whatever comes after it.
+    #[test]
+    fn more_lines_than_there_can_be_are_not_read() {
+        let line = |name: u32| format!(r#""/{name}":{{"key":null,"type":"String","version":1,"date":2}}"#);
+        let lines = |count| (0..count).map(line).collect::<Vec<_>>().join(",");
+        let read = |json: String, values| Manifest::decode(json.as_bytes(), values);
+        assert!(
+            read(format!("{{{}}}", lines(67)), 3).is_ok() && read(format!("{{{}}}", lines(67)), 2).is_err()
+        );
+        let same = vec![line(1); 67].join(",");
+        assert!(read(format!("{{{same}}}"), 2).is_err(), "one name twice is two lines");
+        let trailing = format!("{{{}}} {{", line(1));
+        assert!(Manifest::decode(trailing.as_bytes(), 1).is_err());
+        let endless = format!("{{{},", lines(66));
+        let began = std::time::Instant::now();
+        assert!(Manifest::decode((endless + &"[".repeat(4 << 20)).as_bytes(), 1).is_err());
+        assert!(began.elapsed() < std::time::Duration::from_secs(1));
     }
 
     #[test]
     fn an_unknown_type_is_an_error() {
         let json = br#"{"/a":{"key":null,"type":"Blob","version":1,"date":2}}"#;
-        assert!(Manifest::decode(json).is_err());
+        assert!(Manifest::decode(json, 1).is_err());
     }
 
     proptest! {
         #[test]
         fn round_trip(entries in samples::entries()) {
             let manifest = Manifest::of(&entries);
-            prop_assert_eq!(Manifest::decode(manifest.encode().as_bytes()), Ok(manifest));
+            prop_assert_eq!(Manifest::decode(manifest.encode().as_bytes(), manifest.0.len()), Ok(manifest));
         }
 
         #[test]
         fn no_input_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = Manifest::decode(&bytes);
+            let _ = Manifest::decode(&bytes, 10);
         }
     }
 }

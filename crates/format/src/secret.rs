@@ -14,7 +14,7 @@ use crate::encoding::decimal;
 use crate::entry::Entries;
 use crate::envelope::OpenError;
 use crate::keys::KeyRing;
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, most_lines};
 use crate::value::Value;
 use crate::verdict::{BrokenCause, Fault, Found, Verdict, check_format};
 
@@ -46,6 +46,10 @@ pub const MAX_DATA_BYTES: usize = 1024 * 1024;
 pub const MAX_ANNOTATION_BYTES: usize = 256 * 1024;
 /// The most bytes a manifest may inflate to. A few annotation bytes could otherwise ask for gigabytes.
 pub const MAX_MANIFEST_BYTES: usize = 4 * 1024 * 1024;
+
+/// The most bytes of the manifest for one value: a name in SSM has at most 1,011 characters, a label 100 and a key 253, and in JSON none
+/// of them takes more than six times its own length.
+pub const MAX_LINE_BYTES: usize = 16 * 1024;
 
 /// What to write into a Secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -124,7 +128,8 @@ fn judge(
     let mac = annotations.text(MAC)?;
     // First of all: what a foreign key signed is not ours to call broken.
     let key_id = keys.key_of(mac).map_err(|error| Fault::of_mac(error, MAC))?;
-    let manifest = inflate(annotations.text(MANIFEST)?).ok_or(BrokenCause::Unreadable(MANIFEST))?;
+    let manifest = annotations.text(MANIFEST)?;
+    let manifest = inflate(manifest, data.len()).ok_or(BrokenCause::Unreadable(MANIFEST))?;
     let content = Content {
         owner: owner.to_owned(),
         source: annotations.text(SOURCE)?.to_owned(),
@@ -182,15 +187,16 @@ fn deflate(manifest: &str) -> String {
     STANDARD.encode(packer.finish().unwrap_or_default())
 }
 
-fn inflate(annotation: &str) -> Option<Manifest> {
+/// Nobody knows yet who wrote this: the MAC is over what it inflates to. So it may become as much as so many values need, and no more.
+fn inflate(annotation: &str, values: usize) -> Option<Manifest> {
     let packed = STANDARD.decode(annotation).ok()?;
+    let limit = MAX_MANIFEST_BYTES.min(most_lines(values).saturating_mul(MAX_LINE_BYTES));
     let mut json = Vec::new();
-    let limit = MAX_MANIFEST_BYTES as u64;
-    ZlibDecoder::new(packed.as_slice()).take(limit + 1).read_to_end(&mut json).ok()?;
-    if json.len() > MAX_MANIFEST_BYTES {
+    ZlibDecoder::new(packed.as_slice()).take(limit as u64 + 1).read_to_end(&mut json).ok()?;
+    if json.len() > limit {
         return None;
     }
-    Manifest::decode(&json).ok()
+    Manifest::decode(&json, values).ok()
 }
 
 /// The bytes of data as [`MAX_DATA_BYTES`] counts them.

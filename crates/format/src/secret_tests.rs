@@ -114,6 +114,37 @@ fn a_manifest_that_inflates_without_end_is_refused() {
     assert_eq!(cause(decoded(&parts)), BrokenCause::Unreadable(MANIFEST));
 }
 
+/// It would be read as far as four megabytes beside two thousand values, and is read no further than a few values need.
+#[test]
+fn a_manifest_beside_few_values_inflates_little() {
+    let packed = |bytes: usize| {
+        let mut packer = ZlibEncoder::new(Vec::new(), Compression::best());
+        let manifest = Manifest::of(&content().entries).encode();
+        packer.write_all(manifest.as_bytes()).unwrap();
+        packer.write_all(&vec![b' '; bytes]).unwrap();
+        STANDARD.encode(packer.finish().unwrap())
+    };
+    let judged = |bytes| {
+        let mut parts = sample();
+        parts.annotations.insert(MANIFEST.to_owned(), packed(bytes));
+        decoded(&parts)
+    };
+    assert!(matches!(judged(64 * 1024), Found::Ours(Verdict::Verified(_))), "space after it is no change");
+    assert_eq!(cause(judged(2 * 1024 * 1024)), BrokenCause::Unreadable(MANIFEST));
+}
+
+/// What cannot be a MAC is not compared with anything, and nothing is inflated for it.
+#[test]
+fn what_is_no_mac_ends_the_work_before_it_begins() {
+    for tag in ["", "AAAA", "not base64", &"A".repeat(44)] {
+        let mut parts = sample();
+        let key_id = ring().active().clone();
+        parts.annotations.insert(MAC.to_owned(), format!("pm1:{key_id}:{tag}"));
+        parts.annotations.remove(MANIFEST);
+        assert_eq!(cause(decoded(&parts)), BrokenCause::Unreadable(MAC), "{tag:?}");
+    }
+}
+
 #[test]
 fn sizes_count_names_too() {
     let parts = sample();

@@ -53,7 +53,7 @@ impl Vector {
     }
 
     fn manifest(&self) -> Manifest {
-        Manifest::decode(self.manifest.to_string().as_bytes()).unwrap()
+        Manifest::decode(self.manifest.to_string().as_bytes(), 100).unwrap()
     }
 
     fn signed(&self) -> Signed {

@@ -3,10 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Secret;
+use parameter_mirror_format::keys::KeyRing;
+use parameter_mirror_format::secret as layout;
+use parameter_mirror_format::verdict::{BrokenCause, Found, Verdict};
 use serde_json::{Value as Json, json};
 
 use super::line::{Edge, Fault};
-use super::world::{NAMESPACE, Operator, Part, World, redis_key};
+use super::world::{HOME, NAMESPACE, Operator, Part, World, redis_key};
 
 const SOON: Duration = Duration::from_mins(1);
 
@@ -268,4 +272,49 @@ async fn each_read_begins_with_a_look_at_what_the_targets_hold() {
     ask("second");
     world.pass(Duration::from_secs(20)).await;
     assert_eq!(world.serves("app", Part::Redis), Some(1));
+}
+
+/// A copy is judged before anybody knows who wrote it, and what it claims is read only as far as the values beside it go. It is healed
+/// like any other.
+#[tokio::test(start_paused = true)]
+async fn what_a_copy_claims_beyond_its_values_is_not_read_and_it_is_healed() {
+    let world = World::new();
+    for number in 0..200 {
+        world.ssm.put(&format!("/many/n{number}"), "1", world.now());
+    }
+    world.mirror_with("app", json!({"interval": "1m", "parameters": [{"path": "/many"}]}));
+    let operator = world.operator();
+    world.becomes("app", "Ready", "True", "Synced", SOON).await;
+    let whole = [Part::Secret, Part::Redis].map(|part| world.values("app", part));
+    assert_eq!(whole[0].as_ref().map(std::collections::BTreeMap::len), Some(200));
+    silence_ssm(&world);
+    let get = |namespace: &str, name: &str| {
+        world.api.objects(|objects| objects.get("secrets", namespace, name)).unwrap()
+    };
+    let judge = |data: &[(&str, &[u8])]| {
+        let keys: Secret = serde_json::from_value((*get(HOME, "parameter-mirror-keys")).clone()).unwrap();
+        let keys = keys.data.unwrap();
+        let keys =
+            KeyRing::from_data(keys.iter().map(|(name, bytes)| (name.as_str(), bytes.0.as_slice()))).unwrap();
+        let secret: Secret = serde_json::from_value((*get(NAMESPACE, "app")).clone()).unwrap();
+        let data = data.iter().copied();
+        layout::decode(secret.metadata.annotations.as_ref(), data, "c/shop/app", &keys)
+    };
+    let cause = |found: Found| match found {
+        Found::Ours(Verdict::Broken(cause)) => cause,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(cause(judge(&[("N0", b"1")])), BrokenCause::Unreadable(layout::MANIFEST));
+
+    let removed: serde_json::Map<String, Json> =
+        (1..200).map(|number| (format!("N{number}"), Json::Null)).collect();
+    world.destroy("app", Part::Secret, || {
+        world.patch("secrets", Some(NAMESPACE), "app", &json!({"data": removed}));
+    });
+    let mut hash = world.redis.hash(&redis_key("app")).unwrap();
+    hash.retain(|field, _| field.starts_with(b"@") || field == b"/many/n0");
+    world.redis.put(&redis_key("app"), hash);
+    let is_whole = || [Part::Secret, Part::Redis].map(|part| world.values("app", part)) == whole;
+    world.eventually(SOON, || if is_whole() { Ok(()) } else { Err("not healed".to_owned()) }).await;
+    drop(operator);
 }

@@ -223,7 +223,8 @@ struct Layout<'a> {
 impl<'a> Layout<'a> {
     fn read(fields: &'a Fields) -> Result<Self, BrokenCause> {
         let manifest = fields.get(PARAMS).ok_or(BrokenCause::Lacks(PARAMS))?;
-        let manifest = Manifest::decode(manifest).map_err(|_| BrokenCause::Unreadable(PARAMS))?;
+        let manifest =
+            Manifest::decode(manifest, fields.len()).map_err(|_| BrokenCause::Unreadable(PARAMS))?;
         let read_at = decimal(text(fields, READ_AT)?).ok_or(BrokenCause::Unreadable(READ_AT))?;
         if text(fields, COUNT)? != manifest.0.len().to_string() {
             return Err(BrokenCause::Count);
