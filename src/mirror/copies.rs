@@ -119,7 +119,7 @@ pub enum Need {
 #[must_use]
 pub fn refusal(found: &Found, conflict: TargetReason) -> Option<TargetTrouble> {
     match found {
-        Found::NotOurs { owner } => Some(TargetTrouble::conflict(conflict, owner.as_deref())),
+        Found::NotOurs { .. } => Some(TargetTrouble::conflict(conflict)),
         Found::Ours(Verdict::ForeignKey(key_id)) => Some(TargetTrouble::new(
             TargetReason::KeyMissing,
             format!(
@@ -277,7 +277,14 @@ mod tests {
         assert_eq!(need(&Found::Ours(Verdict::Verified(copy("old", 1))), held), Need::Replace);
         assert_eq!(need(&Found::Ours(Verdict::Broken(BrokenCause::Revision)), held), Need::Restore("edited"));
         let theirs = Found::NotOurs { owner: Some("c/shop/other".to_owned()) };
-        assert_eq!(reason(need(&theirs, fresh)), Some(TargetReason::SecretConflict));
+        let Need::Refused(refused) = need(&theirs, fresh) else {
+            panic!("a foreign Secret would be written")
+        };
+        assert_eq!(refused.reason, TargetReason::SecretConflict);
+        assert!(
+            !refused.detail.contains("other"),
+            "whose it is may not be known to whoever reads the mirror"
+        );
         let foreign = Found::Ours(Verdict::ForeignKey(foreign));
         assert_eq!(reason(need(&foreign, held)), Some(TargetReason::KeyMissing));
         assert_eq!(need(&foreign, fresh), Need::Replace, "only a complete fresh read replaces it");

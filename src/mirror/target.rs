@@ -86,13 +86,10 @@ impl TargetTrouble {
         Self { reason, detail: detail.into() }
     }
 
-    /// The target is there and belongs to somebody else.
+    /// The target is there and belongs to somebody else. Whose it is stays unsaid: whoever reads the mirror may not be allowed to read
+    /// the Secret, let alone Redis.
     #[must_use]
-    pub fn conflict(reason: TargetReason, owner: Option<&str>) -> Self {
-        let detail = match owner {
-            Some(owner) => format!("it exists and belongs to {owner}. It was not touched."),
-            None => "it exists and is not of parameter-mirror. It was not touched.".to_owned(),
-        };
-        Self::new(reason, detail)
+    pub fn conflict(reason: TargetReason) -> Self {
+        Self::new(reason, "it exists and is not of this mirror. It was not touched.")
     }
 }

@@ -339,9 +339,9 @@ async fn publish_redis(
             memory.trouble = remaining_trouble(&memory.heals, errand.now);
             memory.observed = Some(copy::after(&observed, errand.signed, mode, fence, generation));
         }
-        Ok(ScriptOutcome::Owned { by }) => {
+        Ok(ScriptOutcome::Owned { .. }) => {
             memory.observed = None;
-            memory.trouble = Some(TargetTrouble::conflict(TargetReason::RedisConflict, by.as_deref()));
+            memory.trouble = Some(TargetTrouble::conflict(TargetReason::RedisConflict));
         }
         Ok(ScriptOutcome::Stale | ScriptOutcome::Gone | ScriptOutcome::Torn) => {
             memory.foreign_changes += 1;

@@ -159,6 +159,10 @@ fn copy<'a>(
                 _ => (Level::Ok, holds),
             }
         }
+        // Whoever runs this has read it.
+        Found::NotOurs { owner: Some(owner) } => {
+            (Level::Fail, format!("{target}: it exists and belongs to {owner}. It was not touched."))
+        }
         other => {
             let detail = copies::refusal(other, conflict).map_or_else(String::new, |trouble| trouble.detail);
             (Level::Fail, format!("{target}: {detail}"))
