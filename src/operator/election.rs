@@ -158,19 +158,24 @@ impl Election {
 
     /// `false` if the lease is somebody else's by now.
     async fn renew(&mut self) -> Result<bool, KubeProblem> {
-        let Some((lease, _)) = &self.seen else { return Ok(false) };
-        let mut lease = lease.clone();
-        lease.spec.get_or_insert_default().renew_time = Some(MicroTime(self.clock.now()));
-        match self.write(&lease).await {
-            Ok(()) => Ok(true),
-            Err(KubeProblem::Conflict | KubeProblem::NotFound) => {
-                // Somebody has touched it: perhaps only its labels.
-                let found = in_time(self.api.get_opt(&self.candidate.lease)).await?;
-                self.note(found);
-                if self.holder() == self.candidate.identity { Err(KubeProblem::Conflict) } else { Ok(false) }
+        for _ in 0..2 {
+            let Some((lease, _)) = &self.seen else { return Ok(false) };
+            let mut lease = lease.clone();
+            lease.spec.get_or_insert_default().renew_time = Some(MicroTime(self.clock.now()));
+            match self.write(&lease).await {
+                Ok(()) => return Ok(true),
+                Err(KubeProblem::Conflict | KubeProblem::NotFound) => {
+                    // Somebody has touched it: perhaps only its annotations, as the operator itself does once.
+                    let found = in_time(self.api.get_opt(&self.candidate.lease)).await?;
+                    self.note(found);
+                    if self.holder() != self.candidate.identity {
+                        return Ok(false);
+                    }
+                }
+                Err(problem) => return Err(problem),
             }
-            Err(problem) => Err(problem),
         }
+        Err(KubeProblem::Conflict)
     }
 
     /// Creates the lease if it has no version, else replaces exactly that version.
@@ -381,6 +386,26 @@ mod tests {
         assert_eq!(server.holder().as_deref(), Some("me"));
         election.resign().await;
         assert_eq!(server.holder(), None);
+    }
+
+    /// An annotation of an administrator, or the operator's own: the lease is renewed over it, and keeps it.
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_that_somebody_annotated_is_renewed_at_once() {
+        let server = Server::default();
+        let mut election = server.election();
+        let term = election.win().await;
+        let touched = || {
+            let mut lease = server.lease.lock();
+            let lease = lease.as_mut().unwrap();
+            lease["metadata"]["annotations"] = json!({"note": "mine"});
+            lease["metadata"]["resourceVersion"] = json!("41");
+        };
+        touched();
+        assert_eq!(election.renew().await, Ok(true));
+        let lease = server.lease.lock().clone().unwrap();
+        assert_eq!(lease["metadata"]["annotations"]["note"], "mine");
+        assert_eq!(lease["metadata"]["resourceVersion"], "42");
+        assert!(term.is_held());
     }
 
     #[tokio::test(start_paused = true)]

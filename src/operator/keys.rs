@@ -6,24 +6,25 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use k8s_openapi::ByteString;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{Api, ListParams, ObjectMeta, PostParams};
-use kube::core::NamespaceResourceScope;
+use kube::api::{Api, ObjectMeta, PostParams};
 use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Client, Resource, ResourceExt};
+use kube::{Client, ResourceExt};
 use parameter_mirror_format::keys::{KeyId, KeyRing};
-use parameter_mirror_format::secret as layout;
 use tokio::sync::watch;
 
-use crate::api::ParameterMirror;
 use crate::mirror::target::{TargetReason, TargetTrouble};
 use crate::targets::secret::{FIELD_MANAGER, KubeProblem, within};
 
 use super::context::Keys;
 use super::memory::AbortOnDrop;
-use super::watches::Guarded;
 
 const RETRY: Duration = Duration::from_secs(5);
+/// When a Lease is marked again that could not be: soon, for only then is a loss of the keys noticed.
+const MARK_AGAIN: Duration = Duration::from_millis(500);
+/// Annotation of the Lease: there were keys, in a Secret of this name.
+const KEYS_MADE: &str = "parameter-mirror.dev/keys-made";
 
 /// Where the keys are.
 #[derive(Clone, Debug)]
@@ -32,10 +33,8 @@ pub struct KeySecret {
     pub namespace: String,
     /// Name of the Secret.
     pub name: String,
-    /// Namespaces whose mirrors and Secrets tell whether keys were ever used; `None` is all.
-    pub scopes: Vec<Option<String>>,
-    /// Whether Secrets may be listed; else those that mirrors name are asked for one by one.
-    pub may_list: bool,
+    /// Name of the Lease in the same namespace, on which it is remembered that there were keys.
+    pub lease: String,
 }
 
 impl KeySecret {
@@ -62,15 +61,24 @@ pub async fn keep(client: Client, secret: KeySecret) -> (watch::Receiver<Keys>, 
     if let Some(trouble) = &first.trouble {
         tracing::error!(target: "parameter_mirror", reason = %trouble.reason, "{}", trouble.detail);
     }
+    let has_keys = first.ring.is_some();
     let (sender, receiver) = watch::channel(first);
-    (receiver, AbortOnDrop(tokio::spawn(follow(api, secret, sender))))
+    let task = async move {
+        let remembered = async {
+            if has_keys {
+                remember(&client, &secret).await;
+            }
+        };
+        tokio::join!(remembered, follow(api, &secret, sender));
+    };
+    (receiver, AbortOnDrop(tokio::spawn(task)))
 }
 
-async fn follow(api: Api<Secret>, secret: KeySecret, sender: watch::Sender<Keys>) {
+async fn follow(api: Api<Secret>, secret: &KeySecret, sender: watch::Sender<Keys>) {
     let mut changes = std::pin::pin!(watcher::watch_object(api, &secret.name).default_backoff());
     while let Some(change) = changes.next().await {
         let Ok(found) = change else { continue };
-        let next = read(found.as_ref(), &secret);
+        let next = read(found.as_ref(), secret);
         sender.send_if_modified(|keys| {
             // A Secret that was deleted and restored may hold other bytes under the same id.
             let same = keys.resource_version == next.resource_version;
@@ -83,12 +91,12 @@ async fn follow(api: Api<Secret>, secret: KeySecret, sender: watch::Sender<Keys>
     }
 }
 
-/// formats.md, "Keys": created at the first start only if nothing was ever signed.
+/// Created at the first start only: made anew over targets that are signed with lost ones, keys would replace what readers hold.
 async fn first_keys(client: &Client, api: &Api<Secret>, secret: &KeySecret) -> Result<Keys, KubeProblem> {
     if let Some(found) = within(api.get_opt(&secret.name)).await? {
         return Ok(Keys { version: 1, ..read(Some(&found), secret) });
     }
-    if was_ever_used(client, secret).await? {
+    if were_ever_made(client, secret).await? {
         return Ok(Keys { version: 1, ..read(None, secret) });
     }
     let Some(fresh) = manifest(&secret.namespace, &secret.name) else { return Err(KubeProblem::Unreachable) };
@@ -99,59 +107,54 @@ async fn first_keys(client: &Client, api: &Api<Secret>, secret: &KeySecret) -> R
     }
 }
 
-/// Whether a mirror has published something, or a Secret of ours carries a MAC.
-async fn was_ever_used(client: &Client, secret: &KeySecret) -> Result<bool, KubeProblem> {
-    for scope in &secret.scopes {
-        let mirrors: Api<Guarded<ParameterMirror>> = in_scope(client, scope.as_deref());
-        let mirrors = within(mirrors.list(&ListParams::default())).await?.items;
-        let mirrors: Vec<_> = mirrors.iter().filter_map(|mirror| mirror.0.as_ref().ok()).collect();
-        let published = |mirror: &&ParameterMirror| {
-            mirror.status.as_ref().is_some_and(|status| status.revision.is_some())
-        };
-        if mirrors.iter().any(published) {
-            return Ok(true);
-        }
-        let is_signed = if secret.may_list {
-            is_any_signed(client, scope.as_deref()).await?
-        } else {
-            is_target_signed(client, &mirrors).await?
-        };
-        if is_signed {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
-fn in_scope<K>(client: &Client, scope: Option<&str>) -> Api<K>
-where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
-{
-    match scope {
-        Some(namespace) => Api::namespaced(client.clone(), namespace),
-        None => Api::all(client.clone()),
+/// Whether there were keys before, so that targets may be signed with keys that are lost now.
+///
+/// Only what no tenant can write counts: a mark in the operator's own namespace. A status of a mirror and a signature on a Secret are a
+/// tenant's to make up, and would have the keys missed by everybody (docs/adr/0020-reuse.md).
+async fn were_ever_made(client: &Client, secret: &KeySecret) -> Result<bool, KubeProblem> {
+    match within(leases(client, secret).get_opt(&secret.lease)).await {
+        Ok(lease) => Ok(lease.is_some_and(|lease| is_marked(&lease))),
+        // Without leader election the operator may have no rights on leases, and nothing is remembered.
+        Err(KubeProblem::Refused { code: 403, .. }) => Ok(false),
+        Err(problem) => Err(problem),
     }
 }
 
-async fn is_any_signed(client: &Client, scope: Option<&str>) -> Result<bool, KubeProblem> {
-    let (label, value) = layout::LABEL;
-    let ours = ListParams::default().labels(&format!("{label}={value}"));
-    let secrets: Api<Secret> = in_scope(client, scope);
-    let found = within(secrets.list_metadata(&ours)).await?;
-    Ok(found.items.iter().any(|found| found.annotations().contains_key(layout::MAC)))
+/// Marks the Lease, once in its life. A renewal that comes between makes this a conflict, and is tried again.
+async fn remember(client: &Client, secret: &KeySecret) {
+    while let Err(problem) = mark(client, secret).await {
+        if let KubeProblem::Refused { code: 403, .. } = problem {
+            return;
+        }
+        tracing::debug!(target: "parameter_mirror", lease = secret.lease, %problem, "the Lease cannot be marked yet");
+        tokio::time::sleep(MARK_AGAIN).await;
+    }
 }
 
-/// The same without the right to list Secrets. Signed ones that no mirror names are of no use to anybody.
-async fn is_target_signed(client: &Client, mirrors: &[&ParameterMirror]) -> Result<bool, KubeProblem> {
-    for mirror in mirrors {
-        let Some(target) = &mirror.spec.secret else { continue };
-        let secrets: Api<Secret> = Api::namespaced(client.clone(), &mirror.namespace().unwrap_or_default());
-        let found = within(secrets.get_metadata_opt(target.name_for(&mirror.name_any()))).await?;
-        if found.is_some_and(|found| found.annotations().contains_key(layout::MAC)) {
-            return Ok(true);
-        }
+async fn mark(client: &Client, secret: &KeySecret) -> Result<(), KubeProblem> {
+    let api = leases(client, secret);
+    let mut lease = within(api.get_opt(&secret.lease)).await?.unwrap_or_else(|| Lease {
+        metadata: ObjectMeta { name: Some(secret.lease.clone()), ..ObjectMeta::default() },
+        ..Lease::default()
+    });
+    if is_marked(&lease) {
+        return Ok(());
     }
-    Ok(false)
+    lease.annotations_mut().insert(KEYS_MADE.to_owned(), secret.name.clone());
+    let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+    let written = match lease.resource_version() {
+        None => within(api.create(&params, &lease)).await,
+        Some(_) => within(api.replace(&secret.lease, &params, &lease)).await,
+    };
+    written.map(|_| ())
+}
+
+fn leases(client: &Client, secret: &KeySecret) -> Api<Lease> {
+    Api::namespaced(client.clone(), &secret.namespace)
+}
+
+fn is_marked(lease: &Lease) -> bool {
+    lease.annotations().contains_key(KEYS_MADE)
 }
 
 fn read(found: Option<&Secret>, secret: &KeySecret) -> Keys {
@@ -165,8 +168,8 @@ fn read(found: Option<&Secret>, secret: &KeySecret) -> Keys {
     };
     let Some(found) = found else {
         return lost(format!(
-            "{place} with the operator's keys is gone, but targets are signed with them. Restore it from a backup; if it is \
-             really lost: parameter-mirror keygen | kubectl apply -f -."
+            "{place} with the operator's keys is gone, but there were keys, and targets are signed with them. Restore it from a \
+             backup; if it is really lost: parameter-mirror keygen | kubectl apply -f -."
         ));
     };
     let data = found.data.iter().flatten().map(|(name, ByteString(bytes))| (name.as_str(), bytes.as_slice()));

@@ -71,6 +71,8 @@ pub struct Orders {
     /// Whether to watch Secrets; else each is asked for at each check.
     pub secret_watch: bool,
     /// Who it is in the election of a leader; none if there is no other operator.
+    /// Name of the Lease in its namespace, for the election and for what has to be remembered there.
+    pub lease: String,
     pub candidate: Option<Candidate>,
 }
 
@@ -155,8 +157,7 @@ async fn lead(staff: &Staff, term: &Term, health: &Health, stop: &CancellationTo
     let secret = KeySecret {
         namespace: staff.orders.namespace.clone(),
         name: staff.orders.key_secret.clone(),
-        scopes: staff.scopes.clone(),
-        may_list: staff.orders.secret_watch,
+        lease: staff.orders.lease.clone(),
     };
     let (key_watch, follow_keys) = tokio::select! {
         kept = keys::keep(client.clone(), secret.clone()) => kept,

@@ -82,11 +82,12 @@ async fn work(args: RunArgs, health: Health, stop: CancellationToken) -> anyhow:
     };
     let candidate = args.leader_elect.then(|| Candidate {
         namespace: args.keys.namespace.clone(),
-        lease: args.lease,
+        lease: args.lease.clone(),
         identity: args.identity.unwrap_or_else(some_identity),
     });
     let orders = Orders {
         candidate,
+        lease: args.lease,
         namespace: args.keys.namespace,
         key_secret: args.keys.key_secret,
         watch_namespaces: args.watch_namespaces,

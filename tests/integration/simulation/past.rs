@@ -7,7 +7,7 @@ use rstest::rstest;
 use serde_json::{Value as Json, json};
 
 use super::line::{Edge, Fault};
-use super::world::{NAMESPACE, Operator, Part, World, redis_key};
+use super::world::{HOME, NAMESPACE, Operator, Part, World, redis_key};
 
 const SOON: Duration = Duration::from_mins(2);
 const LONG: Duration = Duration::from_mins(10);
@@ -178,4 +178,84 @@ async fn a_source_that_is_renamed_goes_on_serving() {
         })
         .await;
     world.becomes("app", "Ready", "True", "ServingLastKnownGood", SOON).await;
+}
+
+/// What a tenant can leave behind before the very first start: the label and a made-up signature on a Secret, a status that speaks of
+/// a published set, and a hash if Redis is open to it. None of that makes the operator believe that it has lost its keys.
+#[rstest]
+#[tokio::test(start_paused = true)]
+async fn what_a_tenant_left_before_the_first_start_is_no_loss_of_keys(#[values(true, false)] watches: bool) {
+    let world = World::new();
+    world.secret_watch.set(watches);
+    let forged = json!({
+        "parameter-mirror.dev/mac": "pm1:k1:AAAA", "parameter-mirror.dev/format": "1",
+        "parameter-mirror.dev/owner": format!("c/{NAMESPACE}/app"), "parameter-mirror.dev/source": "{}",
+    });
+    let label = json!({"app.kubernetes.io/managed-by": "parameter-mirror"});
+    for name in ["left", "app"] {
+        let metadata = json!({"name": name, "labels": label, "annotations": forged});
+        world.create("secrets", Some(NAMESPACE), json!({"metadata": metadata, "data": {}}));
+    }
+    world.redis.put(&redis_key("app"), [("@mac", "pm1:k1:AAAA"), ("/app/p0", "x")].map(pair).into());
+    world.mirror_with("app", json!({"interval": "1m", "parameters": [{"path": "/app"}], "redis": null}));
+    let status =
+        json!({"status": {"revision": "abc", "parameters": 3, "secret": {"name": "app", "revision": "abc"}}});
+    world.patch("parametermirrors", Some(NAMESPACE), "app", &status);
+    world.mirror("neighbour", "1m");
+    let operator = world.operator();
+    world.both_serve("neighbour", 1, SOON).await;
+    world.becomes("neighbour", "Degraded", "False", "Synced", SOON).await;
+    // Its own Secret claims to be signed with a key that never was: a complete read replaces it.
+    world.becomes("app", "Degraded", "False", "Synced", SOON).await;
+
+    // And what the operator wrote itself is remembered where no tenant writes: keys that are lost are missed, whatever tenants remove.
+    operator.terminate().await;
+    world.delete("secrets", HOME, "parameter-mirror-keys");
+    world.delete("secrets", NAMESPACE, "left");
+    let _operator = world.operator();
+    world.becomes("neighbour", "Degraded", "True", "KeyMissing", SOON).await;
+    assert!(world.api.objects(|objects| objects.get("secrets", HOME, "parameter-mirror-keys")).is_none());
+}
+
+fn pair((name, text): (&str, &str)) -> (Vec<u8>, Vec<u8>) {
+    (name.into(), text.into())
+}
+
+/// A namespace that is deleted and made anew under its old name, for somebody else: what decides is what is granted to it now, and not
+/// what a mirror of that name was served before. The copy that the former mirror left in Redis is a copy like any other.
+#[rstest]
+#[case::granted_by_labels_that_it_does_not_have(json!({"matchLabels": {"team": "former"}}), false)]
+#[case::granted_by_its_name(json!({"names": [NAMESPACE]}), true)]
+#[tokio::test(start_paused = true)]
+async fn a_namespace_under_an_old_name_gets_what_is_granted_to_it_now(
+    #[case] granted_to: Json,
+    #[case] is_served: bool,
+    #[values(false, true)] restarted: bool,
+) {
+    let (world, operator) = one_that_is_served().await;
+    let team = |team: Option<&str>| json!({"metadata": {"labels": {"team": team}}});
+    world.patch("namespaces", None, NAMESPACE, &team(Some("former")));
+    let grant = json!([{"namespaces": granted_to, "paths": ["/"]}]);
+    world.patch("parametersources", None, "default", &json!({"spec": {"grants": grant}}));
+    world.pass(SOON).await;
+
+    world.delete("parametermirrors", NAMESPACE, "app");
+    world.destroy("app", Part::Secret, || world.delete("secrets", NAMESPACE, "app"));
+    world.patch("namespaces", None, NAMESPACE, &team(None));
+    world.pass(SOON).await;
+    assert!(sealed(&world), "its copy is still there");
+    let _operator = if restarted {
+        operator.kill();
+        world.operator()
+    } else {
+        operator
+    };
+    world.mirror_with(
+        "app",
+        json!({"interval": "1m", "parameters": [{"path": "/app"}], "secret": {"name": "loot"}, "redis": {"encryption": "All"}}),
+    );
+    world.pass(LONG).await;
+    assert_eq!(loot(&world).is_some(), is_served);
+    let (ready, reason) = world.condition("app", "Ready");
+    assert_eq!(ready == "True", is_served, "{reason}");
 }

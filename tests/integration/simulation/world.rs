@@ -267,6 +267,7 @@ impl World {
             requests_per_second: 10,
             memory_values: self.memory_values.get(),
             secret_watch: self.secret_watch.get(),
+            lease: "parameter-mirror".to_owned(),
             candidate: Some(Candidate {
                 namespace: HOME.to_owned(),
                 lease: "parameter-mirror".to_owned(),
