@@ -195,7 +195,8 @@ async fn drop_hash(mirror: &ParameterMirror, key: &str, ctx: &Context) -> Result
     if *found != owner {
         return Ok(());
     }
-    let guard = Guard { key, owner: &owner, fence, mac: None, now: ctx.clock.now().as_millisecond() };
+    let now = ctx.clock.now().as_millisecond();
+    let guard = Guard { key, owner: &owner, fence, mac: None, now, least: now };
     match store.remove(guard, copy::WRITE).await {
         Ok(ScriptOutcome::Done { .. } | ScriptOutcome::Owned { .. } | ScriptOutcome::Gone) => Ok(()),
         Ok(_) => Err("it changed meanwhile".to_owned()),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use kube::runtime::reflector::ObjectRef;
 use parameter_mirror_format::content::Signed;
-use parameter_mirror_format::hash::HashFound;
+use parameter_mirror_format::hash::{Fence, HashFound};
 use tokio::sync::oneshot;
 use tracing_mutex::parkinglot::Mutex;
 
@@ -316,12 +316,24 @@ impl Memory {
         }
         let key = plan.redis.as_ref().map(|redis| redis.key.clone()).unwrap_or_default();
         if self.redis.key != key {
+    /// The highest fence that a write may have given it, whatever became of that write; 0 if none was tried.
+    pub tried: i64,
             self.redis = RedisMemory { key, ..RedisMemory::default() };
         }
         if self.keys_version != keys_version {
             self.keys_version = keys_version;
             self.secret.observed = None;
             self.redis.observed = None;
+impl RedisMemory {
+    /// The least fence for a write now over a hash with this one, and notes what the write comes to. Redis may lose a write that a
+    /// reader has seen, and the clock may be set back: no number is used twice.
+    pub fn least_fence(&mut self, over: &Fence, now: i64) -> i64 {
+        let least = now.max(self.tried.saturating_add(1));
+        self.tried = least.max(over.number().map_or(least, |fence| fence.saturating_add(1)));
+        least
+    }
+}
+
         }
     }
 }
@@ -357,3 +369,19 @@ mod tests {
         assert!(read.has_ended());
     }
 }
+
+    /// The clock is set back, Redis forgets writes and somebody writes nonsense: what was tried once is never tried again.
+    #[test]
+    fn no_fence_is_tried_twice() {
+        let mut memory = RedisMemory::default();
+        let mut tried = std::collections::BTreeSet::new();
+        for (over, now) in
+            [("", 100), ("100", 90), ("100", 90), ("7", 50), ("500", 60), ("500", 61), ("x", 61)]
+        {
+            let over = Fence::new(over.as_bytes().to_vec());
+            let least = memory.least_fence(&over, now);
+            let written = over.number().map_or(least, |fence| least.max(fence + 1));
+            assert!(tried.insert(written), "{written} over {over:?} at {now}");
+            assert!(least >= now && written == memory.tried);
+        }
+    }

@@ -298,12 +298,14 @@ async fn publish_redis(
     if need == Need::Nothing && !copy::is_encrypted_as(&observed, mode) {
         need = Need::Replace;
     }
-    let guard = Guard {
+    let now = ctx.clock.now().as_millisecond();
+    let guard = |memory: &mut RedisMemory| Guard {
         key: &target.key,
         owner: &plan.owner,
         fence: &observed.fence,
         mac: copies::verified(Some(&observed.found)).map(|signed| signed.mac.as_str()),
-        now: ctx.clock.now().as_millisecond(),
+        now,
+        least: memory.least_fence(&observed.fence, now),
     };
     let outcome = match (&need, errand.beat) {
         (Need::Refused(trouble), _) => {
@@ -314,9 +316,9 @@ async fn publish_redis(
             memory.trouble = remaining_trouble(&memory.heals, errand.now);
             return;
         }
-        (Need::Nothing, Some(beat)) => store.beat(guard, beat, copy::WRITE).await,
+        (Need::Nothing, Some(beat)) => store.beat(guard(memory), beat, copy::WRITE).await,
         (Need::Restore(_) | Need::Replace, beat) => {
-            copy::write(store, guard, errand.signed, mode, ring, &observed, beat).await
+            copy::write(store, guard(memory), errand.signed, mode, ring, &observed, beat).await
         }
     };
     match outcome {

@@ -213,7 +213,7 @@ async fn use_hash(store: &HashStore, key: &str, written: &Fence) -> Result<Fence
 
 fn guard<'a>(key: &'a str, fence: &'a Fence) -> Guard<'a> {
     let now = Timestamp::now().as_millisecond();
-    Guard { key, owner: "parameter-mirror verify", fence, mac: None, now }
+    Guard { key, owner: "parameter-mirror verify", fence, mac: None, now, least: now }
 }
 
 fn done(outcome: ScriptOutcome) -> Result<Fence, LinkError> {

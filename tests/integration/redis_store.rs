@@ -13,6 +13,8 @@ use redis::aio::MultiplexedConnection;
 
 use crate::simulation;
 
+mod attempts;
+
 const KEY: &str = "pm:{shop/checkout}";
 const OURS: &str = "c/shop/checkout";
 const NOW: i64 = 1_795_341_879_120;
@@ -81,7 +83,7 @@ fn servers(url: &str) -> Servers {
 }
 
 fn guard(fence: &Fence) -> Guard<'_> {
-    Guard { key: KEY, owner: OURS, fence, mac: None, now: NOW }
+    Guard { key: KEY, owner: OURS, fence, mac: None, now: NOW, least: NOW }
 }
 
 fn fields(text: &str) -> Fields {
@@ -185,8 +187,8 @@ async fn consent_hands_the_whole_hash_over_and_is_used_up() {
         let refused = part.swap(&fence("5"), &fields("1")).await;
         assert!(matches!(refused, ScriptOutcome::Owned { .. }), "a consent needs a fresh read: {refused:?}");
         let taken = part.store.swap(guard(&fence("5")), &fields("1"), true, AMPLE).await.unwrap();
-        assert_eq!(taken, ScriptOutcome::Done { fence: fence("6"), generation: Some(6) });
-        let meta = [("@owner", OURS), ("@fence", "6"), ("@generation", "6")];
+        assert_eq!(taken, ScriptOutcome::Done { fence: fence("1795341879120"), generation: Some(NOW) });
+        let meta = [("@owner", OURS), ("@fence", "1795341879120"), ("@generation", "1795341879120")];
         assert_eq!(part.hash().await, expected("1", &meta));
     }
 }
@@ -373,8 +375,8 @@ async fn an_evicted_staging_key_is_torn_and_the_live_hash_stays() {
     // A script that is refused its staging key finds it short, as if evicted: here nothing was staged at all.
     let script = redis::Script::new(include_str!("../../src/targets/redis/script.lua"));
     let mut call = script.key(KEY);
-    call.key("pm:{shop/checkout}:stage:x");
-    call.arg(&["swap", OURS]).arg(seen.as_bytes()).arg(NOW).arg(&["1", "6", "0"]);
+    call.key("pm:{shop/checkout}:stage:write");
+    call.arg(&["swap", OURS]).arg(seen.as_bytes()).arg(NOW).arg("1").arg(NOW).arg(&["7", "0", "x"]);
     let answer: Vec<String> = call.invoke_async(&mut part.plain).await.unwrap();
     assert_eq!(answer, ["TORN"]);
     assert_eq!(part.dump().await, before);

@@ -53,10 +53,10 @@ pub fn redis_key(prefix: &str, namespace: &str, mirror: &str) -> String {
     format!("{prefix}{{{namespace}/{mirror}}}")
 }
 
-/// The key under which one attempt stages its fields before it renames them into place.
+/// A key under which a write stages its fields before it renames them into place.
 #[must_use]
-pub fn stage_key(redis_key: &str, attempt: &str) -> String {
-    format!("{redis_key}:stage:{attempt}")
+pub fn stage_key(redis_key: &str, name: &str) -> String {
+    format!("{redis_key}:stage:{name}")
 }
 
 /// Which values a mirror encrypts in Redis.
@@ -186,8 +186,7 @@ impl Status {
 
 /// What the unsigned `@fence` held when a hash was observed, to compare with what it holds at the write.
 ///
-/// It is compared as bytes and never calculated with here, so that also an absent or nonsensical one compares
-/// exactly.
+/// It is compared as bytes, so that also an absent or nonsensical one compares exactly.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Fence(Vec<u8>);
 
@@ -199,6 +198,13 @@ impl Fence {
     #[must_use]
     pub fn new(bytes: Vec<u8>) -> Self {
         Self(bytes)
+    }
+
+    /// Its number, if it is one that a write counts on from: up to 15 digits are exact in a script of Redis.
+    #[must_use]
+    pub fn number(&self) -> Option<i64> {
+        let text = std::str::from_utf8(&self.0).ok().filter(|text| text.len() <= 15)?;
+        text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
     }
 
     /// The bytes of `@fence`, empty if it is absent.

@@ -56,6 +56,9 @@ pub struct Guard<'a> {
     pub mac: Option<&'a str>,
     /// The wall clock, Unix milliseconds.
     pub now: i64,
+    /// The least fence that the write may give the hash. A reader that slept over a write which Redis lost must not take the next one
+    /// for it, so this is the wall clock, and above all that the writer tried before.
+    pub least: i64,
 }
 
 /// What a read brought, as told by a write that changes no content.

@@ -20,8 +20,13 @@ use parameter_mirror_format::eviction::Eviction;
 
 /// What is staged at once: larger pieces would hold up other clients of the server.
 const CHUNK_BYTES: usize = 256 * 1024;
-/// How long an abandoned staging key lives, in seconds. Also the time a swap has for staging.
-const STAGE_SECONDS: u64 = 600;
+/// The staging key of a mirror: one for all attempts, so that those which a slow Redis does not get to cannot pile up.
+const STAGING: &str = "write";
+/// How long an abandoned staging key lives, in seconds. A swap has half of that for staging.
+const STAGE_SECONDS: u64 = 60;
+
+/// What the staging script answers to an attempt that another one has superseded.
+const LOST: &str = "LOST";
 
 static WRITE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("script.lua")));
 static STAGE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("stage.lua")));
@@ -31,7 +36,7 @@ static STAGE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("stag
 #[derive(Debug)]
 pub struct HashStore {
     servers: Servers,
-    /// Names staging keys: unlike those of any other process, by the random seed, and of each other.
+    /// Names attempts to write: unlike those of any other process, by the random seed, and of each other.
     attempts: (RandomState, AtomicU64),
 }
 
@@ -50,18 +55,24 @@ impl HashStore {
         stage: &str,
         deadline: Instant,
     ) -> Result<ScriptOutcome, LinkError> {
-        for chunk in chunks(fields) {
+        let attempt = self.attempts.0.hash_one(self.attempts.1.fetch_add(1, Ordering::Relaxed));
+        let attempt = format!("{attempt:016x}");
+        for (number, chunk) in chunks(fields).into_iter().enumerate() {
             let mut call = STAGE.prepare_invoke();
-            call.key(stage).arg(STAGE_SECONDS);
+            call.key(stage).arg(STAGE_SECONDS).arg(&attempt).arg(u8::from(number == 0));
             for (name, bytes) in chunk {
                 call.arg(name).arg(bytes);
             }
             let call = &call;
-            let write = |mut connection| async move { call.invoke_async::<()>(&mut connection).await };
-            self.servers.write(stage, remaining(deadline), write).await?;
+            let write = |mut connection| async move { call.invoke_async::<String>(&mut connection).await };
+            if self.servers.write(stage, remaining(deadline), write).await? == LOST {
+                // Another attempt stages now.
+                return Ok(ScriptOutcome::Torn);
+            }
         }
         let consent = if consent { "1" } else { "0" };
-        let arguments = [fields.len().to_string(), consent.to_owned()];
+        // The name of the attempt stands among the fields.
+        let arguments = [(fields.len() + 1).to_string(), consent.to_owned(), attempt];
         self.run("swap", guard, Some(stage), &arguments, remaining(deadline)).await
     }
 
@@ -78,7 +89,8 @@ impl HashStore {
         if let Some(stage) = stage {
             call.key(stage);
         }
-        call.arg(mode).arg(guard.owner).arg(guard.fence.as_bytes()).arg(guard.now).arg(FORMAT).arg(arguments);
+        call.arg(mode).arg(guard.owner).arg(guard.fence.as_bytes()).arg(guard.now).arg(FORMAT);
+        call.arg(guard.least).arg(arguments);
         let call = &call;
         let write = |mut connection| async move { call.invoke_async::<Vec<Vec<u8>>>(&mut connection).await };
         let answer = self.servers.write(guard.key, within, write).await?;
@@ -128,8 +140,7 @@ impl Hashes for HashStore {
         within: Duration,
     ) -> Result<ScriptOutcome, LinkError> {
         let deadline = Instant::now() + within.min(Duration::from_secs(STAGE_SECONDS / 2));
-        let attempt = self.attempts.0.hash_one(self.attempts.1.fetch_add(1, Ordering::Relaxed));
-        let stage = stage_key(guard.key, &format!("{attempt:016x}"));
+        let stage = stage_key(guard.key, STAGING);
         let swapped = self.stage_and_swap(guard, fields, consent, &stage, deadline).await;
         if let Err(error) = &swapped
             && *error != LinkError::Timeout

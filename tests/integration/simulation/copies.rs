@@ -84,6 +84,30 @@ async fn a_restored_backup_of_one_target_gives_way_to_the_newer_copy() {
     }
 }
 
+/// Redis forgets the newest write, which a reader has seen: a failover to a replica that did not have it. Whatever is written next has
+/// another generation, or that reader would never look again.
+#[tokio::test(start_paused = true)]
+async fn what_redis_forgot_is_written_again_under_another_generation() {
+    for (restart, set_back) in [(false, 0), (true, 0), (false, -3_600_000)] {
+        let (world, operator, _) = after_releases(1).await;
+        world.pass(SOON).await;
+        let before = Copies::of(&world);
+        world.release(2);
+        world.both_serve("app", 2, SOON).await;
+        let generation = || world.redis.hash(&redis_key("app")).unwrap()[b"@generation".as_slice()].clone();
+        let forgotten = generation();
+        assert_ne!(before.hash[b"@generation".as_slice()], forgotten);
+        world.jump(set_back);
+        if restart {
+            operator.kill();
+        }
+        before.restore_hash(&world);
+        let _operator = restart.then(|| world.operator());
+        world.both_serve("app", 2, SOON).await;
+        assert_ne!(generation(), forgotten, "restarted {restart}, clock set back {set_back}");
+    }
+}
+
 /// Then nobody knows better before SSM answers; what is there is served.
 #[tokio::test(start_paused = true)]
 async fn a_restored_backup_of_everything_is_served_until_ssm_answers() {

@@ -86,7 +86,8 @@ impl Inner {
         let fence = String::from_utf8(self.field(guard.key, FENCE)).unwrap();
         let usable =
             fence.len() <= 15 && !fence.is_empty() && fence.bytes().all(|byte| byte.is_ascii_digit());
-        if usable { (fence.parse::<i64>().unwrap() + 1).to_string() } else { guard.now.to_string() }
+        let next = if usable { fence.parse::<i64>().unwrap() + 1 } else { guard.least };
+        next.max(guard.least).to_string()
     }
 
     fn swap(&mut self, guard: Guard<'_>, fields: &Fields, consent: bool) -> ScriptOutcome {
