@@ -7,6 +7,7 @@
 //! | [`credentials`] | principals whose credentials survive an outage of STS |
 //! | [`errors`] | errors of the SDK as reasons, without bodies |
 //! | [`limiter`] | how many requests are sent, whose is next, and when none are |
+//! | [`probes`] | what is asked while none are |
 //! | [`coalesce`] | requests that wait at the same moment and ask the same are sent once |
 //! | [`read`] | one read of one mirror: all pages and all values, or nothing |
 
@@ -16,6 +17,7 @@ pub mod coalesce;
 pub mod credentials;
 pub mod errors;
 pub mod limiter;
+pub mod probes;
 pub mod read;
 
 use std::collections::{HashMap, HashSet};
@@ -30,7 +32,6 @@ use tracing_mutex::parkinglot::Mutex;
 use crate::clock::Clock;
 use crate::mirror::plan::SourcePlan;
 use crate::mirror::reading::{ReadFailure, ReadRequest, Reading};
-use crate::mirror::selection::Selection;
 
 use self::api::{Connect, Identity, ParameterApi};
 use self::coalesce::Waiting;
@@ -38,6 +39,7 @@ use self::credentials::Health;
 use self::limiter::breaker::PROBE_EVERY;
 use self::limiter::rate_limiter::RateLimiter;
 use self::limiter::{AccountKey, AccountLimiters, AccountState, Limiter, Slots};
+use self::probes::{Probe, Probes};
 use self::read::read;
 
 /// Reads the parameters of a mirror from where its source says.
@@ -70,6 +72,8 @@ pub struct SsmReader {
     /// The account of each identity, once an ARN has shown it.
     accounts: Mutex<HashMap<Identity, String>>,
     caps: Mutex<HashMap<(Identity, u32), Arc<RateLimiter>>>,
+    /// What is probed while a breaker is open.
+    probes: Mutex<HashMap<AccountKey, Arc<Probes>>>,
 }
 
 /// A client, how many of its operations may be under way, and which wait.
@@ -92,6 +96,7 @@ impl SsmReader {
             clients: Mutex::default(),
             accounts: Mutex::default(),
             caps: Mutex::default(),
+            probes: Mutex::default(),
         }
     }
 
@@ -143,10 +148,12 @@ impl ParameterReader for SsmReader {
         let limiter = Limiter::new(Arc::clone(&account), self.cap(source, &key), slots, request.turn.clone())
             .with_large_reads(self.limiters.large_reads());
         let outcome = read(api.as_ref(), (&limiter, &waiting), request, &self.clock).await;
-        if account.claim_probe()
-            && let Some(selection) = request.selections.first()
-        {
-            tokio::spawn(probe(account_key, account, api, selection.clone(), self.recoveries.clone()));
+        if account.admit().is_err() {
+            let probes = Arc::clone(self.probes.lock().entry(account_key.clone()).or_default());
+            probes.note(&request.turn.namespace, &api, &request.selections);
+            if account.claim_probe() {
+                tokio::spawn(probe(account_key, account, probes, self.recoveries.clone()));
+            }
         }
         let reading = outcome?;
         if let Some(account) = &reading.account {
@@ -177,17 +184,19 @@ impl ParameterReader for SsmReader {
 async fn probe(
     key: AccountKey,
     limiter: Arc<RateLimiter>,
-    client: Arc<dyn ParameterApi>,
-    selection: Selection,
+    probes: Arc<Probes>,
     recoveries: watch::Sender<u64>,
 ) {
     let AccountKey { account, region } = &key;
     tracing::warn!(target: "parameter_mirror", account, region, "SSM does not answer; only a probe is sent, every {} s", PROBE_EVERY.as_secs());
     loop {
         tokio::time::sleep(jittered(PROBE_EVERY)).await;
-        let outcome = client.probe(&selection).await;
+        // Whoever opened the breaker has left something to ask for.
+        let Some(Probe { api, selection }) = probes.next() else { continue };
+        let outcome = api.probe(&selection).await;
         if limiter.record_probe(outcome.as_ref().map(|&()| ())) {
             tracing::info!(target: "parameter_mirror", account, region, "SSM answers again; what is overdue is read");
+            probes.clear();
             recoveries.send_modify(|recoveries| *recoveries += 1);
             return;
         }

@@ -63,12 +63,14 @@ async fn reads_go_on_at_a_useful_rate(
         }
         let mut seen = noted.lock().unwrap();
         seen.sent += 1;
-        seen.probes += usize::from(call.point == "probe");
+        seen.probes += usize::from(call.point.starts_with("probe "));
         if rng.u8(0..100) < percent {
             return Some(Fault::Source(SourceReason::SourceUnavailable));
         }
         seen.answered += 1;
-        if let Some(path) = call.point.split(' ').find(|word| word.starts_with("/brown/")) {
+        if !call.point.starts_with("probe ")
+            && let Some(path) = call.point.split(' ').find(|word| word.starts_with("/brown/"))
+        {
             seen.answered_at.insert(path.to_owned(), Instant::now());
         }
         None
@@ -91,4 +93,44 @@ async fn reads_go_on_at_a_useful_rate(
     );
     assert!(good >= rate, "{good:.2} answered reads a second");
     assert!(age(50) <= p50 && age(95) <= p95, "ages p50 {} s, p95 {} s", age(50), age(95));
+}
+
+/// The mirror that opened the breaker selects the one thing which SSM goes on not answering, and is asked for over and over. The others
+/// of the account do not wait for it.
+#[rstest]
+#[case::in_one_namespace("shop")]
+#[case::in_another_namespace("other")]
+#[tokio::test(start_paused = true)]
+async fn one_selection_that_is_never_answered_does_not_keep_the_breaker_open(#[case] namespace: &str) {
+    let world = World::new();
+    world.create("namespaces", None, json!({"metadata": {"name": "other", "labels": {}}}));
+    let grant = json!([{"namespaces": {"names": ["shop", "other"]}, "paths": ["/"]}]);
+    world.patch("parametersources", None, "default", &json!({"spec": {"grants": grant}}));
+    world.mirror("app", "1h");
+    let operator = world.operator();
+    world.becomes("app", "Degraded", "False", "Synced", Duration::from_mins(2)).await;
+    let stuck = json!({
+        "apiVersion": "parameter-mirror.dev/v1alpha1", "kind": "ParameterMirror", "metadata": {"name": "stuck"},
+        "spec": {"interval": "10s", "source": "default", "parameters": [{"path": "/stuck"}], "secret": {}},
+    });
+    world.create("parametermirrors", Some(namespace), stuck);
+    let fails = |what: &'static str| {
+        move |call: &super::line::Call| {
+            let concerns = call.edge == Edge::Ssm && call.point.contains(what);
+            concerns.then_some(Fault::Source(SourceReason::SourceUnavailable))
+        }
+    };
+    world.sky.set(fails("/"));
+    let probed = |what: &str| operator.line.calls().iter().any(|call| call.point == format!("probe {what}"));
+    world
+        .eventually(Duration::from_mins(5), || {
+            if probed("/stuck") { Ok(()) } else { Err("no probe".to_owned()) }
+        })
+        .await;
+    // Now it is wanted too, and only the other one is still without an answer.
+    let asked = json!({"metadata": {"annotations": {"parameter-mirror.dev/sync-at": "now"}}});
+    world.patch("parametermirrors", Some("shop"), "app", &asked);
+    world.becomes("app", "Degraded", "True", "SourceUnavailable", Duration::from_mins(1)).await;
+    world.sky.set(fails("/stuck"));
+    world.becomes("app", "Degraded", "False", "Synced", Duration::from_mins(3)).await;
 }

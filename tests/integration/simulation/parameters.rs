@@ -118,8 +118,8 @@ impl ParameterApi for Reached {
         .await
     }
 
-    async fn probe(&self, _: &Selection) -> Result<(), ReadFailure> {
-        self.call("probe".to_owned(), |_| ()).await
+    async fn probe(&self, selection: &Selection) -> Result<(), ReadFailure> {
+        self.call(format!("probe {selection}"), |_| ()).await
     }
 }
 
