@@ -2,8 +2,13 @@
 # Nothing but the two programs and the certificate authorities, for amd64 and arm64:
 #   docker buildx build --platform linux/amd64,linux/arm64 --tag registry.example/parameter-mirror:0.1.0 --push .
 
+#
+# A tag moves. To build what somebody has looked at, name the image by the digest that you have verified (docs/releasing.md):
+#   --build-arg BUILD_IMAGE=rust:1.95-bookworm@sha256:...
+ARG BUILD_IMAGE=rust:1.95-bookworm
+
 # The compiler runs on the builder's own platform and compiles for the target's: an emulated compiler takes hours.
-FROM --platform=$BUILDPLATFORM rust:1.95-bookworm AS build
+FROM --platform=$BUILDPLATFORM ${BUILD_IMAGE} AS build
 ARG BUILDARCH
 ARG TARGETARCH
 WORKDIR /src

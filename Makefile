@@ -12,7 +12,7 @@ PART ?=
 MINUTES ?= 3
 BUDGET ?=
 PROGRAM ?=
-# `make e2e REQUIRE=1` fails where a node cannot run, instead of skipping.
+# `make e2e REQUIRE=1` fails where a node cannot run, instead of skipping; `make advisories REQUIRE=1` where they cannot be fetched.
 REQUIRE ?=
 # What `make demo` builds. CI names what its tests have built already: other targets mean other features, and a second build.
 DEMO_TARGETS ?= --bin parameter-mirror --bin parameter-mirror-reader --bin parameter-mirror-demo
@@ -60,6 +60,9 @@ lint: ## rustfmt, clippy, licences, bans and sources of all dependencies
 	hack/parts install-lint
 	PATH="$$(hack/parts path):$$PATH" cargo deny check bans licenses sources
 
+advisories: ## The dependencies against the published advisories, where these can be fetched (REQUIRE=1: or fail)
+	REQUIRE=$(REQUIRE) hack/advisories || { status=$$?; [ $$status = 77 ] && [ -z "$(REQUIRE)" ]; }
+
 bench: parts ## What operator and reader cost, on an idle machine (20 minutes; PART=fleet MIRRORS=500 INTERVAL=30 OUTAGE=60)
 	cargo build --profile dist --workspace --bin parameter-mirror
 	cargo build --profile dist-small --workspace --bin parameter-mirror-reader
@@ -81,4 +84,4 @@ release: parts ## Everything that is handed out, with SHA256SUMS, into dist/ (ab
 parts: ## Installs what tests and demo run against (about 7 minutes once, then nothing)
 	hack/parts install
 
-.PHONY: help demo test sdk-test e2e soak image chaos lint bench reader lambda-layer generate release parts
+.PHONY: help demo test sdk-test e2e soak image chaos lint advisories bench reader lambda-layer generate release parts

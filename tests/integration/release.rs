@@ -172,3 +172,40 @@ fn the_same_files_pack_to_the_same_bytes() {
         .unwrap();
     assert_eq!(String::from_utf8(modes.stdout).unwrap().trim(), "['0o100644', '0o100755']");
 }
+
+/// What the image is built on is named in one place, so that a builder can name it by the digest that they have verified.
+#[test]
+fn the_image_is_built_on_nothing_but_what_its_builder_names() {
+    let dockerfile = read("Dockerfile");
+    let images: Vec<&str> = dockerfile.lines().filter_map(|line| line.strip_prefix("FROM ")).collect();
+    assert_eq!(images, ["--platform=$BUILDPLATFORM ${BUILD_IMAGE} AS build", "scratch"]);
+    assert!(dockerfile.contains("\nARG BUILD_IMAGE=rust:"), "there is no default");
+    assert!(read("docs/releasing.md").contains("--build-arg BUILD_IMAGE="));
+}
+
+/// CI compares the dependencies with the published advisories, and never says that it did where it could not.
+#[test]
+fn advisories_are_checked_or_it_is_said_that_they_were_not() {
+    assert!(read(".ci/run").lines().any(|line| line.starts_with("make advisories")), "CI has no such step");
+    let scratch = Scratch::new("advisories").unwrap();
+    let folder = scratch.path();
+    let put = |name: &str, text: &str| {
+        let file = folder.join(name);
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(&file, text).unwrap();
+        let made = Command::new("chmod").arg("+x").arg(&file).status().unwrap();
+        assert!(made.success());
+    };
+    put("hack/advisories", &read("hack/advisories"));
+    put("hack/parts", &format!("#!/bin/sh\n[ \"$1\" = install-lint ] || echo '{}/bin'\n", folder.display()));
+    let ends = |fetch: u8, check: u8, require: &str| {
+        put("bin/cargo", &format!("#!/bin/sh\n[ \"$2\" = fetch ] && exit {fetch}\nexit {check}\n"));
+        let mut run = Command::new(folder.join("hack/advisories"));
+        let output = run.env("REQUIRE", require).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap().contains("NOT CHECKED"))
+    };
+    assert_eq!(ends(0, 0, ""), (Some(0), false));
+    assert_eq!(ends(0, 1, ""), (Some(1), false), "there is one");
+    assert_eq!(ends(1, 0, ""), (Some(77), true), "they cannot be fetched");
+    assert_eq!(ends(1, 0, "1"), (Some(1), true));
+}
