@@ -1,5 +1,7 @@
 //! A read's outcome and the last known good in, what is to be served out.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use parameter_mirror_format::content::{Content, Signed};
 use parameter_mirror_format::source::StoredSource;
 
@@ -7,7 +9,7 @@ use super::copies::Authority;
 use super::donor::Donated;
 use super::guard::{Guarded, Rule, Unpublishable, Withheld, guard};
 use super::plan::Plan;
-use super::reading::{ReadFailure, Reading};
+use super::reading::{Parameter, ReadFailure, Reading};
 use super::snapshot;
 
 /// What the targets are to hold.
@@ -72,6 +74,12 @@ pub enum Resolution {
         /// What was withheld or is missing.
         trouble: Option<SourceTrouble>,
     },
+    /// The last due read was good and lacks parameters that are served, for the first time: a replica of SSM that lags answers like
+    /// that. The last known good is served as it is until the next read, which is due soon, says the same.
+    Awaiting {
+        /// What the targets are to hold.
+        wanted: Wanted,
+    },
     /// The last known good is served; `None` if nothing has been read by this process yet.
     Held {
         /// What the targets are to hold.
@@ -91,7 +99,9 @@ impl Resolution {
     #[must_use]
     pub const fn wanted(&self) -> Option<&Wanted> {
         match self {
-            Self::Fresh { wanted, .. } | Self::Held { wanted, .. } => Some(wanted),
+            Self::Fresh { wanted, .. } | Self::Awaiting { wanted } | Self::Held { wanted, .. } => {
+                Some(wanted)
+            }
             Self::Unavailable { .. } => None,
         }
     }
@@ -103,6 +113,7 @@ impl Resolution {
             Self::Fresh { trouble, .. } | Self::Held { trouble, .. } | Self::Unavailable { trouble } => {
                 trouble.as_ref()
             }
+            Self::Awaiting { .. } => None,
         }
     }
 }
@@ -122,16 +133,30 @@ pub struct Situation<'a> {
     pub accepted_shrink: Option<&'a str>,
     /// What other mirrors hold of what this one selects, if it has nothing itself.
     pub donated: Option<&'a Donated>,
+    /// What the complete read before this one lacked, as [`Situation::absent`] said; `None`: absences are not confirmed any more.
+    pub absent_before: Option<&'a BTreeSet<String>>,
 }
 
 impl Situation<'_> {
+    /// What is served, still selected, and lacking in this read of the same place. Nothing of it goes before two complete reads in a
+    /// row lack it. Another source, or another selection, is the user's own word.
+    #[must_use]
+    pub fn absent(&self, reading: &Reading) -> BTreeSet<String> {
+        let is_same_place =
+            self.plan.stored_source(&self.account(reading)).is_some_and(|one| self.is_from(&one));
+        let published = if is_same_place { self.published() } else { BTreeMap::new() };
+        published.into_keys().filter(|name| !reading.parameters.contains_key(name)).collect()
+    }
+
     /// A read brought a complete answer.
     #[must_use]
     pub fn after_reading(&self, reading: &Reading) -> Resolution {
-        let published = self
-            .last_known_good
-            .map(|good| snapshot::still_selected(&good.content, self.plan))
-            .unwrap_or_default();
+        if let (Some(before), Some(good)) = (self.absent_before, self.last_known_good)
+            && !self.absent(reading).is_subset(before)
+        {
+            return Resolution::Awaiting { wanted: self.keep(good) };
+        }
+        let published = self.published();
         let rule = Rule {
             selections: &self.plan.selections,
             max_removed_percent: self.plan.max_removed_percent,
@@ -163,8 +188,7 @@ impl Situation<'_> {
     }
 
     fn publishable(&self, reading: &Reading, guarded: Guarded) -> Resolution {
-        let account = reading.account.clone().or_else(|| self.known_account()).unwrap_or_default();
-        let source = self.plan.stored_source(&account);
+        let source = self.plan.stored_source(&self.account(reading));
         let of_another_source = !source.as_ref().is_some_and(|source| self.is_from(source));
         let trouble = match guarded.withheld {
             _ if !guarded.missing.is_empty() => Some(SourceTrouble::ParameterNotFound(guarded.missing)),
@@ -216,6 +240,17 @@ impl Situation<'_> {
         self.last_known_good.is_some_and(|good| {
             StoredSource::decode(&good.content.source).is_ok_and(|stored| stored.is_same_place(source))
         })
+    }
+
+    /// What is served and still selected.
+    fn published(&self) -> BTreeMap<String, Parameter> {
+        let good = self.last_known_good;
+        good.map(|good| snapshot::still_selected(&good.content, self.plan)).unwrap_or_default()
+    }
+
+    /// The account that was read from, `""` while it is not known.
+    fn account(&self, reading: &Reading) -> String {
+        reading.account.clone().or_else(|| self.known_account()).unwrap_or_default()
     }
 
     fn known_account(&self) -> Option<String> {

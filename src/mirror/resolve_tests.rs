@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use rstest::rstest;
 
 use super::*;
+use crate::api::SelectionSpec;
 use crate::mirror::donor::Donated;
 use crate::mirror::reading::SourceReason;
 use crate::mirror::samples::{self, name, path, plan, reading, signed};
@@ -19,6 +20,7 @@ fn after<'a>(plan: &'a Plan, good: Option<&'a Signed>) -> Situation<'a> {
         now: 9_000,
         accepted_shrink: None,
         donated: None,
+        absent_before: None,
     }
 }
 
@@ -31,6 +33,10 @@ fn fresh(resolution: Resolution) -> (Content, Option<SourceTrouble>) {
         }
         other => panic!("{other:?}"),
     }
+}
+
+fn optional(of: &str) -> SelectionSpec {
+    SelectionSpec { optional: Some(true), ..name(of) }
 }
 
 fn names(content: &Content) -> Vec<&str> {
@@ -94,6 +100,57 @@ fn a_missing_required_name_keeps_its_old_entry_beside_what_is_new() {
         fresh(after(&plan, Some(&good)).after_reading(&reading(&[("/app/a", "new")], 5_000)));
     assert_eq!(names(&content), ["/app/a", "/app/b"]);
     assert_eq!(trouble, Some(SourceTrouble::ParameterNotFound(vec!["/app/b".to_owned()])));
+}
+
+/// A replica of SSM that lags lacks what was made a moment ago, and knows no better when it is asked by name.
+#[rstest]
+#[case::one_of_a_path(&[path("/app")], &ALL[1..], true)]
+#[case::an_optional_name(&[optional("/app/a"), path("/app")], &ALL[1..], true)]
+#[case::a_required_name(&[name("/app/a"), path("/app")], &ALL[1..], true)]
+#[case::more_than_the_guard_lets_go(&[path("/app")], &ALL[3..], true)]
+#[case::all_of_them(&[path("/app")], &[], true)]
+#[case::none(&[path("/app")], &ALL, false)]
+#[case::what_is_not_selected_any_more(&[name("/app/b")], &ALL[1..2], false)]
+fn what_one_read_lacks_stays_whole_until_the_next_lacks_it_too(
+    #[case] selections: &[SelectionSpec],
+    #[case] there: &[(&str, &str)],
+    #[case] waits: bool,
+) {
+    let plan = plan(selections);
+    let good = signed(&samples::plan(&[path("/app")]), &ALL, 1_000);
+    let nothing = BTreeSet::new();
+    let first = Situation { absent_before: Some(&nothing), ..after(&plan, Some(&good)) };
+    let changed: Vec<_> = there.iter().map(|&(name, _)| (name, "new")).collect();
+    let read = reading(&changed, 5_000);
+    let resolution = first.after_reading(&read);
+    let is_waiting = matches!(&resolution, Resolution::Awaiting { .. });
+    assert_eq!(is_waiting, waits, "{resolution:?}");
+    if let Resolution::Awaiting { wanted } = &resolution {
+        assert_eq!(wanted.set, WantedSet::AsItIs(good.clone()), "nothing changes, not even other values");
+        assert_eq!((wanted.authority, resolution.trouble()), (Authority::LastKnownGood, None));
+    }
+    let absent = first.absent(&read);
+    let second = Situation { absent_before: Some(&absent), ..first };
+    assert_eq!(second.after_reading(&read), after(&plan, Some(&good)).after_reading(&read));
+    // Something else is lacking now, and what was lacking is there again.
+    if waits && there.len() == 3 {
+        let other = reading(&ALL[..3], 6_000);
+        assert!(matches!(second.after_reading(&other), Resolution::Awaiting { .. }));
+    }
+}
+
+/// What another source lacks was never in it.
+#[test]
+fn another_source_is_not_asked_twice() {
+    let here = plan(&[path("/app")]);
+    let good = signed(&here, &ALL, 1_000);
+    let mut elsewhere = here.clone();
+    "eu-west-1".clone_into(&mut elsewhere.source.as_mut().unwrap().region);
+    let nothing = BTreeSet::new();
+    let situation = Situation { absent_before: Some(&nothing), ..after(&elsewhere, Some(&good)) };
+    let read = reading(&ALL[..3], 5_000);
+    assert!(situation.absent(&read).is_empty());
+    assert!(!matches!(situation.after_reading(&read), Resolution::Awaiting { .. }));
 }
 
 #[test]

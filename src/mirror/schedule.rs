@@ -5,6 +5,12 @@ use std::time::Duration;
 
 /// The longest time between two looks at the targets, and the first pause after a failed read.
 pub const CHECK: Duration = Duration::from_secs(30);
+/// When SSM is read again after a read that lacked parameters for the first time: by then a replica that lagged has mostly caught
+/// up, and a deletion is not late.
+pub const CONFIRM_ABSENCE: Duration = Duration::from_secs(5);
+/// How many reads in a row may wait for the next one to confirm what each of them lacks. A set from which something new is removed
+/// in each of them is taken as it is then: changes of values wait with it.
+pub const MOST_CONFIRMATIONS: u32 = 6;
 /// Over how much time first reads are spread after a restart.
 const SPREAD: Duration = Duration::from_mins(5);
 

@@ -1,7 +1,7 @@
 //! What the operator remembers of one mirror between two passes. Everything here can be lost: a restarted
 //! operator learns it again from the targets and from the status.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::api::{ParameterMirror, ParameterMirrorStatus};
 use crate::mirror::plan::{Plan, Refusal};
 use crate::mirror::reading::{ReadFailure, Reading};
 use crate::mirror::resolve::SourceTrouble;
-use crate::mirror::schedule::{Heals, Pace};
+use crate::mirror::schedule::{Heals, MOST_CONFIRMATIONS, Pace};
 use crate::mirror::target::TargetTrouble;
 use crate::targets::secret::Observed;
 
@@ -142,6 +142,34 @@ pub struct SourceMemory {
     pub trouble: Option<(SourceTrouble, Timestamp)>,
     /// One immediate retry after a target changed while SSM was read.
     pub retried_stale: bool,
+    /// What the last complete read lacked.
+    pub absences: Absences,
+}
+
+/// What the last complete read lacked of what is served. A restarted operator does not know, and asks twice again.
+#[derive(Default)]
+pub struct Absences {
+    /// Names as selected.
+    pub names: BTreeSet<String>,
+    /// How many reads in a row have waited for the next one.
+    pub waits: u32,
+    /// When SSM is read to confirm them.
+    pub confirm_at: Option<Duration>,
+}
+
+impl Absences {
+    /// What the next complete read is compared with; `None` if enough of them have waited.
+    #[must_use]
+    pub fn before(&self) -> Option<&BTreeSet<String>> {
+        (self.waits < MOST_CONFIRMATIONS).then_some(&self.names)
+    }
+
+    /// A complete read lacked these. It waits for the next one, which is due `confirm_at`, or it does not.
+    pub fn note(&mut self, names: BTreeSet<String>, confirm_at: Option<Duration>) {
+        self.waits = if confirm_at.is_some() { self.waits + 1 } else { 0 };
+        self.names = names;
+        self.confirm_at = confirm_at;
+    }
 }
 
 impl SourceMemory {
@@ -160,7 +188,8 @@ impl SourceMemory {
     /// When the next read is due.
     #[must_use]
     pub fn next_read(&self, interval: Duration, now: Duration) -> Duration {
-        if self.due_now { now } else { self.pace(interval, now).next_read() }
+        let by_pace = if self.due_now { now } else { self.pace(interval, now).next_read() };
+        self.absences.confirm_at.map_or(by_pace, |at| by_pace.min(at))
     }
 }
 
@@ -287,10 +316,22 @@ pub struct RedisMemory {
     pub observed: Option<HashFound>,
     /// How often it was found changed by somebody else.
     pub foreign_changes: u64,
+    /// The highest fence that a write may have given it, whatever became of that write; 0 if none was tried.
+    pub tried: i64,
     /// What is wrong with it.
     pub trouble: Option<TargetTrouble>,
     /// Its heals.
     pub heals: Heals,
+}
+
+impl RedisMemory {
+    /// The least fence for a write now over a hash with this one, and notes what the write comes to. Redis may lose a write that a
+    /// reader has seen, and the clock may be set back: no number is used twice.
+    pub fn least_fence(&mut self, over: &Fence, now: i64) -> i64 {
+        let least = now.max(self.tried.saturating_add(1));
+        self.tried = least.max(over.number().map_or(least, |fence| fence.saturating_add(1)));
+        least
+    }
 }
 
 impl Memory {
@@ -316,24 +357,12 @@ impl Memory {
         }
         let key = plan.redis.as_ref().map(|redis| redis.key.clone()).unwrap_or_default();
         if self.redis.key != key {
-    /// The highest fence that a write may have given it, whatever became of that write; 0 if none was tried.
-    pub tried: i64,
             self.redis = RedisMemory { key, ..RedisMemory::default() };
         }
         if self.keys_version != keys_version {
             self.keys_version = keys_version;
             self.secret.observed = None;
             self.redis.observed = None;
-impl RedisMemory {
-    /// The least fence for a write now over a hash with this one, and notes what the write comes to. Redis may lose a write that a
-    /// reader has seen, and the clock may be set back: no number is used twice.
-    pub fn least_fence(&mut self, over: &Fence, now: i64) -> i64 {
-        let least = now.max(self.tried.saturating_add(1));
-        self.tried = least.max(over.number().map_or(least, |fence| fence.saturating_add(1)));
-        least
-    }
-}
-
         }
     }
 }
@@ -368,7 +397,6 @@ mod tests {
         assert!((&mut read.task.0).await.is_err());
         assert!(read.has_ended());
     }
-}
 
     /// The clock is set back, Redis forgets writes and somebody writes nonsense: what was tried once is never tried again.
     #[test]
@@ -385,3 +413,4 @@ mod tests {
             assert!(least >= now && written == memory.tried);
         }
     }
+}

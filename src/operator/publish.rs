@@ -78,11 +78,13 @@ pub async fn publish(
         return published;
     };
     let signed = sign(wanted, memory, ring, ctx);
-    let beat = answer.map(|answer| match (&answer.outcome, resolution) {
-        (Ok(reading), Resolution::Fresh { .. }) => Beat::Good { checked_at: reading.started_at },
+    let beat = answer.and_then(|answer| match (&answer.outcome, resolution) {
+        (Ok(reading), Resolution::Fresh { .. }) => Some(Beat::Good { checked_at: reading.started_at }),
+        // The next read tells.
+        (Ok(_), Resolution::Awaiting { .. }) => None,
         // Also a good read that is not published, because nothing is left or a required name is gone: what is served was not
         // confirmed by it.
-        _ => Beat::Failed,
+        _ => Some(Beat::Failed),
     });
     let errand = |authority: Option<Authority>| Errand {
         signed: &signed,

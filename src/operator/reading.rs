@@ -33,6 +33,8 @@ pub struct Answer {
     pub secret: Authority,
     /// Whether the hash is as it was when the read began.
     pub redis: Authority,
+    /// The value of `sync-at` that it answers.
+    pub sync_at: Option<String>,
     /// Held until the reconcile that publishes it ends.
     _first: Option<FirstValues>,
 }
@@ -85,6 +87,7 @@ pub fn begin(mirror: &ObjectRef<ParameterMirror>, plan: &Arc<Plan>, memory: &mut
     }
     let has_begun = Arc::clone(&request.has_begun);
     memory.source.due_now = false;
+    memory.source.absences.confirm_at = None;
     memory.source.recoveries_seen = *ctx.recoveries.borrow();
     memory.source.cycle = memory.source.cycle.saturating_add(1);
     memory.source.last_began = Some(ctx.clock.uptime());
@@ -141,22 +144,22 @@ pub fn finished(plan: &Plan, memory: &mut Memory, ctx: &Context) -> Option<Answe
     let unchanged = |seen: Option<u64>, changes: u64| {
         if seen == Some(changes) { Authority::FreshRead } else { Authority::LastKnownGood }
     };
-    let answer = Answer {
+    let mut answer = Answer {
         outcome,
         secret: unchanged(read.secret_seen, memory.secret.foreign_changes),
         redis: unchanged(read.redis_seen, memory.redis.foreign_changes),
+        sync_at: None,
         _first: first,
     };
     let stale = read.secret_seen.is_some_and(|seen| seen != memory.secret.foreign_changes)
         || read.redis_seen.is_some_and(|seen| seen != memory.redis.foreign_changes);
-    let sync_at = memory.in_flight.take().and_then(|read| read.sync_at);
+    answer.sync_at = memory.in_flight.take().and_then(|read| read.sync_at);
     if stale && answer.outcome.is_ok() && !memory.source.retried_stale {
         memory.source.retried_stale = true;
         memory.source.due_now = true;
         return None;
     }
     memory.source.retried_stale = false;
-    memory.handled_sync_at = sync_at;
     Some(answer)
 }
 

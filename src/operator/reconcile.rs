@@ -251,6 +251,7 @@ fn resolve(
         });
     let is_needy = good.is_none() && trouble.is_some_and(|trouble| trouble.is_outage());
     let donated = is_needy.then(|| donors::donated(plan, ctx)).flatten();
+    let absent_before = memory.source.absences.before().cloned();
     let situation = Situation {
         plan,
         last_known_good: good.as_ref(),
@@ -258,6 +259,7 @@ fn resolve(
         now: now.as_millisecond(),
         accepted_shrink: mirror.annotations().get(ACCEPT_SHRINK).map(String::as_str),
         donated: donated.as_ref(),
+        absent_before: absent_before.as_ref(),
     };
     let Some(answer) = answer else {
         if let Some(failure) = reading::starving(plan, memory, ctx) {
@@ -272,12 +274,18 @@ fn resolve(
         Ok(reading) => {
             source.failures = 0;
             let resolution = situation.after_reading(reading);
+            let waits = matches!(resolution, Resolution::Awaiting { .. });
+            let confirm_at = waits.then(|| ctx.clock.uptime() + schedule::CONFIRM_ABSENCE);
+            source.absences.note(situation.absent(reading), confirm_at);
             let began = jiff::Timestamp::from_millisecond(reading.started_at).unwrap_or(now);
             if matches!(resolution, Resolution::Fresh { .. }) {
                 memory.confirmed_at = reading.started_at.max(memory.latest_read_at.saturating_add(1));
                 memory.last_sync = memory.last_sync.max(Some(began));
             }
-            let trouble = resolution.trouble().cloned();
+            // What was wrong with the set stays wrong with it while it stays.
+            let before = source.trouble.as_ref().map(|(trouble, _)| trouble);
+            let lasts = before.filter(|trouble| waits && !matches!(trouble, SourceTrouble::Read(_)));
+            let trouble = resolution.trouble().or(lasts).cloned();
             (resolution, trouble)
         }
         Err(failure) => {
@@ -294,6 +302,10 @@ fn resolve(
         };
         (trouble, since)
     });
+    // One that waits for the next read ends with that one.
+    if !matches!(resolution, Resolution::Awaiting { .. }) {
+        memory.handled_sync_at.clone_from(&answer.sync_at);
+    }
     resolution
 }
 

@@ -15,6 +15,7 @@
 //! | [`brown_out`] | some requests fail and some are answered |
 //! | [`first_sync`] | what a new mirror costs, and a Secret that no watch shows |
 //! | [`outages`] | outages of the public record, by date |
+//! | [`lagging`] | a replica of SSM that answers out of the past |
 //! | [`copies`] | which copy counts, with restored backups and wrong clocks |
 //! | [`memory`] | values that two targets hold and memory does not |
 //! | [`watches`] | watches that lag, skip and begin anew |
@@ -33,6 +34,7 @@ mod donors;
 mod first_sync;
 pub mod hashes;
 mod isolation;
+mod lagging;
 pub mod line;
 mod memory;
 mod objects;
