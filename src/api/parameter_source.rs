@@ -98,7 +98,7 @@ pub struct ParameterSourceStatus {
     /// Generation of the spec that the conditions speak of.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Available`: the result of the last read by any mirror; Unknown before.
+    /// `Available`: whether mirrors can be read through it, from the latest reads of all of them; Unknown before.
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_owned()]))]
     #[serde(default)]
     pub conditions: Vec<Condition>,

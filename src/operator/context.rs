@@ -23,6 +23,7 @@ use super::memory::Memories;
 use super::metrics::Metrics;
 use super::queue::Queue;
 use super::said::Said;
+use super::source_health::SourceHealth;
 use super::unpublished::Unpublished;
 use super::values::Values;
 use super::watches::Watches;
@@ -93,6 +94,8 @@ pub struct Context {
     pub missing_sources: MissingSources,
     /// What the status of each source says.
     pub said_of_sources: Said,
+    /// What the reads of their mirrors say about sources.
+    pub source_health: SourceHealth,
     /// New mirrors whose first values are about to be published.
     pub unpublished: Unpublished,
     /// Counters.
@@ -106,6 +109,7 @@ impl Context {
     pub fn forget(&self, mirror: &ObjectRef<ParameterMirror>) {
         self.memories.forget(mirror);
         self.in_step.forget(mirror);
+        self.source_health.forget(mirror);
         self.values.forget(mirror);
         self.metrics.forget(mirror);
     }

@@ -8,6 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta, Time
 use kube::ResourceExt;
 use kube::api::{Api, Patch, PatchParams};
 use kube::core::PartialObjectMeta;
+use kube::runtime::reflector::ObjectRef;
 use serde_json::json;
 use tracing_mutex::parkinglot::Mutex;
 
@@ -15,12 +16,14 @@ use crate::api::{ParameterMirror, ParameterSource};
 use crate::mirror::plan::{Plan, Refusal};
 use crate::mirror::reading::SourceReason;
 use crate::mirror::words;
+use crate::ssm::limiter::breaker::BreakerState;
 use crate::targets::secret::within;
 
 use super::context::Context;
 use super::memory::Memory;
 use super::reading::Answer;
 use super::said::Saying;
+use super::source_health::Outcome;
 
 /// How long a source that the API server was found not to have counts as missing. One that comes is shown by the watch at once.
 const MISSING_FOR: Duration = Duration::from_mins(1);
@@ -105,6 +108,21 @@ pub async fn is_as_seen(mirror: &ParameterMirror, ctx: &Context) -> Option<bool>
     Some(live.is_some_and(|live| of(&live.metadata) == of(&mirror.metadata)))
 }
 
+/// How the reads through a source go.
+fn source_message(plan: &Plan, answer: &Answer, is_available: bool, ctx: &Context) -> String {
+    match &answer.outcome {
+        Err(failure) if !is_available => failure.detail.clone(),
+        _ => match ctx.source_health.failing(&plan.source_name, ctx.clock.uptime()) {
+            (0, _) => "The last read of each mirror was good.".to_owned(),
+            (failing, all) => {
+                format!(
+                    "SSM answers, but the last reads of {failing} of {all} mirrors failed: their conditions say why."
+                )
+            }
+        },
+    }
+}
+
 /// The lower of the account's budget and the source's own cap.
 fn most_requests(budget: f64, cap: Option<i32>) -> i32 {
     #[allow(clippy::cast_possible_truncation, reason = "a whole number of at most a few thousand")]
@@ -112,17 +130,28 @@ fn most_requests(budget: f64, cap: Option<i32>) -> i32 {
     cap.filter(|cap| *cap > 0).map_or(budget, |cap| cap.min(budget))
 }
 
-/// Writes what the last read says about its source: `Available`, the last success, the number of mirrors.
+/// Writes what the last reads say about their source: `Available`, the last success, the number of mirrors.
 pub async fn report_source(plan: &Plan, answer: Option<&Answer>, ctx: &Context) {
     let (Some(answer), Some(source)) = (answer, ctx.watches.source(&plan.source_name)) else { return };
     let previous = source.status.clone().unwrap_or_default();
     let now = ctx.clock.now();
-    let (status, reason, message) = match &answer.outcome {
-        Ok(_) => ("True", "Available", "The last read was good.".to_owned()),
-        Err(failure) => ("False", failure.reason.as_str(), failure.detail.clone()),
-    };
     let before = previous.conditions.iter().find(|condition| condition.type_ == "Available");
     let account = plan.source.as_ref().map(|source| ctx.ssm.account_of(source));
+    let outcome = Outcome {
+        failed: answer.outcome.as_ref().err().map(|failure| failure.reason),
+        is_open: account.as_ref().is_some_and(|account| account.breaker == BreakerState::Open),
+        mirror: &ObjectRef::new(&plan.mirror).within(&plan.namespace),
+        interval: plan.interval,
+        generation: source.metadata.generation,
+        was_available: before.is_some_and(|before| before.status == "True"),
+    };
+    let is_available = ctx.source_health.note(&plan.source_name, &outcome, ctx.clock.uptime());
+    let (status, reason) = match &answer.outcome {
+        _ if is_available => ("True", "Available"),
+        Err(failure) => ("False", failure.reason.as_str()),
+        // It was answered just before the breaker opened; those that fail now say why.
+        Ok(_) => return,
+    };
     let is_drill = answer.outcome.as_ref().is_err_and(|failure| failure.reason == SourceReason::Drill);
     let breaker =
         if is_drill { Some("Drill") } else { account.as_ref().map(|account| account.breaker.as_str()) };
@@ -141,7 +170,7 @@ pub async fn report_source(plan: &Plan, answer: Option<&Answer>, ctx: &Context) 
         type_: "Available".to_owned(),
         status: status.to_owned(),
         reason: reason.to_owned(),
-        message: words::cut(&message, words::LONGEST_MESSAGE),
+        message: words::cut(&source_message(plan, answer, is_available, ctx), words::LONGEST_MESSAGE),
         observed_generation: source.metadata.generation,
         last_transition_time: since.unwrap_or(Time(now)),
     };

@@ -31,6 +31,7 @@ use super::memory::{AbortOnDrop, Memories};
 use super::metrics::Metrics;
 use super::queue::{Queue, Urgency};
 use super::said::Said;
+use super::source_health::SourceHealth;
 use super::term::Term;
 use super::unpublished::Unpublished;
 use super::values::Values;
@@ -70,9 +71,9 @@ pub struct Orders {
     pub memory_values: usize,
     /// Whether to watch Secrets; else each is asked for at each check.
     pub secret_watch: bool,
-    /// Who it is in the election of a leader; none if there is no other operator.
     /// Name of the Lease in its namespace, for the election and for what has to be remembered there.
     pub lease: String,
+    /// Who it is in the election of a leader; none if there is no other operator.
     pub candidate: Option<Candidate>,
 }
 
@@ -184,6 +185,7 @@ async fn lead(staff: &Staff, term: &Term, health: &Health, stop: &CancellationTo
         drills: Drills::default(),
         missing_sources: MissingSources::default(),
         said_of_sources: Said::default(),
+        source_health: SourceHealth::default(),
         unpublished: Unpublished::default(),
         metrics: Arc::clone(&staff.metrics),
         events: Events::new(client.clone()),

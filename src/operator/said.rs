@@ -31,7 +31,11 @@ impl Said {
     pub fn is_news(&self, source: &str, saying: Saying, in_place: bool, now: Duration) -> bool {
         let mut said = self.0.lock();
         let is_known = match said.get(source) {
-            Some((last, at)) => *last == saying && now < *at + STATUS_EVERY,
+            // Reads that fail for different reasons take turns; the reason of a moment is not worth a write.
+            Some((last, at)) => {
+                let is_same = Saying { reason: saying.reason.clone(), ..last.clone() } == saying;
+                is_same && now < *at + STATUS_EVERY
+            }
             None => in_place && saying.status == "False",
         };
         if !is_known {

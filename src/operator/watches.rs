@@ -29,6 +29,7 @@ use crate::ssm::api::Identity;
 
 use super::gauges::MirrorState;
 use super::memory::AbortOnDrop;
+use super::news::{self, on_news};
 use super::queue::{Queue, Urgency};
 use super::report::condition;
 
@@ -92,6 +93,7 @@ impl Watches {
         let wake = add_by(&mirrors, queue, |mirror, source: &Guarded<ParameterSource>| {
             mirror.spec.source == source.name_any()
         });
+        let wake = on_news(sources.clone(), news::of_source, wake);
         let slim = |source: &mut Guarded<ParameterSource>| {
             keep_annotations(source, &[DRILL_UNTIL]);
             cut_error(source);
@@ -102,6 +104,7 @@ impl Watches {
         let wake = add_by(&mirrors, queue, |mirror, namespace: &PartialObjectMeta<Namespace>| {
             mirror.namespace().as_deref() == Some(&namespace.name_any())
         });
+        let wake = on_news(namespaces.clone(), news::of_namespace, wake);
         let slim = |namespace: &mut PartialObjectMeta<Namespace>| keep_annotations(namespace, &[]);
         tasks.push(spawn(Api::all(client.clone()), config(), namespace_writer, slim, wake));
 
@@ -347,7 +350,7 @@ fn spawn<K>(
     config: watcher::Config,
     writer: Writer<K>,
     slim: impl Fn(&mut K) + Send + 'static,
-    on_change: impl Fn(K) + Send + 'static,
+    mut on_change: impl FnMut(K) + Send + 'static,
 ) -> AbortOnDrop
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,

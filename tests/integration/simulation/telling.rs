@@ -203,3 +203,57 @@ async fn a_drill_behaves_as_an_outage_and_ends_by_itself() {
     assert_eq!(is(&world, "app", "Degraded"), "False/Synced");
     world.assert_whole_and_forward();
 }
+
+/// Statuses of the source `default`, one a second for so long.
+async fn availability(world: &World, time: Duration) -> Vec<String> {
+    let mut seen = Vec::new();
+    for _ in 0..time.as_secs() {
+        world.pass(Duration::from_secs(1)).await;
+        let source = world.api.objects(|objects| objects.get("parametersources", "", "default")).unwrap();
+        seen.push(source["status"]["conditions"][0]["status"].as_str().unwrap_or_default().to_owned());
+    }
+    seen
+}
+
+/// One tenant may not read what it selects, and asks for it every ten seconds; the others are served. Their source is available, and
+/// that is written once a minute, not at each of its reads. An outage is still told.
+#[tokio::test(start_paused = true)]
+async fn one_tenant_whose_reads_fail_does_not_flip_the_source() {
+    let world = World::new();
+    for name in ["a", "b", "c"] {
+        world.mirror(name, "10s");
+    }
+    for name in ["denied", "denied-too"] {
+        world.mirror_with(name, json!({"interval": "10s", "parameters": [{"path": "/denied"}]}));
+    }
+    let denied = |call: &super::line::Call| call.edge == Edge::Ssm && call.point.contains("/denied");
+    world.sky.set(move |call| denied(call).then_some(Fault::Source(SourceReason::AccessDenied)));
+    let operator = world.operator();
+    world.both_serve("c", 1, SOON).await;
+    world.becomes("denied", "Ready", "False", "NoLastKnownGood", SOON).await;
+    world.pass(SOON).await;
+    let writes = || {
+        let of_source = |call: &&super::line::Call| call.point == "patch parametersources/default/status";
+        operator.line.calls().iter().filter(of_source).count()
+    };
+    let before = writes();
+    let seen = availability(&world, Duration::from_mins(10)).await;
+    assert!(seen.iter().all(|status| status == "True"), "{seen:?}");
+    assert!(writes() - before <= 11, "{} writes in ten minutes", writes() - before);
+    let source = world.api.objects(|objects| objects.get("parametersources", "", "default")).unwrap();
+    let message = source["status"]["conditions"][0]["message"].as_str().unwrap();
+    assert!(message.contains("2 of 5 mirrors"), "{message}");
+
+    // Also for an operator that hears of the failures first.
+    operator.kill();
+    let _operator = world.operator();
+    let seen = availability(&world, Duration::from_mins(5)).await;
+    assert!(seen.iter().all(|status| status == "True"), "{seen:?}");
+
+    down(&world);
+    let seen = availability(&world, Duration::from_mins(5)).await;
+    assert_eq!(seen[120..].iter().filter(|status| *status == "True").count(), 0, "{seen:?}");
+    world.sky.clear();
+    let seen = availability(&world, Duration::from_mins(5)).await;
+    assert_eq!(seen[90..].iter().filter(|status| *status != "True").count(), 0, "{seen:?}");
+}
