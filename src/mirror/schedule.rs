@@ -5,9 +5,11 @@ use std::time::Duration;
 
 /// The longest time between two looks at the targets, and the first pause after a failed read.
 pub const CHECK: Duration = Duration::from_secs(30);
-/// When SSM is read again after a read that lacked parameters for the first time: by then a replica that lagged has mostly caught
-/// up, and a deletion is not late.
-pub const CONFIRM_ABSENCE: Duration = Duration::from_secs(5);
+/// How long after the beginning of a read that lacked parameters for the first time SSM is read again: by then a replica that lagged has
+/// mostly caught up, and a deletion is not late.
+const CONFIRM_ABSENCE: Duration = Duration::from_secs(5);
+/// At least so long after its end: a read that took long is no reason to ask the same replica at once.
+const CONFIRM_PAUSE: Duration = Duration::from_secs(1);
 /// How many reads in a row may wait for the next one to confirm what each of them lacks. A set from which something new is removed
 /// in each of them is taken as it is then: changes of values wait with it.
 pub const MOST_CONFIRMATIONS: u32 = 6;
@@ -49,6 +51,12 @@ fn retry_pause(interval: Duration, failures: u32) -> Duration {
     let doubled =
         1u32.checked_shl(failures.saturating_sub(1)).map_or(interval, |factor| first.saturating_mul(factor));
     doubled.min(interval)
+}
+
+/// When SSM is read to confirm what a read lacked that began at `began` and ends `now`.
+#[must_use]
+pub fn confirm_at(began: Duration, now: Duration) -> Duration {
+    (began + CONFIRM_ABSENCE).max(now + CONFIRM_PAUSE)
 }
 
 /// From when on a mirror may be read along with others, if its last read began at `began`.
@@ -143,6 +151,12 @@ mod tests {
             first_due: secs(0),
         };
         assert_eq!(pace.next_read(), secs(1000 + pause));
+    }
+
+    #[test]
+    fn what_a_read_lacked_is_confirmed_five_seconds_after_it_began() {
+        assert_eq!(confirm_at(secs(10), secs(11)), secs(15));
+        assert_eq!(confirm_at(secs(10), secs(40)), secs(41));
     }
 
     #[test]

@@ -221,7 +221,9 @@ fn last_failure(memory: &Memory) -> Option<ReadFailure> {
 }
 
 fn turn(plan: &Plan, memory: &Memory) -> Turn {
-    let priority = match (&memory.good, memory.source.due_now) {
+    // A deletion that has to be confirmed is late already.
+    let is_urgent = memory.source.due_now || memory.source.absences.waits > 0;
+    let priority = match (&memory.good, is_urgent) {
         (None, _) => Priority::FirstSync,
         (Some(_), true) => Priority::Requested,
         (Some(_), false) => Priority::Refresh,

@@ -275,7 +275,8 @@ fn resolve(
             source.failures = 0;
             let resolution = situation.after_reading(reading);
             let waits = matches!(resolution, Resolution::Awaiting { .. });
-            let confirm_at = waits.then(|| ctx.clock.uptime() + schedule::CONFIRM_ABSENCE);
+            let uptime = ctx.clock.uptime();
+            let confirm_at = waits.then(|| schedule::confirm_at(source.last_began.unwrap_or(uptime), uptime));
             source.absences.note(situation.absent(reading), confirm_at);
             let began = jiff::Timestamp::from_millisecond(reading.started_at).unwrap_or(now);
             if matches!(resolution, Resolution::Fresh { .. }) {
