@@ -79,6 +79,13 @@ pub fn winner<'s>(name: &str, selections: &'s [Selection]) -> Option<&'s Selecti
     selections.iter().find(by_name).or_else(longest_path)
 }
 
+/// Whether the spec gives the parameter its key by name. Programs may then be steered by a variable of that name: it was said, and does not
+/// come from what somebody called a parameter.
+#[must_use]
+pub fn is_given(name: &str, selections: &[Selection]) -> bool {
+    matches!(winner(name, selections), Some(Selection::Name(NameSelection { key: Some(_), .. })))
+}
+
 fn key_of(name: &str, selections: &[Selection], format: KeyFormat) -> Option<String> {
     match winner(name, selections)? {
         Selection::Name(NameSelection { key: Some(key), .. }) => Some(key.clone()),
@@ -140,6 +147,13 @@ mod tests {
         assert_eq!(key("/a/b/c", &selections, KeyFormat::EnvVar).as_deref(), Some("CHOSEN"));
         assert_eq!(key("/a/b/d", &selections, KeyFormat::EnvVar).as_deref(), Some("D"));
         assert_eq!(key("/a/x", &selections, KeyFormat::EnvVar).as_deref(), Some("X"));
+    }
+
+    #[test]
+    fn only_a_key_of_the_spec_is_given() {
+        let selections = [path("/a"), name("/a/path", Some("PATH")), name("/a/env", None)];
+        assert!(is_given("/a/path", &selections));
+        assert!(!is_given("/a/env", &selections) && !is_given("/a/home", &selections));
     }
 
     #[rstest]

@@ -21,8 +21,10 @@ pub fn content(
 ) -> (Content, Vec<String>) {
     let keys = Keys::assign(parameters.keys().map(String::as_str), &plan.selections, plan.key_format);
     let entry = |(name, parameter): (&String, &Parameter)| {
+        let key = keys.by_name.get(name).cloned().flatten();
         let entry = Entry {
-            key: keys.by_name.get(name).cloned().flatten(),
+            is_key_given: key.is_some() && keys::is_given(name, &plan.selections),
+            key,
             kind: parameter.kind,
             version: parameter.version,
             date: parameter.date,

@@ -297,7 +297,7 @@ async fn publish_redis(
     let mode = target.encryption.into();
     let mut need =
         decide(&observed.found, errand, observed.consents, TargetReason::RedisConflict, &memory.heals);
-    if need == Need::Nothing && !copy::is_encrypted_as(&observed, mode) {
+    if need == Need::Nothing && !copy::is_laid_out_as(&observed, mode) {
         need = Need::Replace;
     }
     let now = ctx.clock.now().as_millisecond();
@@ -318,7 +318,7 @@ async fn publish_redis(
             memory.trouble = remaining_trouble(&memory.heals, errand.now);
             return;
         }
-        (Need::Nothing, Some(beat)) => store.beat(guard(memory), beat, copy::WRITE).await,
+        (Need::Nothing, Some(beat)) => copy::beat(store, guard(memory), beat, ring, &observed).await,
         (Need::Restore(_) | Need::Replace, beat) => {
             copy::write(store, guard(memory), errand.signed, mode, ring, &observed, beat).await
         }

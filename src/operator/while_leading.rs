@@ -80,9 +80,15 @@ impl Hashes for Led {
         self.hashes.swap(guard, fields, consent, within).await
     }
 
-    async fn beat(&self, guard: Guard<'_>, beat: Beat, within: Duration) -> Result<ScriptOutcome, LinkError> {
+    async fn beat(
+        &self,
+        guard: Guard<'_>,
+        beat: Beat,
+        checked_mac: Option<&str>,
+        within: Duration,
+    ) -> Result<ScriptOutcome, LinkError> {
         self.may_write()?;
-        self.hashes.beat(guard, beat, within).await
+        self.hashes.beat(guard, beat, checked_mac, within).await
     }
 
     async fn remove(&self, guard: Guard<'_>, within: Duration) -> Result<ScriptOutcome, LinkError> {

@@ -7,6 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
 use parameter_mirror_format::content::Signed;
 use parameter_mirror_format::source::StoredSource;
+use parameter_mirror_format::steering;
 use parameter_mirror_format::verdict::{Found, Verdict};
 
 use super::facts::{Facts, HashFacts, Mirror, SecretFacts};
@@ -16,7 +17,7 @@ use crate::api::{DeletionPolicy, FINALIZER};
 use crate::mirror::copies;
 use crate::mirror::plan::{Plan, Refusal};
 use crate::mirror::target::TargetReason;
-use crate::mirror::words::{at, parameters, span};
+use crate::mirror::words::{at, few, parameters, span};
 
 /// Everything that is to be said of a mirror.
 pub(super) fn judge(mirror: &Mirror, facts: &Facts) -> Vec<Finding> {
@@ -28,6 +29,7 @@ pub(super) fn judge(mirror: &Mirror, facts: &Facts) -> Vec<Finding> {
     findings.extend(agreement(mirror, &held));
     findings.extend(age(mirror, &held, facts.now));
     findings.extend(copies.into_iter().map(|copy| copy.finding));
+    findings.extend(held.first().map(|signed| variables(signed)));
     findings.push(deletion(mirror, facts));
     findings.into_iter().map(|finding| finding.about(&mirror.name)).collect()
 }
@@ -120,7 +122,17 @@ fn hash_copy<'a>(hash: &'a HashFacts, facts: &Facts) -> Copy<'a> {
     match &hash.observed {
         None => unseen("redis", &format!("{target} was not checked")),
         Some(Err(error)) => unseen("redis", &format!("{target} cannot be checked: {error}")),
-        Some(Ok(observed)) => copy("redis", &target, &observed.found, TargetReason::RedisConflict, facts),
+        Some(Ok(observed)) => {
+            let mut copy = copy("redis", &target, &observed.found, TargetReason::RedisConflict, facts);
+            if copy.signed.is_some() && !observed.is_for_readers {
+                let text = format!(
+                    "{target}: what readers go by was changed by another hand, so they refuse it. A working operator writes it anew at its next \
+                     read"
+                );
+                copy.finding = Finding::new(Level::Fail, "redis", text);
+            }
+            copy
+        }
     }
 }
 
@@ -201,6 +213,20 @@ fn agreement(mirror: &Mirror, held: &[&Signed]) -> Option<Finding> {
         (Level::Ok, format!("its target and its status hold the same set, revision {revision}"))
     };
     Some(Finding::new(level, "content", text))
+}
+
+/// Whether the reader would give the set to a program: it refuses variables that steer programs and that nobody gave by name.
+fn variables(signed: &Signed) -> Finding {
+    let objections = steering::objections(&signed.content.entries);
+    if objections.is_empty() {
+        return Finding::new(Level::Ok, "variables", "none of its keys steers programs by chance");
+    }
+    let text = format!(
+        "{}. The reader's exec, watch and export refuse the mirror, but not what reads the Secret (envFrom). If that is meant, give the \
+         parameter this key by name (spec.parameters[].key), else another one",
+        few(&objections)
+    );
+    Finding::new(Level::Warn, "variables", text)
 }
 
 /// How old what is served is: since it was read, or confirmed.

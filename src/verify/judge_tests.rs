@@ -112,6 +112,7 @@ fn hash(found: Found) -> HashFound {
         checked_at: None,
         status: None,
         consents: false,
+        is_for_readers: true,
         print: None,
     }
 }
@@ -159,6 +160,31 @@ fn complaints(facts: &Facts) -> Vec<(Level, &'static str, String)> {
 }
 
 #[test]
+fn a_key_that_steers_programs_is_told_unless_the_spec_gives_it() {
+    let ring = KeyRing::generate("k1".parse().unwrap()).unwrap();
+    let complain = |is_key_given| {
+        let mut mirror = healthy(&ring);
+        let Some(Ok(plan)) = &mirror.plan else { unreachable!("it is granted") };
+        let mut content = Content::clone(&signed(&ring, plan, "v").content);
+        let entry = content.entries.get_mut("/app/a").unwrap();
+        entry.key = Some("LD_PRELOAD".to_owned());
+        entry.is_key_given = is_key_given;
+        let found = Found::Ours(Verdict::Verified(ring.sign(content)));
+        mirror.secret = Some(SecretFacts {
+            name: "checkout".to_owned(),
+            observed: Ok(secret::Observed::holding(found.clone())),
+        });
+        mirror.redis =
+            Some(HashFacts { key: "pm:{shop/checkout}".to_owned(), observed: Some(Ok(hash(found))) });
+        complaints(&facts(mirror, ring.clone()))
+    };
+    let complaints = complain(false);
+    let [(Level::Warn, "variables", told)] = &complaints[..] else { panic!("{complaints:?}") };
+    assert!(told.starts_with("/app/a would be the variable LD_PRELOAD, which steers the loader"), "{told}");
+    assert_eq!(complain(true), []);
+}
+
+#[test]
 fn of_what_is_well_every_check_says_so() {
     let report = judge(&good());
     let checks: Vec<_> = report.findings.iter().map(|finding| (finding.level, finding.check)).collect();
@@ -175,6 +201,7 @@ fn of_what_is_well_every_check_says_so() {
         "age",
         "secret",
         "redis",
+        "variables",
         "deletion",
     ];
     assert_eq!(checks, expected.map(|check| (Level::Ok, check)), "{}", report.text());
@@ -183,7 +210,7 @@ fn of_what_is_well_every_check_says_so() {
         "{}",
         report.text()
     );
-    assert!(report.text().ends_with("13 ok, 0 to look at, 0 failed\n"), "{}", report.text());
+    assert!(report.text().ends_with("14 ok, 0 to look at, 0 failed\n"), "{}", report.text());
 }
 
 type Change = fn(&mut Facts);

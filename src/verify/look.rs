@@ -208,7 +208,7 @@ async fn rights(servers: &Servers, store: &HashStore, key: &str) -> Result<(), L
 async fn use_hash(store: &HashStore, key: &str, written: &Fence) -> Result<Fence, LinkError> {
     store.check(&[key], WRITE).await?;
     store.observe(key, WRITE).await?;
-    done(store.beat(guard(key, written), Beat::Failed, WRITE).await?)
+    done(store.beat(guard(key, written), Beat::Failed, None, WRITE).await?)
 }
 
 fn guard<'a>(key: &'a str, fence: &'a Fence) -> Guard<'a> {

@@ -66,7 +66,7 @@ async fn of_the_victim(world: &World, victim: &str) -> (Value, BTreeMap<String, 
 /// What a hash holds, without what moves while nothing is written.
 async fn still(world: &World, key: &str) -> BTreeMap<String, Vec<u8>> {
     let mut hash = world.redis.hash(key).await;
-    for moving in ["@fence", "@checkedAt", "@status", "@statusAt"] {
+    for moving in ["@fence", "@checkedAt", "@checkedMac", "@status", "@statusAt"] {
         hash.remove(moving);
     }
     hash

@@ -153,7 +153,7 @@ async fn a_mirrors_sub_key_is_printed_for_its_readers_and_opens_no_other() {
     let read = async |mirror: &str| {
         let fields = world.redis.hash(&world.key(mirror)).await;
         let fields: Fields = fields.into_iter().map(|(name, bytes)| (name.into_bytes(), bytes)).collect();
-        decode_for_reader(&fields, &world.key(mirror), std::slice::from_ref(&sub_key))
+        decode_for_reader(&fields, &world.key(mirror), std::slice::from_ref(&sub_key), None)
     };
     assert_eq!(read("config").await.unwrap().entries["/app/password"].value.expose(), "hunter2");
     assert!(matches!(read("other").await, Err(ReaderError::Broken(_))));

@@ -46,7 +46,7 @@ impl Reader {
                     let fields: Fields = found.into_iter().collect();
                     let handed = Arc::clone(&sub_keys.lock().unwrap());
                     reads += 1;
-                    if let Err(error) = decode_for_reader(&fields, &key, &handed) {
+                    if let Err(error) = decode_for_reader(&fields, &key, &handed, None) {
                         unreadable.push(format!("read {reads}: {error}"));
                     }
                 }
@@ -166,7 +166,8 @@ async fn a_key_is_replaced_in_five_steps_without_an_unreadable_read() {
     world.holds("keeper", &[("A", "1"), ("GONE", "kept")]).await;
     assert_eq!(world.values("keeper").await["/app/gone"], "kept");
     assert!(
-        decode_for_reader(&read(&world.redis, &world.key("one")).await, &world.key("one"), &first).is_err()
+        decode_for_reader(&read(&world.redis, &world.key("one")).await, &world.key("one"), &first, None)
+            .is_err()
     );
     for reader in [reader, other] {
         let (reads, unreadable) = reader.stop().await;

@@ -93,6 +93,9 @@ impl Content {
             ],
         );
         for (name, entry) in &self.entries {
+            let key = entry.key.as_deref().unwrap_or_default();
+            // No key has a colon in it.
+            let given = if entry.is_key_given && !key.is_empty() { "given:" } else { "" };
             lp(
                 &mut sink,
                 &[
@@ -100,7 +103,7 @@ impl Content {
                     entry.kind.as_str().as_bytes(),
                     entry.version.to_string().as_bytes(),
                     entry.date.to_string().as_bytes(),
-                    entry.key.as_deref().unwrap_or_default().as_bytes(),
+                    format!("{given}{key}").as_bytes(),
                     entry.value.expose().as_bytes(),
                 ],
             );
@@ -160,13 +163,14 @@ mod tests {
         let ring = ring();
         let signed = ring.sign(content());
         assert_eq!(ring.verify(&signed.content, &signed.mac), Ok(()));
-        let changes: [(&str, Change); 9] = [
+        let changes: [(&str, Change); 10] = [
             ("owner", |c| c.owner.push('x')),
             ("source", |c| c.source.push(' ')),
             ("read_at", |c| c.read_at += 1),
             ("an entry less", |c| c.entries.retain(|name, _| name != "/p/host")),
             ("value", |c| c.entries.values_mut().for_each(|e| e.value = Value::from("other"))),
             ("key", |c| c.entries.values_mut().for_each(|e| e.key = None)),
+            ("given key", |c| c.entries.values_mut().for_each(|e| e.is_key_given = true)),
             ("version", |c| c.entries.values_mut().for_each(|e| e.version += 1)),
             ("date", |c| c.entries.values_mut().for_each(|e| e.date += 1)),
             ("type", |c| c.entries.values_mut().for_each(|e| e.kind = ParameterType::StringList)),

@@ -82,6 +82,9 @@ pub fn looks_sealed(kind: ParameterType, value: &Value) -> bool {
 pub struct Entry {
     /// The key in the Secret; `None` if the formatted key is illegal or collides with another.
     pub key: Option<String>,
+    /// Whether the mirror gives this key by name (`spec.parameters[].key`), instead of deriving it from the parameter's name. Only such a key
+    /// may be a variable that steers programs, see [`crate::steering`].
+    pub is_key_given: bool,
     /// The type in SSM.
     pub kind: ParameterType,
     /// The version in SSM; starts again at 1 when a parameter is deleted and made anew.

@@ -3,6 +3,7 @@
 
 mod decode;
 mod encode;
+mod reader_mac;
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,6 +12,7 @@ pub use decode::{HashFound, Print, ReaderCopy, ReaderError, decode, decode_again
 #[cfg(test)]
 pub(crate) use encode::encode_with;
 pub use encode::{EncodeError, Vitals, encode};
+pub use reader_mac::checked_mac;
 
 use crate::entry::ParameterType;
 use crate::envelope::SCHEME;
@@ -32,14 +34,18 @@ pub const COUNT: &str = "@count";
 pub const PARAMS: &str = "@params";
 /// Field: the MAC.
 pub const MAC: &str = "@mac";
+/// Field: the MAC over the whole set that readers verify with their sub-key.
+pub const READER_MAC: &str = "@readerMac";
 /// Field: which values are encrypted and with which key, see [`Encryption`].
 pub const ENC: &str = "@enc";
 /// Field: bumped by each successful write, unsigned.
 pub const FENCE: &str = "@fence";
 /// Field: the fence of the last content write, unsigned; readers poll it.
 pub const GENERATION: &str = "@generation";
-/// Field: when the last good read began, Unix milliseconds, unsigned.
+/// Field: when the last good read began, Unix milliseconds. It changes while the set stays, so it has a MAC of its own.
 pub const CHECKED_AT: &str = "@checkedAt";
+/// Field: the MAC over [`CHECKED_AT`] and the set that it is said of, under the key of [`READER_MAC`].
+pub const CHECKED_MAC: &str = "@checkedMac";
 /// Field: [`Status`], unsigned.
 pub const STATUS: &str = "@status";
 /// Field: when the status last flipped, Unix milliseconds, unsigned.
@@ -59,15 +65,38 @@ pub fn stage_key(redis_key: &str, name: &str) -> String {
     format!("{redis_key}:stage:{name}")
 }
 
-/// Which values a mirror encrypts in Redis.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+/// Which values a mirror encrypts in Redis. The order is that of strength.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, clap::ValueEnum)]
+#[value(rename_all = "PascalCase")]
 pub enum EncryptionMode {
-    /// None.
+    /// None
     None,
-    /// Those that SSM keeps encrypted.
+    /// Those that SSM keeps encrypted
     SecureStrings,
-    /// All.
+    /// All
     All,
+}
+
+impl fmt::Display for EncryptionMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "None",
+            Self::SecureStrings => "SecureStrings",
+            Self::All => "All",
+        })
+    }
+}
+
+impl EncryptionMode {
+    /// Whether values of this type are encrypted.
+    #[must_use]
+    pub fn covers(self, kind: ParameterType) -> bool {
+        match self {
+            Self::None => false,
+            Self::SecureStrings => kind == ParameterType::SecureString,
+            Self::All => true,
+        }
+    }
 }
 
 /// Which values of a hash are encrypted, and with which key: the text of `@enc`. Readers go by it and by the
@@ -120,11 +149,7 @@ impl Encryption {
     /// The key that values of this type are encrypted with; `None` if they are plain.
     #[must_use]
     pub fn key_for(&self, kind: ParameterType) -> Option<&KeyId> {
-        match self {
-            Self::All(key_id) => Some(key_id),
-            Self::SecureStrings(key_id) if kind == ParameterType::SecureString => Some(key_id),
-            Self::SecureStrings(_) | Self::None => None,
-        }
+        self.key_id().filter(|_| self.mode().covers(kind))
     }
 }
 

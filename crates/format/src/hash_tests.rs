@@ -7,6 +7,9 @@ use crate::fields::Fields;
 use crate::samples::{content, entries, other_ring, ring};
 use crate::verdict::{BrokenCause, Found, Verdict};
 
+#[path = "hash_reader_tests.rs"]
+mod reader;
+
 const KEY: &str = "pm:{shop/checkout}";
 const OURS: &str = "c/shop/checkout";
 const VITALS: Vitals = Vitals { checked_at: 1, status: Status::Degraded, status_at: 2 };
@@ -66,7 +69,10 @@ fn only_what_is_byte_for_byte_as_it_was_keeps_its_verdict() {
         _ => false,
     };
     let mut beaten = fields.clone();
-    for (name, text) in [(FENCE, "42"), (STATUS, "Synced"), (STATUS_AT, "9"), (CHECKED_AT, "9")] {
+    let mac = checked_mac(&ring(), &ring().sign(content()), KEY, 9).unwrap();
+    for (name, text) in
+        [(FENCE, "42"), (STATUS, "Synced"), (STATUS_AT, "9"), (CHECKED_AT, "9"), (CHECKED_MAC, &mac)]
+    {
         beaten.insert(name, text);
     }
     let read = again(&beaten);
@@ -75,10 +81,9 @@ fn only_what_is_byte_for_byte_as_it_was_keeps_its_verdict() {
 
     let names: Vec<String> =
         fields.iter().map(|(name, _)| String::from_utf8(name.to_vec()).unwrap()).collect();
-    for name in names
-        .iter()
-        .filter(|name| ![FENCE, STATUS, STATUS_AT, CHECKED_AT, GENERATION].contains(&name.as_str()))
-    {
+    for name in names.iter().filter(|name| {
+        ![FENCE, STATUS, STATUS_AT, CHECKED_AT, CHECKED_MAC, GENERATION].contains(&name.as_str())
+    }) {
         let (mut edited, mut lost) = (fields.clone(), fields.clone());
         let mut bytes = fields.get(name).unwrap().to_vec();
         bytes.push(b'x');
@@ -202,24 +207,25 @@ fn a_reader_needs_the_key_only_for_what_is_encrypted() {
     let fields = stored(EncryptionMode::SecureStrings);
     let missing =
         ReaderError::KeyMissing { field: "/p/password".to_owned(), key_id: "mine".parse().unwrap() };
-    assert_eq!(decode_for_reader(&fields, KEY, &[]), Err(missing));
+    assert_eq!(decode_for_reader(&fields, KEY, &[], None), Err(missing));
     let plain = stored(EncryptionMode::None);
-    assert_eq!(decode_for_reader(&plain, KEY, &[]).unwrap().entries, content().entries);
+    assert_eq!(decode_for_reader(&plain, KEY, &[], None).unwrap().entries, content().entries);
     let sub_keys = [ring().sub_key(ring().active(), KEY).unwrap()];
-    let copy = decode_for_reader(&fields, KEY, &sub_keys).unwrap();
+    let copy = decode_for_reader(&fields, KEY, &sub_keys, None).unwrap();
     assert_eq!(copy.entries, content().entries);
     assert_eq!((copy.read_at, copy.checked_at, copy.generation), (5, Some(1), Some(40)));
+    assert!(copy.is_authentic);
 }
 
 #[test]
 fn a_reader_says_what_is_wrong_with_a_hash() {
-    assert_eq!(decode_for_reader(&Fields::default(), KEY, &[]), Err(ReaderError::Missing));
+    assert_eq!(decode_for_reader(&Fields::default(), KEY, &[], None), Err(ReaderError::Missing));
     let mut newer = stored(EncryptionMode::None);
     newer.insert(FORMAT, "2");
-    assert_eq!(decode_for_reader(&newer, KEY, &[]), Err(ReaderError::NewerLayout("2".to_owned())));
+    assert_eq!(decode_for_reader(&newer, KEY, &[], None), Err(ReaderError::NewerLayout("2".to_owned())));
     let mut lost = stored(EncryptionMode::None);
     lost.remove("/p/host");
-    let error = decode_for_reader(&lost, KEY, &[]).unwrap_err();
+    let error = decode_for_reader(&lost, KEY, &[], None).unwrap_err();
     assert_eq!(error.to_string(), "1 values are missing, /p/host among them");
 }
 
@@ -247,7 +253,7 @@ proptest! {
         let mut fields = encode(&signed, mode, &ring(), KEY, VITALS).unwrap();
         fields.insert(OWNER, OURS);
         let sub_keys = [ring().sub_key(ring().active(), KEY).unwrap()];
-        let copy = decode_for_reader(&fields, KEY, &sub_keys).unwrap();
+        let copy = decode_for_reader(&fields, KEY, &sub_keys, Some(EncryptionMode::None)).unwrap();
         prop_assert_eq!(&copy.entries, &signed.content.entries);
         prop_assert_eq!(found(&fields), Found::Ours(Verdict::Verified(signed)));
     }
@@ -267,7 +273,9 @@ proptest! {
         let mut raw: Vec<(Vec<u8>, Vec<u8>)> =
             fields.iter().map(|(name, bytes)| (name.to_vec(), bytes.to_vec())).collect();
         // These are unsigned, and say nothing about values; without them nothing is ours, or of this layout.
-        let unsigned = [FENCE, GENERATION, CHECKED_AT, STATUS, STATUS_AT, OWNER, FORMAT].map(str::as_bytes);
+        let unsigned =
+            [FENCE, GENERATION, CHECKED_AT, CHECKED_MAC, READER_MAC, STATUS, STATUS_AT, OWNER, FORMAT]
+                .map(str::as_bytes);
         raw.retain(|(name, _)| !unsigned.contains(&name.as_slice()));
         let (name, before) = raw[which.index(raw.len())].clone();
         prop_assume!(removed || before != bytes);
@@ -291,11 +299,13 @@ proptest! {
         extra in proptest::collection::vec((proptest::collection::vec(any::<u8>(), 1..6), any::<Vec<u8>>()), 0..3),
     ) {
         let mut fields: Fields = extra.into_iter().collect();
-        let names = [SOURCE, REVISION, READ_AT, COUNT, PARAMS, MAC, ENC, FENCE];
+        let names = [SOURCE, REVISION, READ_AT, COUNT, PARAMS, MAC, ENC, READER_MAC];
         names.into_iter().zip(texts).for_each(|(name, text)| fields.insert(name, text));
         fields.insert(FORMAT, "1");
         fields.insert(OWNER, OURS);
         prop_assert!(!matches!(found(&fields), Found::Ours(Verdict::Verified(_))));
-        let _ = decode_for_reader(&fields, KEY, &[]);
+        let _ = decode_for_reader(&fields, KEY, &[], None);
+        let sub_keys = [ring().sub_key(ring().active(), KEY).unwrap()];
+        prop_assert!(decode_for_reader(&fields, KEY, &sub_keys, None).is_err());
     }
 }

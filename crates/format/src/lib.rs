@@ -19,6 +19,7 @@ pub mod mirror_name;
 pub mod revision;
 pub mod secret;
 pub mod source;
+pub mod steering;
 pub mod subkey;
 pub mod value;
 pub mod verdict;

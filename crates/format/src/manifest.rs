@@ -15,6 +15,8 @@ use crate::value::Value;
 pub struct ManifestEntry {
     /// The key in the Secret; `None` if it is illegal or collides.
     pub key: Option<String>,
+    /// Whether the mirror gives the key by name. Never without a key.
+    pub is_key_given: bool,
     /// The type in SSM.
     pub kind: ParameterType,
     /// The version in SSM.
@@ -36,6 +38,8 @@ pub struct ManifestError(&'static str);
 #[derive(Deserialize)]
 struct Line {
     key: Option<String>,
+    #[serde(default, rename = "keyGiven")]
+    is_key_given: bool,
     #[serde(rename = "type")]
     kind: String,
     version: i64,
@@ -56,10 +60,11 @@ impl Manifest {
         for (position, (name, line)) in self.0.iter().enumerate() {
             let comma = if position == 0 { "" } else { "," };
             let key = line.key.as_deref().map_or_else(|| "null".to_owned(), json_string);
+            let given = if line.is_key_given { r#","keyGiven":true"# } else { "" };
             // Writing to a String cannot fail.
             let _ = write!(
                 json,
-                r#"{comma}{}:{{"key":{key},"type":"{}","version":{},"date":{}}}"#,
+                r#"{comma}{}:{{"key":{key}{given},"type":"{}","version":{},"date":{}}}"#,
                 json_string(name),
                 line.kind,
                 line.version,
@@ -83,7 +88,11 @@ impl Manifest {
             let kind = line.kind.parse().map_err(|_| ManifestError("it has an unknown parameter type"))?;
             // The MAC does not tell an absent key from an empty one, so neither may anybody else.
             let key = line.key.filter(|key| !key.is_empty());
-            manifest.insert(name, ManifestEntry { key, kind, version: line.version, date: line.date });
+            let is_key_given = line.is_key_given && key.is_some();
+            manifest.insert(
+                name,
+                ManifestEntry { key, is_key_given, kind, version: line.version, date: line.date },
+            );
         }
         Ok(Self(manifest))
     }
@@ -133,13 +142,16 @@ impl ManifestEntry {
     /// The entry this line describes, with its value.
     #[must_use]
     pub fn with(&self, value: Value) -> Entry {
-        Entry { key: self.key.clone(), kind: self.kind, version: self.version, date: self.date, value }
+        let Self { key, is_key_given, kind, version, date } = self.clone();
+        Entry { key, is_key_given, kind, version, date, value }
     }
 }
 
 impl From<&Entry> for ManifestEntry {
     fn from(entry: &Entry) -> Self {
-        Self { key: entry.key.clone(), kind: entry.kind, version: entry.version, date: entry.date }
+        let Entry { key, is_key_given, kind, version, date, value: _ } = entry;
+        let is_key_given = *is_key_given && key.is_some();
+        Self { key: key.clone(), is_key_given, kind: *kind, version: *version, date: *date }
     }
 }
 
@@ -153,7 +165,13 @@ mod tests {
     #[test]
     fn unknown_members_are_ignored_and_a_missing_key_is_none() {
         let json = br#"{"/a":{"date":2,"version":1,"type":"String","tier":"Advanced"}}"#;
-        let line = ManifestEntry { key: None, kind: ParameterType::String, version: 1, date: 2 };
+        let line = ManifestEntry {
+            key: None,
+            is_key_given: false,
+            kind: ParameterType::String,
+            version: 1,
+            date: 2,
+        };
         assert_eq!(Manifest::decode(json, 1), Ok(Manifest(BTreeMap::from([("/a".to_owned(), line)]))));
     }
 
@@ -180,6 +198,16 @@ mod tests {
         let began = std::time::Instant::now();
         assert!(Manifest::decode((endless + &"[".repeat(4 << 20)).as_bytes(), 1).is_err());
         assert!(began.elapsed() < std::time::Duration::from_secs(1));
+    }
+
+    #[test]
+    fn a_key_that_the_mirror_gives_is_told_apart_and_no_key_is_never_given() {
+        let text = r#"{"/a":{"key":"PATH","keyGiven":true,"type":"String","version":1,"date":2}}"#;
+        let given = Manifest::decode(text.as_bytes(), 1).unwrap();
+        assert!(given.0["/a"].is_key_given);
+        assert_eq!(given.encode(), text);
+        let none = br#"{"/a":{"key":null,"keyGiven":true,"type":"String","version":1,"date":2}}"#;
+        assert!(!Manifest::decode(none, 1).unwrap().0["/a"].is_key_given);
     }
 
     #[test]

@@ -21,6 +21,7 @@ pub fn other_ring() -> KeyRing {
 pub fn content() -> Content {
     let entry = |key: &str, kind, text: &str| Entry {
         key: Some(key.to_owned()),
+        is_key_given: false,
         kind,
         version: 3,
         date: 1_795_341_879_120,
@@ -44,11 +45,11 @@ pub fn entries() -> impl Strategy<Value = Entries> {
         Just(ParameterType::StringList),
         Just(ParameterType::SecureString)
     ];
-    let line = (kind, any::<i64>(), any::<i64>(), "\\PC{0,12}|(?s:.{0,12})");
+    let line = (kind, any::<bool>(), any::<i64>(), any::<i64>(), "\\PC{0,12}|(?s:.{0,12})");
     proptest::collection::btree_map("/\\PC{0,6}", line, 0..6).prop_map(|lines| {
-        let with_key = |(position, (name, (kind, version, date, text)))| {
+        let with_key = |(position, (name, (kind, is_key_given, version, date, text)))| {
             let key = Some(format!("KEY_{position}"));
-            (name, Entry { key, kind, version, date, value: Value::new(text) })
+            (name, Entry { key, is_key_given, kind, version, date, value: Value::new(text) })
         };
         lines.into_iter().enumerate().map(with_key).collect()
     })

@@ -3,17 +3,22 @@
 use std::fmt;
 
 use aws_lc_rs::aead::{AES_256_GCM, LessSafeKey, UnboundKey};
+use aws_lc_rs::hmac;
 use zeroize::Zeroizing;
 
 use crate::encoding::{base64url, from_base64url};
 use crate::keys::{KEY_LENGTH, KeyId};
 use crate::value::Value;
 
+/// What the MAC key of a sub-key is derived with: the sub-key itself is the key of the cipher and of nothing else.
+const MAC_INFO: &[u8] = b"parameter-mirror/1/reader-mac";
+
 /// An encryption key derived for one Redis key from one entry of the key Secret.
 pub struct SubKey {
     key_id: KeyId,
     bytes: Zeroizing<Vec<u8>>,
     cipher: LessSafeKey,
+    mac: hmac::Key,
 }
 
 /// A text that is not a sub-key. The text is not part of the error.
@@ -28,7 +33,9 @@ impl SubKey {
             return None;
         }
         let cipher = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &bytes).ok()?);
-        Some(Self { key_id, bytes, cipher })
+        let derived = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &bytes), MAC_INFO);
+        let mac = hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref());
+        Some(Self { key_id, bytes, cipher, mac })
     }
 
     /// The entry of the key Secret it was derived from.
@@ -54,6 +61,11 @@ impl SubKey {
 
     pub(crate) fn cipher(&self) -> &LessSafeKey {
         &self.cipher
+    }
+
+    /// The key of the MACs that readers verify.
+    pub(crate) fn mac_key(&self) -> &hmac::Key {
+        &self.mac
     }
 }
 

@@ -32,6 +32,9 @@ struct Vector {
     mac: String,
     sub_key: String,
     enc: String,
+    checked_at: i64,
+    reader_mac: String,
+    checked_mac: String,
     fields: BTreeMap<String, Field>,
     shrink_id_of_all_names: String,
 }
@@ -78,7 +81,7 @@ impl Vector {
 
     /// The hash with the vector's nonces.
     fn hash(&self) -> Fields {
-        let vitals = Vitals { checked_at: 1, status: Status::Synced, status_at: 2 };
+        let vitals = Vitals { checked_at: self.checked_at, status: Status::Synced, status_at: 2 };
         let nonce = |name: &str| {
             let nonce = self.fields[name].nonce.as_deref().expect("a nonce for each encrypted field");
             Ok(hex(nonce).try_into().unwrap())
@@ -141,9 +144,11 @@ fn hash_fields() {
         assert_eq!(hash.text(hash::ENC), Some(vector.enc.as_str()));
         assert_eq!(hash.text(hash::REVISION), Some(vector.revision.as_str()));
         assert_eq!(hash.text(hash::MAC), Some(vector.mac.as_str()));
+        assert_eq!(hash.text(hash::READER_MAC), Some(vector.reader_mac.as_str()));
+        assert_eq!(hash.text(hash::CHECKED_MAC), Some(vector.checked_mac.as_str()));
         assert_eq!(hash.text(hash::SOURCE), Some(vector.source.as_str()));
         assert_eq!(hash.text(hash::COUNT), Some(vector.fields.len().to_string().as_str()));
-        assert_eq!(hash.len(), vector.fields.len() + 11);
+        assert_eq!(hash.len(), vector.fields.len() + 13);
     }
 }
 
@@ -155,7 +160,9 @@ fn a_vectors_hash_is_verified_and_read() {
         let found = hash::decode(&hash, &vector.redis_key, &vector.owner, &vector.ring());
         assert_eq!(found.found, Found::Ours(Verdict::Verified(vector.signed())));
         let sub_key = SubKey::parse(&vector.sub_key).unwrap();
-        let copy = hash::decode_for_reader(&hash, &vector.redis_key, &[sub_key]).unwrap();
+        let copy = hash::decode_for_reader(&hash, &vector.redis_key, &[sub_key], Some(EncryptionMode::None));
+        let copy = copy.unwrap();
+        assert_eq!(copy.checked_at, Some(vector.checked_at));
         assert_eq!(copy.entries, vector.signed().content.entries);
     }
 }

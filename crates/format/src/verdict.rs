@@ -74,6 +74,11 @@ pub enum BrokenCause {
     /// The revision is not that of the manifest.
     #[error("the revision does not fit the manifest")]
     Revision,
+    /// The MAC that readers verify does not fit.
+    #[error(
+        "the MAC for readers does not fit: something was changed by another hand, or the sub-key is that of another mirror"
+    )]
+    ReaderMac,
     /// The MAC does not fit: something was edited.
     #[error("the MAC does not fit, so something was changed by another hand")]
     Mac,
@@ -122,8 +127,9 @@ pub(crate) fn check_format(format: Option<&str>, place: &'static str) -> Result<
         return Err(BrokenCause::Unreadable(place).into());
     }
     match format.parse::<u32>() {
-        Ok(number) if number == crate::FORMAT => Ok(()),
-        Ok(number) if number < crate::FORMAT => Err(BrokenCause::Unreadable(place).into()),
+        // One spelling, as of every number here.
+        Ok(number) if number == crate::FORMAT && !format.starts_with('0') => Ok(()),
+        Ok(number) if number <= crate::FORMAT => Err(BrokenCause::Unreadable(place).into()),
         // Also a number too large for any integer is one above ours.
         _ => Err(Fault::NewerLayout(format.to_owned())),
     }

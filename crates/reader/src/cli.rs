@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use parameter_mirror_format::connection::RedisArgs;
+use parameter_mirror_format::hash::EncryptionMode;
 
 use parameter_mirror_format::mirror_name::MirrorName;
 
@@ -24,6 +25,7 @@ Exit codes:
   17  no such parameter in the mirror
   18  neither the mirror nor SSM could be read
   19  verify: something needs attention
+  20  the mirror encrypts less than it has to (--require-encryption)
  125  the reader itself failed
  126  exec: the program cannot be executed
  127  exec: there is no such program";
@@ -67,6 +69,11 @@ pub struct MirrorArgs {
     /// `PARAMETER_MIRROR_SUB_KEYS` instead, separated by commas
     #[arg(long, env = "PARAMETER_MIRROR_SUB_KEY_FILE")]
     pub sub_key_file: Option<PathBuf>,
+
+    /// What the mirror has to encrypt in Redis, as in `spec.redis.encryption`, or it is not read; default: with sub-keys `SecureStrings`,
+    /// without any `None`
+    #[arg(long, env = "PARAMETER_MIRROR_REQUIRE_ENCRYPTION", value_enum)]
+    pub require_encryption: Option<EncryptionMode>,
 
     /// Longest time to wait for Redis, and for SSM after it
     #[arg(long, env = "PARAMETER_MIRROR_BUDGET", value_parser = duration, default_value = "2s")]

@@ -44,6 +44,21 @@ pub enum Failure {
         /// How old it may be.
         most: Duration,
     },
+    /// What is held is newer.
+    #[error(
+        "{mirror}: Redis holds the set of {}, and the one of {} goes on being used. Redis was restored, or somebody put the old set back; a \
+         working operator replaces it",
+        moment(*found),
+        moment(*held)
+    )]
+    PutBack {
+        /// Which one.
+        mirror: MirrorName,
+        /// When the set in Redis was read, Unix milliseconds.
+        found: i64,
+        /// When the one that is held was.
+        held: i64,
+    },
     /// Variables.
     #[error(transparent)]
     Keys(#[from] KeyProblem),
@@ -85,8 +100,9 @@ impl Failure {
                 ReaderError::NewerLayout(_) => 11,
                 ReaderError::KeyMissing { .. } => 12,
                 ReaderError::Broken(_) => 13,
+                ReaderError::NotEncrypted { .. } => 20,
             },
-            Self::Empty(_) | Self::Redis(LinkError::WrongType) => 13,
+            Self::Empty(_) | Self::PutBack { .. } | Self::Redis(LinkError::WrongType) => 13,
             Self::Redis(_) => 14,
             Self::Stale { .. } => 15,
             Self::Keys(_) => 16,
@@ -100,6 +116,11 @@ impl Failure {
     }
 }
 
+fn moment(milliseconds: i64) -> String {
+    jiff::Timestamp::from_millisecond(milliseconds)
+        .map_or_else(|_| milliseconds.to_string(), |time| time.to_string())
+}
+
 /// With what to do about it.
 fn told(error: &ReaderError) -> String {
     match error {
@@ -109,6 +130,11 @@ fn told(error: &ReaderError) -> String {
         ReaderError::NewerLayout(_) => format!("{error}. Upgrade the reader"),
         ReaderError::KeyMissing { .. } => {
             format!("{error}. `parameter-mirror key namespace/mirror` prints it: give it with --sub-key-file")
+        }
+        ReaderError::NotEncrypted { .. } => {
+            format!(
+                "{error}. Set spec.redis.encryption of the mirror; if it is set and this goes on, somebody else writes to Redis"
+            )
         }
         ReaderError::Broken(cause) => {
             format!("the mirror cannot be used: {cause}. The operator repairs it at its next read")

@@ -5,14 +5,15 @@ use std::time::Duration;
 use futures::future::try_join_all;
 use jiff::Timestamp;
 use parameter_mirror_format::connection::Servers;
-use parameter_mirror_format::fields::Fields;
-use parameter_mirror_format::hash::{GENERATION, ReaderCopy, ReaderError, Status, decode_for_reader};
+use parameter_mirror_format::hash::{EncryptionMode, GENERATION, ReaderCopy, Status, decode_for_reader};
 use parameter_mirror_format::mirror_name::MirrorName;
 use parameter_mirror_format::subkey::SubKey;
-use parameter_mirror_format::verdict::BrokenCause;
 use redis::aio::MultiplexedConnection;
 
 use crate::failure::Failure;
+
+/// By what clocks differ that somebody looks after: AWS refuses requests that are further off.
+const CLOCKS_DIFFER_MS: i64 = 5 * 60 * 1000;
 
 /// A mirror as it was read.
 #[derive(Debug, Clone)]
@@ -24,11 +25,29 @@ pub struct Mirror {
 }
 
 impl Mirror {
-    /// How old it is: since the last good read of SSM began. Clocks may differ, but nothing is of the future.
+    /// How old it is: since the last good read of SSM began. Clocks differ a little, and nothing is of the future: what says so does not
+    /// count, or a hash would be young for ever.
     #[must_use]
     pub fn age(&self, now: Timestamp) -> Duration {
-        let read = self.copy.checked_at.unwrap_or(self.copy.read_at).max(self.copy.read_at);
+        let checked_at = self.copy.checked_at.filter(|at| !is_of_the_future(*at, now));
+        let read = checked_at.unwrap_or(self.copy.read_at).max(self.copy.read_at);
         Duration::from_millis(now.as_millisecond().saturating_sub(read).try_into().unwrap_or(0))
+    }
+
+    /// Whether one of its times is further ahead than clocks differ.
+    #[must_use]
+    pub fn is_of_the_future(&self, now: Timestamp) -> bool {
+        [Some(self.copy.read_at), self.copy.checked_at]
+            .into_iter()
+            .flatten()
+            .any(|at| is_of_the_future(at, now))
+    }
+
+    /// Whether it is older than `known` and both are the operator's, whose sets only get newer: then it is a backup, a replica that lags,
+    /// or the work of somebody who may write Redis.
+    #[must_use]
+    fn is_put_back(&self, known: &Self) -> bool {
+        self.copy.is_authentic && known.copy.is_authentic && self.copy.read_at < known.copy.read_at
     }
 
     /// Whether the operator's last read of SSM failed.
@@ -36,6 +55,10 @@ impl Mirror {
     pub fn is_degraded(&self) -> bool {
         self.copy.status == Some(Status::Degraded)
     }
+}
+
+fn is_of_the_future(at: i64, now: Timestamp) -> bool {
+    at.saturating_sub(now.as_millisecond()) > CLOCKS_DIFFER_MS
 }
 
 /// The mirrors that were asked for, and where they lie.
@@ -49,6 +72,8 @@ pub struct Mirrors {
     pub names: Vec<MirrorName>,
     /// What opens their encrypted values.
     pub sub_keys: Vec<SubKey>,
+    /// What has to be encrypted; `None`: with sub-keys `SecureString`s, else nothing.
+    pub least: Option<EncryptionMode>,
     /// Longest time for one reading of all.
     pub budget: Duration,
 }
@@ -63,7 +88,7 @@ impl Mirrors {
     pub async fn read_one(&self, name: &MirrorName) -> Result<Mirror, Failure> {
         let key = name.redis_key(&self.prefix);
         let fields = self.servers.fields(&key, self.budget).await?;
-        let copy = self.decode(&fields, &key);
+        let copy = decode_for_reader(&fields, &key, &self.sub_keys, self.least);
         let copy = copy.map_err(|error| Failure::Mirror { mirror: name.clone(), error })?;
         if copy.entries.is_empty() {
             return Err(Failure::Empty(name.clone()));
@@ -79,7 +104,15 @@ impl Mirrors {
                 return Ok(None);
             }
         }
-        self.read_one(name).await.map(Some)
+        let news = self.read_one(name).await?;
+        match known {
+            Some(known) if news.is_put_back(known) => Err(Failure::PutBack {
+                mirror: name.clone(),
+                found: news.copy.read_at,
+                held: known.copy.read_at,
+            }),
+            _ => Ok(Some(news)),
+        }
     }
 
     /// It moves with each content write; `None` if the hash is not there.
@@ -91,17 +124,5 @@ impl Mirrors {
         };
         let generation = self.servers.read(&key, self.budget, read).await?;
         Ok(generation.and_then(|text| text.parse().ok()))
-    }
-
-    /// The sub-keys of several mirrors have the same key ids, so the one that opens it is found by trying.
-    fn decode(&self, fields: &Fields, key: &str) -> Result<ReaderCopy, ReaderError> {
-        let first = decode_for_reader(fields, key, &self.sub_keys);
-        match first {
-            Err(ReaderError::Broken(BrokenCause::ValueUnreadable { .. })) => {
-                let mut others = self.sub_keys.iter().map(std::slice::from_ref);
-                others.find_map(|sub_key| decode_for_reader(fields, key, sub_key).ok()).map_or(first, Ok)
-            }
-            other => other,
-        }
     }
 }

@@ -126,8 +126,11 @@ fn from_ssm(
     let told = told.collect::<Vec<_>>().join(". ");
     let parameters = answer.into_iter().map(|(name, Parameter { kind, version, date, value })| {
         let known = mirrors.iter().find_map(|mirror| mirror.copy.entries.get(&name));
-        let key = known.map_or_else(|| Some(key_of(&name, &asked.paths)), |entry| entry.key.clone());
-        (name, Entry { key, kind, version, date, value })
+        let (key, is_key_given) = known.map_or_else(
+            || (Some(key_of(&name, &asked.paths)), false),
+            |entry| (entry.key.clone(), entry.is_key_given),
+        );
+        (name, Entry { key, is_key_given, kind, version, date, value })
     });
     Chosen { parameters: parameters.collect(), told }
 }

@@ -34,6 +34,7 @@ pub fn mirrors(args: MirrorArgs) -> Result<Mirrors, Failure> {
         prefix: args.redis.redis_prefix,
         names: args.mirrors,
         sub_keys: sub_keys(args.sub_key_file.as_deref())?,
+        least: args.require_encryption,
         budget: args.budget,
     })
 }
@@ -90,9 +91,14 @@ fn sub_keys(file: Option<&Path>) -> Result<Vec<SubKey>, Failure> {
     let Some(text) = text_of(file, "PARAMETER_MIRROR_SUB_KEYS")? else { return Ok(Vec::new()) };
     let keys = text.expose().split([',', '\n']).map(str::trim).filter(|line| !line.is_empty());
     let keys = keys.map(SubKey::parse).collect::<Result<Vec<_>, _>>();
-    keys.map_err(|error| {
+    let keys = keys.map_err(|error| {
         Failure::Settings(format!("the sub-keys: {error}, as `parameter-mirror key` prints it"))
-    })
+    })?;
+    // Without one nothing would be verified, and nobody would notice.
+    if keys.is_empty() {
+        return Err(Failure::Settings("the sub-keys: the file, or the variable, holds none".to_owned()));
+    }
+    Ok(keys)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use parameter_mirror_format::entry::Entry;
+use parameter_mirror_format::steering::objection;
 use parameter_mirror_format::value::Value;
 use parameter_mirror_format::words::few;
 
@@ -18,6 +19,9 @@ pub enum KeyProblem {
     /// Parameters of different mirrors.
     #[error("{0} is the variable of both {1} and {2}. Give one of them another `key` in its mirror")]
     Twice(String, String, String),
+    /// Names that steer more than the program's own code: whoever names a parameter would choose what runs.
+    #[error("{}. If that is meant, give it this `key` in the mirror by name, else another one", few(.0))]
+    Steers(Vec<String>),
     /// A value that no variable can hold.
     #[error("the value of {0} contains a zero byte, which no variable can hold")]
     Zero(String),
@@ -33,12 +37,13 @@ pub fn variables<'p>(
     parameters: impl IntoIterator<Item = &'p (String, Entry)>,
 ) -> Result<Variables, KeyProblem> {
     let mut chosen: BTreeMap<&str, (&str, &Entry)> = BTreeMap::new();
-    let mut keyless = Vec::new();
+    let (mut keyless, mut steering) = (Vec::new(), Vec::new());
     for (name, entry) in parameters {
         let Some(key) = entry.key.as_deref() else {
             keyless.push(name.clone());
             continue;
         };
+        steering.extend(objection(name, entry));
         if entry.value.expose().contains('\0') {
             return Err(KeyProblem::Zero(name.clone()));
         }
@@ -54,6 +59,9 @@ pub fn variables<'p>(
     }
     if !keyless.is_empty() {
         return Err(KeyProblem::Keyless(keyless));
+    }
+    if !steering.is_empty() {
+        return Err(KeyProblem::Steers(steering));
     }
     Ok(chosen.into_iter().map(|(key, (_, entry))| (key.to_owned(), entry.value.clone())).collect())
 }
@@ -74,7 +82,10 @@ mod tests {
     fn parameter(name: &str, key: Option<&str>, version: i64, value: &str) -> (String, Entry) {
         let key = key.map(str::to_owned);
         let value = Value::from(value);
-        (name.to_owned(), Entry { key, kind: ParameterType::String, version, date: version, value })
+        (
+            name.to_owned(),
+            Entry { key, is_key_given: false, kind: ParameterType::String, version, date: version, value },
+        )
     }
 
     #[test]
@@ -96,6 +107,16 @@ mod tests {
         assert_eq!(variables(&twice), Err(expected));
         let zero = [parameter("/a/x", Some("X"), 1, "a\0b")];
         assert_eq!(variables(&zero), Err(KeyProblem::Zero("/a/x".to_owned())));
+    }
+
+    #[test]
+    fn a_variable_that_steers_programs_is_named_unless_the_mirror_gives_it() {
+        let mut set = [parameter("/a/path", Some("PATH"), 1, "/tmp"), parameter("/a/x", Some("X"), 1, "1")];
+        let problem = variables(&set).unwrap_err();
+        let told = "/a/path would be the variable PATH, which steers shells";
+        assert_eq!(problem, KeyProblem::Steers(vec![told.to_owned()]));
+        set[0].1.is_key_given = true;
+        assert_eq!(variables(&set).unwrap()["PATH"].expose(), "/tmp");
     }
 
     #[test]

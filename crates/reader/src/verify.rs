@@ -69,7 +69,12 @@ fn judge(mirror: &Mirror, now: Timestamp, max_stale: Duration) -> Vec<Check> {
     let age = mirror.age(now);
     let count = parameters(copy.entries.len());
     let read = format!("{name}: {count}, revision {}, read {} ago", copy.revision, span(age));
-    let read = if age > max_stale {
+    let read = if mirror.is_of_the_future(now) {
+        Check::attention(format!(
+            "{read}: it says that it was read later than now, so its age is not known. One of the clocks is wrong, or somebody else writes to \
+             Redis"
+        ))
+    } else if age > max_stale {
         Check::attention(format!(
             "{read}: SSM cannot be read, or nobody mirrors it any more (kubectl describe pmirror)"
         ))

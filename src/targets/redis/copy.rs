@@ -85,15 +85,17 @@ pub async fn look(
             checked_at: None,
             status: None,
             consents: false,
+            is_for_readers: false,
             print: None,
         },
     })
 }
 
-/// Whether values are encrypted as wanted, with the key that signed the copy.
+/// Whether readers find what they should: values encrypted as wanted, with the key that signed the copy, and a MAC that fits.
 #[must_use]
-pub fn is_encrypted_as(known: &HashFound, mode: EncryptionMode) -> bool {
-    copy_of(known).is_some_and(|signed| known.encryption == Some(Encryption::new(mode, &signed.key_id)))
+pub fn is_laid_out_as(known: &HashFound, mode: EncryptionMode) -> bool {
+    let is_encrypted = |signed: &Signed| known.encryption == Some(Encryption::new(mode, &signed.key_id));
+    known.is_for_readers && copy_of(known).is_some_and(is_encrypted)
 }
 
 /// Replaces the hash by `signed`, against what `known` observed.
@@ -121,6 +123,21 @@ pub async fn write(
     store.swap(guard, &fields, known.consents, WRITE).await
 }
 
+/// Tells readers how the read went, of the set that `known` observed.
+pub async fn beat(
+    store: &dyn Hashes,
+    guard: Guard<'_>,
+    beat: Beat,
+    keys: &KeyRing,
+    known: &HashFound,
+) -> Result<ScriptOutcome, LinkError> {
+    let checked_mac = match (beat, copy_of(known)) {
+        (Beat::Good { checked_at }, Some(signed)) => hash::checked_mac(keys, signed, guard.key, checked_at),
+        _ => None,
+    };
+    store.beat(guard, beat, checked_mac.as_deref(), WRITE).await
+}
+
 /// What is known of the hash after a write of `signed` has happened.
 #[must_use]
 pub fn after(
@@ -136,6 +153,7 @@ pub fn after(
         generation,
         encryption: Some(Encryption::new(mode, &signed.key_id)),
         consents: false,
+        is_for_readers: true,
         checked_at: known.checked_at,
         status: known.status,
         // Nobody has read it back yet.

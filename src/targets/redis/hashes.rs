@@ -32,8 +32,14 @@ pub trait Hashes: Send + Sync {
     ) -> Result<ScriptOutcome, LinkError>;
 
     /// Tells readers that the content was checked, or that it could not be. Bumps the fence, so that a writer
-    /// that observed earlier comes too late.
-    async fn beat(&self, guard: Guard<'_>, beat: Beat, within: Duration) -> Result<ScriptOutcome, LinkError>;
+    /// that observed earlier comes too late. `checked_mac` is by what readers know that the time of a good one is ours.
+    async fn beat(
+        &self,
+        guard: Guard<'_>,
+        beat: Beat,
+        checked_mac: Option<&str>,
+        within: Duration,
+    ) -> Result<ScriptOutcome, LinkError>;
 
     /// Deletes the hash.
     async fn remove(&self, guard: Guard<'_>, within: Duration) -> Result<ScriptOutcome, LinkError>;

@@ -3,7 +3,7 @@
 -- KEYS 1 live hash, 2 staging key (swap)
 -- ARGV 1 mode, 2 our owner, 3 the @fence observed ('' = none), 4 now in ms, 5 the highest format we know, 6 the least new @fence
 --   swap: 7 number of staged fields, 8 '1' if the hash's consent may be used, 9 the attempt that staged
---   beat: 7 status, 8 @checkedAt ('' = leave it), 9 the @mac observed ('' = whatever it is)
+--   beat: 7 status, 8 @checkedAt ('' = leave it), 9 the @mac observed ('' = whatever it is), 10 @checkedMac
 -- Answers {'DONE', fence, generation}, or the reason why nothing was written.
 --
 -- Redis does not roll a script back, and it refuses for lack of memory at the first write only. So everything is
@@ -64,7 +64,7 @@ if mode == 'beat' then
   local status, checked_at = ARGV[7], ARGV[8]
   redis.call('HSET', live, '@fence', fence, '@status', status)
   if status ~= live_status then redis.call('HSET', live, '@statusAt', now) end
-  if checked_at ~= '' then redis.call('HSET', live, '@checkedAt', checked_at) end
+  if checked_at ~= '' then redis.call('HSET', live, '@checkedAt', checked_at, '@checkedMac', ARGV[10]) end
   return {'DONE', fence, live_generation}
 end
 

@@ -151,13 +151,21 @@ impl Hashes for HashStore {
         swapped
     }
 
-    async fn beat(&self, guard: Guard<'_>, beat: Beat, within: Duration) -> Result<ScriptOutcome, LinkError> {
+    async fn beat(
+        &self,
+        guard: Guard<'_>,
+        beat: Beat,
+        checked_mac: Option<&str>,
+        within: Duration,
+    ) -> Result<ScriptOutcome, LinkError> {
         let (status, checked_at) = match beat {
             Beat::Good { checked_at } => (Status::Synced, checked_at.to_string()),
             Beat::Failed => (Status::Degraded, String::new()),
         };
         let mac = guard.mac.unwrap_or_default().to_owned();
-        self.run("beat", guard, None, &[status.as_str().to_owned(), checked_at, mac], within).await
+        let checked_mac = checked_mac.unwrap_or_default().to_owned();
+        let arguments = [status.as_str().to_owned(), checked_at, mac, checked_mac];
+        self.run("beat", guard, None, &arguments, within).await
     }
 
     async fn remove(&self, guard: Guard<'_>, within: Duration) -> Result<ScriptOutcome, LinkError> {

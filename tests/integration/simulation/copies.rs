@@ -124,6 +124,34 @@ async fn a_restored_backup_of_everything_is_served_until_ssm_answers() {
     world.both_serve("app", 3, SOON).await;
 }
 
+/// The content of such a hash counts, but readers with a sub-key refuse it: it is laid out once more, in an outage and after a restart too.
+/// A time that somebody else wrote is not signed with it.
+#[tokio::test(start_paused = true)]
+async fn what_readers_go_by_is_restored_and_nobody_elses_time_is_signed() {
+    for restart in [false, true] {
+        let (world, operator, _) = after_releases(1).await;
+        silence_ssm(&world);
+        if restart {
+            operator.kill();
+        }
+        let key = redis_key("app");
+        let mut hash = world.redis.hash(&key).unwrap();
+        hash.remove(b"@readerMac".as_slice());
+        hash.insert(b"@checkedAt".to_vec(), b"9999999999999".to_vec());
+        world.redis.put(&key, hash);
+        let _operator = restart.then(|| world.operator());
+        let text = |name: &[u8]| {
+            let hash = world.redis.hash(&key).unwrap();
+            hash.get(name).map(|text| String::from_utf8(text.clone()).unwrap())
+        };
+        let restored = || text(b"@readerMac").ok_or_else(|| "there is no @readerMac".to_owned());
+        world.eventually(Duration::from_mins(3), restored).await;
+        let checked_at: i64 = text(b"@checkedAt").unwrap().parse().unwrap();
+        assert!(checked_at <= world.now(), "{checked_at}");
+        assert_eq!(world.serves("app", Part::Redis), Some(1));
+    }
+}
+
 /// Its date says later than everything since, because the clock was ahead when it was written.
 #[tokio::test(start_paused = true)]
 async fn an_old_secret_with_a_far_read_time_does_not_come_back() {

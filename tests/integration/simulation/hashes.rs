@@ -11,7 +11,8 @@ use parameter_mirror_format::FORMAT as HIGHEST;
 use parameter_mirror_format::connection::LinkError;
 use parameter_mirror_format::fields::Fields;
 use parameter_mirror_format::hash::{
-    ADOPT_BY, CHECKED_AT, FENCE, FORMAT, Fence, GENERATION, MAC, OWNER, STATUS, STATUS_AT, Status,
+    ADOPT_BY, CHECKED_AT, CHECKED_MAC, FENCE, FORMAT, Fence, GENERATION, MAC, OWNER, STATUS, STATUS_AT,
+    Status,
 };
 
 use super::line::{Edge, Fault, Line};
@@ -114,7 +115,7 @@ impl Inner {
         ScriptOutcome::Done { fence: Fence::new(fence.into_bytes()), generation }
     }
 
-    fn beat(&mut self, guard: Guard<'_>, beat: Beat) -> ScriptOutcome {
+    fn beat(&mut self, guard: Guard<'_>, beat: Beat, checked_mac: Option<&str>) -> ScriptOutcome {
         if let Some(refusal) = self.refusal(guard, false, false) {
             return refusal;
         }
@@ -137,6 +138,7 @@ impl Inner {
         }
         if let Some(checked_at) = checked_at {
             set(CHECKED_AT, &checked_at);
+            set(CHECKED_MAC, checked_mac.unwrap_or_default());
         }
         ScriptOutcome::Done { fence: Fence::new(fence.into_bytes()), generation }
     }
@@ -208,8 +210,14 @@ impl Hashes for Reached {
         self.call("swap", guard.key, within, |inner| inner.swap(guard, fields, consent)).await
     }
 
-    async fn beat(&self, guard: Guard<'_>, beat: Beat, within: Duration) -> Result<ScriptOutcome, LinkError> {
-        self.call("beat", guard.key, within, |inner| inner.beat(guard, beat)).await
+    async fn beat(
+        &self,
+        guard: Guard<'_>,
+        beat: Beat,
+        checked_mac: Option<&str>,
+        within: Duration,
+    ) -> Result<ScriptOutcome, LinkError> {
+        self.call("beat", guard.key, within, |inner| inner.beat(guard, beat, checked_mac)).await
     }
 
     async fn remove(&self, guard: Guard<'_>, within: Duration) -> Result<ScriptOutcome, LinkError> {

@@ -5,14 +5,15 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use parameter_mirror_format::fields::Fields;
-use parameter_mirror_format::hash::decode_for_reader;
+use parameter_mirror_format::hash::{EncryptionMode, decode_for_reader};
 use parameter_mirror_format::keys::KeyRing;
 use parameter_mirror_format::subkey::SubKey;
 
 use crate::redis::Redis;
 
 /// Fields that move while a hash is only looked after.
-const MOVING: [&str; 5] = ["@fence", "@generation", "@checkedAt", "@status", "@statusAt"];
+const MOVING: [&str; 7] =
+    ["@fence", "@generation", "@checkedAt", "@checkedMac", "@readerMac", "@status", "@statusAt"];
 
 /// The keys of the operator in a namespace.
 ///
@@ -44,7 +45,7 @@ pub fn redis_values(
     let fields: Fields =
         hash.iter().map(|(name, bytes)| (name.clone().into_bytes(), bytes.clone())).collect();
     let sub_keys: Vec<SubKey> = keys.key_ids().filter_map(|id| keys.sub_key(id, key)).collect();
-    let copy = decode_for_reader(&fields, key, &sub_keys).ok()?;
+    let copy = decode_for_reader(&fields, key, &sub_keys, Some(EncryptionMode::None)).ok()?;
     Some(copy.entries.into_iter().map(|(name, entry)| (name, entry.value.expose().to_owned())).collect())
 }
 

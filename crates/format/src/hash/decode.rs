@@ -4,7 +4,7 @@ use aws_lc_rs::digest;
 
 use crate::content::{Content, Signed};
 use crate::encoding::{decimal, lp};
-use crate::entry::Entries;
+use crate::entry::{Entries, ParameterType};
 use crate::envelope::{OpenError, open};
 use crate::fields::Fields;
 use crate::keys::{KeyId, KeyRing};
@@ -15,8 +15,9 @@ use crate::value::Value;
 use crate::verdict::{BrokenCause, Fault, Found, Verdict, check_format};
 
 use super::{
-    ADOPT_BY, CHECKED_AT, COUNT, ENC, Encryption, FENCE, FORMAT, Fence, GENERATION, MAC, OWNER, PARAMS,
-    READ_AT, REVISION, SOURCE, STATUS, STATUS_AT, Status,
+    ADOPT_BY, CHECKED_AT, CHECKED_MAC, COUNT, ENC, Encryption, EncryptionMode, FENCE, FORMAT, Fence,
+    GENERATION, MAC, OWNER, PARAMS, READ_AT, READER_MAC, REVISION, SOURCE, STATUS, STATUS_AT, Status,
+    reader_mac,
 };
 
 /// A hash as the operator found it.
@@ -30,12 +31,15 @@ pub struct HashFound {
     pub generation: Option<i64>,
     /// Which values are encrypted and with which key, if readable.
     pub encryption: Option<Encryption>,
-    /// When the last good read began, Unix milliseconds, if readable.
+    /// When the last good read began, Unix milliseconds, if its MAC holds for this set. What somebody else wrote there must not become the
+    /// age of anything: it would be signed with the next write.
     pub checked_at: Option<i64>,
     /// Whether the last read was good, if readable.
     pub status: Option<Status>,
     /// Whether `@adoptBy` names us: consent to a take-over.
     pub consents: bool,
+    /// Whether readers that have its sub-key take it: its content may be verified and what readers go by be changed.
+    pub is_for_readers: bool,
     /// What the verdict on a verified copy was based on.
     pub print: Option<Print>,
 }
@@ -47,7 +51,7 @@ pub struct Print([u8; 32]);
 impl Print {
     /// SHA-256 over all fields but those that no MAC covers and that change while the copy stays the same.
     fn of(fields: &Fields) -> Self {
-        const UNSIGNED: [&str; 6] = [FENCE, GENERATION, CHECKED_AT, STATUS, STATUS_AT, ADOPT_BY];
+        const UNSIGNED: [&str; 7] = [FENCE, GENERATION, CHECKED_AT, CHECKED_MAC, STATUS, STATUS_AT, ADOPT_BY];
         let mut digest = digest::Context::new(&digest::SHA256);
         for (name, bytes) in
             fields.iter().filter(|(name, _)| UNSIGNED.iter().all(|one| one.as_bytes() != *name))
@@ -78,20 +82,35 @@ pub fn decode_again(
 ) -> HashFound {
     let number = |name| fields.text(name).and_then(decimal);
     let print = Print::of(fields);
-    let found = match known {
-        Some(known) if known.print.as_ref() == Some(&print) => known.found.clone(),
-        _ => find(fields, redis_key, owner, keys),
+    let (found, is_for_readers) = match known {
+        Some(known) if known.print.as_ref() == Some(&print) => (known.found.clone(), known.is_for_readers),
+        _ => (find(fields, redis_key, owner, keys), is_for_readers(fields, redis_key, keys)),
     };
     HashFound {
+        is_for_readers,
         print: matches!(found, Found::Ours(Verdict::Verified(_))).then_some(print),
         found,
         fence: Fence::new(fields.get(FENCE).unwrap_or_default().to_vec()),
         generation: number(GENERATION),
         encryption: fields.text(ENC).and_then(|text| text.parse().ok()),
-        checked_at: number(CHECKED_AT),
+        checked_at: checked_at(fields, redis_key, keys),
         status: fields.text(STATUS).and_then(Status::parse),
         consents: fields.text(ADOPT_BY) == Some(owner),
     }
+}
+
+/// The key of the copy's MAC, with which everything for its readers is made too.
+fn sub_key(fields: &Fields, redis_key: &str, keys: &KeyRing) -> Option<SubKey> {
+    keys.sub_key(&keys.key_of(fields.text(MAC)?).ok()?, redis_key)
+}
+
+fn checked_at(fields: &Fields, redis_key: &str, keys: &KeyRing) -> Option<i64> {
+    reader_mac::checked_at(&sub_key(fields, redis_key, keys)?, redis_key, fields)
+}
+
+fn is_for_readers(fields: &Fields, redis_key: &str, keys: &KeyRing) -> bool {
+    let sub_key = sub_key(fields, redis_key, keys);
+    sub_key.is_some_and(|sub_key| reader_mac::is_set_authentic(&sub_key, redis_key, fields))
 }
 
 fn find(fields: &Fields, redis_key: &str, owner: &str, keys: &KeyRing) -> Found {
@@ -131,7 +150,8 @@ fn judge(fields: &Fields, redis_key: &str, owner: &str, keys: &KeyRing) -> Resul
     keys.verified(content, mac.to_owned(), key_id).map_err(|error| Fault::of_mac(error, MAC))
 }
 
-/// A copy as a reader gets it. Nobody but the operator can check the MAC; what is encrypted proves itself.
+/// A copy as a reader gets it. With the sub-key of its mirror all of it but [`generation`](Self::generation) and
+/// [`status`](Self::status) is verified; without one nothing is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReaderCopy {
     /// The parameters.
@@ -144,8 +164,11 @@ pub struct ReaderCopy {
     pub revision: String,
     /// The read time, Unix milliseconds.
     pub read_at: i64,
-    /// When the last good read began, Unix milliseconds, if readable. Age counts from the later of the two.
+    /// When the last good read began, Unix milliseconds; with a sub-key only if its MAC holds for this set. Age counts from the later of
+    /// the two.
     pub checked_at: Option<i64>,
+    /// Whether the MAC for readers was verified.
+    pub is_authentic: bool,
     /// Moves with each content write; poll it.
     pub generation: Option<i64>,
     /// Whether the last read was good, if readable.
@@ -161,8 +184,20 @@ pub enum ReaderError {
     /// Written by a newer operator.
     #[error("the hash has the layout {0}, which is newer than this reader")]
     NewerLayout(String),
-    /// Encrypted with a key the reader was not given.
-    #[error("{field} is encrypted with the key {key_id}, which this reader was not given")]
+    /// A value in clear that has to be encrypted.
+    #[error("{field} is a {kind} that is not encrypted (@enc is {found}), and {least} has to be")]
+    NotEncrypted {
+        /// The first such parameter.
+        field: String,
+        /// Its type.
+        kind: ParameterType,
+        /// What the hash encrypts.
+        found: EncryptionMode,
+        /// What it has to encrypt.
+        least: EncryptionMode,
+    },
+    /// Encrypted or authenticated with a key the reader was not given.
+    #[error("{field} needs the key {key_id}, which this reader was not given")]
     KeyMissing {
         /// The first field that needs it.
         field: String,
@@ -174,11 +209,15 @@ pub enum ReaderError {
     Broken(#[from] BrokenCause),
 }
 
-/// Reads a hash with the sub-keys of its mirror only.
+/// Reads a hash with sub-keys, among them that of its mirror, or without any.
+///
+/// With sub-keys nothing is taken that was not written by somebody who has the one of this mirror, and a plain `SecureString` is an error:
+/// else everybody who may write Redis could put a hash there that says `@enc` = `none`. `least` overrides what has to be encrypted.
 pub fn decode_for_reader(
     fields: &Fields,
     redis_key: &str,
     sub_keys: &[SubKey],
+    least: Option<EncryptionMode>,
 ) -> Result<ReaderCopy, ReaderError> {
     if fields.is_empty() {
         return Err(ReaderError::Missing);
@@ -191,23 +230,38 @@ pub fn decode_for_reader(
     })?;
     let encryption: Encryption = text(fields, ENC)?.parse().map_err(|_| BrokenCause::Unreadable(ENC))?;
     let layout = Layout::read(fields)?;
-    let sub_key = encryption.key_id().and_then(|wanted| sub_keys.iter().find(|key| key.key_id() == wanted));
+    let secure_strings =
+        if sub_keys.is_empty() { EncryptionMode::None } else { EncryptionMode::SecureStrings };
+    layout.is_encrypted(&encryption, least.unwrap_or(secure_strings))?;
+    let mac_key_id = if sub_keys.is_empty() { None } else { reader_mac::key_id(fields) };
+    let wanted = mac_key_id.as_ref().or(encryption.key_id());
+    // The sub-keys of several mirrors have the same key ids: the one that fits is that of this mirror.
+    let mut fitting = sub_keys.iter().filter(|key| wanted == Some(key.key_id()));
+    let authentic = fitting.clone().find(|key| reader_mac::is_set_authentic(key, redis_key, fields));
+    let sub_key = authentic.or_else(|| fitting.next());
     if sub_key.is_none() {
-        let mut needed = layout.manifest.0.iter();
-        let needed = needed.find_map(|(name, line)| encryption.key_for(line.kind).map(|key| (name, key)));
-        if let Some((field, key_id)) = needed {
-            return Err(ReaderError::KeyMissing { field: field.clone(), key_id: key_id.clone() });
-        }
+        layout.needs_no_key(&encryption)?;
     }
     let number = |name| fields.text(name).and_then(decimal);
     let source = StoredSource::decode(text(fields, SOURCE)?).map_err(|_| BrokenCause::Unreadable(SOURCE))?;
+    // Before the MAC, because it says what is wrong and not only that something is.
+    let entries = layout.values(fields, redis_key, &encryption, sub_key)?;
+    if !sub_keys.is_empty() && authentic.is_none() {
+        text(fields, READER_MAC)?;
+        return Err(match (sub_key, mac_key_id) {
+            (None, Some(key_id)) => ReaderError::KeyMissing { field: READER_MAC.to_owned(), key_id },
+            _ => BrokenCause::ReaderMac.into(),
+        });
+    }
     Ok(ReaderCopy {
         source,
-        entries: layout.values(fields, redis_key, &encryption, sub_key)?,
+        entries,
         encryption,
         revision: layout.revision.to_owned(),
         read_at: layout.read_at,
-        checked_at: number(CHECKED_AT),
+        checked_at: authentic
+            .map_or_else(|| number(CHECKED_AT), |key| reader_mac::checked_at(key, redis_key, fields)),
+        is_authentic: authentic.is_some(),
         generation: number(GENERATION),
         status: fields.text(STATUS).and_then(Status::parse),
     })
@@ -230,6 +284,29 @@ impl<'a> Layout<'a> {
             return Err(BrokenCause::Count);
         }
         Ok(Self { manifest, read_at, revision: text(fields, REVISION)? })
+    }
+
+    /// Whether at least what `least` says is encrypted.
+    fn is_encrypted(&self, encryption: &Encryption, least: EncryptionMode) -> Result<(), ReaderError> {
+        let found = encryption.mode();
+        let plain = |kind| least.covers(kind) && !found.covers(kind);
+        match self.manifest.0.iter().find(|(_, line)| plain(line.kind)) {
+            Some((field, line)) => {
+                Err(ReaderError::NotEncrypted { field: field.clone(), kind: line.kind, found, least })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Whether there is nothing to decrypt.
+    fn needs_no_key(&self, encryption: &Encryption) -> Result<(), ReaderError> {
+        let mut lines = self.manifest.0.iter();
+        match lines.find_map(|(name, line)| encryption.key_for(line.kind).map(|key_id| (name, key_id))) {
+            Some((field, key_id)) => {
+                Err(ReaderError::KeyMissing { field: field.clone(), key_id: key_id.clone() })
+            }
+            None => Ok(()),
+        }
     }
 
     /// Gives each line of the manifest its value; nothing may be missing and nothing left over.

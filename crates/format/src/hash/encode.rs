@@ -6,12 +6,13 @@ use crate::fields::Fields;
 use crate::keys::{KeyId, KeyRing};
 use crate::manifest::Manifest;
 
+use super::reader_mac;
 use super::{
-    CHECKED_AT, COUNT, ENC, Encryption, EncryptionMode, FORMAT, MAC, PARAMS, READ_AT, REVISION, SOURCE,
-    STATUS, STATUS_AT, Status,
+    CHECKED_AT, CHECKED_MAC, COUNT, ENC, Encryption, EncryptionMode, FORMAT, MAC, PARAMS, READ_AT,
+    READER_MAC, REVISION, SOURCE, STATUS, STATUS_AT, Status,
 };
 
-/// The unsigned fields a copy is staged with.
+/// What a copy is staged with beside the set, and what changes while the set stays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Vitals {
     /// When the last good read began, Unix milliseconds.
@@ -85,5 +86,8 @@ pub(crate) fn encode_with(
     fields.insert(CHECKED_AT, vitals.checked_at.to_string());
     fields.insert(STATUS, vitals.status.as_str());
     fields.insert(STATUS_AT, vitals.status_at.to_string());
+    let set_mac = reader_mac::of_set(&sub_key, redis_key, &fields);
+    fields.insert(READER_MAC, set_mac);
+    fields.insert(CHECKED_MAC, reader_mac::of_check(&sub_key, redis_key, &signed.mac, vitals.checked_at));
     Ok(fields)
 }

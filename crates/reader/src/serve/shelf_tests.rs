@@ -7,8 +7,14 @@ use super::*;
 
 /// Holds `/app/x`, and would hold what else there is below `/app` but not below `/app/out`.
 fn mirrors() -> Vec<Mirror> {
-    let entry =
-        Entry { key: None, kind: ParameterType::String, version: 4, date: 0, value: Value::from("v") };
+    let entry = Entry {
+        key: None,
+        is_key_given: false,
+        kind: ParameterType::String,
+        version: 4,
+        date: 0,
+        value: Value::from("v"),
+    };
     let selections = vec![
         StoredSelection::Path { path: "/app".to_owned(), recursive: true, exclude: vec!["out".to_owned()] },
         StoredSelection::Name { name: "y:live".to_owned() },
@@ -30,6 +36,7 @@ fn mirrors() -> Vec<Mirror> {
         checked_at: None,
         generation: None,
         status: None,
+        is_authentic: true,
     };
     vec![Mirror { name: "shop/checkout".parse().unwrap(), copy }]
 }

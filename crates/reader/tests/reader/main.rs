@@ -11,6 +11,8 @@
 
 mod bad_input;
 mod commands;
+
+mod forged;
 mod hardening;
 mod lambda;
 mod order;
@@ -19,6 +21,7 @@ mod rotation;
 mod serve;
 mod silence;
 mod size;
+
 mod torn;
 mod verify;
 mod world;

@@ -220,9 +220,10 @@ async fn what_was_read_once_survives_redis_and_ssm() {
     world.redis.restart().await;
     has_said(&served.process, "no such mirror in Redis").await;
     assert_eq!(value("/app/db/host").await, good("db.internal"));
-    let world = World::on(world.redis);
+    let keys = world.keys.clone();
+    world = World::on(world.redis);
+    world.keys = keys;
     let mut changed = usual();
-    changed.mode = parameter_mirror_format::hash::EncryptionMode::None;
     changed.entries.get_mut("/app/db/host").unwrap().value = "db2.internal".into();
     world.publish(&changed).await;
     eventually("the change is served", SOON, async || {

@@ -48,8 +48,14 @@ pub struct Set {
 pub fn set(parameters: &[(&str, ParameterType, &str)]) -> Set {
     let entry = |(name, kind, value): &(&str, ParameterType, &str)| {
         let key = Some(env_var(name.trim_start_matches("/app/")));
-        let entry =
-            Entry { key, kind: *kind, version: 1, date: 1_700_000_000_123, value: Value::from(*value) };
+        let entry = Entry {
+            key,
+            is_key_given: false,
+            kind: *kind,
+            version: 1,
+            date: 1_700_000_000_123,
+            value: Value::from(*value),
+        };
         ((*name).to_owned(), entry)
     };
     let path = StoredSelection::Path { path: "/app".to_owned(), recursive: true, exclude: vec![] };
@@ -147,6 +153,7 @@ impl World {
             prefix: "pm:".to_owned(),
             names: vec![MIRROR.parse().unwrap()],
             sub_keys: vec![SubKey::parse(&self.sub_key(KEY)).unwrap()],
+            least: None,
             budget: SOON,
         }
     }

@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::sync::Arc;
 
+use parameter_mirror_format::entry::ParameterType;
 use parameter_mirror_format::fields::Fields;
-use parameter_mirror_format::hash::{COUNT, ENC, EncryptionMode, FORMAT, PARAMS};
+use parameter_mirror_format::hash::{
+    COUNT, ENC, EncryptionMode, FORMAT, MAC, PARAMS, READ_AT, READER_MAC, REVISION, SOURCE,
+};
 use parameter_mirror_test_support::{MirrorHash, Redis, Scratch};
 use serde::Deserialize;
 
@@ -40,13 +43,19 @@ impl Reader {
     }
 
     async fn read_by(&self, url: &str, sub_keys: &str) -> Result<BTreeMap<String, String>, String> {
+        let file = if sub_keys.is_empty() { vec![] } else { vec![self.file(sub_keys)] };
+        self.run(url, &file).await
+    }
+
+    fn file(&self, sub_keys: &str) -> String {
+        let file = self.scratch.path().join("sub-keys");
+        fs::write(&file, sub_keys).unwrap();
+        file.to_str().unwrap().to_owned()
+    }
+
+    async fn run(&self, url: &str, arguments: &[String]) -> Result<BTreeMap<String, String>, String> {
         let mut command = program(self.name);
-        command.args([url, KEY]);
-        if !sub_keys.is_empty() {
-            let file = self.scratch.path().join("sub-keys");
-            fs::write(&file, sub_keys).unwrap();
-            command.arg(file);
-        }
+        command.args([url, KEY]).args(arguments);
         Ok(serde_json::from_str(&run(&command).await?).expect("a JSON object of texts"))
     }
 
@@ -70,10 +79,14 @@ impl Reader {
 async fn reads_every_hash(name: &'static str) {
     let reader = Reader::new(name).await;
     let expected = Expected::read();
-    for mode in [EncryptionMode::None, EncryptionMode::SecureStrings, EncryptionMode::All] {
+    for mode in [EncryptionMode::SecureStrings, EncryptionMode::All] {
         let hash = laid_out(&expected, mode);
         assert_eq!(reader.read(&hash).await, Ok(expected.values()), "{name}, {mode:?}");
     }
+    // With a sub-key also what is not encrypted is verified.
+    let strings = Expected::read().only(|kind| kind != ParameterType::SecureString);
+    let hash = laid_out(&strings, EncryptionMode::None);
+    assert_eq!(reader.read(&hash).await, Ok(strings.values()), "{name}, nothing secret");
     // In the middle of a rotation a reader has been handed two.
     let hash = laid_out(&expected, EncryptionMode::All);
     hash.write(&reader.redis).await;
@@ -91,6 +104,13 @@ struct Vector {
     values: BTreeMap<String, String>,
     sub_key: String,
     enc: String,
+    source: String,
+    read_at: i64,
+    revision: String,
+    mac: String,
+    params: String,
+    reader_mac: String,
+    checked_mac: String,
     fields: BTreeMap<String, Field>,
 }
 
@@ -117,8 +137,17 @@ async fn reads_the_vectors(name: &'static str) {
         }
         fields.insert(FORMAT, "1");
         fields.insert(COUNT, vector.manifest.len().to_string());
-        fields.insert(PARAMS, serde_json::to_string(&vector.manifest).unwrap());
-        fields.insert(ENC, vector.enc.as_str());
+        for (name, text) in [
+            (PARAMS, vector.params.as_str()),
+            (ENC, &vector.enc),
+            (SOURCE, &vector.source),
+            (REVISION, &vector.revision),
+            (READ_AT, &vector.read_at.to_string()),
+            (MAC, &vector.mac),
+            (READER_MAC, &vector.reader_mac),
+        ] {
+            fields.insert(name, text);
+        }
         let hash = MirrorHash { key: KEY.to_owned(), fields, sub_key: vector.sub_key };
         assert_eq!(reader.read(&hash).await, Ok(vector.values), "{name}, {}", vector.enc);
     }
@@ -127,8 +156,8 @@ async fn reads_the_vectors(name: &'static str) {
 async fn refuses_what_is_damaged(name: &'static str) {
     type Damage = fn(&mut Fields);
     let reader = Reader::new(name).await;
-    let damages: [(&str, Damage); 9] = [
-        ("/app/db/password does not decrypt", |fields| {
+    let damages: [(&str, Damage); 14] = [
+        ("@readerMac does not fit", |fields| {
             let mut text = fields.text(SECURE).unwrap().to_owned();
             // Inside the ciphertext; the last digit of all may carry bits that do not count.
             let place = text.len() - 30;
@@ -136,19 +165,29 @@ async fn refuses_what_is_damaged(name: &'static str) {
             text.replace_range(place..=place, other);
             fields.insert(SECURE, text);
         }),
-        ("/app/db/password does not decrypt", |fields| {
+        ("@readerMac does not fit", |fields| {
             let moved = fields.get(OTHER_SECURE).unwrap().to_vec();
             fields.insert(SECURE, moved);
         }),
-        ("/app/db/password is not encrypted", |fields| fields.insert(SECURE, "put here by hand")),
-        ("/app/db/password is not encrypted", |fields| {
-            let text = fields.text(SECURE).unwrap().replace("k-one", "k-two");
-            fields.insert(SECURE, text);
+        ("@readerMac does not fit", |fields| fields.insert(SECURE, "put here by hand")),
+        ("@readerMac does not fit", |fields| fields.insert(PLAIN, "put here by hand")),
+        ("@readerMac does not fit", |fields| fields.remove(PLAIN)),
+        ("@readerMac does not fit", |fields| fields.insert("/app/more", "put here by hand")),
+        ("@readerMac does not fit", |fields| fields.insert(COUNT, "13")),
+        // A secret that becomes a string, with a value of the attacker's.
+        ("@readerMac does not fit", |fields| {
+            let params = fields.text(PARAMS).unwrap().replace("SecureString", "String");
+            fields.insert(PARAMS, params);
+            fields.insert(ENC, "none");
         }),
-        ("/app/db/host is in @params and has no field", |fields| fields.remove(PLAIN)),
-        ("@count is 13, but @params names 12", |fields| fields.insert(COUNT, "13")),
+        ("@readerMac does not fit", |fields| fields.insert(READER_MAC, "pm1:k-one:AAAA")),
+        ("@readerMac needs the key k-two, which is not given", |fields| {
+            let text = fields.text(READER_MAC).unwrap().replace("k-one", "k-two");
+            fields.insert(READER_MAC, text);
+        }),
+        ("@readerMac needs the key , which is not given", |fields| fields.remove(READER_MAC)),
         ("the layout is 2, not 1", |fields| fields.insert(FORMAT, "2")),
-        ("@enc is Some:pm2:k-one", |fields| fields.insert(ENC, "Some:pm2:k-one")),
+        ("@readerMac does not fit", |fields| fields.insert(ENC, "Some:pm2:k-one")),
         ("no such hash", |fields| *fields = Fields::default()),
     ];
     for (what, damage) in damages {
@@ -160,9 +199,43 @@ async fn refuses_what_is_damaged(name: &'static str) {
     hash.write(&reader.redis).await;
     reader.is_refusal(reader.read_with("").await, "is encrypted with the key k-one, which is not given");
     let of_another_hash = format!("k-one:{}", "A".repeat(43));
-    reader.is_refusal(reader.read_with(&of_another_hash).await, "does not decrypt");
+    reader.is_refusal(reader.read_with(&of_another_hash).await, "@readerMac does not fit");
+    let none = [reader.file("\n")];
+    let printed = reader.run(&reader.redis.url(), &none).await;
+    reader.is_refusal(printed, "@readerMac needs the key k-one, which is not given");
     reader.redis.kill();
     reader.is_refusal(reader.read_with("").await, "");
+}
+
+/// What whoever writes Redis says of a hash does not decide: with a sub-key a secret in clear is refused even if the operator wrote it, and
+/// without one what somebody put there is found by its form.
+async fn decides_itself_what_has_to_be_encrypted(name: &'static str) {
+    let reader = Reader::new(name).await;
+    let plain = laid_out(&Expected::read(), EncryptionMode::None);
+    reader.refuses(&plain, "/app/db/password is a SecureString that is not encrypted").await;
+    let some = laid_out(&Expected::read(), EncryptionMode::SecureStrings);
+    some.write(&reader.redis).await;
+    let all = [reader.file(&some.sub_key), "All".to_owned()];
+    let printed = reader.run(&reader.redis.url(), &all).await;
+    reader.is_refusal(printed, "that is not encrypted");
+    let encrypted = laid_out(&Expected::read(), EncryptionMode::All);
+    encrypted.write(&reader.redis).await;
+    let all = [reader.file(&encrypted.sub_key), "All".to_owned()];
+    assert_eq!(reader.run(&reader.redis.url(), &all).await, Ok(Expected::read().values()), "{name}");
+    let damaged = MirrorHash { sub_key: String::new(), ..some };
+    for (what, name, text) in [
+        ("@count is 13, but @params names 12", COUNT, "13"),
+        ("@enc is Some:pm2:k-one", ENC, "Some:pm2:k-one"),
+    ] {
+        let mut fields = damaged.fields.clone();
+        fields.insert(name, text);
+        let hash = MirrorHash { fields, sub_key: String::new(), key: KEY.to_owned() };
+        reader.refuses(&hash, what).await;
+    }
+    let mut fields = plain.fields.clone();
+    fields.remove(PLAIN);
+    let hash = MirrorHash { fields, sub_key: String::new(), key: KEY.to_owned() };
+    reader.refuses(&hash, "/app/db/host is in @params and has no field").await;
 }
 
 async fn reads_with_the_documented_rights(name: &'static str) {
@@ -200,6 +273,9 @@ fn the_page_shows_the_vectors() {
         assert!(
             page.contains(&format!("With `@enc` = `{}` and the sub-key `{}`:", vector.enc, vector.sub_key))
         );
+        for mac in [&vector.reader_mac, &vector.checked_mac] {
+            assert!(page.contains(&format!("`{mac}`")), "{mac}");
+        }
         for (name, field) in vector.fields.iter().filter(|(_, field)| !field.text.is_empty()) {
             let kind = vector.manifest[name]["type"].as_str().unwrap();
             let value = serde_json::to_string(&vector.values[name]).unwrap();
@@ -223,8 +299,48 @@ macro_rules! tests_of {
             }
 
             #[tokio::test]
+            /// What whoever writes Redis says of a hash does not decide: with a sub-key a secret in clear is refused even if the operator wrote it, and
+            /// without one what somebody put there is found by its form.
+            async fn decides_itself_what_has_to_be_encrypted(name: &'static str) {
+                let reader = Reader::new(name).await;
+                let plain = laid_out(&Expected::read(), EncryptionMode::None);
+                reader.refuses(&plain, "/app/db/password is a SecureString that is not encrypted").await;
+                let some = laid_out(&Expected::read(), EncryptionMode::SecureStrings);
+                some.write(&reader.redis).await;
+                let all = [reader.file(&some.sub_key), "All".to_owned()];
+                let printed = reader.run(&reader.redis.url(), &all).await;
+                reader.is_refusal(printed, "that is not encrypted");
+                let encrypted = laid_out(&Expected::read(), EncryptionMode::All);
+                encrypted.write(&reader.redis).await;
+                let all = [reader.file(&encrypted.sub_key), "All".to_owned()];
+                assert_eq!(
+                    reader.run(&reader.redis.url(), &all).await,
+                    Ok(Expected::read().values()),
+                    "{name}"
+                );
+                let damaged = MirrorHash { sub_key: String::new(), ..some };
+                for (what, name, text) in [
+                    ("@count is 13, but @params names 12", COUNT, "13"),
+                    ("@enc is Some:pm2:k-one", ENC, "Some:pm2:k-one"),
+                ] {
+                    let mut fields = damaged.fields.clone();
+                    fields.insert(name, text);
+                    let hash = MirrorHash { fields, sub_key: String::new(), key: KEY.to_owned() };
+                    reader.refuses(&hash, what).await;
+                }
+                let mut fields = plain.fields.clone();
+                fields.remove(PLAIN);
+                let hash = MirrorHash { fields, sub_key: String::new(), key: KEY.to_owned() };
+                reader.refuses(&hash, "/app/db/host is in @params and has no field").await;
+            }
+
             async fn reads_with_the_documented_rights() {
                 super::reads_with_the_documented_rights($program).await;
+            }
+
+            #[tokio::test]
+            async fn decides_itself_what_has_to_be_encrypted() {
+                super::decides_itself_what_has_to_be_encrypted($program).await;
             }
 
             #[tokio::test]

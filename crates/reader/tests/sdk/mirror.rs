@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use parameter_mirror_format::entry::{Entries, Entry};
+use parameter_mirror_format::entry::{Entries, Entry, ParameterType};
 use parameter_mirror_format::hash::EncryptionMode;
 use parameter_mirror_format::value::Value;
 use parameter_mirror_test_support::MirrorHash;
@@ -44,13 +44,22 @@ impl Expected {
         self.parameters.iter().map(|(name, parameter)| (name.clone(), parameter.value.clone())).collect()
     }
 
+    /// The parameters of some types.
+    pub fn only(mut self, is_wanted: impl Fn(ParameterType) -> bool) -> Self {
+        self.parameters.retain(|_, parameter| is_wanted(parameter.kind.parse().unwrap()));
+        self
+    }
+
     fn entries(&self) -> Entries {
         let entry = |(name, parameter): (&String, &Parameter)| {
             let kind = parameter.kind.parse().unwrap();
             let value = Value::from(parameter.value.as_str());
             // 2026-01-01, and a fraction of a second.
             let date = 1_767_225_600_123;
-            (name.clone(), Entry { key: None, kind, version: parameter.version, date, value })
+            (
+                name.clone(),
+                Entry { key: None, is_key_given: false, kind, version: parameter.version, date, value },
+            )
         };
         self.parameters.iter().map(entry).collect()
     }
