@@ -8,7 +8,7 @@ use parameter_mirror_format::entry::Entry;
 use parameter_mirror_reader::cli::{
     Cli, Command, ExecArgs, ExportArgs, GetArgs, MirrorArgs, OrderArgs, ServeArgs,
 };
-use parameter_mirror_reader::exec::replace;
+use parameter_mirror_reader::exec::Program;
 use parameter_mirror_reader::export::export;
 use parameter_mirror_reader::failure::Failure;
 use parameter_mirror_reader::lambda::{self, Environment};
@@ -47,11 +47,15 @@ fn dispatch(command: Command) -> Result<(), Failure> {
             let chosen = chosen(mirrors, order)?;
             print(export(&variables(&chosen.parameters)?, format)?.as_bytes())
         }
-        Command::Watch(args) => runtime(&mut Builder::new_current_thread())?.block_on(watch::watch(
-            &settings::mirrors(args.mirrors)?,
-            args.refresh,
-            &args.command,
-        )),
+        Command::Watch(args) => {
+            let program = if args.command.is_empty() { None } else { Some(Program::find(&args.command)?) };
+            let mirrors = settings::mirrors(args.mirrors)?;
+            runtime(&mut Builder::new_current_thread())?.block_on(watch::watch(
+                &mirrors,
+                args.refresh,
+                program.as_ref(),
+            ))
+        }
         Command::Verify(args) => runtime(&mut Builder::new_current_thread())?
             .block_on(verify::verify(&settings::mirrors(args.mirrors)?, args.max_stale)),
         Command::Serve(args) => runtime(&mut Builder::new_multi_thread())?.block_on(serve(args)),
@@ -70,13 +74,14 @@ fn dispatch(command: Command) -> Result<(), Failure> {
 
 /// Returns only if it fails.
 fn exec(args: ExecArgs) -> Failure {
-    let variables = chosen(args.mirrors, args.order).and_then(|chosen| {
+    let prepared = Program::find(&args.command).and_then(|program| {
+        let chosen = chosen(args.mirrors, args.order)?;
         let variables = variables(&chosen.parameters)?;
         eprintln!("parameter-mirror-reader: {}", chosen.told);
-        Ok(variables)
+        Ok((program, variables))
     });
-    match variables {
-        Ok(variables) => replace(&args.command, &variables, args.keep_existing),
+    match prepared {
+        Ok((program, variables)) => program.replace_us(&variables, args.keep_existing),
         Err(failure) => failure,
     }
 }

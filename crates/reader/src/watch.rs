@@ -1,45 +1,68 @@
 //! `watch`: tells about each change of the mirrors, or runs a program at each.
 
-use std::ffi::OsString;
 use std::time::Duration;
 
 use futures::future::try_join_all;
 use jiff::Timestamp;
 use parameter_mirror_format::words::{at, parameters};
-use tokio::time::{MissedTickBehavior, interval};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::process::Child;
+use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use crate::exec::prepared;
+use crate::exec::Program;
 use crate::failure::Failure;
 use crate::mirrors::{Mirror, Mirrors};
 use crate::variables::variables;
 
-/// Looks for ever. Only a first look that fails ends it: what goes wrong later is told, and looked at again.
-pub async fn watch(mirrors: &Mirrors, refresh: Duration, command: &[OsString]) -> Result<(), Failure> {
-    let mut known = mirrors.read().await?;
-    tell(&known, command).await?;
+/// How long a program may go on that was told to end. Schedulers wait for 30 s as a rule, for all of a container.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Looks until a signal ends it. Only a first look that fails ends it too: what goes wrong later is told, and looked at again.
+pub async fn watch(mirrors: &Mirrors, refresh: Duration, program: Option<&Program>) -> Result<(), Failure> {
+    let mut signals = Signals::listen()?;
+    let Some(known) = signals.unless(mirrors.read()).await else { return Ok(()) };
+    let mut known = known?;
+    if tell(&known, program, &mut signals).await? == Flow::End {
+        return Ok(());
+    }
     let mut ticks = interval(refresh);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks.tick().await;
     let mut trouble = None;
     loop {
-        ticks.tick().await;
-        match look(mirrors, &mut known).await {
-            Ok(changed) => {
-                trouble = None;
-                if changed && let Err(failure) = tell(&known, command).await {
-                    eprintln!("parameter-mirror-reader: {failure}");
-                }
-            }
-            Err(failure) => {
+        let look = async {
+            ticks.tick().await;
+            look(mirrors, &mut known).await
+        };
+        let told = match signals.unless(look).await {
+            None => return Ok(()),
+            Some(Ok(false)) => Ok(Flow::GoOn),
+            Some(Ok(true)) => tell(&known, program, &mut signals).await,
+            Some(Err(failure)) => {
                 let told = failure.to_string();
                 // Once, not at each look.
                 if trouble.as_ref() != Some(&told) {
                     eprintln!("parameter-mirror-reader: {told}");
                     trouble = Some(told);
                 }
+                continue;
             }
+        };
+        trouble = None;
+        match told {
+            Ok(Flow::GoOn) => {}
+            Ok(Flow::End) => return Ok(()),
+            Err(failure) => eprintln!("parameter-mirror-reader: {failure}"),
         }
     }
+}
+
+/// Whether there is more to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Flow {
+    GoOn,
+    End,
 }
 
 /// Brings them up to date, and says whether any has changed.
@@ -55,8 +78,8 @@ async fn look(mirrors: &Mirrors, known: &mut [Mirror]) -> Result<bool, Failure> 
     Ok(changed)
 }
 
-async fn tell(mirrors: &[Mirror], command: &[OsString]) -> Result<(), Failure> {
-    if command.is_empty() {
+async fn tell(mirrors: &[Mirror], program: Option<&Program>, signals: &mut Signals) -> Result<Flow, Failure> {
+    let Some(program) = program else {
         let now = Timestamp::now();
         for Mirror { name, copy } in mirrors {
             let read = Timestamp::from_millisecond(copy.read_at).unwrap_or(now);
@@ -67,15 +90,75 @@ async fn tell(mirrors: &[Mirror], command: &[OsString]) -> Result<(), Failure> {
                 at(read, now)
             );
         }
-        return Ok(());
-    }
+        return Ok(Flow::GoOn);
+    };
     let all: Vec<_> = mirrors.iter().flat_map(|mirror| mirror.copy.entries.clone()).collect();
-    let program = prepared(command, &variables(&all)?, false)?;
-    let name = program.get_program().to_owned();
-    let status = tokio::process::Command::from(program).status().await;
-    match status {
-        Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(Failure::System(format!("{}: {status}", name.to_string_lossy()))),
-        Err(error) => Err(Failure::Program { program: name, error }),
+    let failed = |error| Failure::Program { program: program.name().to_owned(), error };
+    let command = program.prepared(&variables(&all)?, false);
+    let mut child = tokio::process::Command::from(command).spawn().map_err(failed)?;
+    tokio::select! {
+        status = child.wait() => match status.map_err(failed)? {
+            status if status.success() => Ok(Flow::GoOn),
+            status => Err(Failure::System(format!("{}: {status}", program.name().to_string_lossy()))),
+        },
+        signal = signals.next() => {
+            signals.end(&mut child, signal).await.map_err(failed)?;
+            Ok(Flow::End)
+        }
+    }
+}
+
+/// The signals that end this process. Without a handler process 1 of a container would not even notice them.
+struct Signals {
+    hangup: Stream,
+    interrupt: Stream,
+    quit: Stream,
+    terminate: Stream,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, Failure> {
+        let listen = |kind| signal(kind).map_err(|error| Failure::System(error.to_string()));
+        Ok(Self {
+            hangup: listen(SignalKind::hangup())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            quit: listen(SignalKind::quit())?,
+            terminate: listen(SignalKind::terminate())?,
+        })
+    }
+
+    async fn next(&mut self) -> Signal {
+        tokio::select! {
+            _ = self.hangup.recv() => Signal::HUP,
+            _ = self.interrupt.recv() => Signal::INT,
+            _ = self.quit.recv() => Signal::QUIT,
+            _ = self.terminate.recv() => Signal::TERM,
+        }
+    }
+
+    /// What `work` comes to, or `None` if a signal came first.
+    async fn unless<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! { biased; _ = self.next() => None, done = work => Some(done) }
+    }
+
+    /// Passes this signal on, and those that come until the program has ended.
+    async fn end(&mut self, child: &mut Child, first: Signal) -> std::io::Result<()> {
+        pass_on(child, first);
+        let over = Instant::now() + GRACE;
+        loop {
+            tokio::select! {
+                ended = child.wait() => return ended.map(drop),
+                signal = self.next() => pass_on(child, signal),
+                () = sleep_until(over) => return child.kill().await,
+            }
+        }
+    }
+}
+
+/// A program that has ended meanwhile needs no signal.
+fn pass_on(child: &Child, signal: Signal) {
+    let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
+    if let Some(pid) = pid {
+        let _ = kill_process(pid, signal);
     }
 }

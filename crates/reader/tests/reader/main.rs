@@ -21,7 +21,7 @@ mod rotation;
 mod serve;
 mod silence;
 mod size;
-
+mod steering;
 mod torn;
 mod verify;
 mod world;
