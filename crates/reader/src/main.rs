@@ -117,7 +117,8 @@ async fn serve(args: ServeArgs) -> Result<(), Failure> {
     let end = async move {
         tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
     };
-    listening.serve(end).await
+    listening.serve(end).await;
+    Ok(())
 }
 
 fn runtime(builder: &mut Builder) -> Result<Runtime, Failure> {

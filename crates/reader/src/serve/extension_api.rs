@@ -9,9 +9,9 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use parameter_mirror_format::value::Value;
 use serde::Deserialize;
-use serde_json::json;
 
-use super::{Server, ssm_api};
+use super::Server;
+use super::ssm_api::Call;
 
 /// Where it answers.
 pub const PATH: &str = "/systemsmanager/parameters/get";
@@ -41,14 +41,7 @@ pub async fn answer(
     let Question { name, version, label, with_decryption } = question;
     let selector = version.map(|version| version.to_string()).or(label);
     let name = selector.map_or_else(|| name.clone(), |selector| format!("{name}:{selector}"));
-    let mirrors = server.memory.ready().await;
-    match ssm_api::one(&mirrors, &name, with_decryption) {
-        Ok(reply) => reply.into_response(),
-        Err(not_ours) => {
-            let body = json!({"Name": name, "WithDecryption": with_decryption}).to_string();
-            server.otherwise("AmazonSSM.GetParameter", body.into(), &not_ours).await
-        }
-    }
+    server.answer(&Call::one(name, with_decryption)).await
 }
 
 /// Whether the caller knows the token, which a page in a browser or a forged request does not.

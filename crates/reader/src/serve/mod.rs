@@ -4,19 +4,21 @@
 //! What it answers is decided in [`shelf`], from values; [`ssm_api`] and [`extension_api`] are the two languages it speaks.
 
 pub mod extension_api;
+mod listener;
+mod origin;
 pub mod refresh;
 pub mod shelf;
 pub mod ssm_api;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Bytes;
-use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
-use axum::middleware::{self, Next};
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
+use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use parameter_mirror_format::value::Value;
@@ -28,8 +30,12 @@ use crate::failure::Failure;
 use crate::settings;
 use crate::ssm::Ssm;
 
+pub use origin::is_loopback;
 use refresh::Memory;
+use ssm_api::{Call, Reply};
 
+/// The operation that a request means.
+const TARGET: HeaderName = HeaderName::from_static("x-amz-target");
 /// Longest wait for an answer of SSM itself.
 const FORWARDED_WITHIN: Duration = Duration::from_secs(5);
 
@@ -81,26 +87,28 @@ impl Listening {
     }
 
     /// Answers until `end`.
-    pub async fn serve(self, end: impl Future<Output = ()> + Send + 'static) -> Result<(), Failure> {
+    pub async fn serve(self, end: impl Future<Output = ()> + Send + 'static) {
         let routes = Router::new()
             .route("/", post(ssm))
             .route(extension_api::PATH, get(extension_api::answer))
             .route(&format!("{}/", extension_api::PATH), get(extension_api::answer))
             .route("/healthz", get(health))
-            .layer(middleware::from_fn(only_from_here))
+            .layer(middleware::from_fn(origin::only_from_here))
             .with_state(self.server);
-        let served = axum::serve(self.listener, routes).with_graceful_shutdown(end).await;
-        served.map_err(|error| Failure::System(error.to_string()))
+        listener::serve(self.listener, routes, end).await;
     }
 }
 
-async fn ssm(State(server): State<Arc<Server>>, headers: HeaderMap, body: Bytes) -> Response {
-    let target = headers.get("x-amz-target").and_then(|target| target.to_str().ok()).unwrap_or_default();
-    let mirrors = server.memory.ready().await;
-    match ssm_api::answer(&mirrors, target, &body) {
-        Ok(reply) => reply.into_response(),
-        Err(not_ours) => server.otherwise(target, body, &not_ours).await,
-    }
+async fn ssm(State(server): State<Arc<Server>>, headers: HeaderMap, body: Body) -> Response {
+    let body = match listener::body(body).await {
+        Ok(body) => body,
+        Err(status) => return status.into_response(),
+    };
+    let call = match Call::read(origin::single(&headers, &TARGET).unwrap_or_default(), &body) {
+        Ok(call) => call,
+        Err(reply) => return reply.into_response(),
+    };
+    server.answer(&call).await
 }
 
 /// Whether anything is served: for probes of Kubernetes and ECS.
@@ -116,56 +124,20 @@ async fn health(State(server): State<Arc<Server>>) -> Response {
 }
 
 impl Server {
-    /// The answer to what no mirror can answer: SSM's, if it may be asked.
-    async fn otherwise(&self, target: &str, body: Bytes, not_ours: &shelf::NotOurs) -> Response {
+    /// The answer from the mirrors, or SSM's to what no mirror can answer, if it may be asked.
+    async fn answer(&self, call: &Call) -> Response {
+        let mirrors = self.memory.ready().await;
+        let not_ours = match call.answer(&mirrors) {
+            Ok(reply) => return reply.into_response(),
+            Err(not_ours) => not_ours,
+        };
         let Some(ssm) = &self.forward else { return not_ours.reply().into_response() };
-        match ssm.forward(target, body, FORWARDED_WITHIN).await {
+        match ssm.forward(call.operation(), call.body().into(), FORWARDED_WITHIN).await {
             Ok((status, body)) => {
                 (status, [(header::CONTENT_TYPE, ssm_api::CONTENT_TYPE)], body).into_response()
             }
-            Err(error) => {
-                ssm_api::Reply::unavailable(&format!("{not_ours}, and SSM could not be asked: {error}"))
-                    .into_response()
-            }
-        }
-    }
-}
-
-/// Refuses what a proxy passes on, and names that lead here from a browser: both would let somebody else in.
-async fn only_from_here(request: Request, next: Next) -> Response {
-    if request.headers().contains_key("x-forwarded-for") {
-        return (StatusCode::BAD_REQUEST, "requests with X-Forwarded-For are not answered").into_response();
-    }
-    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    if !is_loopback(host) {
-        return (StatusCode::FORBIDDEN, "the Host is not the loopback").into_response();
-    }
-    next.run(request).await
-}
-
-/// Whether a host name, with or without a port, means this machine.
-#[must_use]
-pub fn is_loopback(host: &str) -> bool {
-    let name = match host.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or_default(),
-        None => host.split(':').next().unwrap_or_default(),
-    };
-    name.eq_ignore_ascii_case("localhost") || name.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_names_of_the_loopback_lead_here() {
-        for host in ["127.0.0.1:2773", "localhost", "LOCALHOST:1", "[::1]:2773", "127.1.2.3"] {
-            assert!(is_loopback(host), "{host}");
-        }
-        for host in
-            ["", "example.com", "10.0.0.1:2773", "localhost.example.com", "[::2]:1", "127.0.0.1.example.com"]
-        {
-            assert!(!is_loopback(host), "{host}");
+            Err(error) => Reply::unavailable(&format!("{not_ours}, and SSM could not be asked: {error}"))
+                .into_response(),
         }
     }
 }

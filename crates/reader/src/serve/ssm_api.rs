@@ -3,13 +3,14 @@
 
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 
 use crate::mirrors::Mirror;
+use crate::ssm::Operation;
 
-use super::shelf::{Asked, Hit, NotOurs, below, find};
+use super::shelf::{self, Hit, NotOurs, below, find};
 
 /// The type of every answer.
 pub const CONTENT_TYPE: &str = "application/x-amz-json-1.1";
@@ -59,7 +60,16 @@ impl IntoResponse for Reply {
     }
 }
 
-#[derive(Deserialize)]
+/// A request, read. Only what is here goes on to SSM, whatever else the caller sent.
+pub struct Call(Input);
+
+enum Input {
+    One(GetParameter),
+    Many(GetParameters),
+    Page(GetParametersByPath),
+}
+
+#[derive(Deserialize, Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct GetParameter {
     name: String,
@@ -67,7 +77,7 @@ struct GetParameter {
     with_decryption: bool,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct GetParameters {
     names: Vec<String>,
@@ -75,7 +85,7 @@ struct GetParameters {
     with_decryption: bool,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct GetParametersByPath {
     path: String,
@@ -83,30 +93,64 @@ struct GetParametersByPath {
     recursive: bool,
     #[serde(default)]
     with_decryption: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
     max_results: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     next_token: Option<String>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     parameter_filters: Vec<Json>,
 }
 
-/// The answer to an operation, from what is in memory.
-pub fn answer(mirrors: &[Mirror], target: &str, body: &[u8]) -> Result<Reply, NotOurs> {
-    let operation = target.strip_prefix("AmazonSSM.").unwrap_or(target);
-    let reply = match operation {
-        "GetParameter" => {
-            parsed(body).map(|request: GetParameter| one(mirrors, &request.name, request.with_decryption))
+impl Call {
+    /// Reads the operation and its input. Everything but the three reads is refused here.
+    pub fn read(target: &str, body: &[u8]) -> Result<Self, Reply> {
+        let Some(operation) = Operation::of(target) else {
+            let shown = target.strip_prefix("AmazonSSM.").unwrap_or(target);
+            let shown = if shown.is_empty() { "no operation" } else { shown };
+            return Err(Reply::error("AccessDeniedException", &format!("{shown} is not offered here")));
+        };
+        Ok(Self(match operation {
+            Operation::GetParameter => Input::One(parsed(body)?),
+            Operation::GetParameters => Input::Many(parsed(body)?),
+            Operation::GetParametersByPath => Input::Page(parsed(body)?),
+        }))
+    }
+
+    /// A request for one name.
+    #[must_use]
+    pub fn one(name: String, with_decryption: bool) -> Self {
+        Self(Input::One(GetParameter { name, with_decryption }))
+    }
+
+    /// What it asks for.
+    #[must_use]
+    pub fn operation(&self) -> Operation {
+        match self.0 {
+            Input::One(_) => Operation::GetParameter,
+            Input::Many(_) => Operation::GetParameters,
+            Input::Page(_) => Operation::GetParametersByPath,
         }
-        "GetParameters" => parsed(body).map(|request| many(mirrors, &request)),
-        "GetParametersByPath" => parsed(body).map(|request| page(mirrors, &request)),
-        _ => {
-            return Err(NotOurs::Operation(if operation.is_empty() {
-                "no operation".to_owned()
-            } else {
-                operation.to_owned()
-            }));
+    }
+
+    /// The input as SSM takes it.
+    #[must_use]
+    pub fn body(&self) -> String {
+        match &self.0 {
+            Input::One(input) => json!(input),
+            Input::Many(input) => json!(input),
+            Input::Page(input) => json!(input),
         }
-    };
-    reply.unwrap_or_else(Ok)
+        .to_string()
+    }
+
+    /// The answer from what is in memory.
+    pub fn answer(&self, mirrors: &[Mirror]) -> Result<Reply, NotOurs> {
+        match &self.0 {
+            Input::One(input) => one(mirrors, &input.name, input.with_decryption),
+            Input::Many(input) => many(mirrors, input),
+            Input::Page(input) => page(mirrors, input),
+        }
+    }
 }
 
 fn parsed<T: DeserializeOwned>(body: &[u8]) -> Result<T, Reply> {
@@ -114,9 +158,8 @@ fn parsed<T: DeserializeOwned>(body: &[u8]) -> Result<T, Reply> {
         .map_err(|_| Reply::error("SerializationException", "the request is not the JSON of this operation"))
 }
 
-/// The answer to one name.
-pub fn one(mirrors: &[Mirror], name: &str, decrypts: bool) -> Result<Reply, NotOurs> {
-    let asked = Asked::parse(name);
+fn one(mirrors: &[Mirror], name: &str, decrypts: bool) -> Result<Reply, NotOurs> {
+    let asked = shelf::Asked::parse(name);
     let hit = find(mirrors, &asked, decrypts)?;
     Ok(hit.map_or_else(
         || Reply::not_found(name),
@@ -130,7 +173,7 @@ fn many(mirrors: &[Mirror], request: &GetParameters) -> Result<Reply, NotOurs> {
     }
     let (mut found, mut invalid) = (Vec::new(), Vec::new());
     for name in &request.names {
-        let asked = Asked::parse(name);
+        let asked = shelf::Asked::parse(name);
         match find(mirrors, &asked, request.with_decryption)? {
             Some(hit) => found.push(parameter(&asked.name, asked.selector.as_deref(), hit)),
             None => invalid.push(name),
@@ -190,4 +233,55 @@ fn parameter(name: &str, selector: Option<&str>, Hit { entry, source }: Hit<'_>)
 #[allow(clippy::cast_precision_loss, reason = "milliseconds of our times fit into 53 bits")]
 fn seconds(milliseconds: i64) -> f64 {
     milliseconds as f64 / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_but_three_reads_is_an_operation() {
+        for name in ["GetParameter", "GetParameters", "GetParametersByPath"] {
+            let body = br#"{"Name": "/x", "Names": ["/x"], "Path": "/x"}"#;
+            let asked = Call::read(&format!("AmazonSSM.{name}"), body).ok().unwrap();
+            assert_eq!(asked.operation().target(), format!("AmazonSSM.{name}"));
+        }
+        for target in [
+            "",
+            "GetParameter",
+            "AmazonSSM.",
+            "AmazonSSM.PutParameter",
+            "AmazonSSM.SendCommand",
+            "AmazonSSM.GetParameterHistory",
+            "amazonssm.GetParameter",
+            "AmazonSSM.getparameter",
+            "AmazonSSM.GetParameter ",
+            "AmazonSSM.GetParameter,AmazonSSM.PutParameter",
+            "AmazonEC2ContainerServiceV20141113.RunTask",
+            "secretsmanager.GetSecretValue",
+        ] {
+            let refused = Call::read(target, br#"{"Name": "/x"}"#).err().unwrap();
+            assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{target}");
+            assert_eq!(refused.body["__type"], "AccessDeniedException", "{target}");
+        }
+    }
+
+    #[test]
+    fn only_what_was_read_goes_on_to_ssm() {
+        let body = |name: &str, input: Json| {
+            let target = format!("AmazonSSM.{name}");
+            let asked = Call::read(&target, input.to_string().as_bytes()).ok().unwrap();
+            serde_json::from_str::<Json>(&asked.body()).unwrap()
+        };
+        let one = json!({"Name": "/x", "WithDecryption": true, "Value": "y", "Overwrite": true});
+        assert_eq!(body("GetParameter", one), json!({"Name": "/x", "WithDecryption": true}));
+        let many = json!({"Names": ["/x", "/y"], "Action": "PutParameter"});
+        assert_eq!(body("GetParameters", many), json!({"Names": ["/x", "/y"], "WithDecryption": false}));
+        let page = json!({"Path": "/", "Recursive": true, "MaxResults": 3, "NextToken": "t", "ParameterFilters": [{"Key": "Type"}]});
+        let mut expected = page.clone();
+        expected["WithDecryption"] = false.into();
+        assert_eq!(body("GetParametersByPath", page), expected);
+        let twice = Call::read("AmazonSSM.GetParameter", br#"{"Name": "/x", "Name": "/y"}"#);
+        assert_eq!(twice.err().unwrap().body["__type"], "SerializationException");
+    }
 }

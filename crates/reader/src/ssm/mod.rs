@@ -39,6 +39,37 @@ struct Shared {
     credentials: Chain,
 }
 
+/// What is asked of SSM on behalf of others. There is no other operation that could be signed for them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation {
+    /// One name.
+    GetParameter,
+    /// Up to ten names.
+    GetParameters,
+    /// A page of what lies below a path.
+    GetParametersByPath,
+}
+
+impl Operation {
+    /// The operation of a header `x-amz-target`, which must be exactly that.
+    #[must_use]
+    pub fn of(target: &str) -> Option<Self> {
+        [Self::GetParameter, Self::GetParameters, Self::GetParametersByPath]
+            .into_iter()
+            .find(|operation| operation.target() == target)
+    }
+
+    /// The header `x-amz-target`.
+    #[must_use]
+    pub fn target(self) -> &'static str {
+        match self {
+            Self::GetParameter => "AmazonSSM.GetParameter",
+            Self::GetParameters => "AmazonSSM.GetParameters",
+            Self::GetParametersByPath => "AmazonSSM.GetParametersByPath",
+        }
+    }
+}
+
 /// A parameter, without its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parameter {
@@ -85,17 +116,16 @@ impl Ssm {
         Read::new(&self.0, within).all(paths, names).await
     }
 
-    /// Sends an operation's body on, signed anew; the answer as it is, an error's too. For requests that no mirror
-    /// covers. `target` is the header `x-amz-target` (`AmazonSSM.PutParameter`).
+    /// Asks for somebody else, with our signature and our headers; the answer as it is, an error's too. For requests that no mirror covers.
     ///
-    /// There is no second try: the operation may write, and the caller is an SDK that tries again itself.
+    /// There is no second try: the caller is an SDK that tries again itself.
     pub async fn forward(
         &self,
-        target: &str,
+        operation: Operation,
         body: Bytes,
         within: Duration,
     ) -> Result<(StatusCode, Bytes), SsmError> {
-        let answer = self.0.exchange(target, body, &mut Budget::new(within)).await?;
+        let answer = self.0.exchange(operation.target(), body, &mut Budget::new(within)).await?;
         Ok((answer.status, answer.body))
     }
 }
@@ -167,7 +197,7 @@ mod tests {
         fn is_send(_: impl Send) {}
         let ssm = Ssm::new("eu-central-1".into(), None, Environment::new(|_| None)).unwrap();
         is_send(ssm.read(&[], &[], Duration::ZERO));
-        is_send(ssm.forward("AmazonSSM.GetParameter", Bytes::new(), Duration::ZERO));
+        is_send(ssm.forward(Operation::GetParameter, Bytes::new(), Duration::ZERO));
     }
 
     #[test]

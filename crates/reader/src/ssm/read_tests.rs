@@ -10,6 +10,7 @@ use parameter_mirror_test_support::ssm::{Body, Fault, Kind, Operation, When};
 use parameter_mirror_test_support::{Moto, Ssm as OwnSsm};
 use serde_json::json;
 
+use super::super::Operation as Asked;
 use super::super::testing::{LONG, SHORT, in_short, serve, ssm, text};
 use super::*;
 
@@ -330,21 +331,22 @@ async fn a_connection_that_is_refused_or_breaks_is_told() {
 async fn an_operation_is_sent_on_and_its_answer_comes_back_as_it_is() {
     let server = OwnSsm::start();
     let ssm = ssm(&server.endpoint());
-    let put = Bytes::from(json!({"Name": "/x", "Value": "v", "Type": "String"}).to_string());
-    let (status, body) = ssm.forward("AmazonSSM.PutParameter", put, LONG).await.unwrap();
+    server.put("/x", "v");
+    let there = Bytes::from(json!({"Name": "/x"}).to_string());
+    let (status, body) = ssm.forward(Asked::GetParameter, there, LONG).await.unwrap();
     assert_eq!(status, StatusCode::OK);
-    assert_eq!(serde_json::from_slice::<Json>(&body).unwrap()["Version"], 1);
+    assert_eq!(serde_json::from_slice::<Json>(&body).unwrap()["Parameter"]["Value"], "v");
     let get = || Bytes::from(json!({"Name": "/gone"}).to_string());
-    let (status, body) = ssm.forward("AmazonSSM.GetParameter", get(), LONG).await.unwrap();
+    let (status, body) = ssm.forward(Asked::GetParameter, get(), LONG).await.unwrap();
     assert_eq!(status, StatusCode::BAD_REQUEST);
     assert_eq!(serde_json::from_slice::<Json>(&body).unwrap()["__type"], "ParameterNotFound");
     server.fail(When::any(), Fault::unavailable());
     let before = server.calls();
-    let (status, _) = ssm.forward("AmazonSSM.GetParameter", get(), LONG).await.unwrap();
+    let (status, _) = ssm.forward(Asked::GetParameter, get(), LONG).await.unwrap();
     assert_eq!((status.as_u16(), server.calls().since(&before).total()), (503, 1));
     server.clear_all();
     server.freeze();
-    let silent = ssm.forward("AmazonSSM.GetParameter", get(), SHORT);
+    let silent = ssm.forward(Asked::GetParameter, get(), SHORT);
     assert_eq!(in_short(silent).await, Err(SsmError::Timeout));
 }
 

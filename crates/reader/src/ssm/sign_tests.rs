@@ -7,6 +7,7 @@ use axum::Router;
 use axum::http::HeaderMap;
 use tracing_mutex::parkinglot::Mutex;
 
+use super::super::Operation;
 use super::super::testing::{LONG, serve, ssm};
 use super::*;
 
@@ -70,7 +71,7 @@ async fn the_signed_headers_arrive() {
         *note.lock() = headers;
     };
     let endpoint = serve(Router::new().fallback(server)).await;
-    ssm(&endpoint).forward("AmazonSSM.GetParameter", Bytes::from("{}"), LONG).await.unwrap();
+    ssm(&endpoint).forward(Operation::GetParameter, Bytes::from("{}"), LONG).await.unwrap();
     let headers = seen.lock();
     let authorization = headers["authorization"].to_str().unwrap();
     let (_, signed) = authorization.split_once("SignedHeaders=").unwrap();

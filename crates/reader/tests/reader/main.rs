@@ -11,7 +11,7 @@
 
 mod bad_input;
 mod commands;
-
+mod connections;
 mod forged;
 mod hardening;
 mod lambda;
