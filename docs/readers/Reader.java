@@ -121,7 +121,9 @@ class Reader {
         try {
             Map<String, byte[]> subKeys = args.length > 2 ? new HashMap<>() : null;
             for (String line : args.length > 2 ? Files.readAllLines(Path.of(args[2])) : List.<String>of()) {
-                subKeys.put(line.split(":")[0], Base64.getUrlDecoder().decode(line.split(":")[1]));
+                if (!line.isBlank()) {
+                    subKeys.put(line.split(":")[0], Base64.getUrlDecoder().decode(line.strip().split(":")[1]));
+                }
             }
             Map<String, String> values = read(args[0], args[1], subKeys, args.length > 3 ? args[3] : "");
             System.out.writeBytes((new Gson().toJson(values) + "\n").getBytes(StandardCharsets.UTF_8));
