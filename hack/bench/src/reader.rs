@@ -62,7 +62,14 @@ impl Mirrored {
             let value = "a value of usual length".into();
             (
                 format!("/app/n{number}"),
-                Entry { key: Some(format!("N{number}")), kind, version: 1, date: 0, value },
+                Entry {
+                    key: Some(format!("N{number}")),
+                    is_key_given: false,
+                    kind,
+                    version: 1,
+                    date: 0,
+                    value,
+                },
             )
         };
         let hash =
