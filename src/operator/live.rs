@@ -138,7 +138,12 @@ pub async fn report_source(plan: &Plan, answer: Option<&Answer>, ctx: &Context) 
     let before = previous.conditions.iter().find(|condition| condition.type_ == "Available");
     let account = plan.source.as_ref().map(|source| ctx.ssm.account_of(source));
     let outcome = Outcome {
-        failed: answer.outcome.as_ref().err().map(|failure| failure.reason),
+        failed: answer
+            .outcome
+            .as_ref()
+            .err()
+            .map(|failure| failure.reason)
+            .filter(|reason| !reason.is_limit()),
         is_open: account.as_ref().is_some_and(|account| account.breaker == BreakerState::Open),
         mirror: &ObjectRef::new(&plan.mirror).within(&plan.namespace),
         interval: plan.interval,
@@ -148,9 +153,9 @@ pub async fn report_source(plan: &Plan, answer: Option<&Answer>, ctx: &Context) 
     let is_available = ctx.source_health.note(&plan.source_name, &outcome, ctx.clock.uptime());
     let (status, reason) = match &answer.outcome {
         _ if is_available => ("True", "Available"),
-        Err(failure) => ("False", failure.reason.as_str()),
+        Err(failure) if !failure.reason.is_limit() => ("False", failure.reason.as_str()),
         // It was answered just before the breaker opened; those that fail now say why.
-        Ok(_) => return,
+        Ok(_) | Err(_) => return,
     };
     let is_drill = answer.outcome.as_ref().is_err_and(|failure| failure.reason == SourceReason::Drill);
     let breaker =
