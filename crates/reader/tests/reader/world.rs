@@ -123,7 +123,7 @@ impl World {
         let vitals = Vitals { checked_at: read_at, status: set.status, status_at: read_at };
         let fields = encode(&self.keys.sign(content), set.mode, &self.keys, &key, vitals).unwrap();
         let fence = self.fences.lock().unwrap().get(&key).cloned().unwrap_or(Fence::ABSENT);
-        let guard = Guard { key: &key, owner: &owner, fence: &fence, mac: None, now };
+        let guard = Guard { key: &key, owner: &owner, fence: &fence, mac: None, now, least: now };
         match self.store.swap(guard, &fields, false, SOON).await.unwrap() {
             ScriptOutcome::Done { fence, .. } => self.fences.lock().unwrap().insert(key, fence),
             other => panic!("not written: {other:?}"),
