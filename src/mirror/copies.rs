@@ -281,10 +281,7 @@ mod tests {
             panic!("a foreign Secret would be written")
         };
         assert_eq!(refused.reason, TargetReason::SecretConflict);
-        assert!(
-            !refused.detail.contains("other"),
-            "whose it is may not be known to whoever reads the mirror"
-        );
+        assert!(!refused.detail.contains("other"), "readers of the mirror may not know whose it is");
         let foreign = Found::Ours(Verdict::ForeignKey(foreign));
         assert_eq!(reason(need(&foreign, held)), Some(TargetReason::KeyMissing));
         assert_eq!(need(&foreign, fresh), Need::Replace, "only a complete fresh read replaces it");

@@ -361,8 +361,8 @@ fn about(facts: &Facts<'_>, target: &TargetState, trouble: &TargetTrouble) -> St
     };
     let what_next = match trouble.reason {
         TargetReason::SecretConflict => format!(
-            "Choose another spec.secret.name, or let its owner, whom parameter-mirror verify names to those who may read it, consent: \
-             kubectl annotate {} parameter-mirror.dev/adopt-by={}",
+            "Choose another spec.secret.name, or let its owner consent (parameter-mirror verify names the owner if you may read the \
+             Secret): kubectl annotate {} parameter-mirror.dev/adopt-by={}",
             target.name.replace("Secret ", "secret "),
             facts.mirror
         ),

@@ -86,7 +86,7 @@ impl TargetTrouble {
         Self { reason, detail: detail.into() }
     }
 
-    /// The target is there and belongs to somebody else. Whose it is stays unsaid: whoever reads the mirror may not be allowed to read
+    /// The target is there and belongs to somebody else. Whose it is stays unsaid: a reader of the mirror may not be allowed to read
     /// the Secret, let alone Redis.
     #[must_use]
     pub fn conflict(reason: TargetReason) -> Self {

@@ -91,7 +91,7 @@ async fn follow(api: Api<Secret>, secret: &KeySecret, sender: watch::Sender<Keys
     }
 }
 
-/// Created at the first start only: made anew over targets that are signed with lost ones, keys would replace what readers hold.
+/// Creates keys at the first start only: new keys over targets that are signed with lost ones would make the sub-keys of readers useless.
 async fn first_keys(client: &Client, api: &Api<Secret>, secret: &KeySecret) -> Result<Keys, KubeProblem> {
     if let Some(found) = within(api.get_opt(&secret.name)).await? {
         return Ok(Keys { version: 1, ..read(Some(&found), secret) });

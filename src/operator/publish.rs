@@ -80,7 +80,7 @@ pub async fn publish(
     let signed = sign(wanted, memory, ring, ctx);
     let beat = answer.and_then(|answer| match (&answer.outcome, resolution) {
         (Ok(reading), Resolution::Fresh { .. }) => Some(Beat::Good { checked_at: reading.started_at }),
-        // The next read tells.
+        // The next read decides.
         (Ok(_), Resolution::Awaiting { .. }) => None,
         // Also a good read that is not published, because nothing is left or a required name is gone: what is served was not
         // confirmed by it.

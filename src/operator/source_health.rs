@@ -175,7 +175,7 @@ mod tests {
         assert!(read(&health, "a", None, 72));
     }
 
-    /// The only mirror of a source is answered every second time: told once a minute.
+    /// The only mirror of a source is answered every second time: its status flips once a minute at most.
     #[test]
     fn what_comes_and_goes_is_not_told_each_time() {
         let health = SourceHealth::default();
@@ -199,7 +199,7 @@ mod tests {
         assert!(!read(&health, "bad", DENIED, 80), "two intervals and a minute later");
     }
 
-    /// After a restart the mirror whose reads fail may be the first to speak; and what an administrator changed is judged anew.
+    /// After a restart the mirror whose reads fail may be the first to speak; and a changed spec begins without a past.
     #[test]
     fn a_restart_changes_nothing_and_another_spec_everything() {
         let health = SourceHealth::default();

@@ -191,7 +191,7 @@ async fn probe(
     tracing::warn!(target: "parameter_mirror", account, region, "SSM does not answer; only a probe is sent, every {} s", PROBE_EVERY.as_secs());
     loop {
         tokio::time::sleep(jittered(PROBE_EVERY)).await;
-        // Whoever opened the breaker has left something to ask for.
+        // The read that opened the breaker has left something to ask for.
         let Some(Probe { api, selection }) = probes.next() else { continue };
         let outcome = api.probe(&selection).await;
         if limiter.record_probe(outcome.as_ref().map(|&()| ())) {

@@ -171,7 +171,7 @@ fn copy<'a>(
                 _ => (Level::Ok, holds),
             }
         }
-        // Whoever runs this has read it.
+        // The caller has read it.
         Found::NotOurs { owner: Some(owner) } => {
             (Level::Fail, format!("{target}: it exists and belongs to {owner}. It was not touched."))
         }

@@ -76,7 +76,7 @@ impl Manifest {
     }
 
     /// Reads a manifest that stands beside so many values, ignoring members it does not know. It is read before its MAC can be verified,
-    /// which is one over what it says, so whoever wrote it may have written anything: not many more lines than values are worth the work.
+    /// which is one over what it says, so its author may have written anything: not many more lines than values are worth the work.
     pub fn decode(json: &[u8], values: usize) -> Result<Self, ManifestError> {
         let mut json = serde_json::Deserializer::from_slice(json);
         let lines = Lines { most: most_lines(values) }

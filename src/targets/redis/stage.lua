@@ -2,7 +2,7 @@
 -- late can leave a staging key behind that lives for ever.
 -- KEYS 1 staging key | ARGV 1 seconds to live, 2 the attempt that stages, 3 '1' if it begins, then field, value, field, value, ...
 --
--- All attempts for a mirror share one key, so that what a slow Redis has not got to cannot pile up: whoever begins clears it. Until
+-- All attempts for a mirror share one key, so that what a slow Redis has not got to cannot pile up: each attempt begins by clearing it. Until
 -- the swap, @fence holds the attempt; what arrives late from another one is dropped.
 
 if ARGV[3] == '1' then

@@ -117,7 +117,7 @@ async fn every_kind_of_foreign_secret_stays_byte_identical() {
     for (name, _, says) in &kinds {
         let ready = world.condition(name, "Ready", "False", "SecretConflict").await;
         assert!(ready.message.contains(says), "{name}: {}", ready.message);
-        // Whoever reads the mirror may not be allowed to read Secrets.
+        // A reader of the mirror may not be allowed to read Secrets.
         for told in ["Helm", "Certificate", "ExternalSecret", "other-cluster/", "basic-auth"] {
             let may_be_told = told == "basic-auth" && *name == "other-type";
             assert!(may_be_told || !ready.message.contains(told), "{name}: {}", ready.message);

@@ -221,7 +221,7 @@ fn pair((name, text): (&str, &str)) -> (Vec<u8>, Vec<u8>) {
     (name.into(), text.into())
 }
 
-/// A namespace that is deleted and made anew under its old name, for somebody else: what decides is what is granted to it now, and not
+/// A namespace that is deleted and created again under its old name, for somebody else: what decides is what is granted to it now, and not
 /// what a mirror of that name was served before. The copy that the former mirror left in Redis is a copy like any other.
 #[rstest]
 #[case::granted_by_labels_that_it_does_not_have(json!({"matchLabels": {"team": "former"}}), false)]
