@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use parameter_mirror_test_support::ssm::{Fault, Operation, When};
 use serde_json::json;
 
-use crate::world::{Setup, World};
+use crate::world::{SOON, Setup, World};
 
 /// A world with a synced mirror of a String, a SecureString and enough more for three pages.
 async fn synced() -> World {
@@ -70,10 +71,13 @@ async fn silence_ends_on_deadlines_and_targets_are_healed_meanwhile() {
     // The read hangs; a target that is lost meanwhile comes back at once.
     world.delete_secret("config").await;
     let began = std::time::Instant::now();
-    crate::world::eventually("the Secret is back", Duration::from_secs(5), async || {
+    crate::world::eventually("the Secret is back", SOON, async || {
         world.data("config").await.map(|_| ()).ok_or("it is not there")
     })
     .await;
+    let conditions = world.status("config").await.conditions;
+    let is_degraded = |one: &Condition| one.type_ == "Degraded" && one.status == "True";
+    assert!(!conditions.iter().any(is_degraded), "it came back after the read had ended: {conditions:?}");
     world.degraded("config", "Timeout").await;
     assert!(began.elapsed() < Duration::from_secs(30), "Degraded came after {:?}", began.elapsed());
     assert_eq!(world.content("config").await, content);

@@ -12,7 +12,7 @@ use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
 use parameter_mirror::api::{ParameterMirror, ParameterMirrorStatus, ParameterSource, SYNC_AT};
-use parameter_mirror_test_support::cluster::Cluster;
+use parameter_mirror_test_support::cluster::{Cluster, Options};
 use parameter_mirror_test_support::command::Output;
 use parameter_mirror_test_support::copies;
 pub use parameter_mirror_test_support::eventually;
@@ -35,13 +35,21 @@ pub fn root() -> &'static Path {
 pub async fn cluster() -> &'static Cluster {
     static CRDS: OnceCell<()> = OnceCell::const_new();
     let cluster = Cluster::shared().await;
-    CRDS.get_or_init(|| async {
-        cluster.kubectl(&["apply", "-f", root().join("crds").to_str().unwrap()]).await;
-        let established = ["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"];
-        cluster.kubectl(&established).await;
-    })
-    .await;
+    CRDS.get_or_init(|| apply_crds(cluster)).await;
     cluster
+}
+
+/// An API server for a test that would be a burden to the others. It ends with the process, as the shared one does.
+pub async fn own_cluster() -> &'static Cluster {
+    let cluster = Box::leak(Box::new(Cluster::start(Options::default()).await));
+    apply_crds(cluster).await;
+    cluster
+}
+
+async fn apply_crds(cluster: &Cluster) {
+    cluster.kubectl(&["apply", "-f", root().join("crds").to_str().unwrap()]).await;
+    let established = ["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"];
+    cluster.kubectl(&established).await;
 }
 
 /// One test's world.
@@ -66,6 +74,8 @@ pub struct World {
 /// How a world differs from the usual one.
 #[derive(Default)]
 pub struct Setup {
+    /// Another API server than the one that tests share.
+    pub cluster: Option<&'static Cluster>,
     /// Another SSM than our own.
     pub ssm_endpoint: Option<String>,
     /// Another Redis than one that lets everybody in.
@@ -92,7 +102,10 @@ impl World {
     }
 
     pub async fn with(setup: Setup) -> Self {
-        let cluster = cluster().await;
+        let cluster = match setup.cluster {
+            Some(cluster) => cluster,
+            None => cluster().await,
+        };
         let ssm = Ssm::start();
         let redis = match setup.redis {
             Some(redis) => redis,

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use crate::world::{Setup, World, eventually, root};
+use crate::world::{Setup, World, eventually, own_cluster, root};
 
 const MIB: usize = 1 << 20;
 /// A debug build on a busy machine reads a hundred megabytes of objects.
@@ -76,10 +76,11 @@ fn secret(name: &str, owner: &str) -> Secret {
     serde_json::from_value(json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata})).unwrap()
 }
 
-/// With a page of 500 objects, or with all annotations kept, it is ended by the kernel at each start.
+/// With the pages that clients ask for by default, a few hundred such objects had the kernel end it at each start.
 #[tokio::test]
 async fn the_worst_legal_objects_fit_into_the_memory_limit_of_the_chart() {
     let world = World::with(Setup {
+        cluster: Some(own_cluster().await),
         arguments: ["--memory-values", "128", "--ssm-requests-per-second", "1000"].map(str::to_owned).into(),
         ..Setup::default()
     })
@@ -164,10 +165,7 @@ async fn the_worst_legal_objects_fit_into_the_memory_limit_of_the_chart() {
         now / MIB,
         limit.is_some()
     );
-    assert!(peak < chart_limit() * MIB, "{} MiB", peak / MIB);
+    // Pages of 500 objects need 120 MiB for these few.
+    assert!(peak < chart_limit() * MIB / 4, "{} MiB", peak / MIB);
     operator.terminate().await;
-    // Thousands of heavy objects are no pleasure for the tests beside this one.
-    for kind in ["parametermirrors", "secrets"] {
-        world.cluster.kubectl(&["delete", kind, "--all", "--wait=false", "-n", &world.namespace]).await;
-    }
 }
