@@ -13,6 +13,7 @@ pub mod resolve;
 pub(crate) mod samples;
 pub mod schedule;
 pub mod selection;
+mod selections;
 pub mod snapshot;
 pub mod status;
 pub mod target;

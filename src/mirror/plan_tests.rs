@@ -1,11 +1,14 @@
 //! What a spec is judged to mean, and why not. Admission checks most of it first; here it is checked again.
 
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
 use rstest::rstest;
 
 use super::*;
-use crate::api::{GrantSpec, NamespaceSelector};
+use crate::api::{GrantSpec, NamespaceSelector, SelectionSpec};
 use crate::mirror::samples::{judge, name, path, plan, source, spec};
+use crate::mirror::selection::{NameSelection, PathSelection};
 
 fn refusal(spec: &ParameterMirrorSpec) -> Refusal {
     judge(spec, Some(&source())).unwrap_err()
