@@ -57,6 +57,7 @@ lint: ## rustfmt, clippy, licences, bans and sources of all dependencies
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy --workspace --test sdk --test e2e --test upgrade --test soak -- -D warnings
+	hack/mutants --check
 	hack/parts install-lint
 	PATH="$$(hack/parts path):$$PATH" cargo deny check bans licenses sources
 
