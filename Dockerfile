@@ -50,6 +50,6 @@ FROM scratch
 COPY --from=build /rootfs /
 # Numeric, so that Kubernetes can see that it is not root.
 USER 65532:65532
-EXPOSE 8080
+EXPOSE 8080 8081
 ENTRYPOINT ["/parameter-mirror"]
 CMD ["run"]
