@@ -1,4 +1,4 @@
-//! Which copy counts, and what each target needs (formats.md, "Copies: which one counts").
+//! Which copy counts, and what each target needs (docs/design/formats.md, "Copies").
 
 use parameter_mirror_format::content::Signed;
 use parameter_mirror_format::verdict::{Found, Verdict};
@@ -141,7 +141,7 @@ pub fn need(found: &Found, wanted: &Signed, authority: Authority, conflict: Targ
     match found {
         Found::Ours(Verdict::ForeignKey(_)) if authority == Authority::FreshRead => Need::Replace,
         Found::Ours(Verdict::Verified(held)) if held.content.same_as(&wanted.content) => {
-            // A good read moves each target to the key that is active, once (formats.md, "Keys": rotation).
+            // A good read moves each target to the key that is active, once (docs/design/formats.md, "Keys": rotation).
             let is_under_its_key = held.key_id == wanted.key_id || authority == Authority::LastKnownGood;
             if is_under_its_key { Need::Nothing } else { Need::Replace }
         }

@@ -1,4 +1,4 @@
-//! A new mirror in an outage: filled from mirrors that already hold its parameters (formats.md, "Grants").
+//! A new mirror in an outage: filled from mirrors that already hold its parameters (docs/design/formats.md, "Grants").
 
 use std::collections::BTreeMap;
 

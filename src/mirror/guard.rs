@@ -1,4 +1,4 @@
-//! The brake on removals (design.md and formats.md, "Guard").
+//! The brake on removals (docs/design/formats.md, "Guard").
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -154,7 +154,7 @@ impl Plan {
         let interval = interval(&spec.interval)?;
         let max_staleness =
             spec.max_staleness.as_deref().map(|text| max_staleness(text, interval)).transpose()?;
-        // Last: no grant makes a spec valid (formats.md, "Reasons: order and list").
+        // Last: no grant makes a spec valid (docs/design/formats.md, "Reasons").
         let source = match around.source {
             Some(source) => Some(source_plan(source, around, &spec.source, &selections)?),
             None => None,
@@ -185,7 +185,7 @@ impl Plan {
         Some(StoredSource { selections: self.selections.iter().map(stored_selection).collect(), ..place })
     }
 
-    /// Whether a copy with this stored source holds what the spec asks for (formats.md: *covers*).
+    /// Whether a copy with this stored source holds what the spec asks for (docs/design/formats.md, "Copies", rule 5).
     #[must_use]
     pub fn is_covered_by(&self, stored: &StoredSource) -> bool {
         let is_same_place = match &self.source {

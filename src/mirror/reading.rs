@@ -13,7 +13,7 @@ use parameter_mirror_format::value::Value;
 
 use super::selection::Selection;
 
-/// The most parameters one mirror may hold (design.md, "The API").
+/// The most parameters one mirror may hold (docs/design/architecture.md, "The API").
 pub const MAX_PARAMETERS: usize = 2_000;
 
 /// One parameter as SSM answered it.
@@ -35,7 +35,7 @@ pub struct Known {
     /// The parameter as last read, or as found in a verified target.
     pub parameter: Parameter,
     /// Whether `version` and `date` come from the operation that reads this parameter now. Dates of
-    /// different operations are never compared (design.md, "Reading SSM"); such a parameter is decrypted anew.
+    /// different operations are never compared (docs/design/architecture.md, "Reading SSM"); such a parameter is decrypted anew.
     pub comparable: bool,
 }
 
@@ -112,7 +112,7 @@ pub struct Cost {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}: {detail}")]
 pub struct ReadFailure {
-    /// The class, one of the closed list in formats.md.
+    /// The class, one of the closed list in docs/design/formats.md.
     pub reason: SourceReason,
     /// One clause for people: operation, status or code, parameter names at most.
     pub detail: String,
@@ -128,7 +128,7 @@ impl ReadFailure {
     }
 }
 
-/// Classes of failed reads: the "source's" reasons of formats.md, and a set that is too large.
+/// Classes of failed reads: the "source's" reasons of docs/design/formats.md, and a set that is too large.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SourceReason {
     /// HTTP 5xx, refused, reset, no such host.
@@ -195,7 +195,7 @@ impl SourceReason {
         matches!(self, Self::TooManyParameters | Self::MemoryShareExceeded)
     }
 
-    /// Whether trying again soon cannot help: these wait for the interval (design.md, "Reading SSM").
+    /// Whether trying again soon cannot help: these wait for the interval (docs/design/architecture.md, "Reading SSM").
     #[must_use]
     pub const fn is_denial(self) -> bool {
         matches!(self, Self::AccessDenied | Self::TooManyParameters | Self::MemoryShareExceeded)
@@ -214,7 +214,7 @@ mod tests {
 
     use super::*;
 
-    /// The closed list of formats.md, and which of them wait for the interval: asking again soon cannot help.
+    /// The closed list of docs/design/formats.md, and which of them wait for the interval: asking again soon cannot help.
     #[rstest]
     #[case(SourceReason::SourceUnavailable, "SourceUnavailable", false)]
     #[case(SourceReason::Throttled, "Throttled", false)]

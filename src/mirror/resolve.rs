@@ -230,7 +230,7 @@ impl Situation<'_> {
         Wanted { set: WantedSet::New(content), authority: Authority::LastKnownGood, key_problems }
     }
 
-    /// formats.md, "Copies": read times grow with each new content, whatever the clock does.
+    /// docs/design/formats.md, "Copies": read times grow with each new content, whatever the clock does.
     fn stamp(&self, wall: i64) -> i64 {
         wall.max(self.latest_read_at.saturating_add(1))
     }

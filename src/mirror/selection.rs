@@ -52,7 +52,7 @@ impl Selection {
 }
 
 impl NameSelection {
-    /// The *name as selected*: begins with `/`, keeps its selector (formats.md, "Encodings").
+    /// The *name as selected*: begins with `/`, keeps its selector (docs/design/formats.md, "Encodings").
     #[must_use]
     pub fn name(&self) -> String {
         normalised(&self.requested)

@@ -1,4 +1,4 @@
-//! From what was found and done to what the conditions say (formats.md, "Reasons: order and list").
+//! From what was found and done to what the conditions say (docs/design/formats.md, "Reasons").
 
 use std::time::Duration;
 

@@ -280,7 +280,7 @@ fn a_refusal_and_what_is_served_are_two_sentences(#[case] refusal: Refusal) {
     assert_eq!(ready(None), format!("{said}. Nothing is served."));
 }
 
-/// formats.md: `KeyMissing` comes before the source's, also if only one copy is signed with a lost key.
+/// docs/design/formats.md: `KeyMissing` comes before the source's, also if only one copy is signed with a lost key.
 #[test]
 fn a_copy_under_a_lost_key_is_told_before_an_outage() {
     for of_secret in [true, false] {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// Reasons that speak of a target (formats.md, "Reasons: order and list").
+/// Reasons that speak of a target (docs/design/formats.md, "Reasons").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum TargetReason {
     /// The keys of the operator are lost; nothing can be verified or signed.

@@ -1,5 +1,5 @@
 //! Mirrors that read the same fall into step: when one of them begins to read, the others whose time has nearly come read
-//! with it, and one request answers all (formats.md, "Two rhythms").
+//! with it, and one request answers all (docs/design/formats.md, "Two rhythms").
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;

@@ -62,7 +62,7 @@ fn hold_once(found: &mut Found, good: &Signed) {
     }
 }
 
-/// The newest verified copy becomes the last known good (formats.md, "Copies", rules 2 and 3).
+/// The newest verified copy becomes the last known good (docs/design/formats.md, "Copies", rules 2 and 3).
 fn adopt(plan: &Plan, memory: &mut Memory, ctx: &Context) {
     let secret =
         copies::verified(memory.secret.observed.as_ref().and_then(|observed| observed.found.as_ref()))
@@ -85,7 +85,7 @@ fn adopt(plan: &Plan, memory: &mut Memory, ctx: &Context) {
     let known_good_at = newest.content.read_at.max(checked);
     let known_good_at =
         jiff::Timestamp::from_millisecond(known_good_at).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-    // A stamp ahead of the clock has no age (formats.md: never below 0).
+    // A stamp ahead of the clock has no age (docs/design/formats.md: never below 0).
     let known_good_at = known_good_at.min(ctx.clock.now());
     memory.last_sync = memory.last_sync.max(Some(known_good_at));
     memory.good = Some(newest);

@@ -212,7 +212,7 @@ fn note_requests(mirror: &ParameterMirror, plan: &Plan, memory: &mut Memory, ctx
     }
 }
 
-/// formats.md, "Two rhythms": at once if it never had a set, or if the set or the status is not of this spec; else
+/// docs/design/formats.md, "Two rhythms": at once if it never had a set, or if the set or the status is not of this spec; else
 /// spread over the interval.
 fn schedule_first_read(mirror: &ParameterMirror, plan: &Plan, memory: &mut Memory, ctx: &Context) {
     if memory.source.first_due.is_some() {

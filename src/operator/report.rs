@@ -174,7 +174,7 @@ fn facts<'a>(mirror: &'a ParameterMirror, plan: &'a Plan, memory: &Memory, ctx: 
     }
 }
 
-/// The age of what is served, if the spec says that it is too old (formats.md, "Copies": never below 0).
+/// The age of what is served, if the spec says that it is too old (docs/design/formats.md, "Copies": never below 0).
 fn stale(plan: &Plan, memory: &Memory, ctx: &Context) -> Option<Duration> {
     let most = plan.max_staleness?;
     let age = Duration::try_from(ctx.clock.now().duration_since(served_as_of(memory)?)).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The right to write: one unbroken time of leadership (formats.md, "Copies", rule 6).
+//! The right to write: one unbroken time of leadership (docs/design/formats.md, "Copies", rule 6).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,5 +1,5 @@
 //! How many values are held in memory. Equal values are held once; above the bound the values of mirrors that two verified
-//! targets hold are put down, largest first, and fetched from there when they are needed (formats.md, "Memory").
+//! targets hold are put down, largest first, and fetched from there when they are needed (docs/design/formats.md, "Memory").
 
 use std::collections::hash_map::RandomState;
 use std::collections::{HashMap, HashSet};

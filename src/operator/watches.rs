@@ -1,7 +1,7 @@
 //! What is watched, and how a change brings the mirrors it concerns to the work queue.
 //!
 //! Watches may lag and drop entries for a moment: what they show is a hint. Nothing is refused or removed on
-//! their word alone (formats.md, "Grants").
+//! their word alone (docs/design/formats.md, "Grants").
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Debug;

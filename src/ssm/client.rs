@@ -26,7 +26,7 @@ use super::api::{Batch, Connect, Identity, ListPage, Listed, PAGE, Page, Paramet
 use super::credentials::{Assumed, Base, Generation, Health, Principal};
 use super::errors;
 
-/// formats.md, "Two rhythms". The SDK has no read timeout of its own: a server that accepts and keeps silent would
+/// docs/design/formats.md, "Two rhythms". The SDK has no read timeout of its own: a server that accepts and keeps silent would
 /// hang a call for ever (measured).
 const CONNECT: Duration = Duration::from_secs(3);
 const ATTEMPT: Duration = Duration::from_secs(5);

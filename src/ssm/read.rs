@@ -221,7 +221,7 @@ impl Read<'_> {
             if !answered.insert(name.clone()) {
                 return Err(invalid(format!("GetParameters answers {name} twice")));
             }
-            // A name without selector replaces the same entry of a path (formats.md, "Encodings").
+            // A name without selector replaces the same entry of a path (docs/design/formats.md, "Encodings").
             look.found.remove(&name);
             self.take(name, one, look)?;
         }

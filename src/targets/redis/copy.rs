@@ -12,7 +12,7 @@ use crate::api::RedisEncryption;
 
 use super::hashes::{Beat, Check, Guard, Hashes, Observed, ScriptOutcome};
 
-/// A Redis that does not answer must not delay SSM or the Secret (design.md, "Writing").
+/// A Redis that does not answer must not delay SSM or the Secret (docs/design/architecture.md, "Writing").
 pub const LOOK: Duration = Duration::from_millis(500);
 /// A write may take longer: it can carry a megabyte.
 pub const WRITE: Duration = Duration::from_secs(5);

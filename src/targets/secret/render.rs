@@ -347,7 +347,7 @@ fn wanted_owner_references(
 }
 
 /// What others put on an object of ours: everything that our own earlier writes did not. Of an object that is
-/// taken over nothing stays (formats.md, "Consent").
+/// taken over nothing stays (docs/design/formats.md, "Consent").
 fn foreign(
     existing: &Observed,
     ours: &BTreeSet<String>,

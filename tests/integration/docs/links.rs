@@ -1,6 +1,6 @@
 //! Links lead somewhere: to a file, to a heading in it. Whether other people's pages are still there is not looked at.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::page::{anchors, links, text};
 use super::pages;
@@ -52,6 +52,57 @@ fn every_link_leads_somewhere() {
     }
     assert!(nowhere.is_empty(), "{}", nowhere.join("\n"));
     assert!(found > 50, "only {found} links were found");
+}
+
+/// All files with comments below a folder.
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs" || extension == "lua") {
+            found.push(path);
+        }
+    }
+}
+
+/// The pages that a comment names, each with the heading in quotes behind it, if there is one.
+fn named(comment: &str) -> Vec<(&str, Option<&str>)> {
+    let is_of_path = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '-' | '_');
+    let ends = comment.match_indices(".md").map(|(at, found)| at + found.len());
+    let page = |end: usize| {
+        let begin = comment[..end].rfind(|c| !is_of_path(c)).map_or(0, |at| at + 1);
+        let heading = comment[end..].strip_prefix(", \"").and_then(|rest| Some(rest.split_once('"')?.0));
+        (&comment[begin..end], heading)
+    };
+    ends.map(page).collect()
+}
+
+/// Whatever a comment sends its reader to is in the repository.
+#[test]
+fn every_page_that_a_comment_names_is_there() {
+    assert_eq!(named("x (docs/a.md, \"B c\", rule 2), d.md."), [("docs/a.md", Some("B c")), ("d.md", None)]);
+    let mut files = Vec::new();
+    for folder in ["src", "crates", "tests", "hack"] {
+        sources(&root().join(folder), &mut files);
+    }
+    let (mut found, mut nowhere) = (0, Vec::new());
+    for file in files {
+        let source = std::fs::read_to_string(&file).unwrap();
+        let is_comment = |line: &&str| line.starts_with("//") || line.starts_with("-- ");
+        for (page, heading) in source.lines().map(str::trim_start).filter(is_comment).flat_map(named) {
+            found += 1;
+            let text = std::fs::read_to_string(root().join(page)).unwrap_or_default();
+            let is_heading = |heading: &str| {
+                text.lines().any(|line| line.trim_start_matches('#') == format!(" {heading}"))
+            };
+            if text.is_empty() || !heading.is_none_or(is_heading) {
+                nowhere.push(format!("{}: {page} {}", file.display(), heading.unwrap_or_default()));
+            }
+        }
+    }
+    assert!(nowhere.is_empty(), "{}", nowhere.join("\n"));
+    assert!(found > 40, "only {found} pages are named");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Which copy counts (formats.md, "Copies"), with the clocks, backups and tenants that make it a question.
+//! Which copy counts (docs/design/formats.md, "Copies"), with the clocks, backups and tenants that make it a question.
 
 use std::sync::Arc;
 use std::time::Duration;

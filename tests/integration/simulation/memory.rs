@@ -1,4 +1,4 @@
-//! Values that two targets hold need not be in memory (formats.md, "Memory"): nothing else changes.
+//! Values that two targets hold need not be in memory (docs/design/formats.md, "Memory"): nothing else changes.
 
 use std::time::Duration;
 

@@ -105,7 +105,7 @@ impl Ssm {
     /// Everything the selections name, whole or not at all: all that lies below the paths, on every level, and the
     /// names, which may carry selectors. All values are decrypted.
     ///
-    /// The keys are *names as selected* (formats.md): they begin with `/` and keep their selector. A name without
+    /// The keys are *names as selected* (docs/design/formats.md): they begin with `/` and keep their selector. A name without
     /// selector replaces the same entry of a path. An absent name is an error, and so is a path with nothing below it.
     pub async fn read(
         &self,
