@@ -84,9 +84,9 @@ pub async fn keeps(world: &World) {
 const FORMATTED: [(&str, &str, &str); 8] = [
     ("src/mirror/keys.rs", "{key:?}", "the key of a Secret, made of a parameter's name"),
     ("src/mirror/plan.rs", "{:?}", "an encryption mode of the spec"),
-    ("src/mirror/plan.rs", "{path:?}", "a path of the spec"),
-    ("src/mirror/plan.rs", "{name:?}", "a name of the spec"),
-    ("src/mirror/plan.rs", "{relative:?}", "an exclude of the spec"),
+    ("src/mirror/selections.rs", "{path:?}", "a path of the spec"),
+    ("src/mirror/selections.rs", "{name:?}", "a name of the spec"),
+    ("src/mirror/selections.rs", "{relative:?}", "an exclude of the spec"),
     ("src/verify/look.rs", "{other:?}", "what became of a script, whose parts are numbers and an owner"),
     ("crates/format/src/hash/encode.rs", "{0:?}", "a parameter's name"),
     ("crates/format/src/keys.rs", "{0:?}", "the name of a data key of the key Secret"),
