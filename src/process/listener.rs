@@ -100,16 +100,16 @@ mod tests {
     #[tokio::test]
     async fn a_new_client_is_served_however_many_hold_on() {
         let (address, _serving) = listening().await;
-        let mut held = Vec::new();
+        let mut stuck = Vec::new();
         for _ in 0..10 * MOST_CONNECTIONS {
-            held.push(sending(address, &GET[..10]).await);
+            stuck.push(sending(address, &GET[..10]).await);
         }
         let mut client = sending(address, GET).await;
         let mut head = [0; 15];
         client.read_exact(&mut head).await.unwrap();
         assert_eq!(&head, b"HTTP/1.1 200 OK");
         // The oldest ones are closed.
-        for stream in held.drain(..9 * MOST_CONNECTIONS) {
+        for stream in stuck.drain(..9 * MOST_CONNECTIONS) {
             assert_eq!(rest(stream).await, "");
         }
     }

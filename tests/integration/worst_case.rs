@@ -141,7 +141,7 @@ async fn the_worst_legal_objects_fit_into_the_memory_limit_of_the_chart() {
     for number in 0..REFUSED {
         world.annotate(&format!("r{number}"), "parameter-mirror.dev/sync-at", &"w".repeat(250_000)).await;
     }
-    let mut held = Vec::new();
+    let mut stuck = Vec::new();
     for address in [operator.address(), operator.probe_address()] {
         for _ in 0..50 * MOST_CONNECTIONS {
             let mut stream = TcpStream::connect(address).await.unwrap();
@@ -151,7 +151,7 @@ async fn the_worst_legal_objects_fit_into_the_memory_limit_of_the_chart() {
             }
             // It may have been closed for a newer one.
             let _ = stream.write_all(head.as_bytes()).await;
-            held.push(stream);
+            stuck.push(stream);
         }
         assert!(operator.get("/livez").await.is_some_and(|(code, _)| code == 200));
     }
