@@ -61,7 +61,7 @@ class Reader {
         return values;
     }
 
-    /** Whoever wrote these fields has the sub-key of this mirror, or this fails. */
+    /** Fails unless these fields were written with the sub-key of this mirror. */
     static void verify(Map<String, String> fields, String key, Map<String, byte[]> subKeys) throws Exception {
         var mac = MAC.matcher(fields.getOrDefault("@readerMac", ""));
         String keyId = mac.matches() ? mac.group(1) : "";

@@ -80,7 +80,7 @@ func read(url, key string, subKeys map[string][]byte, least string) (map[string]
 	return values, nil
 }
 
-// Whoever wrote these fields has the sub-key of this mirror, or this fails.
+// Fails unless these fields were written with the sub-key of this mirror.
 func verify(fields map[string]string, key string, subKeys map[string][]byte) error {
 	found := append(mac.FindStringSubmatch(fields["@readerMac"]), "", "", "")
 	keyID, text := found[1], found[2]

@@ -18,7 +18,7 @@ const lp = (items) =>
     }),
   );
 
-// Whoever wrote these fields has the sub-key of this mirror, or this fails.
+// Fails unless these fields were written with the sub-key of this mirror.
 function verify(fields, key, subKeys) {
   const [, keyId = "", mac = ""] = (fields["@readerMac"] ?? "").split(":");
   must(subKeys[keyId], `@readerMac needs the key ${keyId}, which is not given`);

@@ -18,7 +18,7 @@ def lp(items: list[bytes]) -> bytes:
 
 
 def verify(fields: dict[bytes, bytes], key: str, sub_keys: dict[str, bytes]) -> None:
-    """Whoever wrote these fields has the sub-key of this mirror, or this fails."""
+    """Fails unless these fields were written with the sub-key of this mirror."""
     mac = fields.get(b"@readerMac", b"").decode()
     key_id = mac.split(":")[1] if mac.count(":") == 2 else ""
     if key_id not in sub_keys:

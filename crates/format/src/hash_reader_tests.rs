@@ -193,7 +193,7 @@ fn what_is_not_covered_says_nothing_about_values() {
 }
 
 proptest! {
-    /// Whoever may write Redis and has no sub-key can make a reader that has it stop, and nothing else.
+    /// Anyone who may write Redis and has no sub-key can make a reader that has it stop, and nothing else.
     #[test]
     fn a_tampered_hash_is_never_read_with_a_sub_key(
         entries in entries(),

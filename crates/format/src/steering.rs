@@ -1,6 +1,6 @@
 //! Variables that steer programs: names to which a loader, a shell, a runtime, an SDK or the reader itself gives a meaning.
 //!
-//! The key of a parameter is derived from its name, so whoever may create `/prod/shop/path` in SSM would choose the `PATH` of every
+//! The key of a parameter is derived from its name, so anyone who may create `/prod/shop/path` in SSM would choose the `PATH` of every
 //! program that is started with the mirror, and with it the program. Such a key counts only if the mirror gives it by name
 //! (`spec.parameters[].key`, [`Entry::is_key_given`]). One table, for `exec`, `watch` and `export` of the reader and for both `verify`.
 //!

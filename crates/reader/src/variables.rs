@@ -19,7 +19,7 @@ pub enum KeyProblem {
     /// Parameters of different mirrors.
     #[error("{0} is the variable of both {1} and {2}. Give one of them another `key` in its mirror")]
     Twice(String, String, String),
-    /// Names that steer more than the program's own code: whoever names a parameter would choose what runs.
+    /// Names that steer more than the program's own code: the author of a parameter would choose what runs.
     #[error("{}. If that is meant, give it this `key` in the mirror by name, else another one", few(.0))]
     Steers(Vec<String>),
     /// A value that no variable can hold.

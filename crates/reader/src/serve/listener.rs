@@ -18,7 +18,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{sleep, timeout};
 
-/// Connections at the same time. Whoever comes later waits in the queue of the socket until one is free.
+/// Connections at the same time. A later one waits in the queue of the socket until one is free.
 const CONNECTIONS: u32 = 128;
 /// For the head of a request, from the first moment at which one may come: an idle connection is closed after it too. On the loopback
 /// an SDK needs milliseconds, and opens another one.

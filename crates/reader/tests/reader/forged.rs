@@ -31,7 +31,7 @@ async fn a_hash_that_says_nothing_is_encrypted_is_refused_with_a_sub_key() {
     // Also one that the operator itself wrote: it may be an old one, put back.
     world.publish(&Set { mode: EncryptionMode::None, ..usual() }).await;
     refused(&world.reader(START).run().await, 20, "Set spec.redis.encryption");
-    // While a mirror is being switched, by decision of whoever starts the reader.
+    // While a mirror is being switched, as the person who starts the reader decides.
     let switching = world.reader("get DB_PASSWORD --require-encryption None").run().await;
     assert_eq!(switching.good(), "hunter2\n");
     // A reader without a sub-key has nothing to hold against it.
