@@ -157,7 +157,7 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
-    use crate::mirror::reading::Priority;
+    use crate::mirror::snapshot::Priority;
 
     type Requests = FairQueue<Priority, oneshot::Sender<()>>;
 

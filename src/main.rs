@@ -4,8 +4,9 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use parameter_mirror::cli::{Cli, Command};
+use parameter_mirror::commands::{convert, iam, manifests, sub_keys, verify};
 use parameter_mirror::mirror::words::printable;
-use parameter_mirror::{convert, hand_out, hardening, iam, operator, print, telemetry, verify};
+use parameter_mirror::process::{hardening, run, telemetry};
 
 /// The operator allocates from several threads all the time and runs for months: jemalloc does both in less time and without
 /// fragmentation. `.cargo/config.toml` holds its settings.
@@ -41,11 +42,11 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
             telemetry::start(args.log_format, &args.log)?;
             hardening::keep_memory_private();
             let runtime = operator_runtime().build()?;
-            return runtime.block_on(operator::run::run(*args)).map(|()| ExitCode::SUCCESS);
+            return runtime.block_on(run::run(*args)).map(|()| ExitCode::SUCCESS);
         }
-        Command::Crd => print::crd()?,
-        Command::Source(args) => print::source(args)?,
-        Command::Keygen(args) => print::keygen(&args)?,
+        Command::Crd => manifests::crd()?,
+        Command::Source(args) => manifests::source(args)?,
+        Command::Keygen(args) => manifests::keygen(&args)?,
         Command::Iam(args) => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(iam::iam(&args))?
@@ -53,7 +54,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Key(args) => {
             hardening::keep_memory_private();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(hand_out::sub_keys(&args))?
+            runtime.block_on(sub_keys::sub_keys(&args))?
         }
         Command::Verify(args) => {
             hardening::keep_memory_private();

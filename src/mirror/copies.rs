@@ -158,7 +158,7 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
-    use crate::mirror::samples::{path, plan, signed};
+    use crate::mirror::fixtures::{path, plan, signed};
 
     /// A copy with this value and read time.
     fn copy(value: &str, read_at: i64) -> Signed {

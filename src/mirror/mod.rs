@@ -1,19 +1,14 @@
 //! The pure middle: values in, values out. Nothing here knows a clock, a network or a cluster.
 
+pub mod content;
 pub mod copies;
-pub mod donor;
-pub mod grants;
-pub mod guard;
-pub mod keys;
-pub mod permission;
-pub mod plan;
-pub mod reading;
-pub mod resolve;
 #[cfg(test)]
-pub(crate) mod samples;
+pub(crate) mod fixtures;
+pub mod plan;
+pub mod resolve;
 pub mod schedule;
+pub mod secret_keys;
 pub mod selection;
-mod selections;
 pub mod snapshot;
 pub mod status;
 pub mod target;

@@ -5,10 +5,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::plan::Refusal;
-use super::reading::{ReadFailure, SourceReason};
 use super::resolve::SourceTrouble;
 use super::target::{TargetReason, TargetTrouble};
 use super::words;
+use crate::mirror::snapshot::{ReadFailure, SourceReason};
 
 /// A condition before it is merged into the object's list.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -379,5 +379,4 @@ fn about(facts: &Facts<'_>, target: &TargetState, trouble: &TargetTrouble) -> St
 }
 
 #[cfg(test)]
-#[path = "status_tests.rs"]
 mod tests;

@@ -8,8 +8,8 @@ use parameter_mirror_format::entry::ParameterType;
 use parameter_mirror_format::value::Value;
 use tokio::sync::watch;
 
-use crate::mirror::reading::ReadFailure;
 use crate::mirror::selection::Selection;
+use crate::mirror::snapshot::ReadFailure;
 
 use super::credentials::Health;
 

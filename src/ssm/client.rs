@@ -19,8 +19,8 @@ use parameter_mirror_format::value::Value;
 use tokio::sync::watch;
 use tracing_mutex::parkinglot::Mutex;
 
-use crate::mirror::reading::{ReadFailure, SourceReason};
 use crate::mirror::selection::Selection;
+use crate::mirror::snapshot::{ReadFailure, SourceReason};
 
 use super::api::{Batch, Connect, Identity, ListPage, Listed, PAGE, Page, ParameterApi};
 use super::credentials::{Assumed, Base, Generation, Health, Principal};

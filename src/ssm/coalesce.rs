@@ -12,8 +12,8 @@ use parameter_mirror_format::entry::ParameterType;
 use tokio::sync::oneshot;
 use tracing_mutex::parkinglot::Mutex;
 
-use crate::mirror::reading::ReadFailure;
 use crate::mirror::selection::normalised;
+use crate::mirror::snapshot::ReadFailure;
 
 use super::api::{Batch, ListPage, Listed, PAGE, Page, ParameterApi};
 
@@ -186,7 +186,7 @@ impl<Q: Question> Duty<Q> {
 
 /// Whether one name in a batch can be the reason for the failure of all.
 const fn may_be_about_names(failure: &ReadFailure) -> bool {
-    use crate::mirror::reading::SourceReason as Reason;
+    use crate::mirror::snapshot::SourceReason as Reason;
     matches!(failure.reason, Reason::AccessDenied | Reason::KmsUnavailable | Reason::InvalidResponse)
 }
 
@@ -332,5 +332,4 @@ impl Company {
 }
 
 #[cfg(test)]
-#[path = "coalesce_tests.rs"]
 mod tests;

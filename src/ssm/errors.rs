@@ -8,7 +8,7 @@ use std::error::Error;
 use aws_sdk_ssm::config::http::HttpResponse;
 use aws_sdk_ssm::error::{ProvideErrorMetadata, SdkError};
 
-use crate::mirror::reading::{ReadFailure, SourceReason};
+use crate::mirror::snapshot::{ReadFailure, SourceReason};
 
 use super::credentials::Unavailable;
 

@@ -31,7 +31,7 @@ use tracing_mutex::parkinglot::Mutex;
 
 use crate::clock::Clock;
 use crate::mirror::plan::SourcePlan;
-use crate::mirror::reading::{ReadFailure, ReadRequest, Reading};
+use crate::mirror::snapshot::{ReadFailure, ReadRequest, Reading};
 
 use self::api::{Connect, Identity, ParameterApi};
 use self::coalesce::Waiting;

@@ -16,11 +16,11 @@ use parameter_mirror_format::value::Value;
 use tokio::time::Instant;
 
 use crate::clock::Clock;
-use crate::mirror::keys;
-use crate::mirror::reading::{
+use crate::mirror::secret_keys;
+use crate::mirror::selection::{NameSelection, PathSelection, Selection, normalised};
+use crate::mirror::snapshot::{
     Cost, Known, MAX_PARAMETERS, Parameter, ReadFailure, ReadRequest, Reading, SourceReason,
 };
-use crate::mirror::selection::{NameSelection, PathSelection, Selection, normalised};
 
 use super::api::{Batch, ListPage, Listed, PAGE, Page, ParameterApi};
 use super::coalesce::{Company, PageQuestion, Waiting};
@@ -343,7 +343,9 @@ impl Read<'_> {
             .known
             .keys()
             .filter(|name| !look.found.contains_key(*name) && !look.absent.contains(*name))
-            .filter(|name| matches!(keys::winner(name, &self.request.selections), Some(Selection::Path(_))))
+            .filter(|name| {
+                matches!(secret_keys::winner(name, &self.request.selections), Some(Selection::Path(_)))
+            })
             .map(|name| NameSelection { requested: name.clone(), key: None, optional: false })
             .collect();
         let missing: Vec<&NameSelection> = missing.iter().collect();
@@ -422,9 +424,7 @@ fn invalid(detail: String) -> ReadFailure {
 }
 
 #[cfg(test)]
-#[path = "read_tests.rs"]
 pub(in crate::ssm) mod tests;
 
 #[cfg(test)]
-#[path = "read_answers_tests.rs"]
-mod answers;
+mod answer_tests;

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use aws_credential_types::Credentials;
 use jiff::{SignedDuration, Timestamp};
 use parameter_mirror::clock::Clock;
-use parameter_mirror::operator::sign_in::Identity;
+use parameter_mirror::process::redis_auth::Identity;
 use parameter_mirror::ssm::credentials::{Fetch, Principal};
 use parameter_mirror::targets::redis::token::{self, Service};
 use parameter_mirror_format::connection::{Link, LinkError, Made, RedisSettings, Servers, Setting, SignIn};

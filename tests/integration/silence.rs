@@ -82,21 +82,25 @@ pub async fn keeps(world: &World) {
 
 /// Where `{:?}`, or what comes to it, is allowed outside tests, with the reason.
 const FORMATTED: [(&str, &str, &str); 8] = [
-    ("src/mirror/keys.rs", "{key:?}", "the key of a Secret, made of a parameter's name"),
-    ("src/mirror/plan.rs", "{:?}", "an encryption mode of the spec"),
-    ("src/mirror/selections.rs", "{path:?}", "a path of the spec"),
-    ("src/mirror/selections.rs", "{name:?}", "a name of the spec"),
-    ("src/mirror/selections.rs", "{relative:?}", "an exclude of the spec"),
-    ("src/verify/look.rs", "{other:?}", "what became of a script, whose parts are numbers and an owner"),
+    ("src/mirror/secret_keys.rs", "{key:?}", "the key of a Secret, made of a parameter's name"),
+    ("src/mirror/plan/mod.rs", "{:?}", "an encryption mode of the spec"),
+    ("src/mirror/plan/selections.rs", "{path:?}", "a path of the spec"),
+    ("src/mirror/plan/selections.rs", "{name:?}", "a name of the spec"),
+    ("src/mirror/plan/selections.rs", "{relative:?}", "an exclude of the spec"),
+    (
+        "src/commands/verify/look.rs",
+        "{other:?}",
+        "what became of a script, whose parts are numbers and an owner",
+    ),
     ("crates/format/src/hash/encode.rs", "{0:?}", "a parameter's name"),
     ("crates/format/src/keys.rs", "{0:?}", "the name of a data key of the key Secret"),
 ];
 
 /// Who may see the text of a value, with the reason. `expose` is the only door to it.
 const EXPOSED: [(&str, &str); 15] = [
-    ("src/operator/values.rs", "compares values, to hold equal ones once"),
+    ("src/controller/state/values.rs", "compares values, to hold equal ones once"),
     ("src/targets/secret/render.rs", "the Secret"),
-    ("src/hand_out.rs", "`key` prints sub-keys: it is what it is for"),
+    ("src/commands/sub_keys.rs", "`key` prints sub-keys: it is what it is for"),
     ("crates/format/src/hash/encode.rs", "the hash, where the mode says in clear"),
     ("crates/format/src/content.rs", "the MAC"),
     ("crates/format/src/entry.rs", "knows ciphertext by its beginning"),

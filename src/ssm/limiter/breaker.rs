@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::mirror::reading::{ReadFailure, SourceReason};
+use crate::mirror::snapshot::{ReadFailure, SourceReason};
 
 /// Outage-like failures in a row that open the breaker if the first of them was [`LONG`] ago.
 const FAILURES: u32 = 5;

@@ -25,7 +25,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing_mutex::parkinglot::Mutex;
 
-use crate::mirror::reading::{ReadFailure, Turn};
+use crate::mirror::snapshot::{ReadFailure, Turn};
 
 use self::breaker::{BreakerState, Generation};
 use self::rate_limiter::RateLimiter;

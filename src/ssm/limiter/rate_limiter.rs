@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing_mutex::parkinglot::Mutex;
 
-use crate::mirror::reading::{ReadFailure, Turn};
+use crate::mirror::snapshot::{ReadFailure, Turn};
 
 use super::breaker::{BreakerState, Generation};
 use super::state::{Entry, State, Step};
@@ -129,7 +129,7 @@ impl<L: Lock> RateLimiter<L> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mirror::reading::{Priority, SourceReason};
+    use crate::mirror::snapshot::{Priority, SourceReason};
 
     fn turn(priority: Priority) -> Turn {
         Turn { namespace: "shop".into(), priority, last_good: 0 }
@@ -255,7 +255,7 @@ mod interleavings {
     use tokio::sync::oneshot;
 
     use super::*;
-    use crate::mirror::reading::Priority;
+    use crate::mirror::snapshot::Priority;
 
     impl Lock for loom::sync::Mutex<State> {
         fn new(state: State) -> Self {

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use tracing_mutex::parkinglot::Mutex;
 
 use crate::fair_queue::FairQueue;
-use crate::mirror::reading::{Priority, Turn};
+use crate::mirror::snapshot::{Priority, Turn};
 
 /// The slots of one client.
 #[derive(Debug)]

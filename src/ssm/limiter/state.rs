@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::fair_queue::FairQueue;
-use crate::mirror::reading::{Priority, ReadFailure, Turn};
+use crate::mirror::snapshot::{Priority, ReadFailure, Turn};
 
 use super::breaker::{Breaker, BreakerState, Generation};
 use super::token_bucket::TokenBucket;

@@ -1,7 +1,7 @@
 //! A read's way through the limiter of its account, its source's cap and the slots.
 
 use super::*;
-use crate::mirror::reading::{Priority, SourceReason};
+use crate::mirror::snapshot::{Priority, SourceReason};
 
 fn turn() -> Turn {
     Turn { namespace: "shop".into(), priority: Priority::Refresh, last_good: 0 }

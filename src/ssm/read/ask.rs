@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::mirror::reading::{ReadFailure, SourceReason};
+use crate::mirror::snapshot::{ReadFailure, SourceReason};
 use crate::ssm::coalesce::{Company, Question, Told};
 use crate::ssm::limiter::Permit;
 

@@ -1,7 +1,7 @@
 //! Which parameter it is that cannot be read. AWS answers for a batch as a whole: one key that is disabled or one name that IAM
 //! denies fails ten. Whoever has to mend it wants a name.
 
-use crate::mirror::reading::{ReadFailure, SourceReason};
+use crate::mirror::snapshot::{ReadFailure, SourceReason};
 use crate::ssm::api::{Batch, ListPage};
 use crate::ssm::coalesce::{NamesQuestion, PageQuestion};
 

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use parameter_mirror_format::entry::looks_sealed;
 
-use crate::mirror::reading::{Parameter, ReadFailure};
 use crate::mirror::selection::NameSelection;
+use crate::mirror::snapshot::{Parameter, ReadFailure};
 
 use super::blame::names_question;
 use super::{Read, batches, invalid};
@@ -49,7 +49,7 @@ mod tests {
     use parameter_mirror_format::value::Value;
 
     use super::super::tests::{InMemory, one, path, reading};
-    use crate::mirror::reading::SourceReason;
+    use crate::mirror::snapshot::SourceReason;
     use crate::ssm::api::Listed;
 
     const SEALED: &str = "AQICAHhZ";

@@ -139,5 +139,4 @@ impl Cache {
 }
 
 #[cfg(test)]
-#[path = "token_tests.rs"]
 mod tests;

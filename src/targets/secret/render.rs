@@ -383,7 +383,7 @@ mod tests {
     use std::hash::{DefaultHasher, Hash, Hasher};
 
     use super::*;
-    use crate::mirror::samples::{path, plan, signed};
+    use crate::mirror::fixtures::{path, plan, signed};
 
     /// Names that do not compress: the manifest of so many is too large for annotations, though the values are tiny.
     #[test]

@@ -4,7 +4,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use parameter_mirror::cli::LogFormat;
-use parameter_mirror::telemetry;
+use parameter_mirror::process::telemetry;
 use parameter_mirror_test_support::Canaries;
 
 use crate::simulation::line::{Edge, Fault};

@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use fastrand::Rng;
-use parameter_mirror::mirror::reading::SourceReason;
+use parameter_mirror::mirror::snapshot::SourceReason;
 use parameter_mirror_format::connection::LinkError;
 use serde_json::json;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use parameter_mirror::mirror::reading::SourceReason;
+use parameter_mirror::mirror::snapshot::SourceReason;
 use serde_json::{Value as Json, json};
 
 use super::line::{Edge, Fault};

@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use parameter_mirror::mirror::reading::SourceReason;
+use parameter_mirror::mirror::snapshot::SourceReason;
 use parameter_mirror_format::connection::LinkError;
 use tokio::sync::watch;
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use parameter_mirror::mirror::reading::SourceReason;
+use parameter_mirror::mirror::snapshot::SourceReason;
 
 use super::line::{Call, Edge, Fault};
 use super::world::{NAMESPACE, Part, World};

@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use parameter_mirror::mirror::reading::{ReadFailure, SourceReason};
 use parameter_mirror::mirror::selection::Selection;
+use parameter_mirror::mirror::snapshot::{ReadFailure, SourceReason};
 use parameter_mirror::ssm::api::{Batch, Connect, Identity, ListPage, Listed, PAGE, Page, ParameterApi};
 use parameter_mirror_format::entry::ParameterType;
 use parameter_mirror_format::value::Value;

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use parameter_mirror::mirror::reading::SourceReason;
+use parameter_mirror::mirror::snapshot::SourceReason;
 use rstest::rstest;
 use serde_json::json;
 

@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use parameter_mirror::clock::Clock;
-use parameter_mirror::operator::admin::Health;
-use parameter_mirror::operator::context::RedisEdge;
-use parameter_mirror::operator::election::Candidate;
-use parameter_mirror::operator::operate::{Edges, Orders, operate};
-use parameter_mirror::operator::run::DRAIN;
+use parameter_mirror::controller::context::RedisEdge;
+use parameter_mirror::kubernetes::election::Candidate;
+use parameter_mirror::process::admin::Health;
+use parameter_mirror::process::operator::{Edges, Orders, operate};
+use parameter_mirror::process::run::DRAIN;
 use serde_json::{Value as Json, json};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;

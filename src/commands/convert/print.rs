@@ -1,0 +1,107 @@
+//! The result: YAML with comments, and a line for each thing that is to be said.
+
+use std::fmt::Write as _;
+
+use anyhow::Context as _;
+use serde_json::{Value, json};
+
+use crate::commands::convert::{Conversion, Mirror, Notes};
+use crate::mirror::words::printable;
+
+/// How a thing that is not carried over begins, to search for.
+const LOST: &str = "NOT CARRIED OVER";
+
+impl Conversion {
+    /// Sources, then mirrors, then what has no counterpart, as YAML documents.
+    pub fn yaml(&self) -> anyhow::Result<String> {
+        let mut documents = Vec::new();
+        for (source, notes) in &self.sources {
+            // A source that grants nothing is of no use.
+            let is_used = source["spec"]["grants"].as_array().is_some_and(|grants| !grants.is_empty());
+            documents.push(document(notes, &[], is_used.then_some(source))?);
+        }
+        for (mirror, notes) in &self.mirrors {
+            let spec = mirror.converted.as_ref().and_then(|converted| converted.spec.as_ref());
+            let object = spec.map(|spec| {
+                json!({
+                    "apiVersion": "parameter-mirror.dev/v1alpha1", "kind": "ParameterMirror",
+                    "metadata": {"name": mirror.name, "namespace": mirror.namespace}, "spec": spec,
+                })
+            });
+            documents.push(document(notes, &hand_over(mirror, notes), object.as_ref())?);
+        }
+        for notes in &self.others {
+            documents.push(document(notes, &[], None)?);
+        }
+        Ok(documents.join("---\n"))
+    }
+
+    /// For whoever ran it.
+    #[must_use]
+    pub fn told(&self) -> String {
+        let mut told = String::new();
+        for notes in self.notes() {
+            for note in &notes.all {
+                let word = if note.is_lost { LOST } else { "note" };
+                let _ = writeln!(told, "{word}  {}: {}", printable(&notes.about), printable(&note.text));
+            }
+        }
+        let lost = self.notes().flat_map(|notes| &notes.all).filter(|note| note.is_lost).count();
+        let made = self.mirrors.iter().filter(|(mirror, _)| mirror.is_made()).count();
+        let _ = writeln!(
+            told,
+            "{made} of {} ExternalSecrets are mirrors now; {lost} things could not be carried over",
+            self.mirrors.len()
+        );
+        told
+    }
+}
+
+impl Mirror {
+    fn is_made(&self) -> bool {
+        self.converted.as_ref().is_some_and(|converted| converted.spec.is_some())
+    }
+}
+
+fn document(notes: &Notes, more: &[String], object: Option<&Value>) -> anyhow::Result<String> {
+    let mut text = comment(&format!("From {}.", notes.about));
+    for note in &notes.all {
+        let word = if note.is_lost { LOST } else { "Note" };
+        text.push_str(&comment(&format!("{word}: {}", note.text)));
+    }
+    text.extend(more.iter().map(|line| comment(line)));
+    if let Some(object) = object {
+        text.push_str(&serde_yaml::to_string(object).context("cannot be written as YAML")?);
+    }
+    Ok(text)
+}
+
+/// A line that stays a comment, whatever is in it.
+fn comment(text: &str) -> String {
+    format!("# {}\n", printable(text))
+}
+
+/// How the running Secret changes hands (docs/migration.md). Names in the commands are those of objects: the input is refused if they
+/// are none, and a Secret that is none is something lost.
+fn hand_over(mirror: &Mirror, notes: &Notes) -> Vec<String> {
+    let Mirror { namespace, name, converted } = mirror;
+    let Some(converted) = converted.as_ref().filter(|converted| converted.spec.is_some()) else {
+        return Vec::new();
+    };
+    let secret = &converted.secret;
+    if notes.has_lost() {
+        return vec![format!(
+            "Do not let it take over Secret {secret} as it is: a take-over replaces the whole Secret, and this is not the same one."
+        )];
+    }
+    vec![
+        "Once it is applied, the running Secret changes hands, without a byte of its data changing:"
+            .to_owned(),
+        format!(
+            "  kubectl patch externalsecret {name} -n {namespace} --type merge -p \
+             '{{\"spec\":{{\"target\":{{\"creationPolicy\":\"Orphan\",\"deletionPolicy\":\"Retain\"}}}}}}'"
+        ),
+        format!("  kubectl delete externalsecret {name} -n {namespace} --cascade=orphan"),
+        format!("  kubectl annotate secret {secret} -n {namespace} parameter-mirror.dev/adopt-by={name}"),
+    ]
+}

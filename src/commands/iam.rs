@@ -1,0 +1,394 @@
+//! `iam`: the policies that the sources and their grants need, and no more.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use anyhow::{Context as _, anyhow, bail};
+use kube::Api;
+use kube::api::ListParams;
+use parameter_mirror_format::coverage::is_at_or_below;
+use serde_json::{Value, json};
+
+use crate::api::{ParameterSource, ParameterSourceSpec};
+use crate::cli::IamArgs;
+use crate::process::run::client;
+use crate::targets::redis::token::Service;
+use crate::targets::secret::within;
+
+/// The name of the operator's own identity among the policies.
+pub const OPERATOR: &str = "operator";
+
+/// The policies as JSON, and on standard error what somebody should know before using them.
+pub async fn iam(args: &IamArgs) -> anyhow::Result<String> {
+    let sources = match &args.file {
+        Some(file) => from_file(file)?,
+        None => from_cluster().await?,
+    };
+    let mut policies = Policies::of(&sources, &args.account, &args.kms_keys)?;
+    policies.sign_in(&args.redis_arns)?;
+    eprint!("{}", policies.told());
+    let printed = match &args.identity {
+        None => serde_json::to_string_pretty(&policies.documents())?,
+        Some(identity) => {
+            let mut documents = policies.documents();
+            let document = documents.remove(identity.as_str()).ok_or_else(|| {
+                anyhow!("no source needs anything of {identity}. There are: {}", policies.identities())
+            })?;
+            serde_json::to_string_pretty(&document)?
+        }
+    };
+    Ok(printed + "\n")
+}
+
+fn from_file(file: &Path) -> anyhow::Result<Vec<ParameterSource>> {
+    let text = if file.as_os_str() == "-" {
+        std::io::read_to_string(std::io::stdin()).context("standard input cannot be read")?
+    } else {
+        std::fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))?
+    };
+    let documents: Vec<Value> = serde_yaml::from_multiple(&text).context("this is not YAML")?;
+    let items = documents.into_iter().flat_map(|mut document| match document.get_mut("items") {
+        Some(Value::Array(items)) => std::mem::take(items),
+        _ => vec![document],
+    });
+    let sources = items.filter(|object| object["kind"] == "ParameterSource");
+    sources.map(|object| serde_json::from_value(object).context("a ParameterSource that is none")).collect()
+}
+
+async fn from_cluster() -> anyhow::Result<Vec<ParameterSource>> {
+    let sources: Api<ParameterSource> = Api::all(client().await?);
+    let found = within(sources.list(&ListParams::default())).await.map_err(|problem| {
+        anyhow!("sources cannot be listed: {problem}. It takes the right to list parametersources; or give them with --file")
+    })?;
+    Ok(found.items)
+}
+
+/// What each identity needs.
+#[derive(Debug, Default)]
+pub struct Policies(BTreeMap<String, Needs>);
+
+/// What one identity needs.
+#[derive(Debug, Default)]
+struct Needs {
+    /// Parameter ARNs.
+    parameters: BTreeSet<String>,
+    /// KMS keys by the service that may use them.
+    keys: BTreeMap<String, BTreeSet<String>>,
+    /// Roles to assume.
+    roles: BTreeSet<String>,
+    /// Caches and their users to sign in as, by the service.
+    sign_ins: BTreeMap<&'static str, BTreeSet<String>>,
+    /// Who reads which path, for what is to be told.
+    grants: BTreeSet<(String, String)>,
+}
+
+impl Policies {
+    /// The needs of these sources. `account` is that of the operator's own identity; keys are for the sources of their Region.
+    pub fn of(sources: &[ParameterSource], account: &str, keys: &[String]) -> anyhow::Result<Self> {
+        if sources.is_empty() {
+            bail!("there is no ParameterSource: without one, nothing is read and nothing has to be allowed");
+        }
+        let mut policies = Self::default();
+        let mut unused: BTreeSet<&String> = keys.iter().collect();
+        for source in sources {
+            let spec = &source.spec;
+            let role = spec.role_arn.as_deref();
+            let account = role.and_then(|role| role.split(':').nth(4)).unwrap_or(account);
+            let needs = policies.0.entry(role.unwrap_or(OPERATOR).to_owned()).or_default();
+            for grant in &spec.grants {
+                for path in &grant.paths {
+                    needs.parameters.extend(parameter_arns(spec, account, path));
+                    needs.grants.extend(readers(grant).map(|reader| (normal(path).to_owned(), reader)));
+                }
+            }
+            for key in keys.iter().filter(|key| key.split(':').nth(3) == Some(spec.region.as_str())) {
+                unused.remove(key);
+                needs.keys.entry(spec.region.clone()).or_default().insert(key.clone());
+            }
+            if let Some(role) = role {
+                policies.0.entry(OPERATOR.to_owned()).or_default().roles.insert(role.to_owned());
+            }
+        }
+        if let Some(key) = unused.first() {
+            bail!(
+                "--kms-key {key} is in the Region of no source: write an ARN like arn:aws:kms:us-east-1:111122223333:key/..."
+            );
+        }
+        Ok(policies)
+    }
+
+    /// Lets the operator sign in to the caches among these ARNs, as the users among them. IAM asks for both.
+    pub fn sign_in(&mut self, arns: &[String]) -> anyhow::Result<()> {
+        let mut found = BTreeMap::<&'static str, (usize, usize)>::new();
+        for arn in arns {
+            let (action, is_user) = sign_in_arn(arn).ok_or_else(|| {
+                anyhow!(
+                    "--redis-arn {arn}: write an ARN like arn:aws:elasticache:us-east-1:111122223333:replicationgroup:shop, or of a \
+                     serverlesscache, a user, or a cluster or user of memorydb"
+                )
+            })?;
+            let (caches, users) = found.entry(action).or_default();
+            *if is_user { users } else { caches } += 1;
+            let operator = self.0.entry(OPERATOR.to_owned()).or_default();
+            operator.sign_ins.entry(action).or_default().insert(arn.clone());
+        }
+        if let Some((action, _)) = found.iter().find(|(_, (caches, users))| *caches == 0 || *users == 0) {
+            bail!("{action} takes the ARN of a cache and the ARN of its user: give --redis-arn for each");
+        }
+        Ok(())
+    }
+
+    /// A policy document by identity: `operator`, or the ARN of a role.
+    #[must_use]
+    pub fn documents(&self) -> serde_json::Map<String, Value> {
+        self.0.iter().map(|(identity, needs)| (identity.clone(), needs.document())).collect()
+    }
+
+    fn identities(&self) -> String {
+        self.0.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
+    }
+
+    /// What no policy can prevent.
+    #[must_use]
+    pub fn told(&self) -> String {
+        let mut told = String::from(
+            "Whoever may call GetParametersByPath on /a gets everything below it, /a/b included, even where /a/b is explicitly denied. \
+             No statement mends that: give each team a role of its own (roleArn) and a path that nobody else's lie under.\n",
+        );
+        for (identity, needs) in &self.0 {
+            for (above, reader) in &needs.grants {
+                let below = needs
+                    .grants
+                    .iter()
+                    .find(|(path, other)| path != above && other != reader && is_at_or_below(path, above));
+                if let Some((path, other)) = below {
+                    told.extend([format!(
+                        "{identity}: {above} (for {reader}) is above {path} (for {other}), and one identity reads both.\n"
+                    )]);
+                }
+            }
+            if needs.keys.is_empty() && !needs.parameters.is_empty() {
+                told.extend([format!(
+                    "{identity}: no --kms-key. SecureStrings under the key aws/ssm need none; those under keys of your own do.\n"
+                )]);
+            }
+        }
+        told
+    }
+}
+
+impl Needs {
+    fn document(&self) -> Value {
+        let mut statements = Vec::new();
+        if !self.parameters.is_empty() {
+            let actions = ["ssm:GetParametersByPath", "ssm:GetParameters"];
+            statements.push(json!({"Effect": "Allow", "Action": actions, "Resource": self.parameters}));
+        }
+        for (region, keys) in &self.keys {
+            let condition = json!({"StringEquals": {"kms:ViaService": services(region)}});
+            statements.push(
+                json!({"Effect": "Allow", "Action": "kms:Decrypt", "Resource": keys, "Condition": condition}),
+            );
+        }
+        if !self.roles.is_empty() {
+            statements.push(json!({"Effect": "Allow", "Action": "sts:AssumeRole", "Resource": self.roles}));
+        }
+        for (action, arns) in &self.sign_ins {
+            statements.push(json!({"Effect": "Allow", "Action": action, "Resource": arns}));
+        }
+        json!({"Version": "2012-10-17", "Statement": statements})
+    }
+}
+
+/// What it takes to sign in to what this ARN names or as whom it names, and whether it is a user.
+fn sign_in_arn(arn: &str) -> Option<(&'static str, bool)> {
+    let parts: Vec<&str> = arn.splitn(6, ':').collect();
+    let &["arn", _, service, _, _, resource] = parts.as_slice() else { return None };
+    let kind = resource.split([':', '/']).next().unwrap_or_default();
+    let service = match (service, kind) {
+        ("elasticache", "replicationgroup" | "user") => Service::ElastiCache,
+        ("elasticache", "serverlesscache") => Service::ElastiCacheServerless,
+        ("memorydb", "cluster" | "user") => Service::MemoryDb,
+        _ => return None,
+    };
+    Some((service.action(), kind == "user"))
+}
+
+/// The path itself, which a listing asks for, and what lies below it, which `GetParameters` asks for.
+fn parameter_arns(spec: &ParameterSourceSpec, account: &str, path: &str) -> Vec<String> {
+    let partition = partition(spec);
+    let arn = |path: &str| format!("arn:{partition}:ssm:{}:{account}:parameter{path}", spec.region);
+    match normal(path) {
+        "/" => vec![arn("/*")],
+        // Public parameters belong to no account.
+        path if is_at_or_below(path, "/aws") => {
+            let public = format!("arn:{partition}:ssm:{}:*:parameter{path}", spec.region);
+            vec![format!("{public}/*"), public]
+        }
+        path => vec![arn(path), arn(&format!("{path}/*"))],
+    }
+}
+
+fn partition(spec: &ParameterSourceSpec) -> &str {
+    match spec.role_arn.as_deref().and_then(|role| role.split(':').nth(1)) {
+        Some(partition) => partition,
+        None if spec.region.starts_with("cn-") => "aws-cn",
+        None if spec.region.starts_with("us-gov-") => "aws-us-gov",
+        None => "aws",
+    }
+}
+
+/// What SSM calls itself to KMS. In China there are two endings, and either may be meant.
+fn services(region: &str) -> Vec<String> {
+    let service = format!("ssm.{region}.amazonaws.com");
+    let chinese = region.starts_with("cn-").then(|| format!("{service}.cn"));
+    [service].into_iter().chain(chinese).collect()
+}
+
+fn readers(grant: &crate::api::GrantSpec) -> impl Iterator<Item = String> {
+    let selector = &grant.namespaces;
+    let labels: Vec<String> =
+        selector.match_labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let by_labels = (!labels.is_empty()).then(|| format!("namespaces with {}", labels.join(",")));
+    selector.names.iter().map(|name| format!("namespace {name}")).chain(by_labels)
+}
+
+/// `/prod/` is `/prod`.
+fn normal(path: &str) -> &str {
+    path.strip_suffix('/').filter(|path| !path.is_empty()).unwrap_or(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    const ROLE: &str = "arn:aws:iam::444455556666:role/payments-read";
+
+    fn source(region: &str, role: Option<&str>, grants: &Value) -> ParameterSource {
+        let spec = json!({"region": region, "roleArn": role, "grants": grants});
+        ParameterSource::new("s", serde_json::from_value(spec).unwrap())
+    }
+
+    fn grant(namespace: &str, paths: &[&str]) -> Value {
+        json!({"namespaces": {"names": [namespace]}, "paths": paths})
+    }
+
+    #[test]
+    fn each_identity_may_read_what_is_granted_through_it_and_no_more() {
+        let key = "arn:aws:kms:us-east-1:111122223333:key/1".to_owned();
+        let sources = [
+            source("us-east-1", None, &json!([grant("shop", &["/prod/checkout/", "/shared"])])),
+            source("eu-west-1", Some(ROLE), &json!([grant("pay", &["/pay"])])),
+        ];
+        let documents =
+            Policies::of(&sources, "111122223333", std::slice::from_ref(&key)).unwrap().documents();
+        let own = "arn:aws:ssm:us-east-1:111122223333:parameter";
+        let theirs = "arn:aws:ssm:eu-west-1:444455556666:parameter";
+        let read = json!(["ssm:GetParametersByPath", "ssm:GetParameters"]);
+        assert_eq!(
+            Value::from(documents),
+            json!({
+                "operator": {"Version": "2012-10-17", "Statement": [
+                    {"Effect": "Allow", "Action": read, "Resource": [
+                        format!("{own}/prod/checkout"), format!("{own}/prod/checkout/*"), format!("{own}/shared"), format!("{own}/shared/*"),
+                    ]},
+                    {"Effect": "Allow", "Action": "kms:Decrypt", "Resource": [key],
+                     "Condition": {"StringEquals": {"kms:ViaService": ["ssm.us-east-1.amazonaws.com"]}}},
+                    {"Effect": "Allow", "Action": "sts:AssumeRole", "Resource": [ROLE]},
+                ]},
+                ROLE: {"Version": "2012-10-17", "Statement": [
+                    {"Effect": "Allow", "Action": read, "Resource": [format!("{theirs}/pay"), format!("{theirs}/pay/*")]},
+                ]},
+            })
+        );
+    }
+
+    #[rstest]
+    #[case::commercial("us-east-1", None, "/a", "arn:aws:ssm:us-east-1:*:parameter/a")]
+    #[case::china("cn-north-1", None, "/a", "arn:aws-cn:ssm:cn-north-1:*:parameter/a")]
+    #[case::government("us-gov-west-1", None, "/a/", "arn:aws-us-gov:ssm:us-gov-west-1:*:parameter/a")]
+    #[case::by_role(
+        "cn-north-1",
+        Some("arn:aws-cn:iam::444455556666:role/r"),
+        "/a",
+        "arn:aws-cn:ssm:cn-north-1:444455556666:parameter/a"
+    )]
+    #[case::root("us-east-1", None, "/", "arn:aws:ssm:us-east-1:*:parameter/*")]
+    #[case::public("us-east-1", Some(ROLE), "/aws/service", "arn:aws:ssm:us-east-1:*:parameter/aws/service")]
+    fn arns_are_those_of_partition_and_account(
+        #[case] region: &str,
+        #[case] role: Option<&str>,
+        #[case] path: &str,
+        #[case] expected: &str,
+    ) {
+        let sources = [source(region, role, &json!([grant("shop", &[path])]))];
+        let documents = Policies::of(&sources, "*", &[]).unwrap().documents();
+        let allowed = documents[role.unwrap_or(OPERATOR)]["Statement"][0]["Resource"].to_string();
+        assert!(allowed.contains(&format!("\"{expected}\"")), "{allowed}");
+    }
+
+    #[test]
+    fn to_sign_in_takes_the_cache_and_the_user() {
+        let allowed = |arns: &[&str]| {
+            let mut policies = Policies::default();
+            policies.sign_in(&arns.iter().map(|&arn| arn.to_owned()).collect::<Vec<_>>())?;
+            Ok::<_, anyhow::Error>(policies.documents().remove(OPERATOR))
+        };
+        let user = "arn:aws-cn:elasticache:cn-north-1:111122223333:user:parameter-mirror";
+        for cache in ["replicationgroup", "serverlesscache"] {
+            let cache = format!("arn:aws-cn:elasticache:cn-north-1:111122223333:{cache}:shop");
+            let statement =
+                json!([{"Effect": "Allow", "Action": "elasticache:Connect", "Resource": [&cache, user]}]);
+            assert_eq!(allowed(&[user, &cache]).unwrap().unwrap()["Statement"], statement);
+            assert!(allowed(&[&cache]).unwrap_err().to_string().contains("the ARN of its user"));
+        }
+        let memorydb = [
+            "arn:aws:memorydb:us-east-1:111122223333:cluster/shop",
+            "arn:aws:memorydb:us-east-1:111122223333:user/parameter-mirror",
+        ];
+        assert_eq!(allowed(&memorydb).unwrap().unwrap()["Statement"][0]["Action"], json!("memorydb:Connect"));
+        assert!(allowed(&["arn:aws:elasticache:us-east-1:111122223333:cluster:shop", user]).is_err());
+        assert!(allowed(&["shop"]).is_err());
+        assert_eq!(allowed(&[]).unwrap(), None);
+    }
+
+    #[test]
+    fn in_china_kms_may_be_told_either_name_of_the_service() {
+        assert_eq!(
+            services("cn-north-1"),
+            ["ssm.cn-north-1.amazonaws.com", "ssm.cn-north-1.amazonaws.com.cn"]
+        );
+    }
+
+    #[test]
+    fn a_path_above_somebody_elses_is_named() {
+        let together = source(
+            "us-east-1",
+            None,
+            &json!([grant("platform", &["/prod"]), grant("shop", &["/prod/checkout"])]),
+        );
+        let told = Policies::of(&[together], "*", &[]).unwrap().told();
+        assert!(
+            told.contains(
+                "operator: /prod (for namespace platform) is above /prod/checkout (for namespace shop)"
+            ),
+            "{told}"
+        );
+        let apart = source(
+            "us-east-1",
+            None,
+            &json!([grant("platform", &["/prod"]), grant("shop", &["/production"])]),
+        );
+        assert!(!Policies::of(&[apart], "*", &[]).unwrap().told().contains("is above"));
+    }
+
+    #[test]
+    fn a_key_of_another_region_is_a_mistake() {
+        let key = "arn:aws:kms:eu-west-1:111122223333:key/1".to_owned();
+        let sources = [source("us-east-1", None, &json!([grant("shop", &["/a"])]))];
+        assert!(Policies::of(&sources, "*", &[key]).unwrap_err().to_string().contains("Region of no source"));
+        assert!(Policies::of(&[], "*", &[]).is_err());
+    }
+}

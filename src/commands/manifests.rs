@@ -1,0 +1,45 @@
+//! The subcommands that only print: YAML on standard output, ready for `kubectl apply -f -`.
+
+use anyhow::Context as _;
+use serde::Serialize;
+
+use crate::api::{GrantSpec, NamespaceSelector, ParameterSource, ParameterSourceSpec, crds};
+use crate::cli::{KeygenArgs, SourceArgs};
+use crate::controller::signing_keys;
+
+/// Both custom resource definitions.
+pub fn crd() -> anyhow::Result<String> {
+    let documents: Vec<String> = crds().iter().map(yaml).collect::<anyhow::Result<_>>()?;
+    Ok(documents.join("---\n"))
+}
+
+/// A `ParameterSource`.
+pub fn source(args: SourceArgs) -> anyhow::Result<String> {
+    let grants = args
+        .grants
+        .into_iter()
+        .map(|(namespace, paths)| GrantSpec {
+            namespaces: NamespaceSelector { names: vec![namespace], ..NamespaceSelector::default() },
+            paths,
+        })
+        .collect();
+    let spec = ParameterSourceSpec {
+        region: args.region,
+        role_arn: args.role_arn,
+        external_id: args.external_id,
+        grants,
+        ..ParameterSourceSpec::default()
+    };
+    yaml(&ParameterSource::new(&args.name, spec))
+}
+
+/// A new key Secret. Its values are what this command exists to print.
+pub fn keygen(args: &KeygenArgs) -> anyhow::Result<String> {
+    let secret =
+        signing_keys::manifest(&args.namespace, &args.name).context("no randomness to make a key from")?;
+    yaml(&secret)
+}
+
+fn yaml(object: &impl Serialize) -> anyhow::Result<String> {
+    serde_yaml::to_string(object).context("cannot be written as YAML")
+}

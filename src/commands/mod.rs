@@ -1,0 +1,7 @@
+//! The subcommands beside `run`.
+
+pub mod convert;
+pub mod iam;
+pub mod manifests;
+pub mod sub_keys;
+pub mod verify;

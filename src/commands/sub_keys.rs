@@ -1,0 +1,31 @@
+//! `key`: what a reader is handed, so that it opens one mirror and no other.
+
+use anyhow::{Context as _, anyhow};
+use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
+use parameter_mirror_format::keys::KeyRing;
+
+use crate::cli::{KeyArgs, KeyPlace};
+use crate::process::run::client;
+use crate::targets::secret::within;
+
+/// The sub-keys of a mirror, one a line, the active one first. Printing them is what this command is for. With the rights
+/// of whoever runs it, who must be able to read the key Secret.
+pub async fn sub_keys(args: &KeyArgs) -> anyhow::Result<String> {
+    let secrets: Api<Secret> = Api::namespaced(client().await?, &args.keys.namespace);
+    let secret = within(secrets.get(&args.keys.key_secret)).await;
+    let secret = secret.map_err(|problem| {
+        let KeyPlace { namespace, key_secret } = &args.keys;
+        anyhow!("Secret {namespace}/{key_secret}: {problem}. Is --namespace the operator's?")
+    })?;
+    let data = secret.data.unwrap_or_default();
+    let keys = KeyRing::from_data(data.iter().map(|(name, bytes)| (name.as_str(), bytes.0.as_slice())))?;
+    let active = keys.active();
+    let ids = [active].into_iter().chain(keys.key_ids().filter(|id| *id != active));
+    let redis_key = args.mirror.redis_key(&args.redis_prefix);
+    let lines = ids.map(|id| {
+        let sub_key = keys.sub_key(id, &redis_key).context("the crypto library failed")?;
+        Ok(format!("{}\n", sub_key.encode().expose()))
+    });
+    lines.collect()
+}

@@ -1,0 +1,388 @@
+use std::collections::BTreeMap;
+
+use jiff::ToSpan as _;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use parameter_mirror_format::content::{Content, Signed};
+use parameter_mirror_format::hash::{Fence, HashFound};
+use parameter_mirror_format::verdict::{BrokenCause, Found, Verdict};
+use rstest::rstest;
+
+use super::*;
+use crate::api::{
+    FINALIZER, GrantSpec, NamespaceSelector, ParameterMirror, ParameterMirrorSpec, ParameterMirrorStatus,
+    ParameterSource, ParameterSourceSpec, RedisTargetSpec, SecretTargetSpec, SelectionSpec,
+};
+use crate::commands::verify::facts::{HashFacts, Mirror, SecretFacts};
+use crate::mirror::plan::{Plan, Surroundings};
+use crate::targets::secret;
+
+fn now() -> Timestamp {
+    "2026-11-23T16:00:00Z".parse().unwrap()
+}
+
+/// A key Secret of one key, and a set that it has signed.
+fn signed(ring: &KeyRing, plan: &Plan, value: &str) -> Signed {
+    let found = crate::mirror::fixtures::signed(plan, &[("/app/a", value)], 0);
+    let mut content = Content::clone(&found.content);
+    content.read_at = (now() - 40.seconds()).as_millisecond();
+    ring.sign(content)
+}
+
+fn source(paths: &[&str]) -> ParameterSource {
+    let spec = ParameterSourceSpec {
+        region: "us-east-1".to_owned(),
+        grants: vec![GrantSpec {
+            namespaces: NamespaceSelector { names: vec!["shop".to_owned()], ..NamespaceSelector::default() },
+            paths: paths.iter().map(|&path| path.to_owned()).collect(),
+        }],
+        ..ParameterSourceSpec::default()
+    };
+    ParameterSource::new("default", spec)
+}
+
+fn plan(
+    spec: &ParameterMirrorSpec,
+    source: Option<&ParameterSource>,
+) -> Result<Plan, crate::mirror::plan::Refusal> {
+    let around = Surroundings {
+        cluster: "c",
+        namespace: "shop",
+        namespace_labels: &BTreeMap::new(),
+        mirror: "checkout",
+        source: source.map(|source| &source.spec),
+        drill_until: None,
+        redis_prefix: "pm:",
+        key_secret: None,
+    };
+    Plan::new(spec, &around)
+}
+
+fn condition(type_: &str, status: &str, reason: &str) -> Condition {
+    Condition {
+        type_: type_.to_owned(),
+        status: status.to_owned(),
+        reason: reason.to_owned(),
+        message: "what the operator says".to_owned(),
+        observed_generation: Some(1),
+        last_transition_time: Time(now()),
+    }
+}
+
+/// A mirror with everything as it should be.
+fn healthy(ring: &KeyRing) -> Mirror {
+    let path = SelectionSpec { path: Some("/app".to_owned()), ..SelectionSpec::default() };
+    let spec = ParameterMirrorSpec {
+        parameters: vec![path],
+        secret: Some(SecretTargetSpec::default()),
+        redis: Some(RedisTargetSpec::default()),
+        ..ParameterMirrorSpec::default()
+    };
+    let source = source(&["/app"]);
+    let plan = plan(&spec, Some(&source));
+    let signed = signed(ring, plan.as_ref().unwrap(), "v");
+    let mut object = ParameterMirror::new("checkout", spec);
+    object.metadata.namespace = Some("shop".to_owned());
+    object.metadata.generation = Some(1);
+    object.status = Some(ParameterMirrorStatus {
+        observed_generation: 1,
+        conditions: vec![condition("Ready", "True", "Synced"), condition("Degraded", "False", "Synced")],
+        revision: Some(signed.content.revision()),
+        ..ParameterMirrorStatus::default()
+    });
+    let found = Found::Ours(Verdict::Verified(signed));
+    Mirror {
+        name: "shop/checkout".to_owned(),
+        object,
+        source: Ok(Some(source)),
+        plan: Some(plan),
+        secret: Some(SecretFacts {
+            name: "checkout".to_owned(),
+            observed: Ok(secret::Observed::holding(found.clone())),
+        }),
+        redis: Some(HashFacts { key: "pm:{shop/checkout}".to_owned(), observed: Some(Ok(hash(found))) }),
+    }
+}
+
+fn hash(found: Found) -> HashFound {
+    HashFound {
+        found,
+        fence: Fence::ABSENT,
+        generation: None,
+        encryption: None,
+        checked_at: None,
+        status: None,
+        consents: false,
+        is_for_readers: true,
+        print: None,
+    }
+}
+
+fn facts(mirror: Mirror, ring: KeyRing) -> Facts {
+    Facts {
+        now: now(),
+        home: Home {
+            namespace: "parameter-mirror".to_owned(),
+            key_secret: "parameter-mirror-keys".to_owned(),
+            lease: "parameter-mirror".to_owned(),
+        },
+        api_server_ahead: Some(SignedDuration::ZERO),
+        lease: Ok(Some(Leader {
+            holder: Some("pod-1".to_owned()),
+            renewed: Some(now() - 3.seconds()),
+            lasts: Duration::from_secs(15),
+        })),
+        keys: Ok(Some(Ok(ring))),
+        redis: RedisFacts::Asked {
+            rights: Ok(()),
+            eviction: Ok(Eviction::SparesOurs),
+            ahead: Ok(SignedDuration::ZERO),
+        },
+        mirrors: vec![MirrorFacts::There(Box::new(mirror))],
+    }
+}
+
+fn good() -> Facts {
+    let ring = KeyRing::generate("k1".parse().unwrap()).unwrap();
+    facts(healthy(&ring), ring)
+}
+
+fn the_mirror(facts: &mut Facts) -> &mut Mirror {
+    match &mut facts.mirrors[0] {
+        MirrorFacts::There(mirror) => mirror,
+        _ => unreachable!("it is there"),
+    }
+}
+
+/// All but what is well.
+fn complaints(facts: &Facts) -> Vec<(Level, &'static str, String)> {
+    let found = judge(facts).findings.into_iter().filter(|finding| finding.level != Level::Ok);
+    found.map(|finding| (finding.level, finding.check, finding.message)).collect()
+}
+
+#[test]
+fn a_key_that_steers_programs_is_told_unless_the_spec_gives_it() {
+    let ring = KeyRing::generate("k1".parse().unwrap()).unwrap();
+    let complain = |is_key_given| {
+        let mut mirror = healthy(&ring);
+        let Some(Ok(plan)) = &mirror.plan else { unreachable!("it is granted") };
+        let mut content = Content::clone(&signed(&ring, plan, "v").content);
+        let entry = content.entries.get_mut("/app/a").unwrap();
+        entry.key = Some("LD_PRELOAD".to_owned());
+        entry.is_key_given = is_key_given;
+        let found = Found::Ours(Verdict::Verified(ring.sign(content)));
+        mirror.secret = Some(SecretFacts {
+            name: "checkout".to_owned(),
+            observed: Ok(secret::Observed::holding(found.clone())),
+        });
+        mirror.redis =
+            Some(HashFacts { key: "pm:{shop/checkout}".to_owned(), observed: Some(Ok(hash(found))) });
+        complaints(&facts(mirror, ring.clone()))
+    };
+    let complaints = complain(false);
+    let [(Level::Warn, "variables", told)] = &complaints[..] else { panic!("{complaints:?}") };
+    assert!(told.starts_with("/app/a would be the variable LD_PRELOAD, which steers the loader"), "{told}");
+    assert_eq!(complain(true), []);
+}
+
+#[test]
+fn of_what_is_well_every_check_says_so() {
+    let report = judge(&good());
+    let checks: Vec<_> = report.findings.iter().map(|finding| (finding.level, finding.check)).collect();
+    let expected = [
+        "operator",
+        "keys",
+        "clock",
+        "redis-rights",
+        "redis-eviction",
+        "clock",
+        "grants",
+        "state",
+        "content",
+        "age",
+        "secret",
+        "redis",
+        "variables",
+        "deletion",
+    ];
+    assert_eq!(checks, expected.map(|check| (Level::Ok, check)), "{}", report.text());
+    assert!(
+        report.text().contains("ok    shop/checkout: Secret checkout holds 1 parameter, revision "),
+        "{}",
+        report.text()
+    );
+    assert!(report.text().ends_with("14 ok, 0 to look at, 0 failed\n"), "{}", report.text());
+}
+
+type Change = fn(&mut Facts);
+
+fn found(facts: &mut Facts, found: Found) {
+    if let Some(secret) = &mut the_mirror(facts).secret {
+        secret.observed = Ok(secret::Observed::holding(found));
+    }
+}
+
+#[rstest]
+#[case::nobody_ever_led(|f: &mut Facts| f.lease = Ok(None), Level::Fail, "operator", "no operator has ever led here")]
+#[case::given_up(|f: &mut Facts| f.lease = Ok(Some(Leader { holder: None, renewed: None, lasts: Duration::ZERO })), Level::Fail, "operator", "held by nobody")]
+#[case::dead(
+    |f: &mut Facts| f.lease = Ok(Some(Leader { holder: Some("pod-1".to_owned()), renewed: Some(now() - 4.minutes()), lasts: Duration::from_secs(15) })),
+    Level::Fail, "operator", "pod-1 renewed Lease parameter-mirror/parameter-mirror 4 min ago"
+)]
+#[case::no_right_to_the_lease(
+    |f: &mut Facts| f.lease = Err(KubeProblem::Refused { code: 403, reason: "Forbidden".to_owned() }), Level::Warn, "operator", "is not known"
+)]
+#[case::keys_unusable(
+    |f: &mut Facts| f.keys = Ok(Some(KeyRing::from_data([("k1", [0; 3].as_slice()), ("active", b"k1")]))), Level::Fail, "keys", "3 bytes"
+)]
+#[case::clock_off(|f: &mut Facts| f.api_server_ahead = Some(SignedDuration::from_mins(2)), Level::Warn, "clock", "the API server is 2 min ahead of")]
+#[case::clock_far_off(|f: &mut Facts| f.api_server_ahead = Some(SignedDuration::from_mins(-7)), Level::Fail, "clock", "is 7 min behind")]
+#[case::redis_not_given(|f: &mut Facts| f.redis = RedisFacts::NotConfigured, Level::Warn, "redis-connection", "--redis-url-file")]
+#[case::no_source(|f: &mut Facts| { the_mirror(f).source = Ok(None); }, Level::Fail, "grants", "no ParameterSource default")]
+#[case::not_granted(
+    |f: &mut Facts| { let spec = the_mirror(f).object.spec.clone(); the_mirror(f).plan = Some(plan(&spec, Some(&source(&["/other"])))); },
+    Level::Fail, "grants", "grants namespace shop no read of"
+)]
+#[case::not_ready(
+    |f: &mut Facts| the_mirror(f).object.status.as_mut().unwrap().conditions[0] = condition("Ready", "False", "NoParameters"),
+    Level::Fail, "state", "not Ready, NoParameters: what the operator says"
+)]
+#[case::degraded(
+    |f: &mut Facts| the_mirror(f).object.status.as_mut().unwrap().conditions[1] = condition("Degraded", "True", "Timeout"),
+    Level::Warn, "state", "Degraded, Timeout: what the operator says"
+)]
+#[case::not_seen(|f: &mut Facts| the_mirror(f).object.metadata.generation = Some(2), Level::Warn, "state", "has not looked at its latest change")]
+#[case::suspended(|f: &mut Facts| the_mirror(f).object.spec.suspend = true, Level::Warn, "state", "suspended")]
+#[case::edited(|f: &mut Facts| found(f, Found::Ours(Verdict::Broken(BrokenCause::Mac))), Level::Fail, "secret", "edited by another hand")]
+#[case::gone(|f: &mut Facts| found(f, Found::Missing), Level::Fail, "secret", "Secret checkout is not there")]
+#[case::somebody_elses(|f: &mut Facts| found(f, Found::NotOurs { owner: Some("Helm release x".to_owned()) }), Level::Fail, "secret", "belongs to Helm release x")]
+#[case::of_a_lost_key(|f: &mut Facts| found(f, Found::Ours(Verdict::ForeignKey("k9".parse().unwrap()))), Level::Fail, "secret", "signed with key k9")]
+#[case::too_new(|f: &mut Facts| found(f, Found::Ours(Verdict::NewerLayout("2".to_owned()))), Level::Fail, "secret", "upgrade this one")]
+#[case::another_status(
+    |f: &mut Facts| the_mirror(f).object.status.as_mut().unwrap().revision = Some("0ther".to_owned()), Level::Warn, "content", "its status says 0ther"
+)]
+#[case::another_spec(
+    |f: &mut Facts| {
+        let mut spec = the_mirror(f).object.spec.clone();
+        spec.parameters[0].path = Some("/app/deeper".to_owned());
+        the_mirror(f).plan = Some(plan(&spec, Some(&source(&["/app"]))));
+    },
+    Level::Warn, "content", "read for an earlier spec"
+)]
+#[case::old(|f: &mut Facts| { f.now = now() + 1.hour(); f.lease = good().lease.map(|lease| lease.map(|lease| Leader { renewed: Some(now() + 1.hour()), ..lease })); }, Level::Warn, "age", "although it should be read every 5 min")]
+#[case::deleted(
+    |f: &mut Facts| the_mirror(f).object.metadata.deletion_timestamp = Some(Time(now())), Level::Fail, "deletion", "is being deleted since 16:00:00 UTC"
+)]
+#[case::a_finalizer_of_others(
+    |f: &mut Facts| the_mirror(f).object.metadata.finalizers = Some(vec!["x/y".to_owned()]), Level::Warn, "deletion", "finalizers of others: x/y"
+)]
+fn what_is_wrong_is_the_one_complaint(
+    #[case] change: Change,
+    #[case] level: Level,
+    #[case] check: &str,
+    #[case] text: &str,
+) {
+    let mut facts = good();
+    change(&mut facts);
+    let complaints = complaints(&facts);
+    let hit = complaints.iter().find(|(_, is, _)| *is == check);
+    assert!(hit.is_some_and(|(is, _, told)| *is == level && told.contains(text)), "{complaints:#?}");
+    // What is broken, a target above all, is not complained of a second time.
+    assert_eq!(complaints.len(), 1, "{complaints:#?}");
+}
+
+#[test]
+fn two_different_sets_are_told() {
+    let mut facts = good();
+    let ring = ring(&facts).unwrap().clone();
+    let mirror = the_mirror(&mut facts);
+    let other = signed(&ring, mirror.plan.as_ref().unwrap().as_ref().unwrap(), "other");
+    mirror.redis.as_mut().unwrap().observed = Some(Ok(hash(Found::Ours(Verdict::Verified(other)))));
+    let complaints = complaints(&facts);
+    assert!(
+        matches!(&complaints[..], [(Level::Fail, "content", told)] if told.contains("different sets")),
+        "{complaints:#?}"
+    );
+}
+
+#[test]
+fn a_copy_under_a_key_that_is_not_active_waits_for_the_rotation() {
+    let mut facts = good();
+    let old = ring(&facts).unwrap().to_data();
+    let new = KeyRing::generate("k2".parse().unwrap()).unwrap().to_data();
+    let both = old.iter().chain(&new).map(|(name, bytes)| (name.as_str(), bytes.as_slice()));
+    facts.keys = Ok(Some(KeyRing::from_data(both)));
+    let complaints = complaints(&facts);
+    assert_eq!(complaints.len(), 2, "{complaints:#?}");
+    assert!(
+        complaints
+            .iter()
+            .all(|(level, _, told)| *level == Level::Warn && told.contains("not the active key k2"))
+    );
+}
+
+#[test]
+fn beyond_max_staleness_it_is_a_failure() {
+    let mut facts = good();
+    if let Some(Ok(plan)) = &mut the_mirror(&mut facts).plan {
+        plan.max_staleness = Some(Duration::from_secs(30));
+    }
+    let complaints = complaints(&facts);
+    assert!(
+        matches!(&complaints[..], [(Level::Fail, "age", told)] if told.contains("spec.maxStaleness")),
+        "{complaints:#?}"
+    );
+}
+
+/// A finalizer is no trouble while somebody is there to act on it.
+#[test]
+fn a_finalizer_holds_up_only_without_an_operator() {
+    let mut facts = good();
+    the_mirror(&mut facts).object.metadata.finalizers = Some(vec![FINALIZER.to_owned()]);
+    assert_eq!(complaints(&facts), []);
+    facts.lease = Ok(None);
+    let complaints = complaints(&facts);
+    let told = complaints.iter().find(|(_, check, _)| *check == "deletion");
+    assert!(
+        told.is_some_and(|(level, _, told)| *level == Level::Fail && told.contains("that of its namespace")),
+        "{complaints:#?}"
+    );
+}
+
+#[test]
+fn what_a_user_of_redis_may_not_see_is_no_fault_and_what_it_may_not_do_is() {
+    let denied = || LinkError::Forbidden("no right to INFO".to_owned());
+    let mut facts = good();
+    facts.redis = RedisFacts::Asked { rights: Ok(()), eviction: Err(denied()), ahead: Err(denied()) };
+    assert_eq!(complaints(&facts), []);
+    facts.redis = RedisFacts::Asked { rights: Err(denied()), eviction: Err(denied()), ahead: Err(denied()) };
+    assert!(
+        matches!(&complaints(&facts)[..], [(Level::Fail, "redis-rights", told)] if told.contains("docs/operations.md"))
+    );
+    facts.redis = RedisFacts::Asked {
+        rights: Err(LinkError::Timeout),
+        eviction: Err(LinkError::Timeout),
+        ahead: Err(LinkError::Timeout),
+    };
+    assert!(
+        matches!(&complaints(&facts)[..], [(Level::Fail, "redis-connection", told)] if told.contains("did not answer in time"))
+    );
+}
+
+#[test]
+fn machines_get_the_same_and_a_code() {
+    let report = Report {
+        findings: vec![
+            Finding::new(Level::Ok, "keys", "fine"),
+            Finding::new(Level::Warn, "age", "old").about("shop/checkout"),
+        ],
+    };
+    let json: serde_json::Value = serde_json::from_str(&report.json().unwrap()).unwrap();
+    let expected = serde_json::json!({
+        "findings": [
+            {"level": "ok", "check": "keys", "message": "fine"},
+            {"level": "warn", "check": "age", "mirror": "shop/checkout", "message": "old"},
+        ],
+        "ok": 1, "warn": 1, "fail": 0,
+    });
+    assert_eq!(json, expected);
+}

@@ -1,0 +1,308 @@
+//! From facts to findings: one mirror. Pure.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::ResourceExt;
+use parameter_mirror_format::content::Signed;
+use parameter_mirror_format::source::StoredSource;
+use parameter_mirror_format::steering;
+use parameter_mirror_format::verdict::{Found, Verdict};
+
+use crate::api::{DeletionPolicy, FINALIZER};
+use crate::commands::verify::facts::{Facts, HashFacts, Mirror, SecretFacts};
+use crate::commands::verify::finding::{Finding, Level};
+use crate::commands::verify::judge::{is_operator_alive, ring};
+use crate::mirror::copies;
+use crate::mirror::plan::{Plan, Refusal};
+use crate::mirror::target::TargetReason;
+use crate::mirror::words::{at, few, parameters, span};
+
+/// Everything that is to be said of a mirror.
+pub(super) fn judge(mirror: &Mirror, facts: &Facts) -> Vec<Finding> {
+    let secret = mirror.secret.as_ref().map(|secret| secret_copy(secret, facts));
+    let redis = mirror.redis.as_ref().map(|hash| hash_copy(hash, facts));
+    let mut findings = vec![grants(mirror), state(mirror)];
+    let copies: Vec<Copy<'_>> = [secret, redis].into_iter().flatten().collect();
+    let held: Vec<&Signed> = copies.iter().filter_map(|copy| copy.signed).collect();
+    findings.extend(agreement(mirror, &held));
+    findings.extend(age(mirror, &held, facts.now));
+    findings.extend(copies.into_iter().map(|copy| copy.finding));
+    findings.extend(held.first().map(|signed| variables(signed)));
+    findings.push(deletion(mirror, facts));
+    findings.into_iter().map(|finding| finding.about(&mirror.name)).collect()
+}
+
+/// The plan, if the spec is valid and granted.
+fn plan(mirror: &Mirror) -> Option<&Plan> {
+    mirror.plan.as_ref()?.as_ref().ok()
+}
+
+fn grants(mirror: &Mirror) -> Finding {
+    let source = &mirror.object.spec.source;
+    let (level, text) = match (&mirror.source, &mirror.plan) {
+        (Err(problem), _) => {
+            (Level::Warn, format!("ParameterSource {source}: {problem}, so its grants are not known"))
+        }
+        (Ok(_), None) => (
+            Level::Warn,
+            "the labels of its namespace cannot be read, so its grants are not known".to_owned(),
+        ),
+        (_, Some(Err(refusal @ Refusal::InvalidSpec(_)))) => (Level::Fail, refusal.to_string()),
+        (_, Some(Err(refusal @ Refusal::NotGranted(_)))) => {
+            (Level::Fail, format!("{refusal} What is served stays as it is"))
+        }
+        (Ok(None), _) => (
+            Level::Fail,
+            format!(
+                "there is no ParameterSource {source}: create it, or correct spec.source. What is served stays"
+            ),
+        ),
+        (Ok(Some(found)), Some(Ok(plan))) => {
+            let count = plan.selections.len();
+            let selections =
+                if count == 1 { "its selection".to_owned() } else { format!("its {count} selections") };
+            (Level::Ok, format!("ParameterSource {source} ({}) grants {selections}", found.spec.region))
+        }
+    };
+    Finding::new(level, "grants", text)
+}
+
+/// What the operator itself says.
+fn state(mirror: &Mirror) -> Finding {
+    let status = mirror.object.status.clone().unwrap_or_default();
+    let condition = |type_: &str| status.conditions.iter().find(|condition| condition.type_ == type_);
+    let is = |condition: Option<&Condition>, wanted: &str| condition.is_some_and(|is| is.status == wanted);
+    let told = |condition: &Condition| format!("{}: {}", condition.reason, condition.message);
+    let (ready, degraded) = (condition("Ready"), condition("Degraded"));
+    let (level, text) = if mirror.object.spec.suspend {
+        let text =
+            "it is suspended: nothing is read, written or restored until spec.suspend is false".to_owned();
+        (Level::Warn, text)
+    } else if mirror
+        .object
+        .metadata
+        .generation
+        .is_some_and(|generation| generation != status.observed_generation)
+    {
+        let text = "the operator has not looked at its latest change yet. If that stays so for a minute, see the operator's log";
+        (Level::Warn, text.to_owned())
+    } else if let Some(ready) = ready.filter(|ready| is(Some(ready), "False")) {
+        (Level::Fail, format!("not Ready, {}", told(ready)))
+    } else if let Some(degraded) = degraded.filter(|degraded| is(Some(degraded), "True")) {
+        (Level::Warn, format!("Degraded, {}", told(degraded)))
+    } else if is(ready, "True") {
+        (Level::Ok, "Ready, and not Degraded".to_owned())
+    } else {
+        (Level::Warn, "its first read is under way".to_owned())
+    };
+    Finding::new(level, "state", text)
+}
+
+/// A target as it was found.
+struct Copy<'a> {
+    finding: Finding,
+    signed: Option<&'a Signed>,
+}
+
+fn secret_copy<'a>(secret: &'a SecretFacts, facts: &Facts) -> Copy<'a> {
+    let target = format!("Secret {}", secret.name);
+    match &secret.observed {
+        Err(problem) => unseen("secret", &format!("{target}: {problem}")),
+        Ok(observed) => match &observed.found {
+            Some(found) => copy("secret", &target, found, TargetReason::SecretConflict, facts),
+            None => unseen("secret", &format!("{target} cannot be checked without the operator's keys")),
+        },
+    }
+}
+
+fn hash_copy<'a>(hash: &'a HashFacts, facts: &Facts) -> Copy<'a> {
+    let target = format!("Redis {}", hash.key);
+    match &hash.observed {
+        None => unseen("redis", &format!("{target} was not checked")),
+        Some(Err(error)) => unseen("redis", &format!("{target} cannot be checked: {error}")),
+        Some(Ok(observed)) => {
+            let mut copy = copy("redis", &target, &observed.found, TargetReason::RedisConflict, facts);
+            if copy.signed.is_some() && !observed.is_for_readers {
+                let text = format!(
+                    "{target}: what readers go by was changed by another hand, so they refuse it. A working operator writes it anew at its next \
+                     read"
+                );
+                copy.finding = Finding::new(Level::Fail, "redis", text);
+            }
+            copy
+        }
+    }
+}
+
+fn unseen<'a>(check: &'static str, text: &str) -> Copy<'a> {
+    Copy { finding: Finding::new(Level::Warn, check, text), signed: None }
+}
+
+fn copy<'a>(
+    check: &'static str,
+    target: &str,
+    found: &'a Found,
+    conflict: TargetReason,
+    facts: &Facts,
+) -> Copy<'a> {
+    let restored = "A working operator restores it within seconds (Redis: at its next check)";
+    let (level, text) = match found {
+        Found::Missing => (Level::Fail, format!("{target} is not there. {restored}")),
+        Found::Ours(Verdict::Broken(cause)) => {
+            (Level::Fail, format!("{target} was damaged, or edited by another hand: {cause}. {restored}"))
+        }
+        Found::Ours(Verdict::Verified(signed)) => {
+            let holds = format!(
+                "{target} holds {}, revision {}, and its MAC holds under {}",
+                parameters(signed.content.entries.len()),
+                signed.content.revision(),
+                signed.key_id
+            );
+            match ring(facts) {
+                Some(ring) if *ring.active() != signed.key_id => {
+                    let text = format!(
+                        "{holds}, which is not the active key {}. The next good read writes it anew",
+                        ring.active()
+                    );
+                    (Level::Warn, text)
+                }
+                _ => (Level::Ok, holds),
+            }
+        }
+        // The caller has read it.
+        Found::NotOurs { owner: Some(owner) } => {
+            (Level::Fail, format!("{target}: it exists and belongs to {owner}. It was not touched."))
+        }
+        other => {
+            let detail = copies::refusal(other, conflict).map_or_else(String::new, |trouble| trouble.detail);
+            (Level::Fail, format!("{target}: {detail}"))
+        }
+    };
+    Copy { finding: Finding::new(level, check, text), signed: copies::verified(Some(found)) }
+}
+
+/// Whether both targets and the status speak of the same set, and whether it is the one that the spec asks for.
+fn agreement(mirror: &Mirror, held: &[&Signed]) -> Option<Finding> {
+    let first = held.first()?;
+    let revision = first.content.revision();
+    let said = mirror.object.status.as_ref().and_then(|status| status.revision.clone());
+    let covers = |plan: &Plan| {
+        StoredSource::decode(&first.content.source).is_ok_and(|stored| plan.is_covered_by(&stored))
+    };
+    let (level, text) = if held.iter().any(|other| !other.content.same_as(&first.content)) {
+        (
+            Level::Fail,
+            "Secret and Redis hold different sets. A write under way takes less than a second; if it stays so, the conditions of the \
+             mirror say why"
+                .to_owned(),
+        )
+    } else if said.as_ref() != Some(&revision) {
+        let said = said.unwrap_or_else(|| "none".to_owned());
+        let text = format!(
+            "its targets hold revision {revision}, its status says {said}. If that stays so for a minute, see the operator's log"
+        );
+        (Level::Warn, text)
+    } else if plan(mirror).is_some_and(|plan| !covers(plan)) {
+        let text = "what is served was read for an earlier spec; it is replaced when everything selected now has been read";
+        (Level::Warn, text.to_owned())
+    } else if held.len() > 1 {
+        (Level::Ok, format!("Secret, Redis and status hold the same set, revision {revision}"))
+    } else {
+        (Level::Ok, format!("its target and its status hold the same set, revision {revision}"))
+    };
+    Some(Finding::new(level, "content", text))
+}
+
+/// Whether the reader would give the set to a program: it refuses variables that steer programs and that nobody gave by name.
+fn variables(signed: &Signed) -> Finding {
+    let objections = steering::objections(&signed.content.entries);
+    if objections.is_empty() {
+        return Finding::new(Level::Ok, "variables", "none of its keys steers programs by chance");
+    }
+    let text = format!(
+        "{}. The reader's exec, watch and export refuse the mirror, but not what reads the Secret (envFrom). If that is meant, give the \
+         parameter this key by name (spec.parameters[].key), else another one",
+        few(&objections)
+    );
+    Finding::new(Level::Warn, "variables", text)
+}
+
+/// How old what is served is: since it was read, or confirmed.
+fn age(mirror: &Mirror, held: &[&Signed], now: Timestamp) -> Option<Finding> {
+    let read =
+        held.iter().filter_map(|signed| Timestamp::from_millisecond(signed.content.read_at).ok()).max();
+    let confirmed =
+        mirror.object.status.as_ref().and_then(|status| status.last_sync_time.as_ref().map(|time| time.0));
+    let checked = match mirror.redis.as_ref().map(|hash| &hash.observed) {
+        Some(Some(Ok(observed))) => observed.checked_at.and_then(|at| Timestamp::from_millisecond(at).ok()),
+        _ => None,
+    };
+    let current = [read, confirmed, checked].into_iter().flatten().max()?;
+    let age = Duration::try_from(now.duration_since(current).max(SignedDuration::ZERO)).unwrap_or_default();
+    let served = format!("what is served is as SSM had it {} ago ({})", span(age), at(current, now));
+    let Some(plan) = plan(mirror) else { return Some(Finding::new(Level::Ok, "age", served)) };
+    let (level, text) = match plan.max_staleness {
+        Some(most) if age > most => {
+            (Level::Fail, format!("{served}, longer than spec.maxStaleness allows ({})", span(most)))
+        }
+        // Two reads may be an interval apart, and one takes its time.
+        _ if age > plan.interval * 2 + Duration::from_secs(30) && !plan.suspend => {
+            (Level::Warn, format!("{served}, although it should be read every {}", span(plan.interval)))
+        }
+        _ => (Level::Ok, served),
+    };
+    Some(Finding::new(level, "age", text))
+}
+
+/// What would hold up the deletion of the mirror or its namespace, and what would go with it.
+fn deletion(mirror: &Mirror, facts: &Facts) -> Finding {
+    let object = &mirror.object;
+    let alive = is_operator_alive(&facts.lease, facts.now);
+    let ours = object.finalizers().iter().any(|finalizer| finalizer == FINALIZER);
+    let others: Vec<String> =
+        object.finalizers().iter().filter(|finalizer| *finalizer != FINALIZER).cloned().collect();
+    let mut told = Vec::new();
+    if let Some(since) = &object.metadata.deletion_timestamp {
+        told.push((Level::Fail, format!("it is being deleted since {}", at(since.0, facts.now))));
+    }
+    if ours && alive {
+        told.push((
+            Level::Ok,
+            "its deletion waits for the operator, which deletes the Redis hash with it (redis.deletionPolicy Delete): delete it before \
+             you uninstall"
+                .to_owned(),
+        ));
+    } else if ours {
+        told.push((
+            Level::Fail,
+            format!(
+                "its deletion, and that of its namespace, waits for an operator that does not work (redis.deletionPolicy Delete). Start \
+                 the operator, or give the hash up: kubectl patch pmirror {} -n {} --type merge -p '{{\"metadata\":{{\"finalizers\":null}}}}'",
+                object.name_any(),
+                object.namespace().unwrap_or_default()
+            ),
+        ));
+    }
+    if !others.is_empty() {
+        told.push((
+            Level::Warn,
+            format!("its deletion waits for finalizers of others: {}", others.join(", ")),
+        ));
+    }
+    let goes =
+        object.spec.secret.as_ref().is_some_and(|secret| secret.deletion_policy == DeletionPolicy::Delete);
+    if goes {
+        told.push((
+            Level::Ok,
+            "its Secret goes when it is deleted, also with the CRDs (secret.deletionPolicy Delete)"
+                .to_owned(),
+        ));
+    }
+    let level = told.iter().map(|(level, _)| *level).max().unwrap_or(Level::Ok);
+    let text = told.into_iter().map(|(_, text)| text).collect::<Vec<_>>().join("; ");
+    let text =
+        if text.is_empty() { "nothing holds up its deletion, and its targets stay".to_owned() } else { text };
+    Finding::new(level, "deletion", text)
+}

@@ -1,0 +1,316 @@
+//! Where the facts come from: the API server and Redis, with the rights of whoever asks.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use futures::{StreamExt as _, stream};
+use jiff::fmt::rfc2822;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::ByteString;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{Namespace, Secret};
+use kube::api::{Api, ListParams};
+use kube::core::{DeserializeGuard, PartialObjectMeta};
+use kube::{Client, ResourceExt};
+use parameter_mirror_format::FORMAT;
+use parameter_mirror_format::connection::{LinkError, Servers};
+use parameter_mirror_format::fields::Fields;
+use parameter_mirror_format::hash::{self, Fence, redis_key};
+use parameter_mirror_format::keys::{KeyError, KeyRing};
+use redis::aio::MultiplexedConnection;
+
+use crate::api::{ParameterMirror, ParameterSource};
+use crate::cli::VerifyArgs;
+use crate::clock::Clock;
+use crate::commands::verify::facts::{
+    Facts, HashFacts, Home, Leader, Mirror, MirrorFacts, RedisFacts, SecretFacts,
+};
+use crate::kubernetes::election::some_identity;
+use crate::kubernetes::watches::Guarded;
+use crate::mirror::plan::{Plan, Surroundings};
+use crate::process::redis_auth;
+use crate::ssm::credentials::Base;
+use crate::targets::redis::copy::{self, WRITE};
+use crate::targets::redis::{Beat, Guard, HashStore, Hashes, ScriptOutcome};
+use crate::targets::secret::{self, KubeProblem, SecretStore, within};
+
+/// How many mirrors are looked at at the same time.
+const AT_ONCE: usize = 8;
+
+/// Everything that there is to know. An error means that nothing can be known.
+pub async fn look(args: &VerifyArgs, client: Client) -> anyhow::Result<Facts> {
+    let home = Home {
+        namespace: args.keys.namespace.clone(),
+        key_secret: args.keys.key_secret.clone(),
+        lease: args.lease.clone(),
+    };
+    let objects = mirrors(args, &client).await?;
+    let cluster = match &args.cluster_name {
+        Some(name) => name.clone(),
+        None => cluster_uid(&client).await?,
+    };
+    let keys = keys(&client, &home).await;
+    let (redis, store) = redis(args).await?;
+    let around = Around {
+        secrets: SecretStore::new(client.clone()),
+        client: client.clone(),
+        cluster,
+        prefix: args.redis.redis_prefix.clone(),
+        home: home.clone(),
+        ring: match &keys {
+            Ok(Some(Ok(ring))) => Some(ring.clone()),
+            _ => None,
+        },
+        store,
+    };
+    let mut mirrors: Vec<MirrorFacts> =
+        stream::iter(objects).map(|object| around.facts(object)).buffered(AT_ONCE).collect().await;
+    mirrors.sort_by(|one, other| one.name().cmp(other.name()));
+    Ok(Facts {
+        api_server_ahead: api_server_ahead(&client).await,
+        lease: leader(&client, &home).await,
+        now: Timestamp::now(),
+        home,
+        keys,
+        redis,
+        mirrors,
+    })
+}
+
+impl MirrorFacts {
+    fn name(&self) -> &str {
+        match self {
+            Self::Absent(name) | Self::Unreadable(name, _) => name,
+            Self::There(mirror) => &mirror.name,
+        }
+    }
+}
+
+/// A mirror that was asked for, by name; `None` if there is none.
+type Asked = (String, Option<Guarded<ParameterMirror>>);
+
+/// The mirrors that were named, else all of the watched namespaces.
+async fn mirrors(args: &VerifyArgs, client: &Client) -> anyhow::Result<Vec<Asked>> {
+    let mut found = Vec::new();
+    for mirror in &args.mirrors {
+        let api: Api<Guarded<ParameterMirror>> = Api::namespaced(client.clone(), mirror.namespace());
+        let object = within(api.get_opt(mirror.name())).await.map_err(|problem| cannot_list(&problem))?;
+        found.push((mirror.to_string(), object));
+    }
+    if !args.mirrors.is_empty() {
+        return Ok(found);
+    }
+    let named = args.watch_namespaces.iter().filter(|name| !name.is_empty());
+    let mut scopes: Vec<Api<Guarded<ParameterMirror>>> =
+        named.map(|namespace| Api::namespaced(client.clone(), namespace)).collect();
+    if scopes.is_empty() {
+        scopes.push(Api::all(client.clone()));
+    }
+    for api in scopes {
+        let list = within(api.list(&ListParams::default())).await.map_err(|problem| cannot_list(&problem))?;
+        found.extend(list.items.into_iter().map(|object| {
+            let name = format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any());
+            (name, Some(object))
+        }));
+    }
+    Ok(found)
+}
+
+fn cannot_list(problem: &KubeProblem) -> anyhow::Error {
+    let remedy = match problem {
+        KubeProblem::NotFound => "The custom resource definitions are not there: kubectl apply -f crds/",
+        KubeProblem::Refused { code: 401 | 403, .. } => {
+            "It takes the right to get and list parametermirrors and parametersources, and to get the Secrets of mirrors"
+        }
+        _ => "Is this the right kubeconfig?",
+    };
+    anyhow!("mirrors cannot be listed: {problem}. {remedy}")
+}
+
+async fn cluster_uid(client: &Client) -> anyhow::Result<String> {
+    let namespaces: Api<PartialObjectMeta<Namespace>> = Api::all(client.clone());
+    let found = within(namespaces.get_metadata("kube-system")).await;
+    let found = found.map_err(|problem| {
+        anyhow!("the namespace kube-system: {problem}. Give the operator's --cluster-name instead")
+    })?;
+    found.uid().context("the namespace kube-system has no UID; give the operator's --cluster-name")
+}
+
+/// The `Date` of an answer has whole seconds, and was set somewhere between question and answer.
+async fn api_server_ahead(client: &Client) -> Option<SignedDuration> {
+    let request = http::Request::get("/version").body(kube::client::Body::empty()).ok()?;
+    let asked = Timestamp::now();
+    let answer = within(client.send(request)).await.ok()?;
+    let answered = Timestamp::now();
+    let date = rfc2822::parse(answer.headers().get(http::header::DATE)?.to_str().ok()?).ok()?.timestamp();
+    Some(ahead(date + SignedDuration::from_millis(500), asked, answered))
+}
+
+/// How far `theirs` was ahead in the middle between question and answer.
+fn ahead(theirs: Timestamp, asked: Timestamp, answered: Timestamp) -> SignedDuration {
+    theirs.duration_since(asked + answered.duration_since(asked) / 2)
+}
+
+async fn leader(client: &Client, home: &Home) -> Result<Option<Leader>, KubeProblem> {
+    let leases: Api<Lease> = Api::namespaced(client.clone(), &home.namespace);
+    let spec = within(leases.get_opt(&home.lease)).await?.map(|lease| lease.spec.unwrap_or_default());
+    Ok(spec.map(|spec| Leader {
+        holder: spec.holder_identity.filter(|holder| !holder.is_empty()),
+        renewed: spec.renew_time.map(|time| time.0),
+        lasts: Duration::from_secs(spec.lease_duration_seconds.unwrap_or(15).try_into().unwrap_or(15)),
+    }))
+}
+
+async fn keys(client: &Client, home: &Home) -> Result<Option<Result<KeyRing, KeyError>>, KubeProblem> {
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), &home.namespace);
+    let Some(found) = within(secrets.get_opt(&home.key_secret)).await? else { return Ok(None) };
+    let data = found.data.iter().flatten().map(|(name, ByteString(bytes))| (name.as_str(), bytes.as_slice()));
+    Ok(Some(KeyRing::from_data(data)))
+}
+
+/// What Redis says, and the way to it.
+async fn redis(args: &VerifyArgs) -> anyhow::Result<(RedisFacts, Option<HashStore>)> {
+    let Some(settings) = args.redis.settings()? else { return Ok((RedisFacts::NotConfigured, None)) };
+    let base = Base::new(Clock::start());
+    let settings = match redis_auth::settled(settings, &args.redis_iam, &base).await {
+        Ok(settings) => settings,
+        Err(error) => return Ok((RedisFacts::Unusable(error.to_string()), None)),
+    };
+    let servers = Servers::new(settings);
+    let store = HashStore::new(servers.clone());
+    // A name that no mirror can have.
+    let key = redis_key(&args.redis.redis_prefix, "verify", &format!("{} ", some_identity()));
+    let facts = RedisFacts::Asked {
+        rights: rights(&servers, &store, &key).await,
+        eviction: store.eviction(WRITE).await,
+        ahead: redis_ahead(&servers, &key).await,
+    };
+    Ok((facts, Some(store)))
+}
+
+/// Does to a hash of its own what the operator does to a mirror's, and deletes it: only so it is known whether this user may.
+async fn rights(servers: &Servers, store: &HashStore, key: &str) -> Result<(), LinkError> {
+    // The operator's scripts are there as a rule, and then nobody needs to load them: until Redis starts anew.
+    let load = |mut connection: MultiplexedConnection| async move {
+        redis::cmd("SCRIPT").arg("LOAD").arg("return 1").exec_async(&mut connection).await
+    };
+    servers.write(key, WRITE, load).await?;
+    let mut fields = Fields::default();
+    fields.insert(hash::FORMAT, FORMAT.to_string());
+    let written = done(store.swap(guard(key, &Fence::ABSENT), &fields, false, WRITE).await?)?;
+    let used = use_hash(store, key, &written).await;
+    let last = used.as_ref().unwrap_or(&written);
+    let removed = store.remove(guard(key, last), WRITE).await;
+    used?;
+    done(removed?).map(|_| ())
+}
+
+/// Everything but writing it first and deleting it last.
+async fn use_hash(store: &HashStore, key: &str, written: &Fence) -> Result<Fence, LinkError> {
+    store.check(&[key], WRITE).await?;
+    store.observe(key, WRITE).await?;
+    done(store.beat(guard(key, written), Beat::Failed, None, WRITE).await?)
+}
+
+fn guard<'a>(key: &'a str, fence: &'a Fence) -> Guard<'a> {
+    let now = Timestamp::now().as_millisecond();
+    Guard { key, owner: "parameter-mirror verify", fence, mac: None, now, least: now }
+}
+
+fn done(outcome: ScriptOutcome) -> Result<Fence, LinkError> {
+    match outcome {
+        ScriptOutcome::Done { fence, .. } => Ok(fence),
+        other => Err(LinkError::Other(format!("a hash of our own was not written: {other:?}"))),
+    }
+}
+
+async fn redis_ahead(servers: &Servers, key: &str) -> Result<SignedDuration, LinkError> {
+    let asked = Timestamp::now();
+    let ask = |mut connection: MultiplexedConnection| async move {
+        redis::cmd("TIME").query_async::<(i64, i64)>(&mut connection).await
+    };
+    let (seconds, micros) = servers.read(key, WRITE, ask).await?;
+    let answered = Timestamp::now();
+    let theirs = Timestamp::from_microsecond(seconds.saturating_mul(1_000_000).saturating_add(micros));
+    let theirs = theirs.map_err(|_| LinkError::Other("TIME answered with no time".to_owned()))?;
+    Ok(ahead(theirs, asked, answered))
+}
+
+/// What all mirrors are looked at with.
+struct Around {
+    client: Client,
+    secrets: SecretStore,
+    store: Option<HashStore>,
+    ring: Option<KeyRing>,
+    cluster: String,
+    prefix: String,
+    home: Home,
+}
+
+impl Around {
+    async fn facts(&self, (name, object): Asked) -> MirrorFacts {
+        match object {
+            None => MirrorFacts::Absent(name),
+            Some(DeserializeGuard(Err(invalid))) => MirrorFacts::Unreadable(name, invalid.error),
+            Some(DeserializeGuard(Ok(object))) => {
+                MirrorFacts::There(Box::new(self.mirror(name, object).await))
+            }
+        }
+    }
+
+    async fn mirror(&self, name: String, object: ParameterMirror) -> Mirror {
+        let namespace = object.namespace().unwrap_or_default();
+        let sources: Api<ParameterSource> = Api::all(self.client.clone());
+        let namespaces: Api<PartialObjectMeta<Namespace>> = Api::all(self.client.clone());
+        let owner = format!("{}/{name}", self.cluster);
+        let (source, labels, secret, redis) = tokio::join!(
+            within(sources.get_opt(&object.spec.source)),
+            within(namespaces.get_metadata(&namespace)),
+            self.secret(&object, &namespace, &owner),
+            self.hash(&object, &namespace, &owner)
+        );
+        let labels = labels.map(|namespace| namespace.labels().clone());
+        let plan = source.as_ref().ok().zip(labels.ok());
+        let plan = plan.map(|(source, labels)| self.plan(&object, &namespace, source.as_ref(), &labels));
+        Mirror { name, object, source, plan, secret, redis }
+    }
+
+    fn plan(
+        &self,
+        object: &ParameterMirror,
+        namespace: &str,
+        source: Option<&ParameterSource>,
+        labels: &BTreeMap<String, String>,
+    ) -> Result<Plan, crate::mirror::plan::Refusal> {
+        let around = Surroundings {
+            cluster: &self.cluster,
+            namespace,
+            namespace_labels: labels,
+            mirror: &object.name_any(),
+            source: source.map(|source| &source.spec),
+            drill_until: None,
+            redis_prefix: &self.prefix,
+            key_secret: (namespace == self.home.namespace).then_some(&self.home.key_secret),
+        };
+        Plan::new(&object.spec, &around)
+    }
+
+    async fn secret(&self, object: &ParameterMirror, namespace: &str, owner: &str) -> Option<SecretFacts> {
+        let mirror = object.name_any();
+        let name = object.spec.secret.as_ref()?.name_for(&mirror).to_owned();
+        let observed = self.secrets.get(namespace, &name).await;
+        let observed = observed.map(|found| secret::observe(found, owner, self.ring.as_ref()));
+        Some(SecretFacts { name, observed })
+    }
+
+    async fn hash(&self, object: &ParameterMirror, namespace: &str, owner: &str) -> Option<HashFacts> {
+        object.spec.redis.as_ref()?;
+        let key = redis_key(&self.prefix, namespace, &object.name_any());
+        let observed = match (&self.store, &self.ring) {
+            (Some(store), Some(ring)) => Some(copy::look(store, &key, owner, ring, None).await),
+            _ => None,
+        };
+        Some(HashFacts { key, observed })
+    }
+}

@@ -1,0 +1,30 @@
+//! `verify`: whether mirrors can be relied on when SSM is down, checked from outside the operator: for drills, for pipelines and for
+//! whoever has just installed it. It changes nothing, and prints no value.
+//!
+//! [`look`] asks the API server and Redis, [`judge()`] says what the answers mean, a [`Report`] tells it.
+
+mod facts;
+mod finding;
+mod judge;
+mod judge_mirror;
+mod look;
+
+use std::process::ExitCode;
+
+pub use facts::{Facts, HashFacts, Home, Leader, Mirror, MirrorFacts, RedisFacts, SecretFacts};
+pub use finding::{Finding, Level, Report};
+pub use judge::judge;
+pub use look::look;
+
+use crate::cli::{OutputFormat, VerifyArgs};
+use crate::process::run::client;
+
+/// Prints the report. An error means that nothing could be checked.
+pub async fn verify(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
+    let report = judge(&look(args, client().await?).await?);
+    match args.output {
+        OutputFormat::Text => print!("{}", report.text()),
+        OutputFormat::Json => print!("{}", report.json()?),
+    }
+    Ok(report.exit_code())
+}

@@ -1,0 +1,195 @@
+//! Live reads of sources and namespaces, to confirm what the watch denies; and the status of sources.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta, Time};
+use kube::ResourceExt;
+use kube::api::{Api, Patch, PatchParams};
+use kube::core::PartialObjectMeta;
+use kube::runtime::reflector::ObjectRef;
+use serde_json::json;
+use tracing_mutex::parkinglot::Mutex;
+
+use crate::api::{ParameterMirror, ParameterSource};
+use crate::controller::context::Context;
+use crate::controller::read::Answer;
+use crate::controller::state::mirror_state::Memory;
+use crate::controller::state::source_health::Outcome;
+use crate::controller::state::status_dedup::Saying;
+use crate::mirror::plan::{Plan, Refusal};
+use crate::mirror::snapshot::SourceReason;
+use crate::mirror::words;
+use crate::ssm::limiter::breaker::BreakerState;
+use crate::targets::secret::within;
+
+/// How long a source that the API server was found not to have counts as missing. One that comes is shown by the watch at once.
+const MISSING_FOR: Duration = Duration::from_mins(1);
+
+/// Sources that the API server was found not to have, and when it was last asked: once for all mirrors that name one.
+#[derive(Default)]
+pub struct MissingSources(Mutex<Asked>);
+
+#[derive(Default)]
+struct Asked(HashMap<String, Duration>);
+
+impl MissingSources {
+    /// Whether this source counts as missing. When it is time to ask again, one caller is sent to do that, and meanwhile it still counts
+    /// as missing to the others.
+    #[must_use]
+    pub fn is_missing(&self, source: &str, now: Duration) -> bool {
+        self.0.lock().is_missing(source, now)
+    }
+
+    fn found(&self, source: &str, is_there: bool, now: Duration) {
+        self.0.lock().found(source, is_there, now);
+    }
+}
+
+impl Asked {
+    fn is_missing(&mut self, source: &str, now: Duration) -> bool {
+        let Some(asked) = self.0.get_mut(source) else { return false };
+        let is_recent = now < *asked + MISSING_FOR;
+        if !is_recent {
+            *asked = now;
+        }
+        is_recent
+    }
+
+    fn found(&mut self, source: &str, is_there: bool, now: Duration) {
+        // Tenants choose the names, so those that nobody asks for any more are forgotten.
+        self.0.retain(|_, asked| now < *asked + 2 * MISSING_FOR);
+        if is_there {
+            self.0.remove(source);
+        } else {
+            self.0.insert(source.to_owned(), now);
+        }
+    }
+}
+
+/// How long a confirmed refusal stands before it is confirmed again. A change that the watch shows ends it at once.
+pub const CONFIRM_EVERY: Duration = Duration::from_mins(5);
+/// Whether exactly this refusal was confirmed against the API server a short while ago.
+#[must_use]
+pub fn is_confirmed(refusal: &Refusal, memory: &Memory, ctx: &Context) -> bool {
+    memory
+        .refused
+        .as_ref()
+        .is_some_and(|(confirmed, at)| confirmed == refusal && ctx.clock.uptime() < *at + CONFIRM_EVERY)
+}
+
+/// The source and the labels of the namespace as the API server has them now; `None` if it does not answer.
+pub async fn surroundings(
+    name: &str,
+    namespace: &str,
+    ctx: &Context,
+) -> Option<(Option<ParameterSource>, BTreeMap<String, String>)> {
+    let sources: Api<ParameterSource> = Api::all(ctx.client.clone());
+    let namespaces: Api<PartialObjectMeta<Namespace>> = Api::all(ctx.client.clone());
+    let (found, namespace) =
+        tokio::join!(within(sources.get_opt(name)), within(namespaces.get_metadata_opt(namespace)));
+    let labels = namespace.ok()?.map(|namespace| namespace.labels().clone()).unwrap_or_default();
+    let found = found.ok()?;
+    ctx.missing_sources.found(name, found.is_some(), ctx.clock.uptime());
+    Some((found, labels))
+}
+
+/// Whether a mirror is still what the watch showed: nothing is deleted on the word of a watch, which may show a spec or a deletion
+/// of the past. `None` if the API server does not answer.
+pub async fn is_as_seen(mirror: &ParameterMirror, ctx: &Context) -> Option<bool> {
+    let mirrors: Api<PartialObjectMeta<ParameterMirror>> =
+        Api::namespaced(ctx.client.clone(), &mirror.namespace().unwrap_or_default());
+    let live = within(mirrors.get_metadata_opt(&mirror.name_any())).await.ok()?;
+    let of = |metadata: &ObjectMeta| {
+        (metadata.uid.clone(), metadata.generation, metadata.deletion_timestamp.is_some())
+    };
+    Some(live.is_some_and(|live| of(&live.metadata) == of(&mirror.metadata)))
+}
+
+/// How the reads through a source go.
+fn source_message(plan: &Plan, answer: &Answer, is_available: bool, ctx: &Context) -> String {
+    match &answer.outcome {
+        Err(failure) if !is_available => failure.detail.clone(),
+        _ => match ctx.source_health.failing(&plan.source_name, ctx.clock.uptime()) {
+            (0, _) => "The last read of each mirror was good.".to_owned(),
+            (failing, all) => {
+                format!(
+                    "SSM answers, but the last reads of {failing} of {all} mirrors failed: their conditions say why."
+                )
+            }
+        },
+    }
+}
+
+/// The lower of the account's budget and the source's own cap.
+fn most_requests(budget: f64, cap: Option<i32>) -> i32 {
+    #[allow(clippy::cast_possible_truncation, reason = "a whole number of at most a few thousand")]
+    let budget = budget as i32;
+    cap.filter(|cap| *cap > 0).map_or(budget, |cap| cap.min(budget))
+}
+
+/// Writes what the last reads say about their source: `Available`, the last success, the number of mirrors.
+pub async fn report_source(plan: &Plan, answer: Option<&Answer>, ctx: &Context) {
+    let (Some(answer), Some(source)) = (answer, ctx.watches.source(&plan.source_name)) else { return };
+    let previous = source.status.clone().unwrap_or_default();
+    let now = ctx.clock.now();
+    let before = previous.conditions.iter().find(|condition| condition.type_ == "Available");
+    let account = plan.source.as_ref().map(|source| ctx.ssm.account_of(source));
+    let outcome = Outcome {
+        failed: answer
+            .outcome
+            .as_ref()
+            .err()
+            .map(|failure| failure.reason)
+            .filter(|reason| !reason.is_limit()),
+        is_open: account.as_ref().is_some_and(|account| account.breaker == BreakerState::Open),
+        mirror: &ObjectRef::new(&plan.mirror).within(&plan.namespace),
+        interval: plan.interval,
+        generation: source.metadata.generation,
+        was_available: before.is_some_and(|before| before.status == "True"),
+    };
+    let is_available = ctx.source_health.note(&plan.source_name, &outcome, ctx.clock.uptime());
+    let (status, reason) = match &answer.outcome {
+        _ if is_available => ("True", "Available"),
+        Err(failure) if !failure.reason.is_limit() => ("False", failure.reason.as_str()),
+        // It was answered just before the breaker opened; those that fail now say why.
+        Ok(_) | Err(_) => return,
+    };
+    let is_drill = answer.outcome.as_ref().is_err_and(|failure| failure.reason == SourceReason::Drill);
+    let breaker =
+        if is_drill { Some("Drill") } else { account.as_ref().map(|account| account.breaker.as_str()) };
+    let said = Saying { status, reason: reason.to_owned(), breaker, generation: source.metadata.generation };
+    let same = before.is_some_and(|before| before.status == status && before.reason == reason)
+        && previous.breaker.as_deref() == breaker
+        && previous.observed_generation == source.metadata.generation;
+    if !ctx.said_of_sources.is_news(&plan.source_name, said, same, ctx.clock.uptime()) {
+        return;
+    }
+    // Counted for news only: over all reads of all mirrors this would be a square.
+    let mirrors = i32::try_from(ctx.watches.mirrors_on(&plan.source_name)).unwrap_or(i32::MAX);
+    let since =
+        before.filter(|before| before.status == status).map(|before| before.last_transition_time.clone());
+    let condition = Condition {
+        type_: "Available".to_owned(),
+        status: status.to_owned(),
+        reason: reason.to_owned(),
+        message: words::cut(&source_message(plan, answer, is_available, ctx), words::LONGEST_MESSAGE),
+        observed_generation: source.metadata.generation,
+        last_transition_time: since.unwrap_or(Time(now)),
+    };
+    let last_success = if answer.outcome.is_ok() { Some(Time(now)) } else { previous.last_success_time };
+    let patch = Patch::Merge(json!({"status": {
+        "observedGeneration": source.metadata.generation,
+        "conditions": [condition],
+        "lastSuccessTime": last_success,
+        "breaker": breaker,
+        "requestsPerSecond": account.map(|account| most_requests(account.rate, source.spec.requests_per_second)),
+        "mirrors": mirrors,
+    }}));
+    let api: Api<ParameterSource> = Api::all(ctx.client.clone());
+    if let Err(problem) = within(api.patch_status(&source.name_any(), &PatchParams::default(), &patch)).await
+    {
+        tracing::debug!(target: "parameter_mirror", source = plan.source_name, %problem, "the status of the source cannot be written");
+    }
+}

@@ -1,0 +1,121 @@
+//! Everything a pass of reconcile can reach: the edges, and what is shared between mirrors.
+
+use std::sync::Arc;
+
+use kube::Client;
+use kube::runtime::reflector::ObjectRef;
+use parameter_mirror_format::keys::KeyRing;
+use tokio::sync::watch;
+
+use crate::api::ParameterMirror;
+use crate::clock::Clock;
+use crate::controller::confirm::MissingSources;
+use crate::controller::drill::Drills;
+use crate::controller::signing_keys::KeySecret;
+use crate::controller::state::mirror_state::Memories;
+use crate::controller::state::read_groups::InStep;
+use crate::controller::state::source_health::SourceHealth;
+use crate::controller::state::status_dedup::Said;
+use crate::controller::state::unpublished::Unpublished;
+use crate::controller::state::values::Values;
+use crate::kubernetes::events::Events;
+use crate::kubernetes::queue::Queue;
+use crate::kubernetes::watches::Watches;
+use crate::metrics::registry::Metrics;
+use crate::mirror::target::TargetTrouble;
+use crate::ssm::ParameterReader;
+use crate::targets::redis::Hashes;
+use crate::targets::secret::SecretStore;
+
+/// The Redis of the operator.
+pub enum RedisEdge {
+    /// There is one; whether it answers is another matter.
+    Configured(Arc<dyn Hashes>),
+    /// There is none, or its configuration is unusable; says why and what to do.
+    NotConfigured(String),
+}
+
+/// The operator's keys as they are now.
+#[derive(Clone, Default)]
+pub struct Keys {
+    /// Version of the key Secret as the API server counts; `None` while there is none.
+    pub resource_version: Option<String>,
+    /// Grows with each change, so that verdicts made with other keys can be told.
+    pub version: u64,
+    /// The keys; `None` while they are lost.
+    pub ring: Option<Arc<KeyRing>>,
+    /// Why they are lost and what to do.
+    pub trouble: Option<TargetTrouble>,
+}
+
+/// What the process was told.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Name of this cluster in owners.
+    pub cluster: String,
+    /// First part of every Redis key.
+    pub redis_prefix: String,
+    /// Where the operator's keys are.
+    pub keys: KeySecret,
+}
+
+/// Everything a pass can reach.
+pub struct Context {
+    /// What the process was told.
+    pub settings: Settings,
+    /// Both clocks.
+    pub clock: Clock,
+    /// The API server.
+    pub client: Client,
+    /// Target 1.
+    pub secrets: SecretStore,
+    /// Target 2.
+    pub redis: RedisEdge,
+    /// SSM.
+    pub ssm: Arc<dyn ParameterReader>,
+    /// How often SSM has come back after a breaker had opened.
+    pub recoveries: watch::Receiver<u64>,
+    /// The operator's keys.
+    pub key_watch: watch::Receiver<Keys>,
+    /// What is watched.
+    pub watches: Watches,
+    /// Which mirror is reconciled when.
+    pub queue: Arc<Queue>,
+    /// What is remembered of each mirror.
+    pub memories: Memories,
+    /// The values that memory holds.
+    pub values: Values,
+    /// Which mirrors read the same.
+    pub in_step: InStep,
+    /// Rehearsed outages.
+    pub drills: Drills,
+    /// Sources that the API server was found not to have.
+    pub missing_sources: MissingSources,
+    /// What the status of each source says.
+    pub said_of_sources: Said,
+    /// What the reads of their mirrors say about sources.
+    pub source_health: SourceHealth,
+    /// New mirrors whose first values are about to be published.
+    pub unpublished: Unpublished,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Events of the API server.
+    pub events: Events,
+}
+
+impl Context {
+    /// Forgets everything about a mirror that is gone.
+    pub fn forget(&self, mirror: &ObjectRef<ParameterMirror>) {
+        self.memories.forget(mirror);
+        self.in_step.forget(mirror);
+        self.source_health.forget(mirror);
+        self.values.forget(mirror);
+        self.metrics.forget(mirror);
+    }
+
+    /// The operator's keys as they are now.
+    #[must_use]
+    pub fn keys(&self) -> Keys {
+        self.key_watch.borrow().clone()
+    }
+}

@@ -1,0 +1,68 @@
+//! The mirrors that are due are reconciled, a bounded number at a time.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
+use kube::runtime::reflector::ObjectRef;
+use tokio_util::sync::CancellationToken;
+
+use crate::api::ParameterMirror;
+use crate::controller::context::Context;
+use crate::controller::invalid_object;
+use crate::controller::reconcile::reconcile;
+use crate::kubernetes::queue::{Next, RECONCILE, RECONCILES};
+use crate::kubernetes::watches::Guarded;
+
+/// How long a mirror rests whose pass broke.
+const AFTER_BREAK: Duration = Duration::from_secs(30);
+
+/// Works until `stop`; a reconcile that has begun is finished.
+pub async fn work(stop: CancellationToken, ctx: Arc<Context>) {
+    let mut running = FuturesUnordered::new();
+    while !stop.is_cancelled() {
+        while running.len() < RECONCILES
+            && let Some(mirror) = ctx.queue.next()
+        {
+            running.push(reconcile_one(mirror, Arc::clone(&ctx)));
+        }
+        let has_slot = running.len() < RECONCILES;
+        tokio::select! {
+            () = stop.cancelled() => {}
+            Some(()) = running.next() => {}
+            () = ctx.queue.changed(), if has_slot => {}
+        }
+    }
+    while running.next().await.is_some() {}
+}
+
+/// One reconcile, which can neither take the process down nor hold others up for ever.
+async fn reconcile_one(key: Arc<ObjectRef<ParameterMirror>>, ctx: Arc<Context>) {
+    let Some(mirror) = ctx.watches.mirror(&key) else {
+        ctx.forget(&key);
+        return ctx.queue.ended(&key, Next::OnChange);
+    };
+    let look = AssertUnwindSafe(look(&mirror, &ctx)).catch_unwind();
+    let next = match tokio::time::timeout(RECONCILE, look).await {
+        Ok(Ok(next)) => next,
+        broken => {
+            let how = if broken.is_ok() { "panicked" } else { "did not end in time" };
+            let mirror = format!("{}/{}", key.namespace.as_deref().unwrap_or_default(), key.name);
+            tracing::error!(target: "parameter_mirror", mirror, "a pass {how}; this is a fault of the operator. What is served stays as it is, and the mirror is looked at anew");
+            ctx.metrics.pass_broke();
+            // Whatever it left half done is learnt again from the targets.
+            ctx.memories.forget(&key);
+            Next::After(AFTER_BREAK)
+        }
+    };
+    ctx.queue.ended(&key, next);
+}
+
+async fn look(mirror: &Guarded<ParameterMirror>, ctx: &Arc<Context>) -> Next {
+    match &mirror.0 {
+        Ok(mirror) => reconcile(mirror, ctx).await,
+        Err(invalid) => invalid_object::report(invalid, ctx).await,
+    }
+}

@@ -1,0 +1,101 @@
+//! The edges as a leader has them: everything may be read, and nothing is written once the term is over. The one place where
+//! that is decided, so that no write can forget to ask.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use http::{Method, Request};
+use kube::Client;
+use kube::client::Body;
+use parameter_mirror_format::connection::LinkError;
+use parameter_mirror_format::fields::Fields;
+
+use crate::controller::context::RedisEdge;
+use crate::kubernetes::leadership::Term;
+use crate::targets::redis::{Beat, Check, Eviction, Guard, Hashes, Observed, ScriptOutcome};
+
+const OVER: &str = "the term of this leader is over";
+
+/// A client that writes only during this term.
+#[must_use]
+pub fn client(client: Client, term: &Term) -> Client {
+    let namespace = client.default_namespace().to_owned();
+    let term = term.clone();
+    let service = tower::service_fn(move |request: Request<Body>| {
+        let (client, term) = (client.clone(), term.clone());
+        async move {
+            if *request.method() == Method::GET || term.is_held() {
+                client.send(request).await
+            } else {
+                Err(kube::Error::Service(OVER.into()))
+            }
+        }
+    });
+    Client::new(service, namespace)
+}
+
+/// A Redis that is written only during this term.
+#[must_use]
+pub fn redis(edge: &RedisEdge, term: &Term) -> RedisEdge {
+    match edge {
+        RedisEdge::Configured(hashes) => {
+            let (hashes, term) = (Arc::clone(hashes), term.clone());
+            RedisEdge::Configured(Arc::new(Led { hashes, term }))
+        }
+        RedisEdge::NotConfigured(why) => RedisEdge::NotConfigured(why.clone()),
+    }
+}
+
+struct Led {
+    hashes: Arc<dyn Hashes>,
+    term: Term,
+}
+
+impl Led {
+    fn may_write(&self) -> Result<(), LinkError> {
+        if self.term.is_held() { Ok(()) } else { Err(LinkError::Unavailable(OVER.to_owned())) }
+    }
+}
+
+#[async_trait]
+impl Hashes for Led {
+    async fn check(&self, keys: &[&str], within: Duration) -> Result<Vec<Check>, LinkError> {
+        self.hashes.check(keys, within).await
+    }
+
+    async fn observe(&self, key: &str, within: Duration) -> Result<Observed, LinkError> {
+        self.hashes.observe(key, within).await
+    }
+
+    async fn swap(
+        &self,
+        guard: Guard<'_>,
+        fields: &Fields,
+        consent: bool,
+        within: Duration,
+    ) -> Result<ScriptOutcome, LinkError> {
+        self.may_write()?;
+        self.hashes.swap(guard, fields, consent, within).await
+    }
+
+    async fn beat(
+        &self,
+        guard: Guard<'_>,
+        beat: Beat,
+        checked_mac: Option<&str>,
+        within: Duration,
+    ) -> Result<ScriptOutcome, LinkError> {
+        self.may_write()?;
+        self.hashes.beat(guard, beat, checked_mac, within).await
+    }
+
+    async fn remove(&self, guard: Guard<'_>, within: Duration) -> Result<ScriptOutcome, LinkError> {
+        self.may_write()?;
+        self.hashes.remove(guard, within).await
+    }
+
+    async fn eviction(&self, within: Duration) -> Result<Eviction, LinkError> {
+        self.hashes.eviction(within).await
+    }
+}

@@ -1,0 +1,204 @@
+//! Targets that are no longer wanted: the mirror is deleted, or names others. What happens to them is the policy
+//! last applied, kept in the status; nothing loses a byte unless that policy says Delete.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kube::ResourceExt;
+use kube::api::{Api, Patch, PatchParams};
+use kube::runtime::reflector::ObjectRef;
+use parameter_mirror_format::hash::redis_key;
+use parameter_mirror_format::verdict::Found;
+use serde_json::json;
+
+use crate::api::{DeletionPolicy, FINALIZER, ParameterMirror};
+use crate::controller::confirm;
+use crate::controller::context::{Context, RedisEdge};
+use crate::controller::report::full_name;
+use crate::controller::state::mirror_state::Memory;
+use crate::kubernetes::events::Story;
+use crate::kubernetes::queue::Next;
+use crate::mirror::copies;
+use crate::mirror::plan::Plan;
+use crate::targets::redis::copy;
+use crate::targets::redis::{Check, Guard, ScriptOutcome};
+use crate::targets::secret::{self, KubeProblem, within};
+
+/// How long a deleted mirror waits for a Redis that does not answer.
+const WAIT_FOR_REDIS: Duration = Duration::from_mins(5);
+/// The same in a namespace that is being deleted: it must not hang on us.
+const WAIT_IN_TERMINATING: Duration = Duration::from_secs(30);
+const RETRY: Duration = Duration::from_secs(5);
+
+/// The mirror is being deleted. The Secret goes by its owner reference, if at all; the hash goes here.
+pub async fn delete(mirror: &ParameterMirror, memory: &mut Memory, ctx: &Context) -> Next {
+    memory.in_flight = None;
+    if mirror.finalizers().iter().any(|finalizer| finalizer == FINALIZER) {
+        match confirm::is_as_seen(mirror, ctx).await {
+            Some(true) => {}
+            // It is gone already, perhaps applied anew; the watch will show.
+            Some(false) => {
+                tracing::info!(target: "parameter_mirror", mirror = full_name(mirror), "it is not as the watch shows it; nothing is deleted");
+                return Next::OnChange;
+            }
+            None => return Next::After(RETRY),
+        }
+        if let Some(key) = hash_key(mirror, ctx)
+            && let Err(why) = drop_hash(mirror, &key, ctx).await
+        {
+            if ctx.clock.now().duration_since(deleted_at(mirror)) < patience(mirror, ctx) {
+                return Next::After(RETRY);
+            }
+            let note = format!(
+                "Redis {key} could not be deleted ({why}) and is left behind. Remove it by hand: UNLINK '{key}'"
+            );
+            ctx.events.tell(mirror, &Story::warning("LeftBehind", note.clone()));
+            tracing::warn!(target: "parameter_mirror", mirror = full_name(mirror), "{note}");
+        }
+        set_finalizer(mirror, false, ctx).await;
+    }
+    ctx.forget(&ObjectRef::from_obj(mirror));
+    Next::OnChange
+}
+
+/// The hash that the status names, else the one that the spec asks for: it may have been written a moment ago.
+fn hash_key(mirror: &ParameterMirror, ctx: &Context) -> Option<String> {
+    let held = mirror.status.as_ref().and_then(|status| status.redis.as_ref()).map(|redis| redis.key.clone());
+    let wanted = || {
+        let namespace = mirror.namespace().unwrap_or_default();
+        mirror.spec.redis.as_ref()?;
+        Some(redis_key(&ctx.settings.redis_prefix, &namespace, &mirror.name_any()))
+    };
+    held.or_else(wanted)
+}
+
+fn deleted_at(mirror: &ParameterMirror) -> Timestamp {
+    mirror.metadata.deletion_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0)
+}
+
+fn patience(mirror: &ParameterMirror, ctx: &Context) -> jiff::SignedDuration {
+    let terminating = ctx.watches.is_terminating(&mirror.namespace().unwrap_or_default());
+    let patience = if terminating { WAIT_IN_TERMINATING } else { WAIT_FOR_REDIS };
+    jiff::SignedDuration::try_from(patience).unwrap_or(jiff::SignedDuration::MAX)
+}
+
+/// A finalizer only while `redis.deletionPolicy` is `Delete`: nothing else needs us to be alive.
+pub async fn hold_on(mirror: &ParameterMirror, plan: &Plan, ctx: &Context) {
+    let wanted = plan.redis.as_ref().is_some_and(|redis| redis.deletion_policy == DeletionPolicy::Delete)
+        || mirror
+            .status
+            .as_ref()
+            .and_then(|status| status.redis.as_ref())
+            .is_some_and(|redis| redis.deletion_policy == DeletionPolicy::Delete && plan.redis.is_none());
+    let present = mirror.finalizers().iter().any(|finalizer| finalizer == FINALIZER);
+    if wanted != present {
+        set_finalizer(mirror, wanted, ctx).await;
+    }
+}
+
+async fn set_finalizer(mirror: &ParameterMirror, present: bool, ctx: &Context) {
+    let name = full_name(mirror);
+    if let Err(problem) = try_set_finalizer(mirror, present, ctx).await {
+        tracing::debug!(target: "parameter_mirror", mirror = name, %problem, "the finalizer cannot be set");
+    }
+}
+
+/// The finalizers of others are not in the watch's copy.
+async fn try_set_finalizer(
+    mirror: &ParameterMirror,
+    present: bool,
+    ctx: &Context,
+) -> Result<(), KubeProblem> {
+    let namespace = mirror.namespace().unwrap_or_default();
+    let api: Api<ParameterMirror> = Api::namespaced(ctx.client.clone(), &namespace);
+    let Some(live) = within(api.get_metadata_opt(&mirror.name_any())).await? else { return Ok(()) };
+    if live.metadata.uid != mirror.metadata.uid {
+        return Ok(());
+    }
+    let mut finalizers = live.metadata.finalizers.unwrap_or_default();
+    finalizers.retain(|finalizer| finalizer != FINALIZER);
+    if present {
+        finalizers.push(FINALIZER.to_owned());
+    }
+    // The version makes it a compare-and-set: somebody else's finalizer is never lost.
+    let patch = Patch::Merge(json!({"metadata": {
+        "finalizers": finalizers,
+        "resourceVersion": live.metadata.resource_version,
+    }}));
+    within(api.patch(&mirror.name_any(), &PatchParams::default(), &patch)).await.map(drop)
+}
+
+/// Which targets of the status are no longer of concern.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Retired {
+    /// The Secret that the status names.
+    pub secret: bool,
+    /// The hash that the status names.
+    pub redis: bool,
+}
+
+/// Targets that the status knows and the spec no longer names, once the new ones hold the set.
+pub async fn retire(mirror: &ParameterMirror, plan: &Plan, memory: &Memory, ctx: &Context) -> Retired {
+    let status = memory.previous_status(mirror, ctx.clock.uptime());
+    let old_secret =
+        status.secret.filter(|old| plan.secret.as_ref().is_none_or(|secret| secret.name != old.name));
+    let old_hash = status.redis.filter(|old| plan.redis.as_ref().is_none_or(|redis| redis.key != old.key));
+    let mut retired = Retired { secret: old_secret.is_none(), redis: old_hash.is_none() };
+    let held = |found: Option<&Found>| copies::verified(found).is_some();
+    let new_secret_holds = plan.secret.is_none()
+        || held(memory.secret.observed.as_ref().and_then(|observed| observed.found.as_ref()));
+    let new_hash_holds =
+        plan.redis.is_none() || held(memory.redis.observed.as_ref().map(|observed| &observed.found));
+    if !new_secret_holds || !new_hash_holds {
+        return retired;
+    }
+    let retain = DeletionPolicy::Retain;
+    let any_to_delete = old_secret.as_ref().is_some_and(|old| old.deletion_policy != retain)
+        || old_hash.as_ref().is_some_and(|old| old.deletion_policy != retain);
+    let may_delete = any_to_delete && confirm::is_as_seen(mirror, ctx).await == Some(true);
+    if let Some(old) = old_secret {
+        retired.secret = old.deletion_policy == retain
+            || (may_delete && delete_secret(plan, &old.name, ctx).await.is_ok());
+    }
+    if let Some(old) = old_hash {
+        retired.redis =
+            old.deletion_policy == retain || (may_delete && drop_hash(mirror, &old.key, ctx).await.is_ok());
+    }
+    retired
+}
+
+/// Deletes a Secret that is ours, in exactly the version that was seen to be ours.
+async fn delete_secret(plan: &Plan, name: &str, ctx: &Context) -> Result<(), String> {
+    let keys = ctx.keys();
+    let found = ctx.secrets.get(&plan.namespace, name).await.map_err(|problem| problem.to_string())?;
+    let observed = secret::observe(found, &plan.owner, keys.ring.as_deref());
+    match (&observed.found, observed.resource_version()) {
+        (Some(Found::Ours(_)), Some(version)) => {
+            ctx.secrets.delete(&plan.namespace, name, version).await.map_err(|problem| problem.to_string())
+        }
+        // Gone already, or somebody else's by now.
+        (Some(_), _) => Ok(()),
+        (None, _) => Err("the operator's keys are lost".to_owned()),
+    }
+}
+
+/// Deletes a hash that is ours, in exactly the state that was seen to be ours.
+async fn drop_hash(mirror: &ParameterMirror, key: &str, ctx: &Context) -> Result<(), String> {
+    let RedisEdge::Configured(store) = &ctx.redis else {
+        return Err("there is no Redis configured".to_owned());
+    };
+    let owner =
+        format!("{}/{}/{}", ctx.settings.cluster, mirror.namespace().unwrap_or_default(), mirror.name_any());
+    let checks = store.check(&[key], copy::LOOK).await.map_err(|error| error.to_string())?;
+    let Some(Check::Hash { owner: Some(found), fence, .. }) = checks.first() else { return Ok(()) };
+    if *found != owner {
+        return Ok(());
+    }
+    let now = ctx.clock.now().as_millisecond();
+    let guard = Guard { key, owner: &owner, fence, mac: None, now, least: now };
+    match store.remove(guard, copy::WRITE).await {
+        Ok(ScriptOutcome::Done { .. } | ScriptOutcome::Owned { .. } | ScriptOutcome::Gone) => Ok(()),
+        Ok(_) => Err("it changed meanwhile".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}

@@ -1,0 +1,58 @@
+//! A mirror that does not decode: it gets its condition like any other, and stalls nobody.
+
+use std::time::Duration;
+
+use kube::core::error_boundary::InvalidObject;
+use kube::runtime::reflector::ObjectRef;
+use serde_json::json;
+
+use crate::controller::context::Context;
+use crate::controller::report::write_status;
+use crate::kubernetes::queue::Next;
+use crate::mirror::words;
+use crate::targets::secret::KubeProblem;
+
+/// When a status that could not be written is tried again.
+const RETRY: Duration = Duration::from_secs(30);
+
+/// Says in the status that the object cannot be read. What is served stays as it is.
+#[allow(
+    clippy::significant_drop_tightening,
+    reason = "the state of a mirror belongs to one reconcile at a time"
+)]
+pub async fn report(invalid: &InvalidObject, ctx: &Context) -> Next {
+    let name = invalid.metadata.name.clone().unwrap_or_default();
+    let namespace = invalid.metadata.namespace.clone().unwrap_or_default();
+    let memory = ctx.memories.of(&ObjectRef::new(&name).within(&namespace));
+    let mut memory = memory.lock().await;
+    // Our own write comes back as a change; the same generation is reported once.
+    if memory.undecodable == invalid.metadata.generation {
+        return Next::OnChange;
+    }
+    let now = ctx.clock.now();
+    let message = format!(
+        "This operator cannot read the object: {}. What is served stays as it is. Apply it again with the installed version of the CRD.",
+        invalid.error
+    );
+    let message = words::cut(&message, words::LONGEST_MESSAGE);
+    let condition = |type_: &str, status: &str| {
+        json!({
+            "type": type_, "status": status, "reason": "InvalidSpec", "message": message,
+            "lastTransitionTime": now.to_string(), "observedGeneration": invalid.metadata.generation,
+        })
+    };
+    let status = json!({
+        "observedGeneration": invalid.metadata.generation,
+        "conditions": [condition("Stalled", "True"), condition("Ready", "False")],
+    });
+    match write_status(&namespace, &name, &status, ctx).await {
+        Ok(()) | Err(KubeProblem::NotFound) => {}
+        Err(problem) => {
+            tracing::debug!(target: "parameter_mirror", mirror = format!("{namespace}/{name}"), %problem, "the status cannot be written");
+            return Next::After(RETRY);
+        }
+    }
+    memory.undecodable = invalid.metadata.generation;
+    tracing::warn!(target: "parameter_mirror", mirror = format!("{namespace}/{name}"), reason = "InvalidSpec", "the object cannot be read");
+    Next::OnChange
+}

@@ -1,0 +1,102 @@
+//! Between resolve and publish: what may be written from the set at hand, judged by where it was read.
+
+use parameter_mirror_format::source::StoredSource;
+
+use crate::api::{ParameterMirrorStatus, RedisEncryption};
+use crate::controller::context::Context;
+use crate::controller::state::mirror_state::Memory;
+use crate::mirror::copies;
+use crate::mirror::plan::permission::{Existing, Permission};
+use crate::mirror::plan::{Plan, SourcePlan};
+use crate::mirror::resolve::Resolution;
+use crate::mirror::target::{TargetReason, TargetTrouble};
+
+/// What may be written to each target.
+pub struct Permit {
+    /// Whether the Secret may be written.
+    pub secret: Result<(), TargetTrouble>,
+    /// The least encryption of the hash, or why it may not be written.
+    pub redis: Result<RedisEncryption, TargetTrouble>,
+}
+
+/// Judges the set that targets are to hold; `previous` says which targets were written before.
+#[must_use]
+pub fn permit(
+    plan: &Plan,
+    resolution: &Resolution,
+    previous: &ParameterMirrorStatus,
+    memory: &Memory,
+    ctx: &Context,
+) -> Permit {
+    let Some(stored) =
+        resolution.wanted().and_then(|wanted| StoredSource::decode(&wanted.set.content().source).ok())
+    else {
+        return Permit { secret: Ok(()), redis: Ok(RedisEncryption::None) };
+    };
+    match permission(plan, &stored, ctx) {
+        Permission::Granted { encryption } => Permit { secret: Ok(()), redis: Ok(encryption) },
+        Permission::SourceMissing => while_missing(plan, previous, memory),
+        Permission::NotGranted => {
+            let trouble = not_granted(plan, &stored);
+            Permit { secret: Err(trouble.clone()), redis: Err(trouble) }
+        }
+    }
+}
+
+/// The mirror's own source decides nearly always; the others are only asked if it does not.
+fn permission(plan: &Plan, stored: &StoredSource, ctx: &Context) -> Permission {
+    let existing = |(name, source): (String, SourcePlan)| {
+        let account = ctx.ssm.account_of(&source).key.known().map(str::to_owned);
+        Existing { name, plan: source, account }
+    };
+    if let Some(source) = &plan.source {
+        let own = existing((plan.source_name.clone(), source.clone()));
+        let permission = plan.permission(stored, std::slice::from_ref(&own));
+        if matches!(permission, Permission::Granted { .. }) {
+            return permission;
+        }
+    }
+    let all: Vec<_> = ctx.watches.sources_for(&plan.namespace).into_iter().map(existing).collect();
+    plan.permission(stored, &all)
+}
+
+/// Only what was written before is kept, and no value that is encrypted is written in clear.
+fn while_missing(plan: &Plan, previous: &ParameterMirrorStatus, memory: &Memory) -> Permit {
+    let new = || {
+        TargetTrouble::new(
+            TargetReason::SourceNotFound,
+            format!(
+                "ParameterSource {} does not exist, so nobody says whether its values are still granted: no new target gets \
+                 them. Create it, or name another one in spec.source",
+                plan.source_name
+            ),
+        )
+    };
+    let wrote_secret = previous.secret.as_ref().map(|secret| &secret.name);
+    let wrote_hash = previous.redis.as_ref().map(|redis| &redis.key);
+    let secret = memory.secret.observed.as_ref().and_then(|secret| secret.found.as_ref());
+    let held = memory.redis.observed.as_ref().filter(|hash| copies::verified(Some(&hash.found)).is_some());
+    let had_secret = copies::verified(secret).is_some()
+        || plan.secret.as_ref().is_some_and(|wanted| wrote_secret == Some(&wanted.name));
+    let had_hash =
+        held.is_some() || plan.redis.as_ref().is_some_and(|wanted| wrote_hash == Some(&wanted.key));
+    // One that is lost had an encryption that nobody knows.
+    let encryption = held
+        .and_then(|hash| hash.encryption.as_ref())
+        .map_or(RedisEncryption::All, |encryption| encryption.mode().into());
+    Permit {
+        secret: if had_secret { Ok(()) } else { Err(new()) },
+        redis: if had_hash { Ok(encryption) } else { Err(new()) },
+    }
+}
+
+fn not_granted(plan: &Plan, stored: &StoredSource) -> TargetTrouble {
+    TargetTrouble::new(
+        TargetReason::NotGranted,
+        format!(
+            "the values at hand were read in {} through ParameterSource {}, and no ParameterSource that exists grants them to \
+             namespace {}: they are not written. Ask for a grant, or wait for a read of what spec.source grants",
+            stored.region, stored.name, plan.namespace
+        ),
+    )
+}

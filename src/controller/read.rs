@@ -1,0 +1,247 @@
+//! Step 3: begins a read of SSM when one is due, and hands over the answer of one that has ended.
+//!
+//! A read runs beside the passes of its mirror: a target that is lost while SSM keeps silent is restored at once.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use kube::runtime::reflector::ObjectRef;
+use parameter_mirror_format::content::Signed;
+use tokio::sync::oneshot;
+use tokio::sync::oneshot::error::TryRecvError;
+
+use crate::api::{DRILL_UNTIL, ParameterMirror};
+use crate::controller::context::Context;
+use crate::controller::state::memory_shares::OverShare;
+use crate::controller::state::mirror_state::{AbortOnDrop, Answered, InFlight, Memory};
+use crate::controller::state::unpublished::FirstValues;
+use crate::kubernetes::queue::Urgency;
+use crate::mirror::content;
+use crate::mirror::copies::Authority;
+use crate::mirror::plan::{Plan, SourcePlan};
+use crate::mirror::resolve::SourceTrouble;
+use crate::mirror::snapshot::{Priority, ReadFailure, ReadRequest, Reading, SourceReason, Turn};
+use crate::mirror::words;
+
+/// The answer of a read that has ended, and how far each target may rely on it.
+pub struct Answer {
+    /// What SSM said.
+    pub outcome: Result<Reading, ReadFailure>,
+    /// Whether the Secret is as it was when the read began.
+    pub secret: Authority,
+    /// Whether the hash is as it was when the read began.
+    pub redis: Authority,
+    /// The value of `sync-at` that it answers.
+    pub sync_at: Option<String>,
+    /// Held until the reconcile that publishes it ends.
+    _first: Option<FirstValues>,
+}
+
+/// Whether a read would begin now.
+#[must_use]
+pub fn is_due(plan: &Plan, memory: &Memory, ctx: &Context) -> bool {
+    let now = ctx.clock.uptime();
+    memory.in_flight.is_none()
+        && (has_recovered(memory, ctx)
+            || drill_flips(plan, memory, ctx)
+            || ctx.in_step.is_called(&ObjectRef::new(&plan.mirror).within(&plan.namespace))
+            || memory.source.next_read(plan.interval, now) <= now)
+}
+
+/// Whether a drill has begun or ended since the last read. One tells at once, unlike an outage: it is short.
+fn drill_flips(plan: &Plan, memory: &Memory, ctx: &Context) -> bool {
+    let is_told = matches!(
+        &memory.source.trouble,
+        Some((SourceTrouble::Read(failure), _)) if failure.reason == SourceReason::Drill
+    );
+    is_told != is_drill(plan, ctx)
+}
+
+fn is_drill(plan: &Plan, ctx: &Context) -> bool {
+    plan.source.as_ref().is_some_and(|source| source.is_drill(ctx.clock.now()))
+}
+
+/// Whether SSM answers again somewhere since the read that failed: then the retry need not be waited for.
+fn has_recovered(memory: &Memory, ctx: &Context) -> bool {
+    memory.source.failures > 0 && memory.source.recoveries_seen != *ctx.recoveries.borrow()
+}
+
+/// Begins the read, and calls those that read the same. The targets have been observed before.
+pub fn begin(mirror: &ObjectRef<ParameterMirror>, plan: &Arc<Plan>, memory: &mut Memory, ctx: &Arc<Context>) {
+    let was_called = ctx.in_step.is_called(mirror);
+    let company = ctx.in_step.begins(mirror, plan, ctx.clock.uptime());
+    let good = memory.good.as_ref().map(|good| &*good.content);
+    let request = ReadRequest {
+        selections: plan.selections.clone(),
+        known: good.map(|good| content::known(good, plan)).unwrap_or_default(),
+        known_account: good.and_then(content::account),
+        last_failure: last_failure(memory),
+        turn: turn(plan, memory),
+        in_company: !company.is_empty() || was_called,
+        has_begun: Arc::default(),
+    };
+    for other in company {
+        ctx.queue.add(&other, Urgency::Routine);
+    }
+    let has_begun = Arc::clone(&request.has_begun);
+    memory.source.due_now = false;
+    memory.source.absences.confirm_at = None;
+    memory.source.recoveries_seen = *ctx.recoveries.borrow();
+    memory.source.cycle = memory.source.cycle.saturating_add(1);
+    memory.source.last_began = Some(ctx.clock.uptime());
+    memory.last_attempt = Some(ctx.clock.now());
+    let (answered, answer) = oneshot::channel();
+    let task = tokio::spawn({
+        let (ctx, mirror, source) = (Arc::clone(ctx), mirror.clone(), plan.source.clone());
+        let (place, is_first) = (plan.source_name.clone(), memory.good.is_none());
+        async move {
+            let outcome = match source {
+                Some(source) if source.is_drill(ctx.clock.now()) => Err(drill(&source)),
+                Some(source) => ctx.ssm.read(&source, &request).await,
+                None => Err(no_source(&place)),
+            };
+            ctx.metrics.read(&outcome);
+            // The mirror may be gone by now; then nobody wants the answer.
+            let first = (is_first && outcome.is_ok()).then(|| ctx.unpublished.one_more());
+            let _ = answered.send(Answered { outcome, first });
+            ctx.queue.add(&mirror, Urgency::Routine);
+        }
+    });
+    memory.in_flight = Some(Box::new(InFlight {
+        answer,
+        task: AbortOnDrop(task),
+        plan: Arc::clone(plan),
+        has_begun,
+        sync_at: memory.requested_sync_at.clone(),
+        due: ctx.clock.uptime(),
+        secret_seen: memory.secret.observed.is_some().then_some(memory.secret.foreign_changes),
+        redis_seen: memory.redis.observed.is_some().then_some(memory.redis.foreign_changes),
+    }));
+}
+
+/// The answer of the read under way, if it has ended and was for this plan.
+///
+/// If somebody changed a target while SSM was read, the answer may be older than that change: SSM is read once
+/// more at once, and after that the answer is used for the targets that did not change.
+pub fn finished(plan: &Plan, memory: &mut Memory, ctx: &Context) -> Option<Answer> {
+    if memory.in_flight.as_ref().is_some_and(|read| !reads_the_same(&read.plan, plan)) {
+        memory.in_flight = None;
+        memory.source.due_now = true;
+    }
+    let read = memory.in_flight.as_mut()?;
+    let (outcome, first) = match read.answer.try_recv() {
+        Ok(Answered { outcome, first }) => {
+            (outcome.and_then(|reading| taken_in(reading, plan, memory.good.as_ref(), ctx)), first)
+        }
+        Err(TryRecvError::Empty) => return None,
+        Err(TryRecvError::Closed) => {
+            let detail = "the read ended without an answer".to_owned();
+            (Err(ReadFailure::new(SourceReason::InvalidResponse, detail)), None)
+        }
+    };
+    let unchanged = |seen: Option<u64>, changes: u64| {
+        if seen == Some(changes) { Authority::FreshRead } else { Authority::LastKnownGood }
+    };
+    let mut answer = Answer {
+        outcome,
+        secret: unchanged(read.secret_seen, memory.secret.foreign_changes),
+        redis: unchanged(read.redis_seen, memory.redis.foreign_changes),
+        sync_at: None,
+        _first: first,
+    };
+    let stale = read.secret_seen.is_some_and(|seen| seen != memory.secret.foreign_changes)
+        || read.redis_seen.is_some_and(|seen| seen != memory.redis.foreign_changes);
+    answer.sync_at = memory.in_flight.take().and_then(|read| read.sync_at);
+    if stale && answer.outcome.is_ok() && !memory.source.retried_stale {
+        memory.source.retried_stale = true;
+        memory.source.due_now = true;
+        return None;
+    }
+    memory.source.retried_stale = false;
+    Some(answer)
+}
+
+/// A value that another mirror holds is held once. A set that grows has to fit into memory.
+fn taken_in(
+    mut reading: Reading,
+    plan: &Plan,
+    good: Option<&Signed>,
+    ctx: &Context,
+) -> Result<Reading, ReadFailure> {
+    let mirror = ObjectRef::new(&plan.mirror).within(&plan.namespace);
+    let values = reading.parameters.values().map(|parameter| &parameter.value);
+    let known = good.map_or(0, Signed::bytes);
+    ctx.values.judge(&mirror, values, known, || ctx.watches.namespaces_with_mirrors()).map_err(
+        |OverShare { wanted, share }| {
+            let detail = format!(
+                "the values of namespace {} would take {wanted} bytes of the operator's memory; its share is {share} bytes, and the \
+                 rest of --memory-values ({} bytes) is in use or kept for other namespaces. Select less, give its mirrors both \
+                 targets, or raise --memory-values",
+                plan.namespace,
+                ctx.values.bound()
+            );
+            ReadFailure::new(SourceReason::MemoryShareExceeded, detail)
+        },
+    )?;
+    for parameter in reading.parameters.values_mut() {
+        ctx.values.share(&mut parameter.value);
+    }
+    Ok(reading)
+}
+
+/// A due read that still waits for the budget after max(interval, 60 s) is a trouble of its own.
+#[must_use]
+pub fn starving(plan: &Plan, memory: &Memory, ctx: &Context) -> Option<ReadFailure> {
+    let read = memory.in_flight.as_ref()?;
+    let waited = ctx.clock.uptime().saturating_sub(read.due);
+    let is_starving =
+        !read.has_begun.load(Ordering::Relaxed) && waited >= plan.interval.max(Duration::from_mins(1));
+    let detail = || {
+        format!(
+            "a due read has waited {} for its turn in the budget of requests; raise --ssm-requests-per-second or \
+             the intervals",
+            words::span(waited)
+        )
+    };
+    is_starving.then(|| ReadFailure::new(SourceReason::BudgetExhausted, detail()))
+}
+
+/// Whether a read for one plan answers the other.
+fn reads_the_same(one: &Plan, other: &Plan) -> bool {
+    one.source == other.source && one.selections == other.selections
+}
+
+fn last_failure(memory: &Memory) -> Option<ReadFailure> {
+    match &memory.source.trouble {
+        Some((SourceTrouble::Read(failure), _)) => Some(failure.clone()),
+        _ => None,
+    }
+}
+
+fn turn(plan: &Plan, memory: &Memory) -> Turn {
+    // A deletion that has to be confirmed is late already.
+    let is_urgent = memory.source.due_now || memory.source.absences.waits > 0;
+    let priority = match (&memory.good, is_urgent) {
+        (None, _) => Priority::FirstSync,
+        (Some(_), true) => Priority::Requested,
+        (Some(_), false) => Priority::Refresh,
+    };
+    let last_good = memory.last_sync.map_or(0, jiff::Timestamp::as_millisecond);
+    Turn { namespace: plan.namespace.as_str().into(), priority, last_good }
+}
+
+fn drill(source: &SourcePlan) -> ReadFailure {
+    let until = source.drill_until.unwrap_or_default().strftime("%H:%M:%S UTC");
+    ReadFailure::new(
+        SourceReason::Drill,
+        format!("an outage is rehearsed until {until}; to end it, remove {DRILL_UNTIL} from the source"),
+    )
+}
+
+fn no_source(name: &str) -> ReadFailure {
+    ReadFailure::new(
+        SourceReason::SourceNotFound,
+        format!("there is no ParameterSource {name}; create it, or name another one in spec.source"),
+    )
+}

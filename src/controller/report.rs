@@ -1,0 +1,458 @@
+//! Step 6: what was found and done, as status, events and log lines. Only transitions make noise.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::api::{Patch, PatchParams};
+use kube::core::Request;
+use kube::runtime::reflector::ObjectRef;
+use kube::{Resource, ResourceExt};
+use serde::de::IgnoredAny;
+use serde_json::{Value as Json, json};
+
+use crate::api::{MirrorRedisStatus, MirrorSecretStatus, ParameterMirror, ParameterMirrorStatus};
+use crate::controller::context::Context;
+use crate::controller::finalize::Retired;
+use crate::controller::publish::{Heal, Published};
+use crate::controller::state::mirror_state::Memory;
+use crate::kubernetes::events::Story;
+use crate::mirror::copies;
+use crate::mirror::plan::{Plan, Refusal};
+use crate::mirror::schedule;
+use crate::mirror::status::{self, Conditions, Facts, SourceState, TargetState, Verdict};
+use crate::mirror::words;
+use crate::targets::secret::{KubeProblem, within};
+
+/// Writes the status of a mirror that was carried out, and tells what happened.
+pub async fn report(
+    mirror: &ParameterMirror,
+    plan: &Plan,
+    published: &Published,
+    retired: Retired,
+    memory: &mut Memory,
+    ctx: &Context,
+) {
+    let previous = memory.previous_status(mirror, ctx.clock.uptime());
+    if is_about_to_be_known(mirror, published, memory, ctx.clock.uptime()) {
+        return;
+    }
+    if let Some(time) = served_as_of(memory) {
+        let stale_after = plan.max_staleness.unwrap_or_else(|| schedule::stale_after(plan.interval));
+        ctx.metrics.serves(ObjectRef::from_obj(mirror), time, stale_after);
+    }
+    if gives_way(mirror, published, memory, ctx) {
+        return;
+    }
+    memory.untold_since = None;
+    let conditions = status::conditions(&facts(mirror, plan, memory, ctx));
+    let mut next = with_conditions(mirror, &previous, &conditions, ctx.clock.now());
+    next.last_sync_time = memory.last_sync.map(Time).or(previous.last_sync_time.clone());
+    next.last_attempt_time = memory.last_attempt.map(Time).or(previous.last_attempt_time.clone());
+    next.last_handled_sync_at = memory.handled_sync_at.clone().or(previous.last_handled_sync_at.clone());
+    if let Some(good) = &memory.good {
+        next.parameters = i32::try_from(good.content.entries.len()).ok();
+        next.revision = Some(good.content.revision());
+    }
+    next.secret = secret_status(plan, memory, &previous, retired);
+    next.redis = redis_status(plan, memory, &previous, retired);
+    for heal in healed(&previous, published) {
+        ctx.metrics.healed(heal.part);
+    }
+    // What could not be written before has been told all the same, once.
+    let told = memory.told_unwritten.as_deref().unwrap_or(&previous);
+    let stories = stories(told, &next, published, memory, ctx.clock.now());
+    write(mirror, previous, next, plan.interval, memory, ctx).await;
+    for story in stories {
+        tell(mirror, &story, memory, ctx);
+    }
+}
+
+/// How long a first read may take before its mirror is said to be pending.
+pub const PENDING_AFTER: Duration = Duration::from_secs(2);
+
+/// Whether the first status of a mirror would be false or out of date within a moment: a read has just begun, or a Secret that no watch
+/// shows was met and has yet to be looked at.
+fn is_about_to_be_known(
+    mirror: &ParameterMirror,
+    published: &Published,
+    memory: &Memory,
+    now: Duration,
+) -> bool {
+    let is_new = mirror.status.as_ref().is_none_or(|status| status.conditions.is_empty());
+    let is_reading = memory.in_flight.as_ref().is_some_and(|read| now < read.due + PENDING_AFTER);
+    is_new && memory.reported.is_none() && (is_reading || published.look_again)
+}
+
+/// How long the first status of a mirror gives way to first values of others.
+const GIVES_WAY: Duration = Duration::from_secs(5);
+/// How often it is tried meanwhile.
+pub const TRY_TO_TELL_EVERY: Duration = Duration::from_secs(1);
+
+/// Whether the first status of a new mirror that is well is written later, because many others wait for their first values. What is
+/// wrong is reported at once.
+fn gives_way(mirror: &ParameterMirror, published: &Published, memory: &mut Memory, ctx: &Context) -> bool {
+    let now = ctx.clock.uptime();
+    let is_first =
+        memory.reported.is_none() && mirror.status.as_ref().is_none_or(|status| status.conditions.is_empty());
+    let is_well = memory.source.trouble.is_none()
+        && memory.secret.trouble.is_none()
+        && memory.redis.trouble.is_none()
+        && memory.good.is_some()
+        && published.healed.is_empty();
+    let gives_way = is_first
+        && is_well
+        && ctx.unpublished.are_many()
+        && memory.untold_since.is_none_or(|since| now < since + GIVES_WAY);
+    if gives_way {
+        memory.untold_since.get_or_insert(now);
+    }
+    gives_way
+}
+
+/// Writes the status of a mirror whose spec is refused.
+pub async fn refused(mirror: &ParameterMirror, refusal: &Refusal, memory: &mut Memory, ctx: &Context) {
+    let previous = memory.previous_status(mirror, ctx.clock.uptime());
+    let served = previous.parameters.and_then(|count| usize::try_from(count).ok());
+    let next = with_conditions(mirror, &previous, &status::refused(refusal, served), ctx.clock.now());
+    let told = memory.told_unwritten.as_deref().unwrap_or(&previous);
+    let story = changed(told, &next, "Ready")
+        .map(|ready| Story::warning(ready.reason.clone(), ready.message.clone()));
+    write(mirror, previous, next, Duration::ZERO, memory, ctx).await;
+    if let Some(story) = story {
+        tell(mirror, &story, memory, ctx);
+    }
+}
+
+/// Writes the status of a suspended mirror.
+pub async fn suspended(mirror: &ParameterMirror, memory: &mut Memory, ctx: &Context) {
+    let previous = memory.previous_status(mirror, ctx.clock.uptime());
+    let before = match condition(&previous, "Ready").map(|ready| ready.status.as_str()) {
+        Some("True") => "True",
+        Some("False") => "False",
+        _ => "Unknown",
+    };
+    let next = with_conditions(mirror, &previous, &status::suspended(before), ctx.clock.now());
+    if let Some(ready) = changed(&previous, &next, "Ready") {
+        tell(mirror, &Story::normal("Suspended", ready.message.clone()), memory, ctx);
+    }
+    write(mirror, previous, next, Duration::ZERO, memory, ctx).await;
+}
+
+fn facts<'a>(mirror: &'a ParameterMirror, plan: &'a Plan, memory: &Memory, ctx: &Context) -> Facts<'a> {
+    let now = ctx.clock.now();
+    let region = plan.source.as_ref().map_or("", |source| source.region.as_str());
+    let selections: Vec<String> = plan.selections.iter().map(ToString::to_string).collect();
+    Facts {
+        now,
+        mirror: mirror.metadata.name.as_deref().unwrap_or_default(),
+        place: format!("{region} (source {})", plan.source_name).trim_start().to_owned(),
+        selected: words::few(&selections),
+        served: memory.good.as_ref().map(|good| good.content.entries.len()).zip(served_as_of(memory)),
+        stale: stale(plan, memory, ctx),
+        source: source_state(plan, memory, ctx),
+        secret: plan.secret.as_ref().map(|secret| TargetState {
+            name: format!("Secret {}", secret.name),
+            holds_a_set: match memory.secret.observed.as_ref().and_then(|observed| observed.found.as_ref()) {
+                Some(found) => copies::holds_a_set(found),
+                None => mirror.status.as_ref().is_some_and(|status| status.secret.is_some()),
+            },
+            seen: memory.secret.observed.is_some(),
+            trouble: memory.secret.trouble.clone(),
+        }),
+        redis: plan.redis.as_ref().map(|redis| TargetState {
+            name: format!("Redis {}", redis.key),
+            holds_a_set: match &memory.redis.observed {
+                Some(observed) => copies::holds_a_set(&observed.found),
+                None => mirror.status.as_ref().is_some_and(|status| status.redis.is_some()),
+            },
+            seen: memory.redis.observed.is_some(),
+            trouble: memory.redis.trouble.clone(),
+        }),
+        keys: ctx.keys().trouble,
+    }
+}
+
+/// The age of what is served, if the spec says that it is too old (docs/design/formats.md, "Copies": never below 0).
+fn stale(plan: &Plan, memory: &Memory, ctx: &Context) -> Option<Duration> {
+    let most = plan.max_staleness?;
+    let age = Duration::try_from(ctx.clock.now().duration_since(served_as_of(memory)?)).unwrap_or_default();
+    (age > most).then_some(age)
+}
+
+/// When what is served was last known to be current: as read, or as confirmed since.
+fn served_as_of(memory: &Memory) -> Option<Timestamp> {
+    let good = memory.good.as_ref()?;
+    let read_at = Timestamp::from_millisecond(good.content.read_at).unwrap_or(Timestamp::UNIX_EPOCH);
+    Some(memory.last_sync.unwrap_or(read_at))
+}
+
+fn source_state(plan: &Plan, memory: &Memory, ctx: &Context) -> SourceState {
+    let now = ctx.clock.uptime();
+    match &memory.source.trouble {
+        Some((trouble, since)) => SourceState::Trouble {
+            trouble: trouble.clone(),
+            since: *since,
+            failed_reads: memory.source.failures,
+            next_read: memory.source.next_read(plan.interval, now).saturating_sub(now),
+        },
+        None if memory.source.has_read => SourceState::Good,
+        None => SourceState::NotReadYet,
+    }
+}
+
+/// The Secret that holds the set; while an old one waits to be retired, that one.
+fn secret_status(
+    plan: &Plan,
+    memory: &Memory,
+    previous: &ParameterMirrorStatus,
+    retired: Retired,
+) -> Option<MirrorSecretStatus> {
+    let observed = memory.secret.observed.as_ref().and_then(|observed| observed.found.as_ref());
+    match (&plan.secret, copies::verified(observed)) {
+        _ if !retired.secret => previous.secret.clone(),
+        (None, _) => None,
+        (Some(secret), Some(held)) => Some(MirrorSecretStatus {
+            name: secret.name.clone(),
+            revision: held.content.revision(),
+            deletion_policy: secret.deletion_policy,
+        }),
+        (Some(_), None) => previous.secret.clone(),
+    }
+}
+
+/// The hash that holds the set; while an old one waits to be retired, that one.
+fn redis_status(
+    plan: &Plan,
+    memory: &Memory,
+    previous: &ParameterMirrorStatus,
+    retired: Retired,
+) -> Option<MirrorRedisStatus> {
+    let observed = memory.redis.observed.as_ref().map(|observed| &observed.found);
+    match (&plan.redis, copies::verified(observed)) {
+        _ if !retired.redis => previous.redis.clone(),
+        (None, _) => None,
+        (Some(redis), Some(held)) => Some(MirrorRedisStatus {
+            key: redis.key.clone(),
+            revision: held.content.revision(),
+            deletion_policy: redis.deletion_policy,
+        }),
+        (Some(_), None) => previous.redis.clone(),
+    }
+}
+
+/// The status with these conditions; a transition time moves only when its status flips.
+fn with_conditions(
+    mirror: &ParameterMirror,
+    previous: &ParameterMirrorStatus,
+    conditions: &Conditions,
+    now: Timestamp,
+) -> ParameterMirrorStatus {
+    let generation = mirror.metadata.generation;
+    let of = |type_: &str, verdict: Option<&Verdict>| {
+        let before = condition(previous, type_);
+        let Some(verdict) = verdict else { return before.cloned() };
+        let since = before
+            .filter(|before| before.status == verdict.status)
+            .map(|before| before.last_transition_time.clone());
+        Some(Condition {
+            type_: type_.to_owned(),
+            status: verdict.status.to_owned(),
+            reason: verdict.reason.clone(),
+            message: words::cut(&verdict.message, words::LONGEST_MESSAGE),
+            observed_generation: generation,
+            last_transition_time: since.unwrap_or(Time(now)),
+        })
+    };
+    let conditions = [
+        of("Stalled", Some(&conditions.stalled)),
+        of("Degraded", conditions.degraded.as_ref()),
+        of("Ready", conditions.ready.as_ref()),
+    ];
+    ParameterMirrorStatus {
+        observed_generation: generation.unwrap_or_default(),
+        conditions: conditions.into_iter().flatten().collect(),
+        ..previous.clone()
+    }
+}
+
+/// A condition of a status, by type.
+#[must_use]
+pub fn condition<'s>(status: &'s ParameterMirrorStatus, type_: &str) -> Option<&'s Condition> {
+    status.conditions.iter().find(|condition| condition.type_ == type_)
+}
+
+/// The condition, if its status or reason is another than before.
+fn changed<'s>(
+    previous: &ParameterMirrorStatus,
+    next: &'s ParameterMirrorStatus,
+    type_: &str,
+) -> Option<&'s Condition> {
+    let is = condition(next, type_)?;
+    let was = condition(previous, type_);
+    (was.map(|was| (&was.status, &was.reason)) != Some((&is.status, &is.reason))).then_some(is)
+}
+
+/// What never held anything is not healed but filled.
+fn healed<'p>(
+    previous: &ParameterMirrorStatus,
+    published: &'p Published,
+) -> impl Iterator<Item = &'p Heal> + use<'p> {
+    let had_a_set = previous.revision.is_some();
+    published.healed.iter().filter(move |_| had_a_set)
+}
+
+fn stories(
+    previous: &ParameterMirrorStatus,
+    next: &ParameterMirrorStatus,
+    published: &Published,
+    memory: &Memory,
+    now: Timestamp,
+) -> Vec<Story> {
+    let mut stories: Vec<Story> = healed(previous, published)
+        .map(|heal| {
+            Story::normal(
+                "Healed",
+                format!("{} was {}; it holds the last known good set again.", heal.target, heal.cause),
+            )
+            .of(heal.part)
+        })
+        .collect();
+    if let Some(degraded) = changed(previous, next, "Degraded") {
+        let was = condition(previous, "Degraded");
+        match degraded.status.as_str() {
+            "True" if degraded.reason == "SuspiciousShrink" => {
+                stories.push(Story::warning("RemovalsWithheld", degraded.message.clone()));
+            }
+            "True" => {
+                stories
+                    .push(Story::warning("Degraded", format!("{}: {}", degraded.reason, degraded.message)));
+            }
+            "False" if was.is_some_and(|was| was.status == "True") => {
+                let since = was.map_or(now, |was| was.last_transition_time.0);
+                let after = Duration::try_from(now.duration_since(since)).unwrap_or_default();
+                stories.push(Story::normal(
+                    "Recovered",
+                    format!("Recovered after {}. {}", words::span(after), degraded.message),
+                ));
+            }
+            _ => {}
+        }
+    }
+    if let (None, Some(good), false) = (&previous.revision, &memory.good, published.healed.is_empty()) {
+        let read_at = Timestamp::from_millisecond(good.content.read_at).unwrap_or(now);
+        let note = format!(
+            "SSM cannot be read; filled from other mirrors that hold the same parameters, as read at {}.",
+            words::at(read_at, now)
+        );
+        stories.push(Story::normal("Filled", note));
+    }
+    let was_ready = condition(previous, "Ready").is_some_and(|ready| ready.status == "True");
+    if !was_ready
+        && memory.good.is_some()
+        && condition(next, "Ready").is_some_and(|ready| ready.status == "True" && ready.reason == "Synced")
+    {
+        stories.push(Story::normal(
+            "Synced",
+            condition(next, "Ready").map(|ready| ready.message.clone()).unwrap_or_default(),
+        ));
+    }
+    stories
+}
+
+/// One story: an event for people at the API server, a line for people at the log.
+fn tell(mirror: &ParameterMirror, story: &Story, memory: &Memory, ctx: &Context) {
+    let (name, cycle, headline) = (full_name(mirror), memory.source.cycle, story.reason.to_ascii_lowercase());
+    if story.warning {
+        tracing::warn!(target: "parameter_mirror", mirror = name, cycle, note = story.note, "{headline}");
+    } else {
+        tracing::info!(target: "parameter_mirror", mirror = name, cycle, note = story.note, "{headline}");
+    }
+    ctx.events.tell(mirror, story);
+}
+
+/// `namespace/name`, as log lines name a mirror.
+#[must_use]
+pub fn full_name(mirror: &ParameterMirror) -> String {
+    format!("{}/{}", mirror.namespace().unwrap_or_default(), mirror.name_any())
+}
+
+/// Writes the status if it says something new. What only counts up (texts, times) is written at most once per
+/// max(1 min, interval).
+async fn write(
+    mirror: &ParameterMirror,
+    previous: ParameterMirrorStatus,
+    next: ParameterMirrorStatus,
+    interval: Duration,
+    memory: &mut Memory,
+    ctx: &Context,
+) {
+    let now = ctx.clock.uptime();
+    let may_wait =
+        memory.reported.as_ref().is_some_and(|(_, at)| now < *at + interval.max(Duration::from_mins(1)));
+    if previous == next || (may_wait && essence(&previous) == essence(&next)) {
+        return;
+    }
+    let status = as_patch(&next);
+    match write_status(&mirror.namespace().unwrap_or_default(), &mirror.name_any(), &status, ctx).await {
+        Ok(()) => {
+            ctx.metrics.reported();
+            memory.reported = Some((next, now));
+            memory.told_unwritten = None;
+        }
+        Err(KubeProblem::NotFound) => {}
+        Err(problem) => {
+            // The next pass sees that the status still says something else, and writes it.
+            memory.told_unwritten = Some(Box::new(next));
+            tracing::warn!(target: "parameter_mirror", mirror = full_name(mirror), cycle = memory.source.cycle, %problem, "the status cannot be written");
+        }
+    }
+}
+
+/// Writes a status. The answer is the whole object, which the watch brings anyway and which may be one that does not decode: it is
+/// not decoded.
+pub async fn write_status(
+    namespace: &str,
+    name: &str,
+    status: &Json,
+    ctx: &Context,
+) -> Result<(), KubeProblem> {
+    let url = ParameterMirror::url_path(&(), Some(namespace));
+    let patch = Patch::Merge(json!({ "status": status }));
+    let call = async {
+        let request = Request::new(url).patch_subresource("status", name, &PatchParams::default(), &patch);
+        let request = request.map_err(kube::Error::BuildRequest)?;
+        ctx.client.request::<IgnoredAny>(request).await.map(|IgnoredAny| ())
+    };
+    within(call).await
+}
+
+/// What is worth a write at once: everything but texts and times.
+fn essence(status: &ParameterMirrorStatus) -> ParameterMirrorStatus {
+    let mut essence = status.clone();
+    essence.last_sync_time = None;
+    essence.last_attempt_time = None;
+    for condition in &mut essence.conditions {
+        condition.message.clear();
+    }
+    essence
+}
+
+/// A merge patch keeps what it does not name: absent members are named as null.
+fn as_patch(status: &ParameterMirrorStatus) -> Json {
+    let mut patch = json!(status);
+    if let Some(members) = patch.as_object_mut() {
+        for name in [
+            "lastSyncTime",
+            "lastAttemptTime",
+            "lastHandledSyncAt",
+            "parameters",
+            "revision",
+            "secret",
+            "redis",
+        ] {
+            members.entry(name).or_insert(Json::Null);
+        }
+    }
+    patch
+}

@@ -1,0 +1,198 @@
+//! The operator's key Secret: created once, watched for ever, never replaced by guesswork.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{Api, ObjectMeta, PostParams};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Client, ResourceExt};
+use parameter_mirror_format::keys::{KeyId, KeyRing};
+use tokio::sync::watch;
+
+use crate::controller::context::Keys;
+use crate::controller::state::mirror_state::AbortOnDrop;
+use crate::mirror::target::{TargetReason, TargetTrouble};
+use crate::targets::secret::{FIELD_MANAGER, KubeProblem, within};
+
+const RETRY: Duration = Duration::from_secs(5);
+/// When a Lease is marked again that could not be: soon, for only then is a loss of the keys noticed.
+const MARK_AGAIN: Duration = Duration::from_millis(500);
+/// Annotation of the Lease: there were keys, in a Secret of this name.
+const KEYS_MADE: &str = "parameter-mirror.dev/keys-made";
+
+/// Where the keys are.
+#[derive(Clone, Debug)]
+pub struct KeySecret {
+    /// Namespace of the operator.
+    pub namespace: String,
+    /// Name of the Secret.
+    pub name: String,
+    /// Name of the Lease in the same namespace, on which it is remembered that there were keys.
+    pub lease: String,
+}
+
+impl KeySecret {
+    /// Its name, if it is in this namespace.
+    #[must_use]
+    pub fn of(&self, namespace: &str) -> Option<&str> {
+        (self.namespace == namespace).then_some(&self.name)
+    }
+}
+
+/// Keeps the operator's keys up to date, as long as the task is not dropped. The first value is there when the Secret has
+/// been read once.
+pub async fn keep(client: Client, secret: KeySecret) -> (watch::Receiver<Keys>, AbortOnDrop) {
+    let api: Api<Secret> = Api::namespaced(client.clone(), &secret.namespace);
+    let first = loop {
+        match first_keys(&client, &api, &secret).await {
+            Ok(keys) => break keys,
+            Err(problem) => {
+                tracing::warn!(target: "parameter_mirror", secret = secret.name, %problem, "the key Secret cannot be read yet");
+                tokio::time::sleep(RETRY).await;
+            }
+        }
+    };
+    if let Some(trouble) = &first.trouble {
+        tracing::error!(target: "parameter_mirror", reason = %trouble.reason, "{}", trouble.detail);
+    }
+    let has_keys = first.ring.is_some();
+    let (sender, receiver) = watch::channel(first);
+    let task = async move {
+        let remembered = async {
+            if has_keys {
+                remember(&client, &secret).await;
+            }
+        };
+        tokio::join!(remembered, follow(api, &secret, sender));
+    };
+    (receiver, AbortOnDrop(tokio::spawn(task)))
+}
+
+async fn follow(api: Api<Secret>, secret: &KeySecret, sender: watch::Sender<Keys>) {
+    let mut changes = std::pin::pin!(watcher::watch_object(api, &secret.name).default_backoff());
+    while let Some(change) = changes.next().await {
+        let Ok(found) = change else { continue };
+        let next = read(found.as_ref(), secret);
+        sender.send_if_modified(|keys| {
+            // A Secret that was deleted and restored may hold other bytes under the same id.
+            let same = keys.resource_version == next.resource_version;
+            if !same {
+                let version = keys.version + 1;
+                *keys = Keys { version, ..next };
+            }
+            !same
+        });
+    }
+}
+
+/// Creates keys at the first start only: new keys over targets that are signed with lost ones would make the sub-keys of readers useless.
+async fn first_keys(client: &Client, api: &Api<Secret>, secret: &KeySecret) -> Result<Keys, KubeProblem> {
+    if let Some(found) = within(api.get_opt(&secret.name)).await? {
+        return Ok(Keys { version: 1, ..read(Some(&found), secret) });
+    }
+    if were_ever_made(client, secret).await? {
+        return Ok(Keys { version: 1, ..read(None, secret) });
+    }
+    let Some(fresh) = manifest(&secret.namespace, &secret.name) else { return Err(KubeProblem::Unreachable) };
+    let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+    match within(api.create(&params, &fresh)).await {
+        Ok(created) => Ok(Keys { version: 1, ..read(Some(&created), secret) }),
+        Err(problem) => Err(problem),
+    }
+}
+
+/// Whether there were keys before, so that targets may be signed with keys that are lost now.
+///
+/// Only what no tenant can write counts: a mark in the operator's own namespace. A status of a mirror and a signature on a Secret are a
+/// tenant's to make up, and would have the keys missed by everybody (docs/adr/0020-reuse.md).
+async fn were_ever_made(client: &Client, secret: &KeySecret) -> Result<bool, KubeProblem> {
+    match within(leases(client, secret).get_opt(&secret.lease)).await {
+        Ok(lease) => Ok(lease.is_some_and(|lease| is_marked(&lease))),
+        // Without leader election the operator may have no rights on leases, and nothing is remembered.
+        Err(KubeProblem::Refused { code: 403, .. }) => Ok(false),
+        Err(problem) => Err(problem),
+    }
+}
+
+/// Marks the Lease, once in its life. A renewal that comes between makes this a conflict, and is tried again.
+async fn remember(client: &Client, secret: &KeySecret) {
+    while let Err(problem) = mark(client, secret).await {
+        if let KubeProblem::Refused { code: 403, .. } = problem {
+            return;
+        }
+        tracing::debug!(target: "parameter_mirror", lease = secret.lease, %problem, "the Lease cannot be marked yet");
+        tokio::time::sleep(MARK_AGAIN).await;
+    }
+}
+
+async fn mark(client: &Client, secret: &KeySecret) -> Result<(), KubeProblem> {
+    let api = leases(client, secret);
+    let mut lease = within(api.get_opt(&secret.lease)).await?.unwrap_or_else(|| Lease {
+        metadata: ObjectMeta { name: Some(secret.lease.clone()), ..ObjectMeta::default() },
+        ..Lease::default()
+    });
+    if is_marked(&lease) {
+        return Ok(());
+    }
+    lease.annotations_mut().insert(KEYS_MADE.to_owned(), secret.name.clone());
+    let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+    let written = match lease.resource_version() {
+        None => within(api.create(&params, &lease)).await,
+        Some(_) => within(api.replace(&secret.lease, &params, &lease)).await,
+    };
+    written.map(|_| ())
+}
+
+fn leases(client: &Client, secret: &KeySecret) -> Api<Lease> {
+    Api::namespaced(client.clone(), &secret.namespace)
+}
+
+fn is_marked(lease: &Lease) -> bool {
+    lease.annotations().contains_key(KEYS_MADE)
+}
+
+fn read(found: Option<&Secret>, secret: &KeySecret) -> Keys {
+    let place = format!("Secret {}/{}", secret.namespace, secret.name);
+    let resource_version = found.and_then(ResourceExt::resource_version);
+    let lost = |detail: String| Keys {
+        version: 0,
+        resource_version: resource_version.clone(),
+        ring: None,
+        trouble: Some(TargetTrouble::new(TargetReason::KeyMissing, detail)),
+    };
+    let Some(found) = found else {
+        return lost(format!(
+            "{place} with the operator's keys is gone, but there were keys, and targets are signed with them. Restore it from a \
+             backup; if it is really lost: parameter-mirror keygen | kubectl apply -f -."
+        ));
+    };
+    let data = found.data.iter().flatten().map(|(name, ByteString(bytes))| (name.as_str(), bytes.as_slice()));
+    match KeyRing::from_data(data) {
+        Ok(ring) => Keys { version: 0, resource_version, ring: Some(Arc::new(ring)), trouble: None },
+        Err(error) => lost(format!("{place} cannot be used: {error}.")),
+    }
+}
+
+/// A new key Secret with one key. `None` if the machine has no randomness to give.
+#[must_use]
+pub fn manifest(namespace: &str, name: &str) -> Option<Secret> {
+    let key_id: KeyId = format!("k{}", jiff::Timestamp::now().strftime("%Y%m%d%H%M%S")).parse().ok()?;
+    let ring = KeyRing::generate(key_id).ok()?;
+    let data: BTreeMap<String, ByteString> =
+        ring.to_data().into_iter().map(|(name, bytes)| (name, ByteString(bytes))).collect();
+    Some(Secret {
+        metadata: ObjectMeta {
+            name: Some(name.to_owned()),
+            namespace: Some(namespace.to_owned()),
+            ..ObjectMeta::default()
+        },
+        type_: Some("Opaque".to_owned()),
+        data: Some(data),
+        ..Secret::default()
+    })
+}

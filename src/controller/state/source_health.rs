@@ -1,0 +1,227 @@
+//! Whether a source can be read, put together from what the reads of all its mirrors said. One tenant whose reads fail says nothing about
+//! the source as long as others are answered.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::runtime::reflector::ObjectRef;
+use tracing_mutex::parkinglot::Mutex;
+
+use crate::api::ParameterMirror;
+use crate::mirror::snapshot::SourceReason;
+
+/// How long a source has to be available before failed reads may say that it is not: what comes and goes more often is not worth a
+/// write each time.
+const STEADY: Duration = Duration::from_mins(1);
+
+/// What the latest reads through each source said.
+#[derive(Default)]
+pub struct SourceHealth(Mutex<HashMap<String, Reads>>);
+
+/// One read that has ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Outcome<'a> {
+    /// Why it failed, if it did.
+    pub failed: Option<SourceReason>,
+    /// Whether the breaker of its account and region is open.
+    pub is_open: bool,
+    /// Whose it was.
+    pub mirror: &'a ObjectRef<ParameterMirror>,
+    /// The interval of that mirror.
+    pub interval: Duration,
+    /// Generation of the source: reads of an earlier one say nothing about it.
+    pub generation: Option<i64>,
+    /// Whether its status says that it is available, which counts until enough is known.
+    pub was_available: bool,
+}
+
+#[derive(Default)]
+struct Reads {
+    /// The latest read of each mirror: whether it was good, and until when that counts.
+    latest: HashMap<Arc<str>, (bool, Duration)>,
+    /// The good ones of these, by the end of their time.
+    good: BTreeSet<(Duration, Arc<str>)>,
+    /// Since when the source has been available; `None` while it is not.
+    available_since: Option<Duration>,
+    generation: Option<i64>,
+}
+
+impl SourceHealth {
+    /// Notes how a read ended. Returns whether its source is available.
+    pub fn note(&self, source: &str, outcome: &Outcome<'_>, now: Duration) -> bool {
+        let mirror: Arc<str> = outcome.mirror.to_string().into();
+        let mut sources = self.0.lock();
+        if !sources.contains_key(source) {
+            sources.insert(source.to_owned(), Reads::default());
+        }
+        sources.get_mut(source).is_none_or(|reads| reads.note(mirror, outcome, now))
+    }
+
+    /// Of how many mirrors the latest read failed, and of how many it is known.
+    #[must_use]
+    pub fn failing(&self, source: &str, now: Duration) -> (usize, usize) {
+        self.0.lock().get_mut(source).map_or((0, 0), |reads| reads.failing(now))
+    }
+
+    /// This mirror is gone.
+    pub fn forget(&self, mirror: &ObjectRef<ParameterMirror>) {
+        let mirror = mirror.to_string();
+        self.0.lock().retain(|_, reads| {
+            reads.forget(&mirror);
+            !reads.latest.is_empty()
+        });
+    }
+}
+
+impl Reads {
+    fn note(&mut self, mirror: Arc<str>, outcome: &Outcome<'_>, now: Duration) -> bool {
+        if self.generation != outcome.generation {
+            let is_first = self.generation.is_none();
+            let available_since = (is_first && outcome.was_available).then_some(now);
+            *self = Self { generation: outcome.generation, available_since, ..Self::default() };
+        }
+        // One that is read no more, because it is suspended or refused, speaks for its source a little longer.
+        let until = now + 2 * outcome.interval + STEADY;
+        let is_good = outcome.failed.is_none();
+        self.forget(&mirror);
+        if is_good {
+            self.good.insert((until, Arc::clone(&mirror)));
+        }
+        self.latest.insert(mirror, (is_good, until));
+        self.end(now);
+        let was_steady = self.available_since.is_none_or(|since| now >= since + STEADY);
+        let is_available = match outcome.failed {
+            // Of all mirrors, and rehearsed or well established.
+            _ if outcome.is_open => false,
+            Some(SourceReason::Drill) => false,
+            None => true,
+            // The identity is the source's own: no mirror has another one.
+            Some(SourceReason::CredentialsUnavailable) => !was_steady,
+            Some(_) => !self.good.is_empty() || !was_steady,
+        };
+        self.available_since = is_available.then(|| self.available_since.unwrap_or(now));
+        is_available
+    }
+
+    /// Good reads whose time is over count no more.
+    fn end(&mut self, now: Duration) {
+        while self.good.first().is_some_and(|(until, _)| *until <= now) {
+            self.good.pop_first();
+        }
+    }
+
+    fn failing(&mut self, now: Duration) -> (usize, usize) {
+        self.latest.retain(|_, (_, until)| *until > now);
+        self.end(now);
+        (self.latest.len().saturating_sub(self.good.len()), self.latest.len())
+    }
+
+    fn forget(&mut self, mirror: &str) {
+        if let Some((name, (true, until))) = self.latest.remove_entry(mirror) {
+            self.good.remove(&(until, name));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INTERVAL: Duration = Duration::from_secs(10);
+
+    const fn secs(secs: u64) -> Duration {
+        Duration::from_secs(secs)
+    }
+
+    fn outcome(mirror: &ObjectRef<ParameterMirror>, failed: Option<SourceReason>) -> Outcome<'_> {
+        Outcome {
+            failed,
+            is_open: false,
+            mirror,
+            interval: INTERVAL,
+            generation: Some(1),
+            was_available: false,
+        }
+    }
+
+    fn read(health: &SourceHealth, mirror: &str, failed: Option<SourceReason>, now: u64) -> bool {
+        let mirror = ObjectRef::new(mirror).within("shop");
+        health.note("default", &outcome(&mirror, failed), secs(now))
+    }
+
+    const DENIED: Option<SourceReason> = Some(SourceReason::AccessDenied);
+
+    #[test]
+    fn one_of_many_that_fails_says_nothing_about_the_source() {
+        let health = SourceHealth::default();
+        for now in (0..600).step_by(5) {
+            assert!(read(&health, "good", None, now));
+            assert!(read(&health, "bad", DENIED, now + 1));
+            assert!(read(&health, "worse", Some(SourceReason::Timeout), now + 2));
+        }
+        assert_eq!(health.failing("default", secs(600)), (2, 3));
+        assert_eq!(health.failing("default", secs(10_000)), (0, 0));
+    }
+
+    #[test]
+    fn when_no_read_is_good_it_is_not_available_and_the_first_good_one_ends_that() {
+        let health = SourceHealth::default();
+        assert!(!read(&health, "a", DENIED, 0), "the first read of all");
+        assert!(read(&health, "a", None, 1));
+        assert!(read(&health, "b", None, 2));
+        assert!(read(&health, "a", DENIED, 70), "the other one was good a moment ago");
+        assert!(!read(&health, "b", DENIED, 71));
+        assert!(read(&health, "a", None, 72));
+    }
+
+    /// The only mirror of a source is answered every second time: its status flips once a minute at most.
+    #[test]
+    fn what_comes_and_goes_is_not_told_each_time() {
+        let health = SourceHealth::default();
+        let told: Vec<bool> = (0..120)
+            .map(|second| read(&health, "only", DENIED.filter(|_| second % 2 == 1), second))
+            .collect();
+        let flips = told.windows(2).filter(|pair| pair[0] != pair[1]).count();
+        assert!(flips <= 3, "{flips} flips in two minutes");
+    }
+
+    #[test]
+    fn a_mirror_that_is_gone_or_is_not_read_any_more_does_not_speak_for_it() {
+        let health = SourceHealth::default();
+        assert!(read(&health, "good", None, 0));
+        assert!(read(&health, "bad", DENIED, 61));
+        health.forget(&ObjectRef::new("good").within("shop"));
+        assert!(!read(&health, "bad", DENIED, 62));
+        let health = SourceHealth::default();
+        assert!(read(&health, "good", None, 0));
+        assert!(read(&health, "bad", DENIED, 79));
+        assert!(!read(&health, "bad", DENIED, 80), "two intervals and a minute later");
+    }
+
+    /// After a restart the mirror whose reads fail may be the first to speak; and a changed spec begins without a past.
+    #[test]
+    fn a_restart_changes_nothing_and_another_spec_everything() {
+        let health = SourceHealth::default();
+        let mirror = ObjectRef::new("bad").within("shop");
+        let first = Outcome { was_available: true, ..outcome(&mirror, DENIED) };
+        assert!(health.note("default", &first, secs(0)));
+        assert!(read(&health, "good", None, 30));
+        assert!(health.note("default", &first, secs(90)));
+        let changed = Outcome { generation: Some(2), ..first };
+        assert!(!health.note("default", &changed, secs(91)), "nobody has read the new one");
+    }
+
+    #[test]
+    fn what_concerns_all_mirrors_counts_at_once() {
+        let health = SourceHealth::default();
+        assert!(read(&health, "a", None, 0));
+        assert!(!read(&health, "b", Some(SourceReason::Drill), 1));
+        assert!(read(&health, "a", None, 2));
+        assert!(!read(&health, "b", Some(SourceReason::CredentialsUnavailable), 62));
+        let mirror = ObjectRef::new("a").within("shop");
+        let open = Outcome { is_open: true, ..outcome(&mirror, None) };
+        assert!(read(&health, "a", None, 63));
+        assert!(!health.note("default", &open, secs(64)), "answered just before the breaker opened");
+    }
+}

@@ -1,0 +1,393 @@
+//! What is watched, and how a change brings the mirrors it concerns to the work queue.
+//!
+//! Watches may lag and drop entries for a moment: what they show is a hint. Nothing is refused or removed on
+//! their word alone (docs/design/formats.md, "Grants").
+
+use std::collections::{BTreeMap, HashSet};
+use std::fmt::Debug;
+use std::hash::Hash;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+use futures::{StreamExt, TryStreamExt};
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::{Namespace, Secret};
+use kube::core::{DeserializeGuard, PartialObjectMeta};
+use kube::runtime::reflector::{ObjectRef, Store, store::Writer};
+use kube::runtime::{WatchStreamExt, reflector, watcher};
+use kube::{Api, Client, Resource, ResourceExt};
+use parameter_mirror_format::secret as layout;
+use serde::de::DeserializeOwned;
+
+use crate::api::{
+    ACCEPT_SHRINK, DRILL_UNTIL, FINALIZER, ParameterMirror, ParameterSource, ParameterSourceSpec, SYNC_AT,
+};
+use crate::controller::report::condition;
+use crate::controller::state::mirror_state::AbortOnDrop;
+use crate::kubernetes::changes::{self, on_news};
+use crate::kubernetes::queue::{Queue, Urgency};
+use crate::metrics::gauges::MirrorState;
+use crate::mirror::plan::SourcePlan;
+use crate::mirror::words;
+use crate::ssm::api::Identity;
+
+/// How long one watch lasts before it is begun anew. A connection that falls silent is noticed only then, and a Secret that
+/// is lost meanwhile has to be back within a minute (promise 2); the library's 290 s are too long for that.
+pub const LASTS: Duration = Duration::from_secs(45);
+
+/// How many objects one answer to a list may hold. An object may have 1.5 MB, the limit of etcd, whatever its spec is bounded to: nobody
+/// limits finalizers and labels. A decoded page takes several times the bytes of its text.
+pub const PAGE: u32 = 10;
+
+/// How to watch: everything, in watches that [last](LASTS) less than a minute.
+#[must_use]
+pub fn config() -> watcher::Config {
+    watcher::Config::default().timeout(u32::try_from(LASTS.as_secs()).unwrap_or(45)).page_size(PAGE)
+}
+
+/// The longest value of an annotation that the operator keeps. Longer ones are cut, so that what the status repeats is short too.
+const LONGEST_ANNOTATION: usize = 64;
+/// The longest name of an owner: cluster, namespace and mirror.
+const LONGEST_OWNER: usize = 1_024;
+/// The longest account of why an object does not decode, which may quote it.
+const LONGEST_ERROR: usize = 512;
+
+/// A mirror as watched; one that does not decode must not stall the others.
+pub type Guarded<K> = DeserializeGuard<K>;
+
+/// The stores that the watches keep up to date.
+pub struct Watches {
+    mirrors: Vec<Store<Guarded<ParameterMirror>>>,
+    sources: Store<Guarded<ParameterSource>>,
+    namespaces: Store<PartialObjectMeta<Namespace>>,
+    /// None if Secrets are not watched.
+    secrets: Option<Vec<Store<PartialObjectMeta<Secret>>>>,
+    _tasks: Vec<AbortOnDrop>,
+}
+
+/// What the watch shows of one of our Secrets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// Its version; `None` if it shows no such Secret.
+    Version(Option<String>),
+    /// Secrets are not watched (`--secret-watch false`): whoever wants to know has to ask the API server.
+    Nothing,
+}
+
+impl Watches {
+    /// Starts the watches; they end when this is dropped. Every change adds the mirrors it concerns to the `queue`. A watch of
+    /// Secrets is only begun `with_secrets`.
+    #[must_use]
+    pub fn start(client: &Client, scopes: &[Option<String>], queue: &Arc<Queue>, with_secrets: bool) -> Self {
+        let mut tasks = Vec::new();
+        let mut begin = |scope: &Option<String>| {
+            let (mirrors, task) = watch_mirrors(scoped(client, scope.as_deref()), Arc::clone(queue));
+            tasks.push(task);
+            mirrors
+        };
+        let mirrors: Vec<_> = scopes.iter().map(&mut begin).collect();
+
+        let (sources, source_writer) = reflector::store();
+        let wake = add_by(&mirrors, queue, |mirror, source: &Guarded<ParameterSource>| {
+            mirror.spec.source == source.name_any()
+        });
+        let wake = on_news(sources.clone(), changes::of_source, wake);
+        let slim = |source: &mut Guarded<ParameterSource>| {
+            keep_annotations(source, &[DRILL_UNTIL]);
+            cut_error(source);
+        };
+        tasks.push(spawn(Api::all(client.clone()), config(), source_writer, slim, wake));
+
+        let (namespaces, namespace_writer) = reflector::store();
+        let wake = add_by(&mirrors, queue, |mirror, namespace: &PartialObjectMeta<Namespace>| {
+            mirror.namespace().as_deref() == Some(&namespace.name_any())
+        });
+        let wake = on_news(namespaces.clone(), changes::of_namespace, wake);
+        let slim = |namespace: &mut PartialObjectMeta<Namespace>| keep_annotations(namespace, &[]);
+        tasks.push(spawn(Api::all(client.clone()), config(), namespace_writer, slim, wake));
+
+        let secrets = with_secrets.then(|| {
+            let begin = |scope: &Option<String>| {
+                let (secrets, task) = watch_secrets(scoped(client, scope.as_deref()), Arc::clone(queue));
+                tasks.push(task);
+                secrets
+            };
+            scopes.iter().map(begin).collect()
+        });
+        Self { mirrors, sources, namespaces, secrets, _tasks: tasks }
+    }
+
+    /// Waits until the stores hold what was there at the start. Only one task may wait for a store: a second one loses the
+    /// wake-up of the first.
+    pub async fn ready(&self) -> bool {
+        let mirrors = join_all(self.mirrors.iter().map(Store::wait_until_ready));
+        let secrets = join_all(self.secrets.iter().flatten().map(Store::wait_until_ready));
+        let (mirrors, secrets, sources, namespaces) = tokio::join!(
+            mirrors,
+            secrets,
+            self.sources.wait_until_ready(),
+            self.namespaces.wait_until_ready()
+        );
+        sources.is_ok() && namespaces.is_ok() && mirrors.iter().chain(&secrets).all(Result::is_ok)
+    }
+
+    /// A mirror as it is, if it is there.
+    #[must_use]
+    pub fn mirror(&self, mirror: &ObjectRef<ParameterMirror>) -> Option<Arc<Guarded<ParameterMirror>>> {
+        let mut key = ObjectRef::new(&mirror.name);
+        key.namespace.clone_from(&mirror.namespace);
+        self.mirrors.iter().find_map(|store| store.get(&key))
+    }
+
+    /// A source by name. One that does not decode counts as absent, which is an outage and no withdrawal.
+    #[must_use]
+    pub fn source(&self, name: &str) -> Option<ParameterSource> {
+        let found = self.sources.get(&ObjectRef::new(name))?;
+        found.0.as_ref().ok().cloned()
+    }
+
+    /// Every source that decodes, as it looks to a namespace.
+    #[must_use]
+    pub fn sources_for(&self, namespace: &str) -> Vec<(String, SourcePlan)> {
+        let labels = self.namespace_labels(namespace).unwrap_or_default();
+        let sources = self.sources.state();
+        let decoded = sources.iter().filter_map(|source| source.0.as_ref().ok());
+        decoded
+            .map(|source| (source.name_any(), SourcePlan::new(&source.spec, namespace, &labels, None)))
+            .collect()
+    }
+
+    /// What all sources read with.
+    #[must_use]
+    pub fn identities(&self) -> HashSet<Identity> {
+        let sources = self.sources.state();
+        let specs = sources.iter().filter_map(|source| source.0.as_ref().ok()).map(|source| &source.spec);
+        let identity = |spec: &ParameterSourceSpec| Identity {
+            region: spec.region.clone(),
+            role_arn: spec.role_arn.clone(),
+            external_id: spec.external_id.clone(),
+        };
+        specs.map(identity).collect()
+    }
+
+    /// Labels of a namespace, if the watch knows it.
+    #[must_use]
+    pub fn namespace_labels(&self, name: &str) -> Option<BTreeMap<String, String>> {
+        self.namespaces.get(&ObjectRef::new(name)).map(|namespace| namespace.labels().clone())
+    }
+
+    /// Whether a namespace is being deleted, as far as the watch knows.
+    #[must_use]
+    pub fn is_terminating(&self, name: &str) -> bool {
+        self.namespaces
+            .get(&ObjectRef::new(name))
+            .is_some_and(|namespace| namespace.metadata.deletion_timestamp.is_some())
+    }
+
+    /// Whether Secrets are watched at all.
+    #[must_use]
+    pub const fn shows_secrets(&self) -> bool {
+        self.secrets.is_some()
+    }
+
+    /// One of our Secrets, as far as the watch knows.
+    #[must_use]
+    pub fn secret(&self, namespace: &str, name: &str) -> Shown {
+        let Some(secrets) = &self.secrets else { return Shown::Nothing };
+        let key = ObjectRef::new(name).within(namespace);
+        let found = secrets.iter().find_map(|store| store.get(&key));
+        Shown::Version(found.and_then(|secret| secret.resource_version()))
+    }
+
+    /// Number of mirrors on a source.
+    #[must_use]
+    pub fn mirrors_on(&self, source: &str) -> usize {
+        self.mirrors.iter().flat_map(Store::state).filter(|mirror| is_on(mirror, source)).count()
+    }
+
+    /// All mirrors that can be read.
+    #[must_use]
+    pub fn every_mirror(&self) -> Vec<ObjectRef<ParameterMirror>> {
+        let mirrors = self.mirrors.iter().flat_map(Store::state);
+        mirrors.filter_map(|mirror| mirror.0.as_ref().ok().map(ObjectRef::from_obj)).collect()
+    }
+
+    /// What the conditions say of every mirror that can be read.
+    #[must_use]
+    pub fn states(&self) -> Vec<MirrorState> {
+        let mirrors = self.mirrors.iter().flat_map(Store::state);
+        mirrors.filter_map(|mirror| mirror.0.as_ref().ok().map(state)).collect()
+    }
+
+    /// Number of namespaces that have mirrors.
+    #[must_use]
+    pub fn namespaces_with_mirrors(&self) -> usize {
+        let mirrors = self.mirrors.iter().flat_map(Store::state);
+        mirrors.filter_map(|mirror| mirror.meta().namespace.clone()).collect::<HashSet<_>>().len()
+    }
+
+    /// Number of mirrors.
+    #[must_use]
+    pub fn mirrors(&self) -> usize {
+        self.mirrors.iter().map(Store::len).sum()
+    }
+}
+
+fn scoped<K>(client: &Client, scope: Option<&str>) -> Api<K>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+{
+    match scope {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    }
+}
+
+/// Drops the annotations that are not for us, and cuts the others: a tenant may hang 256 KiB of them on each of thousands of objects.
+fn keep_annotations(object: &mut impl ResourceExt, ours: &[&str]) {
+    let annotations = object.annotations_mut();
+    annotations.retain(|name, _| ours.contains(&name.as_str()));
+    for value in annotations.values_mut().filter(|value| value.len() > LONGEST_ANNOTATION) {
+        *value = words::cut(value, LONGEST_ANNOTATION);
+    }
+}
+
+fn cut_error<K>(object: &mut Guarded<K>) {
+    if let Err(invalid) = &mut object.0 {
+        invalid.error = words::cut(&invalid.error, LONGEST_ERROR);
+    }
+}
+
+/// Watches the mirrors.
+fn watch_mirrors(
+    api: Api<Guarded<ParameterMirror>>,
+    queue: Arc<Queue>,
+) -> (Store<Guarded<ParameterMirror>>, AbortOnDrop) {
+    let (mirrors, writer) = reflector::store();
+    let slim = |mirror: &mut Guarded<ParameterMirror>| {
+        keep_annotations(mirror, &[SYNC_AT, ACCEPT_SHRINK]);
+        mirror.finalizers_mut().retain(|finalizer| finalizer == FINALIZER);
+        mirror.labels_mut().clear();
+        cut_error(mirror);
+    };
+    let add = move |mirror: Guarded<ParameterMirror>| {
+        let mut key = ObjectRef::new(&mirror.name_any());
+        key.namespace = mirror.namespace();
+        queue.add(&key, Urgency::Routine);
+    };
+    (mirrors, spawn(api, config(), writer, slim, add))
+}
+
+/// Watches the Secrets that mirrors write, their metadata only.
+fn watch_secrets(
+    api: Api<PartialObjectMeta<Secret>>,
+    queue: Arc<Queue>,
+) -> (Store<PartialObjectMeta<Secret>>, AbortOnDrop) {
+    let (label, value) = layout::LABEL;
+    let ours = config().labels(&format!("{label}={value}"));
+    let (secrets, writer) = reflector::store();
+    // Only its version and its owner are of use here, and its manifest is as large as the rest.
+    let slim = |secret: &mut PartialObjectMeta<Secret>| {
+        let is_owner = |name: &str, value: &str| name == layout::OWNER && value.len() <= LONGEST_OWNER;
+        secret.annotations_mut().retain(|name, value| is_owner(name, value));
+        secret.finalizers_mut().clear();
+        secret.labels_mut().clear();
+    };
+    let add = move |secret: PartialObjectMeta<Secret>| {
+        if let Some(mirror) = mirror_of(&secret) {
+            queue.add(&mirror, Urgency::TargetChanged);
+        }
+    };
+    (secrets, spawn(api, ours, writer, slim, add))
+}
+
+fn state(mirror: &ParameterMirror) -> MirrorState {
+    let is_true = |type_: &str| {
+        let condition = mirror.status.as_ref().and_then(|status| condition(status, type_));
+        condition.filter(|condition| condition.status == "True")
+    };
+    MirrorState {
+        namespace: mirror.namespace().unwrap_or_default(),
+        mirror: mirror.name_any(),
+        is_ready: is_true("Ready").is_some(),
+        degraded: is_true("Degraded").map(|degraded| degraded.reason.clone()),
+    }
+}
+
+fn is_on(mirror: &Guarded<ParameterMirror>, source: &str) -> bool {
+    mirror.0.as_ref().is_ok_and(|mirror| mirror.spec.source == source)
+}
+
+/// The mirror that a Secret names as its owner.
+fn mirror_of(secret: &PartialObjectMeta<Secret>) -> Option<ObjectRef<ParameterMirror>> {
+    let mut owner = secret.annotations().get(layout::OWNER)?.rsplitn(3, '/');
+    let (mirror, namespace) = (owner.next()?, owner.next()?);
+    Some(ObjectRef::new(mirror).within(namespace))
+}
+
+/// Adds every mirror that `concerns` says the changed object concerns.
+fn add_by<K>(
+    mirrors: &[Store<Guarded<ParameterMirror>>],
+    queue: &Arc<Queue>,
+    concerns: impl Fn(&ParameterMirror, &K) -> bool + Send + 'static,
+) -> impl Fn(K) + Send + 'static {
+    let (mirrors, queue) = (mirrors.to_vec(), Arc::clone(queue));
+    move |changed: K| {
+        for mirror in mirrors.iter().flat_map(Store::state) {
+            if let Ok(mirror) = &mirror.0
+                && concerns(mirror, &changed)
+            {
+                queue.add(&ObjectRef::from_obj(mirror), Urgency::Routine);
+            }
+        }
+    }
+}
+
+fn spawn<K>(
+    api: Api<K>,
+    config: watcher::Config,
+    writer: Writer<K>,
+    slim: impl Fn(&mut K) + Send + 'static,
+    mut on_change: impl FnMut(K) + Send + 'static,
+) -> AbortOnDrop
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    K::DynamicType: Hash + Eq + Clone,
+{
+    // Who wrote which field is of no use here, and is half of what a small object weighs.
+    let objects = watcher(api, config).modify(move |object| {
+        let metadata = object.meta_mut();
+        metadata.managed_fields = None;
+        metadata.owner_references = None;
+        slim(object);
+        // An emptied map or list keeps its memory.
+        let metadata = object.meta_mut();
+        metadata.annotations.take_if(|annotations| annotations.is_empty());
+        metadata.labels.take_if(|labels| labels.is_empty());
+        metadata.finalizers.take_if(|finalizers| finalizers.is_empty());
+    });
+    let changes = reflector(writer, objects).default_backoff().touched_objects();
+    AbortOnDrop(tokio::spawn(async move {
+        let mut changes = std::pin::pin!(changes.into_stream());
+        while let Some(change) = changes.next().await {
+            match change {
+                Ok(object) => on_change(object),
+                Err(error) => {
+                    tracing::debug!(target: "parameter_mirror", kind = %K::kind(&()), error = watch_problem(&error), "watch interrupted");
+                }
+            }
+        }
+    }))
+}
+
+/// The class of a watch error; its text can quote objects.
+fn watch_problem(error: &watcher::Error) -> &'static str {
+    match error {
+        watcher::Error::InitialListFailed(_) => "list failed",
+        watcher::Error::WatchStartFailed(_) => "watch did not start",
+        watcher::Error::WatchError(_) => "the API server ended the watch",
+        watcher::Error::WatchFailed(_) => "watch broke off",
+        watcher::Error::NoResourceVersion => "no resource version",
+    }
+}

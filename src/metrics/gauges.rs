@@ -1,0 +1,134 @@
+//! Gauges for Prometheus that are computed for one scrape; docs/metrics.md lists them. Labels are bounded: no parameter is ever one,
+//! and mirrors only where an alert has to name one.
+//!
+//! Each scrape has a registry of its own. Two scrapers at once share nothing, so no lock is held while metrics are written down, and
+//! a series of a mirror that is gone needs no clearing.
+
+use std::collections::HashMap;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, UNIX_EPOCH};
+
+use jiff::Timestamp;
+use kube::runtime::reflector::ObjectRef;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::api::ParameterMirror;
+use crate::metrics::per_mirror::{Age, PerMirror};
+use crate::metrics::registry::{kept, kept_in};
+use crate::ssm::credentials::Health;
+use crate::ssm::limiter::breaker::BreakerState;
+use crate::ssm::limiter::{AccountKey, AccountState};
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AccountLabels {
+    account: String,
+    region: String,
+}
+
+/// What the gauges of one scrape are computed from.
+#[derive(Clone, Debug)]
+pub struct GaugeValues {
+    /// Mirrors that are watched.
+    pub mirrors: usize,
+    /// What the conditions of those say that can be read.
+    pub states: Vec<MirrorState>,
+    /// Accounts and regions.
+    pub accounts: Vec<AccountState>,
+    /// Bytes of values in memory.
+    pub values_bytes: usize,
+    /// The operator's own AWS identity, and the roles of sources.
+    pub credentials: Vec<Health>,
+    /// Wall time.
+    pub now: Timestamp,
+}
+
+/// What the conditions of a mirror say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MirrorState {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub mirror: String,
+    /// Whether Ready is True.
+    pub is_ready: bool,
+    /// The reason of Degraded while that is True.
+    pub degraded: Option<String>,
+}
+
+/// What a mirror serves.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Served {
+    /// When it was last known to be current.
+    pub current_at: Timestamp,
+    /// The age from which on it counts as stale.
+    pub stale_after: Duration,
+}
+
+/// All gauges of one scrape; none of them has a series of a mirror or an account while another operator leads.
+pub(super) fn registry(
+    values: Option<&GaugeValues>,
+    served: &HashMap<ObjectRef<ParameterMirror>, Served>,
+) -> Registry {
+    let mut registry = Registry::with_prefix("parameter_mirror");
+    let all = &mut registry;
+    operator(values, all);
+    accounts(values.map_or(&[], |values| &values.accounts), all);
+    credentials(values.map_or(&[], |values| &values.credentials), all);
+    if let Some(values) = values {
+        all.register_collector(Box::new(per_mirror(values, served)));
+    }
+    registry
+}
+
+fn operator(values: Option<&GaugeValues>, all: &mut Registry) {
+    let count = |count: fn(&GaugeValues) -> usize| values.map_or(0, |values| whole(count(values)));
+    let leader: Gauge = kept("leader", "1 while this operator leads, 0 while it stands by", all);
+    leader.set(values.is_some().into());
+    let mirrors: Gauge = kept("mirrors", "Mirrors that are watched", all);
+    mirrors.set(count(|values| values.mirrors));
+    let degraded: Gauge = kept("mirrors_degraded", "Mirrors whose condition Degraded is True", all);
+    degraded.set(count(|values| values.states.iter().filter(|state| state.degraded.is_some()).count()));
+    let help = "Values that are held in memory, each counted once";
+    let values_bytes: Gauge = kept_in(Unit::Bytes, "memory_values", help, all);
+    values_bytes.set(count(|values| values.values_bytes));
+}
+
+fn accounts(accounts: &[AccountState], all: &mut Registry) {
+    let help = "1 while an account and region did not answer and only a probe is sent";
+    let open: Family<AccountLabels, Gauge> = kept("ssm_breaker_open", help, all);
+    let help = "Requests that wait for their turn in the budget of an account and region";
+    let waiting: Family<AccountLabels, Gauge> = kept("ssm_requests_waiting", help, all);
+    for AccountState { key: AccountKey { account, region }, breaker, waiting: requests, .. } in accounts {
+        let labels = AccountLabels { account: account.clone(), region: region.clone() };
+        open.get_or_create(&labels).set((*breaker == BreakerState::Open).into());
+        waiting.get_or_create(&labels).set(whole(*requests));
+    }
+}
+
+fn credentials(identities: &[Health], all: &mut Registry) {
+    let help = "AWS identities, the operator's own and roles, whose last fetch of credentials failed";
+    let failing: Gauge = kept("aws_identities_failing", help, all);
+    failing.set(whole(identities.iter().filter(|identity| identity.is_failing).count()));
+    let help = "Unix time when the first of the AWS credentials held ends; 0 if none of them has an end";
+    let end: Gauge<u64, AtomicU64> = kept_in(Unit::Seconds, "aws_credentials_expire_timestamp", help, all);
+    let first = identities.iter().filter_map(|identity| identity.expires).min();
+    let first = first.and_then(|end| end.duration_since(UNIX_EPOCH).ok());
+    end.set(first.map_or(0, |end| end.as_secs()));
+}
+
+/// The series that each mirror has.
+fn per_mirror(values: &GaugeValues, served: &HashMap<ObjectRef<ParameterMirror>, Served>) -> PerMirror {
+    let age = |(mirror, served): (&ObjectRef<ParameterMirror>, &Served)| Age {
+        mirror: mirror.clone(),
+        seconds: values.now.duration_since(served.current_at).as_secs().max(0),
+        limit: i64::try_from(served.stale_after.as_secs()).unwrap_or(i64::MAX),
+    };
+    PerMirror { states: values.states.clone(), served: served.iter().map(age).collect() }
+}
+
+fn whole(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}

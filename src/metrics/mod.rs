@@ -1,0 +1,6 @@
+//! The metrics of the operator: counters that are incremented where things happen, and gauges that are read at a scrape.
+
+pub(crate) mod exposition;
+pub mod gauges;
+pub(crate) mod per_mirror;
+pub mod registry;

@@ -1,0 +1,265 @@
+//! Counters for Prometheus; docs/metrics.md lists them. Labels are bounded: no parameter is ever one, and mirrors only where an
+//! alert has to name one.
+
+use std::collections::HashMap;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kube::runtime::reflector::ObjectRef;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Metric, Registry, Unit};
+use tracing_mutex::parkinglot::Mutex;
+
+use crate::api::ParameterMirror;
+use crate::metrics::gauges::{self, GaugeValues, Served};
+use crate::mirror::snapshot::{ReadFailure, Reading};
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReadLabels {
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TargetLabels {
+    target: &'static str,
+}
+
+/// The counters of the operator.
+pub struct Metrics {
+    registry: Registry,
+    reads: Family<ReadLabels, Counter>,
+    ssm_calls: Counter,
+    decrypts: Counter,
+    writes: Family<TargetLabels, Counter>,
+    heals: Family<TargetLabels, Counter>,
+    status_writes: Counter,
+    redis_evicts: Gauge,
+    last_read: Gauge<u64, AtomicU64>,
+    broken_passes: Counter,
+    served: Mutex<HashMap<ObjectRef<ParameterMirror>, Served>>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A metric that is in the registry too.
+pub(super) fn kept<M: Metric + Clone + Default>(name: &str, help: &str, registry: &mut Registry) -> M {
+    let metric = M::default();
+    registry.register(name, help, metric.clone());
+    metric
+}
+
+/// The same for one with a unit, which ends its name.
+pub(super) fn kept_in<M: Metric + Clone + Default>(
+    unit: Unit,
+    name: &str,
+    help: &str,
+    registry: &mut Registry,
+) -> M {
+    let metric = M::default();
+    registry.register_with_unit(name, help, unit, metric.clone());
+    metric
+}
+
+impl Metrics {
+    /// All counters at zero.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("parameter_mirror");
+        let all = &mut registry;
+        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        all.register("build", "The program that answers; always 1", build);
+        let metrics = Self {
+            broken_passes: kept(
+                "passes_broken",
+                "Looks at a mirror that panicked or did not end: faults of the operator",
+                all,
+            ),
+            reads: kept(
+                "ssm_reads",
+                "Reads of a mirror's parameters by result: good, or the reason of the failure",
+                all,
+            ),
+            ssm_calls: kept("ssm_calls", "Operations sent to SSM by reads that ended well", all),
+            decrypts: kept(
+                "ssm_decrypts",
+                "SecureString values asked for with decryption, one KMS call each",
+                all,
+            ),
+            writes: kept("target_writes", "Writes of values to a target", all),
+            heals: kept("target_heals", "Targets restored from the last known good set", all),
+            status_writes: kept("status_writes", "Writes of the status of mirrors", all),
+            redis_evicts: kept(
+                "redis_evicts",
+                "1 while Redis is known to evict any key when its memory is full, mirrors too",
+                all,
+            ),
+            last_read: kept_in(
+                Unit::Seconds,
+                "last_good_read_timestamp",
+                "Unix time of the last good read of any mirror",
+                all,
+            ),
+            served: Mutex::default(),
+            registry,
+        };
+        // A counter that first appears at 1 has not increased, as Prometheus sees it.
+        metrics.reads.get_or_create(&ReadLabels { result: "good" }).inc_by(0);
+        for target in ["secret", "redis"] {
+            metrics.writes.get_or_create(&TargetLabels { target }).inc_by(0);
+            metrics.heals.get_or_create(&TargetLabels { target }).inc_by(0);
+        }
+        metrics
+    }
+
+    /// A read has ended.
+    pub fn read(&self, outcome: &Result<Reading, ReadFailure>) {
+        let result = match outcome {
+            Ok(_) => "good",
+            Err(failure) => failure.reason.as_str(),
+        };
+        self.reads.get_or_create(&ReadLabels { result }).inc();
+        if let Ok(reading) = outcome {
+            self.ssm_calls.inc_by(reading.cost.calls.saturating_sub(reading.cost.shared).into());
+            self.decrypts.inc_by(reading.cost.decrypts.into());
+            self.last_read.set(u64::try_from(reading.started_at / 1_000).unwrap_or_default());
+        }
+    }
+
+    /// A pass panicked or took too long.
+    pub fn pass_broke(&self) {
+        self.broken_passes.inc();
+    }
+
+    /// What a mirror serves was current at this time, and is stale so much later.
+    pub fn serves(&self, mirror: ObjectRef<ParameterMirror>, current_at: Timestamp, stale_after: Duration) {
+        let served = Served { current_at, stale_after };
+        self.served.lock().insert(mirror, served);
+    }
+
+    /// A mirror is gone.
+    pub fn forget(&self, mirror: &ObjectRef<ParameterMirror>) {
+        self.served.lock().remove(mirror);
+    }
+
+    /// A Secret was written.
+    pub fn secret_written(&self) {
+        self.writes.get_or_create(&TargetLabels { target: "secret" }).inc();
+    }
+
+    /// Values were written to Redis.
+    pub fn redis_written(&self) {
+        self.writes.get_or_create(&TargetLabels { target: "redis" }).inc();
+    }
+
+    /// A target was restored: `Secret` or `Redis`.
+    pub fn healed(&self, part: &str) {
+        let target = if part == "Secret" { "secret" } else { "redis" };
+        self.heals.get_or_create(&TargetLabels { target }).inc();
+    }
+
+    /// The status of a mirror was written.
+    pub fn reported(&self) {
+        self.status_writes.inc();
+    }
+
+    /// Whether Redis may evict what is served.
+    pub fn redis_evicts(&self, evicts: bool) {
+        self.redis_evicts.set(evicts.into());
+    }
+
+    /// Nothing is known of any mirror any more.
+    pub fn forget_all(&self) {
+        self.served.lock().clear();
+    }
+
+    /// All of it in the text format of OpenMetrics; `values` only while this operator leads.
+    #[must_use]
+    pub fn text(&self, values: Option<&GaugeValues>) -> String {
+        let served = values.map(|_| self.served.lock().clone()).unwrap_or_default();
+        let mut text = String::new();
+        // Writing to a String cannot fail.
+        let _ = encode_registry(&mut text, &self.registry);
+        let _ = encode_registry(&mut text, &gauges::registry(values, &served));
+        let _ = encode_eof(&mut text);
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::gauges::MirrorState;
+
+    fn values(reason: Option<&str>) -> GaugeValues {
+        let state = MirrorState {
+            namespace: "shop".to_owned(),
+            mirror: "checkout".to_owned(),
+            is_ready: true,
+            degraded: reason.map(str::to_owned),
+        };
+        GaugeValues {
+            mirrors: 1,
+            states: vec![state],
+            accounts: Vec::new(),
+            values_bytes: 0,
+            credentials: Vec::new(),
+            now: Timestamp::from_second(1_000).unwrap_or_default(),
+        }
+    }
+
+    #[test]
+    fn counters_that_alerts_look_at_begin_at_zero() {
+        let text = Metrics::new().text(None);
+        for series in [
+            r#"ssm_reads_total{result="good"} 0"#,
+            r#"target_heals_total{target="redis"} 0"#,
+            "passes_broken_total 0",
+        ] {
+            assert!(text.contains(&format!("\nparameter_mirror_{series}\n")), "{series} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_heal_counts_for_the_target_that_was_healed() {
+        let metrics = Metrics::new();
+        metrics.healed("Redis");
+        metrics.healed("Redis");
+        metrics.healed("Secret");
+        let text = metrics.text(None);
+        for series in [r#"{target="redis"} 2"#, r#"{target="secret"} 1"#] {
+            assert!(text.contains(&format!("parameter_mirror_target_heals_total{series}\n")), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_reason_of_a_mirror_goes_when_it_recovers_and_everything_of_it_with_the_leadership() {
+        let metrics = Metrics::new();
+        let mirror = ObjectRef::new("checkout").within("shop");
+        metrics.serves(mirror, Timestamp::from_second(940).unwrap_or_default(), Duration::from_hours(1));
+        let of_it = |text: &str| -> Vec<String> {
+            let lines = text.lines().filter(|line| line.contains(r#"mirror="checkout""#));
+            lines.map(str::to_owned).collect()
+        };
+        let mirror = r#"namespace="shop",mirror="checkout""#;
+        let well = [
+            format!("parameter_mirror_staleness_seconds{{{mirror}}} 60"),
+            format!("parameter_mirror_staleness_limit_seconds{{{mirror}}} 3600"),
+            format!("parameter_mirror_mirror_ready{{{mirror}}} 1"),
+        ];
+        let degraded = format!(r#"parameter_mirror_mirror_degraded{{{mirror},reason="Timeout"}} 1"#);
+        let with_reason = [&well[..], &[degraded]].concat();
+        assert_eq!(of_it(&metrics.text(Some(&values(Some("Timeout"))))), with_reason);
+        assert_eq!(of_it(&metrics.text(Some(&values(None)))), well);
+        assert_eq!(of_it(&metrics.text(None)), Vec::<String>::new());
+    }
+}

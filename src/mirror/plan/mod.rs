@@ -1,0 +1,375 @@
+//! Spec and grants in, [`Plan`] out, or the reason why not.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use parameter_mirror_format::source::{StoredSelection, StoredSource};
+
+use super::selection::Selection;
+use crate::api::{
+    DeletionPolicy, KeyFormat, ParameterMirrorSpec, ParameterSourceSpec, RedisEncryption, SecretTargetSpec,
+    SecretType,
+};
+use crate::mirror::plan::grants;
+use crate::mirror::plan::selections::selections;
+
+/// Everything a mirror is meant to do, judged and normalised.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// `<cluster>/<namespace>/<mirror>`: who owns the targets.
+    pub owner: String,
+    /// Namespace of the mirror and its Secret.
+    pub namespace: String,
+    /// Name of the mirror.
+    pub mirror: String,
+    /// Name of the source, as the spec gives it.
+    pub source_name: String,
+    /// What the source says; `None` while it does not exist, which is an outage and not a withdrawal.
+    pub source: Option<SourcePlan>,
+    /// Time from one read to the next.
+    pub interval: Duration,
+    /// How old what is served may become until that is said.
+    pub max_staleness: Option<Duration>,
+    /// No reads, no writes, no healing.
+    pub suspend: bool,
+    /// What to read, in the order of the spec.
+    pub selections: Vec<Selection>,
+    /// How Secret keys are made; also for `@params` when there is no Secret.
+    pub key_format: KeyFormat,
+    /// Target 1.
+    pub secret: Option<SecretPlan>,
+    /// Target 2.
+    pub redis: Option<RedisPlan>,
+    /// Share of removals beyond which they are withheld, in percent.
+    pub max_removed_percent: u32,
+}
+
+/// Where and as whom to read.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SourcePlan {
+    /// AWS region.
+    pub region: String,
+    /// Role to assume.
+    pub role_arn: Option<String>,
+    /// External ID for that role.
+    pub external_id: Option<String>,
+    /// Cap of this source, requests per second.
+    pub requests_per_second: Option<u32>,
+    /// Until when its mirrors behave as in an outage, because somebody rehearses one.
+    pub drill_until: Option<Timestamp>,
+    /// Path prefixes that the mirror's namespace is granted.
+    pub granted: Vec<String>,
+    /// The least encryption in Redis that it demands.
+    pub redis_encryption: RedisEncryption,
+}
+
+/// The Secret to write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretPlan {
+    /// Its name.
+    pub name: String,
+    /// Its type.
+    pub type_: SecretType,
+    /// Labels of the user.
+    pub labels: BTreeMap<String, String>,
+    /// Annotations of the user.
+    pub annotations: BTreeMap<String, String>,
+    /// What happens when it is no longer wanted.
+    pub deletion_policy: DeletionPolicy,
+}
+
+/// The Redis hash to write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RedisPlan {
+    /// The live key.
+    pub key: String,
+    /// Which values are encrypted.
+    pub encryption: RedisEncryption,
+    /// What happens when it is no longer wanted.
+    pub deletion_policy: DeletionPolicy,
+}
+
+/// Why a mirror is not carried out. The text names field and remedy.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The spec cannot mean anything.
+    #[error("{0}")]
+    InvalidSpec(String),
+    /// A selection is not granted to the namespace.
+    #[error("{0}")]
+    NotGranted(String),
+}
+
+/// What the plan needs to know besides the spec.
+#[derive(Clone, Copy, Debug)]
+pub struct Surroundings<'a> {
+    /// Name of this cluster in owners.
+    pub cluster: &'a str,
+    /// Namespace of the mirror.
+    pub namespace: &'a str,
+    /// Labels of that namespace.
+    pub namespace_labels: &'a BTreeMap<String, String>,
+    /// Name of the mirror.
+    pub mirror: &'a str,
+    /// The source, if it exists.
+    pub source: Option<&'a ParameterSourceSpec>,
+    /// Until when somebody rehearses an outage of it.
+    pub drill_until: Option<Timestamp>,
+    /// First part of every Redis key.
+    pub redis_prefix: &'a str,
+    /// The Secret of that namespace that holds the operator's keys, if it is the operator's namespace.
+    pub key_secret: Option<&'a str>,
+}
+
+impl Plan {
+    /// Judges `spec`. Everything the schema checks is checked again: admission may be older or switched off.
+    pub fn new(spec: &ParameterMirrorSpec, around: &Surroundings<'_>) -> Result<Self, Refusal> {
+        let selections = selections(&spec.parameters)?;
+        if !is_object_name(&spec.source) {
+            return Err(invalid("spec.source must be the name of a ParameterSource: a lower-case DNS name"));
+        }
+        let secret = spec.secret.as_ref().map(|secret| secret_plan(secret, around)).transpose()?;
+        let redis = spec.redis.as_ref().map(|redis| RedisPlan {
+            key: parameter_mirror_format::hash::redis_key(
+                around.redis_prefix,
+                around.namespace,
+                around.mirror,
+            ),
+            encryption: redis.encryption,
+            deletion_policy: redis.deletion_policy,
+        });
+        if secret.is_none() && redis.is_none() {
+            return Err(invalid("spec: name at least one target: add `secret: {}` or `redis: {}`"));
+        }
+        if let (Some(redis), Some(source)) = (&redis, around.source)
+            && redis.encryption < source.redis_encryption
+        {
+            return Err(invalid(format!(
+                "spec.redis.encryption is {:?}, but ParameterSource {} demands at least {:?}",
+                redis.encryption, spec.source, source.redis_encryption
+            )));
+        }
+        let interval = interval(&spec.interval)?;
+        let max_staleness =
+            spec.max_staleness.as_deref().map(|text| max_staleness(text, interval)).transpose()?;
+        // Last: no grant makes a spec valid (docs/design/formats.md, "Reasons").
+        let source = match around.source {
+            Some(source) => Some(source_plan(source, around, &spec.source, &selections)?),
+            None => None,
+        };
+        Ok(Self {
+            owner: format!("{}/{}/{}", around.cluster, around.namespace, around.mirror),
+            namespace: around.namespace.to_owned(),
+            mirror: around.mirror.to_owned(),
+            source_name: spec.source.clone(),
+            source,
+            interval,
+            max_staleness,
+            suspend: spec.suspend,
+            selections,
+            key_format: spec.secret.as_ref().map_or(KeyFormat::EnvVar, |secret| secret.key_format),
+            secret,
+            redis,
+            max_removed_percent: u32::try_from(spec.guard.max_removed_percent.clamp(0, 100))
+                .unwrap_or_default(),
+        })
+    }
+
+    /// The source as targets carry it, with `account` as far as it is known.
+    #[must_use]
+    pub fn stored_source(&self, account: &str) -> Option<StoredSource> {
+        let source = self.source.as_ref()?;
+        let place = source.place(&self.source_name, source.account().unwrap_or(account));
+        Some(StoredSource { selections: self.selections.iter().map(stored_selection).collect(), ..place })
+    }
+
+    /// Whether a copy with this stored source holds what the spec asks for (docs/design/formats.md, "Copies", rule 5).
+    #[must_use]
+    pub fn is_covered_by(&self, stored: &StoredSource) -> bool {
+        let is_same_place = match &self.source {
+            Some(source) => {
+                source.place(&self.source_name, source.account().unwrap_or_default()).is_same_place(stored)
+            }
+            // While it does not exist, only its name says where the copy is from.
+            None => self.source_name == stored.name,
+        };
+        is_same_place && same_selections(&self.selections, &stored.selections)
+    }
+}
+
+impl SourcePlan {
+    /// What the source says to the mirrors of a namespace.
+    #[must_use]
+    pub fn new(
+        source: &ParameterSourceSpec,
+        namespace: &str,
+        namespace_labels: &BTreeMap<String, String>,
+        drill_until: Option<Timestamp>,
+    ) -> Self {
+        Self {
+            region: source.region.clone(),
+            role_arn: source.role_arn.clone(),
+            external_id: source.external_id.clone(),
+            requests_per_second: source
+                .requests_per_second
+                .and_then(|rate| u32::try_from(rate).ok())
+                .filter(|&rate| rate > 0),
+            drill_until,
+            granted: grants::granted_paths(source, namespace, namespace_labels),
+            redis_encryption: source.redis_encryption,
+        }
+    }
+
+    /// Where it reads and as whom, as targets carry it; no selections.
+    #[must_use]
+    pub fn place(&self, name: &str, account: &str) -> StoredSource {
+        StoredSource {
+            name: name.to_owned(),
+            region: self.region.clone(),
+            role_arn: self.role_arn.clone().unwrap_or_default(),
+            external_id: self.external_id.clone().unwrap_or_default(),
+            account: account.to_owned(),
+            selections: Vec::new(),
+        }
+    }
+
+    /// Whether an outage is rehearsed now.
+    #[must_use]
+    pub fn is_drill(&self, now: Timestamp) -> bool {
+        self.drill_until.is_some_and(|until| now < until)
+    }
+
+    /// The account of `roleArn`; without a role only what is read tells the account.
+    #[must_use]
+    pub fn account(&self) -> Option<&str> {
+        self.role_arn.as_deref().and_then(|arn| arn.split(':').nth(4))
+    }
+}
+
+pub(super) fn invalid(message: impl Into<String>) -> Refusal {
+    Refusal::InvalidSpec(message.into())
+}
+
+fn same_selections(selections: &[Selection], stored: &[StoredSelection]) -> bool {
+    let sorted = |mut selections: Vec<String>| {
+        selections.sort_unstable();
+        selections
+    };
+    sorted(selections.iter().map(|selection| stored_selection(selection).encode()).collect())
+        == sorted(stored.iter().map(StoredSelection::encode).collect())
+}
+
+/// A selection as stored: keys and `optional` are not part of what was read.
+fn stored_selection(selection: &Selection) -> StoredSelection {
+    match selection {
+        Selection::Path(path) => StoredSelection::Path {
+            path: path.path.clone(),
+            recursive: path.recursive,
+            exclude: path.exclude.iter().cloned().collect(),
+        },
+        Selection::Name(name) => StoredSelection::Name { name: name.name() },
+    }
+}
+
+fn source_plan(
+    source: &ParameterSourceSpec,
+    around: &Surroundings<'_>,
+    source_name: &str,
+    selections: &[Selection],
+) -> Result<SourcePlan, Refusal> {
+    let plan = SourcePlan::new(source, around.namespace, around.namespace_labels, around.drill_until);
+    let to_grant = |selection: &Selection| match selection {
+        Selection::Path(path) => path.path.clone(),
+        Selection::Name(name) => name.bare_name(),
+    };
+    let denied = selections
+        .iter()
+        .map(|one| (one, to_grant(one)))
+        .find(|(_, path)| !grants::covers(&plan.granted, path));
+    if let Some((denied, path)) = denied {
+        return Err(Refusal::NotGranted(format!(
+            "ParameterSource {source_name} grants namespace {} no read of {denied}. Ask its owner for a grant: \
+             namespaces.names [{}], paths [{path}].",
+            around.namespace, around.namespace
+        )));
+    }
+    Ok(plan)
+}
+
+/// Whether it can name an object at all. Names become parts of the API server's paths, so nothing else is ever asked for.
+#[must_use]
+pub fn is_object_name(name: &str) -> bool {
+    let ends_well = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+    let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.');
+    name.len() <= 253
+        && name.chars().all(legal)
+        && ends_well(name.chars().next())
+        && ends_well(name.chars().next_back())
+}
+
+fn secret_plan(secret: &SecretTargetSpec, around: &Surroundings<'_>) -> Result<SecretPlan, Refusal> {
+    let name = secret.name_for(around.mirror);
+    if !is_object_name(name) {
+        return Err(invalid("spec.secret.name must be a lower-case DNS name"));
+    }
+    // Also while it is lost: whoever could write it would choose the keys that everything is signed with.
+    if around.key_secret == Some(name) {
+        return Err(invalid(format!(
+            "spec.secret.name: Secret {name} holds the operator's own keys and is never a target; choose another name"
+        )));
+    }
+    let reserved = |key: &str| key.starts_with("parameter-mirror.dev/");
+    if let Some(key) =
+        secret.labels.keys().find(|key| reserved(key) || *key == "app.kubernetes.io/managed-by")
+    {
+        return Err(invalid(format!("spec.secret.labels: {key} is set by the operator; remove it")));
+    }
+    let of_kubernetes = |key: &str| {
+        key.split_once('/').is_some_and(|(domain, _)| {
+            ["kubernetes.io", "k8s.io"].iter().any(|owned| {
+                domain == *owned || domain.strip_suffix(owned).is_some_and(|rest| rest.ends_with('.'))
+            })
+        })
+    };
+    if let Some(key) = secret.annotations.keys().find(|key| reserved(key) || of_kubernetes(key)) {
+        return Err(invalid(format!("spec.secret.annotations: {key} is reserved; remove it")));
+    }
+    Ok(SecretPlan {
+        name: name.to_owned(),
+        type_: secret.type_,
+        labels: secret.labels.clone(),
+        annotations: secret.annotations.clone(),
+        deletion_policy: secret.deletion_policy,
+    })
+}
+
+/// Go's notation, as `metav1.Duration` reads it; `None` if it is none. What is below zero is zero.
+fn duration(text: &str) -> Option<Duration> {
+    let parsed: kube::core::Duration = text.parse().ok()?;
+    Some(if parsed.is_negative() { Duration::ZERO } else { parsed.into() })
+}
+
+fn interval(text: &str) -> Result<Duration, Refusal> {
+    let interval = duration(text)
+        .ok_or_else(|| invalid("spec.interval is not a duration: write it like 30s, 5m or 1h30m"))?;
+    let allowed = Duration::from_secs(10)..=Duration::from_hours(24);
+    if !allowed.contains(&interval) {
+        return Err(invalid("spec.interval must be between 10s and 24h"));
+    }
+    Ok(interval)
+}
+
+fn max_staleness(text: &str, interval: Duration) -> Result<Duration, Refusal> {
+    let most = duration(text)
+        .ok_or_else(|| invalid("spec.maxStaleness is not a duration: write it like 30m, 24h or 1h30m"))?;
+    if most < interval {
+        return Err(invalid(
+            "spec.maxStaleness must be at least spec.interval, or the mirror is stale between two reads",
+        ));
+    }
+    Ok(most)
+}
+
+#[cfg(test)]
+mod tests;

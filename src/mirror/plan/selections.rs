@@ -1,0 +1,135 @@
+//! The selections of a spec, judged one by one and as a whole.
+
+use std::collections::BTreeSet;
+
+use crate::api::SelectionSpec;
+use crate::mirror::plan::{Refusal, invalid};
+use crate::mirror::selection::{NameSelection, PathSelection, Selection};
+
+/// Most characters of a spec's paths, names, keys and excludes in all.
+const MOST_CHARACTERS: usize = 16_384;
+/// Most excludes of a spec in all.
+const MOST_EXCLUDES: usize = 200;
+
+/// Judges all selections of a spec.
+pub(super) fn selections(specs: &[SelectionSpec]) -> Result<Vec<Selection>, Refusal> {
+    if specs.is_empty() || specs.len() > 100 {
+        return Err(invalid("spec.parameters must have between 1 and 100 selections"));
+    }
+    bound(specs)?;
+    let mut seen = BTreeSet::new();
+    let mut selections = Vec::with_capacity(specs.len());
+    for (index, spec) in specs.iter().enumerate() {
+        let selection =
+            selection(spec).map_err(|problem| invalid(format!("spec.parameters[{index}]: {problem}")))?;
+        let same = match &selection {
+            Selection::Path(path) => path.path.clone(),
+            Selection::Name(name) => format!("name {}", name.name()),
+        };
+        if !seen.insert(same) {
+            return Err(invalid(format!(
+                "spec.parameters[{index}]: {selection} is selected twice, so its keys are ambiguous; remove one of the two"
+            )));
+        }
+        selections.push(selection);
+    }
+    Ok(selections)
+}
+
+/// A spec is held in memory twice, as the object and as the plan, for each of thousands of mirrors.
+fn bound(specs: &[SelectionSpec]) -> Result<(), Refusal> {
+    let excludes = || specs.iter().flat_map(|spec| spec.exclude.iter().flatten());
+    let others = specs.iter().flat_map(|spec| [&spec.path, &spec.name, &spec.key]).flatten();
+    let characters: usize = others.chain(excludes()).map(String::len).sum();
+    if characters > MOST_CHARACTERS {
+        return Err(invalid(
+            "spec.parameters: paths, names, keys and excludes have more than 16,384 characters in all; split them over several mirrors",
+        ));
+    }
+    if excludes().count() > MOST_EXCLUDES {
+        return Err(invalid(
+            "spec.parameters: more than 200 excludes in all; split the selections over several mirrors",
+        ));
+    }
+    Ok(())
+}
+
+fn selection(spec: &SelectionSpec) -> Result<Selection, String> {
+    match (&spec.path, &spec.name) {
+        (Some(path), None) if spec.key.is_none() && spec.optional.is_none() => path_selection(path, spec),
+        (None, Some(name)) if spec.recursive.is_none() && spec.exclude.is_none() => {
+            name_selection(name, spec)
+        }
+        (Some(_), None) => Err("`key` and `optional` go with `name` only".to_owned()),
+        (None, Some(_)) => Err("`recursive` and `exclude` go with `path` only".to_owned()),
+        _ => Err("a selection has either `path` or `name`: split it into two entries".to_owned()),
+    }
+}
+
+fn path_selection(path: &str, spec: &SelectionSpec) -> Result<Selection, String> {
+    refuse_arn(path)?;
+    if path != "/" {
+        let below = path.strip_prefix('/').ok_or_else(|| format!("path {path:?} must start with /"))?;
+        legal_segments(below)?;
+    }
+    let mut exclude = BTreeSet::new();
+    for out in spec.exclude.iter().flatten() {
+        let out = out.trim_matches('/');
+        legal_segments(out).map_err(|problem| format!("exclude: {problem}"))?;
+        exclude.insert(out.to_owned());
+    }
+    Ok(Selection::Path(PathSelection {
+        path: path.to_owned(),
+        recursive: spec.recursive.unwrap_or(true),
+        exclude,
+    }))
+}
+
+fn name_selection(name: &str, spec: &SelectionSpec) -> Result<Selection, String> {
+    refuse_arn(name)?;
+    let (bare, selector) =
+        name.split_once(':').map_or((name, None), |(bare, selector)| (bare, Some(selector)));
+    legal_segments(bare.strip_prefix('/').unwrap_or(bare))?;
+    if selector.is_some_and(|selector| selector.is_empty() || !selector.chars().all(is_name_char)) {
+        return Err(format!("name {name:?}: what follows the colon is a version or a label"));
+    }
+    if spec.key.as_deref().is_some_and(|key| !crate::mirror::secret_keys::is_legal(key)) {
+        return Err("key: a Secret key has only letters, digits, - _ . and does not start with ..".to_owned());
+    }
+    Ok(Selection::Name(NameSelection {
+        requested: name.to_owned(),
+        key: spec.key.clone(),
+        optional: spec.optional.unwrap_or(false),
+    }))
+}
+
+fn refuse_arn(text: &str) -> Result<(), String> {
+    if text.starts_with("arn:") {
+        return Err(
+            "ARNs are not accepted: write the name itself; to read another account set roleArn on the \
+                    ParameterSource"
+                .to_owned(),
+        );
+    }
+    Ok(())
+}
+
+const fn is_name_char(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-')
+}
+
+/// SSM's rules for names (API reference, `PutParameter`): these characters, at most 15 levels, at most 1,011 characters.
+fn legal_segments(relative: &str) -> Result<(), String> {
+    let legal = |segment: &str| {
+        !segment.is_empty() && segment != "." && segment != ".." && segment.chars().all(is_name_char)
+    };
+    if !relative.split('/').all(legal) {
+        return Err(format!(
+            "{relative:?} has a segment that is empty, . or .., or a character other than letters, digits, _ . -"
+        ));
+    }
+    if relative.len() > 1_011 || relative.split('/').count() > 15 {
+        return Err(format!("{relative:?} is longer than SSM allows (1,011 characters, 15 levels)"));
+    }
+    Ok(())
+}

@@ -1,0 +1,232 @@
+//! The brake on removals (docs/design/formats.md, "Guard").
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use parameter_mirror_format::revision::shrink_id;
+
+use crate::mirror::snapshot::{Parameter, Reading};
+use crate::mirror::selection::Selection;
+
+/// A successful read after the guard: what may be published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Guarded {
+    /// The set to publish, by name as selected, with withheld and missing entries as they were.
+    pub parameters: BTreeMap<String, Parameter>,
+    /// Removals that wait for approval.
+    pub withheld: Option<Withheld>,
+    /// Required names that SSM no longer has; their old entries are kept.
+    pub missing: Vec<String>,
+}
+
+/// Removals that are not carried out until somebody approves exactly them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Withheld {
+    /// How many parameters SSM no longer has.
+    pub removed: usize,
+    /// Of how many published ones.
+    pub of: usize,
+    /// What the annotation `accept-shrink` has to say.
+    pub id: String,
+    /// Whether what is served is of another source, so that nothing of the new one is published beside it.
+    pub of_another_source: bool,
+}
+
+/// Why a complete read can still not be published. What was there stays.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unpublishable {
+    /// Nothing is selected by what SSM holds; empty never replaces anything.
+    Empty,
+    /// A required name is absent and there is no old entry to keep.
+    Missing(Vec<String>),
+}
+
+/// What the guard judges by.
+#[derive(Clone, Copy, Debug)]
+pub struct Rule<'a> {
+    /// What the spec selects.
+    pub selections: &'a [Selection],
+    /// `guard.maxRemovedPercent`.
+    pub max_removed_percent: u32,
+    /// Value of the annotation `accept-shrink`.
+    pub accepted: Option<&'a str>,
+}
+
+/// Lets additions and changes through and judges removals.
+///
+/// `published` is what is served today and still selected: a changed selection is the user's own word and is
+/// not guarded.
+pub fn guard(
+    reading: &Reading,
+    published: &BTreeMap<String, Parameter>,
+    rule: Rule<'_>,
+) -> Result<Guarded, Unpublishable> {
+    let missing = missing_names(reading, rule.selections);
+    let never_had: Vec<_> = missing.iter().filter(|name| !published.contains_key(*name)).cloned().collect();
+    if !never_had.is_empty() {
+        return Err(Unpublishable::Missing(never_had));
+    }
+    let removed: BTreeSet<&String> = published
+        .keys()
+        .filter(|name| !reading.parameters.contains_key(*name) && !missing.contains(name))
+        .collect();
+    let mut parameters = reading.parameters.clone();
+    let keep = |parameters: &mut BTreeMap<String, Parameter>, name: &String| {
+        parameters.insert(name.clone(), published[name].clone());
+    };
+    for name in &missing {
+        keep(&mut parameters, name);
+    }
+    if parameters.is_empty() {
+        return Err(Unpublishable::Empty);
+    }
+    let id = shrink_id(removed.iter().map(|name| name.as_str()));
+    let too_many = removed.len() > 1
+        && removed.len() * 100 > usize::try_from(rule.max_removed_percent).unwrap_or(100) * published.len();
+    let all = !removed.is_empty() && removed.len() == published.len();
+    let withheld = ((too_many || all) && rule.accepted != Some(id.as_str())).then_some(Withheld {
+        removed: removed.len(),
+        of: published.len(),
+        id,
+        of_another_source: false,
+    });
+    if withheld.is_some() {
+        for name in removed {
+            keep(&mut parameters, name);
+        }
+    }
+    Ok(Guarded { parameters, withheld, missing })
+}
+
+/// Required names that SSM itself says do not exist.
+fn missing_names(reading: &Reading, selections: &[Selection]) -> Vec<String> {
+    selections
+        .iter()
+        .filter_map(|selection| match selection {
+            Selection::Name(one) if !one.optional => Some(one.name()),
+            _ => None,
+        })
+        .filter(|name| !reading.parameters.contains_key(name))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mirror::snapshot::Cost;
+    use crate::mirror::selection::{NameSelection, PathSelection};
+    use parameter_mirror_format::entry::ParameterType;
+    use parameter_mirror_format::value::Value;
+    use proptest::prelude::*;
+    use rstest::rstest;
+
+    fn set(names: &[String]) -> BTreeMap<String, Parameter> {
+        names.iter().map(|name| (name.clone(), parameter(1))).collect()
+    }
+
+    fn parameter(version: i64) -> Parameter {
+        Parameter { kind: ParameterType::String, version, date: version, value: Value::new("v".to_owned()) }
+    }
+
+    fn names(range: std::ops::Range<usize>) -> Vec<String> {
+        range.map(|n| format!("/p/{n:03}")).collect()
+    }
+
+    fn reading(names: &[String]) -> Reading {
+        Reading {
+            started_at: 0,
+            account: None,
+            parameters: set(names),
+            absent: BTreeSet::new(),
+            cost: Cost::default(),
+        }
+    }
+
+    fn all_below_p() -> Vec<Selection> {
+        vec![Selection::Path(PathSelection { path: "/p".to_owned(), recursive: true, exclude: [].into() })]
+    }
+
+    fn judge(before: usize, after: usize, accepted: Option<&str>) -> Result<Guarded, Unpublishable> {
+        let selections = all_below_p();
+        let rule = Rule { selections: &selections, max_removed_percent: 20, accepted };
+        guard(&reading(&names(0..after)), &set(&names(0..before)), rule)
+    }
+
+    #[rstest]
+    #[case::nothing_removed(100, 100, false)]
+    #[case::one_percent(100, 99, false)]
+    #[case::at_the_limit(100, 80, false)]
+    #[case::beyond_the_limit(100, 79, true)]
+    #[case::nearly_all(100, 1, true)]
+    #[case::a_single_one_of_few(3, 2, false)]
+    #[case::two_of_three(3, 1, true)]
+    fn removals_beyond_the_limit_are_withheld(
+        #[case] before: usize,
+        #[case] after: usize,
+        #[case] withheld: bool,
+    ) {
+        let guarded = judge(before, after, None).unwrap();
+        assert_eq!(guarded.withheld.is_some(), withheld);
+        assert_eq!(guarded.parameters.len(), if withheld { before } else { after });
+    }
+
+    #[test]
+    fn exactly_the_approved_removals_are_carried_out() {
+        let id = judge(100, 50, None).unwrap().withheld.unwrap().id;
+        let approved = judge(100, 50, Some(&id)).unwrap();
+        assert_eq!((approved.withheld, approved.parameters.len()), (None, 50));
+        let other_removals = judge(100, 49, Some(&id)).unwrap();
+        assert!(other_removals.withheld.is_some());
+    }
+
+    #[test]
+    fn empty_never_replaces_anything_even_if_approved() {
+        assert_eq!(judge(1, 0, None), Err(Unpublishable::Empty));
+        let id = shrink_id(names(0..3).iter().map(String::as_str));
+        assert_eq!(judge(3, 0, Some(&id)), Err(Unpublishable::Empty));
+        assert_eq!(judge(0, 0, None), Err(Unpublishable::Empty));
+    }
+
+    #[test]
+    fn replacing_every_parameter_by_others_is_withheld_and_the_new_ones_are_published_beside() {
+        let selections = all_below_p();
+        let rule = Rule { selections: &selections, max_removed_percent: 100, accepted: None };
+        let guarded = guard(&reading(&names(10..12)), &set(&names(0..2)), rule).unwrap();
+        assert_eq!(guarded.withheld.unwrap().removed, 2);
+        assert_eq!(guarded.parameters.len(), 4);
+    }
+
+    #[test]
+    fn a_missing_required_name_keeps_its_old_entry_and_is_not_a_removal() {
+        let required = |name: &str, optional| {
+            Selection::Name(NameSelection { requested: name.to_owned(), key: None, optional })
+        };
+        let selections = [required("/p/000", false), required("/p/001", true), required("/p/002", false)];
+        let rule = Rule { selections: &selections, max_removed_percent: 100, accepted: None };
+        let guarded = guard(&reading(&names(2..3)), &set(&names(0..3)), rule).unwrap();
+        assert_eq!(guarded.missing, ["/p/000"]);
+        assert_eq!(guarded.parameters.keys().collect::<Vec<_>>(), ["/p/000", "/p/002"]);
+        let never_had = guard(&reading(&names(2..3)), &BTreeMap::new(), rule);
+        assert_eq!(never_had, Err(Unpublishable::Missing(vec!["/p/000".to_owned()])));
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_read_nothing_published_vanishes_beyond_the_limit(
+            before in proptest::collection::btree_set(0usize..40, 1..40),
+            after in proptest::collection::btree_set(0usize..40, 0..40),
+            percent in 0u32..=100,
+        ) {
+            let name = |n: &usize| format!("/p/{n:03}");
+            let before: Vec<_> = before.iter().map(name).collect();
+            let after: Vec<_> = after.iter().map(name).collect();
+            let selections = all_below_p();
+            let rule = Rule { selections: &selections, max_removed_percent: percent, accepted: None };
+            if let Ok(guarded) = guard(&reading(&after), &set(&before), rule) {
+                let gone = before.iter().filter(|name| !guarded.parameters.contains_key(*name)).count();
+                prop_assert!(gone <= 1 || gone * 100 <= percent as usize * before.len());
+                prop_assert!(gone < before.len());
+                prop_assert!(after.iter().all(|name| guarded.parameters.contains_key(name)));
+            }
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! A read's outcome and the last known good in, what is to be served out.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use parameter_mirror_format::content::{Content, Signed};
+use parameter_mirror_format::source::StoredSource;
+
+use super::copies::Authority;
+use super::plan::Plan;
+use crate::mirror::content;
+use crate::mirror::resolve::bootstrap::Donated;
+use crate::mirror::resolve::guard::{Guarded, Rule, Unpublishable, Withheld, guard};
+use crate::mirror::snapshot::{Parameter, ReadFailure, Reading};
+
+/// What the targets are to hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// The set: unchanged, or new and still to be signed.
+    pub set: WantedSet,
+    /// Whether it may replace what a target holds without asking who is newer.
+    pub authority: Authority,
+    /// What is wrong with Secret keys; the Secret is held while there is anything.
+    pub key_problems: Vec<String>,
+}
+
+/// A set as it is, or one that differs and gets a new read time and MAC.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WantedSet {
+    /// The last known good, signed as it is.
+    AsItIs(Signed),
+    /// New content, to be signed with the active key.
+    New(Content),
+}
+
+impl WantedSet {
+    /// The content, signed or not.
+    #[must_use]
+    pub fn content(&self) -> &Content {
+        match self {
+            Self::AsItIs(signed) => &signed.content,
+            Self::New(content) => content,
+        }
+    }
+}
+
+/// What stands between a mirror and a clean bill of health, on the side of the source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SourceTrouble {
+    /// The last due read failed.
+    Read(ReadFailure),
+    /// Nothing is selected by what SSM holds.
+    NoParameters,
+    /// Required names are absent in SSM.
+    ParameterNotFound(Vec<String>),
+    /// Removals wait for approval.
+    SuspiciousShrink(Withheld),
+}
+
+impl SourceTrouble {
+    /// Whether SSM may well hold the parameters, and only cannot say so.
+    #[must_use]
+    pub const fn is_outage(&self) -> bool {
+        matches!(self, Self::Read(failure) if failure.reason.is_outage())
+    }
+}
+
+/// The outcome of resolving: degraded is a value here, not an error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resolution {
+    /// The last due read was good, and this is it; perhaps with something withheld.
+    Fresh {
+        /// What the targets are to hold.
+        wanted: Wanted,
+        /// What was withheld or is missing.
+        trouble: Option<SourceTrouble>,
+    },
+    /// The last due read was good and lacks parameters that are served, for the first time: a replica of SSM that lags answers like
+    /// that. The last known good is served as it is until the next read, which is due soon, says the same.
+    Awaiting {
+        /// What the targets are to hold.
+        wanted: Wanted,
+    },
+    /// The last known good is served; `None` if nothing has been read by this process yet.
+    Held {
+        /// What the targets are to hold.
+        wanted: Wanted,
+        /// Why it is held.
+        trouble: Option<SourceTrouble>,
+    },
+    /// There never was a good set.
+    Unavailable {
+        /// Why; `None` while the first read is under way.
+        trouble: Option<SourceTrouble>,
+    },
+}
+
+impl Resolution {
+    /// What the targets are to hold, if there is a set.
+    #[must_use]
+    pub const fn wanted(&self) -> Option<&Wanted> {
+        match self {
+            Self::Fresh { wanted, .. } | Self::Awaiting { wanted } | Self::Held { wanted, .. } => {
+                Some(wanted)
+            }
+            Self::Unavailable { .. } => None,
+        }
+    }
+
+    /// What stands in the way on the side of the source.
+    #[must_use]
+    pub const fn trouble(&self) -> Option<&SourceTrouble> {
+        match self {
+            Self::Fresh { trouble, .. } | Self::Held { trouble, .. } | Self::Unavailable { trouble } => {
+                trouble.as_ref()
+            }
+            Self::Awaiting { .. } => None,
+        }
+    }
+}
+
+/// What is known when a resolution is due.
+#[derive(Clone, Copy, Debug)]
+pub struct Situation<'a> {
+    /// The mirror.
+    pub plan: &'a Plan,
+    /// The newest verified set.
+    pub last_known_good: Option<&'a Signed>,
+    /// Latest verified read time of this mirror ever seen, Unix ms.
+    pub latest_read_at: i64,
+    /// Wall clock, Unix ms.
+    pub now: i64,
+    /// Value of the annotation `accept-shrink`.
+    pub accepted_shrink: Option<&'a str>,
+    /// What other mirrors hold of what this one selects, if it has nothing itself.
+    pub donated: Option<&'a Donated>,
+    /// What the complete read before this one lacked, as [`Situation::absent`] said; `None`: absences are not confirmed any more.
+    pub absent_before: Option<&'a BTreeSet<String>>,
+}
+
+impl Situation<'_> {
+    /// What is served, still selected, and lacking in this read of the same place. Nothing of it goes before two complete reads in a
+    /// row lack it. Another source, or another selection, is the user's own word.
+    #[must_use]
+    pub fn absent(&self, reading: &Reading) -> BTreeSet<String> {
+        let is_same_place =
+            self.plan.stored_source(&self.account(reading)).is_some_and(|one| self.is_from(&one));
+        let published = if is_same_place { self.published() } else { BTreeMap::new() };
+        published.into_keys().filter(|name| !reading.parameters.contains_key(name)).collect()
+    }
+
+    /// A read brought a complete answer.
+    #[must_use]
+    pub fn after_reading(&self, reading: &Reading) -> Resolution {
+        if let (Some(before), Some(good)) = (self.absent_before, self.last_known_good)
+            && !self.absent(reading).is_subset(before)
+        {
+            return Resolution::Awaiting { wanted: self.keep(good) };
+        }
+        let published = self.published();
+        let rule = Rule {
+            selections: &self.plan.selections,
+            max_removed_percent: self.plan.max_removed_percent,
+            accepted: self.accepted_shrink,
+        };
+        match guard(reading, &published, rule) {
+            Ok(guarded) => self.publishable(reading, guarded),
+            Err(Unpublishable::Empty) => self.hold(Some(SourceTrouble::NoParameters)),
+            Err(Unpublishable::Missing(names)) => self.hold(Some(SourceTrouble::ParameterNotFound(names))),
+        }
+    }
+
+    /// No fresh answer: the last known good is served, if there is one.
+    #[must_use]
+    pub fn hold(&self, trouble: Option<SourceTrouble>) -> Resolution {
+        let is_outage = trouble.as_ref().is_some_and(SourceTrouble::is_outage);
+        match (self.last_known_good, self.donated.filter(|_| is_outage)) {
+            (Some(good), _) => Resolution::Held { wanted: self.keep(good), trouble },
+            (None, Some(donated)) => Resolution::Held { wanted: self.take(donated), trouble },
+            (None, None) => Resolution::Unavailable { trouble },
+        }
+    }
+
+    /// What others read, with their read time: it is as old as it is.
+    fn take(&self, donated: &Donated) -> Wanted {
+        let Donated { source, parameters, read_at } = donated;
+        let (content, key_problems) = content::content(self.plan, source, parameters, self.stamp(*read_at));
+        Wanted { set: WantedSet::New(content), authority: Authority::LastKnownGood, key_problems }
+    }
+
+    fn publishable(&self, reading: &Reading, guarded: Guarded) -> Resolution {
+        let source = self.plan.stored_source(&self.account(reading));
+        let of_another_source = !source.as_ref().is_some_and(|source| self.is_from(source));
+        let trouble = match guarded.withheld {
+            _ if !guarded.missing.is_empty() => Some(SourceTrouble::ParameterNotFound(guarded.missing)),
+            Some(withheld) => {
+                Some(SourceTrouble::SuspiciousShrink(Withheld { of_another_source, ..withheld }))
+            }
+            None => None,
+        };
+        let Some(source) = source else { return self.hold(trouble) };
+        if trouble.is_some() && of_another_source {
+            // Entries that are kept and entries that were read would be of two sources.
+            return self.hold(trouble);
+        }
+        let stamp = self.stamp(reading.started_at);
+        let (content, key_problems) = content::content(self.plan, &source, &guarded.parameters, stamp);
+        let set = match self.last_known_good {
+            Some(good) if good.content.same_as(&content) => WantedSet::AsItIs(good.clone()),
+            _ => WantedSet::New(content),
+        };
+        Resolution::Fresh { wanted: Wanted { set, authority: Authority::FreshRead, key_problems }, trouble }
+    }
+
+    /// The last known good, with the keys that the spec asks for now if it covers the spec.
+    fn keep(&self, good: &Signed) -> Wanted {
+        let as_it_is = |key_problems| Wanted {
+            set: WantedSet::AsItIs(good.clone()),
+            authority: Authority::LastKnownGood,
+            key_problems,
+        };
+        let covering =
+            StoredSource::decode(&good.content.source).ok().filter(|stored| self.plan.is_covered_by(stored));
+        let Some(stored) = covering else { return as_it_is(Vec::new()) };
+        let parameters = content::still_selected(&good.content, self.plan);
+        let (content, key_problems) = content::content(self.plan, &stored, &parameters, self.stamp(self.now));
+        if good.content.same_as(&content) || parameters.len() != good.content.entries.len() {
+            return as_it_is(key_problems);
+        }
+        Wanted { set: WantedSet::New(content), authority: Authority::LastKnownGood, key_problems }
+    }
+
+    /// docs/design/formats.md, "Copies": read times grow with each new content, whatever the clock does.
+    fn stamp(&self, wall: i64) -> i64 {
+        wall.max(self.latest_read_at.saturating_add(1))
+    }
+
+    /// Whether the last known good was read from there.
+    fn is_from(&self, source: &StoredSource) -> bool {
+        self.last_known_good.is_some_and(|good| {
+            StoredSource::decode(&good.content.source).is_ok_and(|stored| stored.is_same_place(source))
+        })
+    }
+
+    /// What is served and still selected.
+    fn published(&self) -> BTreeMap<String, Parameter> {
+        let good = self.last_known_good;
+        good.map(|good| content::still_selected(&good.content, self.plan)).unwrap_or_default()
+    }
+
+    /// The account that was read from, `""` while it is not known.
+    fn account(&self, reading: &Reading) -> String {
+        reading.account.clone().or_else(|| self.known_account()).unwrap_or_default()
+    }
+
+    fn known_account(&self) -> Option<String> {
+        let stored = StoredSource::decode(&self.last_known_good?.content.source).ok()?;
+        self.plan.is_covered_by(&stored).then_some(stored.account)
+    }
+}
+
+#[cfg(test)]
+mod tests;

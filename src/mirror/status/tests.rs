@@ -1,0 +1,343 @@
+//! The table "What the conditions say", row by row, and the order of reasons.
+
+use rstest::rstest;
+
+use super::*;
+use crate::mirror::resolve::guard::Withheld;
+
+/// Both targets hold a set, the last read was good.
+fn synced() -> Facts<'static> {
+    let target =
+        |name: &str| TargetState { name: name.to_owned(), holds_a_set: true, seen: true, trouble: None };
+    Facts {
+        now: "2026-11-23T16:26:12Z".parse().unwrap(),
+        mirror: "search",
+        place: "us-east-1 (source default)".to_owned(),
+        selected: "/prod/search".to_owned(),
+        served: Some((40, "2026-11-23T15:57:02Z".parse().unwrap())),
+        stale: None,
+        source: SourceState::Good,
+        secret: Some(target("Secret search-config")),
+        redis: Some(target("Redis pm:{shop/search}")),
+        keys: None,
+    }
+}
+
+fn troubled(trouble: SourceTrouble) -> SourceState {
+    SourceState::Trouble {
+        trouble,
+        since: "2026-11-23T16:00:12Z".parse().unwrap(),
+        failed_reads: 9,
+        next_read: Duration::from_secs(41),
+    }
+}
+
+fn failed(reason: SourceReason) -> SourceState {
+    troubled(SourceTrouble::Read(ReadFailure::new(reason, "HTTP 500")))
+}
+
+fn trouble(reason: TargetReason) -> TargetTrouble {
+    TargetTrouble::new(reason, "it is so.")
+}
+
+/// `True/Reason` of a condition; `-` for one that stays as it was.
+fn shown(verdict: Option<&Verdict>) -> String {
+    verdict.map_or_else(|| "-".to_owned(), |verdict| format!("{}/{}", verdict.status, verdict.reason))
+}
+
+fn all(facts: &Facts<'_>) -> [String; 3] {
+    let conditions = conditions(facts);
+    [shown(conditions.ready.as_ref()), shown(conditions.degraded.as_ref()), shown(Some(&conditions.stalled))]
+}
+
+const FINE: &str = "False/AsExpected";
+
+#[test]
+fn nothing_read_yet() {
+    let fresh = Facts { served: None, source: SourceState::NotReadYet, ..synced() };
+    assert_eq!(all(&fresh), ["Unknown/Pending", "Unknown/Pending", FINE]);
+    // After a restart what was said before stands until this process has read.
+    let restarted = Facts { source: SourceState::NotReadYet, ..synced() };
+    assert_eq!(all(&restarted), ["-", "-", FINE]);
+}
+
+#[test]
+fn all_targets_hold_a_fresh_set() {
+    assert_eq!(all(&synced()), ["True/Synced", "False/Synced", FINE]);
+}
+
+#[rstest]
+#[case(SourceReason::SourceUnavailable)]
+#[case(SourceReason::Throttled)]
+#[case(SourceReason::Timeout)]
+#[case(SourceReason::CredentialsUnavailable)]
+#[case(SourceReason::AccessDenied)]
+#[case(SourceReason::KmsUnavailable)]
+#[case(SourceReason::InvalidResponse)]
+#[case(SourceReason::SourceNotFound)]
+#[case(SourceReason::SourceChanging)]
+#[case(SourceReason::BudgetExhausted)]
+fn ssm_fails(#[case] reason: SourceReason) {
+    let serving = Facts { source: failed(reason), ..synced() };
+    assert_eq!(
+        all(&serving),
+        ["True/ServingLastKnownGood".to_owned(), format!("True/{reason}"), FINE.to_owned()]
+    );
+    let never = Facts { served: None, source: failed(reason), ..synced() };
+    assert_eq!(all(&never), ["False/NoLastKnownGood".to_owned(), format!("True/{reason}"), FINE.to_owned()]);
+}
+
+#[test]
+fn removals_are_withheld_or_a_name_is_gone() {
+    let shrink = |of_another_source| {
+        let id = "7f3a9c2e41d0".to_owned();
+        troubled(SourceTrouble::SuspiciousShrink(Withheld { removed: 31, of: 40, id, of_another_source }))
+    };
+    let facts = Facts { source: shrink(false), ..synced() };
+    assert_eq!(all(&facts), ["True/ServingLastKnownGood", "True/SuspiciousShrink", FINE]);
+    let message = conditions(&facts).degraded.unwrap().message;
+    assert!(
+        message.contains("31 of 40 parameters. They are kept; additions and changes are applied.")
+            && message.ends_with("accept-shrink=7f3a9c2e41d0"),
+        "{message}"
+    );
+    let facts = Facts { source: shrink(true), ..synced() };
+    assert_eq!(all(&facts), ["True/ServingLastKnownGood", "True/SuspiciousShrink", FINE]);
+    let message = conditions(&facts).degraded.unwrap().message;
+    assert!(
+        message.contains("another source") && message.ends_with("accept-shrink=7f3a9c2e41d0"),
+        "{message}"
+    );
+
+    let gone = troubled(SourceTrouble::ParameterNotFound(vec!["/prod/x".to_owned()]));
+    let facts = Facts { source: gone.clone(), ..synced() };
+    assert_eq!(all(&facts), ["True/ServingLastKnownGood", "True/ParameterNotFound", FINE]);
+    let never = Facts { served: None, source: gone, ..synced() };
+    assert_eq!(all(&never), ["False/ParameterNotFound", "True/ParameterNotFound", FINE]);
+    let empty = Facts { served: None, source: troubled(SourceTrouble::NoParameters), ..synced() };
+    assert_eq!(all(&empty), ["False/NoParameters", "True/NoParameters", FINE]);
+    let many = Facts { served: None, source: failed(SourceReason::TooManyParameters), ..synced() };
+    assert_eq!(all(&many), ["False/TooManyParameters", "True/TooManyParameters", FINE]);
+}
+
+/// It replaces the reason, never the state: what is fresh is not stale, and Ready does not care.
+#[test]
+fn stale_replaces_the_reason_and_keeps_it_in_the_message() {
+    let day = Some(Duration::from_hours(25));
+    let mut facts = Facts { stale: day, source: failed(SourceReason::Timeout), ..synced() };
+    assert_eq!(all(&facts), ["True/ServingLastKnownGood", "True/Stale", FINE]);
+    let message = conditions(&facts).degraded.unwrap().message;
+    assert!(message.contains("1 d 1 h old") && message.contains("Timeout: SSM us-east-1"), "{message}");
+    facts.source = SourceState::Good;
+    assert_eq!(all(&facts), ["True/Synced", "False/Synced", FINE]);
+}
+
+#[test]
+fn a_drill_is_told_first() {
+    let facts = Facts {
+        source: failed(SourceReason::Drill),
+        keys: Some(trouble(TargetReason::KeyMissing)),
+        ..synced()
+    };
+    assert_eq!(all(&facts), ["-", "True/Drill", FINE]);
+}
+
+/// After a restart with a Secret that cannot be seen: what was said of readiness stands, and nothing is called empty.
+#[test]
+fn what_cannot_be_seen_is_not_called_nothing() {
+    let mut facts = Facts { served: None, source: SourceState::NotReadYet, ..synced() };
+    let secret = facts.secret.as_mut().unwrap();
+    (secret.seen, secret.trouble) = (false, Some(trouble(TargetReason::SecretWriteFailed)));
+    assert_eq!(all(&facts), ["-", "True/SecretWriteFailed", FINE]);
+    facts.source = failed(SourceReason::Timeout);
+    assert_eq!(all(&facts), ["-", "True/Timeout", FINE]);
+    let message = conditions(&facts).degraded.unwrap().message;
+    assert!(
+        message.contains("The targets stay as they are.") && !message.contains("nothing was written"),
+        "{message}"
+    );
+}
+
+/// A target that lags holds an older whole set: Ready, but Degraded.
+#[rstest]
+#[case(TargetReason::RedisUnavailable)]
+#[case(TargetReason::RedisOutOfMemory)]
+#[case(TargetReason::RedisDenied)]
+#[case(TargetReason::TargetContested)]
+#[case(TargetReason::LayoutTooNew)]
+fn a_target_lags_or_holds_nothing(#[case] reason: TargetReason) {
+    let mut facts = synced();
+    facts.redis.as_mut().unwrap().trouble = Some(trouble(reason));
+    assert_eq!(all(&facts), ["True/Synced".to_owned(), format!("True/{reason}"), FINE.to_owned()]);
+    facts.redis.as_mut().unwrap().holds_a_set = false;
+    assert_eq!(all(&facts), [format!("False/{reason}"), format!("True/{reason}"), FINE.to_owned()]);
+}
+
+#[rstest]
+#[case(TargetReason::SecretConflict, true)]
+#[case(TargetReason::RedisConflict, false)]
+fn a_conflict_waits_for_a_person(#[case] reason: TargetReason, #[case] of_secret: bool) {
+    let mut facts = synced();
+    let target = if of_secret { facts.secret.as_mut() } else { facts.redis.as_mut() }.unwrap();
+    (target.trouble, target.holds_a_set) = (Some(trouble(reason)), false);
+    assert_eq!(all(&facts), [format!("False/{reason}"), format!("True/{reason}"), format!("True/{reason}")]);
+    assert!(conditions(&facts).ready.unwrap().message.contains("consent"));
+}
+
+#[test]
+fn the_order_of_reasons_is_fixed() {
+    let mut facts = Facts { source: failed(SourceReason::Timeout), ..synced() };
+    for target in [&mut facts.secret, &mut facts.redis] {
+        let target = target.as_mut().unwrap();
+        (target.trouble, target.holds_a_set) = (Some(trouble(TargetReason::SecretTooLarge)), false);
+    }
+    facts.redis.as_mut().unwrap().trouble = Some(trouble(TargetReason::RedisUnavailable));
+    // Ready: the Secret's before Redis's before the source's. Degraded: the source's first.
+    assert_eq!(all(&facts), ["False/SecretTooLarge", "True/Timeout", FINE]);
+    facts.source = SourceState::Good;
+    assert_eq!(all(&facts), ["False/SecretTooLarge", "True/SecretTooLarge", FINE]);
+    facts.keys = Some(trouble(TargetReason::KeyMissing));
+    assert_eq!(all(&facts), ["-", "True/KeyMissing", FINE], "lost keys come first and leave Ready as it was");
+}
+
+#[test]
+fn a_wrong_spec_is_not_ready_whatever_is_served() {
+    let refused = refused(&Refusal::NotGranted("no grant for /x.".to_owned()), Some(12));
+    assert_eq!(shown(refused.ready.as_ref()), "False/NotGranted");
+    assert_eq!(shown(Some(&refused.stalled)), "True/NotGranted");
+    assert_eq!(refused.degraded, None, "Degraded stays as it was");
+    assert!(
+        refused.stalled.message.contains("12 parameters served so far stay"),
+        "{}",
+        refused.stalled.message
+    );
+}
+
+/// What the person on call reads: what is served, since when, why, what happens next.
+#[test]
+fn messages_answer_the_questions_of_whoever_is_called() {
+    let facts = Facts { source: failed(SourceReason::SourceUnavailable), ..synced() };
+    let conditions = conditions(&facts);
+    assert_eq!(
+        conditions.ready.unwrap().message,
+        "Secret search-config and Redis pm:{shop/search} hold all 40 parameters as read at 15:57:02 UTC."
+    );
+    assert_eq!(
+        conditions.degraded.unwrap().message,
+        "SSM us-east-1 (source default): HTTP 500, since 16:00:12 UTC (9 failed reads). New and running pods are not \
+         affected. Reads go on, the next in about 41 s."
+    );
+}
+
+/// Of a target that lags nobody claims that it holds what was read last.
+#[rstest]
+#[case::redis_lags(
+    None,
+    Some(TargetReason::RedisUnavailable),
+    "Secret search-config holds all 40 parameters as read at 15:57:02 UTC. Redis pm:{shop/search} holds a whole set, \
+     perhaps an older one."
+)]
+#[case::the_secret_lags(
+    Some(TargetReason::SecretTooLarge),
+    None,
+    "Redis pm:{shop/search} holds all 40 parameters as read at 15:57:02 UTC. Secret search-config holds a whole set, \
+     perhaps an older one."
+)]
+#[case::both_lag(
+    Some(TargetReason::SecretTooLarge),
+    Some(TargetReason::RedisDenied),
+    "Secret search-config and Redis pm:{shop/search} hold a whole set, perhaps an older one."
+)]
+fn a_target_that_lags_is_not_said_to_be_current(
+    #[case] of_secret: Option<TargetReason>,
+    #[case] of_redis: Option<TargetReason>,
+    #[case] said: &str,
+) {
+    let mut facts = synced();
+    facts.secret.as_mut().unwrap().trouble = of_secret.map(trouble);
+    facts.redis.as_mut().unwrap().trouble = of_redis.map(trouble);
+    assert_eq!(conditions(&facts).ready.unwrap().message, said);
+}
+
+#[test]
+fn one_target_holds_and_two_hold() {
+    let alone = Facts { redis: None, ..synced() };
+    let message = conditions(&alone).ready.unwrap().message;
+    assert_eq!(message, "Secret search-config holds all 40 parameters as read at 15:57:02 UTC.");
+    let one = Facts { served: Some((1, synced().served.unwrap().1)), ..synced() };
+    assert!(conditions(&one).ready.unwrap().message.contains("hold the 1 parameter as read at"));
+}
+
+/// Sentences end where they end, whoever wrote them.
+#[rstest]
+#[case(Refusal::InvalidSpec("spec.interval must be between 10s and 24h".to_owned()))]
+#[case(Refusal::NotGranted("no grant for /x.".to_owned()))]
+fn a_refusal_and_what_is_served_are_two_sentences(#[case] refusal: Refusal) {
+    let said = refusal.to_string();
+    let said = said.trim_end_matches('.');
+    let ready = |served| refused(&refusal, served).ready.unwrap().message;
+    assert_eq!(ready(Some(3)), format!("{said}. The 3 parameters served so far stay as they are."));
+    assert_eq!(ready(None), format!("{said}. Nothing is served."));
+}
+
+/// docs/design/formats.md: `KeyMissing` comes before the source's, also if only one copy is signed with a lost key.
+#[test]
+fn a_copy_under_a_lost_key_is_told_before_an_outage() {
+    for of_secret in [true, false] {
+        let mut facts = Facts { source: failed(SourceReason::Timeout), ..synced() };
+        let target = if of_secret { facts.secret.as_mut() } else { facts.redis.as_mut() }.unwrap();
+        target.trouble = Some(trouble(TargetReason::KeyMissing));
+        assert_eq!(all(&facts), ["True/ServingLastKnownGood", "True/KeyMissing", FINE]);
+        facts.source = SourceState::Good;
+        assert_eq!(all(&facts), ["True/Synced", "True/KeyMissing", FINE]);
+    }
+}
+
+#[rstest]
+#[case("True")]
+#[case("False")]
+#[case("Unknown")]
+fn a_suspended_mirror_says_so_and_stays_as_ready_as_it_was(#[case] before: &'static str) {
+    let suspended = suspended(before);
+    assert_eq!(shown(suspended.ready.as_ref()), format!("{before}/Suspended"));
+    assert_eq!((suspended.degraded, shown(Some(&suspended.stalled))), (None, FINE.to_owned()));
+}
+
+#[test]
+fn an_invalid_spec_waits_for_a_person() {
+    let refused = refused(&Refusal::InvalidSpec("x".to_owned()), None);
+    assert_eq!(shown(refused.ready.as_ref()), "False/InvalidSpec");
+    assert_eq!(shown(Some(&refused.stalled)), "True/InvalidSpec");
+}
+
+/// Before the first set only what a person has to settle is said of a target.
+#[rstest]
+#[case(TargetReason::RedisNotConfigured, true)]
+#[case(TargetReason::SecretConflict, true)]
+#[case(TargetReason::RedisConflict, true)]
+#[case(TargetReason::RedisUnavailable, false)]
+#[case(TargetReason::SecretWriteFailed, false)]
+fn a_target_in_trouble_before_the_first_set(#[case] reason: TargetReason, #[case] lasting: bool) {
+    let mut facts = Facts { served: None, source: SourceState::NotReadYet, ..synced() };
+    for target in [&mut facts.secret, &mut facts.redis] {
+        target.as_mut().unwrap().holds_a_set = false;
+    }
+    facts.redis.as_mut().unwrap().trouble = Some(trouble(reason));
+    let ready = if lasting { format!("False/{reason}") } else { "Unknown/Pending".to_owned() };
+    assert_eq!(shown(conditions(&facts).ready.as_ref()), ready);
+    facts.source = failed(SourceReason::Timeout);
+    let ready = if lasting { format!("False/{reason}") } else { "False/NoLastKnownGood".to_owned() };
+    assert_eq!(shown(conditions(&facts).ready.as_ref()), ready);
+}
+
+#[test]
+fn one_failed_read_is_not_failed_reads() {
+    let mut facts = Facts { source: failed(SourceReason::Timeout), ..synced() };
+    if let SourceState::Trouble { failed_reads, .. } = &mut facts.source {
+        *failed_reads = 1;
+    }
+    assert!(conditions(&facts).degraded.unwrap().message.contains("(1 failed read)"));
+    facts.served = None;
+    let ready = conditions(&facts).ready.unwrap().message;
+    assert!(ready.contains("no last known good set to serve, and nothing was written"), "{ready}");
+}

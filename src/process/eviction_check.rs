@@ -1,0 +1,45 @@
+//! Says when Redis may evict what is served. It is healed at the next check, but until then readers find nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::metrics::registry::Metrics;
+use crate::targets::redis::copy::LOOK;
+use crate::targets::redis::{Eviction, Hashes};
+
+/// How often a Redis is asked: its policy seldom changes, but a failover may lead to a server with another one.
+const EVERY: Duration = Duration::from_mins(10);
+/// How often one is asked that did not answer.
+const RETRY: Duration = Duration::from_secs(30);
+
+/// Asks for as long as it is polled; one line in the log each time the answer changes.
+pub async fn watch(redis: Arc<dyn Hashes>, metrics: Arc<Metrics>) {
+    let mut told = Eviction::SparesOurs;
+    loop {
+        let pause = match redis.eviction(LOOK).await {
+            Ok(eviction) => {
+                if eviction != told {
+                    tell(&eviction);
+                }
+                metrics.redis_evicts(eviction != Eviction::SparesOurs);
+                told = eviction;
+                EVERY
+            }
+            // It may not be asked: nothing is known, and nothing is wrong with that.
+            Err(error) if error.is_denied() => EVERY,
+            Err(_) => RETRY,
+        };
+        tokio::time::sleep(pause).await;
+    }
+}
+
+fn tell(eviction: &Eviction) {
+    match eviction {
+        Eviction::TakesAny { policy } => {
+            tracing::warn!(target: "parameter_mirror", policy, "Redis evicts any key when its memory is full, mirrors too; what goes comes back at the next check. Set maxmemory-policy to noeviction or a volatile one");
+        }
+        Eviction::SparesOurs => {
+            tracing::info!(target: "parameter_mirror", "Redis no longer evicts keys without an end of life");
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! The operator at work: what it waits for, what it watches, and the work queues. The edges are given, so that hours and
+//! days can be driven over edges in memory.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::bail;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::{Api, ListParams};
+use kube::core::PartialObjectMeta;
+use kube::{Client, ResourceExt};
+use tokio_util::sync::CancellationToken;
+
+use crate::api::{ParameterMirror, ParameterSource};
+use crate::clock::Clock;
+use crate::controller::confirm::MissingSources;
+use crate::controller::context::{Context, RedisEdge, Settings};
+use crate::controller::dispatch;
+use crate::controller::drill::Drills;
+use crate::controller::fencing;
+use crate::controller::signing_keys::{self, KeySecret};
+use crate::controller::state::mirror_state::{AbortOnDrop, Memories};
+use crate::controller::state::read_groups::InStep;
+use crate::controller::state::source_health::SourceHealth;
+use crate::controller::state::status_dedup::Said;
+use crate::controller::state::unpublished::Unpublished;
+use crate::controller::state::values::Values;
+use crate::kubernetes::election::{Candidate, Election};
+use crate::kubernetes::events::Events;
+use crate::kubernetes::leadership::Term;
+use crate::kubernetes::queue::{Queue, Urgency};
+use crate::kubernetes::watches::{Guarded, Watches};
+use crate::metrics::registry::Metrics;
+use crate::process::admin::Health;
+use crate::process::eviction_check;
+use crate::ssm::api::Connect;
+use crate::ssm::{ParameterReader, SsmReader};
+use crate::targets::secret::{KubeProblem, SecretStore, within};
+
+const RETRY: Duration = Duration::from_secs(2);
+
+/// Everything outside the process that an operator works with.
+pub struct Edges {
+    /// The API server.
+    pub client: Client,
+    /// Redis.
+    pub redis: RedisEdge,
+    /// SSM.
+    pub connect: Box<dyn Connect>,
+    /// Both clocks.
+    pub clock: Clock,
+}
+
+/// What an operator was told.
+#[derive(Clone, Debug)]
+pub struct Orders {
+    /// Its own namespace, where the keys are.
+    pub namespace: String,
+    /// Name of the key Secret.
+    pub key_secret: String,
+    /// Namespaces whose mirrors it works on; all if empty.
+    pub watch_namespaces: Vec<String>,
+    /// Name of this cluster in owners; the UID of kube-system if not given.
+    pub cluster_name: Option<String>,
+    /// First part of every Redis key.
+    pub redis_prefix: String,
+    /// SSM requests per second for each account and region.
+    pub requests_per_second: u32,
+    /// Most bytes of values to hold in memory, as far as targets hold them too.
+    pub memory_values: usize,
+    /// Whether to watch Secrets; else each is asked for at each check.
+    pub secret_watch: bool,
+    /// Name of the Lease in its namespace, for the election and for what has to be remembered there.
+    pub lease: String,
+    /// Who it is in the election of a leader; none if there is no other operator.
+    pub candidate: Option<Candidate>,
+}
+
+/// Works until `stop`, whenever this operator leads; a pass that has begun is finished.
+pub async fn operate(
+    edges: Edges,
+    orders: Orders,
+    health: Health,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let Edges { client, redis, connect, clock } = edges;
+    let scopes = scopes(&orders.watch_namespaces);
+    let prepared = async {
+        wait_for_crds(&client, &scopes).await;
+        cluster_name(&client, orders.cluster_name.clone()).await
+    };
+    let cluster = tokio::select! {
+        cluster = prepared => cluster,
+        () = stop.cancelled() => return Ok(()),
+    };
+    let mut election =
+        orders.candidate.clone().map(|candidate| Election::new(client.clone(), candidate, clock.clone()));
+    let ssm = Arc::new(SsmReader::new(orders.requests_per_second, connect, clock.clone()));
+    let staff = Staff { client, redis, clock, ssm, orders, cluster, scopes, metrics: Arc::default() };
+    health.can_take_over(Arc::clone(&staff.metrics));
+    loop {
+        let term = match &mut election {
+            None => Term::for_ever(),
+            Some(election) => tokio::select! {
+                term = election.win() => term,
+                () = stop.cancelled() => {
+                    // It may have won in the very moment it was told to stop.
+                    election.resign().await;
+                    return Ok(());
+                }
+            },
+        };
+        tracing::info!(target: "parameter_mirror", cluster = staff.cluster, "leading");
+        let ended = tokio::select! {
+            ended = lead(&staff, &term, &health, &stop) => Some(ended),
+            () = keep(election.as_mut(), &term) => None,
+        };
+        health.stands_by();
+        match ended {
+            None => {
+                tracing::warn!(target: "parameter_mirror", "no longer leading; nothing is written, the targets keep serving");
+            }
+            Some(ended) => {
+                term.lose();
+                if let Some(election) = &mut election {
+                    election.resign().await;
+                }
+                tracing::info!(target: "parameter_mirror", "stopped; the targets keep serving");
+                return ended;
+            }
+        }
+    }
+}
+
+/// What stays the same from one term to the next.
+struct Staff {
+    client: Client,
+    redis: RedisEdge,
+    clock: Clock,
+    ssm: Arc<SsmReader>,
+    orders: Orders,
+    cluster: String,
+    scopes: Vec<Option<String>>,
+    metrics: Arc<Metrics>,
+}
+
+async fn keep(election: Option<&mut Election>, term: &Term) {
+    match election {
+        Some(election) => election.keep(term).await,
+        None => term.lost().await,
+    }
+}
+
+/// One term: everything that is known is learnt anew, and forgotten when this is dropped.
+async fn lead(staff: &Staff, term: &Term, health: &Health, stop: &CancellationToken) -> anyhow::Result<()> {
+    let client = fencing::client(staff.client.clone(), term);
+    let secret = KeySecret {
+        namespace: staff.orders.namespace.clone(),
+        name: staff.orders.key_secret.clone(),
+        lease: staff.orders.lease.clone(),
+    };
+    let (key_watch, follow_keys) = tokio::select! {
+        kept = signing_keys::keep(client.clone(), secret.clone()) => kept,
+        () = stop.cancelled() => return Ok(()),
+    };
+    let queue = Arc::new(Queue::new(staff.clock.clone()));
+    let context = Arc::new(Context {
+        settings: Settings {
+            cluster: staff.cluster.clone(),
+            redis_prefix: staff.orders.redis_prefix.clone(),
+            keys: secret,
+        },
+        clock: staff.clock.clone(),
+        secrets: SecretStore::new(client.clone()),
+        redis: fencing::redis(&staff.redis, term),
+        recoveries: staff.ssm.recoveries(),
+        ssm: Arc::clone(&staff.ssm) as Arc<dyn ParameterReader>,
+        key_watch,
+        watches: Watches::start(&client, &staff.scopes, &queue, staff.orders.secret_watch),
+        queue,
+        memories: Memories::default(),
+        values: Values::within(staff.orders.memory_values),
+        in_step: InStep::default(),
+        drills: Drills::default(),
+        missing_sources: MissingSources::default(),
+        said_of_sources: Said::default(),
+        source_health: SourceHealth::default(),
+        unpublished: Unpublished::default(),
+        metrics: Arc::clone(&staff.metrics),
+        events: Events::new(client.clone()),
+        client,
+    });
+    let wake = AbortOnDrop(tokio::spawn(wake_on_recovery(Arc::clone(&context))));
+    let mut tasks = vec![follow_keys, wake];
+    if let RedisEdge::Configured(redis) = &context.redis {
+        let watch = eviction_check::watch(Arc::clone(redis), Arc::clone(&context.metrics));
+        tasks.push(AbortOnDrop(tokio::spawn(watch)));
+    }
+    let _term = InOffice { context: Arc::clone(&context), _tasks: tasks };
+    tokio::select! {
+        ready = context.watches.ready() => if !ready { bail!("a watch ended before it began") },
+        () = stop.cancelled() => return Ok(()),
+    }
+    tracing::info!(target: "parameter_mirror", cluster = staff.cluster, "watching; mirrors are worked on");
+    health.leads(Arc::clone(&context));
+    dispatch::work(stop.clone(), context).await;
+    Ok(())
+}
+
+/// Ends everything that was begun in a term, with the reads under way.
+struct InOffice {
+    context: Arc<Context>,
+    _tasks: Vec<AbortOnDrop>,
+}
+
+impl Drop for InOffice {
+    fn drop(&mut self) {
+        self.context.memories.forget_all();
+    }
+}
+
+/// When SSM answers again, every mirror is looked at: those whose reads failed are due at once.
+async fn wake_on_recovery(context: Arc<Context>) {
+    let mut recoveries = context.recoveries.clone();
+    while recoveries.changed().await.is_ok() {
+        for mirror in context.watches.every_mirror() {
+            context.queue.add(&mirror, Urgency::Routine);
+        }
+    }
+}
+
+fn scopes(namespaces: &[String]) -> Vec<Option<String>> {
+    let named: Vec<_> = namespaces.iter().filter(|name| !name.is_empty()).cloned().map(Some).collect();
+    if named.is_empty() { vec![None] } else { named }
+}
+
+/// Waits for the definitions instead of crash-looping: they may be applied after us.
+async fn wait_for_crds(client: &Client, scopes: &[Option<String>]) {
+    let one = ListParams::default().limit(1);
+    let mut told = false;
+    loop {
+        let mirrors: Api<Guarded<ParameterMirror>> = match scopes.first() {
+            Some(Some(namespace)) => Api::namespaced(client.clone(), namespace),
+            _ => Api::all(client.clone()),
+        };
+        let sources: Api<Guarded<ParameterSource>> = Api::all(client.clone());
+        let served = match (within(mirrors.list(&one)).await, within(sources.list(&one)).await) {
+            (Ok(_), Ok(_)) => return,
+            (Err(problem), _) | (_, Err(problem)) => problem,
+        };
+        if !std::mem::replace(&mut told, true) {
+            let hint = match served {
+                KubeProblem::NotFound => "apply crds/",
+                KubeProblem::Refused { .. } => "check the service account's rights",
+                _ => "is it up, and is the network open?",
+            };
+            tracing::warn!(target: "parameter_mirror", problem = %served, "ParameterMirror and ParameterSource cannot be listed yet; {hint}. Waiting.");
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+/// The UID of kube-system stays the same as long as the cluster does.
+async fn cluster_name(client: &Client, given: Option<String>) -> String {
+    if let Some(name) = given {
+        return name;
+    }
+    let namespaces: Api<PartialObjectMeta<Namespace>> = Api::all(client.clone());
+    loop {
+        match within(namespaces.get_metadata("kube-system")).await.map(|namespace| namespace.uid()) {
+            Ok(Some(uid)) => return uid,
+            Ok(None) | Err(_) => tokio::time::sleep(RETRY).await,
+        }
+    }
+}

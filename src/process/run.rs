@@ -1,0 +1,162 @@
+//! `parameter-mirror run`: from arguments to the edges of a working operator, and down again in order.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use kube::client::ClientBuilder;
+use kube::{Client, Config};
+use parameter_mirror_format::connection::{RedisArgs, Servers};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tower::timeout::TimeoutLayer;
+
+use crate::cli::{RedisIamArgs, RunArgs};
+use crate::clock::Clock;
+use crate::controller::context::RedisEdge;
+use crate::kubernetes::election::{Candidate, some_identity};
+use crate::kubernetes::watches;
+use crate::process::admin::{self, Health};
+use crate::process::listener;
+use crate::process::operator::{Edges, Orders, operate};
+use crate::process::redis_auth;
+use crate::process::watchdog::{self, Pulse, Watchdog};
+use crate::ssm::client::Aws;
+use crate::ssm::credentials::Base;
+use crate::targets::redis::HashStore;
+
+/// How long passes under way may take after SIGTERM; Kubernetes kills after 30 s by default.
+pub const DRAIN: Duration = Duration::from_secs(15);
+
+const MIB: usize = 1 << 20;
+
+/// Runs until SIGTERM or SIGINT.
+pub async fn run(args: RunArgs) -> anyhow::Result<()> {
+    let stop = stop_on_signal()?;
+    let metrics = listen(args.listen).await?;
+    let probes = listen(args.probe_listen).await?;
+    let health = Health::default();
+    // The work runs in this task, and everything else in tasks of the runtime: a stop of either must be noticed.
+    let (work_pulse, runtime_pulse) = (Pulse::new("the operator"), Pulse::new("the async runtime"));
+    let pulses = vec![work_pulse.clone(), runtime_pulse.clone()];
+    let report = {
+        let health = health.clone();
+        move || health.report()
+    };
+    let _watchdog = Watchdog::start(watchdog::BOUND, pulses, report, watchdog::abort)?;
+    tokio::spawn(runtime_pulse.beat(|| true));
+    let is_well = {
+        let health = health.clone();
+        move || health.stall().is_none()
+    };
+    tracing::info!(target: "parameter_mirror", address = %metrics.local_addr()?, "serving /metrics");
+    tracing::info!(target: "parameter_mirror", address = %probes.local_addr()?, "serving /livez and /readyz");
+    tokio::spawn(listener::serve(metrics, admin::scrapes(health.clone())));
+    tokio::spawn(listener::serve(probes, admin::probes(health.clone())));
+    tokio::select! {
+        outcome = work(args, health, stop.clone()) => outcome,
+        () = work_pulse.beat(is_well) => Ok(()),
+        () = async { stop.cancelled().await; tokio::time::sleep(DRAIN).await } => {
+            tracing::warn!(target: "parameter_mirror", "passes under way did not end in time; every write is whole all the same");
+            Ok(())
+        }
+    }
+}
+
+async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
+}
+
+async fn work(args: RunArgs, health: Health, stop: CancellationToken) -> anyhow::Result<()> {
+    let clock = Clock::start();
+    let base = Base::new(clock.clone());
+    let edges = Edges {
+        // First: what would be unsafe to run with is told without any API server.
+        redis: redis_edge(&args.redis, &args.redis_iam, &base).await?,
+        client: client().await?,
+        connect: Box::new(Aws::new(base)),
+        clock,
+    };
+    let candidate = args.leader_elect.then(|| Candidate {
+        namespace: args.keys.namespace.clone(),
+        lease: args.lease.clone(),
+        identity: args.identity.unwrap_or_else(some_identity),
+    });
+    let orders = Orders {
+        candidate,
+        lease: args.lease,
+        namespace: args.keys.namespace,
+        key_secret: args.keys.key_secret,
+        watch_namespaces: args.watch_namespaces,
+        cluster_name: args.cluster_name,
+        redis_prefix: args.redis.redis_prefix,
+        requests_per_second: args.ssm_requests_per_second,
+        secret_watch: args.secret_watch,
+        memory_values: args.memory_values.saturating_mul(MIB),
+    };
+    operate(edges, orders, health, stop).await
+}
+
+/// SIGTERM and SIGINT drain; a second one is left to the system.
+fn stop_on_signal() -> anyhow::Result<CancellationToken> {
+    let stop = CancellationToken::new();
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let told = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!(target: "parameter_mirror", "stopping: passes under way are finished");
+        told.cancel();
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        std::process::exit(1);
+    });
+    Ok(stop)
+}
+
+/// How long the API server may take to begin an answer. The client waits for ever by default: an operator that starts
+/// before a silent API server would never list its mirrors (found by simulation).
+#[must_use]
+pub const fn answers_in_time() -> TimeoutLayer {
+    TimeoutLayer::new(Duration::from_secs(15))
+}
+
+/// The API server of the pod or the kubeconfig. The client's own retries can take minutes; ours go through the queue.
+pub async fn client() -> anyhow::Result<Client> {
+    let mut config =
+        Config::infer().await.context("no API server: neither in a pod nor with a kubeconfig")?;
+    config.default_retry = false;
+    config.connect_timeout = Some(Duration::from_secs(5));
+    // An answer that stops in the middle; longer than a watch is ever idle.
+    config.read_timeout = Some(watches::LASTS + Duration::from_secs(20));
+    config.reset_reader_on_write = true;
+    // HTTPS_PROXY is for AWS; kube takes it for itself too, and knows no NO_PROXY.
+    config.proxy_url = None;
+    let client = ClientBuilder::try_from(config).context("the Kubernetes client cannot be built")?;
+    Ok(client.with_layer(&answers_in_time()).build())
+}
+
+/// A Redis that cannot be used is a condition of the mirrors that want it. Only what would be unsafe to run
+/// with ends the process.
+async fn redis_edge(args: &RedisArgs, iam: &RedisIamArgs, base: &Base) -> anyhow::Result<RedisEdge> {
+    let Some(settings) = args.settings()? else {
+        return Ok(RedisEdge::NotConfigured(
+            "this operator has no Redis. Give it --redis-url-file (chart: redis.urlSecret), or remove spec.redis.".to_owned(),
+        ));
+    };
+    match redis_auth::settled(settings, iam, base).await {
+        Ok(settings) => Ok(RedisEdge::Configured(Arc::new(HashStore::new(Servers::new(settings))))),
+        Err(error) => {
+            tracing::warn!(target: "parameter_mirror", %error, "Redis is not usable as configured; mirrors that want it say RedisNotConfigured");
+            Ok(RedisEdge::NotConfigured(format!(
+                "{error}. Correct the operator's Redis configuration and restart it."
+            )))
+        }
+    }
+}
