@@ -9,7 +9,6 @@ use tokio::sync::watch;
 
 use crate::api::ParameterMirror;
 use crate::clock::Clock;
-use crate::controller::confirm::MissingSources;
 use crate::controller::drill::Drills;
 use crate::controller::signing_keys::KeySecret;
 use crate::controller::state::mirror_state::Memories;
@@ -18,6 +17,7 @@ use crate::controller::state::source_health::SourceHealth;
 use crate::controller::state::status_dedup::Said;
 use crate::controller::state::unpublished::Unpublished;
 use crate::controller::state::values::Values;
+use crate::controller::steps::confirm::MissingSources;
 use crate::kubernetes::events::Events;
 use crate::kubernetes::queue::Queue;
 use crate::kubernetes::watches::Watches;

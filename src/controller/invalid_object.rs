@@ -7,7 +7,7 @@ use kube::runtime::reflector::ObjectRef;
 use serde_json::json;
 
 use crate::controller::context::Context;
-use crate::controller::report::write_status;
+use crate::controller::steps::report::write_status;
 use crate::kubernetes::queue::Next;
 use crate::mirror::words;
 use crate::targets::secret::KubeProblem;

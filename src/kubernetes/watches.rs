@@ -23,8 +23,8 @@ use serde::de::DeserializeOwned;
 use crate::api::{
     ACCEPT_SHRINK, DRILL_UNTIL, FINALIZER, ParameterMirror, ParameterSource, ParameterSourceSpec, SYNC_AT,
 };
-use crate::controller::report::condition;
 use crate::controller::state::mirror_state::AbortOnDrop;
+use crate::controller::steps::report::condition;
 use crate::kubernetes::changes::{self, on_news};
 use crate::kubernetes::queue::{Queue, Urgency};
 use crate::metrics::gauges::MirrorState;

@@ -13,7 +13,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::{ParameterMirror, ParameterSource};
 use crate::clock::Clock;
-use crate::controller::confirm::MissingSources;
 use crate::controller::context::{Context, RedisEdge, Settings};
 use crate::controller::dispatch;
 use crate::controller::drill::Drills;
@@ -25,6 +24,7 @@ use crate::controller::state::source_health::SourceHealth;
 use crate::controller::state::status_dedup::Said;
 use crate::controller::state::unpublished::Unpublished;
 use crate::controller::state::values::Values;
+use crate::controller::steps::confirm::MissingSources;
 use crate::kubernetes::election::{Candidate, Election};
 use crate::kubernetes::events::Events;
 use crate::kubernetes::leadership::Term;

@@ -22,6 +22,7 @@
 //! | [`chart_renders`] | what the chart renders, and that a real API server takes it |
 //! | [`observability`] | metrics, alerts and dashboard are as documented, and work in a real Prometheus |
 //! | [`docs`] | every command of README and docs/, run; every link, followed |
+//! | [`layers`] | modules use each other in one direction |
 //! | [`release`] | what is handed out: one version, bills of materials, archives |
 //! | [`reliability`] | docs/reliability.md names tests that exist |
 //! | [`verify`] | what `verify` says of what is well and what is not |
@@ -62,6 +63,7 @@ mod grants;
 mod hostile;
 mod kstatus;
 mod kubernetes_faults;
+mod layers;
 mod lost_keys;
 mod main_job;
 mod migration;

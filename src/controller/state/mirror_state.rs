@@ -14,8 +14,8 @@ use tokio::sync::oneshot;
 use tracing_mutex::parkinglot::Mutex;
 
 use crate::api::{ParameterMirror, ParameterMirrorStatus};
-use crate::controller::state::evict::PutDown;
 use crate::controller::state::unpublished::FirstValues;
+use crate::controller::steps::evict::PutDown;
 use crate::kubernetes::watches::Shown;
 use crate::mirror::plan::{Plan, Refusal};
 use crate::mirror::resolve::SourceTrouble;

@@ -1,6 +1,5 @@
 //! What is remembered between reconciles. All of it can be rebuilt from the targets, the statuses and SSM.
 
-pub mod evict;
 pub(crate) mod memory_shares;
 pub mod mirror_state;
 pub mod read_groups;

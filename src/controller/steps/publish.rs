@@ -8,10 +8,10 @@ use parameter_mirror_format::keys::KeyRing;
 use parameter_mirror_format::verdict::Found;
 
 use crate::controller::context::{Context, RedisEdge};
-use crate::controller::observe::{redis_trouble, write_failed};
-use crate::controller::permit::Permit;
-use crate::controller::read::Answer;
 use crate::controller::state::mirror_state::{Existence, Memory, RedisMemory, SecretMemory};
+use crate::controller::steps::observe::{redis_trouble, write_failed};
+use crate::controller::steps::permit::Permit;
+use crate::controller::steps::read::Answer;
 use crate::mirror::copies::{self, Authority, Need};
 use crate::mirror::plan::{Plan, RedisPlan, SecretPlan};
 use crate::mirror::resolve::{Resolution, Wanted, WantedSet};

@@ -14,10 +14,10 @@ use tracing_mutex::parkinglot::Mutex;
 
 use crate::api::{ParameterMirror, ParameterSource};
 use crate::controller::context::Context;
-use crate::controller::read::Answer;
 use crate::controller::state::mirror_state::Memory;
 use crate::controller::state::source_health::Outcome;
 use crate::controller::state::status_dedup::Saying;
+use crate::controller::steps::read::Answer;
 use crate::mirror::plan::{Plan, Refusal};
 use crate::mirror::snapshot::SourceReason;
 use crate::mirror::words;

@@ -12,10 +12,10 @@ use parameter_mirror_format::verdict::Found;
 use serde_json::json;
 
 use crate::api::{DeletionPolicy, FINALIZER, ParameterMirror};
-use crate::controller::confirm;
 use crate::controller::context::{Context, RedisEdge};
-use crate::controller::report::full_name;
 use crate::controller::state::mirror_state::Memory;
+use crate::controller::steps::confirm;
+use crate::controller::steps::report::full_name;
 use crate::kubernetes::events::Story;
 use crate::kubernetes::queue::Next;
 use crate::mirror::copies;

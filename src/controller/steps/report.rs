@@ -13,9 +13,9 @@ use serde_json::{Value as Json, json};
 
 use crate::api::{MirrorRedisStatus, MirrorSecretStatus, ParameterMirror, ParameterMirrorStatus};
 use crate::controller::context::Context;
-use crate::controller::finalize::Retired;
-use crate::controller::publish::{Heal, Published};
 use crate::controller::state::mirror_state::Memory;
+use crate::controller::steps::finalize::Retired;
+use crate::controller::steps::publish::{Heal, Published};
 use crate::kubernetes::events::Story;
 use crate::mirror::copies;
 use crate::mirror::plan::{Plan, Refusal};

@@ -7,9 +7,9 @@ use kube::runtime::reflector::ObjectRef;
 
 use crate::api::ParameterMirror;
 use crate::controller::context::{Context, RedisEdge};
-use crate::controller::observe::secret_version;
 use crate::controller::state::mirror_state::Memory;
 use crate::controller::state::values::Load;
+use crate::controller::steps::observe::secret_version;
 use crate::mirror::copies;
 use crate::mirror::plan::Plan;
 use crate::targets::redis::copy::{self, Trace};
