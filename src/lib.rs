@@ -8,13 +8,15 @@
 //! |---|---|---|
 //! | 1 | [`process`] | from the command line to a running operator, endpoints, watchdog |
 //! | 1 | [`commands`] | the other subcommands: `verify`, `convert`, `iam`, `source`, `keygen`, `key`, `crd` |
-//! | 2 | [`controller`] | the reconcile loop, one file for each step, and what it remembers |
-//! | 3 | [`metrics`] | what is counted and measured |
-//! | 4 | [`ssm`] | reading: pages, batches, error classes, budget, clients |
-//! | 4 | [`targets`] | writing: one Secret, one Redis hash |
-//! | 4 | [`kubernetes`] | watches, work queue, events, leadership |
-//! | 5 | [`mirror`] | the decisions, pure: plan, guard, resolve, schedule, status |
-//! | 6 | [`api`] | `ParameterMirror` and `ParameterSource`: serde, schema, CEL |
+//! | 2 | [`cli`] | the command line |
+//! | 3 | [`controller`] | the reconcile loop, one file for each step, and what it remembers |
+//! | 4 | [`metrics`] | what is counted and measured |
+//! | 5 | [`ssm`] | reading: pages, batches, error classes, budget, clients |
+//! | 5 | [`targets`] | writing: one Secret, one Redis hash |
+//! | 5 | [`kubernetes`] | watches, work queue, events, leadership |
+//! | 6 | [`mirror`] | the decisions, pure: plan, guard, resolve, schedule, status |
+//! | 7 | [`api`] | `ParameterMirror` and `ParameterSource`: serde, schema, CEL |
+//! | 8 | [`clock`], [`fair_queue`] | what everything above may use |
 //!
 //! A module uses modules of its own layer and of the layers below, never one above. Stored layouts are a crate of their own,
 //! `parameter-mirror-format`.

@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 
 use crate::api::{ParameterSource, ParameterSourceSpec};
 use crate::cli::IamArgs;
-use crate::process::run::client;
+use crate::kubernetes::client::connect;
+use crate::kubernetes::client::within;
 use crate::targets::redis::token::Service;
-use crate::targets::secret::within;
 
 /// The name of the operator's own identity among the policies.
 pub const OPERATOR: &str = "operator";
@@ -56,7 +56,7 @@ fn from_file(file: &Path) -> anyhow::Result<Vec<ParameterSource>> {
 }
 
 async fn from_cluster() -> anyhow::Result<Vec<ParameterSource>> {
-    let sources: Api<ParameterSource> = Api::all(client().await?);
+    let sources: Api<ParameterSource> = Api::all(connect().await?);
     let found = within(sources.list(&ListParams::default())).await.map_err(|problem| {
         anyhow!("sources cannot be listed: {problem}. It takes the right to list parametersources; or give them with --file")
     })?;

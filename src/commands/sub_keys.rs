@@ -6,13 +6,13 @@ use kube::Api;
 use parameter_mirror_format::keys::KeyRing;
 
 use crate::cli::{KeyArgs, KeyPlace};
-use crate::process::run::client;
-use crate::targets::secret::within;
+use crate::kubernetes::client::connect;
+use crate::kubernetes::client::within;
 
 /// The sub-keys of a mirror, one a line, the active one first. Printing them is what this command is for. With the rights
 /// of whoever runs it, who must be able to read the key Secret.
 pub async fn sub_keys(args: &KeyArgs) -> anyhow::Result<String> {
-    let secrets: Api<Secret> = Api::namespaced(client().await?, &args.keys.namespace);
+    let secrets: Api<Secret> = Api::namespaced(connect().await?, &args.keys.namespace);
     let secret = within(secrets.get(&args.keys.key_secret)).await;
     let secret = secret.map_err(|problem| {
         let KeyPlace { namespace, key_secret } = &args.keys;

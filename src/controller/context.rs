@@ -4,25 +4,23 @@ use std::sync::Arc;
 
 use kube::Client;
 use kube::runtime::reflector::ObjectRef;
-use parameter_mirror_format::keys::KeyRing;
 use tokio::sync::watch;
 
 use crate::api::ParameterMirror;
 use crate::clock::Clock;
 use crate::controller::drill::Drills;
-use crate::controller::signing_keys::KeySecret;
+use crate::controller::state::keys::{KeySecret, Keys};
 use crate::controller::state::mirror_state::Memories;
+use crate::controller::state::missing_sources::MissingSources;
 use crate::controller::state::read_groups::InStep;
 use crate::controller::state::source_health::SourceHealth;
 use crate::controller::state::status_dedup::Said;
 use crate::controller::state::unpublished::Unpublished;
 use crate::controller::state::values::Values;
-use crate::controller::steps::confirm::MissingSources;
 use crate::kubernetes::events::Events;
 use crate::kubernetes::queue::Queue;
 use crate::kubernetes::watches::Watches;
 use crate::metrics::registry::Metrics;
-use crate::mirror::target::TargetTrouble;
 use crate::ssm::ParameterReader;
 use crate::targets::redis::Hashes;
 use crate::targets::secret::SecretStore;
@@ -33,19 +31,6 @@ pub enum RedisEdge {
     Configured(Arc<dyn Hashes>),
     /// There is none, or its configuration is unusable; says why and what to do.
     NotConfigured(String),
-}
-
-/// The operator's keys as they are now.
-#[derive(Clone, Default)]
-pub struct Keys {
-    /// Version of the key Secret as the API server counts; `None` while there is none.
-    pub resource_version: Option<String>,
-    /// Grows with each change, so that verdicts made with other keys can be told.
-    pub version: u64,
-    /// The keys; `None` while they are lost.
-    pub ring: Option<Arc<KeyRing>>,
-    /// Why they are lost and what to do.
-    pub trouble: Option<TargetTrouble>,
 }
 
 /// What the process was told.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
+use kube::core::DeserializeGuard;
 use kube::runtime::reflector::ObjectRef;
 use tokio_util::sync::CancellationToken;
 
@@ -14,7 +15,6 @@ use crate::controller::context::Context;
 use crate::controller::invalid_object;
 use crate::controller::reconcile::reconcile;
 use crate::kubernetes::queue::{Next, RECONCILE, RECONCILES};
-use crate::kubernetes::watches::Guarded;
 
 /// How long a mirror rests whose pass broke.
 const AFTER_BREAK: Duration = Duration::from_secs(30);
@@ -60,7 +60,7 @@ async fn reconcile_one(key: Arc<ObjectRef<ParameterMirror>>, ctx: Arc<Context>) 
     ctx.queue.ended(&key, next);
 }
 
-async fn look(mirror: &Guarded<ParameterMirror>, ctx: &Arc<Context>) -> Next {
+async fn look(mirror: &DeserializeGuard<ParameterMirror>, ctx: &Arc<Context>) -> Next {
     match &mirror.0 {
         Ok(mirror) => reconcile(mirror, ctx).await,
         Err(invalid) => invalid_object::report(invalid, ctx).await,

@@ -6,11 +6,12 @@ use kube::core::error_boundary::InvalidObject;
 use kube::runtime::reflector::ObjectRef;
 use serde_json::json;
 
+use crate::api::conditions::{self, READY, STALLED};
 use crate::controller::context::Context;
 use crate::controller::steps::report::write_status;
+use crate::kubernetes::client::KubeProblem;
 use crate::kubernetes::queue::Next;
 use crate::mirror::words;
-use crate::targets::secret::KubeProblem;
 
 /// When a status that could not be written is tried again.
 const RETRY: Duration = Duration::from_secs(30);
@@ -35,15 +36,13 @@ pub async fn report(invalid: &InvalidObject, ctx: &Context) -> Next {
         invalid.error
     );
     let message = words::cut(&message, words::LONGEST_MESSAGE);
+    let generation = invalid.metadata.generation;
     let condition = |type_: &str, status: &str| {
-        json!({
-            "type": type_, "status": status, "reason": "InvalidSpec", "message": message,
-            "lastTransitionTime": now.to_string(), "observedGeneration": invalid.metadata.generation,
-        })
+        conditions::set(&[], type_, (status, "InvalidSpec", message.clone()), generation, now)
     };
     let status = json!({
-        "observedGeneration": invalid.metadata.generation,
-        "conditions": [condition("Stalled", "True"), condition("Ready", "False")],
+        "observedGeneration": generation,
+        "conditions": [condition(STALLED, "True"), condition(READY, "False")],
     });
     match write_status(&namespace, &name, &status, ctx).await {
         Ok(()) | Err(KubeProblem::NotFound) => {}

@@ -19,6 +19,7 @@ use std::time::Duration;
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
 
+use crate::api::conditions;
 use crate::api::{ACCEPT_SHRINK, ParameterMirror, ParameterSource, SYNC_AT};
 use crate::controller::context::Context;
 use crate::controller::state::mirror_state::{Existence, Memory, Settled};
@@ -311,7 +312,7 @@ fn resolve(
 
 /// Since when a restarted operator's mirror has been degraded on the source's side.
 fn trouble_since(mirror: &ParameterMirror) -> Option<jiff::Timestamp> {
-    let degraded = report::condition(mirror.status.as_ref()?, "Degraded")?;
+    let degraded = conditions::find(&mirror.status.as_ref()?.conditions, conditions::DEGRADED)?;
     (degraded.status == "True").then_some(degraded.last_transition_time.0)
 }
 

@@ -13,11 +13,11 @@ use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, ResourceExt};
 use parameter_mirror_format::keys::{KeyId, KeyRing};
 use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
 
-use crate::controller::context::Keys;
-use crate::controller::state::mirror_state::AbortOnDrop;
+use crate::controller::state::keys::{KeySecret, Keys};
+use crate::kubernetes::client::{FIELD_MANAGER, KubeProblem, within};
 use crate::mirror::target::{TargetReason, TargetTrouble};
-use crate::targets::secret::{FIELD_MANAGER, KubeProblem, within};
 
 const RETRY: Duration = Duration::from_secs(5);
 /// When a Lease is marked again that could not be: soon, for only then is a loss of the keys noticed.
@@ -25,28 +25,9 @@ const MARK_AGAIN: Duration = Duration::from_millis(500);
 /// Annotation of the Lease: there were keys, in a Secret of this name.
 const KEYS_MADE: &str = "parameter-mirror.dev/keys-made";
 
-/// Where the keys are.
-#[derive(Clone, Debug)]
-pub struct KeySecret {
-    /// Namespace of the operator.
-    pub namespace: String,
-    /// Name of the Secret.
-    pub name: String,
-    /// Name of the Lease in the same namespace, on which it is remembered that there were keys.
-    pub lease: String,
-}
-
-impl KeySecret {
-    /// Its name, if it is in this namespace.
-    #[must_use]
-    pub fn of(&self, namespace: &str) -> Option<&str> {
-        (self.namespace == namespace).then_some(&self.name)
-    }
-}
-
 /// Keeps the operator's keys up to date, as long as the task is not dropped. The first value is there when the Secret has
 /// been read once.
-pub async fn keep(client: Client, secret: KeySecret) -> (watch::Receiver<Keys>, AbortOnDrop) {
+pub async fn keep(client: Client, secret: KeySecret) -> (watch::Receiver<Keys>, AbortOnDropHandle<()>) {
     let api: Api<Secret> = Api::namespaced(client.clone(), &secret.namespace);
     let first = loop {
         match first_keys(&client, &api, &secret).await {
@@ -70,7 +51,7 @@ pub async fn keep(client: Client, secret: KeySecret) -> (watch::Receiver<Keys>, 
         };
         tokio::join!(remembered, follow(api, &secret, sender));
     };
-    (receiver, AbortOnDrop(tokio::spawn(task)))
+    (receiver, AbortOnDropHandle::new(tokio::spawn(task)))
 }
 
 async fn follow(api: Api<Secret>, secret: &KeySecret, sender: watch::Sender<Keys>) {

@@ -3,16 +3,15 @@
 use std::collections::HashMap;
 
 use k8s_openapi::api::core::v1::Namespace;
-use kube::core::PartialObjectMeta;
+use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Resource, ResourceExt};
 
 use crate::api::{DRILL_UNTIL, ParameterSource};
-use crate::kubernetes::watches::Guarded;
 
 /// What of a source concerns its mirrors: its spec, which the generation counts, and a drill. Its status, which is the operator's own
 /// word on their reads, would wake all of them each time that one of them was read.
-pub fn of_source(source: &Guarded<ParameterSource>) -> impl PartialEq + Clone + Send + use<> {
+pub fn of_source(source: &DeserializeGuard<ParameterSource>) -> impl PartialEq + Clone + Send + use<> {
     let metadata = source.meta();
     (metadata.uid.clone(), metadata.generation, source.annotations().get(DRILL_UNTIL).cloned())
 }
@@ -59,7 +58,7 @@ mod tests {
 
     use super::*;
 
-    fn source(generation: i64, change: impl Fn(&mut Json)) -> Guarded<ParameterSource> {
+    fn source(generation: i64, change: impl Fn(&mut Json)) -> DeserializeGuard<ParameterSource> {
         let mut source = json!({
             "apiVersion": "parameter-mirror.dev/v1alpha1", "kind": "ParameterSource",
             "metadata": {"name": "default", "uid": "u", "generation": generation, "annotations": {}},
@@ -80,7 +79,7 @@ mod tests {
                 woken.fetch_add(1, Ordering::Relaxed);
             }
         });
-        let mut wakes = |event: watcher::Event<Guarded<ParameterSource>>| {
+        let mut wakes = |event: watcher::Event<DeserializeGuard<ParameterSource>>| {
             writer.apply_watcher_event(&event);
             let (watcher::Event::Apply(object) | watcher::Event::Delete(object)) = event else {
                 unreachable!()

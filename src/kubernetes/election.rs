@@ -12,8 +12,8 @@ use kube::api::{Api, ObjectMeta, PostParams};
 use kube::{Client, ResourceExt};
 
 use crate::clock::Clock;
+use crate::kubernetes::client::{FIELD_MANAGER, KubeProblem};
 use crate::kubernetes::leadership::Term;
-use crate::targets::secret::{FIELD_MANAGER, KubeProblem};
 
 /// How long a lease lasts that is not renewed: a leader that was killed is succeeded after that.
 const LASTS: Duration = Duration::from_secs(15);

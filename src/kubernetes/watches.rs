@@ -19,18 +19,14 @@ use kube::runtime::{WatchStreamExt, reflector, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use parameter_mirror_format::secret as layout;
 use serde::de::DeserializeOwned;
+use tokio_util::task::AbortOnDropHandle;
 
-use crate::api::{
-    ACCEPT_SHRINK, DRILL_UNTIL, FINALIZER, ParameterMirror, ParameterSource, ParameterSourceSpec, SYNC_AT,
-};
-use crate::controller::state::mirror_state::AbortOnDrop;
-use crate::controller::steps::report::condition;
+use crate::api::conditions;
+use crate::api::{ACCEPT_SHRINK, DRILL_UNTIL, FINALIZER, ParameterMirror, ParameterSource, SYNC_AT};
 use crate::kubernetes::changes::{self, on_news};
 use crate::kubernetes::queue::{Queue, Urgency};
-use crate::metrics::gauges::MirrorState;
-use crate::mirror::plan::SourcePlan;
+use crate::mirror::plan::{SourceIdentity, SourcePlan};
 use crate::mirror::words;
-use crate::ssm::api::Identity;
 
 /// How long one watch lasts before it is begun anew. A connection that falls silent is noticed only then, and a Secret that
 /// is lost meanwhile has to be back within a minute (promise 2); the library's 290 s are too long for that.
@@ -53,17 +49,14 @@ const LONGEST_OWNER: usize = 1_024;
 /// The longest account of why an object does not decode, which may quote it.
 const LONGEST_ERROR: usize = 512;
 
-/// A mirror as watched; one that does not decode must not stall the others.
-pub type Guarded<K> = DeserializeGuard<K>;
-
-/// The stores that the watches keep up to date.
+/// The stores that the watches keep up to date. An object that does not decode must not stall the others, hence the guards.
 pub struct Watches {
-    mirrors: Vec<Store<Guarded<ParameterMirror>>>,
-    sources: Store<Guarded<ParameterSource>>,
+    mirrors: Vec<Store<DeserializeGuard<ParameterMirror>>>,
+    sources: Store<DeserializeGuard<ParameterSource>>,
     namespaces: Store<PartialObjectMeta<Namespace>>,
     /// None if Secrets are not watched.
     secrets: Option<Vec<Store<PartialObjectMeta<Secret>>>>,
-    _tasks: Vec<AbortOnDrop>,
+    _tasks: Vec<AbortOnDropHandle<()>>,
 }
 
 /// What the watch shows of one of our Secrets.
@@ -73,6 +66,19 @@ pub enum Shown {
     Version(Option<String>),
     /// Secrets are not watched (`--secret-watch false`): whoever wants to know has to ask the API server.
     Nothing,
+}
+
+/// What the conditions of a mirror say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MirrorConditions {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub mirror: String,
+    /// Whether Ready is True.
+    pub is_ready: bool,
+    /// The reason of Degraded while that is True.
+    pub degraded: Option<String>,
 }
 
 impl Watches {
@@ -89,11 +95,11 @@ impl Watches {
         let mirrors: Vec<_> = scopes.iter().map(&mut begin).collect();
 
         let (sources, source_writer) = reflector::store();
-        let wake = add_by(&mirrors, queue, |mirror, source: &Guarded<ParameterSource>| {
+        let wake = add_by(&mirrors, queue, |mirror, source: &DeserializeGuard<ParameterSource>| {
             mirror.spec.source == source.name_any()
         });
         let wake = on_news(sources.clone(), changes::of_source, wake);
-        let slim = |source: &mut Guarded<ParameterSource>| {
+        let slim = |source: &mut DeserializeGuard<ParameterSource>| {
             keep_annotations(source, &[DRILL_UNTIL]);
             cut_error(source);
         };
@@ -134,7 +140,10 @@ impl Watches {
 
     /// A mirror as it is, if it is there.
     #[must_use]
-    pub fn mirror(&self, mirror: &ObjectRef<ParameterMirror>) -> Option<Arc<Guarded<ParameterMirror>>> {
+    pub fn mirror(
+        &self,
+        mirror: &ObjectRef<ParameterMirror>,
+    ) -> Option<Arc<DeserializeGuard<ParameterMirror>>> {
         let mut key = ObjectRef::new(&mirror.name);
         key.namespace.clone_from(&mirror.namespace);
         self.mirrors.iter().find_map(|store| store.get(&key))
@@ -160,15 +169,10 @@ impl Watches {
 
     /// What all sources read with.
     #[must_use]
-    pub fn identities(&self) -> HashSet<Identity> {
+    pub fn identities(&self) -> HashSet<SourceIdentity> {
         let sources = self.sources.state();
         let specs = sources.iter().filter_map(|source| source.0.as_ref().ok()).map(|source| &source.spec);
-        let identity = |spec: &ParameterSourceSpec| Identity {
-            region: spec.region.clone(),
-            role_arn: spec.role_arn.clone(),
-            external_id: spec.external_id.clone(),
-        };
-        specs.map(identity).collect()
+        specs.map(SourceIdentity::from).collect()
     }
 
     /// Labels of a namespace, if the watch knows it.
@@ -215,7 +219,7 @@ impl Watches {
 
     /// What the conditions say of every mirror that can be read.
     #[must_use]
-    pub fn states(&self) -> Vec<MirrorState> {
+    pub fn states(&self) -> Vec<MirrorConditions> {
         let mirrors = self.mirrors.iter().flat_map(Store::state);
         mirrors.filter_map(|mirror| mirror.0.as_ref().ok().map(state)).collect()
     }
@@ -253,7 +257,7 @@ fn keep_annotations(object: &mut impl ResourceExt, ours: &[&str]) {
     }
 }
 
-fn cut_error<K>(object: &mut Guarded<K>) {
+fn cut_error<K>(object: &mut DeserializeGuard<K>) {
     if let Err(invalid) = &mut object.0 {
         invalid.error = words::cut(&invalid.error, LONGEST_ERROR);
     }
@@ -261,17 +265,17 @@ fn cut_error<K>(object: &mut Guarded<K>) {
 
 /// Watches the mirrors.
 fn watch_mirrors(
-    api: Api<Guarded<ParameterMirror>>,
+    api: Api<DeserializeGuard<ParameterMirror>>,
     queue: Arc<Queue>,
-) -> (Store<Guarded<ParameterMirror>>, AbortOnDrop) {
+) -> (Store<DeserializeGuard<ParameterMirror>>, AbortOnDropHandle<()>) {
     let (mirrors, writer) = reflector::store();
-    let slim = |mirror: &mut Guarded<ParameterMirror>| {
+    let slim = |mirror: &mut DeserializeGuard<ParameterMirror>| {
         keep_annotations(mirror, &[SYNC_AT, ACCEPT_SHRINK]);
         mirror.finalizers_mut().retain(|finalizer| finalizer == FINALIZER);
         mirror.labels_mut().clear();
         cut_error(mirror);
     };
-    let add = move |mirror: Guarded<ParameterMirror>| {
+    let add = move |mirror: DeserializeGuard<ParameterMirror>| {
         let mut key = ObjectRef::new(&mirror.name_any());
         key.namespace = mirror.namespace();
         queue.add(&key, Urgency::Routine);
@@ -283,7 +287,7 @@ fn watch_mirrors(
 fn watch_secrets(
     api: Api<PartialObjectMeta<Secret>>,
     queue: Arc<Queue>,
-) -> (Store<PartialObjectMeta<Secret>>, AbortOnDrop) {
+) -> (Store<PartialObjectMeta<Secret>>, AbortOnDropHandle<()>) {
     let (label, value) = layout::LABEL;
     let ours = config().labels(&format!("{label}={value}"));
     let (secrets, writer) = reflector::store();
@@ -302,12 +306,12 @@ fn watch_secrets(
     (secrets, spawn(api, ours, writer, slim, add))
 }
 
-fn state(mirror: &ParameterMirror) -> MirrorState {
+fn state(mirror: &ParameterMirror) -> MirrorConditions {
     let is_true = |type_: &str| {
-        let condition = mirror.status.as_ref().and_then(|status| condition(status, type_));
+        let condition = mirror.status.as_ref().and_then(|status| conditions::find(&status.conditions, type_));
         condition.filter(|condition| condition.status == "True")
     };
-    MirrorState {
+    MirrorConditions {
         namespace: mirror.namespace().unwrap_or_default(),
         mirror: mirror.name_any(),
         is_ready: is_true("Ready").is_some(),
@@ -315,7 +319,7 @@ fn state(mirror: &ParameterMirror) -> MirrorState {
     }
 }
 
-fn is_on(mirror: &Guarded<ParameterMirror>, source: &str) -> bool {
+fn is_on(mirror: &DeserializeGuard<ParameterMirror>, source: &str) -> bool {
     mirror.0.as_ref().is_ok_and(|mirror| mirror.spec.source == source)
 }
 
@@ -328,7 +332,7 @@ fn mirror_of(secret: &PartialObjectMeta<Secret>) -> Option<ObjectRef<ParameterMi
 
 /// Adds every mirror that `concerns` says the changed object concerns.
 fn add_by<K>(
-    mirrors: &[Store<Guarded<ParameterMirror>>],
+    mirrors: &[Store<DeserializeGuard<ParameterMirror>>],
     queue: &Arc<Queue>,
     concerns: impl Fn(&ParameterMirror, &K) -> bool + Send + 'static,
 ) -> impl Fn(K) + Send + 'static {
@@ -350,7 +354,7 @@ fn spawn<K>(
     writer: Writer<K>,
     slim: impl Fn(&mut K) + Send + 'static,
     mut on_change: impl FnMut(K) + Send + 'static,
-) -> AbortOnDrop
+) -> AbortOnDropHandle<()>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
     K::DynamicType: Hash + Eq + Clone,
@@ -368,7 +372,7 @@ where
         metadata.finalizers.take_if(|finalizers| finalizers.is_empty());
     });
     let changes = reflector(writer, objects).default_backoff().touched_objects();
-    AbortOnDrop(tokio::spawn(async move {
+    AbortOnDropHandle::new(tokio::spawn(async move {
         let mut changes = std::pin::pin!(changes.into_stream());
         while let Some(change) = changes.next().await {
             match change {

@@ -16,8 +16,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::api::ParameterMirror;
+use crate::kubernetes::watches::MirrorConditions;
 use crate::metrics::per_mirror::{Age, PerMirror};
-use crate::metrics::registry::{kept, kept_in};
+use crate::metrics::register::{register, register_with_unit};
 use crate::ssm::credentials::Health;
 use crate::ssm::limiter::breaker::BreakerState;
 use crate::ssm::limiter::{AccountKey, AccountState};
@@ -34,7 +35,7 @@ pub struct GaugeValues {
     /// Mirrors that are watched.
     pub mirrors: usize,
     /// What the conditions of those say that can be read.
-    pub states: Vec<MirrorState>,
+    pub states: Vec<MirrorConditions>,
     /// Accounts and regions.
     pub accounts: Vec<AccountState>,
     /// Bytes of values in memory.
@@ -43,19 +44,6 @@ pub struct GaugeValues {
     pub credentials: Vec<Health>,
     /// Wall time.
     pub now: Timestamp,
-}
-
-/// What the conditions of a mirror say.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MirrorState {
-    /// Its namespace.
-    pub namespace: String,
-    /// Its name.
-    pub mirror: String,
-    /// Whether Ready is True.
-    pub is_ready: bool,
-    /// The reason of Degraded while that is True.
-    pub degraded: Option<String>,
 }
 
 /// What a mirror serves.
@@ -85,22 +73,22 @@ pub(super) fn registry(
 
 fn operator(values: Option<&GaugeValues>, all: &mut Registry) {
     let count = |count: fn(&GaugeValues) -> usize| values.map_or(0, |values| whole(count(values)));
-    let leader: Gauge = kept("leader", "1 while this operator leads, 0 while it stands by", all);
+    let leader: Gauge = register("leader", "1 while this operator leads, 0 while it stands by", all);
     leader.set(values.is_some().into());
-    let mirrors: Gauge = kept("mirrors", "Mirrors that are watched", all);
+    let mirrors: Gauge = register("mirrors", "Mirrors that are watched", all);
     mirrors.set(count(|values| values.mirrors));
-    let degraded: Gauge = kept("mirrors_degraded", "Mirrors whose condition Degraded is True", all);
+    let degraded: Gauge = register("mirrors_degraded", "Mirrors whose condition Degraded is True", all);
     degraded.set(count(|values| values.states.iter().filter(|state| state.degraded.is_some()).count()));
     let help = "Values that are held in memory, each counted once";
-    let values_bytes: Gauge = kept_in(Unit::Bytes, "memory_values", help, all);
+    let values_bytes: Gauge = register_with_unit(Unit::Bytes, "memory_values", help, all);
     values_bytes.set(count(|values| values.values_bytes));
 }
 
 fn accounts(accounts: &[AccountState], all: &mut Registry) {
     let help = "1 while an account and region did not answer and only a probe is sent";
-    let open: Family<AccountLabels, Gauge> = kept("ssm_breaker_open", help, all);
+    let open: Family<AccountLabels, Gauge> = register("ssm_breaker_open", help, all);
     let help = "Requests that wait for their turn in the budget of an account and region";
-    let waiting: Family<AccountLabels, Gauge> = kept("ssm_requests_waiting", help, all);
+    let waiting: Family<AccountLabels, Gauge> = register("ssm_requests_waiting", help, all);
     for AccountState { key: AccountKey { account, region }, breaker, waiting: requests, .. } in accounts {
         let labels = AccountLabels { account: account.clone(), region: region.clone() };
         open.get_or_create(&labels).set((*breaker == BreakerState::Open).into());
@@ -110,10 +98,11 @@ fn accounts(accounts: &[AccountState], all: &mut Registry) {
 
 fn credentials(identities: &[Health], all: &mut Registry) {
     let help = "AWS identities, the operator's own and roles, whose last fetch of credentials failed";
-    let failing: Gauge = kept("aws_identities_failing", help, all);
+    let failing: Gauge = register("aws_identities_failing", help, all);
     failing.set(whole(identities.iter().filter(|identity| identity.is_failing).count()));
     let help = "Unix time when the first of the AWS credentials held ends; 0 if none of them has an end";
-    let end: Gauge<u64, AtomicU64> = kept_in(Unit::Seconds, "aws_credentials_expire_timestamp", help, all);
+    let end: Gauge<u64, AtomicU64> =
+        register_with_unit(Unit::Seconds, "aws_credentials_expire_timestamp", help, all);
     let first = identities.iter().filter_map(|identity| identity.expires).min();
     let first = first.and_then(|end| end.duration_since(UNIX_EPOCH).ok());
     end.set(first.map_or(0, |end| end.as_secs()));

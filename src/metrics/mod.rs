@@ -3,4 +3,5 @@
 pub(crate) mod exposition;
 pub mod gauges;
 pub(crate) mod per_mirror;
+mod register;
 pub mod registry;

@@ -10,13 +10,13 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
 
 use crate::api::ParameterMirror;
-use crate::metrics::gauges::MirrorState;
+use crate::kubernetes::watches::MirrorConditions;
 
 /// What a scrape says of each mirror.
 #[derive(Debug)]
 pub struct PerMirror {
     /// What the conditions say.
-    pub states: Vec<MirrorState>,
+    pub states: Vec<MirrorConditions>,
     /// How old it is what they serve.
     pub served: Vec<Age>,
 }

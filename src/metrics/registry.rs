@@ -13,11 +13,12 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
-use prometheus_client::registry::{Metric, Registry, Unit};
+use prometheus_client::registry::{Registry, Unit};
 use tracing_mutex::parkinglot::Mutex;
 
 use crate::api::ParameterMirror;
 use crate::metrics::gauges::{self, GaugeValues, Served};
+use crate::metrics::register::{register, register_with_unit};
 use crate::mirror::snapshot::{ReadFailure, Reading};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -51,25 +52,6 @@ impl Default for Metrics {
     }
 }
 
-/// A metric that is in the registry too.
-pub(super) fn kept<M: Metric + Clone + Default>(name: &str, help: &str, registry: &mut Registry) -> M {
-    let metric = M::default();
-    registry.register(name, help, metric.clone());
-    metric
-}
-
-/// The same for one with a unit, which ends its name.
-pub(super) fn kept_in<M: Metric + Clone + Default>(
-    unit: Unit,
-    name: &str,
-    help: &str,
-    registry: &mut Registry,
-) -> M {
-    let metric = M::default();
-    registry.register_with_unit(name, help, unit, metric.clone());
-    metric
-}
-
 impl Metrics {
     /// All counters at zero.
     #[must_use]
@@ -79,31 +61,31 @@ impl Metrics {
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         all.register("build", "The program that answers; always 1", build);
         let metrics = Self {
-            broken_passes: kept(
+            broken_passes: register(
                 "passes_broken",
                 "Looks at a mirror that panicked or did not end: faults of the operator",
                 all,
             ),
-            reads: kept(
+            reads: register(
                 "ssm_reads",
                 "Reads of a mirror's parameters by result: good, or the reason of the failure",
                 all,
             ),
-            ssm_calls: kept("ssm_calls", "Operations sent to SSM by reads that ended well", all),
-            decrypts: kept(
+            ssm_calls: register("ssm_calls", "Operations sent to SSM by reads that ended well", all),
+            decrypts: register(
                 "ssm_decrypts",
                 "SecureString values asked for with decryption, one KMS call each",
                 all,
             ),
-            writes: kept("target_writes", "Writes of values to a target", all),
-            heals: kept("target_heals", "Targets restored from the last known good set", all),
-            status_writes: kept("status_writes", "Writes of the status of mirrors", all),
-            redis_evicts: kept(
+            writes: register("target_writes", "Writes of values to a target", all),
+            heals: register("target_heals", "Targets restored from the last known good set", all),
+            status_writes: register("status_writes", "Writes of the status of mirrors", all),
+            redis_evicts: register(
                 "redis_evicts",
                 "1 while Redis is known to evict any key when its memory is full, mirrors too",
                 all,
             ),
-            last_read: kept_in(
+            last_read: register_with_unit(
                 Unit::Seconds,
                 "last_good_read_timestamp",
                 "Unix time of the last good read of any mirror",
@@ -198,10 +180,10 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::gauges::MirrorState;
+    use crate::kubernetes::watches::MirrorConditions;
 
     fn values(reason: Option<&str>) -> GaugeValues {
-        let state = MirrorState {
+        let state = MirrorConditions {
             namespace: "shop".to_owned(),
             mirror: "checkout".to_owned(),
             is_ready: true,

@@ -128,7 +128,7 @@ mod tests {
                 namespaces: fixtures::source().grants[0].namespaces.clone(),
                 paths: vec!["/".to_owned()],
             }],
-            ..samples::source()
+            ..fixtures::source()
         };
         let [before, now] =
             [before, now].map(|one| fixtures::judge(&fixtures::spec(&[one]), Some(&source)).unwrap());

@@ -7,9 +7,10 @@ use std::time::Duration;
 use anyhow::bail;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{Api, ListParams};
-use kube::core::PartialObjectMeta;
+use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::{Client, ResourceExt};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::api::{ParameterMirror, ParameterSource};
 use crate::clock::Clock;
@@ -17,25 +18,27 @@ use crate::controller::context::{Context, RedisEdge, Settings};
 use crate::controller::dispatch;
 use crate::controller::drill::Drills;
 use crate::controller::fencing;
-use crate::controller::signing_keys::{self, KeySecret};
-use crate::controller::state::mirror_state::{AbortOnDrop, Memories};
+use crate::controller::signing_keys;
+use crate::controller::state::keys::KeySecret;
+use crate::controller::state::mirror_state::Memories;
+use crate::controller::state::missing_sources::MissingSources;
 use crate::controller::state::read_groups::InStep;
 use crate::controller::state::source_health::SourceHealth;
 use crate::controller::state::status_dedup::Said;
 use crate::controller::state::unpublished::Unpublished;
 use crate::controller::state::values::Values;
-use crate::controller::steps::confirm::MissingSources;
+use crate::kubernetes::client::{KubeProblem, within};
 use crate::kubernetes::election::{Candidate, Election};
 use crate::kubernetes::events::Events;
 use crate::kubernetes::leadership::Term;
 use crate::kubernetes::queue::{Queue, Urgency};
-use crate::kubernetes::watches::{Guarded, Watches};
+use crate::kubernetes::watches::Watches;
 use crate::metrics::registry::Metrics;
 use crate::process::admin::Health;
 use crate::process::eviction_check;
 use crate::ssm::api::Connect;
 use crate::ssm::{ParameterReader, SsmReader};
-use crate::targets::secret::{KubeProblem, SecretStore, within};
+use crate::targets::secret::SecretStore;
 
 const RETRY: Duration = Duration::from_secs(2);
 
@@ -190,11 +193,11 @@ async fn lead(staff: &Staff, term: &Term, health: &Health, stop: &CancellationTo
         events: Events::new(client.clone()),
         client,
     });
-    let wake = AbortOnDrop(tokio::spawn(wake_on_recovery(Arc::clone(&context))));
+    let wake = AbortOnDropHandle::new(tokio::spawn(wake_on_recovery(Arc::clone(&context))));
     let mut tasks = vec![follow_keys, wake];
     if let RedisEdge::Configured(redis) = &context.redis {
         let watch = eviction_check::watch(Arc::clone(redis), Arc::clone(&context.metrics));
-        tasks.push(AbortOnDrop(tokio::spawn(watch)));
+        tasks.push(AbortOnDropHandle::new(tokio::spawn(watch)));
     }
     let _term = InOffice { context: Arc::clone(&context), _tasks: tasks };
     tokio::select! {
@@ -210,7 +213,7 @@ async fn lead(staff: &Staff, term: &Term, health: &Health, stop: &CancellationTo
 /// Ends everything that was begun in a term, with the reads under way.
 struct InOffice {
     context: Arc<Context>,
-    _tasks: Vec<AbortOnDrop>,
+    _tasks: Vec<AbortOnDropHandle<()>>,
 }
 
 impl Drop for InOffice {
@@ -239,11 +242,11 @@ async fn wait_for_crds(client: &Client, scopes: &[Option<String>]) {
     let one = ListParams::default().limit(1);
     let mut told = false;
     loop {
-        let mirrors: Api<Guarded<ParameterMirror>> = match scopes.first() {
+        let mirrors: Api<DeserializeGuard<ParameterMirror>> = match scopes.first() {
             Some(Some(namespace)) => Api::namespaced(client.clone(), namespace),
             _ => Api::all(client.clone()),
         };
-        let sources: Api<Guarded<ParameterSource>> = Api::all(client.clone());
+        let sources: Api<DeserializeGuard<ParameterSource>> = Api::all(client.clone());
         let served = match (within(mirrors.list(&one)).await, within(sources.list(&one)).await) {
             (Ok(_), Ok(_)) => return,
             (Err(problem), _) | (_, Err(problem)) => problem,

@@ -5,19 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use kube::client::ClientBuilder;
-use kube::{Client, Config};
 use parameter_mirror_format::connection::{RedisArgs, Servers};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tower::timeout::TimeoutLayer;
 
 use crate::cli::{RedisIamArgs, RunArgs};
 use crate::clock::Clock;
 use crate::controller::context::RedisEdge;
+use crate::kubernetes::client;
 use crate::kubernetes::election::{Candidate, some_identity};
-use crate::kubernetes::watches;
 use crate::process::admin::{self, Health};
 use crate::process::listener;
 use crate::process::operator::{Edges, Orders, operate};
@@ -75,7 +72,7 @@ async fn work(args: RunArgs, health: Health, stop: CancellationToken) -> anyhow:
     let edges = Edges {
         // First: what would be unsafe to run with is told without any API server.
         redis: redis_edge(&args.redis, &args.redis_iam, &base).await?,
-        client: client().await?,
+        client: client::connect().await?,
         connect: Box::new(Aws::new(base)),
         clock,
     };
@@ -118,28 +115,6 @@ fn stop_on_signal() -> anyhow::Result<CancellationToken> {
         std::process::exit(1);
     });
     Ok(stop)
-}
-
-/// How long the API server may take to begin an answer. The client waits for ever by default: an operator that starts
-/// before a silent API server would never list its mirrors (found by simulation).
-#[must_use]
-pub const fn answers_in_time() -> TimeoutLayer {
-    TimeoutLayer::new(Duration::from_secs(15))
-}
-
-/// The API server of the pod or the kubeconfig. The client's own retries can take minutes; ours go through the queue.
-pub async fn client() -> anyhow::Result<Client> {
-    let mut config =
-        Config::infer().await.context("no API server: neither in a pod nor with a kubeconfig")?;
-    config.default_retry = false;
-    config.connect_timeout = Some(Duration::from_secs(5));
-    // An answer that stops in the middle; longer than a watch is ever idle.
-    config.read_timeout = Some(watches::LASTS + Duration::from_secs(20));
-    config.reset_reader_on_write = true;
-    // HTTPS_PROXY is for AWS; kube takes it for itself too, and knows no NO_PROXY.
-    config.proxy_url = None;
-    let client = ClientBuilder::try_from(config).context("the Kubernetes client cannot be built")?;
-    Ok(client.with_layer(&answers_in_time()).build())
 }
 
 /// A Redis that cannot be used is a condition of the mirrors that want it. Only what would be unsafe to run

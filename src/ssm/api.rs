@@ -8,6 +8,7 @@ use parameter_mirror_format::entry::ParameterType;
 use parameter_mirror_format::value::Value;
 use tokio::sync::watch;
 
+use crate::mirror::plan::SourceIdentity;
 use crate::mirror::selection::Selection;
 use crate::mirror::snapshot::ReadFailure;
 
@@ -85,22 +86,11 @@ pub trait ParameterApi: Send + Sync {
     }
 }
 
-/// Where and as whom to read. Sources that differ in one of these need a client of their own.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Identity {
-    /// AWS region.
-    pub region: String,
-    /// The role to assume with the operator's own identity, if any.
-    pub role_arn: Option<String>,
-    /// What the role's trust policy wants to hear.
-    pub external_id: Option<String>,
-}
-
 /// Makes the client of an identity.
 #[async_trait]
 pub trait Connect: Send + Sync {
     /// A client. Nothing is sent to SSM before its first call.
-    async fn connect(&self, identity: &Identity) -> Arc<dyn ParameterApi>;
+    async fn connect(&self, identity: &SourceIdentity) -> Arc<dyn ParameterApi>;
 
     /// Grows when there are credentials again after reads had to do without. Whoever else knows of a reason to read makes it grow too.
     fn recoveries(&self) -> watch::Sender<u64> {
@@ -108,7 +98,7 @@ pub trait Connect: Send + Sync {
     }
 
     /// How the credentials are that these identities read with.
-    fn credentials(&self, _of: &HashSet<Identity>) -> Vec<Health> {
+    fn credentials(&self, _of: &HashSet<SourceIdentity>) -> Vec<Health> {
         Vec::new()
     }
 }

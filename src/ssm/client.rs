@@ -19,10 +19,11 @@ use parameter_mirror_format::value::Value;
 use tokio::sync::watch;
 use tracing_mutex::parkinglot::Mutex;
 
+use crate::mirror::plan::SourceIdentity;
 use crate::mirror::selection::Selection;
 use crate::mirror::snapshot::{ReadFailure, SourceReason};
 
-use super::api::{Batch, Connect, Identity, ListPage, Listed, PAGE, Page, ParameterApi};
+use super::api::{Batch, Connect, ListPage, Listed, PAGE, Page, ParameterApi};
 use super::credentials::{Assumed, Base, Generation, Health, Principal};
 use super::errors;
 
@@ -41,7 +42,7 @@ const RETRY_COST: u32 = 10;
 pub struct Aws {
     /// The operator itself: one for all clients, and below every role.
     base: Base,
-    roles: Mutex<HashMap<Identity, Arc<Principal>>>,
+    roles: Mutex<HashMap<SourceIdentity, Arc<Principal>>>,
 }
 
 impl Aws {
@@ -52,8 +53,8 @@ impl Aws {
     }
 
     /// Who reads: the role, or the operator itself.
-    async fn principal(&self, identity: &Identity) -> Arc<Principal> {
-        let Identity { region, role_arn, external_id } = identity;
+    async fn principal(&self, identity: &SourceIdentity) -> Arc<Principal> {
+        let SourceIdentity { region, role_arn, external_id } = identity;
         let region = Region::new(region.clone());
         let own = self.base.principal(&region);
         let Some(role_arn) = role_arn else { return own };
@@ -68,7 +69,7 @@ impl Aws {
 
 #[async_trait]
 impl Connect for Aws {
-    async fn connect(&self, identity: &Identity) -> Arc<dyn ParameterApi> {
+    async fn connect(&self, identity: &SourceIdentity) -> Arc<dyn ParameterApi> {
         let principal = self.principal(identity).await;
         Arc::new(SsmApi::connect(Region::new(identity.region.clone()), principal).await)
     }
@@ -77,7 +78,7 @@ impl Connect for Aws {
         self.base.recoveries()
     }
 
-    fn credentials(&self, of: &HashSet<Identity>) -> Vec<Health> {
+    fn credentials(&self, of: &HashSet<SourceIdentity>) -> Vec<Health> {
         let roles = self.roles.lock().clone();
         let used = roles.iter().filter(|(identity, _)| of.contains(identity)).map(|(_, role)| role);
         self.base.started().into_iter().chain(used).filter_map(|principal| principal.health()).collect()

@@ -30,10 +30,10 @@ use tokio::sync::{OnceCell, watch};
 use tracing_mutex::parkinglot::Mutex;
 
 use crate::clock::Clock;
-use crate::mirror::plan::SourcePlan;
+use crate::mirror::plan::{SourceIdentity, SourcePlan};
 use crate::mirror::snapshot::{ReadFailure, ReadRequest, Reading};
 
-use self::api::{Connect, Identity, ParameterApi};
+use self::api::{Connect, ParameterApi};
 use self::coalesce::Waiting;
 use self::credentials::Health;
 use self::limiter::breaker::PROBE_EVERY;
@@ -58,7 +58,7 @@ pub trait ParameterReader: Send + Sync {
     fn account_of(&self, source: &SourcePlan) -> AccountState;
 
     /// How the credentials are that these identities read with.
-    fn credentials(&self, of: &HashSet<Identity>) -> Vec<Health>;
+    fn credentials(&self, of: &HashSet<SourceIdentity>) -> Vec<Health>;
 }
 
 /// Reads parameters of all sources, each with its own client, inside the budget of its account and region.
@@ -68,10 +68,10 @@ pub struct SsmReader {
     limiters: AccountLimiters,
     recoveries: watch::Sender<u64>,
     /// A cell for each identity, so that one that takes long to connect holds up nobody else.
-    clients: Mutex<HashMap<Identity, Arc<OnceCell<Connected>>>>,
+    clients: Mutex<HashMap<SourceIdentity, Arc<OnceCell<Connected>>>>,
     /// The account of each identity, once an ARN has shown it.
-    accounts: Mutex<HashMap<Identity, String>>,
-    caps: Mutex<HashMap<(Identity, u32), Arc<RateLimiter>>>,
+    accounts: Mutex<HashMap<SourceIdentity, String>>,
+    caps: Mutex<HashMap<(SourceIdentity, u32), Arc<RateLimiter>>>,
     /// What is probed while a breaker is open.
     probes: Mutex<HashMap<AccountKey, Arc<Probes>>>,
 }
@@ -100,7 +100,7 @@ impl SsmReader {
         }
     }
 
-    async fn client(&self, key: &Identity) -> Connected {
+    async fn client(&self, key: &SourceIdentity) -> Connected {
         let client = Arc::clone(self.clients.lock().entry(key.clone()).or_default());
         let connect = async {
             let api = self.connect.connect(key).await;
@@ -110,14 +110,14 @@ impl SsmReader {
     }
 
     /// `requestsPerSecond` of a source, shared by everything that reads through it.
-    fn cap(&self, source: &SourcePlan, key: &Identity) -> Option<Arc<RateLimiter>> {
+    fn cap(&self, source: &SourcePlan, key: &SourceIdentity) -> Option<Arc<RateLimiter>> {
         let rate = source.requests_per_second?;
         let mut caps = self.caps.lock();
         Some(Arc::clone(caps.entry((key.clone(), rate)).or_insert_with(|| RateLimiter::new(rate))))
     }
 
     /// The account is in `roleArn`, else in the ARNs read so far.
-    fn account_key(&self, source: &SourcePlan, key: &Identity) -> AccountKey {
+    fn account_key(&self, source: &SourcePlan, key: &SourceIdentity) -> AccountKey {
         let learnt = || self.accounts.lock().get(key).cloned();
         let account = source
             .account()
@@ -128,18 +128,10 @@ impl SsmReader {
     }
 }
 
-fn identity(source: &SourcePlan) -> Identity {
-    Identity {
-        region: source.region.clone(),
-        role_arn: source.role_arn.clone(),
-        external_id: source.external_id.clone(),
-    }
-}
-
 #[async_trait]
 impl ParameterReader for SsmReader {
     async fn read(&self, source: &SourcePlan, request: &ReadRequest) -> Result<Reading, ReadFailure> {
-        let key = identity(source);
+        let key = source.identity();
         let Connected { api, slots, waiting } = self.client(&key).await;
         // Before the limiter: what cannot be sent takes nothing from the budget.
         api.ready().await?;
@@ -171,11 +163,11 @@ impl ParameterReader for SsmReader {
     }
 
     fn account_of(&self, source: &SourcePlan) -> AccountState {
-        let key = self.account_key(source, &identity(source));
+        let key = self.account_key(source, &source.identity());
         AccountState::of(&key, &self.limiters.of(&key))
     }
 
-    fn credentials(&self, of: &HashSet<Identity>) -> Vec<Health> {
+    fn credentials(&self, of: &HashSet<SourceIdentity>) -> Vec<Health> {
         self.connect.credentials(of)
     }
 }

@@ -5,19 +5,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use parameter_mirror_test_support::root;
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
+
+use crate::world::root;
 
 /// The layers from top to bottom, each with its folders or files. A folder uses the layers below, and in its own layer only those that
 /// stand before it.
-const LAYERS: [&[&str]; 7] = [
+const LAYERS: [&[&str]; 8] = [
     &["process", "commands"],
+    &["cli"],
     &["controller"],
     &["metrics"],
     &["kubernetes", "targets", "ssm"],
     &["mirror"],
     &["api"],
-    &["cli", "clock", "fair_queue"],
+    &["clock", "fair_queue"],
 ];
 
 /// What decisions do without: clocks, threads, networks and the cluster.
@@ -114,7 +116,8 @@ fn paths(module: &str, source: &str) -> BTreeSet<String> {
             "super" if !continues => Some(parent(module)),
             _ => None,
         };
-        if let Some(start) = start {
+        let is_path = tokens.get(at + 1).is_some_and(is_colon) && tokens.get(at + 2).is_some_and(is_colon);
+        if let Some(start) = start.filter(|_| is_path) {
             follow(&tokens[at + 1..], &start, &parent, &mut found);
         }
     }

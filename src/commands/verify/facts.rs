@@ -9,8 +9,9 @@ use parameter_mirror_format::hash::HashFound;
 use parameter_mirror_format::keys::{KeyError, KeyRing};
 
 use crate::api::{ParameterMirror, ParameterSource};
+use crate::kubernetes::client::KubeProblem;
 use crate::mirror::plan::{Plan, Refusal};
-use crate::targets::secret::{self, KubeProblem};
+use crate::targets::secret;
 
 /// Everything that is judged.
 pub struct Facts {
@@ -117,4 +118,25 @@ pub struct HashFacts {
     pub key: String,
     /// What is there; `None` if nobody could look: there is no Redis, or no key to check the MAC with.
     pub observed: Option<Result<HashFound, LinkError>>,
+}
+
+/// Whether a leader has renewed its lease in time.
+#[must_use]
+pub fn is_operator_alive(lease: &Result<Option<Leader>, KubeProblem>, now: Timestamp) -> bool {
+    let Ok(Some(Leader { holder: Some(_), renewed: Some(renewed), lasts })) = lease else { return false };
+    now.duration_since(*renewed) <= patience(*lasts)
+}
+
+/// A lease that has just run out may be taken over this very moment, and clocks differ a little.
+fn patience(lasts: Duration) -> SignedDuration {
+    SignedDuration::try_from(lasts * 2).unwrap_or(SignedDuration::MAX)
+}
+
+/// The keys, if they can be used.
+#[must_use]
+pub fn ring(facts: &Facts) -> Option<&KeyRing> {
+    match &facts.keys {
+        Ok(Some(Ok(ring))) => Some(ring),
+        _ => None,
+    }
 }

@@ -5,13 +5,12 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use parameter_mirror_format::connection::LinkError;
 use parameter_mirror_format::eviction::Eviction;
-use parameter_mirror_format::keys::KeyRing;
 use parameter_mirror_format::words::span;
 
-use crate::commands::verify::facts::{Facts, Home, Leader, MirrorFacts, RedisFacts};
+use crate::commands::verify::facts::{Facts, Home, Leader, MirrorFacts, RedisFacts, is_operator_alive};
 use crate::commands::verify::finding::{Finding, Level, Report};
 use crate::commands::verify::judge_mirror;
-use crate::targets::secret::KubeProblem;
+use crate::kubernetes::client::KubeProblem;
 
 /// Clocks of machines that are looked after differ by less.
 const CLOCKS_AGREE: SignedDuration = SignedDuration::from_secs(5);
@@ -42,18 +41,6 @@ pub fn judge(facts: &Facts) -> Report {
         });
     }
     Report { findings }
-}
-
-/// Whether a leader has renewed its lease in time.
-#[must_use]
-pub fn is_operator_alive(lease: &Result<Option<Leader>, KubeProblem>, now: Timestamp) -> bool {
-    let Ok(Some(Leader { holder: Some(_), renewed: Some(renewed), lasts })) = lease else { return false };
-    now.duration_since(*renewed) <= patience(*lasts)
-}
-
-/// A lease that has just run out may be taken over this very moment, and clocks differ a little.
-fn patience(lasts: Duration) -> SignedDuration {
-    SignedDuration::try_from(lasts * 2).unwrap_or(SignedDuration::MAX)
 }
 
 fn operator(lease: &Result<Option<Leader>, KubeProblem>, home: &Home, now: Timestamp) -> Finding {
@@ -115,15 +102,6 @@ fn keys(facts: &Facts) -> Finding {
         }
     };
     Finding::new(level, "keys", text)
-}
-
-/// The keys, if they can be used.
-#[must_use]
-pub fn ring(facts: &Facts) -> Option<&KeyRing> {
-    match &facts.keys {
-        Ok(Some(Ok(ring))) => Some(ring),
-        _ => None,
-    }
 }
 
 fn clock(whose: &str, ahead: SignedDuration) -> Finding {

@@ -11,9 +11,8 @@ use parameter_mirror_format::steering;
 use parameter_mirror_format::verdict::{Found, Verdict};
 
 use crate::api::{DeletionPolicy, FINALIZER};
-use crate::commands::verify::facts::{Facts, HashFacts, Mirror, SecretFacts};
+use crate::commands::verify::facts::{Facts, HashFacts, Mirror, SecretFacts, is_operator_alive, ring};
 use crate::commands::verify::finding::{Finding, Level};
-use crate::commands::verify::judge::{is_operator_alive, ring};
 use crate::mirror::copies;
 use crate::mirror::plan::{Plan, Refusal};
 use crate::mirror::target::TargetReason;

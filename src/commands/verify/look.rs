@@ -26,14 +26,14 @@ use crate::clock::Clock;
 use crate::commands::verify::facts::{
     Facts, HashFacts, Home, Leader, Mirror, MirrorFacts, RedisFacts, SecretFacts,
 };
+use crate::kubernetes::client::{KubeProblem, within};
 use crate::kubernetes::election::some_identity;
-use crate::kubernetes::watches::Guarded;
 use crate::mirror::plan::{Plan, Surroundings};
 use crate::process::redis_auth;
 use crate::ssm::credentials::Base;
 use crate::targets::redis::copy::{self, WRITE};
 use crate::targets::redis::{Beat, Guard, HashStore, Hashes, ScriptOutcome};
-use crate::targets::secret::{self, KubeProblem, SecretStore, within};
+use crate::targets::secret::{self, SecretStore};
 
 /// How many mirrors are looked at at the same time.
 const AT_ONCE: usize = 8;
@@ -88,13 +88,13 @@ impl MirrorFacts {
 }
 
 /// A mirror that was asked for, by name; `None` if there is none.
-type Asked = (String, Option<Guarded<ParameterMirror>>);
+type Asked = (String, Option<DeserializeGuard<ParameterMirror>>);
 
 /// The mirrors that were named, else all of the watched namespaces.
 async fn mirrors(args: &VerifyArgs, client: &Client) -> anyhow::Result<Vec<Asked>> {
     let mut found = Vec::new();
     for mirror in &args.mirrors {
-        let api: Api<Guarded<ParameterMirror>> = Api::namespaced(client.clone(), mirror.namespace());
+        let api: Api<DeserializeGuard<ParameterMirror>> = Api::namespaced(client.clone(), mirror.namespace());
         let object = within(api.get_opt(mirror.name())).await.map_err(|problem| cannot_list(&problem))?;
         found.push((mirror.to_string(), object));
     }
@@ -102,7 +102,7 @@ async fn mirrors(args: &VerifyArgs, client: &Client) -> anyhow::Result<Vec<Asked
         return Ok(found);
     }
     let named = args.watch_namespaces.iter().filter(|name| !name.is_empty());
-    let mut scopes: Vec<Api<Guarded<ParameterMirror>>> =
+    let mut scopes: Vec<Api<DeserializeGuard<ParameterMirror>>> =
         named.map(|namespace| Api::namespaced(client.clone(), namespace)).collect();
     if scopes.is_empty() {
         scopes.push(Api::all(client.clone()));

@@ -17,11 +17,11 @@ pub use judge::judge;
 pub use look::look;
 
 use crate::cli::{OutputFormat, VerifyArgs};
-use crate::process::run::client;
+use crate::kubernetes::client::connect;
 
 /// Prints the report. An error means that nothing could be checked.
 pub async fn verify(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
-    let report = judge(&look(args, client().await?).await?);
+    let report = judge(&look(args, connect().await?).await?);
     match args.output {
         OutputFormat::Text => print!("{}", report.text()),
         OutputFormat::Json => print!("{}", report.json()?),

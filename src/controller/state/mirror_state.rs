@@ -11,17 +11,18 @@ use kube::runtime::reflector::ObjectRef;
 use parameter_mirror_format::content::Signed;
 use parameter_mirror_format::hash::{Fence, HashFound};
 use tokio::sync::oneshot;
+use tokio_util::task::AbortOnDropHandle;
 use tracing_mutex::parkinglot::Mutex;
 
 use crate::api::{ParameterMirror, ParameterMirrorStatus};
 use crate::controller::state::unpublished::FirstValues;
-use crate::controller::steps::evict::PutDown;
 use crate::kubernetes::watches::Shown;
 use crate::mirror::plan::{Plan, Refusal};
 use crate::mirror::resolve::SourceTrouble;
 use crate::mirror::schedule::{Heals, MOST_CONFIRMATIONS, Pace};
 use crate::mirror::snapshot::{ReadFailure, Reading};
 use crate::mirror::target::TargetTrouble;
+use crate::targets::redis::copy::Trace;
 use crate::targets::secret::Observed;
 
 /// How long after an own write the watch may still show the version before it.
@@ -205,7 +206,7 @@ pub struct InFlight {
     /// Its answer, once there.
     pub answer: oneshot::Receiver<Answered>,
     /// Ends the read when dropped.
-    pub task: AbortOnDrop,
+    pub task: AbortOnDropHandle<()>,
     /// The plan it reads for.
     pub plan: Arc<Plan>,
     /// Whether its first request has got through the budget.
@@ -225,16 +226,23 @@ impl InFlight {
     /// looked at the task alone could come too early, and would not look again before the next check.
     #[must_use]
     pub fn has_ended(&self) -> bool {
-        !self.answer.is_empty() || self.task.0.is_finished()
+        !self.answer.is_empty() || self.task.is_finished()
     }
 }
 
-/// Ends a task when dropped.
-pub struct AbortOnDrop(pub tokio::task::JoinHandle<()>);
+/// How the targets were when the values were put down.
+pub struct PutDown {
+    /// The version of the Secret.
+    pub secret_version: Option<String>,
+    /// What a look at the hash compares.
+    pub redis: Trace,
+}
 
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
+impl PutDown {
+    /// Whether this is the version that the Secret had.
+    #[must_use]
+    pub fn is_secret_version(&self, version: Option<&str>) -> bool {
+        self.secret_version.as_deref() == version
     }
 }
 
@@ -377,7 +385,7 @@ mod tests {
         let (answered, answer) = oneshot::channel();
         let mut read = InFlight {
             answer,
-            task: AbortOnDrop(tokio::spawn(std::future::pending())),
+            task: AbortOnDropHandle::new(tokio::spawn(std::future::pending())),
             plan: Arc::new(plan(&[path("/app")])),
             has_begun: Arc::default(),
             sync_at: None,
@@ -392,8 +400,8 @@ mod tests {
 
         // One that died leaves no answer.
         (_, read.answer) = oneshot::channel();
-        read.task.0.abort();
-        assert!((&mut read.task.0).await.is_err());
+        read.task.abort();
+        assert!((&mut read.task).await.is_err());
         assert!(read.has_ended());
     }
 

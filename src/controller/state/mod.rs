@@ -1,7 +1,9 @@
 //! What is remembered between reconciles. All of it can be rebuilt from the targets, the statuses and SSM.
 
+pub mod keys;
 pub(crate) mod memory_shares;
 pub mod mirror_state;
+pub mod missing_sources;
 pub mod read_groups;
 pub mod source_health;
 pub mod status_dedup;

@@ -1,72 +1,28 @@
 //! Live reads of sources and namespaces, to confirm what the watch denies; and the status of sources.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Namespace;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::ResourceExt;
 use kube::api::{Api, Patch, PatchParams};
 use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::ObjectRef;
 use serde_json::json;
-use tracing_mutex::parkinglot::Mutex;
 
+use crate::api::conditions::{self, AVAILABLE};
 use crate::api::{ParameterMirror, ParameterSource};
 use crate::controller::context::Context;
 use crate::controller::state::mirror_state::Memory;
 use crate::controller::state::source_health::Outcome;
 use crate::controller::state::status_dedup::Saying;
 use crate::controller::steps::read::Answer;
+use crate::kubernetes::client::within;
 use crate::mirror::plan::{Plan, Refusal};
 use crate::mirror::snapshot::SourceReason;
 use crate::mirror::words;
 use crate::ssm::limiter::breaker::BreakerState;
-use crate::targets::secret::within;
-
-/// How long a source that the API server was found not to have counts as missing. One that comes is shown by the watch at once.
-const MISSING_FOR: Duration = Duration::from_mins(1);
-
-/// Sources that the API server was found not to have, and when it was last asked: once for all mirrors that name one.
-#[derive(Default)]
-pub struct MissingSources(Mutex<Asked>);
-
-#[derive(Default)]
-struct Asked(HashMap<String, Duration>);
-
-impl MissingSources {
-    /// Whether this source counts as missing. When it is time to ask again, one caller is sent to do that, and meanwhile it still counts
-    /// as missing to the others.
-    #[must_use]
-    pub fn is_missing(&self, source: &str, now: Duration) -> bool {
-        self.0.lock().is_missing(source, now)
-    }
-
-    fn found(&self, source: &str, is_there: bool, now: Duration) {
-        self.0.lock().found(source, is_there, now);
-    }
-}
-
-impl Asked {
-    fn is_missing(&mut self, source: &str, now: Duration) -> bool {
-        let Some(asked) = self.0.get_mut(source) else { return false };
-        let is_recent = now < *asked + MISSING_FOR;
-        if !is_recent {
-            *asked = now;
-        }
-        is_recent
-    }
-
-    fn found(&mut self, source: &str, is_there: bool, now: Duration) {
-        // Tenants choose the names, so those that nobody asks for any more are forgotten.
-        self.0.retain(|_, asked| now < *asked + 2 * MISSING_FOR);
-        if is_there {
-            self.0.remove(source);
-        } else {
-            self.0.insert(source.to_owned(), now);
-        }
-    }
-}
 
 /// How long a confirmed refusal stands before it is confirmed again. A change that the watch shows ends it at once.
 pub const CONFIRM_EVERY: Duration = Duration::from_mins(5);
@@ -134,7 +90,7 @@ pub async fn report_source(plan: &Plan, answer: Option<&Answer>, ctx: &Context) 
     let (Some(answer), Some(source)) = (answer, ctx.watches.source(&plan.source_name)) else { return };
     let previous = source.status.clone().unwrap_or_default();
     let now = ctx.clock.now();
-    let before = previous.conditions.iter().find(|condition| condition.type_ == "Available");
+    let before = conditions::find(&previous.conditions, AVAILABLE);
     let account = plan.source.as_ref().map(|source| ctx.ssm.account_of(source));
     let outcome = Outcome {
         failed: answer
@@ -168,16 +124,14 @@ pub async fn report_source(plan: &Plan, answer: Option<&Answer>, ctx: &Context) 
     }
     // Counted for news only: over all reads of all mirrors this would be a square.
     let mirrors = i32::try_from(ctx.watches.mirrors_on(&plan.source_name)).unwrap_or(i32::MAX);
-    let since =
-        before.filter(|before| before.status == status).map(|before| before.last_transition_time.clone());
-    let condition = Condition {
-        type_: "Available".to_owned(),
-        status: status.to_owned(),
-        reason: reason.to_owned(),
-        message: words::cut(&source_message(plan, answer, is_available, ctx), words::LONGEST_MESSAGE),
-        observed_generation: source.metadata.generation,
-        last_transition_time: since.unwrap_or(Time(now)),
-    };
+    let message = words::cut(&source_message(plan, answer, is_available, ctx), words::LONGEST_MESSAGE);
+    let condition = conditions::set(
+        &previous.conditions,
+        AVAILABLE,
+        (status, reason, message),
+        source.metadata.generation,
+        now,
+    );
     let last_success = if answer.outcome.is_ok() { Some(Time(now)) } else { previous.last_success_time };
     let patch = Patch::Merge(json!({"status": {
         "observedGeneration": source.metadata.generation,

@@ -7,26 +7,12 @@ use kube::runtime::reflector::ObjectRef;
 
 use crate::api::ParameterMirror;
 use crate::controller::context::{Context, RedisEdge};
-use crate::controller::state::mirror_state::Memory;
+use crate::controller::state::mirror_state::{Memory, PutDown};
 use crate::controller::state::values::Load;
 use crate::controller::steps::observe::secret_version;
 use crate::mirror::copies;
 use crate::mirror::plan::Plan;
 use crate::targets::redis::copy::{self, Trace};
-
-/// How the targets were when the values were put down.
-pub struct PutDown {
-    secret_version: Option<String>,
-    redis: Trace,
-}
-
-impl PutDown {
-    /// Whether this is the version that the Secret had.
-    #[must_use]
-    pub fn is_secret_version(&self, version: Option<&str>) -> bool {
-        self.secret_version.as_deref() == version
-    }
-}
 
 /// Notes what the mirror holds after a pass, and puts down what is too much: its own values, or those of others.
 pub fn stay_within_bound(mirror: &ObjectRef<ParameterMirror>, memory: &mut Memory, ctx: &Arc<Context>) {

@@ -11,18 +11,18 @@ use parameter_mirror_format::hash::redis_key;
 use parameter_mirror_format::verdict::Found;
 use serde_json::json;
 
-use crate::api::{DeletionPolicy, FINALIZER, ParameterMirror};
+use crate::api::{DeletionPolicy, FINALIZER, ParameterMirror, full_name};
 use crate::controller::context::{Context, RedisEdge};
 use crate::controller::state::mirror_state::Memory;
 use crate::controller::steps::confirm;
-use crate::controller::steps::report::full_name;
+use crate::kubernetes::client::{KubeProblem, within};
 use crate::kubernetes::events::Story;
 use crate::kubernetes::queue::Next;
 use crate::mirror::copies;
 use crate::mirror::plan::Plan;
 use crate::targets::redis::copy;
 use crate::targets::redis::{Check, Guard, ScriptOutcome};
-use crate::targets::secret::{self, KubeProblem, within};
+use crate::targets::secret;
 
 /// How long a deleted mirror waits for a Redis that does not answer.
 const WAIT_FOR_REDIS: Duration = Duration::from_mins(5);

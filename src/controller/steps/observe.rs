@@ -14,12 +14,13 @@ use parameter_mirror_format::verdict::{Found, Verdict};
 use crate::api::ParameterMirror;
 use crate::controller::context::{Context, RedisEdge};
 use crate::controller::state::mirror_state::{Existence, Memory, RedisMemory, SecretMemory};
+use crate::kubernetes::client::KubeProblem;
 use crate::kubernetes::watches::Shown;
 use crate::mirror::copies;
 use crate::mirror::plan::{Plan, SecretPlan};
 use crate::mirror::target::{TargetReason, TargetTrouble};
 use crate::targets::redis::copy::{self, Trace};
-use crate::targets::secret::{self, KubeProblem, Observed};
+use crate::targets::secret::{self, Observed};
 
 /// How thoroughly to look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

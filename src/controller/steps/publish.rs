@@ -12,6 +12,7 @@ use crate::controller::state::mirror_state::{Existence, Memory, RedisMemory, Sec
 use crate::controller::steps::observe::{redis_trouble, write_failed};
 use crate::controller::steps::permit::Permit;
 use crate::controller::steps::read::Answer;
+use crate::kubernetes::client::KubeProblem;
 use crate::mirror::copies::{self, Authority, Need};
 use crate::mirror::plan::{Plan, RedisPlan, SecretPlan};
 use crate::mirror::resolve::{Resolution, Wanted, WantedSet};
@@ -19,7 +20,7 @@ use crate::mirror::schedule::{Heals, MAX_HEALS};
 use crate::mirror::target::{TargetReason, TargetTrouble};
 use crate::targets::redis::copy;
 use crate::targets::redis::{Beat, Guard, Hashes, ScriptOutcome};
-use crate::targets::secret::{self, KubeProblem, Observed, Owner};
+use crate::targets::secret::{self, Observed, Owner};
 
 /// What one pass wrote.
 #[derive(Debug, Default)]

@@ -10,11 +10,12 @@ use kube::runtime::reflector::ObjectRef;
 use parameter_mirror_format::content::Signed;
 use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::api::{DRILL_UNTIL, ParameterMirror};
 use crate::controller::context::Context;
 use crate::controller::state::memory_shares::OverShare;
-use crate::controller::state::mirror_state::{AbortOnDrop, Answered, InFlight, Memory};
+use crate::controller::state::mirror_state::{Answered, InFlight, Memory};
 use crate::controller::state::unpublished::FirstValues;
 use crate::kubernetes::queue::Urgency;
 use crate::mirror::content;
@@ -110,7 +111,7 @@ pub fn begin(mirror: &ObjectRef<ParameterMirror>, plan: &Arc<Plan>, memory: &mut
     });
     memory.in_flight = Some(Box::new(InFlight {
         answer,
-        task: AbortOnDrop(task),
+        task: AbortOnDropHandle::new(task),
         plan: Arc::clone(plan),
         has_begun,
         sync_at: memory.requested_sync_at.clone(),

@@ -11,18 +11,19 @@ use kube::{Resource, ResourceExt};
 use serde::de::IgnoredAny;
 use serde_json::{Value as Json, json};
 
-use crate::api::{MirrorRedisStatus, MirrorSecretStatus, ParameterMirror, ParameterMirrorStatus};
+use crate::api::conditions::{self, DEGRADED, READY, STALLED};
+use crate::api::{MirrorRedisStatus, MirrorSecretStatus, ParameterMirror, ParameterMirrorStatus, full_name};
 use crate::controller::context::Context;
 use crate::controller::state::mirror_state::Memory;
 use crate::controller::steps::finalize::Retired;
 use crate::controller::steps::publish::{Heal, Published};
+use crate::kubernetes::client::{KubeProblem, within};
 use crate::kubernetes::events::Story;
 use crate::mirror::copies;
 use crate::mirror::plan::{Plan, Refusal};
 use crate::mirror::schedule;
 use crate::mirror::status::{self, Conditions, Facts, SourceState, TargetState, Verdict};
 use crate::mirror::words;
-use crate::targets::secret::{KubeProblem, within};
 
 /// Writes the status of a mirror that was carried out, and tells what happened.
 pub async fn report(
@@ -116,8 +117,8 @@ pub async fn refused(mirror: &ParameterMirror, refusal: &Refusal, memory: &mut M
     let served = previous.parameters.and_then(|count| usize::try_from(count).ok());
     let next = with_conditions(mirror, &previous, &status::refused(refusal, served), ctx.clock.now());
     let told = memory.told_unwritten.as_deref().unwrap_or(&previous);
-    let story = changed(told, &next, "Ready")
-        .map(|ready| Story::warning(ready.reason.clone(), ready.message.clone()));
+    let story =
+        changed(told, &next, READY).map(|ready| Story::warning(ready.reason.clone(), ready.message.clone()));
     write(mirror, previous, next, Duration::ZERO, memory, ctx).await;
     if let Some(story) = story {
         tell(mirror, &story, memory, ctx);
@@ -133,7 +134,7 @@ pub async fn suspended(mirror: &ParameterMirror, memory: &mut Memory, ctx: &Cont
         _ => "Unknown",
     };
     let next = with_conditions(mirror, &previous, &status::suspended(before), ctx.clock.now());
-    if let Some(ready) = changed(&previous, &next, "Ready") {
+    if let Some(ready) = changed(&previous, &next, READY) {
         tell(mirror, &Story::normal("Suspended", ready.message.clone()), memory, ctx);
     }
     write(mirror, previous, next, Duration::ZERO, memory, ctx).await;
@@ -245,29 +246,20 @@ fn redis_status(
 fn with_conditions(
     mirror: &ParameterMirror,
     previous: &ParameterMirrorStatus,
-    conditions: &Conditions,
+    next: &Conditions,
     now: Timestamp,
 ) -> ParameterMirrorStatus {
     let generation = mirror.metadata.generation;
     let of = |type_: &str, verdict: Option<&Verdict>| {
-        let before = condition(previous, type_);
-        let Some(verdict) = verdict else { return before.cloned() };
-        let since = before
-            .filter(|before| before.status == verdict.status)
-            .map(|before| before.last_transition_time.clone());
-        Some(Condition {
-            type_: type_.to_owned(),
-            status: verdict.status.to_owned(),
-            reason: verdict.reason.clone(),
-            message: words::cut(&verdict.message, words::LONGEST_MESSAGE),
-            observed_generation: generation,
-            last_transition_time: since.unwrap_or(Time(now)),
-        })
+        let Some(verdict) = verdict else { return condition(previous, type_).cloned() };
+        let message = words::cut(&verdict.message, words::LONGEST_MESSAGE);
+        let state = (verdict.status, verdict.reason.as_str(), message);
+        Some(conditions::set(&previous.conditions, type_, state, generation, now))
     };
     let conditions = [
-        of("Stalled", Some(&conditions.stalled)),
-        of("Degraded", conditions.degraded.as_ref()),
-        of("Ready", conditions.ready.as_ref()),
+        of(STALLED, Some(&next.stalled)),
+        of(DEGRADED, next.degraded.as_ref()),
+        of(READY, next.ready.as_ref()),
     ];
     ParameterMirrorStatus {
         observed_generation: generation.unwrap_or_default(),
@@ -276,10 +268,8 @@ fn with_conditions(
     }
 }
 
-/// A condition of a status, by type.
-#[must_use]
-pub fn condition<'s>(status: &'s ParameterMirrorStatus, type_: &str) -> Option<&'s Condition> {
-    status.conditions.iter().find(|condition| condition.type_ == type_)
+fn condition<'s>(status: &'s ParameterMirrorStatus, type_: &str) -> Option<&'s Condition> {
+    conditions::find(&status.conditions, type_)
 }
 
 /// The condition, if its status or reason is another than before.
@@ -318,8 +308,8 @@ fn stories(
             .of(heal.part)
         })
         .collect();
-    if let Some(degraded) = changed(previous, next, "Degraded") {
-        let was = condition(previous, "Degraded");
+    if let Some(degraded) = changed(previous, next, DEGRADED) {
+        let was = condition(previous, DEGRADED);
         match degraded.status.as_str() {
             "True" if degraded.reason == "SuspiciousShrink" => {
                 stories.push(Story::warning("RemovalsWithheld", degraded.message.clone()));
@@ -347,14 +337,14 @@ fn stories(
         );
         stories.push(Story::normal("Filled", note));
     }
-    let was_ready = condition(previous, "Ready").is_some_and(|ready| ready.status == "True");
+    let was_ready = condition(previous, READY).is_some_and(|ready| ready.status == "True");
     if !was_ready
         && memory.good.is_some()
-        && condition(next, "Ready").is_some_and(|ready| ready.status == "True" && ready.reason == "Synced")
+        && condition(next, READY).is_some_and(|ready| ready.status == "True" && ready.reason == "Synced")
     {
         stories.push(Story::normal(
             "Synced",
-            condition(next, "Ready").map(|ready| ready.message.clone()).unwrap_or_default(),
+            condition(next, READY).map(|ready| ready.message.clone()).unwrap_or_default(),
         ));
     }
     stories
@@ -369,12 +359,6 @@ fn tell(mirror: &ParameterMirror, story: &Story, memory: &Memory, ctx: &Context)
         tracing::info!(target: "parameter_mirror", mirror = name, cycle, note = story.note, "{headline}");
     }
     ctx.events.tell(mirror, story);
-}
-
-/// `namespace/name`, as log lines name a mirror.
-#[must_use]
-pub fn full_name(mirror: &ParameterMirror) -> String {
-    format!("{}/{}", mirror.namespace().unwrap_or_default(), mirror.name_any())
 }
 
 /// Writes the status if it says something new. What only counts up (texts, times) is written at most once per

@@ -1,5 +1,12 @@
 //! Spec and grants in, [`Plan`] out, or the reason why not.
 
+mod error;
+pub mod grants;
+pub mod permission;
+mod selections;
+
+pub use error::Refusal;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -11,7 +18,7 @@ use crate::api::{
     DeletionPolicy, KeyFormat, ParameterMirrorSpec, ParameterSourceSpec, RedisEncryption, SecretTargetSpec,
     SecretType,
 };
-use crate::mirror::plan::grants;
+use crate::mirror::plan::error::invalid;
 use crate::mirror::plan::selections::selections;
 
 /// Everything a mirror is meant to do, judged and normalised.
@@ -88,17 +95,6 @@ pub struct RedisPlan {
     pub encryption: RedisEncryption,
     /// What happens when it is no longer wanted.
     pub deletion_policy: DeletionPolicy,
-}
-
-/// Why a mirror is not carried out. The text names field and remedy.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// The spec cannot mean anything.
-    #[error("{0}")]
-    InvalidSpec(String),
-    /// A selection is not granted to the namespace.
-    #[error("{0}")]
-    NotGranted(String),
 }
 
 /// What the plan needs to know besides the spec.
@@ -198,7 +194,38 @@ impl Plan {
     }
 }
 
+/// Where and as whom to read. Sources that differ in one of these need a client of their own.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct SourceIdentity {
+    /// AWS region.
+    pub region: String,
+    /// The role to assume with the operator's own identity, if any.
+    pub role_arn: Option<String>,
+    /// What the role's trust policy wants to hear.
+    pub external_id: Option<String>,
+}
+
+impl From<&ParameterSourceSpec> for SourceIdentity {
+    fn from(source: &ParameterSourceSpec) -> Self {
+        Self {
+            region: source.region.clone(),
+            role_arn: source.role_arn.clone(),
+            external_id: source.external_id.clone(),
+        }
+    }
+}
+
 impl SourcePlan {
+    /// Where and as whom to read.
+    #[must_use]
+    pub fn identity(&self) -> SourceIdentity {
+        SourceIdentity {
+            region: self.region.clone(),
+            role_arn: self.role_arn.clone(),
+            external_id: self.external_id.clone(),
+        }
+    }
+
     /// What the source says to the mirrors of a namespace.
     #[must_use]
     pub fn new(
@@ -245,10 +272,6 @@ impl SourcePlan {
     pub fn account(&self) -> Option<&str> {
         self.role_arn.as_deref().and_then(|arn| arn.split(':').nth(4))
     }
-}
-
-pub(super) fn invalid(message: impl Into<String>) -> Refusal {
-    Refusal::InvalidSpec(message.into())
 }
 
 fn same_selections(selections: &[Selection], stored: &[StoredSelection]) -> bool {

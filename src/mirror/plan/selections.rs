@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::api::SelectionSpec;
-use crate::mirror::plan::{Refusal, invalid};
+use crate::mirror::plan::error::{Refusal, invalid};
 use crate::mirror::selection::{NameSelection, PathSelection, Selection};
 
 /// Most characters of a spec's paths, names, keys and excludes in all.

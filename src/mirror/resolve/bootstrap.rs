@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use parameter_mirror_format::content::Content;
 use parameter_mirror_format::source::StoredSource;
 
-use crate::mirror::plan::Plan;
-use crate::mirror::snapshot::{MAX_PARAMETERS, Parameter};
-use crate::mirror::selection::{NameSelection, PathSelection, Selection};
 use crate::mirror::content;
+use crate::mirror::plan::Plan;
+use crate::mirror::selection::{NameSelection, PathSelection, Selection};
+use crate::mirror::snapshot::{MAX_PARAMETERS, Parameter};
 
 /// A set for a mirror that has none, put together from the sets of others.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,7 +124,7 @@ mod tests {
             namespaces: fixtures::source().grants[0].namespaces.clone(),
             paths: vec!["/".to_owned(), "/aws/".to_owned()],
         }];
-        let source = ParameterSourceSpec { grants, ..samples::source() };
+        let source = ParameterSourceSpec { grants, ..fixtures::source() };
         fixtures::judge(&fixtures::spec(selections), Some(&source)).unwrap()
     }
 

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use parameter_mirror_format::revision::shrink_id;
 
-use crate::mirror::snapshot::{Parameter, Reading};
 use crate::mirror::selection::Selection;
+use crate::mirror::snapshot::{Parameter, Reading};
 
 /// A successful read after the guard: what may be published.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,8 +112,8 @@ fn missing_names(reading: &Reading, selections: &[Selection]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mirror::snapshot::Cost;
     use crate::mirror::selection::{NameSelection, PathSelection};
+    use crate::mirror::snapshot::Cost;
     use parameter_mirror_format::entry::ParameterType;
     use parameter_mirror_format::value::Value;
     use proptest::prelude::*;

@@ -1,5 +1,8 @@
 //! A read's outcome and the last known good in, what is to be served out.
 
+pub mod bootstrap;
+pub mod guard;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use parameter_mirror_format::content::{Content, Signed};

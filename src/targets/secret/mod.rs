@@ -3,5 +3,5 @@
 mod render;
 mod store;
 
-pub use render::{FIELD_MANAGER, Observed, Owner, fits, is_in_sync, observe, render};
-pub use store::{KubeProblem, SecretStore, within};
+pub use render::{Observed, Owner, fits, is_in_sync, observe, render};
+pub use store::SecretStore;

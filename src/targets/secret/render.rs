@@ -11,12 +11,11 @@ use parameter_mirror_format::secret::{self as layout, Parts};
 use parameter_mirror_format::verdict::{Found, Verdict};
 
 use crate::api::DeletionPolicy;
+use crate::kubernetes::client::FIELD_MANAGER;
 use crate::mirror::plan::SecretPlan;
 use crate::mirror::target::{TargetReason, TargetTrouble};
 use crate::mirror::words;
 
-/// Who writes, as `metadata.managedFields` records it.
-pub const FIELD_MANAGER: &str = "parameter-mirror";
 const OUR_PREFIX: &str = "parameter-mirror.dev/";
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 

@@ -12,7 +12,7 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Bytes, Frame};
 use kube::Client;
 use kube::client::{Body, ClientBuilder};
-use parameter_mirror::process::run::answers_in_time;
+use parameter_mirror::kubernetes::client::answers_in_time;
 use serde_json::{Value as Json, json};
 use tokio::sync::watch;
 use tokio::time::Instant;

@@ -4,9 +4,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use parameter_mirror::mirror::plan::SourceIdentity;
 use parameter_mirror::mirror::selection::Selection;
 use parameter_mirror::mirror::snapshot::{ReadFailure, SourceReason};
-use parameter_mirror::ssm::api::{Batch, Connect, Identity, ListPage, Listed, PAGE, Page, ParameterApi};
+use parameter_mirror::ssm::api::{Batch, Connect, ListPage, Listed, PAGE, Page, ParameterApi};
 use parameter_mirror_format::entry::ParameterType;
 use parameter_mirror_format::value::Value;
 use parameter_mirror_test_support::ssm::store::{Parameter, Shelf, Version, Write};
@@ -59,7 +60,7 @@ pub struct Reached {
 
 #[async_trait]
 impl Connect for Reached {
-    async fn connect(&self, _: &Identity) -> Arc<dyn ParameterApi> {
+    async fn connect(&self, _: &SourceIdentity) -> Arc<dyn ParameterApi> {
         Arc::new(Self { store: self.store.clone(), line: self.line.clone() })
     }
 }

@@ -4,6 +4,7 @@ use jiff::ToSpan as _;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use parameter_mirror_format::content::{Content, Signed};
 use parameter_mirror_format::hash::{Fence, HashFound};
+use parameter_mirror_format::keys::KeyRing;
 use parameter_mirror_format::verdict::{BrokenCause, Found, Verdict};
 use rstest::rstest;
 
@@ -12,7 +13,7 @@ use crate::api::{
     FINALIZER, GrantSpec, NamespaceSelector, ParameterMirror, ParameterMirrorSpec, ParameterMirrorStatus,
     ParameterSource, ParameterSourceSpec, RedisTargetSpec, SecretTargetSpec, SelectionSpec,
 };
-use crate::commands::verify::facts::{HashFacts, Mirror, SecretFacts};
+use crate::commands::verify::facts::{HashFacts, Mirror, SecretFacts, ring};
 use crate::mirror::plan::{Plan, Surroundings};
 use crate::targets::secret;
 

@@ -1,0 +1,51 @@
+//! Sources that do not exist.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tracing_mutex::parkinglot::Mutex;
+
+/// How long a source that the API server was found not to have counts as missing. One that comes is shown by the watch at once.
+const MISSING_FOR: Duration = Duration::from_mins(1);
+
+/// Sources that the API server was found not to have, and when it was last asked: once for all mirrors that name one.
+#[derive(Default)]
+pub struct MissingSources(Mutex<Asked>);
+
+#[derive(Default)]
+struct Asked(HashMap<String, Duration>);
+
+impl MissingSources {
+    /// Whether this source counts as missing. When it is time to ask again, one caller is sent to do that, and meanwhile it still counts
+    /// as missing to the others.
+    #[must_use]
+    pub fn is_missing(&self, source: &str, now: Duration) -> bool {
+        self.0.lock().is_missing(source, now)
+    }
+
+    /// Notes whether the API server has this source.
+    pub fn found(&self, source: &str, is_there: bool, now: Duration) {
+        self.0.lock().found(source, is_there, now);
+    }
+}
+
+impl Asked {
+    fn is_missing(&mut self, source: &str, now: Duration) -> bool {
+        let Some(asked) = self.0.get_mut(source) else { return false };
+        let is_recent = now < *asked + MISSING_FOR;
+        if !is_recent {
+            *asked = now;
+        }
+        is_recent
+    }
+
+    fn found(&mut self, source: &str, is_there: bool, now: Duration) {
+        // Tenants choose the names, so those that nobody asks for any more are forgotten.
+        self.0.retain(|_, asked| now < *asked + 2 * MISSING_FOR);
+        if is_there {
+            self.0.remove(source);
+        } else {
+            self.0.insert(source.to_owned(), now);
+        }
+    }
+}
