@@ -9,12 +9,12 @@ use tokio::sync::watch;
 use crate::api::ParameterMirror;
 use crate::clock::Clock;
 use crate::controller::drill::Drills;
-use crate::controller::state::keys::{KeySecret, Keys};
-use crate::controller::state::mirror_state::Memories;
+use crate::controller::state::keys::{KeySecret, KeyState};
+use crate::controller::state::mirror_state::StateMap;
 use crate::controller::state::missing_sources::MissingSources;
-use crate::controller::state::read_groups::InStep;
+use crate::controller::state::read_groups::ReadGroups;
 use crate::controller::state::source_health::SourceHealth;
-use crate::controller::state::status_dedup::Said;
+use crate::controller::state::status_dedup::StatusDedup;
 use crate::controller::state::unpublished::Unpublished;
 use crate::controller::state::values::Values;
 use crate::kubernetes::events::Events;
@@ -22,13 +22,13 @@ use crate::kubernetes::queue::Queue;
 use crate::kubernetes::watches::Watches;
 use crate::metrics::registry::Metrics;
 use crate::ssm::ParameterReader;
-use crate::targets::redis::Hashes;
+use crate::targets::redis::HashStore;
 use crate::targets::secret::SecretStore;
 
 /// The Redis of the operator.
-pub enum RedisEdge {
+pub enum RedisBackend {
     /// There is one; whether it answers is another matter.
-    Configured(Arc<dyn Hashes>),
+    Configured(Arc<dyn HashStore>),
     /// There is none, or its configuration is unusable; says why and what to do.
     NotConfigured(String),
 }
@@ -55,29 +55,29 @@ pub struct Context {
     /// Target 1.
     pub secrets: SecretStore,
     /// Target 2.
-    pub redis: RedisEdge,
+    pub redis: RedisBackend,
     /// SSM.
     pub ssm: Arc<dyn ParameterReader>,
     /// How often SSM has come back after a breaker had opened.
     pub recoveries: watch::Receiver<u64>,
     /// The operator's keys.
-    pub key_watch: watch::Receiver<Keys>,
+    pub key_watch: watch::Receiver<KeyState>,
     /// What is watched.
     pub watches: Watches,
     /// Which mirror is reconciled when.
     pub queue: Arc<Queue>,
     /// What is remembered of each mirror.
-    pub memories: Memories,
+    pub memories: StateMap,
     /// The values that memory holds.
     pub values: Values,
     /// Which mirrors read the same.
-    pub in_step: InStep,
+    pub in_step: ReadGroups,
     /// Rehearsed outages.
     pub drills: Drills,
     /// Sources that the API server was found not to have.
     pub missing_sources: MissingSources,
     /// What the status of each source says.
-    pub said_of_sources: Said,
+    pub said_of_sources: StatusDedup,
     /// What the reads of their mirrors say about sources.
     pub source_health: SourceHealth,
     /// New mirrors whose first values are about to be published.
@@ -100,7 +100,7 @@ impl Context {
 
     /// The operator's keys as they are now.
     #[must_use]
-    pub fn keys(&self) -> Keys {
+    pub fn keys(&self) -> KeyState {
         self.key_watch.borrow().clone()
     }
 }

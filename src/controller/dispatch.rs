@@ -14,7 +14,7 @@ use crate::api::ParameterMirror;
 use crate::controller::context::Context;
 use crate::controller::invalid_object;
 use crate::controller::reconcile::reconcile;
-use crate::kubernetes::queue::{Next, RECONCILE, RECONCILES};
+use crate::kubernetes::queue::{RECONCILE, RECONCILES, Requeue};
 
 /// How long a mirror rests whose pass broke.
 const AFTER_BREAK: Duration = Duration::from_secs(30);
@@ -42,7 +42,7 @@ pub async fn work(stop: CancellationToken, ctx: Arc<Context>) {
 async fn reconcile_one(key: Arc<ObjectRef<ParameterMirror>>, ctx: Arc<Context>) {
     let Some(mirror) = ctx.watches.mirror(&key) else {
         ctx.forget(&key);
-        return ctx.queue.ended(&key, Next::OnChange);
+        return ctx.queue.ended(&key, Requeue::OnChange);
     };
     let look = AssertUnwindSafe(look(&mirror, &ctx)).catch_unwind();
     let next = match tokio::time::timeout(RECONCILE, look).await {
@@ -54,13 +54,13 @@ async fn reconcile_one(key: Arc<ObjectRef<ParameterMirror>>, ctx: Arc<Context>) 
             ctx.metrics.pass_broke();
             // Whatever it left half done is learnt again from the targets.
             ctx.memories.forget(&key);
-            Next::After(AFTER_BREAK)
+            Requeue::After(AFTER_BREAK)
         }
     };
     ctx.queue.ended(&key, next);
 }
 
-async fn look(mirror: &DeserializeGuard<ParameterMirror>, ctx: &Arc<Context>) -> Next {
+async fn look(mirror: &DeserializeGuard<ParameterMirror>, ctx: &Arc<Context>) -> Requeue {
     match &mirror.0 {
         Ok(mirror) => reconcile(mirror, ctx).await,
         Err(invalid) => invalid_object::report(invalid, ctx).await,

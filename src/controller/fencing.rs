@@ -11,9 +11,9 @@ use kube::client::Body;
 use parameter_mirror_format::connection::LinkError;
 use parameter_mirror_format::fields::Fields;
 
-use crate::controller::context::RedisEdge;
+use crate::controller::context::RedisBackend;
 use crate::kubernetes::leadership::Term;
-use crate::targets::redis::{Beat, Check, Eviction, Guard, Hashes, Observed, ScriptOutcome};
+use crate::targets::redis::{Check, Eviction, Guard, HashStore, Heartbeat, ObservedHash, ScriptOutcome};
 
 const OVER: &str = "the term of this leader is over";
 
@@ -37,34 +37,34 @@ pub fn client(client: Client, term: &Term) -> Client {
 
 /// A Redis that is written only during this term.
 #[must_use]
-pub fn redis(edge: &RedisEdge, term: &Term) -> RedisEdge {
+pub fn redis(edge: &RedisBackend, term: &Term) -> RedisBackend {
     match edge {
-        RedisEdge::Configured(hashes) => {
+        RedisBackend::Configured(hashes) => {
             let (hashes, term) = (Arc::clone(hashes), term.clone());
-            RedisEdge::Configured(Arc::new(Led { hashes, term }))
+            RedisBackend::Configured(Arc::new(FencedHashes { hashes, term }))
         }
-        RedisEdge::NotConfigured(why) => RedisEdge::NotConfigured(why.clone()),
+        RedisBackend::NotConfigured(why) => RedisBackend::NotConfigured(why.clone()),
     }
 }
 
-struct Led {
-    hashes: Arc<dyn Hashes>,
+struct FencedHashes {
+    hashes: Arc<dyn HashStore>,
     term: Term,
 }
 
-impl Led {
+impl FencedHashes {
     fn may_write(&self) -> Result<(), LinkError> {
         if self.term.is_held() { Ok(()) } else { Err(LinkError::Unavailable(OVER.to_owned())) }
     }
 }
 
 #[async_trait]
-impl Hashes for Led {
+impl HashStore for FencedHashes {
     async fn check(&self, keys: &[&str], within: Duration) -> Result<Vec<Check>, LinkError> {
         self.hashes.check(keys, within).await
     }
 
-    async fn observe(&self, key: &str, within: Duration) -> Result<Observed, LinkError> {
+    async fn observe(&self, key: &str, within: Duration) -> Result<ObservedHash, LinkError> {
         self.hashes.observe(key, within).await
     }
 
@@ -82,7 +82,7 @@ impl Hashes for Led {
     async fn beat(
         &self,
         guard: Guard<'_>,
-        beat: Beat,
+        beat: Heartbeat,
         checked_mac: Option<&str>,
         within: Duration,
     ) -> Result<ScriptOutcome, LinkError> {

@@ -9,8 +9,8 @@ use serde_json::json;
 use crate::api::conditions::{self, READY, STALLED};
 use crate::controller::context::Context;
 use crate::controller::steps::report::write_status;
-use crate::kubernetes::client::KubeProblem;
-use crate::kubernetes::queue::Next;
+use crate::kubernetes::client::ApiError;
+use crate::kubernetes::queue::Requeue;
 use crate::mirror::words;
 
 /// When a status that could not be written is tried again.
@@ -21,14 +21,14 @@ const RETRY: Duration = Duration::from_secs(30);
     clippy::significant_drop_tightening,
     reason = "the state of a mirror belongs to one reconcile at a time"
 )]
-pub async fn report(invalid: &InvalidObject, ctx: &Context) -> Next {
+pub async fn report(invalid: &InvalidObject, ctx: &Context) -> Requeue {
     let name = invalid.metadata.name.clone().unwrap_or_default();
     let namespace = invalid.metadata.namespace.clone().unwrap_or_default();
     let memory = ctx.memories.of(&ObjectRef::new(&name).within(&namespace));
     let mut memory = memory.lock().await;
     // Our own write comes back as a change; the same generation is reported once.
     if memory.undecodable == invalid.metadata.generation {
-        return Next::OnChange;
+        return Requeue::OnChange;
     }
     let now = ctx.clock.now();
     let message = format!(
@@ -45,13 +45,13 @@ pub async fn report(invalid: &InvalidObject, ctx: &Context) -> Next {
         "conditions": [condition(STALLED, "True"), condition(READY, "False")],
     });
     match write_status(&namespace, &name, &status, ctx).await {
-        Ok(()) | Err(KubeProblem::NotFound) => {}
+        Ok(()) | Err(ApiError::NotFound) => {}
         Err(problem) => {
             tracing::debug!(target: "parameter_mirror", mirror = format!("{namespace}/{name}"), %problem, "the status cannot be written");
-            return Next::After(RETRY);
+            return Requeue::After(RETRY);
         }
     }
     memory.undecodable = invalid.metadata.generation;
     tracing::warn!(target: "parameter_mirror", mirror = format!("{namespace}/{name}"), reason = "InvalidSpec", "the object cannot be read");
-    Next::OnChange
+    Requeue::OnChange
 }

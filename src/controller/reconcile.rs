@@ -22,20 +22,20 @@ use kube::runtime::reflector::ObjectRef;
 use crate::api::conditions;
 use crate::api::{ACCEPT_SHRINK, ParameterMirror, ParameterSource, SYNC_AT};
 use crate::controller::context::Context;
-use crate::controller::state::mirror_state::{Existence, Memory, Settled};
+use crate::controller::state::mirror_state::{Existence, LastReconcile, MirrorState};
 use crate::controller::steps::bootstrap;
 use crate::controller::steps::confirm;
 use crate::controller::steps::evict;
 use crate::controller::steps::finalize;
-use crate::controller::steps::observe::{Look, observe};
+use crate::controller::steps::observe::{Depth, observe};
 use crate::controller::steps::permit::permit;
 use crate::controller::steps::publish::publish;
-use crate::controller::steps::read::{self, Answer};
+use crate::controller::steps::read::{self, ReadOutcome};
 use crate::controller::steps::report;
-use crate::kubernetes::queue::Next;
-use crate::kubernetes::watches::Shown;
-use crate::mirror::plan::{Plan, Refusal, Surroundings};
-use crate::mirror::resolve::{Resolution, Situation, SourceTrouble};
+use crate::kubernetes::queue::Requeue;
+use crate::kubernetes::watches::CachedVersion;
+use crate::mirror::plan::{Plan, PlanError, PlanInput};
+use crate::mirror::resolve::{Resolution, ResolveInput, SourceIssue};
 use crate::mirror::schedule;
 use crate::targets::secret::Owner;
 
@@ -44,13 +44,13 @@ use crate::targets::secret::Owner;
     clippy::significant_drop_tightening,
     reason = "the state of a mirror belongs to one reconcile at a time"
 )]
-pub async fn reconcile(mirror: &ParameterMirror, ctx: &Arc<Context>) -> Next {
+pub async fn reconcile(mirror: &ParameterMirror, ctx: &Arc<Context>) -> Requeue {
     let key = ObjectRef::from_obj(mirror);
     let memory = ctx.memories.of(&key);
     let mut memory = memory.lock().await;
     let memory = &mut *memory;
     if memory.uid != mirror.metadata.uid {
-        *memory = Memory { uid: mirror.metadata.uid.clone(), ..Memory::default() };
+        *memory = MirrorState { uid: mirror.metadata.uid.clone(), ..MirrorState::default() };
     }
     if mirror.metadata.deletion_timestamp.is_some() {
         ctx.queue.enters(&key, "delete");
@@ -62,20 +62,24 @@ pub async fn reconcile(mirror: &ParameterMirror, ctx: &Arc<Context>) -> Next {
         Err(refusal) => return refuse(mirror, &refusal, memory, ctx).await,
     };
     if plan.suspend {
-        *memory = Memory { uid: memory.uid.take(), reported: memory.reported.take(), ..Memory::default() };
+        *memory = MirrorState {
+            uid: memory.uid.take(),
+            reported: memory.reported.take(),
+            ..MirrorState::default()
+        };
         report::suspended(mirror, memory, ctx).await;
-        return Next::OnChange;
+        return Requeue::OnChange;
     }
     if let Some(secret) = &plan.secret {
         memory.secret.catch_up(&ctx.watches.secret(&plan.namespace, &secret.name));
     }
     if let Some(pause) = nothing_to_do(mirror, &plan, memory, ctx) {
-        return Next::After(pause);
+        return Requeue::After(pause);
     }
     finalize::hold_on(mirror, &plan, ctx).await;
     note_requests(mirror, &plan, memory, ctx);
-    let look = if read::is_due(&plan, memory, ctx) { Look::ReadBack } else { Look::Check };
-    if look == Look::Check && evict::is_untouched(&plan, memory, ctx).await {
+    let look = if read::is_due(&plan, memory, ctx) { Depth::Full } else { Depth::Cheap };
+    if look == Depth::Cheap && evict::is_untouched(&plan, memory, ctx).await {
         return settle(mirror, plan, false, memory, ctx);
     }
     enters("observe");
@@ -84,7 +88,7 @@ pub async fn reconcile(mirror: &ParameterMirror, ctx: &Arc<Context>) -> Next {
     schedule_first_read(mirror, &plan, memory, ctx);
     let answer = read::finished(&plan, memory, ctx);
     // One that became due while another one was under way begins in the next pass, which reads the targets back first.
-    if look == Look::ReadBack && read::is_due(&plan, memory, ctx) {
+    if look == Depth::Full && read::is_due(&plan, memory, ctx) {
         read::begin(&key, &plan, memory, ctx);
     }
     enters("resolve");
@@ -107,13 +111,13 @@ pub async fn reconcile(mirror: &ParameterMirror, ctx: &Arc<Context>) -> Next {
 }
 
 /// Step 1. Allowed by the watch is allowed; a refusal is confirmed by a live read before it is acted on.
-async fn plan(mirror: &ParameterMirror, memory: &mut Memory, ctx: &Context) -> Result<Plan, Refusal> {
+async fn plan(mirror: &ParameterMirror, memory: &mut MirrorState, ctx: &Context) -> Result<Plan, PlanError> {
     let namespace = mirror.namespace().unwrap_or_default();
     let name = mirror.name_any();
     let source = ctx.watches.source(&mirror.spec.source);
     let labels = ctx.watches.namespace_labels(&namespace).unwrap_or_default();
     let judge = |source: Option<&ParameterSource>, labels: &BTreeMap<String, String>| {
-        let around = Surroundings {
+        let around = PlanInput {
             cluster: &ctx.settings.cluster,
             namespace: &namespace,
             namespace_labels: labels,
@@ -137,7 +141,7 @@ async fn plan(mirror: &ParameterMirror, memory: &mut Memory, ctx: &Context) -> R
         {
             Ok(plan)
         }
-        Err(Refusal::InvalidSpec(_)) => judged,
+        Err(PlanError::InvalidSpec(_)) => judged,
         Err(ref refusal) if confirm::is_confirmed(refusal, memory, ctx) => judged,
         unconfirmed => match confirm::surroundings(&mirror.spec.source, &namespace, ctx).await {
             Some((source, labels)) => judge(source.as_ref(), &labels).inspect_err(|refusal| {
@@ -150,23 +154,33 @@ async fn plan(mirror: &ParameterMirror, memory: &mut Memory, ctx: &Context) -> R
 }
 
 /// The plan as it is remembered, if it is the same: a plan is as large as its spec.
-fn shared(plan: Plan, memory: &Memory) -> Arc<Plan> {
+fn shared(plan: Plan, memory: &MirrorState) -> Arc<Plan> {
     let known = memory.settled.as_ref().map(|settled| &settled.plan).filter(|known| ***known == plan);
     known.map_or_else(|| Arc::new(plan), Arc::clone)
 }
 
 /// The spec is wrong or not granted: no read, no healing; what is served stays as it is.
-async fn refuse(mirror: &ParameterMirror, refusal: &Refusal, memory: &mut Memory, ctx: &Context) -> Next {
+async fn refuse(
+    mirror: &ParameterMirror,
+    refusal: &PlanError,
+    memory: &mut MirrorState,
+    ctx: &Context,
+) -> Requeue {
     memory.in_flight = None;
     memory.settled = None;
     report::refused(mirror, refusal, memory, ctx).await;
-    Next::After(confirm::CONFIRM_EVERY)
+    Requeue::After(confirm::CONFIRM_EVERY)
 }
 
 /// How long to wait if neither the object, the targets nor the clock ask for anything.
 ///
 /// Every write of a status comes back as a change of the object; this is where that ends.
-fn nothing_to_do(mirror: &ParameterMirror, plan: &Plan, memory: &Memory, ctx: &Context) -> Option<Duration> {
+fn nothing_to_do(
+    mirror: &ParameterMirror,
+    plan: &Plan,
+    memory: &MirrorState,
+    ctx: &Context,
+) -> Option<Duration> {
     let now = ctx.clock.uptime();
     let settled = memory.settled.as_ref()?;
     let same = *settled.plan == *plan
@@ -175,10 +189,10 @@ fn nothing_to_do(mirror: &ParameterMirror, plan: &Plan, memory: &Memory, ctx: &C
         && settled.accept_shrink.as_ref() == mirror.annotations().get(ACCEPT_SHRINK);
     let secret_as_known = plan.secret.as_ref().is_none_or(|secret| {
         match (ctx.watches.secret(&plan.namespace, &secret.name), &memory.put_down) {
-            (Shown::Version(watched), Some(known)) => known.is_secret_version(watched.as_deref()),
-            (Shown::Version(watched), None) => !memory.secret.is_surprising(watched.as_deref(), now),
+            (CachedVersion::Known(watched), Some(known)) => known.is_secret_version(watched.as_deref()),
+            (CachedVersion::Known(watched), None) => !memory.secret.is_surprising(watched.as_deref(), now),
             // It is asked for at the next check, which is never far.
-            (Shown::Nothing, known) => known.is_some() || memory.secret.observed.is_some(),
+            (CachedVersion::NotWatched, known) => known.is_some() || memory.secret.observed.is_some(),
         }
     });
     let answered = memory.in_flight.as_ref().is_some_and(|read| read.has_ended());
@@ -189,7 +203,7 @@ fn nothing_to_do(mirror: &ParameterMirror, plan: &Plan, memory: &Memory, ctx: &C
 }
 
 /// What the user asks for besides the rhythm: a read now, or removals approved.
-fn note_requests(mirror: &ParameterMirror, plan: &Plan, memory: &mut Memory, ctx: &Context) {
+fn note_requests(mirror: &ParameterMirror, plan: &Plan, memory: &mut MirrorState, ctx: &Context) {
     let asked = mirror.annotations().get(SYNC_AT);
     let known = memory
         .requested_sync_at
@@ -214,7 +228,7 @@ fn note_requests(mirror: &ParameterMirror, plan: &Plan, memory: &mut Memory, ctx
 
 /// docs/design/formats.md, "Two rhythms": at once if it never had a set, or if the set or the status is not of this spec; else
 /// spread over the interval.
-fn schedule_first_read(mirror: &ParameterMirror, plan: &Plan, memory: &mut Memory, ctx: &Context) {
+fn schedule_first_read(mirror: &ParameterMirror, plan: &Plan, memory: &mut MirrorState, ctx: &Context) {
     if memory.source.first_due.is_some() {
         return;
     }
@@ -239,20 +253,20 @@ fn schedule_first_read(mirror: &ParameterMirror, plan: &Plan, memory: &mut Memor
 fn resolve(
     mirror: &ParameterMirror,
     plan: &Plan,
-    answer: Option<&Answer>,
-    memory: &mut Memory,
+    answer: Option<&ReadOutcome>,
+    memory: &mut MirrorState,
     ctx: &Context,
 ) -> Resolution {
     let now = ctx.clock.now();
     let good = memory.good.clone();
     let trouble = answer
         .map_or(memory.source.trouble.as_ref().map(|(trouble, _)| trouble.clone()), |answer| {
-            answer.outcome.as_ref().err().cloned().map(SourceTrouble::Read)
+            answer.outcome.as_ref().err().cloned().map(SourceIssue::Read)
         });
     let is_needy = good.is_none() && trouble.is_some_and(|trouble| trouble.is_outage());
     let donated = is_needy.then(|| bootstrap::donated(plan, ctx)).flatten();
     let absent_before = memory.source.absences.before().cloned();
-    let situation = Situation {
+    let situation = ResolveInput {
         plan,
         last_known_good: good.as_ref(),
         latest_read_at: memory.latest_read_at,
@@ -263,7 +277,7 @@ fn resolve(
     };
     let Some(answer) = answer else {
         if let Some(failure) = read::starving(plan, memory, ctx) {
-            let trouble = SourceTrouble::Read(failure);
+            let trouble = SourceIssue::Read(failure);
             memory.source.trouble.get_or_insert((trouble, now));
         }
         return situation.hold(memory.source.trouble.as_ref().map(|(trouble, _)| trouble.clone()));
@@ -285,13 +299,13 @@ fn resolve(
             }
             // What was wrong with the set stays wrong with it while it stays.
             let before = source.trouble.as_ref().map(|(trouble, _)| trouble);
-            let lasts = before.filter(|trouble| waits && !matches!(trouble, SourceTrouble::Read(_)));
+            let lasts = before.filter(|trouble| waits && !matches!(trouble, SourceIssue::Read(_)));
             let trouble = resolution.trouble().or(lasts).cloned();
             (resolution, trouble)
         }
         Err(failure) => {
             source.failures = source.failures.saturating_add(1);
-            let trouble = SourceTrouble::Read(failure.clone());
+            let trouble = SourceIssue::Read(failure.clone());
             (situation.hold(Some(trouble.clone())), Some(trouble))
         }
     };
@@ -321,13 +335,13 @@ fn settle(
     mirror: &ParameterMirror,
     plan: Arc<Plan>,
     look_again: bool,
-    memory: &mut Memory,
+    memory: &mut MirrorState,
     ctx: &Arc<Context>,
-) -> Next {
+) -> Requeue {
     let now = ctx.clock.uptime();
     if look_again {
         memory.settled = None;
-        return Next::After(Duration::ZERO);
+        return Requeue::After(Duration::ZERO);
     }
     let unsaid = memory.in_flight.as_ref().filter(|_| memory.reported.is_none());
     let unsaid = unsaid.map(|read| read.due + report::PENDING_AFTER).filter(|end| *end > now);
@@ -335,7 +349,7 @@ fn settle(
     let next_check =
         [unsaid, untold].into_iter().flatten().fold(now + schedule::check_every(plan.interval), Ord::min);
     let pause = next_look(&plan, next_check, memory, ctx);
-    memory.settled = Some(Settled {
+    memory.settled = Some(LastReconcile {
         sync_at: mirror.annotations().get(SYNC_AT).cloned(),
         accept_shrink: mirror.annotations().get(ACCEPT_SHRINK).cloned(),
         generation: mirror.metadata.generation,
@@ -343,10 +357,10 @@ fn settle(
         plan,
     });
     evict::stay_within_bound(&ObjectRef::from_obj(mirror), memory, ctx);
-    Next::After(pause)
+    Requeue::After(pause)
 }
 
-fn next_look(plan: &Plan, next_check: Duration, memory: &Memory, ctx: &Context) -> Duration {
+fn next_look(plan: &Plan, next_check: Duration, memory: &MirrorState, ctx: &Context) -> Duration {
     let now = ctx.clock.uptime();
     let next_read = match memory.in_flight {
         Some(_) => next_check,

@@ -15,9 +15,9 @@ use parameter_mirror_format::keys::{KeyId, KeyRing};
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::controller::state::keys::{KeySecret, Keys};
-use crate::kubernetes::client::{FIELD_MANAGER, KubeProblem, within};
-use crate::mirror::target::{TargetReason, TargetTrouble};
+use crate::controller::state::keys::{KeySecret, KeyState};
+use crate::kubernetes::client::{ApiError, FIELD_MANAGER, within};
+use crate::mirror::target::{TargetIssue, TargetReason};
 
 const RETRY: Duration = Duration::from_secs(5);
 /// When a Lease is marked again that could not be: soon, for only then is a loss of the keys noticed.
@@ -27,7 +27,7 @@ const KEYS_MADE: &str = "parameter-mirror.dev/keys-made";
 
 /// Keeps the operator's keys up to date, as long as the task is not dropped. The first value is there when the Secret has
 /// been read once.
-pub async fn keep(client: Client, secret: KeySecret) -> (watch::Receiver<Keys>, AbortOnDropHandle<()>) {
+pub async fn keep(client: Client, secret: KeySecret) -> (watch::Receiver<KeyState>, AbortOnDropHandle<()>) {
     let api: Api<Secret> = Api::namespaced(client.clone(), &secret.namespace);
     let first = loop {
         match first_keys(&client, &api, &secret).await {
@@ -54,7 +54,7 @@ pub async fn keep(client: Client, secret: KeySecret) -> (watch::Receiver<Keys>, 
     (receiver, AbortOnDropHandle::new(tokio::spawn(task)))
 }
 
-async fn follow(api: Api<Secret>, secret: &KeySecret, sender: watch::Sender<Keys>) {
+async fn follow(api: Api<Secret>, secret: &KeySecret, sender: watch::Sender<KeyState>) {
     let mut changes = std::pin::pin!(watcher::watch_object(api, &secret.name).default_backoff());
     while let Some(change) = changes.next().await {
         let Ok(found) = change else { continue };
@@ -64,7 +64,7 @@ async fn follow(api: Api<Secret>, secret: &KeySecret, sender: watch::Sender<Keys
             let same = keys.resource_version == next.resource_version;
             if !same {
                 let version = keys.version + 1;
-                *keys = Keys { version, ..next };
+                *keys = KeyState { version, ..next };
             }
             !same
         });
@@ -72,17 +72,17 @@ async fn follow(api: Api<Secret>, secret: &KeySecret, sender: watch::Sender<Keys
 }
 
 /// Creates keys at the first start only: new keys over targets that are signed with lost ones would make the sub-keys of readers useless.
-async fn first_keys(client: &Client, api: &Api<Secret>, secret: &KeySecret) -> Result<Keys, KubeProblem> {
+async fn first_keys(client: &Client, api: &Api<Secret>, secret: &KeySecret) -> Result<KeyState, ApiError> {
     if let Some(found) = within(api.get_opt(&secret.name)).await? {
-        return Ok(Keys { version: 1, ..read(Some(&found), secret) });
+        return Ok(KeyState { version: 1, ..read(Some(&found), secret) });
     }
     if were_ever_made(client, secret).await? {
-        return Ok(Keys { version: 1, ..read(None, secret) });
+        return Ok(KeyState { version: 1, ..read(None, secret) });
     }
-    let Some(fresh) = manifest(&secret.namespace, &secret.name) else { return Err(KubeProblem::Unreachable) };
+    let Some(fresh) = manifest(&secret.namespace, &secret.name) else { return Err(ApiError::Unreachable) };
     let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
     match within(api.create(&params, &fresh)).await {
-        Ok(created) => Ok(Keys { version: 1, ..read(Some(&created), secret) }),
+        Ok(created) => Ok(KeyState { version: 1, ..read(Some(&created), secret) }),
         Err(problem) => Err(problem),
     }
 }
@@ -91,11 +91,11 @@ async fn first_keys(client: &Client, api: &Api<Secret>, secret: &KeySecret) -> R
 ///
 /// Only what no tenant can write counts: a mark in the operator's own namespace. A status of a mirror and a signature on a Secret are a
 /// tenant's to make up, and would have the keys missed by everybody (docs/adr/0020-reuse.md).
-async fn were_ever_made(client: &Client, secret: &KeySecret) -> Result<bool, KubeProblem> {
+async fn were_ever_made(client: &Client, secret: &KeySecret) -> Result<bool, ApiError> {
     match within(leases(client, secret).get_opt(&secret.lease)).await {
         Ok(lease) => Ok(lease.is_some_and(|lease| is_marked(&lease))),
         // Without leader election the operator may have no rights on leases, and nothing is remembered.
-        Err(KubeProblem::Refused { code: 403, .. }) => Ok(false),
+        Err(ApiError::Refused { code: 403, .. }) => Ok(false),
         Err(problem) => Err(problem),
     }
 }
@@ -103,7 +103,7 @@ async fn were_ever_made(client: &Client, secret: &KeySecret) -> Result<bool, Kub
 /// Marks the Lease, once in its life. A renewal that comes between makes this a conflict, and is tried again.
 async fn remember(client: &Client, secret: &KeySecret) {
     while let Err(problem) = mark(client, secret).await {
-        if let KubeProblem::Refused { code: 403, .. } = problem {
+        if let ApiError::Refused { code: 403, .. } = problem {
             return;
         }
         tracing::debug!(target: "parameter_mirror", lease = secret.lease, %problem, "the Lease cannot be marked yet");
@@ -111,7 +111,7 @@ async fn remember(client: &Client, secret: &KeySecret) {
     }
 }
 
-async fn mark(client: &Client, secret: &KeySecret) -> Result<(), KubeProblem> {
+async fn mark(client: &Client, secret: &KeySecret) -> Result<(), ApiError> {
     let api = leases(client, secret);
     let mut lease = within(api.get_opt(&secret.lease)).await?.unwrap_or_else(|| Lease {
         metadata: ObjectMeta { name: Some(secret.lease.clone()), ..ObjectMeta::default() },
@@ -137,14 +137,14 @@ fn is_marked(lease: &Lease) -> bool {
     lease.annotations().contains_key(KEYS_MADE)
 }
 
-fn read(found: Option<&Secret>, secret: &KeySecret) -> Keys {
+fn read(found: Option<&Secret>, secret: &KeySecret) -> KeyState {
     let place = format!("Secret {}/{}", secret.namespace, secret.name);
     let resource_version = found.and_then(ResourceExt::resource_version);
-    let lost = |detail: String| Keys {
+    let lost = |detail: String| KeyState {
         version: 0,
         resource_version: resource_version.clone(),
         ring: None,
-        trouble: Some(TargetTrouble::new(TargetReason::KeyMissing, detail)),
+        trouble: Some(TargetIssue::new(TargetReason::KeyMissing, detail)),
     };
     let Some(found) = found else {
         return lost(format!(
@@ -154,7 +154,7 @@ fn read(found: Option<&Secret>, secret: &KeySecret) -> Keys {
     };
     let data = found.data.iter().flatten().map(|(name, ByteString(bytes))| (name.as_str(), bytes.as_slice()));
     match KeyRing::from_data(data) {
-        Ok(ring) => Keys { version: 0, resource_version, ring: Some(Arc::new(ring)), trouble: None },
+        Ok(ring) => KeyState { version: 0, resource_version, ring: Some(Arc::new(ring)), trouble: None },
         Err(error) => lost(format!("{place} cannot be used: {error}.")),
     }
 }

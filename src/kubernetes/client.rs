@@ -18,7 +18,7 @@ pub const DEADLINE: Duration = Duration::from_secs(10);
 
 /// Why a call to the API server failed, without its text: a refusal can quote the object it refuses.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum KubeProblem {
+pub enum ApiError {
     /// The object is not there.
     #[error("it does not exist")]
     NotFound,
@@ -41,7 +41,7 @@ pub enum KubeProblem {
     },
 }
 
-impl KubeProblem {
+impl ApiError {
     /// The class of an error of the client.
     #[must_use]
     pub fn of(error: &kube::Error) -> Self {
@@ -55,10 +55,10 @@ impl KubeProblem {
 }
 
 /// Runs one call to the API server under the deadline.
-pub async fn within<T>(call: impl Future<Output = kube::Result<T>>) -> Result<T, KubeProblem> {
+pub async fn within<T>(call: impl Future<Output = kube::Result<T>>) -> Result<T, ApiError> {
     match tokio::time::timeout(DEADLINE, call).await {
-        Ok(answer) => answer.map_err(|error| KubeProblem::of(&error)),
-        Err(_) => Err(KubeProblem::Timeout),
+        Ok(answer) => answer.map_err(|error| ApiError::of(&error)),
+        Err(_) => Err(ApiError::Timeout),
     }
 }
 

@@ -12,7 +12,7 @@ use kube::api::{Api, ObjectMeta, PostParams};
 use kube::{Client, ResourceExt};
 
 use crate::clock::Clock;
-use crate::kubernetes::client::{FIELD_MANAGER, KubeProblem};
+use crate::kubernetes::client::{ApiError, FIELD_MANAGER};
 use crate::kubernetes::leadership::Term;
 
 /// How long a lease lasts that is not renewed: a leader that was killed is succeeded after that.
@@ -113,13 +113,13 @@ impl Election {
     /// or may do so while this looks.
     pub async fn resign(&mut self) {
         for _ in 0..2 {
-            if !matches!(self.give_up().await, Err(KubeProblem::Conflict)) {
+            if !matches!(self.give_up().await, Err(ApiError::Conflict)) {
                 return;
             }
         }
     }
 
-    async fn give_up(&mut self) -> Result<(), KubeProblem> {
+    async fn give_up(&mut self) -> Result<(), ApiError> {
         self.look().await?;
         let Some((lease, _)) = self.seen.as_ref().filter(|_| self.holder() == self.candidate.identity) else {
             return Ok(());
@@ -129,14 +129,14 @@ impl Election {
         self.write(&lease).await
     }
 
-    async fn look(&mut self) -> Result<Move, KubeProblem> {
+    async fn look(&mut self) -> Result<Move, ApiError> {
         let found = in_time(self.api.get_opt(&self.candidate.lease)).await?;
         self.note(found);
         let seen = self.seen.as_ref().map(|(lease, since)| (lease.spec.as_ref(), *since));
         Ok(decide(&self.candidate.identity, seen, self.clock.boottime()))
     }
 
-    async fn take(&mut self) -> Result<(), KubeProblem> {
+    async fn take(&mut self) -> Result<(), ApiError> {
         let before = self.seen.as_ref().map(|(lease, _)| lease.clone());
         let transitions = before.as_ref().and_then(|lease| lease.spec.as_ref()?.lease_transitions);
         let mut lease = before.unwrap_or_else(|| Lease {
@@ -156,14 +156,14 @@ impl Election {
     }
 
     /// `false` if the lease is somebody else's by now.
-    async fn renew(&mut self) -> Result<bool, KubeProblem> {
+    async fn renew(&mut self) -> Result<bool, ApiError> {
         for _ in 0..2 {
             let Some((lease, _)) = &self.seen else { return Ok(false) };
             let mut lease = lease.clone();
             lease.spec.get_or_insert_default().renew_time = Some(MicroTime(self.clock.now()));
             match self.write(&lease).await {
                 Ok(()) => return Ok(true),
-                Err(KubeProblem::Conflict | KubeProblem::NotFound) => {
+                Err(ApiError::Conflict | ApiError::NotFound) => {
                     // Somebody has touched it: perhaps only its annotations, as the operator itself does once.
                     let found = in_time(self.api.get_opt(&self.candidate.lease)).await?;
                     self.note(found);
@@ -174,11 +174,11 @@ impl Election {
                 Err(problem) => return Err(problem),
             }
         }
-        Err(KubeProblem::Conflict)
+        Err(ApiError::Conflict)
     }
 
     /// Creates the lease if it has no version, else replaces exactly that version.
-    async fn write(&mut self, lease: &Lease) -> Result<(), KubeProblem> {
+    async fn write(&mut self, lease: &Lease) -> Result<(), ApiError> {
         let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
         let written = match lease.resource_version() {
             None => in_time(self.api.create(&params, lease)).await?,
@@ -227,10 +227,10 @@ fn tell(told: &mut Option<String>, what: String) {
     }
 }
 
-async fn in_time<T>(call: impl Future<Output = kube::Result<T>>) -> Result<T, KubeProblem> {
+async fn in_time<T>(call: impl Future<Output = kube::Result<T>>) -> Result<T, ApiError> {
     match tokio::time::timeout(CALL, call).await {
-        Ok(answer) => answer.map_err(|error| KubeProblem::of(&error)),
-        Err(_) => Err(KubeProblem::Timeout),
+        Ok(answer) => answer.map_err(|error| ApiError::of(&error)),
+        Err(_) => Err(ApiError::Timeout),
     }
 }
 

@@ -36,13 +36,13 @@ struct Recording {
 
 #[derive(Default)]
 struct Waiting {
-    stories: Mutex<FairQueue<(), (ObjectReference, Story)>>,
+    stories: Mutex<FairQueue<(), (ObjectReference, EventDraft)>>,
     added: Notify,
 }
 
 impl Waiting {
     /// Adds an event, unless too many of its namespace wait.
-    fn add(&self, about: ObjectReference, story: Story) -> bool {
+    fn add(&self, about: ObjectReference, story: EventDraft) -> bool {
         let namespace: Arc<str> = about.namespace.as_deref().unwrap_or_default().into();
         let mut stories = self.stories.lock();
         let has_room = stories.waiting(&namespace) < WAITING;
@@ -54,7 +54,7 @@ impl Waiting {
         has_room
     }
 
-    async fn next(&self) -> (ObjectReference, Story) {
+    async fn next(&self) -> (ObjectReference, EventDraft) {
         loop {
             let next = self.stories.lock().pop(|_| true);
             if let Some((_, next)) = next {
@@ -67,7 +67,7 @@ impl Waiting {
 
 /// One thing worth telling.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Story {
+pub struct EventDraft {
     /// Whether it is a Warning.
     pub warning: bool,
     /// `Synced`, `Degraded`, `Recovered`, `Healed`, ...
@@ -78,7 +78,7 @@ pub struct Story {
     pub action: &'static str,
 }
 
-impl Story {
+impl EventDraft {
     /// Good news.
     #[must_use]
     pub fn normal(reason: impl Into<String>, note: impl Into<String>) -> Self {
@@ -123,8 +123,8 @@ impl Events {
     }
 
     /// Tells a story about a mirror, beside the pass: an event is never worth waiting for.
-    pub fn tell(&self, mirror: &ParameterMirror, story: &Story) {
-        let story = Story { note: words::cut(&story.note, MAX_NOTE), ..story.clone() };
+    pub fn tell(&self, mirror: &ParameterMirror, story: &EventDraft) {
+        let story = EventDraft { note: words::cut(&story.note, MAX_NOTE), ..story.clone() };
         let reason = story.reason.clone();
         if !self.0.waiting.add(mirror.object_ref(&()), story) {
             tracing::debug!(target: "parameter_mirror", reason, "too many events at once; this one is left out");
@@ -132,7 +132,7 @@ impl Events {
     }
 }
 
-async fn publish(recorder: &Recorder, about: &ObjectReference, story: Story) {
+async fn publish(recorder: &Recorder, about: &ObjectReference, story: EventDraft) {
     let event = Event {
         type_: if story.warning { EventType::Warning } else { EventType::Normal },
         reason: story.reason.clone(),
@@ -159,7 +159,7 @@ mod tests {
     #[tokio::test]
     async fn namespaces_take_turns_and_each_has_its_room() {
         let waiting = Waiting::default();
-        let story = || Story::normal("Synced", "");
+        let story = || EventDraft::normal("Synced", "");
         let taken = (0..3 * WAITING).filter(|_| waiting.add(about("many"), story())).count();
         assert_eq!(taken, WAITING);
         assert!(waiting.add(about("one"), story()));

@@ -30,7 +30,7 @@ const GRACE: Duration = Duration::from_mins(1);
 
 /// When a mirror is reconciled next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
+pub enum Requeue {
     /// After this time, or when something changes.
     After(Duration),
     /// When something changes.
@@ -83,10 +83,10 @@ type Mirror = ObjectRef<ParameterMirror>;
 #[derive(Default)]
 struct State {
     entries: HashMap<Arc<Mirror>, Entry>,
-    waiting: FairQueue<Urgency, (Arc<Mirror>, Ticket)>,
+    waiting: FairQueue<Urgency, (Arc<Mirror>, Position)>,
     /// Those that are due later, by when.
-    resting: BTreeMap<(Duration, Ticket), Arc<Mirror>>,
-    tickets: Ticket,
+    resting: BTreeMap<(Duration, Position), Arc<Mirror>>,
+    tickets: Position,
     /// How many reconciles of each namespace run.
     running: HashMap<String, usize>,
     /// When a reconcile last ended.
@@ -94,13 +94,13 @@ struct State {
 }
 
 /// Tells apart the times that a mirror was put somewhere: one that has moved leaves the old place in the queue behind.
-type Ticket = u64;
+type Position = u64;
 
 #[derive(Clone, Copy)]
 enum Entry {
-    Waiting { since: Duration, urgency: Urgency, ticket: Ticket },
+    Waiting { since: Duration, urgency: Urgency, ticket: Position },
     Running { since: Duration, step: &'static str, again: Option<Urgency> },
-    Resting { due: Duration, ticket: Ticket },
+    Resting { due: Duration, ticket: Position },
 }
 
 impl Queue {
@@ -140,7 +140,7 @@ impl Queue {
     }
 
     /// A reconcile has ended.
-    pub fn ended(&self, mirror: &Mirror, next: Next) {
+    pub fn ended(&self, mirror: &Mirror, next: Requeue) {
         let now = self.clock.uptime();
         self.state.lock().ended(mirror, next, now);
     }
@@ -200,7 +200,7 @@ impl State {
             self.wait(mirror, Urgency::Routine, due);
         }
         let entries = &self.entries;
-        let is_current = |(mirror, ticket): &(Arc<Mirror>, Ticket)| matches!(entries.get(mirror), Some(Entry::Waiting { ticket: current, .. }) if current == ticket);
+        let is_current = |(mirror, ticket): &(Arc<Mirror>, Position)| matches!(entries.get(mirror), Some(Entry::Waiting { ticket: current, .. }) if current == ticket);
         let running = &self.running;
         let has_slot =
             |namespace: &str| running.get(namespace).is_none_or(|count| *count < RECONCILES_OF_A_NAMESPACE);
@@ -221,7 +221,7 @@ impl State {
         }
     }
 
-    fn ended(&mut self, mirror: &Mirror, next: Next, now: Duration) {
+    fn ended(&mut self, mirror: &Mirror, next: Requeue, now: Duration) {
         self.ended_at = self.ended_at.max(now);
         let Some((mirror, Entry::Running { again, .. })) = self.entries.remove_entry(mirror) else { return };
         let namespace = mirror.namespace.as_deref().unwrap_or_default();
@@ -233,14 +233,14 @@ impl State {
         }
         match (again, next) {
             (Some(urgency), _) => self.wait(mirror, urgency, now),
-            (None, Next::After(Duration::ZERO)) => self.wait(mirror, Urgency::Routine, now),
-            (None, Next::After(pause)) => {
+            (None, Requeue::After(Duration::ZERO)) => self.wait(mirror, Urgency::Routine, now),
+            (None, Requeue::After(pause)) => {
                 self.tickets += 1;
                 let (due, ticket) = (now.saturating_add(pause), self.tickets);
                 self.resting.insert((due, ticket), Arc::clone(&mirror));
                 self.entries.insert(mirror, Entry::Resting { due, ticket });
             }
-            (None, Next::OnChange) => {}
+            (None, Requeue::OnChange) => {}
         }
     }
 
@@ -312,7 +312,7 @@ mod tests {
         for name in &names {
             state.add(&mirror("shop", name), Urgency::Routine, secs(1));
             assert_eq!(next(&mut state, 1), Some(format!("shop/{name}")));
-            state.ended(&mirror("shop", name), Next::After(secs(0)), secs(1));
+            state.ended(&mirror("shop", name), Requeue::After(secs(0)), secs(1));
         }
         assert_eq!(next(&mut state, 1), Some("shop/app-0".to_owned()), "and then it is its turn again");
     }
@@ -328,7 +328,7 @@ mod tests {
         state.add(&mirror("one", "app"), Urgency::Routine, secs(0));
         assert_eq!(next(&mut state, 0), Some("one/app".to_owned()));
         assert_eq!(next(&mut state, 0), None);
-        state.ended(&mirror("many", "app-3"), Next::OnChange, secs(1));
+        state.ended(&mirror("many", "app-3"), Requeue::OnChange, secs(1));
         assert_eq!(next(&mut state, 1), Some("many/app-32".to_owned()));
     }
 
@@ -362,7 +362,7 @@ mod tests {
         assert!(before < 25, "{before} of the storm went first");
         let mut rest = 0;
         while let Some(mirror) = state.next(secs(0)) {
-            state.ended(&mirror, Next::OnChange, secs(0));
+            state.ended(&mirror, Requeue::OnChange, secs(0));
             rest += 1;
         }
         assert_eq!(2 + before + 1 + rest, 1_000, "each of them once");
@@ -376,12 +376,12 @@ mod tests {
         state.add(&app, Urgency::Routine, secs(1));
         state.add(&app, Urgency::TargetChanged, secs(1));
         assert_eq!(next(&mut state, 1), None);
-        state.ended(&app, Next::After(secs(30)), secs(2));
+        state.ended(&app, Requeue::After(secs(30)), secs(2));
         assert!(next(&mut state, 2).is_some());
-        state.ended(&app, Next::After(secs(30)), secs(3));
+        state.ended(&app, Requeue::After(secs(30)), secs(3));
         assert_eq!((next(&mut state, 32), state.rest(secs(32))), (None, Some(secs(1))));
         assert!(next(&mut state, 33).is_some());
-        state.ended(&app, Next::OnChange, secs(34));
+        state.ended(&app, Requeue::OnChange, secs(34));
         assert_eq!((next(&mut state, 100_000), state.rest(secs(34))), (None, None));
         assert!(state.entries.is_empty(), "one that only a change brings back is not held");
     }
@@ -391,10 +391,10 @@ mod tests {
         let (mut state, app) = (State::default(), mirror("shop", "app"));
         state.add(&app, Urgency::Routine, secs(0));
         assert!(next(&mut state, 0).is_some());
-        state.ended(&app, Next::After(secs(30)), secs(0));
+        state.ended(&app, Requeue::After(secs(30)), secs(0));
         state.add(&app, Urgency::Routine, secs(1));
         assert!(next(&mut state, 1).is_some());
-        state.ended(&app, Next::OnChange, secs(1));
+        state.ended(&app, Requeue::OnChange, secs(1));
         assert_eq!(next(&mut state, 30), None, "it does not come twice");
     }
 
@@ -408,7 +408,7 @@ mod tests {
         assert_eq!(state.stall(secs(190)), None);
         let stall = state.stall(secs(191)).unwrap();
         assert_eq!(stall.to_string(), "the reconcile of shop/app has been in step publish for 181 s");
-        state.ended(&app, Next::OnChange, secs(191));
+        state.ended(&app, Requeue::OnChange, secs(191));
         assert_eq!(state.stall(secs(100_000)), None, "nothing is due");
     }
 
@@ -417,7 +417,7 @@ mod tests {
         let (mut state, app) = (State::default(), mirror("shop", "app"));
         state.add(&app, Urgency::Routine, secs(0));
         state.next(secs(0)).unwrap();
-        state.ended(&app, Next::After(secs(30)), secs(1));
+        state.ended(&app, Requeue::After(secs(30)), secs(1));
         assert_eq!(state.stall(secs(1 + 30 + 180)), None);
         let stall = state.stall(secs(1 + 30 + 181)).unwrap();
         assert_eq!(stall.to_string(), "no reconcile has ended for 211 s, although 1 mirrors are due");
@@ -433,7 +433,7 @@ mod tests {
         for second in (0..3_600).step_by(100) {
             let slow = state.next(secs(second)).unwrap();
             assert_eq!(state.stall(secs(second + 99)), None);
-            state.ended(&slow, Next::After(secs(30)), secs(second + 99));
+            state.ended(&slow, Requeue::After(secs(30)), secs(second + 99));
         }
     }
 }

@@ -61,11 +61,11 @@ pub struct Watches {
 
 /// What the watch shows of one of our Secrets.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Shown {
+pub enum CachedVersion {
     /// Its version; `None` if it shows no such Secret.
-    Version(Option<String>),
+    Known(Option<String>),
     /// Secrets are not watched (`--secret-watch false`): whoever wants to know has to ask the API server.
-    Nothing,
+    NotWatched,
 }
 
 /// What the conditions of a mirror say.
@@ -197,11 +197,11 @@ impl Watches {
 
     /// One of our Secrets, as far as the watch knows.
     #[must_use]
-    pub fn secret(&self, namespace: &str, name: &str) -> Shown {
-        let Some(secrets) = &self.secrets else { return Shown::Nothing };
+    pub fn secret(&self, namespace: &str, name: &str) -> CachedVersion {
+        let Some(secrets) = &self.secrets else { return CachedVersion::NotWatched };
         let key = ObjectRef::new(name).within(namespace);
         let found = secrets.iter().find_map(|store| store.get(&key));
-        Shown::Version(found.and_then(|secret| secret.resource_version()))
+        CachedVersion::Known(found.and_then(|secret| secret.resource_version()))
     }
 
     /// Number of mirrors on a source.

@@ -19,7 +19,7 @@ use tracing_mutex::parkinglot::Mutex;
 use crate::api::ParameterMirror;
 use crate::metrics::gauges::{self, GaugeValues, Served};
 use crate::metrics::register::{register, register_with_unit};
-use crate::mirror::snapshot::{ReadFailure, Reading};
+use crate::mirror::snapshot::{ReadError, Snapshot};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReadLabels {
@@ -104,7 +104,7 @@ impl Metrics {
     }
 
     /// A read has ended.
-    pub fn read(&self, outcome: &Result<Reading, ReadFailure>) {
+    pub fn read(&self, outcome: &Result<Snapshot, ReadError>) {
         let result = match outcome {
             Ok(_) => "good",
             Err(failure) => failure.reason.as_str(),

@@ -9,7 +9,7 @@ use parameter_mirror_format::source::{StoredSelection, StoredSource};
 use crate::mirror::plan::Plan;
 use crate::mirror::secret_keys::{self, Keys};
 use crate::mirror::selection::Selection;
-use crate::mirror::snapshot::{Known, Parameter};
+use crate::mirror::snapshot::{CachedParameter, Parameter};
 
 /// The signed part of the set that `plan` publishes for these parameters, and what is wrong with its keys.
 #[must_use]
@@ -52,7 +52,7 @@ pub fn still_selected(content: &Content, plan: &Plan) -> BTreeMap<String, Parame
 ///
 /// Versions and dates are comparable only if the operation that reported them reads the parameter now too.
 #[must_use]
-pub fn known(content: &Content, plan: &Plan) -> BTreeMap<String, Known> {
+pub fn known(content: &Content, plan: &Plan) -> BTreeMap<String, CachedParameter> {
     let stored = StoredSource::decode(&content.source).ok();
     let same_place = stored.as_ref().is_some_and(|stored| {
         plan.stored_source(&stored.account)
@@ -72,7 +72,7 @@ pub fn known(content: &Content, plan: &Plan) -> BTreeMap<String, Known> {
         .map(|(name, parameter)| {
             let by_name = matches!(secret_keys::winner(&name, &plan.selections), Some(Selection::Name(_)));
             let comparable = by_name == was_by_name(&name);
-            (name, Known { parameter, comparable })
+            (name, CachedParameter { parameter, comparable })
         })
         .collect()
 }

@@ -3,7 +3,7 @@
 use parameter_mirror_format::content::Signed;
 use parameter_mirror_format::verdict::{Found, Verdict};
 
-use super::target::{TargetReason, TargetTrouble};
+use super::target::{TargetIssue, TargetReason};
 
 /// Where the last known good was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +30,7 @@ impl Origin {
 
 /// The set that a process holds, and the last time SSM confirmed it.
 #[derive(Clone, Copy, Debug)]
-pub struct Remembered<'a> {
+pub struct MemoryCopy<'a> {
     /// The set.
     pub signed: &'a Signed,
     /// The read time that the last good read would stamp, Unix ms; 0 if nothing was read yet.
@@ -43,7 +43,7 @@ pub struct Remembered<'a> {
 /// with the latest time at which any copy shows that content.
 #[must_use]
 pub fn newest<'a>(
-    memory: Option<Remembered<'a>>,
+    memory: Option<MemoryCopy<'a>>,
     secret: Option<&'a Signed>,
     redis: Option<&'a Signed>,
 ) -> Option<(&'a Signed, Origin)> {
@@ -84,14 +84,14 @@ pub const fn holds_a_set(found: &Found) -> bool {
 
 /// How sure it is that the wanted set is newer than whatever a target holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Authority {
+pub enum Freshness {
     /// It comes from a complete read of SSM that began after the target was observed.
     FreshRead,
     /// It is the last known good.
     LastKnownGood,
 }
 
-impl Authority {
+impl Freshness {
     /// The weaker of two.
     #[must_use]
     pub const fn and(self, other: Self) -> Self {
@@ -104,7 +104,7 @@ impl Authority {
 
 /// What one target needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Need {
+pub enum Action {
     /// It holds the content already.
     Nothing,
     /// It is missing or broken: it gets the wanted set with the read time and MAC as they are.
@@ -112,22 +112,22 @@ pub enum Need {
     /// It holds another verified set, which is older.
     Replace,
     /// It must not be written.
-    Refused(TargetTrouble),
+    Refused(TargetIssue),
 }
 
 /// Why a target must not be written from the last known good; `None` if it may be.
 #[must_use]
-pub fn refusal(found: &Found, conflict: TargetReason) -> Option<TargetTrouble> {
+pub fn refusal(found: &Found, conflict: TargetReason) -> Option<TargetIssue> {
     match found {
-        Found::NotOurs { .. } => Some(TargetTrouble::conflict(conflict)),
-        Found::Ours(Verdict::ForeignKey(key_id)) => Some(TargetTrouble::new(
+        Found::NotOurs { .. } => Some(TargetIssue::conflict(conflict)),
+        Found::Ours(Verdict::ForeignKey(key_id)) => Some(TargetIssue::new(
             TargetReason::KeyMissing,
             format!(
                 "it is signed with key {key_id}, which the key Secret does not hold; it stays as it is until SSM has been \
                  read whole or the key is restored"
             ),
         )),
-        Found::Ours(Verdict::NewerLayout(format)) => Some(TargetTrouble::new(
+        Found::Ours(Verdict::NewerLayout(format)) => Some(TargetIssue::new(
             TargetReason::LayoutTooNew,
             format!("it has layout {format}, written by a newer operator; upgrade this one"),
         )),
@@ -137,17 +137,17 @@ pub fn refusal(found: &Found, conflict: TargetReason) -> Option<TargetTrouble> {
 
 /// Compares what was found with what is wanted.
 #[must_use]
-pub fn need(found: &Found, wanted: &Signed, authority: Authority, conflict: TargetReason) -> Need {
+pub fn need(found: &Found, wanted: &Signed, authority: Freshness, conflict: TargetReason) -> Action {
     match found {
-        Found::Ours(Verdict::ForeignKey(_)) if authority == Authority::FreshRead => Need::Replace,
+        Found::Ours(Verdict::ForeignKey(_)) if authority == Freshness::FreshRead => Action::Replace,
         Found::Ours(Verdict::Verified(held)) if held.content.same_as(&wanted.content) => {
             // A good read moves each target to the key that is active, once (docs/design/formats.md, "Keys": rotation).
-            let is_under_its_key = held.key_id == wanted.key_id || authority == Authority::LastKnownGood;
-            if is_under_its_key { Need::Nothing } else { Need::Replace }
+            let is_under_its_key = held.key_id == wanted.key_id || authority == Freshness::LastKnownGood;
+            if is_under_its_key { Action::Nothing } else { Action::Replace }
         }
-        Found::Ours(Verdict::Broken(_)) => Need::Restore("edited"),
-        Found::Missing => Need::Restore("missing"),
-        other => refusal(other, conflict).map_or(Need::Replace, Need::Refused),
+        Found::Ours(Verdict::Broken(_)) => Action::Restore("edited"),
+        Found::Missing => Action::Restore("missing"),
+        other => refusal(other, conflict).map_or(Action::Replace, Action::Refused),
     }
 }
 
@@ -191,7 +191,7 @@ mod tests {
     ) {
         let [memory, secret, redis] =
             [memory, secret, redis].map(|one| one.map(|(value, at)| copy(value, at)));
-        let memory = memory.as_ref().map(|signed| Remembered { signed, confirmed_at: 0 });
+        let memory = memory.as_ref().map(|signed| MemoryCopy { signed, confirmed_at: 0 });
         let found = newest(memory, secret.as_ref(), redis.as_ref());
         assert_eq!(found.map(|(_, origin)| origin), expected);
     }
@@ -201,7 +201,7 @@ mod tests {
     #[test]
     fn a_good_read_makes_memory_as_new_as_the_read() {
         let (memory, put_back) = (copy("current", 5), copy("old", 7));
-        let at = |confirmed_at| Remembered { signed: &memory, confirmed_at };
+        let at = |confirmed_at| MemoryCopy { signed: &memory, confirmed_at };
         assert_eq!(newest(Some(at(9)), Some(&put_back), None).unwrap().1, Origin::Memory);
         assert_eq!(newest(Some(at(6)), Some(&put_back), None).unwrap().1, Origin::Secret);
     }
@@ -215,7 +215,7 @@ mod tests {
         ) {
             let [memory, secret, redis] =
                 copies.map(|one| one.map(|(value, at)| copy(&value.to_string(), at)));
-            let remembered = memory.as_ref().map(|signed| Remembered { signed, confirmed_at });
+            let remembered = memory.as_ref().map(|signed| MemoryCopy { signed, confirmed_at });
             let all: Vec<(&Signed, i64)> = [
                 memory.as_ref().map(|one| (one, one.content.read_at.max(confirmed_at))),
                 secret.as_ref().map(|one| (one, one.content.read_at)),
@@ -236,14 +236,14 @@ mod tests {
     }
 
     #[rstest]
-    #[case(Authority::FreshRead, Authority::FreshRead, Authority::FreshRead)]
-    #[case(Authority::FreshRead, Authority::LastKnownGood, Authority::LastKnownGood)]
-    #[case(Authority::LastKnownGood, Authority::FreshRead, Authority::LastKnownGood)]
-    #[case(Authority::LastKnownGood, Authority::LastKnownGood, Authority::LastKnownGood)]
+    #[case(Freshness::FreshRead, Freshness::FreshRead, Freshness::FreshRead)]
+    #[case(Freshness::FreshRead, Freshness::LastKnownGood, Freshness::LastKnownGood)]
+    #[case(Freshness::LastKnownGood, Freshness::FreshRead, Freshness::LastKnownGood)]
+    #[case(Freshness::LastKnownGood, Freshness::LastKnownGood, Freshness::LastKnownGood)]
     fn the_weaker_authority_counts(
-        #[case] one: Authority,
-        #[case] other: Authority,
-        #[case] both: Authority,
+        #[case] one: Freshness,
+        #[case] other: Freshness,
+        #[case] both: Freshness,
     ) {
         assert_eq!(one.and(other), both);
     }
@@ -261,30 +261,33 @@ mod tests {
     fn each_verdict_has_its_treatment() {
         let (wanted, foreign) = (copy("new", 5), "k9".parse().unwrap());
         let need = |found: &Found, authority| need(found, &wanted, authority, TargetReason::SecretConflict);
-        let [held, fresh] = [Authority::LastKnownGood, Authority::FreshRead];
-        let reason = |need: Need| match need {
-            Need::Refused(trouble) => Some(trouble.reason),
+        let [held, fresh] = [Freshness::LastKnownGood, Freshness::FreshRead];
+        let reason = |need: Action| match need {
+            Action::Refused(trouble) => Some(trouble.reason),
             _ => None,
         };
-        assert_eq!(need(&Found::Missing, held), Need::Restore("missing"));
+        assert_eq!(need(&Found::Missing, held), Action::Restore("missing"));
         let same = Found::Ours(Verdict::Verified(copy("new", 1)));
-        assert_eq!(need(&same, fresh), Need::Nothing, "the same content read earlier is not written again");
+        assert_eq!(need(&same, fresh), Action::Nothing, "the same content read earlier is not written again");
         let mut before = copy("new", 1);
         before.key_id = "k0".parse().unwrap();
         let before = Found::Ours(Verdict::Verified(before));
-        assert_eq!(need(&before, fresh), Need::Replace, "a good read moves it to the key that is active");
-        assert_eq!(need(&before, held), Need::Nothing, "an outage is no time for it");
-        assert_eq!(need(&Found::Ours(Verdict::Verified(copy("old", 1))), held), Need::Replace);
-        assert_eq!(need(&Found::Ours(Verdict::Broken(BrokenCause::Revision)), held), Need::Restore("edited"));
+        assert_eq!(need(&before, fresh), Action::Replace, "a good read moves it to the key that is active");
+        assert_eq!(need(&before, held), Action::Nothing, "an outage is no time for it");
+        assert_eq!(need(&Found::Ours(Verdict::Verified(copy("old", 1))), held), Action::Replace);
+        assert_eq!(
+            need(&Found::Ours(Verdict::Broken(BrokenCause::Revision)), held),
+            Action::Restore("edited")
+        );
         let theirs = Found::NotOurs { owner: Some("c/shop/other".to_owned()) };
-        let Need::Refused(refused) = need(&theirs, fresh) else {
+        let Action::Refused(refused) = need(&theirs, fresh) else {
             panic!("a foreign Secret would be written")
         };
         assert_eq!(refused.reason, TargetReason::SecretConflict);
         assert!(!refused.detail.contains("other"), "readers of the mirror may not know whose it is");
         let foreign = Found::Ours(Verdict::ForeignKey(foreign));
         assert_eq!(reason(need(&foreign, held)), Some(TargetReason::KeyMissing));
-        assert_eq!(need(&foreign, fresh), Need::Replace, "only a complete fresh read replaces it");
+        assert_eq!(need(&foreign, fresh), Action::Replace, "only a complete fresh read replaces it");
         let newer = Found::Ours(Verdict::NewerLayout("2".to_owned()));
         assert_eq!(reason(need(&newer, fresh)), Some(TargetReason::LayoutTooNew));
     }

@@ -9,8 +9,8 @@ use parameter_mirror_format::value::Value;
 
 use crate::api::{GrantSpec, NamespaceSelector, ParameterMirrorSpec, ParameterSourceSpec, SelectionSpec};
 use crate::mirror::content;
-use crate::mirror::plan::{Plan, Refusal, Surroundings};
-use crate::mirror::snapshot::{Cost, Parameter, Reading};
+use crate::mirror::plan::{Plan, PlanError, PlanInput};
+use crate::mirror::snapshot::{Cost, Parameter, Snapshot};
 
 /// A source that grants `/app` to the namespace `shop`.
 pub fn source() -> ParameterSourceSpec {
@@ -43,8 +43,8 @@ pub fn spec(parameters: &[SelectionSpec]) -> ParameterMirrorSpec {
 }
 
 /// What becomes of a spec of `shop/checkout`.
-pub fn judge(spec: &ParameterMirrorSpec, source: Option<&ParameterSourceSpec>) -> Result<Plan, Refusal> {
-    let around = Surroundings {
+pub fn judge(spec: &ParameterMirrorSpec, source: Option<&ParameterSourceSpec>) -> Result<Plan, PlanError> {
+    let around = PlanInput {
         cluster: "c",
         namespace: "shop",
         namespace_labels: &BTreeMap::from([("team".to_owned(), "checkout".to_owned())]),
@@ -90,8 +90,8 @@ pub fn signed(plan: &Plan, all: &[(&str, &str)], read_at: i64) -> Signed {
 }
 
 /// A good read that found these.
-pub fn reading(all: &[(&str, &str)], started_at: i64) -> Reading {
-    Reading {
+pub fn reading(all: &[(&str, &str)], started_at: i64) -> Snapshot {
+    Snapshot {
         started_at,
         account: Some("111122223333".to_owned()),
         parameters: parameters(all),

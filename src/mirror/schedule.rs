@@ -18,7 +18,7 @@ const SPREAD: Duration = Duration::from_mins(5);
 
 /// What decides when a mirror is read next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pace {
+pub struct ReadSchedule {
     /// Interval of the spec.
     pub interval: Duration,
     /// When the last read began.
@@ -31,7 +31,7 @@ pub struct Pace {
     pub first_due: Duration,
 }
 
-impl Pace {
+impl ReadSchedule {
     /// When the next read is due.
     #[must_use]
     pub fn next_read(&self) -> Duration {
@@ -95,11 +95,11 @@ pub const HEAL_WINDOW: Duration = Duration::from_mins(10);
 
 /// The heals of one target and the newer sets that others put there, to notice that somebody else keeps writing it.
 #[derive(Clone, Debug, Default)]
-pub struct Heals {
+pub struct HealLimiter {
     at: Vec<Duration>,
 }
 
-impl Heals {
+impl HealLimiter {
     /// Whether one more write is allowed now: five in ten minutes, then one per interval.
     #[must_use]
     pub fn allows(&self, now: Duration, interval: Duration) -> bool {
@@ -143,7 +143,7 @@ mod tests {
         #[case] denied: bool,
         #[case] pause: u64,
     ) {
-        let pace = Pace {
+        let pace = ReadSchedule {
             interval: secs(interval),
             last_began: Some(secs(1000)),
             failures,
@@ -172,7 +172,7 @@ mod tests {
 
     #[test]
     fn after_five_heals_in_ten_minutes_one_per_interval_is_left() {
-        let mut heals = Heals::default();
+        let mut heals = HealLimiter::default();
         for n in 0..5 {
             assert!(heals.allows(secs(n), secs(60)));
             heals.record(secs(n));

@@ -1,6 +1,6 @@
 //! What one read of SSM is asked for and what it answers.
 //!
-//! The types keep absence, denial and outage apart: a [`Reading`] exists only if every page and every
+//! The types keep absence, denial and outage apart: a [`Snapshot`] exists only if every page and every
 //! value was read, and a name may leave a target only if it is in [`Reading::absent`].
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,7 +31,7 @@ pub struct Parameter {
 
 /// A parameter that is known already and need not be decrypted again while it has not changed.
 #[derive(Clone, Debug)]
-pub struct Known {
+pub struct CachedParameter {
     /// The parameter as last read, or as found in a verified target.
     pub parameter: Parameter,
     /// Whether `version` and `date` come from the operation that reads this parameter now. Dates of
@@ -53,7 +53,7 @@ pub enum Priority {
 
 /// The place in the queue for the budget: namespaces take turns; in one, by priority, then whoever serves the oldest values.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Turn {
+pub struct QueueKey {
     /// Whose request it is.
     pub namespace: Arc<str>,
     /// Who goes first.
@@ -68,13 +68,13 @@ pub struct ReadRequest {
     /// What is selected; not empty.
     pub selections: Vec<Selection>,
     /// By name as selected: everything that is published today and still selected.
-    pub known: BTreeMap<String, Known>,
+    pub known: BTreeMap<String, CachedParameter>,
     /// The account that `known` was read from, if that is known. Versions of another account say nothing.
     pub known_account: Option<String>,
     /// How the read before this one failed, if it did.
-    pub last_failure: Option<ReadFailure>,
+    pub last_failure: Option<ReadError>,
     /// The place in the queue for the budget.
-    pub turn: Turn,
+    pub turn: QueueKey,
     /// Whether mirrors with equal selections have been called to read at the same moment.
     pub in_company: bool,
     /// Set when the first request has got through the budget.
@@ -83,7 +83,7 @@ pub struct ReadRequest {
 
 /// The complete answer of one successful read: all pages and all values.
 #[derive(Clone, Debug)]
-pub struct Reading {
+pub struct Snapshot {
     /// Wall clock at the read's first request, Unix milliseconds.
     pub started_at: i64,
     /// The account, learnt from ARNs; `None` if nothing was read that shows it.
@@ -111,26 +111,26 @@ pub struct Cost {
 /// Why a read brought nothing. Never carries a response body or a value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}: {detail}")]
-pub struct ReadFailure {
+pub struct ReadError {
     /// The class, one of the closed list in docs/design/formats.md.
-    pub reason: SourceReason,
+    pub reason: ReadErrorKind,
     /// One clause for people: operation, status or code, parameter names at most.
     pub detail: String,
     /// The one parameter that it is about, if it is known.
     pub culprit: Option<String>,
 }
 
-impl ReadFailure {
+impl ReadError {
     /// A failure that is about no parameter in particular.
     #[must_use]
-    pub fn new(reason: SourceReason, detail: impl Into<String>) -> Self {
+    pub fn new(reason: ReadErrorKind, detail: impl Into<String>) -> Self {
         Self { reason, detail: detail.into(), culprit: None }
     }
 }
 
 /// Classes of failed reads: the "source's" reasons of docs/design/formats.md, and a set that is too large.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum SourceReason {
+pub enum ReadErrorKind {
     /// HTTP 5xx, refused, reset, no such host.
     SourceUnavailable,
     /// SSM asks for fewer calls.
@@ -159,7 +159,7 @@ pub enum SourceReason {
     Drill,
 }
 
-impl SourceReason {
+impl ReadErrorKind {
     /// The reason as conditions carry it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -202,7 +202,7 @@ impl SourceReason {
     }
 }
 
-impl fmt::Display for SourceReason {
+impl fmt::Display for ReadErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
@@ -216,26 +216,26 @@ mod tests {
 
     /// The closed list of docs/design/formats.md, and which of them wait for the interval: asking again soon cannot help.
     #[rstest]
-    #[case(SourceReason::SourceUnavailable, "SourceUnavailable", false)]
-    #[case(SourceReason::Throttled, "Throttled", false)]
-    #[case(SourceReason::Timeout, "Timeout", false)]
-    #[case(SourceReason::CredentialsUnavailable, "CredentialsUnavailable", false)]
-    #[case(SourceReason::AccessDenied, "AccessDenied", true)]
-    #[case(SourceReason::KmsUnavailable, "KmsUnavailable", false)]
-    #[case(SourceReason::InvalidResponse, "InvalidResponse", false)]
-    #[case(SourceReason::SourceNotFound, "SourceNotFound", false)]
-    #[case(SourceReason::SourceChanging, "SourceChanging", false)]
-    #[case(SourceReason::BudgetExhausted, "BudgetExhausted", false)]
-    #[case(SourceReason::TooManyParameters, "TooManyParameters", true)]
-    #[case(SourceReason::MemoryShareExceeded, "MemoryShareExceeded", true)]
-    #[case(SourceReason::Drill, "Drill", false)]
+    #[case(ReadErrorKind::SourceUnavailable, "SourceUnavailable", false)]
+    #[case(ReadErrorKind::Throttled, "Throttled", false)]
+    #[case(ReadErrorKind::Timeout, "Timeout", false)]
+    #[case(ReadErrorKind::CredentialsUnavailable, "CredentialsUnavailable", false)]
+    #[case(ReadErrorKind::AccessDenied, "AccessDenied", true)]
+    #[case(ReadErrorKind::KmsUnavailable, "KmsUnavailable", false)]
+    #[case(ReadErrorKind::InvalidResponse, "InvalidResponse", false)]
+    #[case(ReadErrorKind::SourceNotFound, "SourceNotFound", false)]
+    #[case(ReadErrorKind::SourceChanging, "SourceChanging", false)]
+    #[case(ReadErrorKind::BudgetExhausted, "BudgetExhausted", false)]
+    #[case(ReadErrorKind::TooManyParameters, "TooManyParameters", true)]
+    #[case(ReadErrorKind::MemoryShareExceeded, "MemoryShareExceeded", true)]
+    #[case(ReadErrorKind::Drill, "Drill", false)]
     fn reasons_are_words_that_others_match_on(
-        #[case] reason: SourceReason,
+        #[case] reason: ReadErrorKind,
         #[case] word: &str,
         #[case] denial: bool,
     ) {
         assert_eq!((reason.to_string().as_str(), reason.is_denial()), (word, denial));
-        let failure = ReadFailure::new(reason, "HTTP 500");
+        let failure = ReadError::new(reason, "HTTP 500");
         assert_eq!(failure.to_string(), format!("{word}: HTTP 500"));
     }
 
@@ -249,14 +249,14 @@ mod tests {
     fn nothing_that_is_printed_shows_a_value() {
         let value = Value::new("hunter2".to_owned());
         let parameter = Parameter { kind: ParameterType::SecureString, version: 1, date: 1, value };
-        let reading = Reading {
+        let reading = Snapshot {
             started_at: 0,
             account: None,
             parameters: [("/x".to_owned(), parameter.clone())].into(),
             absent: BTreeSet::new(),
             cost: Cost::default(),
         };
-        let known = Known { parameter, comparable: true };
+        let known = CachedParameter { parameter, comparable: true };
         assert!(!format!("{reading:?} {known:?}").contains("hunter2"));
     }
 }

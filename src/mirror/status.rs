@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::plan::Refusal;
-use super::resolve::SourceTrouble;
-use super::target::{TargetReason, TargetTrouble};
+use super::plan::PlanError;
+use super::resolve::SourceIssue;
+use super::target::{TargetIssue, TargetReason};
 use super::words;
-use crate::mirror::snapshot::{ReadFailure, SourceReason};
+use crate::mirror::snapshot::{ReadError, ReadErrorKind};
 
 /// A condition before it is merged into the object's list.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verdict {
+pub struct ConditionState {
     /// `True`, `False` or `Unknown`.
     pub status: &'static str,
     /// One of the closed list.
@@ -25,11 +25,11 @@ pub struct Verdict {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conditions {
     /// Whether only a person can get it going again.
-    pub stalled: Verdict,
+    pub stalled: ConditionState,
     /// Whether held values are served or a target lags; `None` leaves it as it was.
-    pub degraded: Option<Verdict>,
+    pub degraded: Option<ConditionState>,
     /// Whether the spec is valid and granted and every target holds a complete set.
-    pub ready: Option<Verdict>,
+    pub ready: Option<ConditionState>,
 }
 
 /// One target as it stands after this pass.
@@ -42,7 +42,7 @@ pub struct TargetState {
     /// Whether this process knows that, or goes by what was said before.
     pub seen: bool,
     /// What is wrong with it.
-    pub trouble: Option<TargetTrouble>,
+    pub trouble: Option<TargetIssue>,
 }
 
 /// The source's side, as the last due read left it.
@@ -55,7 +55,7 @@ pub enum SourceState {
     /// Held, withheld or never had.
     Trouble {
         /// What.
-        trouble: SourceTrouble,
+        trouble: SourceIssue,
         /// Since when.
         since: Timestamp,
         /// Failed reads in a row.
@@ -67,7 +67,7 @@ pub enum SourceState {
 
 /// Everything the conditions speak of.
 #[derive(Clone, Debug)]
-pub struct Facts<'a> {
+pub struct StatusInput<'a> {
     /// Now, for dates in messages.
     pub now: Timestamp,
     /// Name of the mirror, for commands in messages.
@@ -87,21 +87,21 @@ pub struct Facts<'a> {
     /// The hash, if the spec wants one.
     pub redis: Option<TargetState>,
     /// Why nothing can be signed or verified, if the keys are lost.
-    pub keys: Option<TargetTrouble>,
+    pub keys: Option<TargetIssue>,
 }
 
 const AS_THEY_ARE: &str = "The targets stay as they are.";
 
-fn verdict(status: &'static str, reason: impl Into<String>, message: impl Into<String>) -> Verdict {
-    Verdict { status, reason: reason.into(), message: message.into() }
+fn verdict(status: &'static str, reason: impl Into<String>, message: impl Into<String>) -> ConditionState {
+    ConditionState { status, reason: reason.into(), message: message.into() }
 }
 
 /// The spec is wrong or not granted: Ready is False whatever is served.
 #[must_use]
-pub fn refused(refusal: &Refusal, served: Option<usize>) -> Conditions {
+pub fn refused(refusal: &PlanError, served: Option<usize>) -> Conditions {
     let reason = match refusal {
-        Refusal::InvalidSpec(_) => "InvalidSpec",
-        Refusal::NotGranted(_) => "NotGranted",
+        PlanError::InvalidSpec(_) => "InvalidSpec",
+        PlanError::NotGranted(_) => "NotGranted",
     };
     let serving = served.map_or_else(
         || "Nothing is served.".to_owned(),
@@ -128,24 +128,24 @@ pub fn suspended(ready_before: &'static str) -> Conditions {
 
 /// The conditions of a mirror whose spec is carried out.
 #[must_use]
-pub fn conditions(facts: &Facts<'_>) -> Conditions {
+pub fn conditions(facts: &StatusInput<'_>) -> Conditions {
     Conditions { stalled: stalled(facts), degraded: degraded(facts), ready: ready(facts) }
 }
 
-fn as_expected() -> Verdict {
+fn as_expected() -> ConditionState {
     verdict("False", "AsExpected", "Nothing waits for a person.")
 }
 
-impl Facts<'_> {
+impl StatusInput<'_> {
     fn targets(&self) -> impl Iterator<Item = &TargetState> {
         self.secret.iter().chain(&self.redis)
     }
 
-    fn target_troubles(&self) -> impl Iterator<Item = (&TargetState, &TargetTrouble)> {
+    fn target_troubles(&self) -> impl Iterator<Item = (&TargetState, &TargetIssue)> {
         self.targets().filter_map(|target| Some((target, target.trouble.as_ref()?)))
     }
 
-    fn trouble(&self) -> Option<&SourceTrouble> {
+    fn trouble(&self) -> Option<&SourceIssue> {
         match &self.source {
             SourceState::Trouble { trouble, .. } => Some(trouble),
             SourceState::Good | SourceState::NotReadYet => None,
@@ -185,7 +185,7 @@ fn hold(targets: Vec<&TargetState>, what: &str) -> Option<String> {
     (!names.is_empty()).then(|| format!("{} {verb} {what}.", names.join(" and ")))
 }
 
-fn stalled(facts: &Facts<'_>) -> Verdict {
+fn stalled(facts: &StatusInput<'_>) -> ConditionState {
     facts
         .target_troubles()
         .find(|(_, trouble)| trouble.reason.is_conflict())
@@ -194,7 +194,7 @@ fn stalled(facts: &Facts<'_>) -> Verdict {
         })
 }
 
-fn ready(facts: &Facts<'_>) -> Option<Verdict> {
+fn ready(facts: &StatusInput<'_>) -> Option<ConditionState> {
     let unreadable =
         || facts.target_troubles().any(|(_, trouble)| trouble.reason == TargetReason::KeyMissing);
     if facts.keys.is_some() || facts.is_blind() || (facts.served.is_none() && unreadable()) {
@@ -218,28 +218,28 @@ fn ready(facts: &Facts<'_>) -> Option<Verdict> {
         return Some(verdict("True", "ServingLastKnownGood", facts.serving()));
     }
     let reason = match trouble {
-        SourceTrouble::NoParameters => "NoParameters",
-        SourceTrouble::ParameterNotFound(_) => "ParameterNotFound",
-        SourceTrouble::Read(failure) if failure.reason.is_limit() => failure.reason.as_str(),
-        SourceTrouble::Read(_) | SourceTrouble::SuspiciousShrink(_) => "NoLastKnownGood",
+        SourceIssue::NoParameters => "NoParameters",
+        SourceIssue::ParameterNotFound(_) => "ParameterNotFound",
+        SourceIssue::Read(failure) if failure.reason.is_limit() => failure.reason.as_str(),
+        SourceIssue::Read(_) | SourceIssue::SuspiciousShrink(_) => "NoLastKnownGood",
     };
     Some(verdict("False", reason, source_message(facts).unwrap_or_default()))
 }
 
 /// A conflict or a missing configuration is told even before there is a set to publish.
-fn is_lasting(facts: &Facts<'_>) -> bool {
+fn is_lasting(facts: &StatusInput<'_>) -> bool {
     facts.target_troubles().any(|(_, trouble)| {
         trouble.reason.is_conflict() || trouble.reason == TargetReason::RedisNotConfigured
     })
 }
 
-fn degraded(facts: &Facts<'_>) -> Option<Verdict> {
+fn degraded(facts: &StatusInput<'_>) -> Option<ConditionState> {
     let verdict = degraded_as_is(facts)?;
     Some(facts.stale.filter(|_| verdict.status == "True").map_or(verdict.clone(), |age| stale(&verdict, age)))
 }
 
 /// Older than `maxStaleness`: that is the reason then, and the cause stays in the message.
-fn stale(cause: &Verdict, age: Duration) -> Verdict {
+fn stale(cause: &ConditionState, age: Duration) -> ConditionState {
     let message = format!(
         "What is served is {} old, more than spec.maxStaleness. It stays as it is. {}: {}",
         words::span(age),
@@ -249,11 +249,10 @@ fn stale(cause: &Verdict, age: Duration) -> Verdict {
     verdict("True", "Stale", message)
 }
 
-fn degraded_as_is(facts: &Facts<'_>) -> Option<Verdict> {
-    let is_drill = |failure: &ReadFailure| failure.reason == SourceReason::Drill;
-    let drill = facts
-        .trouble()
-        .filter(|trouble| matches!(trouble, SourceTrouble::Read(failure) if is_drill(failure)));
+fn degraded_as_is(facts: &StatusInput<'_>) -> Option<ConditionState> {
+    let is_drill = |failure: &ReadError| failure.reason == ReadErrorKind::Drill;
+    let drill =
+        facts.trouble().filter(|trouble| matches!(trouble, SourceIssue::Read(failure) if is_drill(failure)));
     if let Some(drill) = drill {
         return Some(verdict("True", source_reason(drill), source_message(facts).unwrap_or_default()));
     }
@@ -281,20 +280,20 @@ fn degraded_as_is(facts: &Facts<'_>) -> Option<Verdict> {
 
 /// The Degraded reason of the source's side.
 #[must_use]
-pub fn source_reason(trouble: &SourceTrouble) -> &'static str {
+pub fn source_reason(trouble: &SourceIssue) -> &'static str {
     match trouble {
-        SourceTrouble::Read(failure) => failure.reason.as_str(),
-        SourceTrouble::NoParameters => "NoParameters",
-        SourceTrouble::ParameterNotFound(_) => "ParameterNotFound",
-        SourceTrouble::SuspiciousShrink(_) => "SuspiciousShrink",
+        SourceIssue::Read(failure) => failure.reason.as_str(),
+        SourceIssue::NoParameters => "NoParameters",
+        SourceIssue::ParameterNotFound(_) => "ParameterNotFound",
+        SourceIssue::SuspiciousShrink(_) => "SuspiciousShrink",
     }
 }
 
-fn source_message(facts: &Facts<'_>) -> Option<String> {
+fn source_message(facts: &StatusInput<'_>) -> Option<String> {
     let SourceState::Trouble { trouble, since, failed_reads, next_read } = &facts.source else { return None };
     let serves = facts.served.is_some();
     Some(match trouble {
-        SourceTrouble::Read(failure) => {
+        SourceIssue::Read(failure) => {
             let effect = if serves {
                 "New and running pods are not affected."
             } else if facts.is_blind() {
@@ -315,24 +314,24 @@ fn source_message(facts: &Facts<'_>) -> Option<String> {
                 words::span(*next_read)
             )
         }
-        SourceTrouble::NoParameters if serves => format!(
+        SourceIssue::NoParameters if serves => format!(
             "SSM {} holds nothing below {} since {}. Empty never replaces the parameters that are served: they are kept. \
              If this is meant, delete the mirror or change its selections.",
             facts.place,
             facts.selected,
             words::at(*since, facts.now)
         ),
-        SourceTrouble::NoParameters => format!(
+        SourceIssue::NoParameters => format!(
             "Nothing below {} in {}. Check the path; names are case sensitive.",
             facts.selected, facts.place
         ),
-        SourceTrouble::ParameterNotFound(names) => format!(
+        SourceIssue::ParameterNotFound(names) => format!(
             "SSM {} has no {}. {} Create it there, or mark the selection `optional: true`.",
             facts.place,
             words::few(names),
             if serves { "What is served is kept." } else { "Nothing was written." }
         ),
-        SourceTrouble::SuspiciousShrink(withheld) => format!(
+        SourceIssue::SuspiciousShrink(withheld) => format!(
             "SSM no longer lists {} of {}. {} If this is meant: \
              kubectl annotate --overwrite pmirror {} parameter-mirror.dev/accept-shrink={}",
             withheld.removed,
@@ -348,7 +347,7 @@ fn source_message(facts: &Facts<'_>) -> Option<String> {
     })
 }
 
-fn about(facts: &Facts<'_>, target: &TargetState, trouble: &TargetTrouble) -> String {
+fn about(facts: &StatusInput<'_>, target: &TargetState, trouble: &TargetIssue) -> String {
     let served = if trouble.reason == TargetReason::TargetContested {
         // What it holds at the moment depends on who wrote last.
         ""

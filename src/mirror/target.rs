@@ -72,14 +72,14 @@ impl fmt::Display for TargetReason {
 
 /// Why a target is not what it should be. Never carries a value or a server's error text.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TargetTrouble {
+pub struct TargetIssue {
     /// The class.
     pub reason: TargetReason,
     /// One sentence for people: what is wrong and what to do.
     pub detail: String,
 }
 
-impl TargetTrouble {
+impl TargetIssue {
     /// A trouble with its sentence.
     #[must_use]
     pub fn new(reason: TargetReason, detail: impl Into<String>) -> Self {

@@ -20,10 +20,10 @@ use crate::ssm::limiter::{AccountKey, AccountState};
 
 /// What the endpoints speak of.
 #[derive(Clone, Default)]
-pub struct Health(Arc<Mutex<Known>>);
+pub struct Health(Arc<Mutex<HealthState>>);
 
 #[derive(Clone, Default)]
-struct Known {
+struct HealthState {
     metrics: Option<Arc<Metrics>>,
     /// Of the term, while there is one.
     context: Option<Arc<Context>>,
@@ -51,7 +51,7 @@ impl Health {
         }
     }
 
-    fn known(&self) -> Known {
+    fn known(&self) -> HealthState {
         self.0.lock().clone()
     }
 }
@@ -126,7 +126,7 @@ async fn readyz(State(health): State<Health>) -> impl IntoResponse {
 
 async fn metrics(State(health): State<Health>, headers: HeaderMap) -> impl IntoResponse {
     let format = Format::asked(headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()));
-    let Known { metrics, context } = health.known();
+    let HealthState { metrics, context } = health.known();
     let values = context.map(|context| GaugeValues {
         mirrors: context.watches.mirrors(),
         states: context.watches.states(),

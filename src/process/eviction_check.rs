@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::metrics::registry::Metrics;
 use crate::targets::redis::copy::LOOK;
-use crate::targets::redis::{Eviction, Hashes};
+use crate::targets::redis::{Eviction, HashStore};
 
 /// How often a Redis is asked: its policy seldom changes, but a failover may lead to a server with another one.
 const EVERY: Duration = Duration::from_mins(10);
@@ -13,7 +13,7 @@ const EVERY: Duration = Duration::from_mins(10);
 const RETRY: Duration = Duration::from_secs(30);
 
 /// Asks for as long as it is polled; one line in the log each time the answer changes.
-pub async fn watch(redis: Arc<dyn Hashes>, metrics: Arc<Metrics>) {
+pub async fn watch(redis: Arc<dyn HashStore>, metrics: Arc<Metrics>) {
     let mut told = Eviction::SparesOurs;
     loop {
         let pause = match redis.eviction(LOOK).await {

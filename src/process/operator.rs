@@ -14,20 +14,20 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::api::{ParameterMirror, ParameterSource};
 use crate::clock::Clock;
-use crate::controller::context::{Context, RedisEdge, Settings};
+use crate::controller::context::{Context, RedisBackend, Settings};
 use crate::controller::dispatch;
 use crate::controller::drill::Drills;
 use crate::controller::fencing;
 use crate::controller::signing_keys;
 use crate::controller::state::keys::KeySecret;
-use crate::controller::state::mirror_state::Memories;
+use crate::controller::state::mirror_state::StateMap;
 use crate::controller::state::missing_sources::MissingSources;
-use crate::controller::state::read_groups::InStep;
+use crate::controller::state::read_groups::ReadGroups;
 use crate::controller::state::source_health::SourceHealth;
-use crate::controller::state::status_dedup::Said;
+use crate::controller::state::status_dedup::StatusDedup;
 use crate::controller::state::unpublished::Unpublished;
 use crate::controller::state::values::Values;
-use crate::kubernetes::client::{KubeProblem, within};
+use crate::kubernetes::client::{ApiError, within};
 use crate::kubernetes::election::{Candidate, Election};
 use crate::kubernetes::events::Events;
 use crate::kubernetes::leadership::Term;
@@ -43,11 +43,11 @@ use crate::targets::secret::SecretStore;
 const RETRY: Duration = Duration::from_secs(2);
 
 /// Everything outside the process that an operator works with.
-pub struct Edges {
+pub struct Dependencies {
     /// The API server.
     pub client: Client,
     /// Redis.
-    pub redis: RedisEdge,
+    pub redis: RedisBackend,
     /// SSM.
     pub connect: Box<dyn Connect>,
     /// Both clocks.
@@ -56,7 +56,7 @@ pub struct Edges {
 
 /// What an operator was told.
 #[derive(Clone, Debug)]
-pub struct Orders {
+pub struct OperatorConfig {
     /// Its own namespace, where the keys are.
     pub namespace: String,
     /// Name of the key Secret.
@@ -81,12 +81,12 @@ pub struct Orders {
 
 /// Works until `stop`, whenever this operator leads; a pass that has begun is finished.
 pub async fn operate(
-    edges: Edges,
-    orders: Orders,
+    edges: Dependencies,
+    orders: OperatorConfig,
     health: Health,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let Edges { client, redis, connect, clock } = edges;
+    let Dependencies { client, redis, connect, clock } = edges;
     let scopes = scopes(&orders.watch_namespaces);
     let prepared = async {
         wait_for_crds(&client, &scopes).await;
@@ -99,7 +99,7 @@ pub async fn operate(
     let mut election =
         orders.candidate.clone().map(|candidate| Election::new(client.clone(), candidate, clock.clone()));
     let ssm = Arc::new(SsmReader::new(orders.requests_per_second, connect, clock.clone()));
-    let staff = Staff { client, redis, clock, ssm, orders, cluster, scopes, metrics: Arc::default() };
+    let staff = Leadership { client, redis, clock, ssm, orders, cluster, scopes, metrics: Arc::default() };
     health.can_take_over(Arc::clone(&staff.metrics));
     loop {
         let term = match &mut election {
@@ -136,12 +136,12 @@ pub async fn operate(
 }
 
 /// What stays the same from one term to the next.
-struct Staff {
+struct Leadership {
     client: Client,
-    redis: RedisEdge,
+    redis: RedisBackend,
     clock: Clock,
     ssm: Arc<SsmReader>,
-    orders: Orders,
+    orders: OperatorConfig,
     cluster: String,
     scopes: Vec<Option<String>>,
     metrics: Arc<Metrics>,
@@ -155,7 +155,12 @@ async fn keep(election: Option<&mut Election>, term: &Term) {
 }
 
 /// One term: everything that is known is learnt anew, and forgotten when this is dropped.
-async fn lead(staff: &Staff, term: &Term, health: &Health, stop: &CancellationToken) -> anyhow::Result<()> {
+async fn lead(
+    staff: &Leadership,
+    term: &Term,
+    health: &Health,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
     let client = fencing::client(staff.client.clone(), term);
     let secret = KeySecret {
         namespace: staff.orders.namespace.clone(),
@@ -181,12 +186,12 @@ async fn lead(staff: &Staff, term: &Term, health: &Health, stop: &CancellationTo
         key_watch,
         watches: Watches::start(&client, &staff.scopes, &queue, staff.orders.secret_watch),
         queue,
-        memories: Memories::default(),
+        memories: StateMap::default(),
         values: Values::within(staff.orders.memory_values),
-        in_step: InStep::default(),
+        in_step: ReadGroups::default(),
         drills: Drills::default(),
         missing_sources: MissingSources::default(),
-        said_of_sources: Said::default(),
+        said_of_sources: StatusDedup::default(),
         source_health: SourceHealth::default(),
         unpublished: Unpublished::default(),
         metrics: Arc::clone(&staff.metrics),
@@ -195,11 +200,11 @@ async fn lead(staff: &Staff, term: &Term, health: &Health, stop: &CancellationTo
     });
     let wake = AbortOnDropHandle::new(tokio::spawn(wake_on_recovery(Arc::clone(&context))));
     let mut tasks = vec![follow_keys, wake];
-    if let RedisEdge::Configured(redis) = &context.redis {
+    if let RedisBackend::Configured(redis) = &context.redis {
         let watch = eviction_check::watch(Arc::clone(redis), Arc::clone(&context.metrics));
         tasks.push(AbortOnDropHandle::new(tokio::spawn(watch)));
     }
-    let _term = InOffice { context: Arc::clone(&context), _tasks: tasks };
+    let _term = TermGuard { context: Arc::clone(&context), _tasks: tasks };
     tokio::select! {
         ready = context.watches.ready() => if !ready { bail!("a watch ended before it began") },
         () = stop.cancelled() => return Ok(()),
@@ -211,12 +216,12 @@ async fn lead(staff: &Staff, term: &Term, health: &Health, stop: &CancellationTo
 }
 
 /// Ends everything that was begun in a term, with the reads under way.
-struct InOffice {
+struct TermGuard {
     context: Arc<Context>,
     _tasks: Vec<AbortOnDropHandle<()>>,
 }
 
-impl Drop for InOffice {
+impl Drop for TermGuard {
     fn drop(&mut self) {
         self.context.memories.forget_all();
     }
@@ -253,8 +258,8 @@ async fn wait_for_crds(client: &Client, scopes: &[Option<String>]) {
         };
         if !std::mem::replace(&mut told, true) {
             let hint = match served {
-                KubeProblem::NotFound => "apply crds/",
-                KubeProblem::Refused { .. } => "check the service account's rights",
+                ApiError::NotFound => "apply crds/",
+                ApiError::Refused { .. } => "check the service account's rights",
                 _ => "is it up, and is the network open?",
             };
             tracing::warn!(target: "parameter_mirror", problem = %served, "ParameterMirror and ParameterSource cannot be listed yet; {hint}. Waiting.");

@@ -10,7 +10,7 @@ use tracing_mutex::parkinglot::Mutex;
 
 use crate::cli::RedisIamArgs;
 use crate::clock::Clock;
-use crate::ssm::credentials::{Base, Generation, Principal, region_of_environment};
+use crate::ssm::credentials::{CredentialsCache, Generation, OperatorIdentity, region_of_environment};
 use crate::targets::redis::token::{Cache, NotACache};
 
 /// Both services end a connection 12 h after its sign-in. Within the last of them a successor is made, which takes a moment.
@@ -39,7 +39,7 @@ pub enum Unusable {
 pub async fn settled(
     mut settings: RedisSettings,
     iam: &RedisIamArgs,
-    base: &Base,
+    base: &OperatorIdentity,
 ) -> Result<RedisSettings, Unusable> {
     if let Some(name) = &iam.redis_iam_cache {
         let region = match &iam.redis_iam_region {
@@ -48,7 +48,7 @@ pub async fn settled(
         };
         let cache = Cache::new(iam.redis_iam_service, name, region.to_string())?;
         // Before anything is signed: credentials are fetched while the other edges are made.
-        let identity = Identity::new(cache, base.principal(&region), base.clock().clone());
+        let identity = IamAuth::new(cache, base.principal(&region), base.clock().clone());
         settings.sign_in_with(Arc::new(identity), LIFETIME)?;
     }
     settings.check()?;
@@ -57,9 +57,9 @@ pub async fn settled(
 
 /// A principal that signs in to a cache.
 #[derive(Debug)]
-pub struct Identity {
+pub struct IamAuth {
     cache: Cache,
-    principal: Arc<Principal>,
+    principal: Arc<CredentialsCache>,
     clock: Clock,
     used: Mutex<Used>,
 }
@@ -83,15 +83,15 @@ impl Used {
     }
 }
 
-impl Identity {
+impl IamAuth {
     /// This principal, by this clock.
     #[must_use]
-    pub fn new(cache: Cache, principal: Arc<Principal>, clock: Clock) -> Self {
+    pub fn new(cache: Cache, principal: Arc<CredentialsCache>, clock: Clock) -> Self {
         Self { cache, principal, clock, used: Mutex::default() }
     }
 }
 
-impl SignIn for Identity {
+impl SignIn for IamAuth {
     fn password<'a>(&'a self, user: &'a str) -> Made<'a> {
         Box::pin(async move {
             let (generation, credentials) =

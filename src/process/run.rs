@@ -12,17 +12,17 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cli::{RedisIamArgs, RunArgs};
 use crate::clock::Clock;
-use crate::controller::context::RedisEdge;
+use crate::controller::context::RedisBackend;
 use crate::kubernetes::client;
 use crate::kubernetes::election::{Candidate, some_identity};
 use crate::process::admin::{self, Health};
 use crate::process::listener;
-use crate::process::operator::{Edges, Orders, operate};
+use crate::process::operator::{Dependencies, OperatorConfig, operate};
 use crate::process::redis_auth;
 use crate::process::watchdog::{self, Pulse, Watchdog};
 use crate::ssm::client::Aws;
-use crate::ssm::credentials::Base;
-use crate::targets::redis::HashStore;
+use crate::ssm::credentials::OperatorIdentity;
+use crate::targets::redis::RedisStore;
 
 /// How long passes under way may take after SIGTERM; Kubernetes kills after 30 s by default.
 pub const DRAIN: Duration = Duration::from_secs(15);
@@ -68,8 +68,8 @@ async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
 
 async fn work(args: RunArgs, health: Health, stop: CancellationToken) -> anyhow::Result<()> {
     let clock = Clock::start();
-    let base = Base::new(clock.clone());
-    let edges = Edges {
+    let base = OperatorIdentity::new(clock.clone());
+    let edges = Dependencies {
         // First: what would be unsafe to run with is told without any API server.
         redis: redis_edge(&args.redis, &args.redis_iam, &base).await?,
         client: client::connect().await?,
@@ -81,7 +81,7 @@ async fn work(args: RunArgs, health: Health, stop: CancellationToken) -> anyhow:
         lease: args.lease.clone(),
         identity: args.identity.unwrap_or_else(some_identity),
     });
-    let orders = Orders {
+    let orders = OperatorConfig {
         candidate,
         lease: args.lease,
         namespace: args.keys.namespace,
@@ -119,17 +119,21 @@ fn stop_on_signal() -> anyhow::Result<CancellationToken> {
 
 /// A Redis that cannot be used is a condition of the mirrors that want it. Only what would be unsafe to run
 /// with ends the process.
-async fn redis_edge(args: &RedisArgs, iam: &RedisIamArgs, base: &Base) -> anyhow::Result<RedisEdge> {
+async fn redis_edge(
+    args: &RedisArgs,
+    iam: &RedisIamArgs,
+    base: &OperatorIdentity,
+) -> anyhow::Result<RedisBackend> {
     let Some(settings) = args.settings()? else {
-        return Ok(RedisEdge::NotConfigured(
+        return Ok(RedisBackend::NotConfigured(
             "this operator has no Redis. Give it --redis-url-file (chart: redis.urlSecret), or remove spec.redis.".to_owned(),
         ));
     };
     match redis_auth::settled(settings, iam, base).await {
-        Ok(settings) => Ok(RedisEdge::Configured(Arc::new(HashStore::new(Servers::new(settings))))),
+        Ok(settings) => Ok(RedisBackend::Configured(Arc::new(RedisStore::new(Servers::new(settings))))),
         Err(error) => {
             tracing::warn!(target: "parameter_mirror", %error, "Redis is not usable as configured; mirrors that want it say RedisNotConfigured");
-            Ok(RedisEdge::NotConfigured(format!(
+            Ok(RedisBackend::NotConfigured(format!(
                 "{error}. Correct the operator's Redis configuration and restart it."
             )))
         }

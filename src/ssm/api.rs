@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use crate::mirror::plan::SourceIdentity;
 use crate::mirror::selection::Selection;
-use crate::mirror::snapshot::ReadFailure;
+use crate::mirror::snapshot::ReadError;
 
 use super::credentials::Health;
 
@@ -74,14 +74,14 @@ pub struct Batch {
 #[async_trait]
 pub trait ParameterApi: Send + Sync {
     /// One page below a path.
-    async fn list(&self, page: ListPage<'_>) -> Result<Page, ReadFailure>;
+    async fn list(&self, page: ListPage<'_>) -> Result<Page, ReadError>;
     /// At most [`PAGE`] parameters by name.
-    async fn get(&self, names: &[String], decrypt: bool) -> Result<Batch, ReadFailure>;
+    async fn get(&self, names: &[String], decrypt: bool) -> Result<Batch, ReadError>;
     /// One request for something that a mirror selects, without retries, to see whether anybody answers. Whatever it says
     /// is thrown away.
-    async fn probe(&self, selection: &Selection) -> Result<(), ReadFailure>;
+    async fn probe(&self, selection: &Selection) -> Result<(), ReadError>;
     /// Waits until requests can be signed, or says why they cannot.
-    async fn ready(&self) -> Result<(), ReadFailure> {
+    async fn ready(&self) -> Result<(), ReadError> {
         Ok(())
     }
 }

@@ -21,10 +21,10 @@ use tracing_mutex::parkinglot::Mutex;
 
 use crate::mirror::plan::SourceIdentity;
 use crate::mirror::selection::Selection;
-use crate::mirror::snapshot::{ReadFailure, SourceReason};
+use crate::mirror::snapshot::{ReadError, ReadErrorKind};
 
 use super::api::{Batch, Connect, ListPage, Listed, PAGE, Page, ParameterApi};
-use super::credentials::{Assumed, Base, Generation, Health, Principal};
+use super::credentials::{Assumed, CredentialsCache, Generation, Health, OperatorIdentity};
 use super::errors;
 
 /// docs/design/formats.md, "Two rhythms". The SDK has no read timeout of its own: a server that accepts and keeps silent would
@@ -41,26 +41,27 @@ const RETRY_COST: u32 = 10;
 /// Connects through the AWS SDK, with what the environment says about endpoints and credentials.
 pub struct Aws {
     /// The operator itself: one for all clients, and below every role.
-    base: Base,
-    roles: Mutex<HashMap<SourceIdentity, Arc<Principal>>>,
+    base: OperatorIdentity,
+    roles: Mutex<HashMap<SourceIdentity, Arc<CredentialsCache>>>,
 }
 
 impl Aws {
     /// Without any client yet.
     #[must_use]
-    pub fn new(base: Base) -> Self {
+    pub fn new(base: OperatorIdentity) -> Self {
         Self { base, roles: Mutex::default() }
     }
 
     /// Who reads: the role, or the operator itself.
-    async fn principal(&self, identity: &SourceIdentity) -> Arc<Principal> {
+    async fn principal(&self, identity: &SourceIdentity) -> Arc<CredentialsCache> {
         let SourceIdentity { region, role_arn, external_id } = identity;
         let region = Region::new(region.clone());
         let own = self.base.principal(&region);
         let Some(role_arn) = role_arn else { return own };
         let role = Assumed::new(own, region, role_arn, external_id.as_deref()).await;
         let whose = format!("role {role_arn}");
-        let principal = Principal::start(self.base.clock().clone(), whose, role, self.base.recoveries());
+        let principal =
+            CredentialsCache::start(self.base.clock().clone(), whose, role, self.base.recoveries());
         let before = self.roles.lock().insert(identity.clone(), Arc::clone(&principal));
         drop(before);
         principal
@@ -88,11 +89,11 @@ impl Connect for Aws {
 /// SSM through the AWS SDK, for one source.
 pub struct SsmApi {
     client: Client,
-    principal: Arc<Principal>,
+    principal: Arc<CredentialsCache>,
 }
 
 impl SsmApi {
-    async fn connect(region: Region, principal: Arc<Principal>) -> Self {
+    async fn connect(region: Region, principal: Arc<CredentialsCache>) -> Self {
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(CONNECT)
             .read_timeout(ATTEMPT)
@@ -124,12 +125,12 @@ impl SsmApi {
     }
 
     /// Waits for credentials, outside the deadlines of the call that needs them.
-    async fn credentials(&self) -> Result<Generation, ReadFailure> {
-        self.principal.ready().await.map_err(|none| ReadFailure::from(&none))
+    async fn credentials(&self) -> Result<Generation, ReadError> {
+        self.principal.ready().await.map_err(|none| ReadError::from(&none))
     }
 
     /// The class of a failed call. Refused credentials are told to the principal.
-    fn failed<E>(&self, operation: &str, used: Generation, error: &SdkError<E, HttpResponse>) -> ReadFailure
+    fn failed<E>(&self, operation: &str, used: Generation, error: &SdkError<E, HttpResponse>) -> ReadError
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
     {
@@ -139,13 +140,13 @@ impl SsmApi {
         }
         self.principal.rejected(used);
         let detail = format!("{} with the credentials of {}", failure.detail, self.principal.whose());
-        ReadFailure { detail, ..failure }
+        ReadError { detail, ..failure }
     }
 }
 
 #[async_trait]
 impl ParameterApi for SsmApi {
-    async fn list(&self, page: ListPage<'_>) -> Result<Page, ReadFailure> {
+    async fn list(&self, page: ListPage<'_>) -> Result<Page, ReadError> {
         let used = self.credentials().await?;
         let answer = self
             .client
@@ -167,7 +168,7 @@ impl ParameterApi for SsmApi {
         })
     }
 
-    async fn get(&self, names: &[String], decrypt: bool) -> Result<Batch, ReadFailure> {
+    async fn get(&self, names: &[String], decrypt: bool) -> Result<Batch, ReadError> {
         let used = self.credentials().await?;
         let answer = self
             .client
@@ -186,7 +187,7 @@ impl ParameterApi for SsmApi {
         })
     }
 
-    async fn probe(&self, selection: &Selection) -> Result<(), ReadFailure> {
+    async fn probe(&self, selection: &Selection) -> Result<(), ReadError> {
         let used = self.credentials().await?;
         let once = aws_sdk_ssm::config::Config::builder().retry_config(RetryConfig::disabled());
         match selection {
@@ -203,16 +204,16 @@ impl ParameterApi for SsmApi {
         }
     }
 
-    async fn ready(&self) -> Result<(), ReadFailure> {
+    async fn ready(&self) -> Result<(), ReadError> {
         self.credentials().await.map(|_| ())
     }
 }
 
-fn malformed(operation: &str, what: &str) -> ReadFailure {
-    ReadFailure::new(SourceReason::InvalidResponse, format!("{operation}: HTTP 200 with {what}"))
+fn malformed(operation: &str, what: &str) -> ReadError {
+    ReadError::new(ReadErrorKind::InvalidResponse, format!("{operation}: HTTP 200 with {what}"))
 }
 
-fn listed(operation: &str, parameters: Vec<Parameter>, decrypted: bool) -> Result<Vec<Listed>, ReadFailure> {
+fn listed(operation: &str, parameters: Vec<Parameter>, decrypted: bool) -> Result<Vec<Listed>, ReadError> {
     parameters
         .into_iter()
         .map(|parameter| {

@@ -13,18 +13,18 @@ use tokio::sync::oneshot;
 use tracing_mutex::parkinglot::Mutex;
 
 use crate::mirror::selection::normalised;
-use crate::mirror::snapshot::ReadFailure;
+use crate::mirror::snapshot::ReadError;
 
 use super::api::{Batch, ListPage, Listed, PAGE, Page, ParameterApi};
 
 /// One request, as far as it matters whether two are the same.
 #[async_trait]
-pub trait Question: Clone + PartialEq + Send + Sync + Sized {
+pub trait SharedRequest: Clone + PartialEq + Send + Sync + Sized {
     /// What SSM answers.
     type Answer: Clone + Send;
 
     /// Those of this kind that wait.
-    fn waiting(of: &Waiting) -> &Groups<Self>;
+    fn waiting(of: &Waiting) -> &Flights<Self>;
 
     /// Makes this one request ask the other one too; `false` if one request cannot.
     fn take_in(&mut self, other: &Self) -> bool;
@@ -36,34 +36,34 @@ pub trait Question: Clone + PartialEq + Send + Sync + Sized {
     fn decrypts(&self, answer: &Self::Answer) -> u32;
 
     /// Sends it.
-    async fn send(&self, api: &dyn ParameterApi) -> Result<Self::Answer, ReadFailure>;
+    async fn send(&self, api: &dyn ParameterApi) -> Result<Self::Answer, ReadError>;
 }
 
 /// What waits at one client.
 #[derive(Default)]
 pub struct Waiting {
-    pages: Groups<PageQuestion>,
-    names: Groups<NamesQuestion>,
+    pages: Flights<PageRequest>,
+    names: Flights<NamesRequest>,
 }
 
 /// Groups of questions that one request answers.
-pub struct Groups<Q: Question>(Mutex<Vec<Weak<Group<Q>>>>);
+pub struct Flights<Q: SharedRequest>(Mutex<Vec<Weak<Flight<Q>>>>);
 
-impl<Q: Question> Default for Groups<Q> {
+impl<Q: SharedRequest> Default for Flights<Q> {
     fn default() -> Self {
         Self(Mutex::default())
     }
 }
 
 /// A group is open until one of its members is let through and sends for all.
-struct Group<Q: Question>(Mutex<Option<Open<Q>>>);
+struct Flight<Q: SharedRequest>(Mutex<Option<Open<Q>>>);
 
-struct Open<Q: Question> {
+struct Open<Q: SharedRequest> {
     whole: Q,
     members: Vec<Member<Q>>,
 }
 
-impl<Q: Question> Open<Q> {
+impl<Q: SharedRequest> Open<Q> {
     fn admit(&mut self, member: Member<Q>) -> Option<Member<Q>> {
         if !self.whole.take_in(&member.asked) {
             return Some(member);
@@ -73,36 +73,36 @@ impl<Q: Question> Open<Q> {
     }
 }
 
-struct Member<Q: Question> {
+struct Member<Q: SharedRequest> {
     asked: Q,
-    tell: oneshot::Sender<Told<Q::Answer>>,
+    tell: oneshot::Sender<Response<Q::Answer>>,
 }
 
 /// What a member hears from the one that sent.
-pub struct Told<A> {
+pub struct Response<A> {
     /// When it was sent, Unix ms.
     pub sent_at: i64,
     /// What was answered; `None` if the request failed and that may be about the names of others: ask alone.
-    pub outcome: Option<Result<A, ReadFailure>>,
+    pub outcome: Option<Result<A, ReadError>>,
 }
 
 /// A place in a group.
-pub struct Seat<Q: Question> {
-    group: Arc<Group<Q>>,
+pub struct Ticket<Q: SharedRequest> {
+    group: Arc<Flight<Q>>,
     asked: Q,
     /// The answer, if somebody else sends. An error: whoever sent was stopped before the answer came.
-    pub told: oneshot::Receiver<Told<Q::Answer>>,
+    pub told: oneshot::Receiver<Response<Q::Answer>>,
 }
 
 /// The duty to send for a group.
-pub struct Duty<Q: Question> {
+pub struct FlightLeader<Q: SharedRequest> {
     asked: Q,
     open: Open<Q>,
 }
 
-impl<Q: Question> Groups<Q> {
+impl<Q: SharedRequest> Flights<Q> {
     /// Takes a place in a group that waits, or in a new one.
-    pub fn join(&self, asked: Q) -> Seat<Q> {
+    pub fn join(&self, asked: Q) -> Ticket<Q> {
         let (tell, told) = oneshot::channel();
         let mut member = Member { asked: asked.clone(), tell };
         // Held while each group is asked, so that two that ask the same do not both begin a group. The order of the two locks is
@@ -111,18 +111,18 @@ impl<Q: Question> Groups<Q> {
         groups.retain(|group| group.upgrade().is_some_and(|group| group.is_open()));
         for group in groups.iter().filter_map(Weak::upgrade) {
             match group.admit(member) {
-                None => return Seat { group, asked, told },
+                None => return Ticket { group, asked, told },
                 Some(refused) => member = refused,
             }
         }
-        let group = Arc::new(Group::of(member));
+        let group = Arc::new(Flight::of(member));
         groups.push(Arc::downgrade(&group));
         drop(groups);
-        Seat { group, asked, told }
+        Ticket { group, asked, told }
     }
 }
 
-impl<Q: Question> Group<Q> {
+impl<Q: SharedRequest> Flight<Q> {
     fn of(member: Member<Q>) -> Self {
         Self(Mutex::new(Some(Open { whole: member.asked.clone(), members: vec![member] })))
     }
@@ -145,14 +145,14 @@ impl<Q: Question> Group<Q> {
     }
 }
 
-impl<Q: Question> Seat<Q> {
+impl<Q: SharedRequest> Ticket<Q> {
     /// Closes the group, to send for it. `None` if somebody else has, and the answer comes.
-    pub fn send_for_all(&self) -> Option<Duty<Q>> {
-        self.group.close().map(|open| Duty { asked: self.asked.clone(), open })
+    pub fn send_for_all(&self) -> Option<FlightLeader<Q>> {
+        self.group.close().map(|open| FlightLeader { asked: self.asked.clone(), open })
     }
 }
 
-impl<Q: Question> Duty<Q> {
+impl<Q: SharedRequest> FlightLeader<Q> {
     /// What to send.
     pub const fn whole(&self) -> &Q {
         &self.open.whole
@@ -162,8 +162,8 @@ impl<Q: Question> Duty<Q> {
     pub fn tell(
         self,
         sent_at: i64,
-        outcome: &Result<Q::Answer, ReadFailure>,
-    ) -> (Option<Result<Q::Answer, ReadFailure>>, bool) {
+        outcome: &Result<Q::Answer, ReadError>,
+    ) -> (Option<Result<Q::Answer, ReadError>>, bool) {
         let Open { whole, members } = self.open;
         let told = |asked: &Q| match outcome {
             Ok(answer) => Some(Ok(asked.own_part(&whole, answer))),
@@ -177,7 +177,7 @@ impl<Q: Question> Duty<Q> {
         let mut heard = 0;
         for Member { asked, tell } in others {
             let outcome = told(&asked);
-            heard += usize::from(tell.send(Told { sent_at, outcome }).is_ok());
+            heard += usize::from(tell.send(Response { sent_at, outcome }).is_ok());
         }
         // The sender is a member too, and hears itself.
         (told(&self.asked), heard > 1)
@@ -185,21 +185,21 @@ impl<Q: Question> Duty<Q> {
 }
 
 /// Whether one name in a batch can be the reason for the failure of all.
-const fn may_be_about_names(failure: &ReadFailure) -> bool {
-    use crate::mirror::snapshot::SourceReason as Reason;
+const fn may_be_about_names(failure: &ReadError) -> bool {
+    use crate::mirror::snapshot::ReadErrorKind as Reason;
     matches!(failure.reason, Reason::AccessDenied | Reason::KmsUnavailable | Reason::InvalidResponse)
 }
 
 /// A page of a listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PageQuestion {
+pub struct PageRequest {
     path: String,
     recursive: bool,
     decrypt: bool,
     token: Option<String>,
 }
 
-impl From<&ListPage<'_>> for PageQuestion {
+impl From<&ListPage<'_>> for PageRequest {
     fn from(page: &ListPage<'_>) -> Self {
         Self {
             path: page.path.to_owned(),
@@ -211,10 +211,10 @@ impl From<&ListPage<'_>> for PageQuestion {
 }
 
 #[async_trait]
-impl Question for PageQuestion {
+impl SharedRequest for PageRequest {
     type Answer = Page;
 
-    fn waiting(of: &Waiting) -> &Groups<Self> {
+    fn waiting(of: &Waiting) -> &Flights<Self> {
         &of.pages
     }
 
@@ -230,7 +230,7 @@ impl Question for PageQuestion {
         if self.decrypt { secrets(&answer.parameters) } else { 0 }
     }
 
-    async fn send(&self, api: &dyn ParameterApi) -> Result<Page, ReadFailure> {
+    async fn send(&self, api: &dyn ParameterApi) -> Result<Page, ReadError> {
         let Self { path, recursive, decrypt, token } = self;
         let page = ListPage { path, recursive: *recursive, decrypt: *decrypt, token: token.as_deref() };
         api.list(page).await
@@ -239,7 +239,7 @@ impl Question for PageQuestion {
 
 /// A batch of names.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NamesQuestion {
+pub struct NamesRequest {
     /// As the users wrote them, with selectors; at most [`PAGE`].
     pub names: Vec<String>,
     /// Whether values come in plain text.
@@ -247,10 +247,10 @@ pub struct NamesQuestion {
 }
 
 #[async_trait]
-impl Question for NamesQuestion {
+impl SharedRequest for NamesRequest {
     type Answer = Batch;
 
-    fn waiting(of: &Waiting) -> &Groups<Self> {
+    fn waiting(of: &Waiting) -> &Flights<Self> {
         &of.names
     }
 
@@ -286,7 +286,7 @@ impl Question for NamesQuestion {
         if self.decrypt { secrets(&answer.parameters) } else { 0 }
     }
 
-    async fn send(&self, api: &dyn ParameterApi) -> Result<Batch, ReadFailure> {
+    async fn send(&self, api: &dyn ParameterApi) -> Result<Batch, ReadError> {
         api.get(&self.names, self.decrypt).await
     }
 }
@@ -310,7 +310,7 @@ fn selected(one: &Listed) -> String {
 
 /// How long a request waits for others that are about to ask the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Company {
+pub enum Peers {
     /// Nobody is.
     None,
     /// Other mirrors have been called: they look at their targets first.
@@ -319,7 +319,7 @@ pub enum Company {
     Present,
 }
 
-impl Company {
+impl Peers {
     /// The time to wait.
     #[must_use]
     pub const fn pause(self) -> Duration {

@@ -8,12 +8,12 @@ use std::error::Error;
 use aws_sdk_ssm::config::http::HttpResponse;
 use aws_sdk_ssm::error::{ProvideErrorMetadata, SdkError};
 
-use crate::mirror::snapshot::{ReadFailure, SourceReason};
+use crate::mirror::snapshot::{ReadError, ReadErrorKind};
 
 use super::credentials::Unavailable;
 
 /// The class of a failed call, with a clause for people.
-pub fn classify<E>(operation: &str, error: &SdkError<E, HttpResponse>) -> ReadFailure
+pub fn classify<E>(operation: &str, error: &SdkError<E, HttpResponse>) -> ReadError
 where
     E: ProvideErrorMetadata + Error + 'static,
 {
@@ -22,32 +22,33 @@ where
     let about_kms =
         error.as_service_error().and_then(ProvideErrorMetadata::message).is_some_and(speaks_of_kms);
     if let Some(none) = lack_of_credentials(error) {
-        return ReadFailure::new(SourceReason::CredentialsUnavailable, format!("{operation}: {none}"));
+        return ReadError::new(ReadErrorKind::CredentialsUnavailable, format!("{operation}: {none}"));
     }
     let (reason, what) = match error {
-        SdkError::TimeoutError(_) => (SourceReason::Timeout, "no answer in time".to_owned()),
+        SdkError::TimeoutError(_) => (ReadErrorKind::Timeout, "no answer in time".to_owned()),
         SdkError::DispatchFailure(failure) if failure.is_timeout() => {
-            (SourceReason::Timeout, "no answer in time".to_owned())
+            (ReadErrorKind::Timeout, "no answer in time".to_owned())
         }
         SdkError::DispatchFailure(_) => {
-            (SourceReason::SourceUnavailable, "no connection (refused, reset or no such host)".to_owned())
+            (ReadErrorKind::SourceUnavailable, "no connection (refused, reset or no such host)".to_owned())
         }
         SdkError::ServiceError(_) => service_error(code.as_deref(), status, about_kms),
         SdkError::ResponseError(_) => match status {
-            Some(429) => (SourceReason::Throttled, "HTTP 429".to_owned()),
-            Some(status) if status >= 500 => (SourceReason::SourceUnavailable, format!("HTTP {status}")),
-            Some(status) => {
-                (SourceReason::InvalidResponse, format!("HTTP {status} with a body that is no answer of SSM"))
-            }
-            None => (SourceReason::InvalidResponse, "an answer that cannot be read".to_owned()),
+            Some(429) => (ReadErrorKind::Throttled, "HTTP 429".to_owned()),
+            Some(status) if status >= 500 => (ReadErrorKind::SourceUnavailable, format!("HTTP {status}")),
+            Some(status) => (
+                ReadErrorKind::InvalidResponse,
+                format!("HTTP {status} with a body that is no answer of SSM"),
+            ),
+            None => (ReadErrorKind::InvalidResponse, "an answer that cannot be read".to_owned()),
         },
-        _ => (SourceReason::InvalidResponse, "the request could not be built".to_owned()),
+        _ => (ReadErrorKind::InvalidResponse, "the request could not be built".to_owned()),
     };
-    ReadFailure::new(reason, format!("{operation}: {what}"))
+    ReadError::new(reason, format!("{operation}: {what}"))
 }
 
 /// The table of the API's codes. Real codes outnumber the SDK's typed errors, so the text counts, not the variant.
-fn service_error(code: Option<&str>, status: Option<u16>, about_kms: bool) -> (SourceReason, String) {
+fn service_error(code: Option<&str>, status: Option<u16>, about_kms: bool) -> (ReadErrorKind, String) {
     let shown = shown_code(code);
     let status_text = status.map_or_else(String::new, |status| format!("HTTP {status} "));
     let text = format!("{status_text}{shown}");
@@ -65,9 +66,9 @@ fn service_error(code: Option<&str>, status: Option<u16>, about_kms: bool) -> (S
         | "BandwidthLimitExceeded"
         | "TransactionInProgressException" => {
             if about_kms {
-                SourceReason::KmsUnavailable
+                ReadErrorKind::KmsUnavailable
             } else {
-                SourceReason::Throttled
+                ReadErrorKind::Throttled
             }
         }
         "InvalidKeyId"
@@ -75,7 +76,7 @@ fn service_error(code: Option<&str>, status: Option<u16>, about_kms: bool) -> (S
         | "KMSDisabledException"
         | "KMSInvalidStateException"
         | "KMSNotFoundException"
-        | "KMSThrottlingException" => SourceReason::KmsUnavailable,
+        | "KMSThrottlingException" => ReadErrorKind::KmsUnavailable,
         "ExpiredToken"
         | "ExpiredTokenException"
         | "UnrecognizedClientException"
@@ -88,12 +89,12 @@ fn service_error(code: Option<&str>, status: Option<u16>, about_kms: bool) -> (S
         | "IncompleteSignature"
         | "IncompleteSignatureException"
         | "InvalidAccessKeyId"
-        | "AuthFailure" => SourceReason::CredentialsUnavailable,
+        | "AuthFailure" => ReadErrorKind::CredentialsUnavailable,
         "AccessDeniedException" | "AccessDenied" | "UnauthorizedOperation" | "NotAuthorized" => {
             if about_kms {
-                SourceReason::KmsUnavailable
+                ReadErrorKind::KmsUnavailable
             } else {
-                SourceReason::AccessDenied
+                ReadErrorKind::AccessDenied
             }
         }
         "InternalServerError"
@@ -102,21 +103,21 @@ fn service_error(code: Option<&str>, status: Option<u16>, about_kms: bool) -> (S
         | "ServiceUnavailable"
         | "ServiceUnavailableException" => {
             if about_kms {
-                SourceReason::KmsUnavailable
+                ReadErrorKind::KmsUnavailable
             } else {
-                SourceReason::SourceUnavailable
+                ReadErrorKind::SourceUnavailable
             }
         }
         _ => match status {
-            Some(429) => SourceReason::Throttled,
-            Some(status) if status >= 500 => SourceReason::SourceUnavailable,
-            _ => SourceReason::InvalidResponse,
+            Some(429) => ReadErrorKind::Throttled,
+            Some(status) if status >= 500 => ReadErrorKind::SourceUnavailable,
+            _ => ReadErrorKind::InvalidResponse,
         },
     };
     let hint = match reason {
-        SourceReason::AccessDenied => "; the operator's IAM policy does not allow it for these parameters",
-        SourceReason::KmsUnavailable => "; KMS does not decrypt (key policy, disabled key or throttling)",
-        SourceReason::InvalidResponse => "; SSM refuses the request as malformed",
+        ReadErrorKind::AccessDenied => "; the operator's IAM policy does not allow it for these parameters",
+        ReadErrorKind::KmsUnavailable => "; KMS does not decrypt (key policy, disabled key or throttling)",
+        ReadErrorKind::InvalidResponse => "; SSM refuses the request as malformed",
         _ => "",
     };
     (reason, format!("{text}{hint}"))
@@ -182,9 +183,9 @@ pub fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e 
     std::iter::successors(error.source(), |&cause| cause.source())
 }
 
-impl From<&Unavailable> for ReadFailure {
+impl From<&Unavailable> for ReadError {
     fn from(none: &Unavailable) -> Self {
-        Self::new(SourceReason::CredentialsUnavailable, none.to_string())
+        Self::new(ReadErrorKind::CredentialsUnavailable, none.to_string())
     }
 }
 
@@ -194,22 +195,22 @@ mod tests {
     use rstest::rstest;
 
     #[rstest]
-    #[case("ThrottlingException", 400, false, SourceReason::Throttled)]
-    #[case("ThrottlingException", 400, true, SourceReason::KmsUnavailable)]
-    #[case("AccessDeniedException", 400, false, SourceReason::AccessDenied)]
-    #[case("AccessDeniedException", 400, true, SourceReason::KmsUnavailable)]
-    #[case("InvalidKeyId", 400, false, SourceReason::KmsUnavailable)]
-    #[case("ExpiredTokenException", 400, false, SourceReason::CredentialsUnavailable)]
-    #[case("UnrecognizedClientException", 400, false, SourceReason::CredentialsUnavailable)]
-    #[case("InternalServerError", 500, false, SourceReason::SourceUnavailable)]
-    #[case("ValidationException", 400, false, SourceReason::InvalidResponse)]
-    #[case("SomethingNew", 503, false, SourceReason::SourceUnavailable)]
-    #[case("SomethingNew", 400, false, SourceReason::InvalidResponse)]
+    #[case("ThrottlingException", 400, false, ReadErrorKind::Throttled)]
+    #[case("ThrottlingException", 400, true, ReadErrorKind::KmsUnavailable)]
+    #[case("AccessDeniedException", 400, false, ReadErrorKind::AccessDenied)]
+    #[case("AccessDeniedException", 400, true, ReadErrorKind::KmsUnavailable)]
+    #[case("InvalidKeyId", 400, false, ReadErrorKind::KmsUnavailable)]
+    #[case("ExpiredTokenException", 400, false, ReadErrorKind::CredentialsUnavailable)]
+    #[case("UnrecognizedClientException", 400, false, ReadErrorKind::CredentialsUnavailable)]
+    #[case("InternalServerError", 500, false, ReadErrorKind::SourceUnavailable)]
+    #[case("ValidationException", 400, false, ReadErrorKind::InvalidResponse)]
+    #[case("SomethingNew", 503, false, ReadErrorKind::SourceUnavailable)]
+    #[case("SomethingNew", 400, false, ReadErrorKind::InvalidResponse)]
     fn every_code_has_its_class(
         #[case] code: &str,
         #[case] status: u16,
         #[case] kms: bool,
-        #[case] reason: SourceReason,
+        #[case] reason: ReadErrorKind,
     ) {
         assert_eq!(service_error(Some(code), Some(status), kms).0, reason);
     }

@@ -31,7 +31,7 @@ use tracing_mutex::parkinglot::Mutex;
 
 use crate::clock::Clock;
 use crate::mirror::plan::{SourceIdentity, SourcePlan};
-use crate::mirror::snapshot::{ReadFailure, ReadRequest, Reading};
+use crate::mirror::snapshot::{ReadError, ReadRequest, Snapshot};
 
 use self::api::{Connect, ParameterApi};
 use self::coalesce::Waiting;
@@ -46,7 +46,7 @@ use self::read::read;
 #[async_trait]
 pub trait ParameterReader: Send + Sync {
     /// One read: the whole set, or why not.
-    async fn read(&self, source: &SourcePlan, request: &ReadRequest) -> Result<Reading, ReadFailure>;
+    async fn read(&self, source: &SourcePlan, request: &ReadRequest) -> Result<Snapshot, ReadError>;
 
     /// Grows each time an account and region answers again: whatever failed is due then.
     fn recoveries(&self) -> watch::Receiver<u64>;
@@ -130,7 +130,7 @@ impl SsmReader {
 
 #[async_trait]
 impl ParameterReader for SsmReader {
-    async fn read(&self, source: &SourcePlan, request: &ReadRequest) -> Result<Reading, ReadFailure> {
+    async fn read(&self, source: &SourcePlan, request: &ReadRequest) -> Result<Snapshot, ReadError> {
         let key = source.identity();
         let Connected { api, slots, waiting } = self.client(&key).await;
         // Before the limiter: what cannot be sent takes nothing from the budget.

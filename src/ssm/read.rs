@@ -19,11 +19,11 @@ use crate::clock::Clock;
 use crate::mirror::secret_keys;
 use crate::mirror::selection::{NameSelection, PathSelection, Selection, normalised};
 use crate::mirror::snapshot::{
-    Cost, Known, MAX_PARAMETERS, Parameter, ReadFailure, ReadRequest, Reading, SourceReason,
+    CachedParameter, Cost, MAX_PARAMETERS, Parameter, ReadError, ReadErrorKind, ReadRequest, Snapshot,
 };
 
 use super::api::{Batch, ListPage, Listed, PAGE, Page, ParameterApi};
-use super::coalesce::{Company, PageQuestion, Waiting};
+use super::coalesce::{PageRequest, Peers, Waiting};
 use super::limiter::{Limiter, Slot};
 
 /// Most pages of one read.
@@ -40,12 +40,12 @@ pub async fn read(
     (limiter, waiting): (&Limiter, &Waiting),
     request: &ReadRequest,
     clock: &Clock,
-) -> Result<Reading, ReadFailure> {
+) -> Result<Snapshot, ReadError> {
     let mut read = Read {
         api,
         limiter,
         waiting,
-        company: if request.in_company { Company::Called } else { Company::None },
+        company: if request.in_company { Peers::Called } else { Peers::None },
         request,
         clock,
         cost: Cost::default(),
@@ -67,18 +67,18 @@ pub async fn read(
         }
         let second = read.look(Decrypt::Nothing).await?;
         if second.tuples() == look.tuples() && second.absent == look.absent {
-            return Ok(Reading { cost: read.cost, ..reading });
+            return Ok(Snapshot { cost: read.cost, ..reading });
         }
         read.learn(&reading);
     }
     Err(failure(
-        SourceReason::SourceChanging,
+        ReadErrorKind::SourceChanging,
         format!("the parameters changed during each of {ROUNDS} reads"),
     ))
 }
 
 /// Whether a read brought anything that is not published already.
-fn differs(reading: &Reading, request: &ReadRequest) -> bool {
+fn differs(reading: &Snapshot, request: &ReadRequest) -> bool {
     let same = |(name, parameter): (&String, &Parameter)| {
         request.known.get(name).is_some_and(|known| known.comparable && known.parameter == *parameter)
     };
@@ -96,12 +96,12 @@ enum Decrypt {
 
 /// What one look at SSM showed, by name as selected.
 #[derive(Default)]
-struct Look {
+struct Scan {
     found: BTreeMap<String, Listed>,
     absent: BTreeSet<String>,
 }
 
-impl Look {
+impl Scan {
     fn tuples(&self) -> BTreeMap<&str, (parameter_mirror_format::entry::ParameterType, i64, i64)> {
         self.found.iter().map(|(name, one)| (name.as_str(), (one.kind, one.version, one.date))).collect()
     }
@@ -111,14 +111,14 @@ struct Read<'a> {
     api: &'a dyn ParameterApi,
     limiter: &'a Limiter,
     waiting: &'a Waiting,
-    company: Company,
+    company: Peers,
     request: &'a ReadRequest,
     clock: &'a Clock,
     cost: Cost,
     started_at: Option<i64>,
     began: Instant,
     account: Option<String>,
-    known: BTreeMap<String, Known>,
+    known: BTreeMap<String, CachedParameter>,
     /// Bytes of values that were fetched.
     fetched: usize,
     /// Held once they are many.
@@ -127,8 +127,8 @@ struct Read<'a> {
 
 impl Read<'_> {
     /// Every path listed to its end, every name looked up.
-    async fn look(&mut self, decrypt: Decrypt) -> Result<Look, ReadFailure> {
-        let mut look = Look::default();
+    async fn look(&mut self, decrypt: Decrypt) -> Result<Scan, ReadError> {
+        let mut look = Scan::default();
         let selections = &self.request.selections;
         for selection in selections {
             if let Selection::Path(path) = selection {
@@ -155,8 +155,8 @@ impl Read<'_> {
         &mut self,
         selection: &PathSelection,
         decrypt: bool,
-        look: &mut Look,
-    ) -> Result<(), ReadFailure> {
+        look: &mut Scan,
+    ) -> Result<(), ReadError> {
         let mut token: Option<String> = None;
         let mut tokens = BTreeSet::new();
         let mut names = BTreeSet::new();
@@ -167,7 +167,7 @@ impl Read<'_> {
                 decrypt,
                 token: token.as_deref(),
             };
-            let Page { parameters, next } = match self.ask(PageQuestion::from(&page)).await {
+            let Page { parameters, next } = match self.ask(PageRequest::from(&page)).await {
                 Ok(answered) => answered,
                 Err(failure) => return Err(self.blame_page(page, failure).await),
             };
@@ -187,7 +187,7 @@ impl Read<'_> {
                 }
                 Some(_) if self.cost.calls >= MAX_PAGES => {
                     return Err(failure(
-                        SourceReason::TooManyParameters,
+                        ReadErrorKind::TooManyParameters,
                         format!("the listing of {} has no end after {MAX_PAGES} pages", selection.path),
                     ));
                 }
@@ -201,8 +201,8 @@ impl Read<'_> {
         &mut self,
         batch: &[&NameSelection],
         decrypt: bool,
-        look: &mut Look,
-    ) -> Result<(), ReadFailure> {
+        look: &mut Scan,
+    ) -> Result<(), ReadError> {
         let requested: Vec<String> = batch.iter().map(|name| name.requested.clone()).collect();
         let Batch { parameters, invalid: missing } = self.get(&requested, decrypt).await?;
         let mut answered = BTreeSet::new();
@@ -245,7 +245,7 @@ impl Read<'_> {
 
     /// Accepts one parameter into a look. Two selections may show the same one; the values agree or the look fails
     /// its confirmation.
-    fn take(&mut self, name: String, one: Listed, look: &mut Look) -> Result<(), ReadFailure> {
+    fn take(&mut self, name: String, one: Listed, look: &mut Scan) -> Result<(), ReadError> {
         self.learn_account(&one);
         self.refuse_older(&name, &one)?;
         self.fetched += one.value.as_ref().map_or(0, Value::len);
@@ -255,7 +255,7 @@ impl Read<'_> {
         }
         if look.found.len() > MAX_PARAMETERS {
             return Err(failure(
-                SourceReason::TooManyParameters,
+                ReadErrorKind::TooManyParameters,
                 format!(
                     "more than {MAX_PARAMETERS} parameters are selected; split them over several mirrors"
                 ),
@@ -277,12 +277,12 @@ impl Read<'_> {
 
     /// An answer from before what is known must not replace it. A lower version with a later date is a parameter
     /// that was deleted and created again; a selector may point back: that is the rollback.
-    fn refuse_older(&self, name: &str, one: &Listed) -> Result<(), ReadFailure> {
+    fn refuse_older(&self, name: &str, one: &Listed) -> Result<(), ReadError> {
         let Some(known) = self.known.get(name).filter(|known| known.comparable) else { return Ok(()) };
         let known = &known.parameter;
         if one.selector.is_none() && one.version < known.version && one.date <= known.date {
             return Err(failure(
-                SourceReason::SourceChanging,
+                ReadErrorKind::SourceChanging,
                 format!(
                     "SSM answers version {} of {name}, older than the known {}",
                     one.version, known.version
@@ -294,7 +294,7 @@ impl Read<'_> {
 
     /// The value of everything found: in hand, known and unchanged, or decrypted now. `None` if something moved
     /// between the look and the decryption.
-    async fn values(&mut self, look: &Look) -> Result<Option<BTreeMap<String, Parameter>>, ReadFailure> {
+    async fn values(&mut self, look: &Scan) -> Result<Option<BTreeMap<String, Parameter>>, ReadError> {
         let mut parameters = BTreeMap::new();
         let mut changed: Vec<NameSelection> = Vec::new();
         for (name, one) in &look.found {
@@ -315,7 +315,7 @@ impl Read<'_> {
         }
         let changed: Vec<&NameSelection> = changed.iter().collect();
         for batch in batches(&changed) {
-            let mut decrypted = Look::default();
+            let mut decrypted = Scan::default();
             self.look_up(&batch, true, &mut decrypted).await?;
             for name in batch.iter().map(|name| name.name()) {
                 let (Some(listed), Some(one)) = (look.found.get(&name), decrypted.found.remove(&name)) else {
@@ -329,7 +329,8 @@ impl Read<'_> {
                 let parameter =
                     Parameter { kind: listed.kind, version: listed.version, date: listed.date, value };
                 // What was decrypted once is not decrypted again in a second round.
-                self.known.insert(name.clone(), Known { parameter: parameter.clone(), comparable: true });
+                self.known
+                    .insert(name.clone(), CachedParameter { parameter: parameter.clone(), comparable: true });
                 parameters.insert(name, parameter);
             }
         }
@@ -338,7 +339,7 @@ impl Read<'_> {
 
     /// Known names below the paths that no listing holds: SSM itself says whether they are gone. `None` if one of
     /// them is there in another version, so that the listing was of another moment.
-    async fn confirm_absence(&mut self, look: &Look) -> Result<Option<BTreeSet<String>>, ReadFailure> {
+    async fn confirm_absence(&mut self, look: &Scan) -> Result<Option<BTreeSet<String>>, ReadError> {
         let missing: Vec<NameSelection> = self
             .known
             .keys()
@@ -351,7 +352,7 @@ impl Read<'_> {
         let missing: Vec<&NameSelection> = missing.iter().collect();
         let mut absent = look.absent.clone();
         for batch in batches(&missing) {
-            let mut asked = Look::default();
+            let mut asked = Scan::default();
             self.look_up(&batch, false, &mut asked).await?;
             if !asked.found.is_empty() {
                 return Ok(None);
@@ -361,8 +362,8 @@ impl Read<'_> {
         Ok(Some(absent))
     }
 
-    fn reading(&self, parameters: BTreeMap<String, Parameter>, absent: BTreeSet<String>) -> Reading {
-        Reading {
+    fn reading(&self, parameters: BTreeMap<String, Parameter>, absent: BTreeSet<String>) -> Snapshot {
+        Snapshot {
             started_at: self.started_at.unwrap_or_default(),
             account: self.account.clone(),
             parameters,
@@ -372,9 +373,10 @@ impl Read<'_> {
     }
 
     /// What one round read is known in the next.
-    fn learn(&mut self, reading: &Reading) {
+    fn learn(&mut self, reading: &Snapshot) {
         for (name, parameter) in &reading.parameters {
-            self.known.insert(name.clone(), Known { parameter: parameter.clone(), comparable: true });
+            self.known
+                .insert(name.clone(), CachedParameter { parameter: parameter.clone(), comparable: true });
         }
     }
 
@@ -415,12 +417,12 @@ fn is_unchanged(known: &Parameter, one: &Listed) -> bool {
     (known.kind, known.version, known.date) == (one.kind, one.version, one.date)
 }
 
-fn failure(reason: SourceReason, detail: String) -> ReadFailure {
-    ReadFailure::new(reason, detail)
+fn failure(reason: ReadErrorKind, detail: String) -> ReadError {
+    ReadError::new(reason, detail)
 }
 
-fn invalid(detail: String) -> ReadFailure {
-    failure(SourceReason::InvalidResponse, detail)
+fn invalid(detail: String) -> ReadError {
+    failure(ReadErrorKind::InvalidResponse, detail)
 }
 
 #[cfg(test)]

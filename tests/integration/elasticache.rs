@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use aws_credential_types::Credentials;
 use jiff::{SignedDuration, Timestamp};
 use parameter_mirror::clock::Clock;
-use parameter_mirror::process::redis_auth::Identity;
-use parameter_mirror::ssm::credentials::{Fetch, Principal};
+use parameter_mirror::process::redis_auth::IamAuth;
+use parameter_mirror::ssm::credentials::{CredentialsCache, Fetch};
 use parameter_mirror::targets::redis::token::{self, Service};
 use parameter_mirror_format::connection::{Link, LinkError, Made, RedisSettings, Servers, Setting, SignIn};
 use parameter_mirror_format::value::Value;
@@ -370,11 +370,11 @@ impl Fetch for Static {
     }
 }
 
-fn identity(clock: Clock) -> Arc<Identity> {
+fn identity(clock: Clock) -> Arc<IamAuth> {
     let recoveries = watch::Sender::new(0);
-    let principal = Principal::start(clock.clone(), "the test".to_owned(), Static, recoveries);
+    let principal = CredentialsCache::start(clock.clone(), "the test".to_owned(), Static, recoveries);
     let cache = token::Cache::new(Service::ElastiCache, CACHE.name, CACHE.region.to_owned()).unwrap();
-    Arc::new(Identity::new(cache, principal, clock))
+    Arc::new(IamAuth::new(cache, principal, clock))
 }
 
 fn settings(cache: &ElastiCache, sign_in: Arc<dyn SignIn>, lifetime: Duration) -> RedisSettings {

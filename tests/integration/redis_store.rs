@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use parameter_mirror::targets::redis::{Beat, Check, Guard, HashStore, Hashes, Observed, ScriptOutcome};
+use parameter_mirror::targets::redis::{
+    Check, Guard, HashStore, Heartbeat, ObservedHash, RedisStore, ScriptOutcome,
+};
 use parameter_mirror_format::connection::{LinkError, RedisSettings, Servers, Setting};
 use parameter_mirror_format::fields::Fields;
 use parameter_mirror_format::hash::{Fence, STATUS, STATUS_AT};
@@ -26,7 +28,7 @@ type Hash = BTreeMap<String, String>;
 /// A server, our store on it, and a plain connection beside it.
 struct Part {
     redis: Redis,
-    store: HashStore,
+    store: RedisStore,
     plain: MultiplexedConnection,
 }
 
@@ -34,7 +36,7 @@ impl Part {
     async fn start() -> Self {
         let redis = Redis::start().await;
         let (store, plain) =
-            (HashStore::new(servers(&redis.url())), redis.connection().await.expect("Redis answers"));
+            (RedisStore::new(servers(&redis.url())), redis.connection().await.expect("Redis answers"));
         Self { redis, store, plain }
     }
 
@@ -71,7 +73,10 @@ impl Part {
         let before = self.dump().await;
         let swapped = self.store.swap(guard(fence), &fields("new"), consent, AMPLE).await;
         assert_eq!(swapped.as_ref(), Ok(expected));
-        assert_eq!(self.store.beat(guard(fence), Beat::Failed, None, AMPLE).await.as_ref(), Ok(expected));
+        assert_eq!(
+            self.store.beat(guard(fence), Heartbeat::Failed, None, AMPLE).await.as_ref(),
+            Ok(expected)
+        );
         assert_eq!(self.store.remove(guard(fence), AMPLE).await.as_ref(), Ok(expected));
         assert_eq!(self.dump().await, before);
         assert_eq!(self.keys().await, [KEY]);
@@ -142,7 +147,7 @@ async fn a_large_set_arrives_whole() {
     }
     large.insert("/p/binary", (0..=255).collect::<Vec<u8>>());
     fence_of(part.swap(&Fence::ABSENT, &large).await);
-    let Observed::Fields(mut found) = part.store.observe(KEY, AMPLE).await.unwrap() else {
+    let ObservedHash::Fields(mut found) = part.store.observe(KEY, AMPLE).await.unwrap() else {
         panic!("not a hash");
     };
     for unsigned in ["@owner", "@fence", "@generation"] {
@@ -158,8 +163,9 @@ async fn of_two_writers_with_one_observation_the_second_is_stale() {
     let next = fence_of(part.swap(&seen, &fields("2")).await);
     part.assert_untouched(&seen, true, &ScriptOutcome::Stale).await;
     // A beat counts as a write: it is what makes a paused writer notice that the others went on.
-    let after_beat =
-        fence_of(part.store.beat(guard(&next), Beat::Good { checked_at: 5 }, None, AMPLE).await.unwrap());
+    let after_beat = fence_of(
+        part.store.beat(guard(&next), Heartbeat::Good { checked_at: 5 }, None, AMPLE).await.unwrap(),
+    );
     part.assert_untouched(&next, true, &ScriptOutcome::Stale).await;
     fence_of(part.swap(&after_beat, &fields("3")).await);
 }
@@ -210,17 +216,17 @@ async fn a_key_that_is_no_hash_stays() {
     let mut part = Part::start().await;
     part.run(&["SET", KEY, "a string"]).await;
     part.assert_untouched(&Fence::ABSENT, true, &ScriptOutcome::WrongType).await;
-    assert_eq!(part.store.observe(KEY, AMPLE).await, Ok(Observed::WrongType));
+    assert_eq!(part.store.observe(KEY, AMPLE).await, Ok(ObservedHash::WrongType));
 }
 
 #[tokio::test]
 async fn a_missing_hash_is_written_only_by_who_saw_it_missing() {
     let part = Part::start().await;
-    assert_eq!(part.store.observe(KEY, AMPLE).await, Ok(Observed::Fields(Fields::default())));
+    assert_eq!(part.store.observe(KEY, AMPLE).await, Ok(ObservedHash::Fields(Fields::default())));
     let seen_before_the_loss = fence("41");
     assert_eq!(part.swap(&seen_before_the_loss, &fields("1")).await, ScriptOutcome::Stale);
     for fence in [&seen_before_the_loss, &Fence::ABSENT] {
-        let beat = part.store.beat(guard(fence), Beat::Good { checked_at: 5 }, None, AMPLE).await;
+        let beat = part.store.beat(guard(fence), Heartbeat::Good { checked_at: 5 }, None, AMPLE).await;
         assert_eq!(beat, Ok(ScriptOutcome::Gone));
         assert_eq!(part.store.remove(guard(fence), AMPLE).await, Ok(ScriptOutcome::Gone));
     }
@@ -242,15 +248,16 @@ async fn a_beat_over_a_hash_that_was_edited_is_stale() {
     let (mut part, seen) = Part::start().await.with_hash().await;
     part.run(&["HSET", KEY, "@mac", "as seen"]).await;
     let guarded = |mac| Guard { mac: Some(mac), ..guard(&seen) };
-    let beat = part.store.beat(guarded("as it was"), Beat::Good { checked_at: 5 }, None, AMPLE).await;
+    let beat = part.store.beat(guarded("as it was"), Heartbeat::Good { checked_at: 5 }, None, AMPLE).await;
     assert_eq!(beat, Ok(ScriptOutcome::Stale));
     part.run(&["HDEL", KEY, "@mac"]).await;
     assert_eq!(
-        part.store.beat(guarded("as seen"), Beat::Failed, None, AMPLE).await,
+        part.store.beat(guarded("as seen"), Heartbeat::Failed, None, AMPLE).await,
         Ok(ScriptOutcome::Stale)
     );
     part.run(&["HSET", KEY, "@mac", "as seen"]).await;
-    let beat = part.store.beat(guarded("as seen"), Beat::Good { checked_at: 5 }, None, AMPLE).await.unwrap();
+    let beat =
+        part.store.beat(guarded("as seen"), Heartbeat::Good { checked_at: 5 }, None, AMPLE).await.unwrap();
     assert_ne!(fence_of(beat), seen);
 }
 
@@ -268,13 +275,13 @@ async fn a_beat_tells_readers_how_the_read_went() {
             .map(|name| hash.get(name).cloned().unwrap_or_default());
         (fence_of(outcome), shown)
     };
-    let (seen, shown) = beat(&mut part, &seen, Beat::Good { checked_at: 10 }, 11).await;
+    let (seen, shown) = beat(&mut part, &seen, Heartbeat::Good { checked_at: 10 }, 11).await;
     assert_eq!(shown, ["Synced", "7", "10", "11"], "the status did not flip");
-    let (seen, shown) = beat(&mut part, &seen, Beat::Failed, 21).await;
+    let (seen, shown) = beat(&mut part, &seen, Heartbeat::Failed, 21).await;
     assert_eq!(shown, ["Degraded", "21", "10", "11"], "the age goes on growing");
-    let (seen, shown) = beat(&mut part, &seen, Beat::Failed, 31).await;
+    let (seen, shown) = beat(&mut part, &seen, Heartbeat::Failed, 31).await;
     assert_eq!(shown, ["Degraded", "21", "10", "11"]);
-    let (_, shown) = beat(&mut part, &seen, Beat::Good { checked_at: 40 }, 41).await;
+    let (_, shown) = beat(&mut part, &seen, Heartbeat::Good { checked_at: 40 }, 41).await;
     assert_eq!(shown, ["Synced", "41", "40", "41"]);
 }
 
@@ -319,7 +326,7 @@ async fn out_of_memory_leaves_the_live_hash_and_no_staging_key() {
     part.run(&["CONFIG", "SET", "maxmemory", "1"]).await;
     let swapped = part.store.swap(guard(&seen), &fields("2"), false, AMPLE).await;
     assert_eq!(swapped, Err(LinkError::OutOfMemory));
-    let beat = part.store.beat(guard(&seen), Beat::Failed, None, AMPLE).await;
+    let beat = part.store.beat(guard(&seen), Heartbeat::Failed, None, AMPLE).await;
     assert_eq!(beat, Err(LinkError::OutOfMemory));
     assert_eq!(part.dump().await, before);
     // In the middle of staging: some of it fits.
@@ -358,7 +365,7 @@ async fn a_frozen_server_costs_no_more_than_the_deadline_and_is_served_again() {
             }
         }
     };
-    let Ok(Observed::Fields(found)) = tokio::time::timeout(AMPLE, recovered).await else {
+    let Ok(ObservedHash::Fields(found)) = tokio::time::timeout(AMPLE, recovered).await else {
         panic!("no recovery");
     };
     assert_eq!(found.get("@fence"), Some(seen.as_bytes()));
@@ -370,7 +377,7 @@ async fn the_scripts_come_back_after_the_server_forgot_them() {
     part.run(&["SCRIPT", "FLUSH"]).await;
     let seen = fence_of(part.swap(&seen, &fields("2")).await);
     part.run(&["SCRIPT", "FLUSH"]).await;
-    fence_of(part.store.beat(guard(&seen), Beat::Failed, None, AMPLE).await.unwrap());
+    fence_of(part.store.beat(guard(&seen), Heartbeat::Failed, None, AMPLE).await.unwrap());
 }
 
 #[tokio::test]
@@ -424,18 +431,18 @@ async fn the_documented_rights_suffice_and_a_missing_one_is_a_denial() {
     let user = ["ACL", "SETUSER", "writer", "on", ">secret", "~pm:*", "resetchannels", "-@all"];
     part.run(&[user.as_slice(), &rights].concat()).await;
     let url = part.redis.url().replace("redis://", "redis://writer:secret@");
-    let store = HashStore::new(servers(&url));
+    let store = RedisStore::new(servers(&url));
     let seen = fence_of(store.swap(guard(&Fence::ABSENT), &fields("1"), false, AMPLE).await.unwrap());
     let seen = fence_of(store.swap(guard(&seen), &fields("2"), false, AMPLE).await.unwrap());
-    assert!(matches!(store.observe(KEY, AMPLE).await, Ok(Observed::Fields(_))));
-    let seen = fence_of(store.beat(guard(&seen), Beat::Failed, None, AMPLE).await.unwrap());
+    assert!(matches!(store.observe(KEY, AMPLE).await, Ok(ObservedHash::Fields(_))));
+    let seen = fence_of(store.beat(guard(&seen), Heartbeat::Failed, None, AMPLE).await.unwrap());
     part.run(&["ACL", "SETUSER", "writer", "-hset"]).await;
-    let denied = store.beat(guard(&seen), Beat::Failed, None, AMPLE).await.unwrap_err();
+    let denied = store.beat(guard(&seen), Heartbeat::Failed, None, AMPLE).await.unwrap_err();
     assert!(matches!(denied, LinkError::Forbidden(_)), "{denied}");
     part.run(&["ACL", "SETUSER", "writer", "+hset"]).await;
     fence_of(store.remove(guard(&seen), AMPLE).await.unwrap());
 
-    let wrong = HashStore::new(servers(&part.redis.url().replace("redis://", "redis://writer:wrong@")));
+    let wrong = RedisStore::new(servers(&part.redis.url().replace("redis://", "redis://writer:wrong@")));
     let denied = wrong.observe(KEY, AMPLE).await.unwrap_err();
     assert_eq!(denied, LinkError::Unauthenticated);
 }
@@ -455,7 +462,7 @@ async fn the_model_behaves_as_redis() {
         let known = part.hash().await.remove("@fence").map_or(Fence::ABSENT, |text| fence(&text));
         let expected = if rng.u8(0..4) == 0 { expected } else { known };
         let (guard, new) = (guard(&expected), fields(&rng.u8(0..5).to_string()));
-        let beat = if rng.bool() { Beat::Failed } else { Beat::Good { checked_at: rng.i64(0..9) } };
+        let beat = if rng.bool() { Heartbeat::Failed } else { Heartbeat::Good { checked_at: rng.i64(0..9) } };
         let consent = rng.bool();
         let (real, in_memory) = match rng.u8(0..10) {
             0..=3 => (

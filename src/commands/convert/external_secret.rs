@@ -13,7 +13,7 @@ use crate::api::{ParameterMirrorSpec, SecretType};
 use crate::commands::convert::fields::{Fields, Notes};
 use crate::commands::convert::find;
 use crate::commands::convert::store::StoreName;
-use crate::mirror::plan::{Plan, Surroundings};
+use crate::mirror::plan::{Plan, PlanInput};
 use crate::mirror::selection::normalised;
 
 /// What an `ExternalSecret` comes to.
@@ -80,7 +80,7 @@ pub fn convert(
 
 /// Our own judgement of the result.
 fn check(spec: &Value, name: &str, namespace: &str, notes: &mut Notes) {
-    let around = Surroundings {
+    let around = PlanInput {
         cluster: "",
         namespace,
         namespace_labels: &BTreeMap::new(),

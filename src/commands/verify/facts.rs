@@ -9,8 +9,8 @@ use parameter_mirror_format::hash::HashFound;
 use parameter_mirror_format::keys::{KeyError, KeyRing};
 
 use crate::api::{ParameterMirror, ParameterSource};
-use crate::kubernetes::client::KubeProblem;
-use crate::mirror::plan::{Plan, Refusal};
+use crate::kubernetes::client::ApiError;
+use crate::mirror::plan::{Plan, PlanError};
 use crate::targets::secret;
 
 /// Everything that is judged.
@@ -22,9 +22,9 @@ pub struct Facts {
     /// How far the API server's clock is ahead of this machine's; `None` if it did not say.
     pub api_server_ahead: Option<SignedDuration>,
     /// The Lease that the leader holds, if there is one.
-    pub lease: Result<Option<Leader>, KubeProblem>,
+    pub lease: Result<Option<Leader>, ApiError>,
     /// The key Secret, if there is one.
-    pub keys: Result<Option<Result<KeyRing, KeyError>>, KubeProblem>,
+    pub keys: Result<Option<Result<KeyRing, KeyError>>, ApiError>,
     /// The operator's Redis.
     pub redis: RedisFacts,
     /// The mirrors, by name.
@@ -95,9 +95,9 @@ pub struct Mirror {
     /// The object.
     pub object: ParameterMirror,
     /// Its source, if there is one of this name.
-    pub source: Result<Option<ParameterSource>, KubeProblem>,
+    pub source: Result<Option<ParameterSource>, ApiError>,
     /// What spec and grants come to; `None` if the source or the namespace could not be read.
-    pub plan: Option<Result<Plan, Refusal>>,
+    pub plan: Option<Result<Plan, PlanError>>,
     /// Target 1, if the spec has it.
     pub secret: Option<SecretFacts>,
     /// Target 2, if the spec has it.
@@ -109,7 +109,7 @@ pub struct SecretFacts {
     /// Its name.
     pub name: String,
     /// What is there.
-    pub observed: Result<secret::Observed, KubeProblem>,
+    pub observed: Result<secret::ObservedSecret, ApiError>,
 }
 
 /// A hash that a mirror should hold.
@@ -122,7 +122,7 @@ pub struct HashFacts {
 
 /// Whether a leader has renewed its lease in time.
 #[must_use]
-pub fn is_operator_alive(lease: &Result<Option<Leader>, KubeProblem>, now: Timestamp) -> bool {
+pub fn is_operator_alive(lease: &Result<Option<Leader>, ApiError>, now: Timestamp) -> bool {
     let Ok(Some(Leader { holder: Some(_), renewed: Some(renewed), lasts })) = lease else { return false };
     now.duration_since(*renewed) <= patience(*lasts)
 }

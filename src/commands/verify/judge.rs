@@ -10,7 +10,7 @@ use parameter_mirror_format::words::span;
 use crate::commands::verify::facts::{Facts, Home, Leader, MirrorFacts, RedisFacts, is_operator_alive};
 use crate::commands::verify::finding::{Finding, Level, Report};
 use crate::commands::verify::judge_mirror;
-use crate::kubernetes::client::KubeProblem;
+use crate::kubernetes::client::ApiError;
 
 /// Clocks of machines that are looked after differ by less.
 const CLOCKS_AGREE: SignedDuration = SignedDuration::from_secs(5);
@@ -43,7 +43,7 @@ pub fn judge(facts: &Facts) -> Report {
     Report { findings }
 }
 
-fn operator(lease: &Result<Option<Leader>, KubeProblem>, home: &Home, now: Timestamp) -> Finding {
+fn operator(lease: &Result<Option<Leader>, ApiError>, home: &Home, now: Timestamp) -> Finding {
     let place = format!("Lease {}/{}", home.namespace, home.lease);
     let dead = "What is served stays, but nothing is read from SSM and nothing is restored: kubectl get pods";
     let (level, text) = match lease {

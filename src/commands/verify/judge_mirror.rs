@@ -14,7 +14,7 @@ use crate::api::{DeletionPolicy, FINALIZER};
 use crate::commands::verify::facts::{Facts, HashFacts, Mirror, SecretFacts, is_operator_alive, ring};
 use crate::commands::verify::finding::{Finding, Level};
 use crate::mirror::copies;
-use crate::mirror::plan::{Plan, Refusal};
+use crate::mirror::plan::{Plan, PlanError};
 use crate::mirror::target::TargetReason;
 use crate::mirror::words::{at, few, parameters, span};
 
@@ -48,8 +48,8 @@ fn grants(mirror: &Mirror) -> Finding {
             Level::Warn,
             "the labels of its namespace cannot be read, so its grants are not known".to_owned(),
         ),
-        (_, Some(Err(refusal @ Refusal::InvalidSpec(_)))) => (Level::Fail, refusal.to_string()),
-        (_, Some(Err(refusal @ Refusal::NotGranted(_)))) => {
+        (_, Some(Err(refusal @ PlanError::InvalidSpec(_)))) => (Level::Fail, refusal.to_string()),
+        (_, Some(Err(refusal @ PlanError::NotGranted(_)))) => {
             (Level::Fail, format!("{refusal} What is served stays as it is"))
         }
         (Ok(None), _) => (

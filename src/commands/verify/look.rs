@@ -26,13 +26,13 @@ use crate::clock::Clock;
 use crate::commands::verify::facts::{
     Facts, HashFacts, Home, Leader, Mirror, MirrorFacts, RedisFacts, SecretFacts,
 };
-use crate::kubernetes::client::{KubeProblem, within};
+use crate::kubernetes::client::{ApiError, within};
 use crate::kubernetes::election::some_identity;
-use crate::mirror::plan::{Plan, Surroundings};
+use crate::mirror::plan::{Plan, PlanInput};
 use crate::process::redis_auth;
-use crate::ssm::credentials::Base;
+use crate::ssm::credentials::OperatorIdentity;
 use crate::targets::redis::copy::{self, WRITE};
-use crate::targets::redis::{Beat, Guard, HashStore, Hashes, ScriptOutcome};
+use crate::targets::redis::{Guard, HashStore, Heartbeat, RedisStore, ScriptOutcome};
 use crate::targets::secret::{self, SecretStore};
 
 /// How many mirrors are looked at at the same time.
@@ -117,10 +117,10 @@ async fn mirrors(args: &VerifyArgs, client: &Client) -> anyhow::Result<Vec<Asked
     Ok(found)
 }
 
-fn cannot_list(problem: &KubeProblem) -> anyhow::Error {
+fn cannot_list(problem: &ApiError) -> anyhow::Error {
     let remedy = match problem {
-        KubeProblem::NotFound => "The custom resource definitions are not there: kubectl apply -f crds/",
-        KubeProblem::Refused { code: 401 | 403, .. } => {
+        ApiError::NotFound => "The custom resource definitions are not there: kubectl apply -f crds/",
+        ApiError::Refused { code: 401 | 403, .. } => {
             "It takes the right to get and list parametermirrors and parametersources, and to get the Secrets of mirrors"
         }
         _ => "Is this the right kubeconfig?",
@@ -152,7 +152,7 @@ fn ahead(theirs: Timestamp, asked: Timestamp, answered: Timestamp) -> SignedDura
     theirs.duration_since(asked + answered.duration_since(asked) / 2)
 }
 
-async fn leader(client: &Client, home: &Home) -> Result<Option<Leader>, KubeProblem> {
+async fn leader(client: &Client, home: &Home) -> Result<Option<Leader>, ApiError> {
     let leases: Api<Lease> = Api::namespaced(client.clone(), &home.namespace);
     let spec = within(leases.get_opt(&home.lease)).await?.map(|lease| lease.spec.unwrap_or_default());
     Ok(spec.map(|spec| Leader {
@@ -162,7 +162,7 @@ async fn leader(client: &Client, home: &Home) -> Result<Option<Leader>, KubeProb
     }))
 }
 
-async fn keys(client: &Client, home: &Home) -> Result<Option<Result<KeyRing, KeyError>>, KubeProblem> {
+async fn keys(client: &Client, home: &Home) -> Result<Option<Result<KeyRing, KeyError>>, ApiError> {
     let secrets: Api<Secret> = Api::namespaced(client.clone(), &home.namespace);
     let Some(found) = within(secrets.get_opt(&home.key_secret)).await? else { return Ok(None) };
     let data = found.data.iter().flatten().map(|(name, ByteString(bytes))| (name.as_str(), bytes.as_slice()));
@@ -170,15 +170,15 @@ async fn keys(client: &Client, home: &Home) -> Result<Option<Result<KeyRing, Key
 }
 
 /// What Redis says, and the way to it.
-async fn redis(args: &VerifyArgs) -> anyhow::Result<(RedisFacts, Option<HashStore>)> {
+async fn redis(args: &VerifyArgs) -> anyhow::Result<(RedisFacts, Option<RedisStore>)> {
     let Some(settings) = args.redis.settings()? else { return Ok((RedisFacts::NotConfigured, None)) };
-    let base = Base::new(Clock::start());
+    let base = OperatorIdentity::new(Clock::start());
     let settings = match redis_auth::settled(settings, &args.redis_iam, &base).await {
         Ok(settings) => settings,
         Err(error) => return Ok((RedisFacts::Unusable(error.to_string()), None)),
     };
     let servers = Servers::new(settings);
-    let store = HashStore::new(servers.clone());
+    let store = RedisStore::new(servers.clone());
     // A name that no mirror can have.
     let key = redis_key(&args.redis.redis_prefix, "verify", &format!("{} ", some_identity()));
     let facts = RedisFacts::Asked {
@@ -190,7 +190,7 @@ async fn redis(args: &VerifyArgs) -> anyhow::Result<(RedisFacts, Option<HashStor
 }
 
 /// Does to a hash of its own what the operator does to a mirror's, and deletes it: only so it is known whether this user may.
-async fn rights(servers: &Servers, store: &HashStore, key: &str) -> Result<(), LinkError> {
+async fn rights(servers: &Servers, store: &RedisStore, key: &str) -> Result<(), LinkError> {
     // The operator's scripts are there as a rule, and then nobody needs to load them: until Redis starts anew.
     let load = |mut connection: MultiplexedConnection| async move {
         redis::cmd("SCRIPT").arg("LOAD").arg("return 1").exec_async(&mut connection).await
@@ -207,10 +207,10 @@ async fn rights(servers: &Servers, store: &HashStore, key: &str) -> Result<(), L
 }
 
 /// Everything but writing it first and deleting it last.
-async fn use_hash(store: &HashStore, key: &str, written: &Fence) -> Result<Fence, LinkError> {
+async fn use_hash(store: &RedisStore, key: &str, written: &Fence) -> Result<Fence, LinkError> {
     store.check(&[key], WRITE).await?;
     store.observe(key, WRITE).await?;
-    done(store.beat(guard(key, written), Beat::Failed, None, WRITE).await?)
+    done(store.beat(guard(key, written), Heartbeat::Failed, None, WRITE).await?)
 }
 
 fn guard<'a>(key: &'a str, fence: &'a Fence) -> Guard<'a> {
@@ -241,7 +241,7 @@ async fn redis_ahead(servers: &Servers, key: &str) -> Result<SignedDuration, Lin
 struct Around {
     client: Client,
     secrets: SecretStore,
-    store: Option<HashStore>,
+    store: Option<RedisStore>,
     ring: Option<KeyRing>,
     cluster: String,
     prefix: String,
@@ -282,8 +282,8 @@ impl Around {
         namespace: &str,
         source: Option<&ParameterSource>,
         labels: &BTreeMap<String, String>,
-    ) -> Result<Plan, crate::mirror::plan::Refusal> {
-        let around = Surroundings {
+    ) -> Result<Plan, crate::mirror::plan::PlanError> {
+        let around = PlanInput {
             cluster: &self.cluster,
             namespace,
             namespace_labels: labels,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use parameter_mirror_format::keys::KeyRing;
 
-use crate::mirror::target::TargetTrouble;
+use crate::mirror::target::TargetIssue;
 
 /// Where the keys are.
 #[derive(Clone, Debug)]
@@ -27,7 +27,7 @@ impl KeySecret {
 
 /// The operator's keys as they are now.
 #[derive(Clone, Default)]
-pub struct Keys {
+pub struct KeyState {
     /// Version of the key Secret as the API server counts; `None` while there is none.
     pub resource_version: Option<String>,
     /// Grows with each change, so that verdicts made with other keys can be told.
@@ -35,5 +35,5 @@ pub struct Keys {
     /// The keys; `None` while they are lost.
     pub ring: Option<Arc<KeyRing>>,
     /// Why they are lost and what to do.
-    pub trouble: Option<TargetTrouble>,
+    pub trouble: Option<TargetIssue>,
 }

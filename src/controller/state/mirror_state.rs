@@ -16,26 +16,26 @@ use tracing_mutex::parkinglot::Mutex;
 
 use crate::api::{ParameterMirror, ParameterMirrorStatus};
 use crate::controller::state::unpublished::FirstValues;
-use crate::kubernetes::watches::Shown;
-use crate::mirror::plan::{Plan, Refusal};
-use crate::mirror::resolve::SourceTrouble;
-use crate::mirror::schedule::{Heals, MOST_CONFIRMATIONS, Pace};
-use crate::mirror::snapshot::{ReadFailure, Reading};
-use crate::mirror::target::TargetTrouble;
+use crate::kubernetes::watches::CachedVersion;
+use crate::mirror::plan::{Plan, PlanError};
+use crate::mirror::resolve::SourceIssue;
+use crate::mirror::schedule::{HealLimiter, MOST_CONFIRMATIONS, ReadSchedule};
+use crate::mirror::snapshot::{ReadError, Snapshot};
+use crate::mirror::target::TargetIssue;
 use crate::targets::redis::copy::Trace;
-use crate::targets::secret::Observed;
+use crate::targets::secret::ObservedSecret;
 
 /// How long after an own write the watch may still show the version before it.
 pub const WATCH_LAG: Duration = Duration::from_secs(5);
 
 /// One mirror's memory. Only one pass of a mirror runs at a time, so the lock is never contended.
-pub type Shared = Arc<tokio::sync::Mutex<Memory>>;
+pub type Shared = Arc<tokio::sync::Mutex<MirrorState>>;
 
 /// The memories of all mirrors.
 #[derive(Default)]
-pub struct Memories(Mutex<HashMap<ObjectRef<ParameterMirror>, Shared>>);
+pub struct StateMap(Mutex<HashMap<ObjectRef<ParameterMirror>, Shared>>);
 
-impl Memories {
+impl StateMap {
     /// The memory of one mirror, empty at first.
     pub fn of(&self, mirror: &ObjectRef<ParameterMirror>) -> Shared {
         Arc::clone(self.0.lock().entry(mirror.clone()).or_default())
@@ -63,17 +63,17 @@ impl Memories {
 
 /// What is remembered of one mirror.
 #[derive(Default)]
-pub struct Memory {
+pub struct MirrorState {
     /// UID of the object this is about: one that was deleted and applied again starts anew, from its targets.
     pub uid: Option<String>,
     /// The plan of the last pass and what asked for it, to see whether anything changed.
-    pub settled: Option<Settled>,
+    pub settled: Option<LastReconcile>,
     /// The refusal that was confirmed against the API server, and when.
-    pub refused: Option<(Refusal, Duration)>,
+    pub refused: Option<(PlanError, Duration)>,
     /// The last known good set; `None` if there is none, or if its values are put down.
     pub good: Option<Signed>,
     /// The targets hold the last known good set, and memory does not.
-    pub put_down: Option<PutDown>,
+    pub put_down: Option<Evicted>,
     /// Read time that the last good read of this process would stamp, Unix ms.
     pub confirmed_at: i64,
     /// Latest verified read time ever seen, Unix ms.
@@ -83,13 +83,13 @@ pub struct Memory {
     /// When the last read began.
     pub last_attempt: Option<Timestamp>,
     /// The source's side.
-    pub source: SourceMemory,
+    pub source: ReadState,
     /// The read that is under way.
     pub in_flight: Option<Box<InFlight>>,
     /// The Secret.
-    pub secret: SecretMemory,
+    pub secret: SecretState,
     /// The Redis hash.
-    pub redis: RedisMemory,
+    pub redis: RedisState,
     /// Since when the first status waits for more urgent writes.
     pub untold_since: Option<Duration>,
     /// The status that was told to log and events and could not be written.
@@ -108,7 +108,7 @@ pub struct Memory {
 
 /// What a pass was based on; while nothing of it changes and nothing is due, there is nothing to do.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Settled {
+pub struct LastReconcile {
     /// The plan.
     pub plan: Arc<Plan>,
     /// Value of `sync-at`.
@@ -123,7 +123,7 @@ pub struct Settled {
 
 /// The source's side of one mirror.
 #[derive(Default)]
-pub struct SourceMemory {
+pub struct ReadState {
     /// How many reads have begun: the cycle that log lines name.
     pub cycle: u64,
     /// When the last read began.
@@ -139,7 +139,7 @@ pub struct SourceMemory {
     /// How often SSM had come back when the last read began.
     pub recoveries_seen: u64,
     /// What is wrong, since when.
-    pub trouble: Option<(SourceTrouble, Timestamp)>,
+    pub trouble: Option<(SourceIssue, Timestamp)>,
     /// One immediate retry after a target changed while SSM was read.
     pub retried_stale: bool,
     /// What the last complete read lacked.
@@ -172,15 +172,15 @@ impl Absences {
     }
 }
 
-impl SourceMemory {
+impl ReadState {
     /// The rhythm of reads as it stands.
     #[must_use]
-    pub fn pace(&self, interval: Duration, now: Duration) -> Pace {
-        Pace {
+    pub fn pace(&self, interval: Duration, now: Duration) -> ReadSchedule {
+        ReadSchedule {
             interval,
             last_began: self.last_began,
             failures: self.failures,
-            denied: matches!(&self.trouble, Some((SourceTrouble::Read(failure), _)) if failure.reason.is_denial()),
+            denied: matches!(&self.trouble, Some((SourceIssue::Read(failure), _)) if failure.reason.is_denial()),
             first_due: self.first_due.unwrap_or(now),
         }
     }
@@ -194,9 +194,9 @@ impl SourceMemory {
 }
 
 /// What a read has brought.
-pub struct Answered {
+pub struct ReadResult {
     /// What SSM said.
-    pub outcome: Result<Reading, ReadFailure>,
+    pub outcome: Result<Snapshot, ReadError>,
     /// Counts as long as nothing of it is published, if the mirror had nothing before.
     pub first: Option<FirstValues>,
 }
@@ -204,7 +204,7 @@ pub struct Answered {
 /// A read of SSM that is under way, and the state of the targets when it began.
 pub struct InFlight {
     /// Its answer, once there.
-    pub answer: oneshot::Receiver<Answered>,
+    pub answer: oneshot::Receiver<ReadResult>,
     /// Ends the read when dropped.
     pub task: AbortOnDropHandle<()>,
     /// The plan it reads for.
@@ -231,14 +231,14 @@ impl InFlight {
 }
 
 /// How the targets were when the values were put down.
-pub struct PutDown {
+pub struct Evicted {
     /// The version of the Secret.
     pub secret_version: Option<String>,
     /// What a look at the hash compares.
     pub redis: Trace,
 }
 
-impl PutDown {
+impl Evicted {
     /// Whether this is the version that the Secret had.
     #[must_use]
     pub fn is_secret_version(&self, version: Option<&str>) -> bool {
@@ -248,11 +248,11 @@ impl PutDown {
 
 /// The Secret as last observed or written.
 #[derive(Default)]
-pub struct SecretMemory {
+pub struct SecretState {
     /// The Secret this is about.
     pub name: String,
     /// What was found or written last.
-    pub observed: Option<Observed>,
+    pub observed: Option<ObservedSecret>,
     /// Whether the API server was asked for it.
     pub existence: Existence,
     /// The version before our own last write, and when that was, if there is a watch, which may lag behind us.
@@ -260,9 +260,9 @@ pub struct SecretMemory {
     /// How often it was found changed by somebody else.
     pub foreign_changes: u64,
     /// What is wrong with it.
-    pub trouble: Option<TargetTrouble>,
+    pub trouble: Option<TargetIssue>,
     /// Its heals.
-    pub heals: Heals,
+    pub heals: HealLimiter,
 }
 
 /// How it is known whether the Secret of a new mirror exists.
@@ -277,11 +277,11 @@ pub enum Existence {
     Asked,
 }
 
-impl SecretMemory {
+impl SecretState {
     /// Notes that the watch shows our last write: from now on whatever it shows instead is news.
-    pub fn catch_up(&mut self, shown: &Shown) {
-        let Shown::Version(watched) = shown else { return };
-        let known = self.observed.as_ref().map(Observed::resource_version);
+    pub fn catch_up(&mut self, shown: &CachedVersion) {
+        let CachedVersion::Known(watched) = shown else { return };
+        let known = self.observed.as_ref().map(ObservedSecret::resource_version);
         if known.is_some_and(|known| known == watched.as_deref()) {
             self.before_write = None;
         }
@@ -316,7 +316,7 @@ impl SecretMemory {
 
 /// The Redis hash as last observed or written.
 #[derive(Default)]
-pub struct RedisMemory {
+pub struct RedisState {
     /// The key this is about.
     pub key: String,
     /// What was found or written last.
@@ -326,12 +326,12 @@ pub struct RedisMemory {
     /// The highest fence that a write may have given it, whatever became of that write; 0 if none was tried.
     pub tried: i64,
     /// What is wrong with it.
-    pub trouble: Option<TargetTrouble>,
+    pub trouble: Option<TargetIssue>,
     /// Its heals.
-    pub heals: Heals,
+    pub heals: HealLimiter,
 }
 
-impl RedisMemory {
+impl RedisState {
     /// The least fence for a write now over a hash with this one, and notes what the write comes to. Redis may lose a write that a
     /// reader has seen, and the clock may be set back: no number is used twice.
     pub fn least_fence(&mut self, over: &Fence, now: i64) -> i64 {
@@ -341,7 +341,7 @@ impl RedisMemory {
     }
 }
 
-impl Memory {
+impl MirrorState {
     /// The status as it is: the watch may lag behind our own last write, so for a while that counts.
     #[must_use]
     pub fn previous_status(&self, mirror: &ParameterMirror, now: Duration) -> ParameterMirrorStatus {
@@ -360,11 +360,11 @@ impl Memory {
     pub fn turn_to(&mut self, plan: &Plan, keys_version: u64) {
         let secret = plan.secret.as_ref().map(|secret| secret.name.clone()).unwrap_or_default();
         if self.secret.name != secret {
-            self.secret = SecretMemory { name: secret, ..SecretMemory::default() };
+            self.secret = SecretState { name: secret, ..SecretState::default() };
         }
         let key = plan.redis.as_ref().map(|redis| redis.key.clone()).unwrap_or_default();
         if self.redis.key != key {
-            self.redis = RedisMemory { key, ..RedisMemory::default() };
+            self.redis = RedisState { key, ..RedisState::default() };
         }
         if self.keys_version != keys_version {
             self.keys_version = keys_version;
@@ -395,7 +395,7 @@ mod tests {
         };
         assert!(!read.has_ended());
         let outcome = Ok(reading(&[("/app/a", "1")], 1));
-        assert!(answered.send(Answered { outcome, first: None }).is_ok());
+        assert!(answered.send(ReadResult { outcome, first: None }).is_ok());
         assert!(read.has_ended());
 
         // One that died leaves no answer.
@@ -408,7 +408,7 @@ mod tests {
     /// The clock is set back, Redis forgets writes and somebody writes nonsense: what was tried once is never tried again.
     #[test]
     fn no_fence_is_tried_twice() {
-        let mut memory = RedisMemory::default();
+        let mut memory = RedisState::default();
         let mut tried = std::collections::BTreeSet::new();
         for (over, now) in
             [("", 100), ("100", 90), ("100", 90), ("7", 50), ("500", 60), ("500", 61), ("x", 61)]

@@ -10,10 +10,10 @@ const MISSING_FOR: Duration = Duration::from_mins(1);
 
 /// Sources that the API server was found not to have, and when it was last asked: once for all mirrors that name one.
 #[derive(Default)]
-pub struct MissingSources(Mutex<Asked>);
+pub struct MissingSources(Mutex<AskedAt>);
 
 #[derive(Default)]
-struct Asked(HashMap<String, Duration>);
+struct AskedAt(HashMap<String, Duration>);
 
 impl MissingSources {
     /// Whether this source counts as missing. When it is time to ask again, one caller is sent to do that, and meanwhile it still counts
@@ -29,7 +29,7 @@ impl MissingSources {
     }
 }
 
-impl Asked {
+impl AskedAt {
     fn is_missing(&mut self, source: &str, now: Duration) -> bool {
         let Some(asked) = self.0.get_mut(source) else { return false };
         let is_recent = now < *asked + MISSING_FOR;

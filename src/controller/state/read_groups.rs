@@ -17,7 +17,7 @@ type Part = (String, Asked);
 
 /// When each mirror may be read again, by what it reads.
 #[derive(Default)]
-pub struct InStep(Mutex<Inner>);
+pub struct ReadGroups(Mutex<Inner>);
 
 #[derive(Default)]
 struct Inner {
@@ -27,7 +27,7 @@ struct Inner {
     called: HashSet<ObjectRef<ParameterMirror>>,
 }
 
-impl InStep {
+impl ReadGroups {
     /// A read of this mirror begins. Returns the others that read with it: they are due now.
     pub fn begins(
         &self,
@@ -102,7 +102,7 @@ mod tests {
     /// The interval of the samples is five minutes, so the window opens after 270 s.
     #[test]
     fn who_reads_the_same_is_called_once_its_window_is_open() {
-        let steps = InStep::default();
+        let steps = ReadGroups::default();
         let shared = plan(&[path("/app/shared")]);
         assert!(steps.begins(&mirror("a"), &shared, secs(0)).is_empty());
         assert!(steps.begins(&mirror("b"), &shared, secs(29)).is_empty());
@@ -117,7 +117,7 @@ mod tests {
 
     #[test]
     fn nobody_is_called_twice_for_one_read() {
-        let steps = InStep::default();
+        let steps = ReadGroups::default();
         let both = plan(&[path("/app/shared"), name("/app/other/x")]);
         for one in ["a", "b", "c"] {
             steps.begins(&mirror(one), &both, secs(0));
@@ -129,7 +129,7 @@ mod tests {
     /// Keys, what is left out and what may be absent change nothing in what SSM is asked.
     #[test]
     fn one_selection_of_several_is_enough_and_its_looks_do_not_matter() {
-        let steps = InStep::default();
+        let steps = ReadGroups::default();
         let keyed = crate::api::SelectionSpec { key: Some("KEY".to_owned()), ..name("/app/shared/x") };
         steps.begins(&mirror("a"), &plan(&[keyed, path("/app/a")]), secs(0));
         assert_eq!(
@@ -140,7 +140,7 @@ mod tests {
 
     #[test]
     fn who_is_gone_is_not_called() {
-        let steps = InStep::default();
+        let steps = ReadGroups::default();
         let shared = plan(&[path("/app/shared")]);
         steps.begins(&mirror("a"), &shared, secs(0));
         steps.forget(&mirror("a"));

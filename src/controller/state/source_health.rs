@@ -9,7 +9,7 @@ use kube::runtime::reflector::ObjectRef;
 use tracing_mutex::parkinglot::Mutex;
 
 use crate::api::ParameterMirror;
-use crate::mirror::snapshot::SourceReason;
+use crate::mirror::snapshot::ReadErrorKind;
 
 /// How long a source has to be available before failed reads may say that it is not: what comes and goes more often is not worth a
 /// write each time.
@@ -23,7 +23,7 @@ pub struct SourceHealth(Mutex<HashMap<String, Reads>>);
 #[derive(Clone, Copy, Debug)]
 pub struct Outcome<'a> {
     /// Why it failed, if it did.
-    pub failed: Option<SourceReason>,
+    pub failed: Option<ReadErrorKind>,
     /// Whether the breaker of its account and region is open.
     pub is_open: bool,
     /// Whose it was.
@@ -94,10 +94,10 @@ impl Reads {
         let is_available = match outcome.failed {
             // Of all mirrors, and rehearsed or well established.
             _ if outcome.is_open => false,
-            Some(SourceReason::Drill) => false,
+            Some(ReadErrorKind::Drill) => false,
             None => true,
             // The identity is the source's own: no mirror has another one.
-            Some(SourceReason::CredentialsUnavailable) => !was_steady,
+            Some(ReadErrorKind::CredentialsUnavailable) => !was_steady,
             Some(_) => !self.good.is_empty() || !was_steady,
         };
         self.available_since = is_available.then(|| self.available_since.unwrap_or(now));
@@ -134,7 +134,7 @@ mod tests {
         Duration::from_secs(secs)
     }
 
-    fn outcome(mirror: &ObjectRef<ParameterMirror>, failed: Option<SourceReason>) -> Outcome<'_> {
+    fn outcome(mirror: &ObjectRef<ParameterMirror>, failed: Option<ReadErrorKind>) -> Outcome<'_> {
         Outcome {
             failed,
             is_open: false,
@@ -145,12 +145,12 @@ mod tests {
         }
     }
 
-    fn read(health: &SourceHealth, mirror: &str, failed: Option<SourceReason>, now: u64) -> bool {
+    fn read(health: &SourceHealth, mirror: &str, failed: Option<ReadErrorKind>, now: u64) -> bool {
         let mirror = ObjectRef::new(mirror).within("shop");
         health.note("default", &outcome(&mirror, failed), secs(now))
     }
 
-    const DENIED: Option<SourceReason> = Some(SourceReason::AccessDenied);
+    const DENIED: Option<ReadErrorKind> = Some(ReadErrorKind::AccessDenied);
 
     #[test]
     fn one_of_many_that_fails_says_nothing_about_the_source() {
@@ -158,7 +158,7 @@ mod tests {
         for now in (0..600).step_by(5) {
             assert!(read(&health, "good", None, now));
             assert!(read(&health, "bad", DENIED, now + 1));
-            assert!(read(&health, "worse", Some(SourceReason::Timeout), now + 2));
+            assert!(read(&health, "worse", Some(ReadErrorKind::Timeout), now + 2));
         }
         assert_eq!(health.failing("default", secs(600)), (2, 3));
         assert_eq!(health.failing("default", secs(10_000)), (0, 0));
@@ -216,9 +216,9 @@ mod tests {
     fn what_concerns_all_mirrors_counts_at_once() {
         let health = SourceHealth::default();
         assert!(read(&health, "a", None, 0));
-        assert!(!read(&health, "b", Some(SourceReason::Drill), 1));
+        assert!(!read(&health, "b", Some(ReadErrorKind::Drill), 1));
         assert!(read(&health, "a", None, 2));
-        assert!(!read(&health, "b", Some(SourceReason::CredentialsUnavailable), 62));
+        assert!(!read(&health, "b", Some(ReadErrorKind::CredentialsUnavailable), 62));
         let mirror = ObjectRef::new("a").within("shop");
         let open = Outcome { is_open: true, ..outcome(&mirror, None) };
         assert!(read(&health, "a", None, 63));

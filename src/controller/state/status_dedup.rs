@@ -11,11 +11,11 @@ const STATUS_EVERY: Duration = Duration::from_mins(1);
 /// What was last written to the status of each source, and when. All mirrors of a source report to it, and the
 /// watch lags behind: without this, two hundred first syncs would be two hundred writes.
 #[derive(Default)]
-pub struct Said(Mutex<HashMap<String, (Saying, Duration)>>);
+pub struct StatusDedup(Mutex<HashMap<String, (StatusKey, Duration)>>);
 
 /// What is worth a write at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Saying {
+pub struct StatusKey {
     /// Status of `Available`.
     pub status: &'static str,
     /// Its reason.
@@ -26,14 +26,14 @@ pub struct Saying {
     pub generation: Option<i64>,
 }
 
-impl Said {
+impl StatusDedup {
     /// Whether this is worth a write now; if so, it counts as said. `in_place` says that the status shows it already.
-    pub fn is_news(&self, source: &str, saying: Saying, in_place: bool, now: Duration) -> bool {
+    pub fn is_news(&self, source: &str, saying: StatusKey, in_place: bool, now: Duration) -> bool {
         let mut said = self.0.lock();
         let is_known = match said.get(source) {
             // Reads that fail for different reasons take turns; the reason of a moment is not worth a write.
             Some((last, at)) => {
-                let is_same = Saying { reason: saying.reason.clone(), ..last.clone() } == saying;
+                let is_same = StatusKey { reason: saying.reason.clone(), ..last.clone() } == saying;
                 is_same && now < *at + STATUS_EVERY
             }
             None => in_place && saying.status == "False",

@@ -4,16 +4,16 @@ use parameter_mirror_format::content::Signed;
 use parameter_mirror_format::source::StoredSource;
 
 use crate::controller::context::Context;
-use crate::controller::state::mirror_state::Memory;
+use crate::controller::state::mirror_state::MirrorState;
 use crate::mirror::copies;
 use crate::mirror::plan::Plan;
-use crate::mirror::resolve::bootstrap::{Donated, Donation};
+use crate::mirror::resolve::bootstrap::{Bootstrap, BootstrapSet};
 
 /// The set of a mirror that has none, from mirrors that hold its parameters. One that is being worked on is left out: the next
 /// look comes soon.
 #[must_use]
-pub fn donated(plan: &Plan, ctx: &Context) -> Option<Donated> {
-    let mut donation = Donation::new(plan);
+pub fn donated(plan: &Plan, ctx: &Context) -> Option<BootstrapSet> {
+    let mut donation = Bootstrap::new(plan);
     for memory in ctx.memories.all() {
         if let Ok(memory) = memory.try_lock()
             && let Some(good) = memory.good.as_ref().filter(|_| may_donate(&memory))
@@ -27,7 +27,7 @@ pub fn donated(plan: &Plan, ctx: &Context) -> Option<Donated> {
 /// A copy that does not cover its own mirror's spec never donates, nor does one of a mirror that is refused or suspended: nothing
 /// is settled then. Nor does one that a tenant may have put back: whoever can write a Secret can keep an old copy of it, and its
 /// signature holds for ever.
-fn may_donate(memory: &Memory) -> bool {
+fn may_donate(memory: &MirrorState) -> bool {
     let Some(good) = &memory.good else { return false };
     let Ok(stored) = StoredSource::decode(&good.content.source) else { return false };
     let is_settled = memory.settled.as_ref().is_some_and(|settled| settled.plan.is_covered_by(&stored));
@@ -35,12 +35,12 @@ fn may_donate(memory: &Memory) -> bool {
 }
 
 /// Whether SSM gave it to this process.
-fn was_read_here(good: &Signed, memory: &Memory) -> bool {
+fn was_read_here(good: &Signed, memory: &MirrorState) -> bool {
     memory.confirmed_at > 0 && memory.confirmed_at >= good.content.read_at
 }
 
 /// Whether the hash, which tenants do not write, holds it too, confirmed no earlier than the mirror's last good read.
-fn is_in_redis(good: &Signed, memory: &Memory) -> bool {
+fn is_in_redis(good: &Signed, memory: &MirrorState) -> bool {
     let last_sync = memory.last_sync.map_or(0, jiff::Timestamp::as_millisecond);
     memory.redis.observed.as_ref().is_some_and(|hash| {
         let confirmed_at = hash.checked_at.unwrap_or(0);

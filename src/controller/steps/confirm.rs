@@ -14,13 +14,13 @@ use serde_json::json;
 use crate::api::conditions::{self, AVAILABLE};
 use crate::api::{ParameterMirror, ParameterSource};
 use crate::controller::context::Context;
-use crate::controller::state::mirror_state::Memory;
+use crate::controller::state::mirror_state::MirrorState;
 use crate::controller::state::source_health::Outcome;
-use crate::controller::state::status_dedup::Saying;
-use crate::controller::steps::read::Answer;
+use crate::controller::state::status_dedup::StatusKey;
+use crate::controller::steps::read::ReadOutcome;
 use crate::kubernetes::client::within;
-use crate::mirror::plan::{Plan, Refusal};
-use crate::mirror::snapshot::SourceReason;
+use crate::mirror::plan::{Plan, PlanError};
+use crate::mirror::snapshot::ReadErrorKind;
 use crate::mirror::words;
 use crate::ssm::limiter::breaker::BreakerState;
 
@@ -28,7 +28,7 @@ use crate::ssm::limiter::breaker::BreakerState;
 pub const CONFIRM_EVERY: Duration = Duration::from_mins(5);
 /// Whether exactly this refusal was confirmed against the API server a short while ago.
 #[must_use]
-pub fn is_confirmed(refusal: &Refusal, memory: &Memory, ctx: &Context) -> bool {
+pub fn is_confirmed(refusal: &PlanError, memory: &MirrorState, ctx: &Context) -> bool {
     memory
         .refused
         .as_ref()
@@ -64,7 +64,7 @@ pub async fn is_as_seen(mirror: &ParameterMirror, ctx: &Context) -> Option<bool>
 }
 
 /// How the reads through a source go.
-fn source_message(plan: &Plan, answer: &Answer, is_available: bool, ctx: &Context) -> String {
+fn source_message(plan: &Plan, answer: &ReadOutcome, is_available: bool, ctx: &Context) -> String {
     match &answer.outcome {
         Err(failure) if !is_available => failure.detail.clone(),
         _ => match ctx.source_health.failing(&plan.source_name, ctx.clock.uptime()) {
@@ -86,7 +86,7 @@ fn most_requests(budget: f64, cap: Option<i32>) -> i32 {
 }
 
 /// Writes what the last reads say about their source: `Available`, the last success, the number of mirrors.
-pub async fn report_source(plan: &Plan, answer: Option<&Answer>, ctx: &Context) {
+pub async fn report_source(plan: &Plan, answer: Option<&ReadOutcome>, ctx: &Context) {
     let (Some(answer), Some(source)) = (answer, ctx.watches.source(&plan.source_name)) else { return };
     let previous = source.status.clone().unwrap_or_default();
     let now = ctx.clock.now();
@@ -112,10 +112,11 @@ pub async fn report_source(plan: &Plan, answer: Option<&Answer>, ctx: &Context) 
         // It was answered just before the breaker opened; those that fail now say why.
         Ok(_) | Err(_) => return,
     };
-    let is_drill = answer.outcome.as_ref().is_err_and(|failure| failure.reason == SourceReason::Drill);
+    let is_drill = answer.outcome.as_ref().is_err_and(|failure| failure.reason == ReadErrorKind::Drill);
     let breaker =
         if is_drill { Some("Drill") } else { account.as_ref().map(|account| account.breaker.as_str()) };
-    let said = Saying { status, reason: reason.to_owned(), breaker, generation: source.metadata.generation };
+    let said =
+        StatusKey { status, reason: reason.to_owned(), breaker, generation: source.metadata.generation };
     let same = before.is_some_and(|before| before.status == status && before.reason == reason)
         && previous.breaker.as_deref() == breaker
         && previous.observed_generation == source.metadata.generation;

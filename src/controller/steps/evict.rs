@@ -6,8 +6,8 @@ use std::sync::Arc;
 use kube::runtime::reflector::ObjectRef;
 
 use crate::api::ParameterMirror;
-use crate::controller::context::{Context, RedisEdge};
-use crate::controller::state::mirror_state::{Memory, PutDown};
+use crate::controller::context::{Context, RedisBackend};
+use crate::controller::state::mirror_state::{Evicted, MirrorState};
 use crate::controller::state::values::Load;
 use crate::controller::steps::observe::secret_version;
 use crate::mirror::copies;
@@ -15,7 +15,7 @@ use crate::mirror::plan::Plan;
 use crate::targets::redis::copy::{self, Trace};
 
 /// Notes what the mirror holds after a pass, and puts down what is too much: its own values, or those of others.
-pub fn stay_within_bound(mirror: &ObjectRef<ParameterMirror>, memory: &mut Memory, ctx: &Arc<Context>) {
+pub fn stay_within_bound(mirror: &ObjectRef<ParameterMirror>, memory: &mut MirrorState, ctx: &Arc<Context>) {
     for other in ctx.values.settle(mirror, load(memory)) {
         if other == *mirror {
             put_down(mirror, memory, ctx);
@@ -26,12 +26,12 @@ pub fn stay_within_bound(mirror: &ObjectRef<ParameterMirror>, memory: &mut Memor
     }
 }
 
-fn load(memory: &Memory) -> Load {
+fn load(memory: &MirrorState) -> Load {
     let Some(good) = &memory.good else { return Load::default() };
     Load { bytes: good.bytes(), is_backed: trace(memory).is_some(), content: Arc::downgrade(&good.content) }
 }
 
-fn put_down(mirror: &ObjectRef<ParameterMirror>, memory: &mut Memory, ctx: &Context) {
+fn put_down(mirror: &ObjectRef<ParameterMirror>, memory: &mut MirrorState, ctx: &Context) {
     if let Some(trace) = trace(memory) {
         memory.put_down = Some(trace);
         memory.good = None;
@@ -42,7 +42,7 @@ fn put_down(mirror: &ObjectRef<ParameterMirror>, memory: &mut Memory, ctx: &Cont
 }
 
 /// What remains of the observations, if both targets hold the last known good and no read is under way.
-fn trace(memory: &Memory) -> Option<PutDown> {
+fn trace(memory: &MirrorState) -> Option<Evicted> {
     let good = memory.good.as_ref()?;
     let secret = memory.secret.observed.as_ref()?;
     let redis = memory.redis.observed.as_ref()?;
@@ -52,19 +52,20 @@ fn trace(memory: &Memory) -> Option<PutDown> {
         && memory.settled.is_some()
         && holds_it(secret.found.as_ref())
         && holds_it(Some(&redis.found));
-    is_backed.then(|| PutDown {
+    is_backed.then(|| Evicted {
         secret_version: secret.resource_version().map(str::to_owned),
         redis: Trace::of(redis),
     })
 }
 
 /// Whether the values are put down and may stay so: nobody touched the targets, and nothing is to be told.
-pub async fn is_untouched(plan: &Plan, memory: &Memory, ctx: &Context) -> bool {
+pub async fn is_untouched(plan: &Plan, memory: &MirrorState, ctx: &Context) -> bool {
     let Some(known) = &memory.put_down else { return false };
     let same_plan = memory.settled.as_ref().is_some_and(|settled| *settled.plan == *plan);
     // How old it is has to be told in time.
     let may_go_stale = plan.max_staleness.is_some() && memory.source.trouble.is_some();
-    let (Some(secret), Some(redis), RedisEdge::Configured(store)) = (&plan.secret, &plan.redis, &ctx.redis)
+    let (Some(secret), Some(redis), RedisBackend::Configured(store)) =
+        (&plan.secret, &plan.redis, &ctx.redis)
     else {
         return false;
     };

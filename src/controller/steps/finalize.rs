@@ -12,12 +12,12 @@ use parameter_mirror_format::verdict::Found;
 use serde_json::json;
 
 use crate::api::{DeletionPolicy, FINALIZER, ParameterMirror, full_name};
-use crate::controller::context::{Context, RedisEdge};
-use crate::controller::state::mirror_state::Memory;
+use crate::controller::context::{Context, RedisBackend};
+use crate::controller::state::mirror_state::MirrorState;
 use crate::controller::steps::confirm;
-use crate::kubernetes::client::{KubeProblem, within};
-use crate::kubernetes::events::Story;
-use crate::kubernetes::queue::Next;
+use crate::kubernetes::client::{ApiError, within};
+use crate::kubernetes::events::EventDraft;
+use crate::kubernetes::queue::Requeue;
 use crate::mirror::copies;
 use crate::mirror::plan::Plan;
 use crate::targets::redis::copy;
@@ -31,7 +31,7 @@ const WAIT_IN_TERMINATING: Duration = Duration::from_secs(30);
 const RETRY: Duration = Duration::from_secs(5);
 
 /// The mirror is being deleted. The Secret goes by its owner reference, if at all; the hash goes here.
-pub async fn delete(mirror: &ParameterMirror, memory: &mut Memory, ctx: &Context) -> Next {
+pub async fn delete(mirror: &ParameterMirror, memory: &mut MirrorState, ctx: &Context) -> Requeue {
     memory.in_flight = None;
     if mirror.finalizers().iter().any(|finalizer| finalizer == FINALIZER) {
         match confirm::is_as_seen(mirror, ctx).await {
@@ -39,26 +39,26 @@ pub async fn delete(mirror: &ParameterMirror, memory: &mut Memory, ctx: &Context
             // It is gone already, perhaps applied anew; the watch will show.
             Some(false) => {
                 tracing::info!(target: "parameter_mirror", mirror = full_name(mirror), "it is not as the watch shows it; nothing is deleted");
-                return Next::OnChange;
+                return Requeue::OnChange;
             }
-            None => return Next::After(RETRY),
+            None => return Requeue::After(RETRY),
         }
         if let Some(key) = hash_key(mirror, ctx)
             && let Err(why) = drop_hash(mirror, &key, ctx).await
         {
             if ctx.clock.now().duration_since(deleted_at(mirror)) < patience(mirror, ctx) {
-                return Next::After(RETRY);
+                return Requeue::After(RETRY);
             }
             let note = format!(
                 "Redis {key} could not be deleted ({why}) and is left behind. Remove it by hand: UNLINK '{key}'"
             );
-            ctx.events.tell(mirror, &Story::warning("LeftBehind", note.clone()));
+            ctx.events.tell(mirror, &EventDraft::warning("LeftBehind", note.clone()));
             tracing::warn!(target: "parameter_mirror", mirror = full_name(mirror), "{note}");
         }
         set_finalizer(mirror, false, ctx).await;
     }
     ctx.forget(&ObjectRef::from_obj(mirror));
-    Next::OnChange
+    Requeue::OnChange
 }
 
 /// The hash that the status names, else the one that the spec asks for: it may have been written a moment ago.
@@ -104,11 +104,7 @@ async fn set_finalizer(mirror: &ParameterMirror, present: bool, ctx: &Context) {
 }
 
 /// The finalizers of others are not in the watch's copy.
-async fn try_set_finalizer(
-    mirror: &ParameterMirror,
-    present: bool,
-    ctx: &Context,
-) -> Result<(), KubeProblem> {
+async fn try_set_finalizer(mirror: &ParameterMirror, present: bool, ctx: &Context) -> Result<(), ApiError> {
     let namespace = mirror.namespace().unwrap_or_default();
     let api: Api<ParameterMirror> = Api::namespaced(ctx.client.clone(), &namespace);
     let Some(live) = within(api.get_metadata_opt(&mirror.name_any())).await? else { return Ok(()) };
@@ -130,7 +126,7 @@ async fn try_set_finalizer(
 
 /// Which targets of the status are no longer of concern.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Retired {
+pub struct OrphansDeleted {
     /// The Secret that the status names.
     pub secret: bool,
     /// The hash that the status names.
@@ -138,12 +134,17 @@ pub struct Retired {
 }
 
 /// Targets that the status knows and the spec no longer names, once the new ones hold the set.
-pub async fn retire(mirror: &ParameterMirror, plan: &Plan, memory: &Memory, ctx: &Context) -> Retired {
+pub async fn retire(
+    mirror: &ParameterMirror,
+    plan: &Plan,
+    memory: &MirrorState,
+    ctx: &Context,
+) -> OrphansDeleted {
     let status = memory.previous_status(mirror, ctx.clock.uptime());
     let old_secret =
         status.secret.filter(|old| plan.secret.as_ref().is_none_or(|secret| secret.name != old.name));
     let old_hash = status.redis.filter(|old| plan.redis.as_ref().is_none_or(|redis| redis.key != old.key));
-    let mut retired = Retired { secret: old_secret.is_none(), redis: old_hash.is_none() };
+    let mut retired = OrphansDeleted { secret: old_secret.is_none(), redis: old_hash.is_none() };
     let held = |found: Option<&Found>| copies::verified(found).is_some();
     let new_secret_holds = plan.secret.is_none()
         || held(memory.secret.observed.as_ref().and_then(|observed| observed.found.as_ref()));
@@ -184,7 +185,7 @@ async fn delete_secret(plan: &Plan, name: &str, ctx: &Context) -> Result<(), Str
 
 /// Deletes a hash that is ours, in exactly the state that was seen to be ours.
 async fn drop_hash(mirror: &ParameterMirror, key: &str, ctx: &Context) -> Result<(), String> {
-    let RedisEdge::Configured(store) = &ctx.redis else {
+    let RedisBackend::Configured(store) = &ctx.redis else {
         return Err("there is no Redis configured".to_owned());
     };
     let owner =

@@ -12,27 +12,33 @@ use parameter_mirror_format::keys::KeyRing;
 use parameter_mirror_format::verdict::{Found, Verdict};
 
 use crate::api::ParameterMirror;
-use crate::controller::context::{Context, RedisEdge};
-use crate::controller::state::mirror_state::{Existence, Memory, RedisMemory, SecretMemory};
-use crate::kubernetes::client::KubeProblem;
-use crate::kubernetes::watches::Shown;
+use crate::controller::context::{Context, RedisBackend};
+use crate::controller::state::mirror_state::{Existence, MirrorState, RedisState, SecretState};
+use crate::kubernetes::client::ApiError;
+use crate::kubernetes::watches::CachedVersion;
 use crate::mirror::copies;
 use crate::mirror::plan::{Plan, SecretPlan};
-use crate::mirror::target::{TargetReason, TargetTrouble};
+use crate::mirror::target::{TargetIssue, TargetReason};
 use crate::targets::redis::copy::{self, Trace};
-use crate::targets::secret::{self, Observed};
+use crate::targets::secret::{self, ObservedSecret};
 
 /// How thoroughly to look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Look {
+pub enum Depth {
     /// Has anything changed?
-    Check,
+    Cheap,
     /// Everything, with values and MACs: a cycle begins.
-    ReadBack,
+    Full,
 }
 
 /// Brings the memory of both targets up to date. Neither waits for the other.
-pub async fn observe(mirror: &ParameterMirror, plan: &Plan, memory: &mut Memory, look: Look, ctx: &Context) {
+pub async fn observe(
+    mirror: &ParameterMirror,
+    plan: &Plan,
+    memory: &mut MirrorState,
+    look: Depth,
+    ctx: &Context,
+) {
     let keys = ctx.keys();
     memory.put_down = None;
     memory.turn_to(plan, keys.version);
@@ -40,7 +46,7 @@ pub async fn observe(mirror: &ParameterMirror, plan: &Plan, memory: &mut Memory,
         assume_missing(mirror, plan, secret, look, memory, ctx);
     }
     let answered = memory.in_flight.as_ref().is_some_and(|read| read.has_ended());
-    let Memory { secret, redis, .. } = memory;
+    let MirrorState { secret, redis, .. } = memory;
     tokio::join!(
         observe_secret(plan, secret, keys.ring.as_deref(), ctx),
         observe_redis(plan, redis, look, answered, keys.ring.as_deref(), ctx)
@@ -63,7 +69,7 @@ fn hold_once(found: &mut Found, good: &Signed) {
 }
 
 /// The newest verified copy becomes the last known good (docs/design/formats.md, "Copies", rules 2 and 3).
-fn adopt(plan: &Plan, memory: &mut Memory, ctx: &Context) {
+fn adopt(plan: &Plan, memory: &mut MirrorState, ctx: &Context) {
     let secret =
         copies::verified(memory.secret.observed.as_ref().and_then(|observed| observed.found.as_ref()))
             .cloned();
@@ -72,7 +78,7 @@ fn adopt(plan: &Plan, memory: &mut Memory, ctx: &Context) {
         memory.saw_read_at(copy.content.read_at);
     }
     let remembered =
-        memory.good.as_ref().map(|signed| copies::Remembered { signed, confirmed_at: memory.confirmed_at });
+        memory.good.as_ref().map(|signed| copies::MemoryCopy { signed, confirmed_at: memory.confirmed_at });
     let Some((newest, origin)) = copies::newest(remembered, secret.as_ref(), redis.as_ref()) else { return };
     if origin == copies::Origin::Memory {
         return;
@@ -93,7 +99,7 @@ fn adopt(plan: &Plan, memory: &mut Memory, ctx: &Context) {
 
 /// Somebody else wrote a newer set (rule 3): SSM says who is right. Two operators that read different things would
 /// chase each other like this, so it counts towards the limit on heals.
-fn note_other_writer(plan: &Plan, origin: copies::Origin, memory: &mut Memory, now: Duration) {
+fn note_other_writer(plan: &Plan, origin: copies::Origin, memory: &mut MirrorState, now: Duration) {
     let heals = match origin {
         copies::Origin::Redis => &mut memory.redis.heals,
         copies::Origin::Memory | copies::Origin::Secret => &mut memory.secret.heals,
@@ -114,8 +120,8 @@ fn assume_missing(
     mirror: &ParameterMirror,
     plan: &Plan,
     secret: &SecretPlan,
-    look: Look,
-    memory: &mut Memory,
+    look: Depth,
+    memory: &mut MirrorState,
     ctx: &Context,
 ) {
     let answered = memory.in_flight.as_ref().is_some_and(|read| read.has_ended());
@@ -123,13 +129,13 @@ fn assume_missing(
     let memory = &mut memory.secret;
     match memory.existence {
         Existence::Unknown
-            if look == Look::ReadBack
+            if look == Depth::Full
                 && never_written
                 && memory.observed.is_none()
-                && ctx.watches.secret(&plan.namespace, &secret.name) == Shown::Version(None) =>
+                && ctx.watches.secret(&plan.namespace, &secret.name) == CachedVersion::Known(None) =>
         {
             memory.existence = Existence::Assumed;
-            memory.observed = Some(Observed::missing());
+            memory.observed = Some(ObservedSecret::missing());
         }
         Existence::Assumed if !answered => memory.doubt_existence(),
         Existence::Unknown | Existence::Assumed | Existence::Asked => {}
@@ -141,14 +147,14 @@ pub async fn secret_version(
     plan: &Plan,
     secret: &SecretPlan,
     ctx: &Context,
-) -> Result<Option<String>, KubeProblem> {
+) -> Result<Option<String>, ApiError> {
     match ctx.watches.secret(&plan.namespace, &secret.name) {
-        Shown::Version(watched) => Ok(watched),
-        Shown::Nothing => ctx.secrets.version(&plan.namespace, &secret.name).await,
+        CachedVersion::Known(watched) => Ok(watched),
+        CachedVersion::NotWatched => ctx.secrets.version(&plan.namespace, &secret.name).await,
     }
 }
 
-async fn observe_secret(plan: &Plan, memory: &mut SecretMemory, keys: Option<&KeyRing>, ctx: &Context) {
+async fn observe_secret(plan: &Plan, memory: &mut SecretState, keys: Option<&KeyRing>, ctx: &Context) {
     let Some(wanted) = &plan.secret else { return };
     // Without an observation it is read whole in any case.
     let version = if memory.observed.is_some() { secret_version(plan, wanted, ctx).await } else { Ok(None) };
@@ -187,22 +193,22 @@ async fn observe_secret(plan: &Plan, memory: &mut SecretMemory, keys: Option<&Ke
 
 async fn observe_redis(
     plan: &Plan,
-    memory: &mut RedisMemory,
-    look: Look,
+    memory: &mut RedisState,
+    look: Depth,
     answered: bool,
     keys: Option<&KeyRing>,
     ctx: &Context,
 ) {
     let Some(wanted) = &plan.redis else { return };
     let store = match &ctx.redis {
-        RedisEdge::Configured(store) => store.as_ref(),
-        RedisEdge::NotConfigured(why) => {
-            memory.trouble = Some(TargetTrouble::new(TargetReason::RedisNotConfigured, why.clone()));
+        RedisBackend::Configured(store) => store.as_ref(),
+        RedisBackend::NotConfigured(why) => {
+            memory.trouble = Some(TargetIssue::new(TargetReason::RedisNotConfigured, why.clone()));
             return;
         }
     };
     let Some(keys) = keys else { return };
-    if look == Look::Check
+    if look == Depth::Cheap
         && let Some(known) = &memory.observed
     {
         if answered && (known.found == Found::Missing || copies::verified(Some(&known.found)).is_some()) {
@@ -242,27 +248,27 @@ fn share(found: &mut Found, ctx: &Context) {
 }
 
 /// What was known of the hash is not known any more; nothing is written before it has been seen again.
-fn lose_sight(memory: &mut RedisMemory, error: &LinkError) {
+fn lose_sight(memory: &mut RedisState, error: &LinkError) {
     memory.observed = None;
     memory.trouble = Some(redis_trouble(error));
 }
 
 /// A failed call to the API server as a trouble of the Secret.
 #[must_use]
-pub fn write_failed(verb: &str, problem: &KubeProblem) -> TargetTrouble {
+pub fn write_failed(verb: &str, problem: &ApiError) -> TargetIssue {
     let hint = match problem {
-        KubeProblem::Refused { code: 403, .. } => {
+        ApiError::Refused { code: 403, .. } => {
             " Check the namespace's resource quota and the operator's role binding."
         }
-        KubeProblem::Refused { code: 422, .. } => " Check that the Secret is not immutable.",
+        ApiError::Refused { code: 422, .. } => " Check that the Secret is not immutable.",
         _ => "",
     };
-    TargetTrouble::new(TargetReason::SecretWriteFailed, format!("it cannot be {verb}: {problem}.{hint}"))
+    TargetIssue::new(TargetReason::SecretWriteFailed, format!("it cannot be {verb}: {problem}.{hint}"))
 }
 
 /// A failed call to Redis as a trouble of the hash.
 #[must_use]
-pub fn redis_trouble(error: &LinkError) -> TargetTrouble {
+pub fn redis_trouble(error: &LinkError) -> TargetIssue {
     let (reason, hint) = match error {
         LinkError::OutOfMemory => (TargetReason::RedisOutOfMemory, "Raise maxmemory or remove keys."),
         LinkError::SignInRefused(_) => (TargetReason::RedisDenied, "It is tried again every few seconds."),
@@ -277,5 +283,5 @@ pub fn redis_trouble(error: &LinkError) -> TargetTrouble {
         ),
         _ => (TargetReason::RedisUnavailable, "It is filled as soon as it answers."),
     };
-    TargetTrouble::new(reason, format!("{error}. {hint}"))
+    TargetIssue::new(reason, format!("{error}. {hint}"))
 }

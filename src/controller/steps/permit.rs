@@ -4,19 +4,19 @@ use parameter_mirror_format::source::StoredSource;
 
 use crate::api::{ParameterMirrorStatus, RedisEncryption};
 use crate::controller::context::Context;
-use crate::controller::state::mirror_state::Memory;
+use crate::controller::state::mirror_state::MirrorState;
 use crate::mirror::copies;
 use crate::mirror::plan::permission::{Existing, Permission};
 use crate::mirror::plan::{Plan, SourcePlan};
 use crate::mirror::resolve::Resolution;
-use crate::mirror::target::{TargetReason, TargetTrouble};
+use crate::mirror::target::{TargetIssue, TargetReason};
 
 /// What may be written to each target.
 pub struct Permit {
     /// Whether the Secret may be written.
-    pub secret: Result<(), TargetTrouble>,
+    pub secret: Result<(), TargetIssue>,
     /// The least encryption of the hash, or why it may not be written.
-    pub redis: Result<RedisEncryption, TargetTrouble>,
+    pub redis: Result<RedisEncryption, TargetIssue>,
 }
 
 /// Judges the set that targets are to hold; `previous` says which targets were written before.
@@ -25,7 +25,7 @@ pub fn permit(
     plan: &Plan,
     resolution: &Resolution,
     previous: &ParameterMirrorStatus,
-    memory: &Memory,
+    memory: &MirrorState,
     ctx: &Context,
 ) -> Permit {
     let Some(stored) =
@@ -61,9 +61,9 @@ fn permission(plan: &Plan, stored: &StoredSource, ctx: &Context) -> Permission {
 }
 
 /// Only what was written before is kept, and no value that is encrypted is written in clear.
-fn while_missing(plan: &Plan, previous: &ParameterMirrorStatus, memory: &Memory) -> Permit {
+fn while_missing(plan: &Plan, previous: &ParameterMirrorStatus, memory: &MirrorState) -> Permit {
     let new = || {
-        TargetTrouble::new(
+        TargetIssue::new(
             TargetReason::SourceNotFound,
             format!(
                 "ParameterSource {} does not exist, so nobody says whether its values are still granted: no new target gets \
@@ -90,8 +90,8 @@ fn while_missing(plan: &Plan, previous: &ParameterMirrorStatus, memory: &Memory)
     }
 }
 
-fn not_granted(plan: &Plan, stored: &StoredSource) -> TargetTrouble {
-    TargetTrouble::new(
+fn not_granted(plan: &Plan, stored: &StoredSource) -> TargetIssue {
+    TargetIssue::new(
         TargetReason::NotGranted,
         format!(
             "the values at hand were read in {} through ParameterSource {}, and no ParameterSource that exists grants them to \

@@ -7,20 +7,20 @@ use parameter_mirror_format::content::{Content, Signed};
 use parameter_mirror_format::keys::KeyRing;
 use parameter_mirror_format::verdict::Found;
 
-use crate::controller::context::{Context, RedisEdge};
-use crate::controller::state::mirror_state::{Existence, Memory, RedisMemory, SecretMemory};
+use crate::controller::context::{Context, RedisBackend};
+use crate::controller::state::mirror_state::{Existence, MirrorState, RedisState, SecretState};
 use crate::controller::steps::observe::{redis_trouble, write_failed};
 use crate::controller::steps::permit::Permit;
-use crate::controller::steps::read::Answer;
-use crate::kubernetes::client::KubeProblem;
-use crate::mirror::copies::{self, Authority, Need};
+use crate::controller::steps::read::ReadOutcome;
+use crate::kubernetes::client::ApiError;
+use crate::mirror::copies::{self, Action, Freshness};
 use crate::mirror::plan::{Plan, RedisPlan, SecretPlan};
-use crate::mirror::resolve::{Resolution, Wanted, WantedSet};
-use crate::mirror::schedule::{Heals, MAX_HEALS};
-use crate::mirror::target::{TargetReason, TargetTrouble};
+use crate::mirror::resolve::{Desired, DesiredSet, Resolution};
+use crate::mirror::schedule::{HealLimiter, MAX_HEALS};
+use crate::mirror::target::{TargetIssue, TargetReason};
 use crate::targets::redis::copy;
-use crate::targets::redis::{Beat, Guard, Hashes, ScriptOutcome};
-use crate::targets::secret::{self, Observed, Owner};
+use crate::targets::redis::{Guard, HashStore, Heartbeat, ScriptOutcome};
+use crate::targets::secret::{self, ObservedSecret, Owner};
 
 /// What one pass wrote.
 #[derive(Debug, Default)]
@@ -43,20 +43,20 @@ pub struct Heal {
 }
 
 /// How a pass may write to one target.
-struct Errand<'a> {
+struct WriteContext<'a> {
     signed: &'a Signed,
-    wanted: &'a Wanted,
-    authority: Authority,
+    wanted: &'a Desired,
+    authority: Freshness,
     /// What a cycle that has ended tells readers; `None` between cycles.
-    beat: Option<Beat>,
+    beat: Option<Heartbeat>,
     now: Duration,
     interval: Duration,
 }
 
-impl Errand<'_> {
+impl WriteContext<'_> {
     /// Whether a write counts towards the limit: every heal, and while a target is contested every write.
-    fn counts_as_heal(&self, heals: &Heals) -> bool {
-        self.authority == Authority::LastKnownGood || heals.is_contested(self.now)
+    fn counts_as_heal(&self, heals: &HealLimiter) -> bool {
+        self.authority == Freshness::LastKnownGood || heals.is_contested(self.now)
     }
 }
 
@@ -66,8 +66,8 @@ pub async fn publish(
     owner: &Owner,
     resolution: &Resolution,
     permit: Permit,
-    answer: Option<&Answer>,
-    memory: &mut Memory,
+    answer: Option<&ReadOutcome>,
+    memory: &mut MirrorState,
     ctx: &Context,
 ) -> Published {
     let mut published = Published::default();
@@ -79,14 +79,14 @@ pub async fn publish(
     };
     let signed = sign(wanted, memory, ring, ctx);
     let beat = answer.and_then(|answer| match (&answer.outcome, resolution) {
-        (Ok(reading), Resolution::Fresh { .. }) => Some(Beat::Good { checked_at: reading.started_at }),
+        (Ok(reading), Resolution::Fresh { .. }) => Some(Heartbeat::Good { checked_at: reading.started_at }),
         // The next read decides.
         (Ok(_), Resolution::Awaiting { .. }) => None,
         // Also a good read that is not published, because nothing is left or a required name is gone: what is served was not
         // confirmed by it.
-        _ => Some(Beat::Failed),
+        _ => Some(Heartbeat::Failed),
     });
-    let errand = |authority: Option<Authority>| Errand {
+    let errand = |authority: Option<Freshness>| WriteContext {
         signed: &signed,
         wanted,
         authority: authority.map_or(wanted.authority, |authority| authority.and(wanted.authority)),
@@ -108,7 +108,7 @@ pub async fn publish(
         }
         (None, _) => {}
     }
-    if let (Some(target), RedisEdge::Configured(store)) = (&plan.redis, &ctx.redis) {
+    if let (Some(target), RedisBackend::Configured(store)) = (&plan.redis, &ctx.redis) {
         match permit.redis {
             Ok(least) => {
                 let errand = errand(answer.map(|answer| answer.redis));
@@ -127,13 +127,13 @@ pub async fn publish(
 
 /// A set that differs from the last known good is signed, and becomes it. A heal over a verified older copy
 /// stamps the winner anew too, so that nobody who still holds the older one heals it back.
-fn sign(wanted: &Wanted, memory: &mut Memory, ring: &KeyRing, ctx: &Context) -> Signed {
+fn sign(wanted: &Desired, memory: &mut MirrorState, ring: &KeyRing, ctx: &Context) -> Signed {
     let older_copy = |found: Option<&Found>, signed: &Signed| {
         copies::verified(found).is_some_and(|held| !held.content.same_as(&signed.content))
     };
     let signed = match &wanted.set {
-        WantedSet::New(content) => ring.sign(content.clone()),
-        WantedSet::AsItIs(signed) => {
+        DesiredSet::New(content) => ring.sign(content.clone()),
+        DesiredSet::AsItIs(signed) => {
             let secret = memory.secret.observed.as_ref().and_then(|observed| observed.found.as_ref());
             let redis = memory.redis.observed.as_ref().map(|observed| &observed.found);
             if older_copy(secret, signed) || older_copy(redis, signed) {
@@ -141,7 +141,7 @@ fn sign(wanted: &Wanted, memory: &mut Memory, ring: &KeyRing, ctx: &Context) -> 
                 content.read_at = ctx.clock.now().as_millisecond().max(memory.latest_read_at + 1);
                 ring.sign(content)
             } else if !ring.contains(&signed.key_id)
-                || (wanted.authority == Authority::FreshRead && signed.key_id != *ring.active())
+                || (wanted.authority == Freshness::FreshRead && signed.key_id != *ring.active())
             {
                 // Its key is lost, and a copy under it could never be verified again; or another one is active by now. The
                 // content is the same, so its read time is, too.
@@ -157,7 +157,7 @@ fn sign(wanted: &Wanted, memory: &mut Memory, ring: &KeyRing, ctx: &Context) -> 
 }
 
 /// Without anything to write, a Secret that must not be written is still worth telling.
-fn note_refusal_of_secret(plan: &Plan, memory: &mut SecretMemory) {
+fn note_refusal_of_secret(plan: &Plan, memory: &mut SecretState) {
     let found = memory.observed.as_ref().and_then(|observed| observed.found.as_ref());
     let refusal = found.and_then(|found| copies::refusal(found, TargetReason::SecretConflict));
     if plan.secret.is_some() && refusal.is_some() {
@@ -166,7 +166,7 @@ fn note_refusal_of_secret(plan: &Plan, memory: &mut SecretMemory) {
 }
 
 /// The same of a hash.
-fn note_refusal_of_hash(plan: &Plan, memory: &mut RedisMemory) {
+fn note_refusal_of_hash(plan: &Plan, memory: &mut RedisState) {
     let found = memory.observed.as_ref().map(|observed| &observed.found);
     let refusal = found.and_then(|found| copies::refusal(found, TargetReason::RedisConflict));
     if plan.redis.is_some() && refusal.is_some() {
@@ -177,27 +177,27 @@ fn note_refusal_of_hash(plan: &Plan, memory: &mut RedisMemory) {
 /// What to do with a target, with the limits on heals and the consent of a foreign owner applied.
 fn decide(
     found: &Found,
-    errand: &Errand<'_>,
+    errand: &WriteContext<'_>,
     consented: bool,
     conflict: TargetReason,
-    heals: &Heals,
-) -> Need {
+    heals: &HealLimiter,
+) -> Action {
     let need = copies::need(found, errand.signed, errand.authority, conflict);
     match need {
-        Need::Refused(trouble)
-            if trouble.reason == conflict && consented && errand.authority == Authority::FreshRead =>
+        Action::Refused(trouble)
+            if trouble.reason == conflict && consented && errand.authority == Freshness::FreshRead =>
         {
-            Need::Replace
+            Action::Replace
         }
-        Need::Restore(_) | Need::Replace if !heals.allows(errand.now, errand.interval) => {
-            Need::Refused(contested())
+        Action::Restore(_) | Action::Replace if !heals.allows(errand.now, errand.interval) => {
+            Action::Refused(contested())
         }
         need => need,
     }
 }
 
-fn contested() -> TargetTrouble {
-    TargetTrouble::new(
+fn contested() -> TargetIssue {
+    TargetIssue::new(
         TargetReason::TargetContested,
         format!(
             "somebody else changed it {MAX_HEALS} times in 10 minutes; it is now written once per interval. \
@@ -207,7 +207,7 @@ fn contested() -> TargetTrouble {
 }
 
 /// A target that is in order is still contested for as long as the window lasts.
-fn remaining_trouble(heals: &Heals, now: Duration) -> Option<TargetTrouble> {
+fn remaining_trouble(heals: &HealLimiter, now: Duration) -> Option<TargetIssue> {
     heals.is_contested(now).then(contested)
 }
 
@@ -215,8 +215,8 @@ async fn publish_secret(
     plan: &Plan,
     target: &SecretPlan,
     owner: &Owner,
-    errand: &Errand<'_>,
-    memory: &mut SecretMemory,
+    errand: &WriteContext<'_>,
+    memory: &mut SecretState,
     published: &mut Published,
     ctx: &Context,
 ) {
@@ -224,11 +224,11 @@ async fn publish_secret(
     let Some(found) = &observed.found else { return };
     let consented = observed.consents_to(&plan.mirror);
     let need = decide(found, errand, consented, TargetReason::SecretConflict, &memory.heals);
-    if let Need::Refused(trouble) = need {
+    if let Action::Refused(trouble) = need {
         memory.trouble = Some(trouble);
         return;
     }
-    if need == Need::Nothing && secret::is_in_sync(target, owner, &observed) {
+    if need == Action::Nothing && secret::is_in_sync(target, owner, &observed) {
         memory.trouble = remaining_trouble(&memory.heals, errand.now);
         return;
     }
@@ -247,7 +247,7 @@ async fn publish_secret(
             if errand.counts_as_heal(&memory.heals) {
                 memory.heals.record(errand.now);
             }
-            if errand.authority == Authority::LastKnownGood
+            if errand.authority == Freshness::LastKnownGood
                 && let Some(cause) = heal_cause(&need)
             {
                 published.healed.push(Heal {
@@ -259,9 +259,9 @@ async fn publish_secret(
             let before = observed.resource_version().map(str::to_owned);
             memory.before_write = ctx.watches.shows_secrets().then_some((before, errand.now));
             memory.trouble = remaining_trouble(&memory.heals, errand.now);
-            memory.observed = Some(Observed::written(errand.signed.clone(), written));
+            memory.observed = Some(ObservedSecret::written(errand.signed.clone(), written));
         }
-        Err(KubeProblem::Conflict) => {
+        Err(ApiError::Conflict) => {
             memory.foreign_changes += 1;
             memory.observed = None;
             published.look_again = true;
@@ -274,21 +274,21 @@ async fn publish_secret(
     }
 }
 
-const fn heal_cause(need: &Need) -> Option<&'static str> {
+const fn heal_cause(need: &Action) -> Option<&'static str> {
     match need {
-        Need::Restore(cause) => Some(cause),
-        Need::Replace => Some("older"),
-        Need::Nothing => Some("relabelled"),
-        Need::Refused(_) => None,
+        Action::Restore(cause) => Some(cause),
+        Action::Replace => Some("older"),
+        Action::Nothing => Some("relabelled"),
+        Action::Refused(_) => None,
     }
 }
 
 async fn publish_redis(
     plan: &Plan,
     target: &RedisPlan,
-    errand: &Errand<'_>,
-    memory: &mut RedisMemory,
-    edge: (&dyn Hashes, &KeyRing),
+    errand: &WriteContext<'_>,
+    memory: &mut RedisState,
+    edge: (&dyn HashStore, &KeyRing),
     published: &mut Published,
     ctx: &Context,
 ) {
@@ -297,11 +297,11 @@ async fn publish_redis(
     let mode = target.encryption.into();
     let mut need =
         decide(&observed.found, errand, observed.consents, TargetReason::RedisConflict, &memory.heals);
-    if need == Need::Nothing && !copy::is_laid_out_as(&observed, mode) {
-        need = Need::Replace;
+    if need == Action::Nothing && !copy::is_laid_out_as(&observed, mode) {
+        need = Action::Replace;
     }
     let now = ctx.clock.now().as_millisecond();
-    let guard = |memory: &mut RedisMemory| Guard {
+    let guard = |memory: &mut RedisState| Guard {
         key: &target.key,
         owner: &plan.owner,
         fence: &observed.fence,
@@ -310,27 +310,27 @@ async fn publish_redis(
         least: memory.least_fence(&observed.fence, now),
     };
     let outcome = match (&need, errand.beat) {
-        (Need::Refused(trouble), _) => {
+        (Action::Refused(trouble), _) => {
             memory.trouble = Some(trouble.clone());
             return;
         }
-        (Need::Nothing, None) => {
+        (Action::Nothing, None) => {
             memory.trouble = remaining_trouble(&memory.heals, errand.now);
             return;
         }
-        (Need::Nothing, Some(beat)) => copy::beat(store, guard(memory), beat, ring, &observed).await,
-        (Need::Restore(_) | Need::Replace, beat) => {
+        (Action::Nothing, Some(beat)) => copy::beat(store, guard(memory), beat, ring, &observed).await,
+        (Action::Restore(_) | Action::Replace, beat) => {
             copy::write(store, guard(memory), errand.signed, mode, ring, &observed, beat).await
         }
     };
     match outcome {
         Ok(ScriptOutcome::Done { fence, generation }) => {
-            if need != Need::Nothing {
+            if need != Action::Nothing {
                 ctx.metrics.redis_written();
                 if errand.counts_as_heal(&memory.heals) {
                     memory.heals.record(errand.now);
                 }
-                if errand.authority == Authority::LastKnownGood
+                if errand.authority == Freshness::LastKnownGood
                     && let Some(cause) = heal_cause(&need)
                 {
                     published.healed.push(Heal {
@@ -345,7 +345,7 @@ async fn publish_redis(
         }
         Ok(ScriptOutcome::Owned { .. }) => {
             memory.observed = None;
-            memory.trouble = Some(TargetTrouble::conflict(TargetReason::RedisConflict));
+            memory.trouble = Some(TargetIssue::conflict(TargetReason::RedisConflict));
         }
         Ok(ScriptOutcome::Stale | ScriptOutcome::Gone | ScriptOutcome::Torn) => {
             memory.foreign_changes += 1;

@@ -15,24 +15,24 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::api::{DRILL_UNTIL, ParameterMirror};
 use crate::controller::context::Context;
 use crate::controller::state::memory_shares::OverShare;
-use crate::controller::state::mirror_state::{Answered, InFlight, Memory};
+use crate::controller::state::mirror_state::{InFlight, MirrorState, ReadResult};
 use crate::controller::state::unpublished::FirstValues;
 use crate::kubernetes::queue::Urgency;
 use crate::mirror::content;
-use crate::mirror::copies::Authority;
+use crate::mirror::copies::Freshness;
 use crate::mirror::plan::{Plan, SourcePlan};
-use crate::mirror::resolve::SourceTrouble;
-use crate::mirror::snapshot::{Priority, ReadFailure, ReadRequest, Reading, SourceReason, Turn};
+use crate::mirror::resolve::SourceIssue;
+use crate::mirror::snapshot::{Priority, QueueKey, ReadError, ReadErrorKind, ReadRequest, Snapshot};
 use crate::mirror::words;
 
 /// The answer of a read that has ended, and how far each target may rely on it.
-pub struct Answer {
+pub struct ReadOutcome {
     /// What SSM said.
-    pub outcome: Result<Reading, ReadFailure>,
+    pub outcome: Result<Snapshot, ReadError>,
     /// Whether the Secret is as it was when the read began.
-    pub secret: Authority,
+    pub secret: Freshness,
     /// Whether the hash is as it was when the read began.
-    pub redis: Authority,
+    pub redis: Freshness,
     /// The value of `sync-at` that it answers.
     pub sync_at: Option<String>,
     /// Held until the reconcile that publishes it ends.
@@ -41,7 +41,7 @@ pub struct Answer {
 
 /// Whether a read would begin now.
 #[must_use]
-pub fn is_due(plan: &Plan, memory: &Memory, ctx: &Context) -> bool {
+pub fn is_due(plan: &Plan, memory: &MirrorState, ctx: &Context) -> bool {
     let now = ctx.clock.uptime();
     memory.in_flight.is_none()
         && (has_recovered(memory, ctx)
@@ -51,10 +51,10 @@ pub fn is_due(plan: &Plan, memory: &Memory, ctx: &Context) -> bool {
 }
 
 /// Whether a drill has begun or ended since the last read. One tells at once, unlike an outage: it is short.
-fn drill_flips(plan: &Plan, memory: &Memory, ctx: &Context) -> bool {
+fn drill_flips(plan: &Plan, memory: &MirrorState, ctx: &Context) -> bool {
     let is_told = matches!(
         &memory.source.trouble,
-        Some((SourceTrouble::Read(failure), _)) if failure.reason == SourceReason::Drill
+        Some((SourceIssue::Read(failure), _)) if failure.reason == ReadErrorKind::Drill
     );
     is_told != is_drill(plan, ctx)
 }
@@ -64,12 +64,17 @@ fn is_drill(plan: &Plan, ctx: &Context) -> bool {
 }
 
 /// Whether SSM answers again somewhere since the read that failed: then the retry need not be waited for.
-fn has_recovered(memory: &Memory, ctx: &Context) -> bool {
+fn has_recovered(memory: &MirrorState, ctx: &Context) -> bool {
     memory.source.failures > 0 && memory.source.recoveries_seen != *ctx.recoveries.borrow()
 }
 
 /// Begins the read, and calls those that read the same. The targets have been observed before.
-pub fn begin(mirror: &ObjectRef<ParameterMirror>, plan: &Arc<Plan>, memory: &mut Memory, ctx: &Arc<Context>) {
+pub fn begin(
+    mirror: &ObjectRef<ParameterMirror>,
+    plan: &Arc<Plan>,
+    memory: &mut MirrorState,
+    ctx: &Arc<Context>,
+) {
     let was_called = ctx.in_step.is_called(mirror);
     let company = ctx.in_step.begins(mirror, plan, ctx.clock.uptime());
     let good = memory.good.as_ref().map(|good| &*good.content);
@@ -105,7 +110,7 @@ pub fn begin(mirror: &ObjectRef<ParameterMirror>, plan: &Arc<Plan>, memory: &mut
             ctx.metrics.read(&outcome);
             // The mirror may be gone by now; then nobody wants the answer.
             let first = (is_first && outcome.is_ok()).then(|| ctx.unpublished.one_more());
-            let _ = answered.send(Answered { outcome, first });
+            let _ = answered.send(ReadResult { outcome, first });
             ctx.queue.add(&mirror, Urgency::Routine);
         }
     });
@@ -125,26 +130,26 @@ pub fn begin(mirror: &ObjectRef<ParameterMirror>, plan: &Arc<Plan>, memory: &mut
 ///
 /// If somebody changed a target while SSM was read, the answer may be older than that change: SSM is read once
 /// more at once, and after that the answer is used for the targets that did not change.
-pub fn finished(plan: &Plan, memory: &mut Memory, ctx: &Context) -> Option<Answer> {
+pub fn finished(plan: &Plan, memory: &mut MirrorState, ctx: &Context) -> Option<ReadOutcome> {
     if memory.in_flight.as_ref().is_some_and(|read| !reads_the_same(&read.plan, plan)) {
         memory.in_flight = None;
         memory.source.due_now = true;
     }
     let read = memory.in_flight.as_mut()?;
     let (outcome, first) = match read.answer.try_recv() {
-        Ok(Answered { outcome, first }) => {
+        Ok(ReadResult { outcome, first }) => {
             (outcome.and_then(|reading| taken_in(reading, plan, memory.good.as_ref(), ctx)), first)
         }
         Err(TryRecvError::Empty) => return None,
         Err(TryRecvError::Closed) => {
             let detail = "the read ended without an answer".to_owned();
-            (Err(ReadFailure::new(SourceReason::InvalidResponse, detail)), None)
+            (Err(ReadError::new(ReadErrorKind::InvalidResponse, detail)), None)
         }
     };
     let unchanged = |seen: Option<u64>, changes: u64| {
-        if seen == Some(changes) { Authority::FreshRead } else { Authority::LastKnownGood }
+        if seen == Some(changes) { Freshness::FreshRead } else { Freshness::LastKnownGood }
     };
-    let mut answer = Answer {
+    let mut answer = ReadOutcome {
         outcome,
         secret: unchanged(read.secret_seen, memory.secret.foreign_changes),
         redis: unchanged(read.redis_seen, memory.redis.foreign_changes),
@@ -165,11 +170,11 @@ pub fn finished(plan: &Plan, memory: &mut Memory, ctx: &Context) -> Option<Answe
 
 /// A value that another mirror holds is held once. A set that grows has to fit into memory.
 fn taken_in(
-    mut reading: Reading,
+    mut reading: Snapshot,
     plan: &Plan,
     good: Option<&Signed>,
     ctx: &Context,
-) -> Result<Reading, ReadFailure> {
+) -> Result<Snapshot, ReadError> {
     let mirror = ObjectRef::new(&plan.mirror).within(&plan.namespace);
     let values = reading.parameters.values().map(|parameter| &parameter.value);
     let known = good.map_or(0, Signed::bytes);
@@ -182,7 +187,7 @@ fn taken_in(
                 plan.namespace,
                 ctx.values.bound()
             );
-            ReadFailure::new(SourceReason::MemoryShareExceeded, detail)
+            ReadError::new(ReadErrorKind::MemoryShareExceeded, detail)
         },
     )?;
     for parameter in reading.parameters.values_mut() {
@@ -193,7 +198,7 @@ fn taken_in(
 
 /// A due read that still waits for the budget after max(interval, 60 s) is a trouble of its own.
 #[must_use]
-pub fn starving(plan: &Plan, memory: &Memory, ctx: &Context) -> Option<ReadFailure> {
+pub fn starving(plan: &Plan, memory: &MirrorState, ctx: &Context) -> Option<ReadError> {
     let read = memory.in_flight.as_ref()?;
     let waited = ctx.clock.uptime().saturating_sub(read.due);
     let is_starving =
@@ -205,7 +210,7 @@ pub fn starving(plan: &Plan, memory: &Memory, ctx: &Context) -> Option<ReadFailu
             words::span(waited)
         )
     };
-    is_starving.then(|| ReadFailure::new(SourceReason::BudgetExhausted, detail()))
+    is_starving.then(|| ReadError::new(ReadErrorKind::BudgetExhausted, detail()))
 }
 
 /// Whether a read for one plan answers the other.
@@ -213,14 +218,14 @@ fn reads_the_same(one: &Plan, other: &Plan) -> bool {
     one.source == other.source && one.selections == other.selections
 }
 
-fn last_failure(memory: &Memory) -> Option<ReadFailure> {
+fn last_failure(memory: &MirrorState) -> Option<ReadError> {
     match &memory.source.trouble {
-        Some((SourceTrouble::Read(failure), _)) => Some(failure.clone()),
+        Some((SourceIssue::Read(failure), _)) => Some(failure.clone()),
         _ => None,
     }
 }
 
-fn turn(plan: &Plan, memory: &Memory) -> Turn {
+fn turn(plan: &Plan, memory: &MirrorState) -> QueueKey {
     // A deletion that has to be confirmed is late already.
     let is_urgent = memory.source.due_now || memory.source.absences.waits > 0;
     let priority = match (&memory.good, is_urgent) {
@@ -229,20 +234,20 @@ fn turn(plan: &Plan, memory: &Memory) -> Turn {
         (Some(_), false) => Priority::Refresh,
     };
     let last_good = memory.last_sync.map_or(0, jiff::Timestamp::as_millisecond);
-    Turn { namespace: plan.namespace.as_str().into(), priority, last_good }
+    QueueKey { namespace: plan.namespace.as_str().into(), priority, last_good }
 }
 
-fn drill(source: &SourcePlan) -> ReadFailure {
+fn drill(source: &SourcePlan) -> ReadError {
     let until = source.drill_until.unwrap_or_default().strftime("%H:%M:%S UTC");
-    ReadFailure::new(
-        SourceReason::Drill,
+    ReadError::new(
+        ReadErrorKind::Drill,
         format!("an outage is rehearsed until {until}; to end it, remove {DRILL_UNTIL} from the source"),
     )
 }
 
-fn no_source(name: &str) -> ReadFailure {
-    ReadFailure::new(
-        SourceReason::SourceNotFound,
+fn no_source(name: &str) -> ReadError {
+    ReadError::new(
+        ReadErrorKind::SourceNotFound,
         format!("there is no ParameterSource {name}; create it, or name another one in spec.source"),
     )
 }

@@ -14,15 +14,15 @@ use serde_json::{Value as Json, json};
 use crate::api::conditions::{self, DEGRADED, READY, STALLED};
 use crate::api::{MirrorRedisStatus, MirrorSecretStatus, ParameterMirror, ParameterMirrorStatus, full_name};
 use crate::controller::context::Context;
-use crate::controller::state::mirror_state::Memory;
-use crate::controller::steps::finalize::Retired;
+use crate::controller::state::mirror_state::MirrorState;
+use crate::controller::steps::finalize::OrphansDeleted;
 use crate::controller::steps::publish::{Heal, Published};
-use crate::kubernetes::client::{KubeProblem, within};
-use crate::kubernetes::events::Story;
+use crate::kubernetes::client::{ApiError, within};
+use crate::kubernetes::events::EventDraft;
 use crate::mirror::copies;
-use crate::mirror::plan::{Plan, Refusal};
+use crate::mirror::plan::{Plan, PlanError};
 use crate::mirror::schedule;
-use crate::mirror::status::{self, Conditions, Facts, SourceState, TargetState, Verdict};
+use crate::mirror::status::{self, ConditionState, Conditions, SourceState, StatusInput, TargetState};
 use crate::mirror::words;
 
 /// Writes the status of a mirror that was carried out, and tells what happened.
@@ -30,8 +30,8 @@ pub async fn report(
     mirror: &ParameterMirror,
     plan: &Plan,
     published: &Published,
-    retired: Retired,
-    memory: &mut Memory,
+    retired: OrphansDeleted,
+    memory: &mut MirrorState,
     ctx: &Context,
 ) {
     let previous = memory.previous_status(mirror, ctx.clock.uptime());
@@ -77,7 +77,7 @@ pub const PENDING_AFTER: Duration = Duration::from_secs(2);
 fn is_about_to_be_known(
     mirror: &ParameterMirror,
     published: &Published,
-    memory: &Memory,
+    memory: &MirrorState,
     now: Duration,
 ) -> bool {
     let is_new = mirror.status.as_ref().is_none_or(|status| status.conditions.is_empty());
@@ -92,7 +92,12 @@ pub const TRY_TO_TELL_EVERY: Duration = Duration::from_secs(1);
 
 /// Whether the first status of a new mirror that is well is written later, because many others wait for their first values. What is
 /// wrong is reported at once.
-fn gives_way(mirror: &ParameterMirror, published: &Published, memory: &mut Memory, ctx: &Context) -> bool {
+fn gives_way(
+    mirror: &ParameterMirror,
+    published: &Published,
+    memory: &mut MirrorState,
+    ctx: &Context,
+) -> bool {
     let now = ctx.clock.uptime();
     let is_first =
         memory.reported.is_none() && mirror.status.as_ref().is_none_or(|status| status.conditions.is_empty());
@@ -112,13 +117,13 @@ fn gives_way(mirror: &ParameterMirror, published: &Published, memory: &mut Memor
 }
 
 /// Writes the status of a mirror whose spec is refused.
-pub async fn refused(mirror: &ParameterMirror, refusal: &Refusal, memory: &mut Memory, ctx: &Context) {
+pub async fn refused(mirror: &ParameterMirror, refusal: &PlanError, memory: &mut MirrorState, ctx: &Context) {
     let previous = memory.previous_status(mirror, ctx.clock.uptime());
     let served = previous.parameters.and_then(|count| usize::try_from(count).ok());
     let next = with_conditions(mirror, &previous, &status::refused(refusal, served), ctx.clock.now());
     let told = memory.told_unwritten.as_deref().unwrap_or(&previous);
-    let story =
-        changed(told, &next, READY).map(|ready| Story::warning(ready.reason.clone(), ready.message.clone()));
+    let story = changed(told, &next, READY)
+        .map(|ready| EventDraft::warning(ready.reason.clone(), ready.message.clone()));
     write(mirror, previous, next, Duration::ZERO, memory, ctx).await;
     if let Some(story) = story {
         tell(mirror, &story, memory, ctx);
@@ -126,7 +131,7 @@ pub async fn refused(mirror: &ParameterMirror, refusal: &Refusal, memory: &mut M
 }
 
 /// Writes the status of a suspended mirror.
-pub async fn suspended(mirror: &ParameterMirror, memory: &mut Memory, ctx: &Context) {
+pub async fn suspended(mirror: &ParameterMirror, memory: &mut MirrorState, ctx: &Context) {
     let previous = memory.previous_status(mirror, ctx.clock.uptime());
     let before = match condition(&previous, "Ready").map(|ready| ready.status.as_str()) {
         Some("True") => "True",
@@ -135,16 +140,21 @@ pub async fn suspended(mirror: &ParameterMirror, memory: &mut Memory, ctx: &Cont
     };
     let next = with_conditions(mirror, &previous, &status::suspended(before), ctx.clock.now());
     if let Some(ready) = changed(&previous, &next, READY) {
-        tell(mirror, &Story::normal("Suspended", ready.message.clone()), memory, ctx);
+        tell(mirror, &EventDraft::normal("Suspended", ready.message.clone()), memory, ctx);
     }
     write(mirror, previous, next, Duration::ZERO, memory, ctx).await;
 }
 
-fn facts<'a>(mirror: &'a ParameterMirror, plan: &'a Plan, memory: &Memory, ctx: &Context) -> Facts<'a> {
+fn facts<'a>(
+    mirror: &'a ParameterMirror,
+    plan: &'a Plan,
+    memory: &MirrorState,
+    ctx: &Context,
+) -> StatusInput<'a> {
     let now = ctx.clock.now();
     let region = plan.source.as_ref().map_or("", |source| source.region.as_str());
     let selections: Vec<String> = plan.selections.iter().map(ToString::to_string).collect();
-    Facts {
+    StatusInput {
         now,
         mirror: mirror.metadata.name.as_deref().unwrap_or_default(),
         place: format!("{region} (source {})", plan.source_name).trim_start().to_owned(),
@@ -175,20 +185,20 @@ fn facts<'a>(mirror: &'a ParameterMirror, plan: &'a Plan, memory: &Memory, ctx: 
 }
 
 /// The age of what is served, if the spec says that it is too old (docs/design/formats.md, "Copies": never below 0).
-fn stale(plan: &Plan, memory: &Memory, ctx: &Context) -> Option<Duration> {
+fn stale(plan: &Plan, memory: &MirrorState, ctx: &Context) -> Option<Duration> {
     let most = plan.max_staleness?;
     let age = Duration::try_from(ctx.clock.now().duration_since(served_as_of(memory)?)).unwrap_or_default();
     (age > most).then_some(age)
 }
 
 /// When what is served was last known to be current: as read, or as confirmed since.
-fn served_as_of(memory: &Memory) -> Option<Timestamp> {
+fn served_as_of(memory: &MirrorState) -> Option<Timestamp> {
     let good = memory.good.as_ref()?;
     let read_at = Timestamp::from_millisecond(good.content.read_at).unwrap_or(Timestamp::UNIX_EPOCH);
     Some(memory.last_sync.unwrap_or(read_at))
 }
 
-fn source_state(plan: &Plan, memory: &Memory, ctx: &Context) -> SourceState {
+fn source_state(plan: &Plan, memory: &MirrorState, ctx: &Context) -> SourceState {
     let now = ctx.clock.uptime();
     match &memory.source.trouble {
         Some((trouble, since)) => SourceState::Trouble {
@@ -205,9 +215,9 @@ fn source_state(plan: &Plan, memory: &Memory, ctx: &Context) -> SourceState {
 /// The Secret that holds the set; while an old one waits to be retired, that one.
 fn secret_status(
     plan: &Plan,
-    memory: &Memory,
+    memory: &MirrorState,
     previous: &ParameterMirrorStatus,
-    retired: Retired,
+    retired: OrphansDeleted,
 ) -> Option<MirrorSecretStatus> {
     let observed = memory.secret.observed.as_ref().and_then(|observed| observed.found.as_ref());
     match (&plan.secret, copies::verified(observed)) {
@@ -225,9 +235,9 @@ fn secret_status(
 /// The hash that holds the set; while an old one waits to be retired, that one.
 fn redis_status(
     plan: &Plan,
-    memory: &Memory,
+    memory: &MirrorState,
     previous: &ParameterMirrorStatus,
-    retired: Retired,
+    retired: OrphansDeleted,
 ) -> Option<MirrorRedisStatus> {
     let observed = memory.redis.observed.as_ref().map(|observed| &observed.found);
     match (&plan.redis, copies::verified(observed)) {
@@ -250,7 +260,7 @@ fn with_conditions(
     now: Timestamp,
 ) -> ParameterMirrorStatus {
     let generation = mirror.metadata.generation;
-    let of = |type_: &str, verdict: Option<&Verdict>| {
+    let of = |type_: &str, verdict: Option<&ConditionState>| {
         let Some(verdict) = verdict else { return condition(previous, type_).cloned() };
         let message = words::cut(&verdict.message, words::LONGEST_MESSAGE);
         let state = (verdict.status, verdict.reason.as_str(), message);
@@ -296,12 +306,12 @@ fn stories(
     previous: &ParameterMirrorStatus,
     next: &ParameterMirrorStatus,
     published: &Published,
-    memory: &Memory,
+    memory: &MirrorState,
     now: Timestamp,
-) -> Vec<Story> {
-    let mut stories: Vec<Story> = healed(previous, published)
+) -> Vec<EventDraft> {
+    let mut stories: Vec<EventDraft> = healed(previous, published)
         .map(|heal| {
-            Story::normal(
+            EventDraft::normal(
                 "Healed",
                 format!("{} was {}; it holds the last known good set again.", heal.target, heal.cause),
             )
@@ -312,16 +322,18 @@ fn stories(
         let was = condition(previous, DEGRADED);
         match degraded.status.as_str() {
             "True" if degraded.reason == "SuspiciousShrink" => {
-                stories.push(Story::warning("RemovalsWithheld", degraded.message.clone()));
+                stories.push(EventDraft::warning("RemovalsWithheld", degraded.message.clone()));
             }
             "True" => {
-                stories
-                    .push(Story::warning("Degraded", format!("{}: {}", degraded.reason, degraded.message)));
+                stories.push(EventDraft::warning(
+                    "Degraded",
+                    format!("{}: {}", degraded.reason, degraded.message),
+                ));
             }
             "False" if was.is_some_and(|was| was.status == "True") => {
                 let since = was.map_or(now, |was| was.last_transition_time.0);
                 let after = Duration::try_from(now.duration_since(since)).unwrap_or_default();
-                stories.push(Story::normal(
+                stories.push(EventDraft::normal(
                     "Recovered",
                     format!("Recovered after {}. {}", words::span(after), degraded.message),
                 ));
@@ -335,14 +347,14 @@ fn stories(
             "SSM cannot be read; filled from other mirrors that hold the same parameters, as read at {}.",
             words::at(read_at, now)
         );
-        stories.push(Story::normal("Filled", note));
+        stories.push(EventDraft::normal("Filled", note));
     }
     let was_ready = condition(previous, READY).is_some_and(|ready| ready.status == "True");
     if !was_ready
         && memory.good.is_some()
         && condition(next, READY).is_some_and(|ready| ready.status == "True" && ready.reason == "Synced")
     {
-        stories.push(Story::normal(
+        stories.push(EventDraft::normal(
             "Synced",
             condition(next, READY).map(|ready| ready.message.clone()).unwrap_or_default(),
         ));
@@ -351,7 +363,7 @@ fn stories(
 }
 
 /// One story: an event for people at the API server, a line for people at the log.
-fn tell(mirror: &ParameterMirror, story: &Story, memory: &Memory, ctx: &Context) {
+fn tell(mirror: &ParameterMirror, story: &EventDraft, memory: &MirrorState, ctx: &Context) {
     let (name, cycle, headline) = (full_name(mirror), memory.source.cycle, story.reason.to_ascii_lowercase());
     if story.warning {
         tracing::warn!(target: "parameter_mirror", mirror = name, cycle, note = story.note, "{headline}");
@@ -368,7 +380,7 @@ async fn write(
     previous: ParameterMirrorStatus,
     next: ParameterMirrorStatus,
     interval: Duration,
-    memory: &mut Memory,
+    memory: &mut MirrorState,
     ctx: &Context,
 ) {
     let now = ctx.clock.uptime();
@@ -384,7 +396,7 @@ async fn write(
             memory.reported = Some((next, now));
             memory.told_unwritten = None;
         }
-        Err(KubeProblem::NotFound) => {}
+        Err(ApiError::NotFound) => {}
         Err(problem) => {
             // The next pass sees that the status still says something else, and writes it.
             memory.told_unwritten = Some(Box::new(next));
@@ -395,12 +407,7 @@ async fn write(
 
 /// Writes a status. The answer is the whole object, which the watch brings anyway and which may be one that does not decode: it is
 /// not decoded.
-pub async fn write_status(
-    namespace: &str,
-    name: &str,
-    status: &Json,
-    ctx: &Context,
-) -> Result<(), KubeProblem> {
+pub async fn write_status(namespace: &str, name: &str, status: &Json, ctx: &Context) -> Result<(), ApiError> {
     let url = ParameterMirror::url_path(&(), Some(namespace));
     let patch = Patch::Merge(json!({ "status": status }));
     let call = async {

@@ -2,7 +2,7 @@
 
 /// Why a mirror is not carried out. The text names field and remedy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum PlanError {
     /// The spec cannot mean anything.
     #[error("{0}")]
     InvalidSpec(String),
@@ -11,6 +11,6 @@ pub enum Refusal {
     NotGranted(String),
 }
 
-pub(super) fn invalid(message: impl Into<String>) -> Refusal {
-    Refusal::InvalidSpec(message.into())
+pub(super) fn invalid(message: impl Into<String>) -> PlanError {
+    PlanError::InvalidSpec(message.into())
 }

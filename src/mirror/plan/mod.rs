@@ -5,7 +5,7 @@ pub mod grants;
 pub mod permission;
 mod selections;
 
-pub use error::Refusal;
+pub use error::PlanError;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -99,7 +99,7 @@ pub struct RedisPlan {
 
 /// What the plan needs to know besides the spec.
 #[derive(Clone, Copy, Debug)]
-pub struct Surroundings<'a> {
+pub struct PlanInput<'a> {
     /// Name of this cluster in owners.
     pub cluster: &'a str,
     /// Namespace of the mirror.
@@ -120,7 +120,7 @@ pub struct Surroundings<'a> {
 
 impl Plan {
     /// Judges `spec`. Everything the schema checks is checked again: admission may be older or switched off.
-    pub fn new(spec: &ParameterMirrorSpec, around: &Surroundings<'_>) -> Result<Self, Refusal> {
+    pub fn new(spec: &ParameterMirrorSpec, around: &PlanInput<'_>) -> Result<Self, PlanError> {
         let selections = selections(&spec.parameters)?;
         if !is_object_name(&spec.source) {
             return Err(invalid("spec.source must be the name of a ParameterSource: a lower-case DNS name"));
@@ -297,10 +297,10 @@ fn stored_selection(selection: &Selection) -> StoredSelection {
 
 fn source_plan(
     source: &ParameterSourceSpec,
-    around: &Surroundings<'_>,
+    around: &PlanInput<'_>,
     source_name: &str,
     selections: &[Selection],
-) -> Result<SourcePlan, Refusal> {
+) -> Result<SourcePlan, PlanError> {
     let plan = SourcePlan::new(source, around.namespace, around.namespace_labels, around.drill_until);
     let to_grant = |selection: &Selection| match selection {
         Selection::Path(path) => path.path.clone(),
@@ -311,7 +311,7 @@ fn source_plan(
         .map(|one| (one, to_grant(one)))
         .find(|(_, path)| !grants::covers(&plan.granted, path));
     if let Some((denied, path)) = denied {
-        return Err(Refusal::NotGranted(format!(
+        return Err(PlanError::NotGranted(format!(
             "ParameterSource {source_name} grants namespace {} no read of {denied}. Ask its owner for a grant: \
              namespaces.names [{}], paths [{path}].",
             around.namespace, around.namespace
@@ -331,7 +331,7 @@ pub fn is_object_name(name: &str) -> bool {
         && ends_well(name.chars().next_back())
 }
 
-fn secret_plan(secret: &SecretTargetSpec, around: &Surroundings<'_>) -> Result<SecretPlan, Refusal> {
+fn secret_plan(secret: &SecretTargetSpec, around: &PlanInput<'_>) -> Result<SecretPlan, PlanError> {
     let name = secret.name_for(around.mirror);
     if !is_object_name(name) {
         return Err(invalid("spec.secret.name must be a lower-case DNS name"));
@@ -373,7 +373,7 @@ fn duration(text: &str) -> Option<Duration> {
     Some(if parsed.is_negative() { Duration::ZERO } else { parsed.into() })
 }
 
-fn interval(text: &str) -> Result<Duration, Refusal> {
+fn interval(text: &str) -> Result<Duration, PlanError> {
     let interval = duration(text)
         .ok_or_else(|| invalid("spec.interval is not a duration: write it like 30s, 5m or 1h30m"))?;
     let allowed = Duration::from_secs(10)..=Duration::from_hours(24);
@@ -383,7 +383,7 @@ fn interval(text: &str) -> Result<Duration, Refusal> {
     Ok(interval)
 }
 
-fn max_staleness(text: &str, interval: Duration) -> Result<Duration, Refusal> {
+fn max_staleness(text: &str, interval: Duration) -> Result<Duration, PlanError> {
     let most = duration(text)
         .ok_or_else(|| invalid("spec.maxStaleness is not a duration: write it like 30m, 24h or 1h30m"))?;
     if most < interval {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::api::SelectionSpec;
-use crate::mirror::plan::error::{Refusal, invalid};
+use crate::mirror::plan::error::{PlanError, invalid};
 use crate::mirror::selection::{NameSelection, PathSelection, Selection};
 
 /// Most characters of a spec's paths, names, keys and excludes in all.
@@ -12,7 +12,7 @@ const MOST_CHARACTERS: usize = 16_384;
 const MOST_EXCLUDES: usize = 200;
 
 /// Judges all selections of a spec.
-pub(super) fn selections(specs: &[SelectionSpec]) -> Result<Vec<Selection>, Refusal> {
+pub(super) fn selections(specs: &[SelectionSpec]) -> Result<Vec<Selection>, PlanError> {
     if specs.is_empty() || specs.len() > 100 {
         return Err(invalid("spec.parameters must have between 1 and 100 selections"));
     }
@@ -37,7 +37,7 @@ pub(super) fn selections(specs: &[SelectionSpec]) -> Result<Vec<Selection>, Refu
 }
 
 /// A spec is held in memory twice, as the object and as the plan, for each of thousands of mirrors.
-fn bound(specs: &[SelectionSpec]) -> Result<(), Refusal> {
+fn bound(specs: &[SelectionSpec]) -> Result<(), PlanError> {
     let excludes = || specs.iter().flat_map(|spec| spec.exclude.iter().flatten());
     let others = specs.iter().flat_map(|spec| [&spec.path, &spec.name, &spec.key]).flatten();
     let characters: usize = others.chain(excludes()).map(String::len).sum();

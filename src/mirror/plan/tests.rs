@@ -10,7 +10,7 @@ use crate::api::{GrantSpec, NamespaceSelector, SelectionSpec};
 use crate::mirror::fixtures::{judge, name, path, plan, source, spec};
 use crate::mirror::selection::{NameSelection, PathSelection};
 
-fn refusal(spec: &ParameterMirrorSpec) -> Refusal {
+fn refusal(spec: &ParameterMirrorSpec) -> PlanError {
     judge(spec, Some(&source())).unwrap_err()
 }
 
@@ -66,7 +66,7 @@ fn what_cannot_mean_anything_is_refused_with_its_remedy(
 ) {
     let mut spec = spec(&[path("/app")]);
     change(&mut spec);
-    let Refusal::InvalidSpec(message) = refusal(&spec) else { panic!("not InvalidSpec") };
+    let PlanError::InvalidSpec(message) = refusal(&spec) else { panic!("not InvalidSpec") };
     assert!(message.contains(expected), "{message}");
 }
 
@@ -82,7 +82,7 @@ fn every_selection_must_be_granted(#[case] selection: SelectionSpec, #[case] gra
     let judged = judge(&spec(&[path("/app/always"), selection]), Some(&source()));
     match judged {
         Ok(_) => assert!(granted),
-        Err(Refusal::NotGranted(message)) => assert!(!granted && message.contains("default"), "{message}"),
+        Err(PlanError::NotGranted(message)) => assert!(!granted && message.contains("default"), "{message}"),
         Err(other) => panic!("{other}"),
     }
 }
@@ -123,7 +123,7 @@ fn a_mirror_encrypts_at_least_what_its_source_demands() {
     );
     let refused = with(None, SecureStrings).unwrap_err();
     assert!(
-        matches!(&refused, Refusal::InvalidSpec(message) if message.contains("demands at least SecureStrings"))
+        matches!(&refused, PlanError::InvalidSpec(message) if message.contains("demands at least SecureStrings"))
     );
 }
 
@@ -171,7 +171,7 @@ fn a_selection_that_cannot_be_is_refused_by_its_index(
     #[case] selection: SelectionSpec,
     #[case] expected: &str,
 ) {
-    let Refusal::InvalidSpec(message) = refusal(&spec(&[path("/app/fine"), selection])) else {
+    let PlanError::InvalidSpec(message) = refusal(&spec(&[path("/app/fine"), selection])) else {
         panic!("not InvalidSpec")
     };
     assert!(message.starts_with("spec.parameters[1]: ") && message.contains(expected), "{message}");
@@ -281,9 +281,9 @@ fn a_copy_covers_a_spec_whose_source_is_gone() {
 #[case::encryption(|spec: &mut ParameterMirrorSpec| spec.redis.as_mut().unwrap().encryption = RedisEncryption::None)]
 fn an_invalid_spec_is_invalid_also_without_a_grant(#[case] change: fn(&mut ParameterMirrorSpec)) {
     let mut spec = spec(&[path("/elsewhere")]);
-    assert!(matches!(refusal(&spec), Refusal::NotGranted(_)));
+    assert!(matches!(refusal(&spec), PlanError::NotGranted(_)));
     change(&mut spec);
-    assert!(matches!(refusal(&spec), Refusal::InvalidSpec(_)), "{}", refusal(&spec));
+    assert!(matches!(refusal(&spec), PlanError::InvalidSpec(_)), "{}", refusal(&spec));
 }
 
 /// The remedy can be pasted: a grant takes paths that begin with a slash, without selectors.

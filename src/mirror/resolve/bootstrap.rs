@@ -12,7 +12,7 @@ use crate::mirror::snapshot::{MAX_PARAMETERS, Parameter};
 
 /// A set for a mirror that has none, put together from the sets of others.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Donated {
+pub struct BootstrapSet {
     /// What it is the set of.
     pub source: StoredSource,
     /// Everything that the mirror selects.
@@ -23,7 +23,7 @@ pub struct Donated {
 
 /// Collects what others can give, one after the other.
 #[derive(Debug)]
-pub struct Donation<'p> {
+pub struct Bootstrap<'p> {
     plan: &'p Plan,
     account: Option<String>,
     /// By selection of the plan.
@@ -37,7 +37,7 @@ struct Part {
     read_at: i64,
 }
 
-impl<'p> Donation<'p> {
+impl<'p> Bootstrap<'p> {
     /// Nothing yet for the mirror of this plan.
     #[must_use]
     pub fn new(plan: &'p Plan) -> Self {
@@ -72,12 +72,12 @@ impl<'p> Donation<'p> {
 
     /// The whole set, if every selection is answered: nothing partial, nothing empty.
     #[must_use]
-    pub fn finish(self) -> Option<Donated> {
+    pub fn finish(self) -> Option<BootstrapSet> {
         let parts: Vec<Part> = self.parts.into_iter().collect::<Option<_>>()?;
         let read_at = parts.iter().map(|part| part.read_at).min()?;
         let parameters: BTreeMap<_, _> = parts.into_iter().flat_map(|part| part.parameters).collect();
         let source = self.plan.stored_source(&self.account.unwrap_or_default())?;
-        (parameters.len() <= MAX_PARAMETERS).then_some(Donated { source, parameters, read_at })
+        (parameters.len() <= MAX_PARAMETERS).then_some(BootstrapSet { source, parameters, read_at })
     }
 
     /// Same region and role, and the same account where both know it; all donors agree on it.
@@ -140,7 +140,7 @@ mod tests {
     fn given(wanted: &[SelectionSpec], held: &[SelectionSpec], all: &[&str]) -> Option<Vec<String>> {
         let (wanted, held) = (plan(wanted), plan(held));
         let all: Vec<(&str, &str)> = all.iter().map(|&name| (name, "v")).collect();
-        let mut donation = Donation::new(&wanted);
+        let mut donation = Bootstrap::new(&wanted);
         donation.offer(&content(&held, &all, 5));
         donation.finish().map(|donated| donated.parameters.into_keys().collect())
     }
@@ -192,7 +192,7 @@ mod tests {
     #[test]
     fn several_give_together_and_the_earliest_counts() {
         let wanted = plan(&[path("/a"), path("/b")]);
-        let mut donation = Donation::new(&wanted);
+        let mut donation = Bootstrap::new(&wanted);
         donation.offer(&content(&plan(&[path("/a")]), &[("/a/x", "old")], 3));
         donation.offer(&content(&plan(&[path("/")]), &[("/a/x", "new"), ("/c/z", "z")], 9));
         donation.offer(&content(&plan(&[path("/b")]), &[("/b/y", "b")], 5));
@@ -215,14 +215,14 @@ mod tests {
         let region = place(|source| "eu-west-1".clone_into(&mut source.region));
         let role = place(|source| source.role_arn = Some("arn:aws:iam::444455556666:role/r".to_owned()));
         for other in [region, role] {
-            let mut donation = Donation::new(&here);
+            let mut donation = Bootstrap::new(&here);
             donation.offer(&content(&other, &all, 5));
             assert_eq!(donation.finish(), None);
         }
         let mut another_account = content(&here, &all, 6);
         another_account.source = here.stored_source("444455556666").unwrap().encode();
         let both = plan(&[path("/a"), path("/b")]);
-        let mut donation = Donation::new(&both);
+        let mut donation = Bootstrap::new(&both);
         donation.offer(&content(&plan(&[path("/b")]), &[("/b/y", "b")], 5));
         donation.offer(&another_account);
         assert_eq!(donation.finish(), None, "one set is of one account");

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use parameter_mirror_format::revision::shrink_id;
 
 use crate::mirror::selection::Selection;
-use crate::mirror::snapshot::{Parameter, Reading};
+use crate::mirror::snapshot::{Parameter, Snapshot};
 
 /// A successful read after the guard: what may be published.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Guarded {
+pub struct GuardOutcome {
     /// The set to publish, by name as selected, with withheld and missing entries as they were.
     pub parameters: BTreeMap<String, Parameter>,
     /// Removals that wait for approval.
@@ -33,7 +33,7 @@ pub struct Withheld {
 
 /// Why a complete read can still not be published. What was there stays.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Unpublishable {
+pub enum GuardError {
     /// Nothing is selected by what SSM holds; empty never replaces anything.
     Empty,
     /// A required name is absent and there is no old entry to keep.
@@ -42,7 +42,7 @@ pub enum Unpublishable {
 
 /// What the guard judges by.
 #[derive(Clone, Copy, Debug)]
-pub struct Rule<'a> {
+pub struct GuardPolicy<'a> {
     /// What the spec selects.
     pub selections: &'a [Selection],
     /// `guard.maxRemovedPercent`.
@@ -56,14 +56,14 @@ pub struct Rule<'a> {
 /// `published` is what is served today and still selected: a changed selection is the user's own word and is
 /// not guarded.
 pub fn guard(
-    reading: &Reading,
+    reading: &Snapshot,
     published: &BTreeMap<String, Parameter>,
-    rule: Rule<'_>,
-) -> Result<Guarded, Unpublishable> {
+    rule: GuardPolicy<'_>,
+) -> Result<GuardOutcome, GuardError> {
     let missing = missing_names(reading, rule.selections);
     let never_had: Vec<_> = missing.iter().filter(|name| !published.contains_key(*name)).cloned().collect();
     if !never_had.is_empty() {
-        return Err(Unpublishable::Missing(never_had));
+        return Err(GuardError::Missing(never_had));
     }
     let removed: BTreeSet<&String> = published
         .keys()
@@ -77,7 +77,7 @@ pub fn guard(
         keep(&mut parameters, name);
     }
     if parameters.is_empty() {
-        return Err(Unpublishable::Empty);
+        return Err(GuardError::Empty);
     }
     let id = shrink_id(removed.iter().map(|name| name.as_str()));
     let too_many = removed.len() > 1
@@ -94,11 +94,11 @@ pub fn guard(
             keep(&mut parameters, name);
         }
     }
-    Ok(Guarded { parameters, withheld, missing })
+    Ok(GuardOutcome { parameters, withheld, missing })
 }
 
 /// Required names that SSM itself says do not exist.
-fn missing_names(reading: &Reading, selections: &[Selection]) -> Vec<String> {
+fn missing_names(reading: &Snapshot, selections: &[Selection]) -> Vec<String> {
     selections
         .iter()
         .filter_map(|selection| match selection {
@@ -131,8 +131,8 @@ mod tests {
         range.map(|n| format!("/p/{n:03}")).collect()
     }
 
-    fn reading(names: &[String]) -> Reading {
-        Reading {
+    fn reading(names: &[String]) -> Snapshot {
+        Snapshot {
             started_at: 0,
             account: None,
             parameters: set(names),
@@ -145,9 +145,9 @@ mod tests {
         vec![Selection::Path(PathSelection { path: "/p".to_owned(), recursive: true, exclude: [].into() })]
     }
 
-    fn judge(before: usize, after: usize, accepted: Option<&str>) -> Result<Guarded, Unpublishable> {
+    fn judge(before: usize, after: usize, accepted: Option<&str>) -> Result<GuardOutcome, GuardError> {
         let selections = all_below_p();
-        let rule = Rule { selections: &selections, max_removed_percent: 20, accepted };
+        let rule = GuardPolicy { selections: &selections, max_removed_percent: 20, accepted };
         guard(&reading(&names(0..after)), &set(&names(0..before)), rule)
     }
 
@@ -180,16 +180,16 @@ mod tests {
 
     #[test]
     fn empty_never_replaces_anything_even_if_approved() {
-        assert_eq!(judge(1, 0, None), Err(Unpublishable::Empty));
+        assert_eq!(judge(1, 0, None), Err(GuardError::Empty));
         let id = shrink_id(names(0..3).iter().map(String::as_str));
-        assert_eq!(judge(3, 0, Some(&id)), Err(Unpublishable::Empty));
-        assert_eq!(judge(0, 0, None), Err(Unpublishable::Empty));
+        assert_eq!(judge(3, 0, Some(&id)), Err(GuardError::Empty));
+        assert_eq!(judge(0, 0, None), Err(GuardError::Empty));
     }
 
     #[test]
     fn replacing_every_parameter_by_others_is_withheld_and_the_new_ones_are_published_beside() {
         let selections = all_below_p();
-        let rule = Rule { selections: &selections, max_removed_percent: 100, accepted: None };
+        let rule = GuardPolicy { selections: &selections, max_removed_percent: 100, accepted: None };
         let guarded = guard(&reading(&names(10..12)), &set(&names(0..2)), rule).unwrap();
         assert_eq!(guarded.withheld.unwrap().removed, 2);
         assert_eq!(guarded.parameters.len(), 4);
@@ -201,12 +201,12 @@ mod tests {
             Selection::Name(NameSelection { requested: name.to_owned(), key: None, optional })
         };
         let selections = [required("/p/000", false), required("/p/001", true), required("/p/002", false)];
-        let rule = Rule { selections: &selections, max_removed_percent: 100, accepted: None };
+        let rule = GuardPolicy { selections: &selections, max_removed_percent: 100, accepted: None };
         let guarded = guard(&reading(&names(2..3)), &set(&names(0..3)), rule).unwrap();
         assert_eq!(guarded.missing, ["/p/000"]);
         assert_eq!(guarded.parameters.keys().collect::<Vec<_>>(), ["/p/000", "/p/002"]);
         let never_had = guard(&reading(&names(2..3)), &BTreeMap::new(), rule);
-        assert_eq!(never_had, Err(Unpublishable::Missing(vec!["/p/000".to_owned()])));
+        assert_eq!(never_had, Err(GuardError::Missing(vec!["/p/000".to_owned()])));
     }
 
     proptest! {
@@ -220,7 +220,7 @@ mod tests {
             let before: Vec<_> = before.iter().map(name).collect();
             let after: Vec<_> = after.iter().map(name).collect();
             let selections = all_below_p();
-            let rule = Rule { selections: &selections, max_removed_percent: percent, accepted: None };
+            let rule = GuardPolicy { selections: &selections, max_removed_percent: percent, accepted: None };
             if let Ok(guarded) = guard(&reading(&after), &set(&before), rule) {
                 let gone = before.iter().filter(|name| !guarded.parameters.contains_key(*name)).count();
                 prop_assert!(gone <= 1 || gone * 100 <= percent as usize * before.len());

@@ -8,34 +8,34 @@ use std::collections::{BTreeMap, BTreeSet};
 use parameter_mirror_format::content::{Content, Signed};
 use parameter_mirror_format::source::StoredSource;
 
-use super::copies::Authority;
+use super::copies::Freshness;
 use super::plan::Plan;
 use crate::mirror::content;
-use crate::mirror::resolve::bootstrap::Donated;
-use crate::mirror::resolve::guard::{Guarded, Rule, Unpublishable, Withheld, guard};
-use crate::mirror::snapshot::{Parameter, ReadFailure, Reading};
+use crate::mirror::resolve::bootstrap::BootstrapSet;
+use crate::mirror::resolve::guard::{GuardError, GuardOutcome, GuardPolicy, Withheld, guard};
+use crate::mirror::snapshot::{Parameter, ReadError, Snapshot};
 
 /// What the targets are to hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wanted {
+pub struct Desired {
     /// The set: unchanged, or new and still to be signed.
-    pub set: WantedSet,
+    pub set: DesiredSet,
     /// Whether it may replace what a target holds without asking who is newer.
-    pub authority: Authority,
+    pub authority: Freshness,
     /// What is wrong with Secret keys; the Secret is held while there is anything.
     pub key_problems: Vec<String>,
 }
 
 /// A set as it is, or one that differs and gets a new read time and MAC.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum WantedSet {
+pub enum DesiredSet {
     /// The last known good, signed as it is.
     AsItIs(Signed),
     /// New content, to be signed with the active key.
     New(Content),
 }
 
-impl WantedSet {
+impl DesiredSet {
     /// The content, signed or not.
     #[must_use]
     pub fn content(&self) -> &Content {
@@ -48,9 +48,9 @@ impl WantedSet {
 
 /// What stands between a mirror and a clean bill of health, on the side of the source.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SourceTrouble {
+pub enum SourceIssue {
     /// The last due read failed.
-    Read(ReadFailure),
+    Read(ReadError),
     /// Nothing is selected by what SSM holds.
     NoParameters,
     /// Required names are absent in SSM.
@@ -59,7 +59,7 @@ pub enum SourceTrouble {
     SuspiciousShrink(Withheld),
 }
 
-impl SourceTrouble {
+impl SourceIssue {
     /// Whether SSM may well hold the parameters, and only cannot say so.
     #[must_use]
     pub const fn is_outage(&self) -> bool {
@@ -73,34 +73,34 @@ pub enum Resolution {
     /// The last due read was good, and this is it; perhaps with something withheld.
     Fresh {
         /// What the targets are to hold.
-        wanted: Wanted,
+        wanted: Desired,
         /// What was withheld or is missing.
-        trouble: Option<SourceTrouble>,
+        trouble: Option<SourceIssue>,
     },
     /// The last due read was good and lacks parameters that are served, for the first time: a replica of SSM that lags answers like
     /// that. The last known good is served as it is until the next read, which is due soon, says the same.
     Awaiting {
         /// What the targets are to hold.
-        wanted: Wanted,
+        wanted: Desired,
     },
     /// The last known good is served; `None` if nothing has been read by this process yet.
     Held {
         /// What the targets are to hold.
-        wanted: Wanted,
+        wanted: Desired,
         /// Why it is held.
-        trouble: Option<SourceTrouble>,
+        trouble: Option<SourceIssue>,
     },
     /// There never was a good set.
     Unavailable {
         /// Why; `None` while the first read is under way.
-        trouble: Option<SourceTrouble>,
+        trouble: Option<SourceIssue>,
     },
 }
 
 impl Resolution {
     /// What the targets are to hold, if there is a set.
     #[must_use]
-    pub const fn wanted(&self) -> Option<&Wanted> {
+    pub const fn wanted(&self) -> Option<&Desired> {
         match self {
             Self::Fresh { wanted, .. } | Self::Awaiting { wanted } | Self::Held { wanted, .. } => {
                 Some(wanted)
@@ -111,7 +111,7 @@ impl Resolution {
 
     /// What stands in the way on the side of the source.
     #[must_use]
-    pub const fn trouble(&self) -> Option<&SourceTrouble> {
+    pub const fn trouble(&self) -> Option<&SourceIssue> {
         match self {
             Self::Fresh { trouble, .. } | Self::Held { trouble, .. } | Self::Unavailable { trouble } => {
                 trouble.as_ref()
@@ -123,7 +123,7 @@ impl Resolution {
 
 /// What is known when a resolution is due.
 #[derive(Clone, Copy, Debug)]
-pub struct Situation<'a> {
+pub struct ResolveInput<'a> {
     /// The mirror.
     pub plan: &'a Plan,
     /// The newest verified set.
@@ -135,16 +135,16 @@ pub struct Situation<'a> {
     /// Value of the annotation `accept-shrink`.
     pub accepted_shrink: Option<&'a str>,
     /// What other mirrors hold of what this one selects, if it has nothing itself.
-    pub donated: Option<&'a Donated>,
+    pub donated: Option<&'a BootstrapSet>,
     /// What the complete read before this one lacked, as [`Situation::absent`] said; `None`: absences are not confirmed any more.
     pub absent_before: Option<&'a BTreeSet<String>>,
 }
 
-impl Situation<'_> {
+impl ResolveInput<'_> {
     /// What is served, still selected, and lacking in this read of the same place. Nothing of it goes before two complete reads in a
     /// row lack it. Another source, or another selection, is the user's own word.
     #[must_use]
-    pub fn absent(&self, reading: &Reading) -> BTreeSet<String> {
+    pub fn absent(&self, reading: &Snapshot) -> BTreeSet<String> {
         let is_same_place =
             self.plan.stored_source(&self.account(reading)).is_some_and(|one| self.is_from(&one));
         let published = if is_same_place { self.published() } else { BTreeMap::new() };
@@ -153,29 +153,29 @@ impl Situation<'_> {
 
     /// A read brought a complete answer.
     #[must_use]
-    pub fn after_reading(&self, reading: &Reading) -> Resolution {
+    pub fn after_reading(&self, reading: &Snapshot) -> Resolution {
         if let (Some(before), Some(good)) = (self.absent_before, self.last_known_good)
             && !self.absent(reading).is_subset(before)
         {
             return Resolution::Awaiting { wanted: self.keep(good) };
         }
         let published = self.published();
-        let rule = Rule {
+        let rule = GuardPolicy {
             selections: &self.plan.selections,
             max_removed_percent: self.plan.max_removed_percent,
             accepted: self.accepted_shrink,
         };
         match guard(reading, &published, rule) {
             Ok(guarded) => self.publishable(reading, guarded),
-            Err(Unpublishable::Empty) => self.hold(Some(SourceTrouble::NoParameters)),
-            Err(Unpublishable::Missing(names)) => self.hold(Some(SourceTrouble::ParameterNotFound(names))),
+            Err(GuardError::Empty) => self.hold(Some(SourceIssue::NoParameters)),
+            Err(GuardError::Missing(names)) => self.hold(Some(SourceIssue::ParameterNotFound(names))),
         }
     }
 
     /// No fresh answer: the last known good is served, if there is one.
     #[must_use]
-    pub fn hold(&self, trouble: Option<SourceTrouble>) -> Resolution {
-        let is_outage = trouble.as_ref().is_some_and(SourceTrouble::is_outage);
+    pub fn hold(&self, trouble: Option<SourceIssue>) -> Resolution {
+        let is_outage = trouble.as_ref().is_some_and(SourceIssue::is_outage);
         match (self.last_known_good, self.donated.filter(|_| is_outage)) {
             (Some(good), _) => Resolution::Held { wanted: self.keep(good), trouble },
             (None, Some(donated)) => Resolution::Held { wanted: self.take(donated), trouble },
@@ -184,20 +184,18 @@ impl Situation<'_> {
     }
 
     /// What others read, with their read time: it is as old as it is.
-    fn take(&self, donated: &Donated) -> Wanted {
-        let Donated { source, parameters, read_at } = donated;
+    fn take(&self, donated: &BootstrapSet) -> Desired {
+        let BootstrapSet { source, parameters, read_at } = donated;
         let (content, key_problems) = content::content(self.plan, source, parameters, self.stamp(*read_at));
-        Wanted { set: WantedSet::New(content), authority: Authority::LastKnownGood, key_problems }
+        Desired { set: DesiredSet::New(content), authority: Freshness::LastKnownGood, key_problems }
     }
 
-    fn publishable(&self, reading: &Reading, guarded: Guarded) -> Resolution {
+    fn publishable(&self, reading: &Snapshot, guarded: GuardOutcome) -> Resolution {
         let source = self.plan.stored_source(&self.account(reading));
         let of_another_source = !source.as_ref().is_some_and(|source| self.is_from(source));
         let trouble = match guarded.withheld {
-            _ if !guarded.missing.is_empty() => Some(SourceTrouble::ParameterNotFound(guarded.missing)),
-            Some(withheld) => {
-                Some(SourceTrouble::SuspiciousShrink(Withheld { of_another_source, ..withheld }))
-            }
+            _ if !guarded.missing.is_empty() => Some(SourceIssue::ParameterNotFound(guarded.missing)),
+            Some(withheld) => Some(SourceIssue::SuspiciousShrink(Withheld { of_another_source, ..withheld })),
             None => None,
         };
         let Some(source) = source else { return self.hold(trouble) };
@@ -208,17 +206,17 @@ impl Situation<'_> {
         let stamp = self.stamp(reading.started_at);
         let (content, key_problems) = content::content(self.plan, &source, &guarded.parameters, stamp);
         let set = match self.last_known_good {
-            Some(good) if good.content.same_as(&content) => WantedSet::AsItIs(good.clone()),
-            _ => WantedSet::New(content),
+            Some(good) if good.content.same_as(&content) => DesiredSet::AsItIs(good.clone()),
+            _ => DesiredSet::New(content),
         };
-        Resolution::Fresh { wanted: Wanted { set, authority: Authority::FreshRead, key_problems }, trouble }
+        Resolution::Fresh { wanted: Desired { set, authority: Freshness::FreshRead, key_problems }, trouble }
     }
 
     /// The last known good, with the keys that the spec asks for now if it covers the spec.
-    fn keep(&self, good: &Signed) -> Wanted {
-        let as_it_is = |key_problems| Wanted {
-            set: WantedSet::AsItIs(good.clone()),
-            authority: Authority::LastKnownGood,
+    fn keep(&self, good: &Signed) -> Desired {
+        let as_it_is = |key_problems| Desired {
+            set: DesiredSet::AsItIs(good.clone()),
+            authority: Freshness::LastKnownGood,
             key_problems,
         };
         let covering =
@@ -229,7 +227,7 @@ impl Situation<'_> {
         if good.content.same_as(&content) || parameters.len() != good.content.entries.len() {
             return as_it_is(key_problems);
         }
-        Wanted { set: WantedSet::New(content), authority: Authority::LastKnownGood, key_problems }
+        Desired { set: DesiredSet::New(content), authority: Freshness::LastKnownGood, key_problems }
     }
 
     /// docs/design/formats.md, "Copies": read times grow with each new content, whatever the clock does.
@@ -251,7 +249,7 @@ impl Situation<'_> {
     }
 
     /// The account that was read from, `""` while it is not known.
-    fn account(&self, reading: &Reading) -> String {
+    fn account(&self, reading: &Snapshot) -> String {
         reading.account.clone().or_else(|| self.known_account()).unwrap_or_default()
     }
 

@@ -6,14 +6,14 @@ use rstest::rstest;
 use super::*;
 use crate::api::SelectionSpec;
 use crate::mirror::fixtures::{self, name, path, plan, reading, signed};
-use crate::mirror::resolve::bootstrap::Donated;
-use crate::mirror::snapshot::SourceReason;
+use crate::mirror::resolve::bootstrap::BootstrapSet;
+use crate::mirror::snapshot::ReadErrorKind;
 
 const ALL: [(&str, &str); 4] = [("/app/a", "1"), ("/app/b", "2"), ("/app/c", "3"), ("/app/d", "4")];
 
-fn after<'a>(plan: &'a Plan, good: Option<&'a Signed>) -> Situation<'a> {
+fn after<'a>(plan: &'a Plan, good: Option<&'a Signed>) -> ResolveInput<'a> {
     let latest_read_at = good.map_or(0, |good| good.content.read_at);
-    Situation {
+    ResolveInput {
         plan,
         last_known_good: good,
         latest_read_at,
@@ -25,10 +25,10 @@ fn after<'a>(plan: &'a Plan, good: Option<&'a Signed>) -> Situation<'a> {
 }
 
 /// What a fresh resolution publishes, and what it withholds or misses.
-fn fresh(resolution: Resolution) -> (Content, Option<SourceTrouble>) {
+fn fresh(resolution: Resolution) -> (Content, Option<SourceIssue>) {
     match resolution {
         Resolution::Fresh { wanted, trouble } => {
-            assert_eq!(wanted.authority, Authority::FreshRead);
+            assert_eq!(wanted.authority, Freshness::FreshRead);
             (wanted.set.content().clone(), trouble)
         }
         other => panic!("{other:?}"),
@@ -56,7 +56,7 @@ fn equal_content_keeps_its_read_time_and_mac() {
     let good = signed(&plan, &ALL, 1_000);
     let resolution = after(&plan, Some(&good)).after_reading(&reading(&ALL, 5_000));
     let Resolution::Fresh { wanted, .. } = resolution else { panic!("{resolution:?}") };
-    assert_eq!(wanted.set, WantedSet::AsItIs(good));
+    assert_eq!(wanted.set, DesiredSet::AsItIs(good));
 }
 
 /// A clock that was set back must not make new content older than what targets hold.
@@ -73,11 +73,11 @@ fn read_times_grow_whatever_the_clock_does() {
 fn a_failed_read_holds_what_there_is_and_nothing_is_unavailable() {
     let plan = plan(&[path("/app")]);
     let good = signed(&plan, &ALL, 1_000);
-    let failure = ReadFailure::new(SourceReason::Timeout, "");
-    let trouble = Some(SourceTrouble::Read(failure));
+    let failure = ReadError::new(ReadErrorKind::Timeout, "");
+    let trouble = Some(SourceIssue::Read(failure));
     let held = after(&plan, Some(&good)).hold(trouble.clone());
     let Resolution::Held { wanted, .. } = &held else { panic!("{held:?}") };
-    assert_eq!((&wanted.set, wanted.authority), (&WantedSet::AsItIs(good), Authority::LastKnownGood));
+    assert_eq!((&wanted.set, wanted.authority), (&DesiredSet::AsItIs(good), Freshness::LastKnownGood));
     assert_eq!(after(&plan, None).hold(trouble.clone()), Resolution::Unavailable { trouble });
 }
 
@@ -87,9 +87,9 @@ fn empty_never_replaces_anything() {
     let good = signed(&plan, &ALL, 1_000);
     let empty = reading(&[], 5_000);
     let held = after(&plan, Some(&good)).after_reading(&empty);
-    assert!(matches!(held, Resolution::Held { trouble: Some(SourceTrouble::NoParameters), .. }), "{held:?}");
+    assert!(matches!(held, Resolution::Held { trouble: Some(SourceIssue::NoParameters), .. }), "{held:?}");
     let nothing = after(&plan, None).after_reading(&empty);
-    assert_eq!(nothing, Resolution::Unavailable { trouble: Some(SourceTrouble::NoParameters) });
+    assert_eq!(nothing, Resolution::Unavailable { trouble: Some(SourceIssue::NoParameters) });
 }
 
 #[test]
@@ -99,7 +99,7 @@ fn a_missing_required_name_keeps_its_old_entry_beside_what_is_new() {
     let (content, trouble) =
         fresh(after(&plan, Some(&good)).after_reading(&reading(&[("/app/a", "new")], 5_000)));
     assert_eq!(names(&content), ["/app/a", "/app/b"]);
-    assert_eq!(trouble, Some(SourceTrouble::ParameterNotFound(vec!["/app/b".to_owned()])));
+    assert_eq!(trouble, Some(SourceIssue::ParameterNotFound(vec!["/app/b".to_owned()])));
 }
 
 /// A replica of SSM that lags lacks what was made a moment ago, and knows no better when it is asked by name.
@@ -119,18 +119,18 @@ fn what_one_read_lacks_stays_whole_until_the_next_lacks_it_too(
     let plan = plan(selections);
     let good = signed(&fixtures::plan(&[path("/app")]), &ALL, 1_000);
     let nothing = BTreeSet::new();
-    let first = Situation { absent_before: Some(&nothing), ..after(&plan, Some(&good)) };
+    let first = ResolveInput { absent_before: Some(&nothing), ..after(&plan, Some(&good)) };
     let changed: Vec<_> = there.iter().map(|&(name, _)| (name, "new")).collect();
     let read = reading(&changed, 5_000);
     let resolution = first.after_reading(&read);
     let is_waiting = matches!(&resolution, Resolution::Awaiting { .. });
     assert_eq!(is_waiting, waits, "{resolution:?}");
     if let Resolution::Awaiting { wanted } = &resolution {
-        assert_eq!(wanted.set, WantedSet::AsItIs(good.clone()), "nothing changes, not even other values");
-        assert_eq!((wanted.authority, resolution.trouble()), (Authority::LastKnownGood, None));
+        assert_eq!(wanted.set, DesiredSet::AsItIs(good.clone()), "nothing changes, not even other values");
+        assert_eq!((wanted.authority, resolution.trouble()), (Freshness::LastKnownGood, None));
     }
     let absent = first.absent(&read);
-    let second = Situation { absent_before: Some(&absent), ..first };
+    let second = ResolveInput { absent_before: Some(&absent), ..first };
     assert_eq!(second.after_reading(&read), after(&plan, Some(&good)).after_reading(&read));
     // Something else is lacking now, and what was lacking is there again.
     if waits && there.len() == 3 {
@@ -147,7 +147,7 @@ fn another_source_is_not_asked_twice() {
     let mut elsewhere = here.clone();
     "eu-west-1".clone_into(&mut elsewhere.source.as_mut().unwrap().region);
     let nothing = BTreeSet::new();
-    let situation = Situation { absent_before: Some(&nothing), ..after(&elsewhere, Some(&good)) };
+    let situation = ResolveInput { absent_before: Some(&nothing), ..after(&elsewhere, Some(&good)) };
     let read = reading(&ALL[..3], 5_000);
     assert!(situation.absent(&read).is_empty());
     assert!(!matches!(situation.after_reading(&read), Resolution::Awaiting { .. }));
@@ -160,9 +160,9 @@ fn removals_beyond_the_guard_wait_for_their_own_id() {
     let less = reading(&ALL[..2], 5_000);
     let situation = after(&plan, Some(&good));
     let (content, trouble) = fresh(situation.after_reading(&less));
-    let Some(SourceTrouble::SuspiciousShrink(withheld)) = trouble else { panic!("{trouble:?}") };
+    let Some(SourceIssue::SuspiciousShrink(withheld)) = trouble else { panic!("{trouble:?}") };
     assert_eq!((content.entries.len(), withheld.removed, withheld.of), (4, 2, 4));
-    let approved = Situation { accepted_shrink: Some(&withheld.id), ..situation };
+    let approved = ResolveInput { accepted_shrink: Some(&withheld.id), ..situation };
     let (content, trouble) = fresh(approved.after_reading(&less));
     assert_eq!((names(&content), trouble), (vec!["/app/a", "/app/b"], None));
 }
@@ -175,7 +175,7 @@ fn a_changed_selection_is_not_guarded_and_held_while_it_cannot_be_read() {
     let situation = after(&new, Some(&good));
     let held = situation.hold(None);
     let Resolution::Held { wanted, .. } = &held else { panic!("{held:?}") };
-    assert_eq!(wanted.set, WantedSet::AsItIs(good.clone()));
+    assert_eq!(wanted.set, DesiredSet::AsItIs(good.clone()));
     let (content, trouble) = fresh(situation.after_reading(&reading(&[("/app/sub/x", "9")], 5_000)));
     assert_eq!((names(&content), trouble), (vec!["/app/sub/x"], None));
 }
@@ -191,7 +191,7 @@ fn held_values_get_the_keys_that_the_spec_asks_for_now() {
     let held = after(&new, Some(&good)).hold(None);
     let Resolution::Held { wanted, .. } = &held else { panic!("{held:?}") };
     assert_eq!(wanted.set.content().entries["/app/db/host"].key.as_deref(), Some("db.host"));
-    assert_eq!(wanted.authority, Authority::LastKnownGood);
+    assert_eq!(wanted.authority, Freshness::LastKnownGood);
 }
 
 /// A quiet cycle with something withheld is as quiet as any other.
@@ -204,7 +204,7 @@ fn what_is_withheld_or_missing_is_not_written_again() {
     for (plan, good) in [(&of_path, &good), (&of_names, &good_names)] {
         let resolution = after(plan, Some(good)).after_reading(&reading(&ALL[..1], 5_000));
         let Resolution::Fresh { wanted, trouble } = resolution else { panic!("{resolution:?}") };
-        assert_eq!(wanted.set, WantedSet::AsItIs(good.clone()));
+        assert_eq!(wanted.set, DesiredSet::AsItIs(good.clone()));
         assert!(trouble.is_some());
     }
 }
@@ -212,13 +212,13 @@ fn what_is_withheld_or_missing_is_not_written_again() {
 #[test]
 fn a_required_name_that_never_was_there_holds_everything() {
     let plan = plan(&[path("/app"), name("/app/new")]);
-    let missing = Some(SourceTrouble::ParameterNotFound(vec!["/app/new".to_owned()]));
+    let missing = Some(SourceIssue::ParameterNotFound(vec!["/app/new".to_owned()]));
     let read = reading(&[("/app/a", "changed")], 5_000);
     assert_eq!(after(&plan, None).after_reading(&read), Resolution::Unavailable { trouble: missing.clone() });
     let good = signed(&fixtures::plan(&[path("/app")]), &ALL, 1_000);
     let held = after(&plan, Some(&good)).after_reading(&read);
     let Resolution::Held { wanted, trouble } = held else { panic!("{held:?}") };
-    assert_eq!((wanted.set, trouble), (WantedSet::AsItIs(good), missing));
+    assert_eq!((wanted.set, trouble), (DesiredSet::AsItIs(good), missing));
 }
 
 #[test]
@@ -227,7 +227,7 @@ fn a_missing_name_is_told_before_withheld_removals() {
     let good = signed(&plan, &ALL, 1_000);
     let (content, trouble) = fresh(after(&plan, Some(&good)).after_reading(&reading(&ALL[..1], 5_000)));
     assert_eq!(content.entries.len(), 4, "neither goes");
-    assert_eq!(trouble, Some(SourceTrouble::ParameterNotFound(vec!["/app/d".to_owned()])));
+    assert_eq!(trouble, Some(SourceIssue::ParameterNotFound(vec!["/app/d".to_owned()])));
 }
 
 #[test]
@@ -236,7 +236,7 @@ fn a_first_set_says_which_account_it_is_from_and_keeps_it() {
     let account = |content: &Content| StoredSource::decode(&content.source).unwrap().account;
     let (first, _) = fresh(after(&plan, None).after_reading(&reading(&ALL, 5_000)));
     assert_eq!(account(&first), "111122223333");
-    let nameless = |all: &[(&str, &str)]| Reading { account: None, ..reading(all, 5_000) };
+    let nameless = |all: &[(&str, &str)]| Snapshot { account: None, ..reading(all, 5_000) };
     let (unknown, _) = fresh(after(&plan, None).after_reading(&nameless(&ALL)));
     assert_eq!(account(&unknown), "");
     let good = fixtures::keys().sign(first);
@@ -250,7 +250,7 @@ fn without_its_source_a_mirror_holds_what_it_has() {
     let plan = Plan { source: None, ..plan(&[path("/app")]) };
     let held = after(&plan, Some(&good)).after_reading(&reading(&ALL[..3], 5_000));
     let Resolution::Held { wanted, .. } = held else { panic!("{held:?}") };
-    assert_eq!(wanted.set, WantedSet::AsItIs(good));
+    assert_eq!(wanted.set, DesiredSet::AsItIs(good));
 }
 
 /// Keys of a set that the spec no longer asks for stay as they are: nothing of it is rewritten.
@@ -262,7 +262,7 @@ fn held_values_of_another_selection_keep_their_keys() {
     let now = fixtures::judge(&spec, Some(&fixtures::source())).unwrap();
     let held = after(&now, Some(&good)).hold(None);
     let Resolution::Held { wanted, .. } = held else { panic!("{held:?}") };
-    assert_eq!(wanted.set, WantedSet::AsItIs(good));
+    assert_eq!(wanted.set, DesiredSet::AsItIs(good));
 }
 
 #[test]
@@ -305,7 +305,7 @@ fn another_source_replaces_the_set_whole_or_not_at_all(
             let entries = &wanted.set.content().entries;
             assert!(entries.values().all(|entry| entry.value.expose() == "of eu-west-1"));
         }
-        Resolution::Held { wanted, .. } => assert_eq!(wanted.set, WantedSet::AsItIs(good)),
+        Resolution::Held { wanted, .. } => assert_eq!(wanted.set, DesiredSet::AsItIs(good)),
         other => panic!("{other:?}"),
     }
 }
@@ -319,8 +319,8 @@ fn approved_removals_let_another_source_replace_the_set() {
     let situation = after(&elsewhere, Some(&good));
     let read = reading(&[("/app/a", "of eu-west-1")], 5_000);
     let held = situation.after_reading(&read);
-    let Some(SourceTrouble::SuspiciousShrink(withheld)) = held.trouble() else { panic!("{held:?}") };
-    let approved = Situation { accepted_shrink: Some(&withheld.id), ..situation };
+    let Some(SourceIssue::SuspiciousShrink(withheld)) = held.trouble() else { panic!("{held:?}") };
+    let approved = ResolveInput { accepted_shrink: Some(&withheld.id), ..situation };
     let (content, trouble) = fresh(approved.after_reading(&read));
     assert_eq!((names(&content), trouble), (vec!["/app/a"], None));
 }
@@ -342,15 +342,15 @@ proptest! {
         if changed {
             read.parameters.values_mut().for_each(|one| one.version = 2);
         }
-        let situation = Situation { latest_read_at: latest, ..after(&plan, Some(&good)) };
+        let situation = ResolveInput { latest_read_at: latest, ..after(&plan, Some(&good)) };
         let resolution = situation.after_reading(&read);
         let (Resolution::Fresh { wanted, .. } | Resolution::Held { wanted, .. }) = &resolution else {
             return Err(TestCaseError::fail(format!("{resolution:?}")));
         };
         prop_assert!(!wanted.set.content().entries.is_empty());
         match &wanted.set {
-            WantedSet::AsItIs(set) => prop_assert_eq!(set, &good),
-            WantedSet::New(content) => {
+            DesiredSet::AsItIs(set) => prop_assert_eq!(set, &good),
+            DesiredSet::New(content) => {
                 prop_assert!(content.read_at > latest && content.read_at >= clock);
                 prop_assert!(!content.same_as(&good.content));
             }
@@ -363,28 +363,29 @@ proptest! {
 #[test]
 fn a_donation_fills_what_is_empty_while_ssm_is_away() {
     let plan = plan(&[path("/app")]);
-    let donated = Donated {
+    let donated = BootstrapSet {
         source: plan.stored_source("111122223333").unwrap(),
         parameters: fixtures::parameters(&[("/app/x", "theirs")]),
         read_at: 700,
     };
-    let situation = Situation { donated: Some(&donated), ..after(&plan, None) };
-    let failed = |reason| Some(SourceTrouble::Read(ReadFailure::new(reason, "")));
-    let Resolution::Held { wanted, .. } = situation.hold(failed(SourceReason::Timeout)) else {
+    let situation = ResolveInput { donated: Some(&donated), ..after(&plan, None) };
+    let failed = |reason| Some(SourceIssue::Read(ReadError::new(reason, "")));
+    let Resolution::Held { wanted, .. } = situation.hold(failed(ReadErrorKind::Timeout)) else {
         panic!("it is served");
     };
-    assert_eq!(wanted.authority, Authority::LastKnownGood);
+    assert_eq!(wanted.authority, Freshness::LastKnownGood);
     let content = wanted.set.content();
     assert_eq!((content.read_at, content.owner.as_str()), (700, "c/shop/checkout"));
     assert_eq!(content.entries["/app/x"].value.expose(), "theirs");
-    for reason in [SourceReason::AccessDenied, SourceReason::TooManyParameters, SourceReason::SourceNotFound]
+    for reason in
+        [ReadErrorKind::AccessDenied, ReadErrorKind::TooManyParameters, ReadErrorKind::SourceNotFound]
     {
         assert!(matches!(situation.hold(failed(reason)), Resolution::Unavailable { .. }), "{reason}");
     }
     assert!(matches!(situation.hold(None), Resolution::Unavailable { .. }), "the first read is under way");
     let own = signed(&plan, &[("/app/x", "ours")], 5);
-    let has = Situation { last_known_good: Some(&own), ..situation };
-    let Resolution::Held { wanted, .. } = has.hold(failed(SourceReason::Timeout)) else {
+    let has = ResolveInput { last_known_good: Some(&own), ..situation };
+    let Resolution::Held { wanted, .. } = has.hold(failed(ReadErrorKind::Timeout)) else {
         panic!("it is served")
     };
     assert_eq!(wanted.set.content().entries["/app/x"].value.expose(), "ours");

@@ -6,10 +6,10 @@ use super::*;
 use crate::mirror::resolve::guard::Withheld;
 
 /// Both targets hold a set, the last read was good.
-fn synced() -> Facts<'static> {
+fn synced() -> StatusInput<'static> {
     let target =
         |name: &str| TargetState { name: name.to_owned(), holds_a_set: true, seen: true, trouble: None };
-    Facts {
+    StatusInput {
         now: "2026-11-23T16:26:12Z".parse().unwrap(),
         mirror: "search",
         place: "us-east-1 (source default)".to_owned(),
@@ -23,7 +23,7 @@ fn synced() -> Facts<'static> {
     }
 }
 
-fn troubled(trouble: SourceTrouble) -> SourceState {
+fn troubled(trouble: SourceIssue) -> SourceState {
     SourceState::Trouble {
         trouble,
         since: "2026-11-23T16:00:12Z".parse().unwrap(),
@@ -32,20 +32,20 @@ fn troubled(trouble: SourceTrouble) -> SourceState {
     }
 }
 
-fn failed(reason: SourceReason) -> SourceState {
-    troubled(SourceTrouble::Read(ReadFailure::new(reason, "HTTP 500")))
+fn failed(reason: ReadErrorKind) -> SourceState {
+    troubled(SourceIssue::Read(ReadError::new(reason, "HTTP 500")))
 }
 
-fn trouble(reason: TargetReason) -> TargetTrouble {
-    TargetTrouble::new(reason, "it is so.")
+fn trouble(reason: TargetReason) -> TargetIssue {
+    TargetIssue::new(reason, "it is so.")
 }
 
 /// `True/Reason` of a condition; `-` for one that stays as it was.
-fn shown(verdict: Option<&Verdict>) -> String {
+fn shown(verdict: Option<&ConditionState>) -> String {
     verdict.map_or_else(|| "-".to_owned(), |verdict| format!("{}/{}", verdict.status, verdict.reason))
 }
 
-fn all(facts: &Facts<'_>) -> [String; 3] {
+fn all(facts: &StatusInput<'_>) -> [String; 3] {
     let conditions = conditions(facts);
     [shown(conditions.ready.as_ref()), shown(conditions.degraded.as_ref()), shown(Some(&conditions.stalled))]
 }
@@ -54,10 +54,10 @@ const FINE: &str = "False/AsExpected";
 
 #[test]
 fn nothing_read_yet() {
-    let fresh = Facts { served: None, source: SourceState::NotReadYet, ..synced() };
+    let fresh = StatusInput { served: None, source: SourceState::NotReadYet, ..synced() };
     assert_eq!(all(&fresh), ["Unknown/Pending", "Unknown/Pending", FINE]);
     // After a restart what was said before stands until this process has read.
-    let restarted = Facts { source: SourceState::NotReadYet, ..synced() };
+    let restarted = StatusInput { source: SourceState::NotReadYet, ..synced() };
     assert_eq!(all(&restarted), ["-", "-", FINE]);
 }
 
@@ -67,23 +67,23 @@ fn all_targets_hold_a_fresh_set() {
 }
 
 #[rstest]
-#[case(SourceReason::SourceUnavailable)]
-#[case(SourceReason::Throttled)]
-#[case(SourceReason::Timeout)]
-#[case(SourceReason::CredentialsUnavailable)]
-#[case(SourceReason::AccessDenied)]
-#[case(SourceReason::KmsUnavailable)]
-#[case(SourceReason::InvalidResponse)]
-#[case(SourceReason::SourceNotFound)]
-#[case(SourceReason::SourceChanging)]
-#[case(SourceReason::BudgetExhausted)]
-fn ssm_fails(#[case] reason: SourceReason) {
-    let serving = Facts { source: failed(reason), ..synced() };
+#[case(ReadErrorKind::SourceUnavailable)]
+#[case(ReadErrorKind::Throttled)]
+#[case(ReadErrorKind::Timeout)]
+#[case(ReadErrorKind::CredentialsUnavailable)]
+#[case(ReadErrorKind::AccessDenied)]
+#[case(ReadErrorKind::KmsUnavailable)]
+#[case(ReadErrorKind::InvalidResponse)]
+#[case(ReadErrorKind::SourceNotFound)]
+#[case(ReadErrorKind::SourceChanging)]
+#[case(ReadErrorKind::BudgetExhausted)]
+fn ssm_fails(#[case] reason: ReadErrorKind) {
+    let serving = StatusInput { source: failed(reason), ..synced() };
     assert_eq!(
         all(&serving),
         ["True/ServingLastKnownGood".to_owned(), format!("True/{reason}"), FINE.to_owned()]
     );
-    let never = Facts { served: None, source: failed(reason), ..synced() };
+    let never = StatusInput { served: None, source: failed(reason), ..synced() };
     assert_eq!(all(&never), ["False/NoLastKnownGood".to_owned(), format!("True/{reason}"), FINE.to_owned()]);
 }
 
@@ -91,9 +91,9 @@ fn ssm_fails(#[case] reason: SourceReason) {
 fn removals_are_withheld_or_a_name_is_gone() {
     let shrink = |of_another_source| {
         let id = "7f3a9c2e41d0".to_owned();
-        troubled(SourceTrouble::SuspiciousShrink(Withheld { removed: 31, of: 40, id, of_another_source }))
+        troubled(SourceIssue::SuspiciousShrink(Withheld { removed: 31, of: 40, id, of_another_source }))
     };
-    let facts = Facts { source: shrink(false), ..synced() };
+    let facts = StatusInput { source: shrink(false), ..synced() };
     assert_eq!(all(&facts), ["True/ServingLastKnownGood", "True/SuspiciousShrink", FINE]);
     let message = conditions(&facts).degraded.unwrap().message;
     assert!(
@@ -101,7 +101,7 @@ fn removals_are_withheld_or_a_name_is_gone() {
             && message.ends_with("accept-shrink=7f3a9c2e41d0"),
         "{message}"
     );
-    let facts = Facts { source: shrink(true), ..synced() };
+    let facts = StatusInput { source: shrink(true), ..synced() };
     assert_eq!(all(&facts), ["True/ServingLastKnownGood", "True/SuspiciousShrink", FINE]);
     let message = conditions(&facts).degraded.unwrap().message;
     assert!(
@@ -109,14 +109,14 @@ fn removals_are_withheld_or_a_name_is_gone() {
         "{message}"
     );
 
-    let gone = troubled(SourceTrouble::ParameterNotFound(vec!["/prod/x".to_owned()]));
-    let facts = Facts { source: gone.clone(), ..synced() };
+    let gone = troubled(SourceIssue::ParameterNotFound(vec!["/prod/x".to_owned()]));
+    let facts = StatusInput { source: gone.clone(), ..synced() };
     assert_eq!(all(&facts), ["True/ServingLastKnownGood", "True/ParameterNotFound", FINE]);
-    let never = Facts { served: None, source: gone, ..synced() };
+    let never = StatusInput { served: None, source: gone, ..synced() };
     assert_eq!(all(&never), ["False/ParameterNotFound", "True/ParameterNotFound", FINE]);
-    let empty = Facts { served: None, source: troubled(SourceTrouble::NoParameters), ..synced() };
+    let empty = StatusInput { served: None, source: troubled(SourceIssue::NoParameters), ..synced() };
     assert_eq!(all(&empty), ["False/NoParameters", "True/NoParameters", FINE]);
-    let many = Facts { served: None, source: failed(SourceReason::TooManyParameters), ..synced() };
+    let many = StatusInput { served: None, source: failed(ReadErrorKind::TooManyParameters), ..synced() };
     assert_eq!(all(&many), ["False/TooManyParameters", "True/TooManyParameters", FINE]);
 }
 
@@ -124,7 +124,7 @@ fn removals_are_withheld_or_a_name_is_gone() {
 #[test]
 fn stale_replaces_the_reason_and_keeps_it_in_the_message() {
     let day = Some(Duration::from_hours(25));
-    let mut facts = Facts { stale: day, source: failed(SourceReason::Timeout), ..synced() };
+    let mut facts = StatusInput { stale: day, source: failed(ReadErrorKind::Timeout), ..synced() };
     assert_eq!(all(&facts), ["True/ServingLastKnownGood", "True/Stale", FINE]);
     let message = conditions(&facts).degraded.unwrap().message;
     assert!(message.contains("1 d 1 h old") && message.contains("Timeout: SSM us-east-1"), "{message}");
@@ -134,8 +134,8 @@ fn stale_replaces_the_reason_and_keeps_it_in_the_message() {
 
 #[test]
 fn a_drill_is_told_first() {
-    let facts = Facts {
-        source: failed(SourceReason::Drill),
+    let facts = StatusInput {
+        source: failed(ReadErrorKind::Drill),
         keys: Some(trouble(TargetReason::KeyMissing)),
         ..synced()
     };
@@ -145,11 +145,11 @@ fn a_drill_is_told_first() {
 /// After a restart with a Secret that cannot be seen: what was said of readiness stands, and nothing is called empty.
 #[test]
 fn what_cannot_be_seen_is_not_called_nothing() {
-    let mut facts = Facts { served: None, source: SourceState::NotReadYet, ..synced() };
+    let mut facts = StatusInput { served: None, source: SourceState::NotReadYet, ..synced() };
     let secret = facts.secret.as_mut().unwrap();
     (secret.seen, secret.trouble) = (false, Some(trouble(TargetReason::SecretWriteFailed)));
     assert_eq!(all(&facts), ["-", "True/SecretWriteFailed", FINE]);
-    facts.source = failed(SourceReason::Timeout);
+    facts.source = failed(ReadErrorKind::Timeout);
     assert_eq!(all(&facts), ["-", "True/Timeout", FINE]);
     let message = conditions(&facts).degraded.unwrap().message;
     assert!(
@@ -186,7 +186,7 @@ fn a_conflict_waits_for_a_person(#[case] reason: TargetReason, #[case] of_secret
 
 #[test]
 fn the_order_of_reasons_is_fixed() {
-    let mut facts = Facts { source: failed(SourceReason::Timeout), ..synced() };
+    let mut facts = StatusInput { source: failed(ReadErrorKind::Timeout), ..synced() };
     for target in [&mut facts.secret, &mut facts.redis] {
         let target = target.as_mut().unwrap();
         (target.trouble, target.holds_a_set) = (Some(trouble(TargetReason::SecretTooLarge)), false);
@@ -202,7 +202,7 @@ fn the_order_of_reasons_is_fixed() {
 
 #[test]
 fn a_wrong_spec_is_not_ready_whatever_is_served() {
-    let refused = refused(&Refusal::NotGranted("no grant for /x.".to_owned()), Some(12));
+    let refused = refused(&PlanError::NotGranted("no grant for /x.".to_owned()), Some(12));
     assert_eq!(shown(refused.ready.as_ref()), "False/NotGranted");
     assert_eq!(shown(Some(&refused.stalled)), "True/NotGranted");
     assert_eq!(refused.degraded, None, "Degraded stays as it was");
@@ -216,7 +216,7 @@ fn a_wrong_spec_is_not_ready_whatever_is_served() {
 /// What the person on call reads: what is served, since when, why, what happens next.
 #[test]
 fn messages_answer_the_questions_of_whoever_is_called() {
-    let facts = Facts { source: failed(SourceReason::SourceUnavailable), ..synced() };
+    let facts = StatusInput { source: failed(ReadErrorKind::SourceUnavailable), ..synced() };
     let conditions = conditions(&facts);
     assert_eq!(
         conditions.ready.unwrap().message,
@@ -261,18 +261,18 @@ fn a_target_that_lags_is_not_said_to_be_current(
 
 #[test]
 fn one_target_holds_and_two_hold() {
-    let alone = Facts { redis: None, ..synced() };
+    let alone = StatusInput { redis: None, ..synced() };
     let message = conditions(&alone).ready.unwrap().message;
     assert_eq!(message, "Secret search-config holds all 40 parameters as read at 15:57:02 UTC.");
-    let one = Facts { served: Some((1, synced().served.unwrap().1)), ..synced() };
+    let one = StatusInput { served: Some((1, synced().served.unwrap().1)), ..synced() };
     assert!(conditions(&one).ready.unwrap().message.contains("hold the 1 parameter as read at"));
 }
 
 /// Sentences end where they end, whoever wrote them.
 #[rstest]
-#[case(Refusal::InvalidSpec("spec.interval must be between 10s and 24h".to_owned()))]
-#[case(Refusal::NotGranted("no grant for /x.".to_owned()))]
-fn a_refusal_and_what_is_served_are_two_sentences(#[case] refusal: Refusal) {
+#[case(PlanError::InvalidSpec("spec.interval must be between 10s and 24h".to_owned()))]
+#[case(PlanError::NotGranted("no grant for /x.".to_owned()))]
+fn a_refusal_and_what_is_served_are_two_sentences(#[case] refusal: PlanError) {
     let said = refusal.to_string();
     let said = said.trim_end_matches('.');
     let ready = |served| refused(&refusal, served).ready.unwrap().message;
@@ -284,7 +284,7 @@ fn a_refusal_and_what_is_served_are_two_sentences(#[case] refusal: Refusal) {
 #[test]
 fn a_copy_under_a_lost_key_is_told_before_an_outage() {
     for of_secret in [true, false] {
-        let mut facts = Facts { source: failed(SourceReason::Timeout), ..synced() };
+        let mut facts = StatusInput { source: failed(ReadErrorKind::Timeout), ..synced() };
         let target = if of_secret { facts.secret.as_mut() } else { facts.redis.as_mut() }.unwrap();
         target.trouble = Some(trouble(TargetReason::KeyMissing));
         assert_eq!(all(&facts), ["True/ServingLastKnownGood", "True/KeyMissing", FINE]);
@@ -305,7 +305,7 @@ fn a_suspended_mirror_says_so_and_stays_as_ready_as_it_was(#[case] before: &'sta
 
 #[test]
 fn an_invalid_spec_waits_for_a_person() {
-    let refused = refused(&Refusal::InvalidSpec("x".to_owned()), None);
+    let refused = refused(&PlanError::InvalidSpec("x".to_owned()), None);
     assert_eq!(shown(refused.ready.as_ref()), "False/InvalidSpec");
     assert_eq!(shown(Some(&refused.stalled)), "True/InvalidSpec");
 }
@@ -318,21 +318,21 @@ fn an_invalid_spec_waits_for_a_person() {
 #[case(TargetReason::RedisUnavailable, false)]
 #[case(TargetReason::SecretWriteFailed, false)]
 fn a_target_in_trouble_before_the_first_set(#[case] reason: TargetReason, #[case] lasting: bool) {
-    let mut facts = Facts { served: None, source: SourceState::NotReadYet, ..synced() };
+    let mut facts = StatusInput { served: None, source: SourceState::NotReadYet, ..synced() };
     for target in [&mut facts.secret, &mut facts.redis] {
         target.as_mut().unwrap().holds_a_set = false;
     }
     facts.redis.as_mut().unwrap().trouble = Some(trouble(reason));
     let ready = if lasting { format!("False/{reason}") } else { "Unknown/Pending".to_owned() };
     assert_eq!(shown(conditions(&facts).ready.as_ref()), ready);
-    facts.source = failed(SourceReason::Timeout);
+    facts.source = failed(ReadErrorKind::Timeout);
     let ready = if lasting { format!("False/{reason}") } else { "False/NoLastKnownGood".to_owned() };
     assert_eq!(shown(conditions(&facts).ready.as_ref()), ready);
 }
 
 #[test]
 fn one_failed_read_is_not_failed_reads() {
-    let mut facts = Facts { source: failed(SourceReason::Timeout), ..synced() };
+    let mut facts = StatusInput { source: failed(ReadErrorKind::Timeout), ..synced() };
     if let SourceState::Trouble { failed_reads, .. } = &mut facts.source {
         *failed_reads = 1;
     }

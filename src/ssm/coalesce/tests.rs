@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::*;
 use crate::clock::Clock;
 use crate::mirror::selection::{NameSelection, PathSelection, Selection};
-use crate::mirror::snapshot::{Priority, ReadRequest, Reading, SourceReason, Turn};
+use crate::mirror::snapshot::{Priority, QueueKey, ReadErrorKind, ReadRequest, Snapshot};
 use crate::ssm::limiter::Limiter;
 use crate::ssm::limiter::Slots;
 use crate::ssm::limiter::rate_limiter::RateLimiter;
@@ -33,11 +33,11 @@ impl Client {
     }
 
     fn limiter(&self, priority: Priority) -> Limiter {
-        let turn = Turn { namespace: "shop".into(), priority, last_good: 0 };
+        let turn = QueueKey { namespace: "shop".into(), priority, last_good: 0 };
         Limiter::new(Arc::clone(&self.account), None, Arc::clone(&self.slots), turn)
     }
 
-    async fn read(&self, api: &dyn ParameterApi, selection: Selection) -> Result<Reading, ReadFailure> {
+    async fn read(&self, api: &dyn ParameterApi, selection: Selection) -> Result<Snapshot, ReadError> {
         self.read_as(api, selection, Priority::Refresh).await
     }
 
@@ -46,13 +46,13 @@ impl Client {
         api: &dyn ParameterApi,
         selection: Selection,
         priority: Priority,
-    ) -> Result<Reading, ReadFailure> {
+    ) -> Result<Snapshot, ReadError> {
         let request = ReadRequest {
             selections: vec![selection],
             known: BTreeMap::new(),
             known_account: None,
             last_failure: None,
-            turn: Turn { namespace: "shop".into(), priority, last_good: 0 },
+            turn: QueueKey { namespace: "shop".into(), priority, last_good: 0 },
             in_company: false,
             has_begun: Arc::new(AtomicBool::default()),
         };
@@ -68,7 +68,7 @@ fn name(requested: &str) -> Selection {
     Selection::Name(NameSelection { requested: requested.to_owned(), key: None, optional: true })
 }
 
-fn names(reading: &Result<Reading, ReadFailure>) -> Vec<&str> {
+fn names(reading: &Result<Snapshot, ReadError>) -> Vec<&str> {
     reading.as_ref().unwrap().parameters.keys().map(String::as_str).collect()
 }
 
@@ -116,8 +116,8 @@ async fn names_of_many_mirrors_go_ten_in_a_batch_and_each_gets_its_own() {
 #[case::too_many(&["1", "2", "3", "4", "5", "6", "7", "8", "9", "10"], true, false)]
 #[case::just_as_many(&["/a", "2", "3", "4", "5", "6", "7", "8", "9", "10"], true, true)]
 fn what_fits_into_one_batch(#[case] others: &[&str], #[case] decrypt: bool, #[case] fits: bool) {
-    let mut batch = NamesQuestion { names: vec!["/a".to_owned()], decrypt: true };
-    let other = NamesQuestion { names: others.iter().map(|&name| name.to_owned()).collect(), decrypt };
+    let mut batch = NamesRequest { names: vec!["/a".to_owned()], decrypt: true };
+    let other = NamesRequest { names: others.iter().map(|&name| name.to_owned()).collect(), decrypt };
     assert_eq!(batch.take_in(&other), fits);
     let before = if fits { others.len() + usize::from(!others.contains(&"/a")) } else { 1 };
     assert_eq!(batch.names.len(), before);
@@ -126,7 +126,7 @@ fn what_fits_into_one_batch(#[case] others: &[&str], #[case] decrypt: bool, #[ca
 /// What nobody asked for makes the answer invalid for all, and what only another one asked for concerns only that one.
 #[test]
 fn an_answer_is_shared_out_by_name() {
-    let question = |names: &[&str]| NamesQuestion {
+    let question = |names: &[&str]| NamesRequest {
         names: names.iter().map(|&name| name.to_owned()).collect(),
         decrypt: true,
     };
@@ -152,17 +152,17 @@ struct Guarded(InMemory);
 
 #[async_trait]
 impl ParameterApi for Guarded {
-    async fn list(&self, page: ListPage<'_>) -> Result<Page, ReadFailure> {
+    async fn list(&self, page: ListPage<'_>) -> Result<Page, ReadError> {
         self.0.list(page).await
     }
-    async fn get(&self, names: &[String], decrypt: bool) -> Result<Batch, ReadFailure> {
+    async fn get(&self, names: &[String], decrypt: bool) -> Result<Batch, ReadError> {
         let answer = self.0.get(names, decrypt).await;
         if names.iter().any(|name| name == "/denied") {
-            return Err(ReadFailure::new(SourceReason::AccessDenied, "no"));
+            return Err(ReadError::new(ReadErrorKind::AccessDenied, "no"));
         }
         answer
     }
-    async fn probe(&self, _: &Selection) -> Result<(), ReadFailure> {
+    async fn probe(&self, _: &Selection) -> Result<(), ReadError> {
         Ok(())
     }
 }
@@ -174,7 +174,7 @@ async fn a_name_that_is_denied_fails_its_own_mirror_only() {
     let [a, b, denied] = ["/a", "/b", "/denied"].map(|wanted| client.read(&ssm, name(wanted)));
     let (a, b, denied) = tokio::join!(a, b, denied);
     assert_eq!((names(&a), names(&b)), (vec!["/a"], vec!["/b"]));
-    assert_eq!(denied.unwrap_err().reason, SourceReason::AccessDenied);
+    assert_eq!(denied.unwrap_err().reason, ReadErrorKind::AccessDenied);
 }
 
 /// The breaker hears of one failed request, not of one per mirror that waited for it.
@@ -183,13 +183,13 @@ async fn an_outage_is_everybodys_and_counts_once() {
     struct Down;
     #[async_trait]
     impl ParameterApi for Down {
-        async fn list(&self, _: ListPage<'_>) -> Result<Page, ReadFailure> {
-            Err(ReadFailure::new(SourceReason::Timeout, "silent"))
+        async fn list(&self, _: ListPage<'_>) -> Result<Page, ReadError> {
+            Err(ReadError::new(ReadErrorKind::Timeout, "silent"))
         }
-        async fn get(&self, _: &[String], _: bool) -> Result<Batch, ReadFailure> {
-            Err(ReadFailure::new(SourceReason::Timeout, "silent"))
+        async fn get(&self, _: &[String], _: bool) -> Result<Batch, ReadError> {
+            Err(ReadError::new(ReadErrorKind::Timeout, "silent"))
         }
-        async fn probe(&self, _: &Selection) -> Result<(), ReadFailure> {
+        async fn probe(&self, _: &Selection) -> Result<(), ReadError> {
             Ok(())
         }
     }
@@ -199,7 +199,7 @@ async fn an_outage_is_everybodys_and_counts_once() {
         join_all((0..10).map(|n| client.read(&Down, name(&format!("/a/{n}"))))).await,
     );
     for failed in pages.into_iter().chain(batches) {
-        assert_eq!(failed.unwrap_err().reason, SourceReason::Timeout);
+        assert_eq!(failed.unwrap_err().reason, ReadErrorKind::Timeout);
     }
     assert!(!client.account.claim_probe(), "two failures do not open the breaker");
 }

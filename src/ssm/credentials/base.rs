@@ -6,20 +6,20 @@ use std::sync::{Arc, OnceLock};
 use aws_config::Region;
 use tokio::sync::watch;
 
-use super::{Own, Principal};
+use super::{CredentialsCache, Own};
 use crate::clock::Clock;
 
 /// The identity that this process was given. Clones share it.
 #[derive(Clone)]
-pub struct Base(Arc<Inner>);
+pub struct OperatorIdentity(Arc<Inner>);
 
 struct Inner {
     clock: Clock,
     recoveries: watch::Sender<u64>,
-    principal: OnceLock<Arc<Principal>>,
+    principal: OnceLock<Arc<CredentialsCache>>,
 }
 
-impl Base {
+impl OperatorIdentity {
     /// Without any credentials yet.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
@@ -29,18 +29,18 @@ impl Base {
 
     /// The principal, from the first call on. Its STS is that of the environment, only without one that of `region`.
     #[must_use]
-    pub fn principal(&self, region: &Region) -> Arc<Principal> {
+    pub fn principal(&self, region: &Region) -> Arc<CredentialsCache> {
         let start = || {
             let whose = "the operator itself".to_owned();
             let own = Own::new(region.clone());
-            Principal::start(self.0.clock.clone(), whose, own, self.0.recoveries.clone())
+            CredentialsCache::start(self.0.clock.clone(), whose, own, self.0.recoveries.clone())
         };
         Arc::clone(self.0.principal.get_or_init(start))
     }
 
     /// The principal, if anybody has asked for it yet.
     #[must_use]
-    pub fn started(&self) -> Option<&Arc<Principal>> {
+    pub fn started(&self) -> Option<&Arc<CredentialsCache>> {
         self.0.principal.get()
     }
 
@@ -58,7 +58,7 @@ impl Base {
     }
 }
 
-impl fmt::Debug for Base {
+impl fmt::Debug for OperatorIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Base").field("principal", &self.0.principal.get()).finish_non_exhaustive()
     }

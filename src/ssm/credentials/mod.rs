@@ -1,7 +1,7 @@
 //! Principals: AWS identities whose credentials survive an outage of STS.
 //!
 //! The SDK throws credentials away 10 to 15 s before they end, fetches others only then, on the path of a call, and
-//! asks a dead STS again with each call (measured). An [`Principal`] fetches from half of their life on, beside all
+//! asks a dead STS again with each call (measured). An [`CredentialsCache`] fetches from half of their life on, beside all
 //! calls, and hands out what it has until it really ends. The SDK's own cache is switched off for it
 //! (docs/adr/0010-credentials.md).
 
@@ -26,7 +26,7 @@ use crate::clock::Clock;
 
 use super::jittered;
 
-pub use base::Base;
+pub use base::OperatorIdentity;
 pub use sources::{Assumed, Own, region_of_environment};
 
 /// Where the credentials of a principal come from.
@@ -61,7 +61,7 @@ pub struct Health {
 }
 
 /// Someone that AWS knows us as: the operator itself, or a role it assumes. One task fetches, whoever asks.
-pub struct Principal {
+pub struct CredentialsCache {
     shared: Arc<Shared>,
     state: watch::Receiver<State>,
     _keeper: AbortOnDropHandle<()>,
@@ -95,14 +95,14 @@ struct Failure {
 }
 
 /// The task that fetches.
-struct Keeper<F> {
+struct RefreshTask<F> {
     shared: Arc<Shared>,
     source: F,
     state: watch::Sender<State>,
     recoveries: watch::Sender<u64>,
 }
 
-impl Principal {
+impl CredentialsCache {
     /// A principal that fetches at once and then keeps itself fresh until it is dropped. `whose` is for people, and
     /// `recoveries` grows when there are credentials again after callers had to do without.
     #[must_use]
@@ -127,7 +127,7 @@ impl Principal {
             next: now,
             not_before: now,
         });
-        let keeper = Keeper { shared: Arc::clone(&shared), source, state: sender, recoveries };
+        let keeper = RefreshTask { shared: Arc::clone(&shared), source, state: sender, recoveries };
         let keeper = AbortOnDropHandle::new(tokio::spawn(keeper.keep()));
         Arc::new(Self { shared, state, _keeper: keeper })
     }
@@ -230,7 +230,7 @@ impl Shared {
     }
 }
 
-impl<F: Fetch> Keeper<F> {
+impl<F: Fetch> RefreshTask<F> {
     /// Fetches whenever a fetch is due, for as long as the principal lives.
     async fn keep(self) {
         loop {
@@ -300,7 +300,7 @@ impl<F: Fetch> Keeper<F> {
 }
 
 /// What the SDK signs with. It never waits: [`Principal::ready`] has waited before the call, outside its deadlines.
-impl ProvideCredentials for Principal {
+impl ProvideCredentials for CredentialsCache {
     fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
     where
         Self: 'a,
@@ -310,7 +310,7 @@ impl ProvideCredentials for Principal {
     }
 }
 
-impl std::fmt::Debug for Principal {
+impl std::fmt::Debug for CredentialsCache {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.debug_struct("Principal").field("whose", &self.shared.whose).finish_non_exhaustive()
     }

@@ -23,13 +23,13 @@ use aws_sdk_sts::operation::assume_role_with_web_identity::AssumeRoleWithWebIden
 
 use crate::ssm::errors::{causes, refuses_credentials, shown_code};
 
-use super::{Fetch, Principal};
+use super::{CredentialsCache, Fetch};
 
 const CONNECT: Duration = Duration::from_secs(3);
 const ATTEMPT: Duration = Duration::from_secs(5);
 /// Of a whole fetch. The SDK alone would wait 22 s for an STS that keeps silent (measured).
 const FETCH: Duration = Duration::from_secs(10);
-/// One more try bridges a single bad answer; after that the [`Principal`] paces.
+/// One more try bridges a single bad answer; after that the [`CredentialsCache`] paces.
 const ATTEMPTS: u32 = 2;
 
 /// The operator's own identity: environment, profile, web identity (IRSA), Pod Identity or instance role, in the order
@@ -75,13 +75,18 @@ pub async fn region_of_environment() -> Option<Region> {
 
 /// A role that the operator assumes, at the STS of the region it reads in: a region must not depend on another one.
 pub struct Assumed {
-    own: Arc<Principal>,
+    own: Arc<CredentialsCache>,
     role: AssumeRoleProvider,
 }
 
 impl Assumed {
     /// The role, assumed with the operator's `own` identity.
-    pub async fn new(own: Arc<Principal>, region: Region, role_arn: &str, external_id: Option<&str>) -> Self {
+    pub async fn new(
+        own: Arc<CredentialsCache>,
+        region: Region,
+        role_arn: &str,
+        external_id: Option<&str>,
+    ) -> Self {
         let config = loader()
             .region(region)
             .credentials_provider(Arc::clone(&own) as Arc<dyn ProvideCredentials>)

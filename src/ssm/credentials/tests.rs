@@ -21,7 +21,7 @@ enum Script {
 }
 
 struct Stage {
-    principal: Arc<Principal>,
+    principal: Arc<CredentialsCache>,
     script: Arc<Mutex<Script>>,
     fetches: Arc<AtomicU64>,
     recoveries: watch::Receiver<u64>,
@@ -61,7 +61,7 @@ impl Stage {
         let source = Scripted { script: Arc::clone(&script), fetches: Arc::clone(&fetches), began };
         let clock = Clock::with_wall(move || Timestamp::UNIX_EPOCH + began.elapsed());
         let (sender, recoveries) = watch::channel(0);
-        let principal = Principal::start(clock, "role x".to_owned(), source, sender);
+        let principal = CredentialsCache::start(clock, "role x".to_owned(), source, sender);
         Self { principal, script, fetches, recoveries, began }
     }
 

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::mirror::snapshot::{ReadFailure, SourceReason};
+use crate::mirror::snapshot::{ReadError, ReadErrorKind};
 
 /// Outage-like failures in a row that open the breaker if the first of them was [`LONG`] ago.
 const FAILURES: u32 = 5;
@@ -63,7 +63,7 @@ enum Circuit {
     #[default]
     Closed,
     Open {
-        cause: ReadFailure,
+        cause: ReadError,
     },
     /// A probe was answered at `since`; the ramp follows from it.
     HalfOpen {
@@ -73,7 +73,7 @@ enum Circuit {
 
 impl Breaker {
     /// Why no request may be sent; `None` if one may.
-    pub fn refusal(&self) -> Option<ReadFailure> {
+    pub fn refusal(&self) -> Option<ReadError> {
         let Circuit::Open { cause } = &self.circuit else { return None };
         let detail = format!(
             "{}; after {} such failures in a row only a probe is sent, every {} s",
@@ -81,7 +81,7 @@ impl Breaker {
             self.failures,
             PROBE_EVERY.as_secs()
         );
-        Some(ReadFailure { detail, ..cause.clone() })
+        Some(ReadError { detail, ..cause.clone() })
     }
 
     /// The generation that a request is sent in now.
@@ -107,7 +107,7 @@ impl Breaker {
     /// A request that was sent in `sent_in` has ended. `true` if this opens the breaker: somebody has to probe from now on.
     ///
     /// A request that was sent before the last transition says nothing about the time since.
-    pub fn record(&mut self, sent_in: Generation, outcome: Result<(), &ReadFailure>, now: Duration) -> bool {
+    pub fn record(&mut self, sent_in: Generation, outcome: Result<(), &ReadError>, now: Duration) -> bool {
         if sent_in != self.generation || outcome.is_err_and(|failure| is_silent_about_ssm(failure.reason)) {
             return false;
         }
@@ -128,7 +128,7 @@ impl Breaker {
     }
 
     /// A probe of an open breaker has ended. `true` if this lets requests through again: whatever is overdue may be read.
-    pub fn record_probe(&mut self, outcome: Result<(), &ReadFailure>, now: Duration) -> bool {
+    pub fn record_probe(&mut self, outcome: Result<(), &ReadError>, now: Duration) -> bool {
         match outcome {
             Err(failure) if is_outage_like(failure.reason) => {
                 self.circuit = Circuit::Open { cause: failure.clone() };
@@ -150,13 +150,13 @@ impl Breaker {
 }
 
 /// Failures that many callers share, and that more requests make worse.
-const fn is_outage_like(reason: SourceReason) -> bool {
-    matches!(reason, SourceReason::SourceUnavailable | SourceReason::Timeout | SourceReason::Throttled)
+const fn is_outage_like(reason: ReadErrorKind) -> bool {
+    matches!(reason, ReadErrorKind::SourceUnavailable | ReadErrorKind::Timeout | ReadErrorKind::Throttled)
 }
 
 /// Failures before SSM was reached: neither its outage nor its answer.
-const fn is_silent_about_ssm(reason: SourceReason) -> bool {
-    matches!(reason, SourceReason::CredentialsUnavailable)
+const fn is_silent_about_ssm(reason: ReadErrorKind) -> bool {
+    matches!(reason, ReadErrorKind::CredentialsUnavailable)
 }
 
 #[cfg(test)]
@@ -169,8 +169,8 @@ mod tests {
         Duration::from_secs(secs)
     }
 
-    fn failure(reason: SourceReason) -> ReadFailure {
-        ReadFailure::new(reason, "HTTP 500")
+    fn failure(reason: ReadErrorKind) -> ReadError {
+        ReadError::new(reason, "HTTP 500")
     }
 
     fn succeed(breaker: &mut Breaker, now: Duration) {
@@ -178,20 +178,20 @@ mod tests {
     }
 
     /// Records so many failures; whether the last one opened it.
-    fn fail(breaker: &mut Breaker, reason: SourceReason, times: u32, now: Duration) -> bool {
+    fn fail(breaker: &mut Breaker, reason: ReadErrorKind, times: u32, now: Duration) -> bool {
         let mut record = || breaker.record(breaker.generation(), Err(&failure(reason)), now);
         (0..times).map(|_| record()).last().unwrap_or(false)
     }
 
     #[rstest]
-    #[case::errors(SourceReason::SourceUnavailable, true)]
-    #[case::silence(SourceReason::Timeout, true)]
-    #[case::throttling(SourceReason::Throttled, true)]
-    #[case::denial(SourceReason::AccessDenied, false)]
-    #[case::kms(SourceReason::KmsUnavailable, false)]
-    #[case::bad_input(SourceReason::InvalidResponse, false)]
-    #[case::credentials(SourceReason::CredentialsUnavailable, false)]
-    fn outage_like_failures_open_it(#[case] reason: SourceReason, #[case] opens: bool) {
+    #[case::errors(ReadErrorKind::SourceUnavailable, true)]
+    #[case::silence(ReadErrorKind::Timeout, true)]
+    #[case::throttling(ReadErrorKind::Throttled, true)]
+    #[case::denial(ReadErrorKind::AccessDenied, false)]
+    #[case::kms(ReadErrorKind::KmsUnavailable, false)]
+    #[case::bad_input(ReadErrorKind::InvalidResponse, false)]
+    #[case::credentials(ReadErrorKind::CredentialsUnavailable, false)]
+    fn outage_like_failures_open_it(#[case] reason: ReadErrorKind, #[case] opens: bool) {
         let mut breaker = Breaker::default();
         assert!(!fail(&mut breaker, reason, 19, secs(0)));
         assert_eq!(fail(&mut breaker, reason, 1, secs(0)), opens);
@@ -205,8 +205,8 @@ mod tests {
         let after = |failures: u32, seconds: u64| {
             let mut breaker = Breaker::default();
             succeed(&mut breaker, secs(0));
-            assert!(!fail(&mut breaker, SourceReason::Timeout, failures - 1, secs(100)));
-            fail(&mut breaker, SourceReason::Timeout, 1, secs(100 + seconds))
+            assert!(!fail(&mut breaker, ReadErrorKind::Timeout, failures - 1, secs(100)));
+            fail(&mut breaker, ReadErrorKind::Timeout, 1, secs(100 + seconds))
         };
         assert_eq!([after(5, 59), after(5, 60), after(4, 60)], [false, true, false]);
         assert_eq!([after(19, 0), after(20, 0)], [false, true]);
@@ -215,27 +215,27 @@ mod tests {
     #[test]
     fn an_answer_resets_the_count_and_missing_credentials_do_not() {
         let mut breaker = Breaker::default();
-        fail(&mut breaker, SourceReason::Timeout, 4, secs(0));
-        fail(&mut breaker, SourceReason::AccessDenied, 1, secs(0));
-        assert!(!fail(&mut breaker, SourceReason::Timeout, 4, secs(60)));
-        fail(&mut breaker, SourceReason::CredentialsUnavailable, 1, secs(120));
-        assert!(fail(&mut breaker, SourceReason::Timeout, 1, secs(120)));
+        fail(&mut breaker, ReadErrorKind::Timeout, 4, secs(0));
+        fail(&mut breaker, ReadErrorKind::AccessDenied, 1, secs(0));
+        assert!(!fail(&mut breaker, ReadErrorKind::Timeout, 4, secs(60)));
+        fail(&mut breaker, ReadErrorKind::CredentialsUnavailable, 1, secs(120));
+        assert!(fail(&mut breaker, ReadErrorKind::Timeout, 1, secs(120)));
     }
 
     #[test]
     fn only_a_probe_closes_it_and_requests_ramp_up() {
         let mut breaker = Breaker::default();
-        fail(&mut breaker, SourceReason::Timeout, 20, secs(0));
-        assert!(!breaker.record_probe(Err(&failure(SourceReason::SourceUnavailable)), secs(30)));
+        fail(&mut breaker, ReadErrorKind::Timeout, 20, secs(0));
+        assert!(!breaker.record_probe(Err(&failure(ReadErrorKind::SourceUnavailable)), secs(30)));
         assert_eq!(
             breaker.refusal().unwrap().reason,
-            SourceReason::SourceUnavailable,
+            ReadErrorKind::SourceUnavailable,
             "the latest cause counts"
         );
-        assert!(!breaker.record_probe(Err(&failure(SourceReason::CredentialsUnavailable)), secs(60)));
+        assert!(!breaker.record_probe(Err(&failure(ReadErrorKind::CredentialsUnavailable)), secs(60)));
         assert_eq!(breaker.state(secs(89)), BreakerState::Open);
         assert!(
-            breaker.record_probe(Err(&failure(SourceReason::AccessDenied)), secs(90)),
+            breaker.record_probe(Err(&failure(ReadErrorKind::AccessDenied)), secs(90)),
             "a denial is an answer"
         );
         assert_eq!(breaker.state(secs(104)), BreakerState::HalfOpen);
@@ -249,20 +249,20 @@ mod tests {
     fn outcomes_of_requests_sent_before_a_transition_do_not_count() {
         let mut breaker = Breaker::default();
         let sent_while_closed = breaker.generation();
-        fail(&mut breaker, SourceReason::Timeout, 20, secs(20));
+        fail(&mut breaker, ReadErrorKind::Timeout, 20, secs(20));
         breaker.record(sent_while_closed, Ok(()), secs(21));
         assert_eq!(breaker.state(secs(21)), BreakerState::Open, "an old answer does not close it");
         let sent_while_open = breaker.generation();
         assert!(breaker.record_probe(Ok(()), secs(50)));
         for _ in 0..100 {
-            assert!(!breaker.record(sent_while_closed, Err(&failure(SourceReason::Timeout)), secs(51)));
-            assert!(!breaker.record(sent_while_open, Err(&failure(SourceReason::Timeout)), secs(51)));
+            assert!(!breaker.record(sent_while_closed, Err(&failure(ReadErrorKind::Timeout)), secs(51)));
+            assert!(!breaker.record(sent_while_open, Err(&failure(ReadErrorKind::Timeout)), secs(51)));
         }
         assert_eq!(breaker.state(secs(51)), BreakerState::HalfOpen, "old failures do not open it");
-        assert!(!fail(&mut breaker, SourceReason::Timeout, 4, secs(51)));
+        assert!(!fail(&mut breaker, ReadErrorKind::Timeout, 4, secs(51)));
         breaker.record(sent_while_closed, Ok(()), secs(111));
         assert!(
-            fail(&mut breaker, SourceReason::Timeout, 1, secs(111)),
+            fail(&mut breaker, ReadErrorKind::Timeout, 1, secs(111)),
             "an old answer does not reset the count"
         );
     }
@@ -271,12 +271,12 @@ mod tests {
     #[test]
     fn a_relapse_opens_it_and_a_failure_in_between_does_not() {
         let mut breaker = Breaker::default();
-        fail(&mut breaker, SourceReason::Timeout, 20, secs(0));
+        fail(&mut breaker, ReadErrorKind::Timeout, 20, secs(0));
         breaker.record_probe(Ok(()), secs(30));
-        assert!(!fail(&mut breaker, SourceReason::Timeout, 15, secs(40)));
+        assert!(!fail(&mut breaker, ReadErrorKind::Timeout, 15, secs(40)));
         succeed(&mut breaker, secs(40));
         assert_eq!(breaker.state(secs(40)), BreakerState::HalfOpen);
-        assert!(!fail(&mut breaker, SourceReason::Timeout, 19, secs(41)));
-        assert!(fail(&mut breaker, SourceReason::Timeout, 1, secs(41)));
+        assert!(!fail(&mut breaker, ReadErrorKind::Timeout, 19, secs(41)));
+        assert!(fail(&mut breaker, ReadErrorKind::Timeout, 1, secs(41)));
     }
 }

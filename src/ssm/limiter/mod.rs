@@ -25,7 +25,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing_mutex::parkinglot::Mutex;
 
-use crate::mirror::snapshot::{ReadFailure, Turn};
+use crate::mirror::snapshot::{QueueKey, ReadError};
 
 use self::breaker::{BreakerState, Generation};
 use self::rate_limiter::RateLimiter;
@@ -125,7 +125,7 @@ pub struct Limiter {
     account: Arc<RateLimiter>,
     cap: Option<Arc<RateLimiter>>,
     slots: Arc<Slots>,
-    turn: Turn,
+    turn: QueueKey,
     waited: Mutex<Duration>,
     large_reads: Arc<Slots>,
 }
@@ -139,7 +139,7 @@ pub struct Permit<'l> {
 
 impl Permit<'_> {
     /// The operation has ended.
-    pub fn record(self, outcome: Result<(), &ReadFailure>) {
+    pub fn record(self, outcome: Result<(), &ReadError>) {
         self.limiter.account.record(self.sent_in, outcome);
     }
 }
@@ -151,7 +151,7 @@ impl Limiter {
         account: Arc<RateLimiter>,
         cap: Option<Arc<RateLimiter>>,
         slots: Arc<Slots>,
-        turn: Turn,
+        turn: QueueKey,
     ) -> Self {
         Self { account, cap, slots, turn, waited: Mutex::default(), large_reads: Slots::new(LARGE_READS) }
     }
@@ -171,7 +171,7 @@ impl Limiter {
     }
 
     /// Waits for the permission to send one request, or says why none is sent.
-    pub async fn acquire(&self) -> Result<Permit<'_>, ReadFailure> {
+    pub async fn acquire(&self) -> Result<Permit<'_>, ReadError> {
         self.account.admit()?;
         let began = Instant::now();
         if let Some(cap) = &self.cap {

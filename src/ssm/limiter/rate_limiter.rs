@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing_mutex::parkinglot::Mutex;
 
-use crate::mirror::snapshot::{ReadFailure, Turn};
+use crate::mirror::snapshot::{QueueKey, ReadError};
 
 use super::breaker::{BreakerState, Generation};
 use super::state::{Entry, State, Step};
@@ -46,7 +46,7 @@ impl RateLimiter {
     }
 
     /// Waits for a token: the permission to send one request. A caller that stops waiting costs nothing.
-    pub async fn acquire(self: &Arc<Self>, turn: &Turn) {
+    pub async fn acquire(self: &Arc<Self>, turn: &QueueKey) {
         let now = self.now();
         match self.state.with(|state| state.enter(turn, now)) {
             Entry::Granted => {}
@@ -68,18 +68,18 @@ impl RateLimiter {
     }
 
     /// The generation of the breaker that a request is sent in now, or why none may be sent.
-    pub fn admit(&self) -> Result<Generation, ReadFailure> {
+    pub fn admit(&self) -> Result<Generation, ReadError> {
         self.state.with(|state| state.admit())
     }
 
     /// A request that was sent in `sent_in` has ended.
-    pub fn record(&self, sent_in: Generation, outcome: Result<(), &ReadFailure>) {
+    pub fn record(&self, sent_in: Generation, outcome: Result<(), &ReadError>) {
         let now = self.now();
         self.state.with(|state| state.record(sent_in, outcome, now));
     }
 
     /// A probe has ended. `true` if the breaker lets requests through again.
-    pub fn record_probe(&self, outcome: Result<(), &ReadFailure>) -> bool {
+    pub fn record_probe(&self, outcome: Result<(), &ReadError>) -> bool {
         let now = self.now();
         self.state.with(|state| state.record_probe(outcome, now))
     }
@@ -129,10 +129,10 @@ impl<L: Lock> RateLimiter<L> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mirror::snapshot::{Priority, SourceReason};
+    use crate::mirror::snapshot::{Priority, ReadErrorKind};
 
-    fn turn(priority: Priority) -> Turn {
-        Turn { namespace: "shop".into(), priority, last_good: 0 }
+    fn turn(priority: Priority) -> QueueKey {
+        QueueKey { namespace: "shop".into(), priority, last_good: 0 }
     }
 
     #[tokio::test(start_paused = true)]
@@ -180,7 +180,7 @@ mod tests {
         for last_good in [300, 100, 200] {
             let (limiter, done) = (Arc::clone(&limiter), done.clone());
             tokio::spawn(async move {
-                limiter.acquire(&Turn { last_good, ..turn(Priority::Refresh) }).await;
+                limiter.acquire(&QueueKey { last_good, ..turn(Priority::Refresh) }).await;
                 done.send(last_good).unwrap();
             });
             tokio::task::yield_now().await;
@@ -225,10 +225,10 @@ mod tests {
             let limiter = Arc::clone(&limiter);
             tokio::spawn(async move {
                 let priority = if number % 2 == 0 { Priority::Refresh } else { Priority::FirstSync };
-                let turn = Turn { namespace: format!("n{}", number % 7).into(), ..turn(priority) };
+                let turn = QueueKey { namespace: format!("n{}", number % 7).into(), ..turn(priority) };
                 limiter.acquire(&turn).await;
                 let Ok(sent_in) = limiter.admit() else { return };
-                let failure = ReadFailure::new(SourceReason::Timeout, "");
+                let failure = ReadError::new(ReadErrorKind::Timeout, "");
                 limiter.record(sent_in, if number % 3 == 0 { Err(&failure) } else { Ok(()) });
                 if limiter.claim_probe() {
                     limiter.record_probe(Ok(()));
@@ -277,7 +277,7 @@ mod interleavings {
     }
 
     fn enter(limiter: &Limiter, namespace: &str) -> Entry {
-        let turn = Turn { namespace: namespace.into(), priority: Priority::Refresh, last_good: 0 };
+        let turn = QueueKey { namespace: namespace.into(), priority: Priority::Refresh, last_good: 0 };
         limiter.state.with(|state| state.enter(&turn, Duration::ZERO))
     }
 

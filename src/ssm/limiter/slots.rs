@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use tracing_mutex::parkinglot::Mutex;
 
 use crate::fair_queue::FairQueue;
-use crate::mirror::snapshot::{Priority, Turn};
+use crate::mirror::snapshot::{Priority, QueueKey};
 
 /// The slots of one client.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ impl Slots {
     }
 
     /// Waits for a slot. A caller that stops waiting costs nothing.
-    pub async fn acquire(self: &Arc<Self>, turn: &Turn) -> Slot {
+    pub async fn acquire(self: &Arc<Self>, turn: &QueueKey) -> Slot {
         let entry = self.0.lock().enter(turn);
         match entry {
             // Every slot that is dropped goes to somebody who waits, so it always comes.
@@ -66,7 +66,7 @@ impl Drop for Slot {
 
 impl State {
     /// A place in the queue; `None` if there is a slot at once.
-    fn enter(&mut self, turn: &Turn) -> Option<oneshot::Receiver<Slot>> {
+    fn enter(&mut self, turn: &QueueKey) -> Option<oneshot::Receiver<Slot>> {
         if self.free > 0 {
             self.free -= 1;
             return None;
@@ -92,8 +92,8 @@ mod tests {
 
     use super::*;
 
-    fn turn(namespace: &str) -> Turn {
-        Turn { namespace: namespace.into(), priority: Priority::Refresh, last_good: 0 }
+    fn turn(namespace: &str) -> QueueKey {
+        QueueKey { namespace: namespace.into(), priority: Priority::Refresh, last_good: 0 }
     }
 
     #[tokio::test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::fair_queue::FairQueue;
-use crate::mirror::snapshot::{Priority, ReadFailure, Turn};
+use crate::mirror::snapshot::{Priority, QueueKey, ReadError};
 
 use super::breaker::{Breaker, BreakerState, Generation};
 use super::token_bucket::TokenBucket;
@@ -79,7 +79,7 @@ impl State {
     }
 
     /// A request for a token. Nobody who comes later goes first.
-    pub fn enter(&mut self, turn: &Turn, now: Duration) -> Entry {
+    pub fn enter(&mut self, turn: &QueueKey, now: Duration) -> Entry {
         self.bucket.refill(self.rate_at(now), now);
         if self.queue.is_empty() && self.bucket.take() {
             return Entry::Granted;
@@ -117,17 +117,17 @@ impl State {
     }
 
     /// The generation of the breaker that a request is sent in now, or why none may be sent.
-    pub fn admit(&self) -> Result<Generation, ReadFailure> {
+    pub fn admit(&self) -> Result<Generation, ReadError> {
         self.breaker.refusal().map_or_else(|| Ok(self.breaker.generation()), Err)
     }
 
     /// A request that was sent in `sent_in` has ended.
-    pub fn record(&mut self, sent_in: Generation, outcome: Result<(), &ReadFailure>, now: Duration) {
+    pub fn record(&mut self, sent_in: Generation, outcome: Result<(), &ReadError>, now: Duration) {
         self.wants_probe |= self.breaker.record(sent_in, outcome, now);
     }
 
     /// A probe has ended. `true` if the breaker lets requests through again.
-    pub fn record_probe(&mut self, outcome: Result<(), &ReadFailure>, now: Duration) -> bool {
+    pub fn record_probe(&mut self, outcome: Result<(), &ReadError>, now: Duration) -> bool {
         self.breaker.record_probe(outcome, now)
     }
 

@@ -1,10 +1,10 @@
 //! A read's way through the limiter of its account, its source's cap and the slots.
 
 use super::*;
-use crate::mirror::snapshot::{Priority, SourceReason};
+use crate::mirror::snapshot::{Priority, ReadErrorKind};
 
-fn turn() -> Turn {
-    Turn { namespace: "shop".into(), priority: Priority::Refresh, last_good: 0 }
+fn turn() -> QueueKey {
+    QueueKey { namespace: "shop".into(), priority: Priority::Refresh, last_good: 0 }
 }
 
 fn limiter(account: &Arc<RateLimiter>, cap: Option<Arc<RateLimiter>>, slots: usize) -> Limiter {
@@ -25,7 +25,7 @@ async fn a_source_can_be_held_below_its_account() {
 
 /// Twenty requests fail one after the other: the breaker opens.
 fn open(account: &RateLimiter) {
-    let failure = ReadFailure::new(SourceReason::Timeout, "");
+    let failure = ReadError::new(ReadErrorKind::Timeout, "");
     let sent_in = account.admit().unwrap();
     for _ in 0..20 {
         account.record(sent_in, Err(&failure));
@@ -44,7 +44,7 @@ async fn a_request_that_waits_when_the_breaker_opens_fails_at_once() {
         drop(held);
     };
     let (reason, ()) = tokio::join!(waiting, opening);
-    assert_eq!(reason, Some(SourceReason::Timeout));
+    assert_eq!(reason, Some(ReadErrorKind::Timeout));
     assert!(account.claim_probe() && !account.claim_probe(), "exactly one has to probe");
     assert!(limiter.acquire().await.is_err());
 }
@@ -54,7 +54,7 @@ async fn a_request_that_waits_when_the_breaker_opens_fails_at_once() {
 async fn a_request_that_ends_after_a_transition_counts_for_nothing() {
     let account = RateLimiter::new(100);
     let limiter = limiter(&account, None, 100);
-    let failure = ReadFailure::new(SourceReason::Timeout, "");
+    let failure = ReadError::new(ReadErrorKind::Timeout, "");
     let mut before = Vec::new();
     for _ in 0..20 {
         before.push(limiter.acquire().await.unwrap());

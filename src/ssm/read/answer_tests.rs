@@ -29,21 +29,21 @@ impl Prepared {
     }
 }
 
-fn unavailable() -> ReadFailure {
-    failure(SourceReason::SourceUnavailable, "HTTP 500".to_owned())
+fn unavailable() -> ReadError {
+    failure(ReadErrorKind::SourceUnavailable, "HTTP 500".to_owned())
 }
 
 #[async_trait]
 impl ParameterApi for Prepared {
-    async fn list(&self, _: ListPage<'_>) -> Result<Page, ReadFailure> {
+    async fn list(&self, _: ListPage<'_>) -> Result<Page, ReadError> {
         self.pages.lock().pop_front().ok_or_else(unavailable)
     }
 
-    async fn get(&self, _: &[String], _: bool) -> Result<Batch, ReadFailure> {
+    async fn get(&self, _: &[String], _: bool) -> Result<Batch, ReadError> {
         self.batches.lock().pop_front().ok_or_else(unavailable)
     }
 
-    async fn probe(&self, _: &Selection) -> Result<(), ReadFailure> {
+    async fn probe(&self, _: &Selection) -> Result<(), ReadError> {
         unreachable!("a read does not probe")
     }
 }
@@ -55,24 +55,24 @@ struct FailingAt<'a> {
 }
 
 impl FailingAt<'_> {
-    fn check(&self) -> Result<(), ReadFailure> {
+    fn check(&self) -> Result<(), ReadError> {
         if self.within.log().len() + 1 == self.operation { Err(unavailable()) } else { Ok(()) }
     }
 }
 
 #[async_trait]
 impl ParameterApi for FailingAt<'_> {
-    async fn list(&self, page: ListPage<'_>) -> Result<Page, ReadFailure> {
+    async fn list(&self, page: ListPage<'_>) -> Result<Page, ReadError> {
         self.check()?;
         self.within.list(page).await
     }
 
-    async fn get(&self, names: &[String], decrypt: bool) -> Result<Batch, ReadFailure> {
+    async fn get(&self, names: &[String], decrypt: bool) -> Result<Batch, ReadError> {
         self.check()?;
         self.within.get(names, decrypt).await
     }
 
-    async fn probe(&self, _: &Selection) -> Result<(), ReadFailure> {
+    async fn probe(&self, _: &Selection) -> Result<(), ReadError> {
         unreachable!("a read does not probe")
     }
 }
@@ -99,7 +99,7 @@ fn batch(names: &[&str], invalid: &[&str]) -> Batch {
 #[tokio::test]
 async fn a_listing_that_cannot_be_is_no_listing(#[case] pages: Vec<Page>, #[case] said: &str) {
     let failure = reading_with(&Prepared::pages(pages), &[path("/a")], BTreeMap::new()).await.unwrap_err();
-    assert_eq!(failure.reason, SourceReason::InvalidResponse);
+    assert_eq!(failure.reason, ReadErrorKind::InvalidResponse);
     assert!(failure.detail.contains(said), "{failure}");
 }
 
@@ -114,7 +114,7 @@ async fn a_listing_that_cannot_be_is_no_listing(#[case] pages: Vec<Page>, #[case
 async fn an_answer_by_name_that_cannot_be_is_no_answer(#[case] batch: Batch, #[case] said: &str) {
     let ssm = Prepared::batches([batch]);
     let failure = reading_with(&ssm, &[name("/n/x")], BTreeMap::new()).await.unwrap_err();
-    assert_eq!(failure.reason, SourceReason::InvalidResponse);
+    assert_eq!(failure.reason, ReadErrorKind::InvalidResponse);
     assert!(failure.detail.contains(said), "{failure}");
 }
 
@@ -131,7 +131,7 @@ async fn an_empty_page_ends_nothing() {
 async fn a_listing_without_end_is_given_up() {
     let pages = (0..=MAX_PAGES).map(|number| page(&[], Some(&number.to_string())));
     let failure = reading_with(&Prepared::pages(pages), &[path("/a")], BTreeMap::new()).await.unwrap_err();
-    assert_eq!(failure.reason, SourceReason::TooManyParameters);
+    assert_eq!(failure.reason, ReadErrorKind::TooManyParameters);
 }
 
 /// Two pages, a batch of the changed, a batch of the missing and a look to confirm: whichever fails, the read does.
@@ -157,11 +157,11 @@ async fn any_operation_that_fails_fails_the_read() {
 /// The listing lags behind: SSM itself still has the name, so it is not removed, whatever the listing says.
 #[rstest]
 #[case::it_comes_back(Some(3), Ok(2))]
-#[case::it_never_does(None, Err(SourceReason::SourceChanging))]
+#[case::it_never_does(None, Err(ReadErrorKind::SourceChanging))]
 #[tokio::test]
 async fn what_ssm_still_has_is_not_removed(
     #[case] listed_from: Option<usize>,
-    #[case] expected: Result<usize, SourceReason>,
+    #[case] expected: Result<usize, ReadErrorKind>,
 ) {
     let known = [one("/a/lags", 1, "l"), one("/a/x", 1, "x")];
     let ssm = InMemory::new(known.clone()).hiding("/a/lags");
@@ -179,18 +179,18 @@ struct Lagging {
 
 #[async_trait]
 impl ParameterApi for Lagging {
-    async fn list(&self, page: ListPage<'_>) -> Result<Page, ReadFailure> {
+    async fn list(&self, page: ListPage<'_>) -> Result<Page, ReadError> {
         if self.listed_from.is_some_and(|from| self.within.log().len() + 1 >= from) {
             self.within.hide_nothing();
         }
         self.within.list(page).await
     }
 
-    async fn get(&self, names: &[String], decrypt: bool) -> Result<Batch, ReadFailure> {
+    async fn get(&self, names: &[String], decrypt: bool) -> Result<Batch, ReadError> {
         self.within.get(names, decrypt).await
     }
 
-    async fn probe(&self, _: &Selection) -> Result<(), ReadFailure> {
+    async fn probe(&self, _: &Selection) -> Result<(), ReadError> {
         unreachable!("a read does not probe")
     }
 }
@@ -226,7 +226,7 @@ fn published(all: &Held) -> Vec<(String, i64, String)> {
     all.iter().map(|(name, one)| (name.clone(), one.version, value(one))).collect()
 }
 
-fn read_out(reading: &Reading) -> Vec<(String, i64, String)> {
+fn read_out(reading: &Snapshot) -> Vec<(String, i64, String)> {
     let parameters = reading.parameters.iter();
     parameters.map(|(name, one)| (name.clone(), one.version, one.value.expose().to_owned())).collect()
 }
@@ -269,7 +269,7 @@ proptest! {
                 prop_assert!(reading.absent.iter().all(|name| !reading.parameters.contains_key(name)));
             }
             Err(failure) => {
-                prop_assert_eq!(failure.reason, SourceReason::SourceChanging);
+                prop_assert_eq!(failure.reason, ReadErrorKind::SourceChanging);
                 prop_assert!(history.len() > 1, "nothing moved");
             }
         }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::mirror::snapshot::{ReadFailure, SourceReason};
-use crate::ssm::coalesce::{Company, Question, Told};
+use crate::mirror::snapshot::{ReadError, ReadErrorKind};
+use crate::ssm::coalesce::{Peers, Response, SharedRequest};
 use crate::ssm::limiter::Permit;
 
 use super::{LARGE, Read, failure};
@@ -16,7 +16,7 @@ pub(super) const BASE_DEADLINE: Duration = Duration::from_mins(1);
 
 impl Read<'_> {
     /// Asks together with others that wait for the budget and ask the same, or names that fit into one batch.
-    pub(super) async fn ask<Q: Question>(&mut self, question: Q) -> Result<Q::Answer, ReadFailure> {
+    pub(super) async fn ask<Q: SharedRequest>(&mut self, question: Q) -> Result<Q::Answer, ReadError> {
         self.wait_if_large().await;
         loop {
             let mut seat = Q::waiting(self.waiting).join(question.clone());
@@ -36,7 +36,7 @@ impl Read<'_> {
                         let sent_at = self.clock.now().as_millisecond();
                         let outcome = self.send(permit, duty.whole()).await;
                         let (own, had_company) = duty.tell(sent_at, &outcome);
-                        self.company = if had_company { Company::Present } else { Company::None };
+                        self.company = if had_company { Peers::Present } else { Peers::None };
                         return match own {
                             Some(outcome) => outcome,
                             None => self.call(&question).await,
@@ -47,9 +47,9 @@ impl Read<'_> {
                 },
             };
             // Without an answer, whoever was let through was stopped: the mirror is gone, or its spec has changed.
-            if let Ok(Told { sent_at, outcome }) = told {
+            if let Ok(Response { sent_at, outcome }) = told {
                 limiter.has_waited(began.elapsed());
-                self.company = Company::Present;
+                self.company = Peers::Present;
                 self.begins(sent_at);
                 self.cost.shared += 1;
                 return match outcome {
@@ -68,18 +68,18 @@ impl Read<'_> {
     }
 
     /// Asks alone.
-    pub(super) async fn call<Q: Question>(&mut self, question: &Q) -> Result<Q::Answer, ReadFailure> {
+    pub(super) async fn call<Q: SharedRequest>(&mut self, question: &Q) -> Result<Q::Answer, ReadError> {
         self.wait_if_large().await;
         let permit = self.limiter.acquire().await?;
         self.send(permit, question).await
     }
 
     /// One operation, inside the deadline of the read. Waiting for the budget does not count.
-    async fn send<Q: Question>(
+    async fn send<Q: SharedRequest>(
         &mut self,
         permit: Permit<'_>,
         question: &Q,
-    ) -> Result<Q::Answer, ReadFailure> {
+    ) -> Result<Q::Answer, ReadError> {
         self.begins(self.clock.now().as_millisecond());
         let allowed =
             BASE_DEADLINE + Duration::from_secs_f64(3.0 * f64::from(self.cost.calls) / self.limiter.rate());
@@ -87,7 +87,7 @@ impl Read<'_> {
         let answered = tokio::time::timeout_at(deadline, question.send(self.api)).await;
         let outcome = answered.unwrap_or_else(|_| {
             Err(failure(
-                SourceReason::Timeout,
+                ReadErrorKind::Timeout,
                 format!("the read did not end within {} s", allowed.as_secs()),
             ))
         });

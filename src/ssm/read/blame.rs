@@ -1,15 +1,15 @@
 //! Which parameter it is that cannot be read. AWS answers for a batch as a whole: one key that is disabled or one name that IAM
 //! denies fails ten. Whoever has to mend it wants a name.
 
-use crate::mirror::snapshot::{ReadFailure, SourceReason};
+use crate::mirror::snapshot::{ReadError, ReadErrorKind};
 use crate::ssm::api::{Batch, ListPage};
-use crate::ssm::coalesce::{NamesQuestion, PageQuestion};
+use crate::ssm::coalesce::{NamesRequest, PageRequest};
 
 use super::Read;
 
 impl Read<'_> {
     /// Asks for names. If some of them cannot be read, the failure says which.
-    pub(super) async fn get(&mut self, names: &[String], decrypt: bool) -> Result<Batch, ReadFailure> {
+    pub(super) async fn get(&mut self, names: &[String], decrypt: bool) -> Result<Batch, ReadError> {
         match self.ask(names_question(names, decrypt)).await {
             Err(failure) => Err(self.blame(names, decrypt, failure).await),
             answered => answered,
@@ -17,25 +17,25 @@ impl Read<'_> {
     }
 
     /// The same for a page of a listing that cannot be decrypted; the names on it are read without their values.
-    pub(super) async fn blame_page(&mut self, page: ListPage<'_>, failure: ReadFailure) -> ReadFailure {
-        if failure.reason != SourceReason::KmsUnavailable || !page.decrypt {
+    pub(super) async fn blame_page(&mut self, page: ListPage<'_>, failure: ReadError) -> ReadError {
+        if failure.reason != ReadErrorKind::KmsUnavailable || !page.decrypt {
             return failure;
         }
-        let undecrypted = self.call(&PageQuestion::from(&ListPage { decrypt: false, ..page })).await;
+        let undecrypted = self.call(&PageRequest::from(&ListPage { decrypt: false, ..page })).await;
         let Ok(undecrypted) = undecrypted else { return failure };
         let secret = undecrypted.parameters.into_iter().filter(|one| one.value.is_none());
         let names: Vec<String> = secret.map(|one| one.name).collect();
         self.blame(&names, true, failure).await
     }
 
-    async fn blame(&mut self, names: &[String], decrypt: bool, failure: ReadFailure) -> ReadFailure {
-        if !matches!(failure.reason, SourceReason::KmsUnavailable | SourceReason::AccessDenied) {
+    async fn blame(&mut self, names: &[String], decrypt: bool, failure: ReadError) -> ReadError {
+        if !matches!(failure.reason, ReadErrorKind::KmsUnavailable | ReadErrorKind::AccessDenied) {
             return failure;
         }
         let culprit = match self.request.last_failure.as_ref().filter(|last| last.reason == failure.reason) {
             // It was looked for in the last read, and all of them failed alike: a search costs up to nine calls.
-            Some(ReadFailure { culprit: None, .. }) => None,
-            Some(ReadFailure { culprit: Some(last), .. })
+            Some(ReadError { culprit: None, .. }) => None,
+            Some(ReadError { culprit: Some(last), .. })
                 if names.contains(last) && self.fails_with(failure.reason, last, decrypt).await =>
             {
                 Some(last.clone())
@@ -43,7 +43,7 @@ impl Read<'_> {
             _ => self.search(names, decrypt, failure.reason).await,
         };
         match culprit {
-            Some(name) => ReadFailure {
+            Some(name) => ReadError {
                 detail: format!("{}. It is about {name}, and maybe others", failure.detail),
                 culprit: Some(name),
                 ..failure
@@ -54,7 +54,7 @@ impl Read<'_> {
 
     /// Halves the names until one is left. It is named only if it fails alone while another one is answered: when
     /// everything fails, no parameter is to blame.
-    async fn search(&mut self, names: &[String], decrypt: bool, reason: SourceReason) -> Option<String> {
+    async fn search(&mut self, names: &[String], decrypt: bool, reason: ReadErrorKind) -> Option<String> {
         if let [only] = names {
             return Some(only.clone());
         }
@@ -76,14 +76,14 @@ impl Read<'_> {
         is_it.then(|| suspect.clone())
     }
 
-    async fn fails_with(&mut self, reason: SourceReason, name: &str, decrypt: bool) -> bool {
+    async fn fails_with(&mut self, reason: ReadErrorKind, name: &str, decrypt: bool) -> bool {
         let alone = [name.to_owned()];
         self.call(&names_question(&alone, decrypt)).await.is_err_and(|failure| failure.reason == reason)
     }
 }
 
-pub(super) fn names_question(names: &[String], decrypt: bool) -> NamesQuestion {
-    NamesQuestion { names: names.to_vec(), decrypt }
+pub(super) fn names_question(names: &[String], decrypt: bool) -> NamesRequest {
+    NamesRequest { names: names.to_vec(), decrypt }
 }
 
 #[cfg(test)]
@@ -102,12 +102,12 @@ mod tests {
     struct Locked {
         ssm: InMemory,
         culprits: Vec<&'static str>,
-        reason: SourceReason,
+        reason: ReadErrorKind,
         calls: Mutex<usize>,
     }
 
     impl Locked {
-        fn new(culprits: &[&'static str], reason: SourceReason) -> Self {
+        fn new(culprits: &[&'static str], reason: ReadErrorKind) -> Self {
             let all = (0..10).map(|number| one(&format!("/a/{number}"), 1, "v"));
             Self { ssm: InMemory::new(all), culprits: culprits.to_vec(), reason, calls: Mutex::new(0) }
         }
@@ -116,30 +116,30 @@ mod tests {
             &self,
             mut names: impl Iterator<Item = &'n str>,
             decrypt: bool,
-        ) -> Result<(), ReadFailure> {
+        ) -> Result<(), ReadError> {
             *self.calls.lock() += 1;
-            let concerns = decrypt || self.reason == SourceReason::AccessDenied;
+            let concerns = decrypt || self.reason == ReadErrorKind::AccessDenied;
             let hit = concerns && names.any(|name| self.culprits.contains(&name));
-            if hit { Err(ReadFailure::new(self.reason, "no")) } else { Ok(()) }
+            if hit { Err(ReadError::new(self.reason, "no")) } else { Ok(()) }
         }
     }
 
     #[async_trait]
     impl ParameterApi for Locked {
-        async fn list(&self, page: ListPage<'_>) -> Result<Page, ReadFailure> {
+        async fn list(&self, page: ListPage<'_>) -> Result<Page, ReadError> {
             let decrypt = page.decrypt;
             let listed = self.ssm.list(page).await?;
-            let of_kms = decrypt && self.reason == SourceReason::KmsUnavailable;
+            let of_kms = decrypt && self.reason == ReadErrorKind::KmsUnavailable;
             self.judge(listed.parameters.iter().map(|one| one.name.as_str()), of_kms)?;
             Ok(listed)
         }
 
-        async fn get(&self, names: &[String], decrypt: bool) -> Result<Batch, ReadFailure> {
+        async fn get(&self, names: &[String], decrypt: bool) -> Result<Batch, ReadError> {
             self.judge(names.iter().map(String::as_str), decrypt)?;
             self.ssm.get(names, decrypt).await
         }
 
-        async fn probe(&self, _: &Selection) -> Result<(), ReadFailure> {
+        async fn probe(&self, _: &Selection) -> Result<(), ReadError> {
             unreachable!("a read does not probe")
         }
     }
@@ -148,7 +148,7 @@ mod tests {
         (0..10).map(|number| name(&format!("/a/{number}"))).collect()
     }
 
-    async fn culprit(ssm: &Locked, selections: &[Selection], last: Option<ReadFailure>) -> Option<String> {
+    async fn culprit(ssm: &Locked, selections: &[Selection], last: Option<ReadError>) -> Option<String> {
         let failure = reading_after(ssm, selections, known_of(&[]), last).await.unwrap_err();
         assert_eq!(failure.reason, ssm.reason);
         if let Some(culprit) = &failure.culprit {
@@ -168,9 +168,9 @@ mod tests {
         #[case] culprits: &[&'static str],
         #[case] expected: &str,
     ) {
-        let ssm = Locked::new(culprits, SourceReason::KmsUnavailable);
+        let ssm = Locked::new(culprits, ReadErrorKind::KmsUnavailable);
         assert_eq!(culprit(&ssm, &[path("/a")], None).await.as_deref(), Some(expected));
-        let ssm = Locked::new(culprits, SourceReason::AccessDenied);
+        let ssm = Locked::new(culprits, ReadErrorKind::AccessDenied);
         assert_eq!(culprit(&ssm, &names(), None).await.as_deref(), Some(expected));
         assert!(*ssm.calls.lock() <= 9);
     }
@@ -178,30 +178,30 @@ mod tests {
     #[tokio::test]
     async fn when_everything_fails_nobody_is_blamed_and_it_is_not_looked_for_again() {
         let all = ["/a/0", "/a/1", "/a/2", "/a/3", "/a/4", "/a/5", "/a/6", "/a/7", "/a/8", "/a/9"];
-        let ssm = Locked::new(&all, SourceReason::AccessDenied);
+        let ssm = Locked::new(&all, ReadErrorKind::AccessDenied);
         assert_eq!(culprit(&ssm, &names(), None).await, None);
         *ssm.calls.lock() = 0;
-        let last = ReadFailure::new(SourceReason::AccessDenied, "no");
+        let last = ReadError::new(ReadErrorKind::AccessDenied, "no");
         assert_eq!(culprit(&ssm, &names(), Some(last)).await, None);
         assert_eq!(*ssm.calls.lock(), 1);
     }
 
     #[tokio::test]
     async fn a_known_one_is_asked_for_alone_and_another_one_is_looked_for_when_it_is_mended() {
-        let last = ReadFailure {
+        let last = ReadError {
             culprit: Some("/a/7".to_owned()),
-            ..ReadFailure::new(SourceReason::KmsUnavailable, "no")
+            ..ReadError::new(ReadErrorKind::KmsUnavailable, "no")
         };
-        let ssm = Locked::new(&["/a/7"], SourceReason::KmsUnavailable);
+        let ssm = Locked::new(&["/a/7"], ReadErrorKind::KmsUnavailable);
         assert_eq!(culprit(&ssm, &names(), Some(last.clone())).await.as_deref(), Some("/a/7"));
         assert_eq!(*ssm.calls.lock(), 2);
-        let ssm = Locked::new(&["/a/2"], SourceReason::KmsUnavailable);
+        let ssm = Locked::new(&["/a/2"], ReadErrorKind::KmsUnavailable);
         assert_eq!(culprit(&ssm, &names(), Some(last)).await.as_deref(), Some("/a/2"));
     }
 
     #[tokio::test]
     async fn an_outage_is_not_searched_for_names() {
-        let ssm = Locked::new(&["/a/3"], SourceReason::SourceUnavailable);
+        let ssm = Locked::new(&["/a/3"], ReadErrorKind::SourceUnavailable);
         assert_eq!(culprit(&ssm, &names(), None).await, None);
         assert_eq!(*ssm.calls.lock(), 1);
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use parameter_mirror_format::entry::looks_sealed;
 
 use crate::mirror::selection::NameSelection;
-use crate::mirror::snapshot::{Parameter, ReadFailure};
+use crate::mirror::snapshot::{Parameter, ReadError};
 
 use super::blame::names_question;
 use super::{Read, batches, invalid};
@@ -15,7 +15,7 @@ impl Read<'_> {
     pub(super) async fn refuse_ciphertext(
         &mut self,
         parameters: &BTreeMap<String, Parameter>,
-    ) -> Result<(), ReadFailure> {
+    ) -> Result<(), ReadError> {
         let is_known = |name: &String, parameter: &Parameter| {
             self.request.known.get(name).is_some_and(|known| known.parameter.value == parameter.value)
         };
@@ -49,7 +49,7 @@ mod tests {
     use parameter_mirror_format::value::Value;
 
     use super::super::tests::{InMemory, one, path, reading};
-    use crate::mirror::snapshot::SourceReason;
+    use crate::mirror::snapshot::ReadErrorKind;
     use crate::ssm::api::Listed;
 
     const SEALED: &str = "AQICAHhZ";
@@ -61,7 +61,7 @@ mod tests {
     #[tokio::test]
     async fn ciphertext_in_place_of_a_value_is_no_answer() {
         let failure = reading(&shown(SEALED, SEALED), &[path("/a")], &[]).await.unwrap_err();
-        assert_eq!(failure.reason, SourceReason::InvalidResponse);
+        assert_eq!(failure.reason, ReadErrorKind::InvalidResponse);
         assert!(failure.detail.contains("/a/x") && !failure.detail.contains(SEALED), "{}", failure.detail);
     }
 

@@ -10,13 +10,13 @@ use rstest::rstest;
 use tracing_mutex::parkinglot::Mutex;
 
 use super::*;
-use crate::mirror::snapshot::{Priority, Turn};
+use crate::mirror::snapshot::{Priority, QueueKey};
 use crate::ssm::limiter::Limiter;
 use crate::ssm::limiter::Slots;
 use crate::ssm::limiter::rate_limiter::RateLimiter;
 
-fn turn() -> Turn {
-    Turn { namespace: "shop".into(), priority: Priority::Refresh, last_good: 0 }
+fn turn() -> QueueKey {
+    QueueKey { namespace: "shop".into(), priority: Priority::Refresh, last_good: 0 }
 }
 
 fn request() -> ReadRequest {
@@ -118,7 +118,7 @@ fn sealed(one: &Listed, decrypt: bool) -> Listed {
 
 #[async_trait]
 impl ParameterApi for InMemory {
-    async fn list(&self, page: ListPage<'_>) -> Result<Page, ReadFailure> {
+    async fn list(&self, page: ListPage<'_>) -> Result<Page, ReadError> {
         let asked = Asked::List { path: page.path.to_owned(), decrypt: page.decrypt };
         let below = format!("{}/", page.path.trim_end_matches('/'));
         let (token, decrypt) = (page.token.map(str::to_owned), page.decrypt);
@@ -138,7 +138,7 @@ impl ParameterApi for InMemory {
         Ok(self.answer(asked, answer).await)
     }
 
-    async fn get(&self, names: &[String], decrypt: bool) -> Result<Batch, ReadFailure> {
+    async fn get(&self, names: &[String], decrypt: bool) -> Result<Batch, ReadError> {
         let asked = Asked::Get { names: names.to_vec(), decrypt };
         let answer = |all: &BTreeMap<String, Listed>| {
             let mut batch = Batch { parameters: Vec::new(), invalid: Vec::new() };
@@ -153,7 +153,7 @@ impl ParameterApi for InMemory {
         Ok(self.answer(asked, answer).await)
     }
 
-    async fn probe(&self, _: &Selection) -> Result<(), ReadFailure> {
+    async fn probe(&self, _: &Selection) -> Result<(), ReadError> {
         unreachable!("a read does not probe")
     }
 }
@@ -181,12 +181,12 @@ pub(super) fn name(requested: &str) -> Selection {
     Selection::Name(NameSelection { requested: requested.to_owned(), key: None, optional: false })
 }
 
-pub(super) fn known_of(listed: &[Listed]) -> BTreeMap<String, Known> {
+pub(super) fn known_of(listed: &[Listed]) -> BTreeMap<String, CachedParameter> {
     let known = |one: &Listed| {
         let (kind, version, date) = (one.kind, one.version, one.date);
         let parameter = Parameter { kind, version, date, value: one.value.clone().unwrap() };
         let name = format!("{}{}", one.name, one.selector.as_deref().unwrap_or_default());
-        (name, Known { parameter, comparable: true })
+        (name, CachedParameter { parameter, comparable: true })
     };
     listed.iter().map(known).collect()
 }
@@ -195,30 +195,30 @@ pub(super) async fn reading(
     ssm: &InMemory,
     selections: &[Selection],
     known: &[Listed],
-) -> Result<Reading, ReadFailure> {
+) -> Result<Snapshot, ReadError> {
     reading_with(ssm, selections, known_of(known)).await
 }
 
 pub(super) async fn reading_with(
     ssm: &dyn ParameterApi,
     selections: &[Selection],
-    known: BTreeMap<String, Known>,
-) -> Result<Reading, ReadFailure> {
+    known: BTreeMap<String, CachedParameter>,
+) -> Result<Snapshot, ReadError> {
     reading_after(ssm, selections, known, None).await
 }
 
 pub(super) async fn reading_after(
     ssm: &dyn ParameterApi,
     selections: &[Selection],
-    known: BTreeMap<String, Known>,
-    last_failure: Option<ReadFailure>,
-) -> Result<Reading, ReadFailure> {
+    known: BTreeMap<String, CachedParameter>,
+    last_failure: Option<ReadError>,
+) -> Result<Snapshot, ReadError> {
     let request = ReadRequest { selections: selections.to_vec(), known, last_failure, ..request() };
     let limiter = Limiter::new(RateLimiter::new(1_000), None, Slots::new(10), turn());
     read(ssm, (&limiter, &Waiting::default()), &request, &Clock::start()).await
 }
 
-pub(super) fn values(reading: &Reading) -> Vec<(&str, &str)> {
+pub(super) fn values(reading: &Snapshot) -> Vec<(&str, &str)> {
     reading.parameters.iter().map(|(name, one)| (name.as_str(), one.value.expose())).collect()
 }
 
@@ -344,7 +344,7 @@ async fn what_the_spec_leaves_out_is_not_read() {
             exclude: ["tmp".to_owned()].into(),
         })
     };
-    let names = |reading: Reading| reading.parameters.into_keys().collect::<Vec<_>>();
+    let names = |reading: Snapshot| reading.parameters.into_keys().collect::<Vec<_>>();
     assert_eq!(names(reading(&ssm, &[all(true)], &[]).await.unwrap()), ["/a/deep/z", "/a/tmpx", "/a/x"]);
     assert_eq!(names(reading(&ssm, &[all(false)], &[]).await.unwrap()), ["/a/tmpx", "/a/x"]);
 }
@@ -369,20 +369,20 @@ async fn what_moves_in_each_of_three_reads_is_not_published() {
         all.insert("/a/x".to_owned(), one("/a/x", version, "moving"));
     });
     let failure = reading(&ssm, &[path("/a")], &known).await.unwrap_err();
-    assert_eq!(failure.reason, SourceReason::SourceChanging);
+    assert_eq!(failure.reason, ReadErrorKind::SourceChanging);
 }
 
 #[rstest]
-#[case::older_is_refused("/a/x", one("/a/x", 3, "old"), Err(SourceReason::SourceChanging))]
+#[case::older_is_refused("/a/x", one("/a/x", 3, "old"), Err(ReadErrorKind::SourceChanging))]
 #[case::created_again_is_news("/a/x", Listed { date: 9_000, ..one("/a/x", 1, "reborn") }, Ok("reborn"))]
 #[case::created_again_up_to_the_same("/a/x", Listed { date: 9_000, ..one("/a/x", 4, "reborn") }, Ok("reborn"))]
-#[case::older_by_name_is_refused("/n/x", one("/n/x", 3, "old"), Err(SourceReason::SourceChanging))]
+#[case::older_by_name_is_refused("/n/x", one("/n/x", 3, "old"), Err(ReadErrorKind::SourceChanging))]
 #[case::a_label_may_move_back("/a/x:live", one("/a/x:live", 3, "rolled back"), Ok("rolled back"))]
 #[tokio::test]
 async fn versions_that_go_back(
     #[case] selected: &str,
     #[case] listed: Listed,
-    #[case] expected: Result<&str, SourceReason>,
+    #[case] expected: Result<&str, ReadErrorKind>,
 ) {
     let known = [one(selected, 4, "known")];
     let ssm = InMemory::new([listed]);
@@ -465,7 +465,7 @@ async fn a_name_beside_a_path_replaces_its_entry_and_an_absent_one_is_said_so() 
 async fn more_than_two_thousand_are_too_many() {
     let ssm = InMemory::new((0..=MAX_PARAMETERS).map(|n| one(&format!("/a/{n:04}"), 1, "v")));
     let failure = reading(&ssm, &[path("/a")], &[]).await.unwrap_err();
-    assert_eq!(failure.reason, SourceReason::TooManyParameters);
+    assert_eq!(failure.reason, ReadErrorKind::TooManyParameters);
 }
 
 #[tokio::test(start_paused = true)]
@@ -473,6 +473,6 @@ async fn a_read_that_hangs_ends_at_its_deadline() {
     let ssm = InMemory::new([one("/a/x", 1, "x")]).silent_at(1);
     let began = Instant::now();
     let failure = reading(&ssm, &[path("/a")], &[]).await.unwrap_err();
-    assert_eq!(failure.reason, SourceReason::Timeout);
+    assert_eq!(failure.reason, ReadErrorKind::Timeout);
     assert!(began.elapsed() < ask::BASE_DEADLINE + Duration::from_secs(5), "{:?}", began.elapsed());
 }

@@ -10,7 +10,7 @@ use parameter_mirror_format::verdict::{Found, Verdict};
 
 use crate::api::RedisEncryption;
 
-use super::hashes::{Beat, Check, Guard, Hashes, Observed, ScriptOutcome};
+use super::hashes::{Check, Guard, HashStore, Heartbeat, ObservedHash, ScriptOutcome};
 
 /// A Redis that does not answer must not delay SSM or the Secret (docs/design/architecture.md, "Writing").
 pub const LOOK: Duration = Duration::from_millis(500);
@@ -54,7 +54,7 @@ impl Trace {
 }
 
 /// Whether nobody has touched the hash since `known`.
-pub async fn is_untouched(store: &dyn Hashes, key: &str, known: &Trace) -> Result<bool, LinkError> {
+pub async fn is_untouched(store: &dyn HashStore, key: &str, known: &Trace) -> Result<bool, LinkError> {
     let checks = store.check(&[key], LOOK).await?;
     Ok(match checks.first() {
         Some(Check::Hash { fence, mac, .. }) => {
@@ -67,15 +67,15 @@ pub async fn is_untouched(store: &dyn Hashes, key: &str, known: &Trace) -> Resul
 /// Reads a hash back whole, decrypts it and checks its MAC, unless every byte of it is as in `known`, which was judged with the same
 /// keys.
 pub async fn look(
-    store: &dyn Hashes,
+    store: &dyn HashStore,
     key: &str,
     owner: &str,
     keys: &KeyRing,
     known: Option<&HashFound>,
 ) -> Result<HashFound, LinkError> {
     Ok(match store.observe(key, LOOK).await? {
-        Observed::Fields(fields) => hash::decode_again(&fields, key, owner, keys, known),
-        Observed::WrongType => HashFound {
+        ObservedHash::Fields(fields) => hash::decode_again(&fields, key, owner, keys, known),
+        ObservedHash::WrongType => HashFound {
             found: Found::NotOurs {
                 owner: Some("somebody who keeps another type of value there".to_owned()),
             },
@@ -100,22 +100,22 @@ pub fn is_laid_out_as(known: &HashFound, mode: EncryptionMode) -> bool {
 
 /// Replaces the hash by `signed`, against what `known` observed.
 pub async fn write(
-    store: &dyn Hashes,
+    store: &dyn HashStore,
     guard: Guard<'_>,
     signed: &Signed,
     mode: EncryptionMode,
     keys: &KeyRing,
     known: &HashFound,
-    beat: Option<Beat>,
+    beat: Option<Heartbeat>,
 ) -> Result<ScriptOutcome, LinkError> {
     let status = match beat {
-        Some(Beat::Good { .. }) => Status::Synced,
-        Some(Beat::Failed) => Status::Degraded,
+        Some(Heartbeat::Good { .. }) => Status::Synced,
+        Some(Heartbeat::Failed) => Status::Degraded,
         None => known.status.unwrap_or(Status::Synced),
     };
     let checked_at = match beat {
-        Some(Beat::Good { checked_at }) => checked_at,
-        Some(Beat::Failed) | None => known.checked_at.unwrap_or(signed.content.read_at),
+        Some(Heartbeat::Good { checked_at }) => checked_at,
+        Some(Heartbeat::Failed) | None => known.checked_at.unwrap_or(signed.content.read_at),
     };
     let vitals = Vitals { checked_at, status, status_at: guard.now };
     let fields = hash::encode(signed, mode, keys, guard.key, vitals)
@@ -125,14 +125,16 @@ pub async fn write(
 
 /// Tells readers how the read went, of the set that `known` observed.
 pub async fn beat(
-    store: &dyn Hashes,
+    store: &dyn HashStore,
     guard: Guard<'_>,
-    beat: Beat,
+    beat: Heartbeat,
     keys: &KeyRing,
     known: &HashFound,
 ) -> Result<ScriptOutcome, LinkError> {
     let checked_mac = match (beat, copy_of(known)) {
-        (Beat::Good { checked_at }, Some(signed)) => hash::checked_mac(keys, signed, guard.key, checked_at),
+        (Heartbeat::Good { checked_at }, Some(signed)) => {
+            hash::checked_mac(keys, signed, guard.key, checked_at)
+        }
         _ => None,
     };
     store.beat(guard, beat, checked_mac.as_deref(), WRITE).await

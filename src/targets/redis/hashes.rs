@@ -14,12 +14,12 @@ use parameter_mirror_format::eviction::Eviction;
 /// Every method has a deadline and gives up within it. A write that failed with an error may have happened all
 /// the same: observe again before anything else.
 #[async_trait]
-pub trait Hashes: Send + Sync {
+pub trait HashStore: Send + Sync {
     /// Looks at many hashes in one round trip; the answers are in the order of the keys.
     async fn check(&self, keys: &[&str], within: Duration) -> Result<Vec<Check>, LinkError>;
 
     /// Reads a whole hash.
-    async fn observe(&self, key: &str, within: Duration) -> Result<Observed, LinkError>;
+    async fn observe(&self, key: &str, within: Duration) -> Result<ObservedHash, LinkError>;
 
     /// Replaces the whole hash by `fields`, at once for every reader and without an end of life. With `consent`
     /// it may take over a hash whose `@adoptBy` names us.
@@ -36,7 +36,7 @@ pub trait Hashes: Send + Sync {
     async fn beat(
         &self,
         guard: Guard<'_>,
-        beat: Beat,
+        beat: Heartbeat,
         checked_mac: Option<&str>,
         within: Duration,
     ) -> Result<ScriptOutcome, LinkError>;
@@ -69,7 +69,7 @@ pub struct Guard<'a> {
 
 /// What a read brought, as told by a write that changes no content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Beat {
+pub enum Heartbeat {
     /// It was good.
     Good {
         /// When it began, Unix milliseconds.
@@ -124,7 +124,7 @@ pub enum Check {
 
 /// A whole key as it was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Observed {
+pub enum ObservedHash {
     /// All fields; none if the key does not exist.
     Fields(Fields),
     /// The key holds something else than a hash.

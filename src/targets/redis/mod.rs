@@ -6,6 +6,6 @@ pub mod token;
 mod hashes;
 mod store;
 
-pub use hashes::{Beat, Check, Guard, Hashes, Observed, ScriptOutcome};
+pub use hashes::{Check, Guard, HashStore, Heartbeat, ObservedHash, ScriptOutcome};
 pub use parameter_mirror_format::eviction::Eviction;
-pub use store::HashStore;
+pub use store::RedisStore;

@@ -15,7 +15,7 @@ use redis::Script;
 use redis::aio::MultiplexedConnection;
 use tokio::time::Instant;
 
-use super::hashes::{Beat, Check, Guard, Hashes, Observed, ScriptOutcome};
+use super::hashes::{Check, Guard, HashStore, Heartbeat, ObservedHash, ScriptOutcome};
 use parameter_mirror_format::eviction::Eviction;
 
 /// What is staged at once: larger pieces would hold up other clients of the server.
@@ -34,13 +34,13 @@ static STAGE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("stag
 /// The hashes of all mirrors in one Redis, which may be a cluster: every command and script is about keys of one mirror, and
 /// these share a slot.
 #[derive(Debug)]
-pub struct HashStore {
+pub struct RedisStore {
     servers: Servers,
     /// Names attempts to write: unlike those of any other process, by the random seed, and of each other.
     attempts: (RandomState, AtomicU64),
 }
 
-impl HashStore {
+impl RedisStore {
     /// A store over the connections to a Redis.
     #[must_use]
     pub fn new(servers: Servers) -> Self {
@@ -118,16 +118,16 @@ impl HashStore {
 }
 
 #[async_trait]
-impl Hashes for HashStore {
+impl HashStore for RedisStore {
     async fn check(&self, keys: &[&str], within: Duration) -> Result<Vec<Check>, LinkError> {
         // What is asked at the same time goes out together.
         try_join_all(keys.iter().map(|key| self.check_one(key, within))).await
     }
 
-    async fn observe(&self, key: &str, within: Duration) -> Result<Observed, LinkError> {
+    async fn observe(&self, key: &str, within: Duration) -> Result<ObservedHash, LinkError> {
         match self.servers.fields(key, within).await {
-            Ok(fields) => Ok(Observed::Fields(fields)),
-            Err(LinkError::WrongType) => Ok(Observed::WrongType),
+            Ok(fields) => Ok(ObservedHash::Fields(fields)),
+            Err(LinkError::WrongType) => Ok(ObservedHash::WrongType),
             Err(error) => Err(error),
         }
     }
@@ -154,13 +154,13 @@ impl Hashes for HashStore {
     async fn beat(
         &self,
         guard: Guard<'_>,
-        beat: Beat,
+        beat: Heartbeat,
         checked_mac: Option<&str>,
         within: Duration,
     ) -> Result<ScriptOutcome, LinkError> {
         let (status, checked_at) = match beat {
-            Beat::Good { checked_at } => (Status::Synced, checked_at.to_string()),
-            Beat::Failed => (Status::Degraded, String::new()),
+            Heartbeat::Good { checked_at } => (Status::Synced, checked_at.to_string()),
+            Heartbeat::Failed => (Status::Degraded, String::new()),
         };
         let mac = guard.mac.unwrap_or_default().to_owned();
         let checked_mac = checked_mac.unwrap_or_default().to_owned();

@@ -3,5 +3,5 @@
 mod render;
 mod store;
 
-pub use render::{Observed, Owner, fits, is_in_sync, observe, render};
+pub use render::{ObservedSecret, Owner, fits, is_in_sync, observe, render};
 pub use store::SecretStore;

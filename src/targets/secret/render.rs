@@ -13,7 +13,7 @@ use parameter_mirror_format::verdict::{Found, Verdict};
 use crate::api::DeletionPolicy;
 use crate::kubernetes::client::FIELD_MANAGER;
 use crate::mirror::plan::SecretPlan;
-use crate::mirror::target::{TargetReason, TargetTrouble};
+use crate::mirror::target::{TargetIssue, TargetReason};
 use crate::mirror::words;
 
 const OUR_PREFIX: &str = "parameter-mirror.dev/";
@@ -25,7 +25,7 @@ pub(crate) const MOST_FOREIGN_BYTES: usize = 65_536;
 
 /// A Secret as it was found, without its data.
 #[derive(Clone, Debug, Default)]
-pub struct Observed {
+pub struct ObservedSecret {
     /// Metadata of the object without what the layout puts there and who owns which field; empty if there is none.
     metadata: ObjectMeta,
     /// Labels and annotations that our own writes set for the user, as the API server recorded it.
@@ -47,7 +47,7 @@ struct Owned {
     annotations: BTreeSet<String>,
 }
 
-impl Observed {
+impl ObservedSecret {
     /// There is none.
     #[must_use]
     pub fn missing() -> Self {
@@ -127,9 +127,9 @@ pub struct Owner {
 
 /// Judges an object; `keys` is `None` while the operator's keys are lost.
 #[must_use]
-pub fn observe(secret: Option<Secret>, owner: &str, keys: Option<&KeyRing>) -> Observed {
+pub fn observe(secret: Option<Secret>, owner: &str, keys: Option<&KeyRing>) -> ObservedSecret {
     let Some(mut secret) = secret else {
-        return Observed::missing();
+        return ObservedSecret::missing();
     };
     let annotations = secret.metadata.annotations.clone().unwrap_or_default();
     let data = secret.data.take().unwrap_or_default();
@@ -138,7 +138,7 @@ pub fn observe(secret: Option<Secret>, owner: &str, keys: Option<&KeyRing>) -> O
         layout::decode(Some(&annotations), data, owner, keys)
     };
     let found = keys.map(judge).map(name_foreign_owner(&secret.metadata));
-    Observed::of(secret.metadata, secret.type_, annotations.get(layout::ADOPT_BY).cloned(), found)
+    ObservedSecret::of(secret.metadata, secret.type_, annotations.get(layout::ADOPT_BY).cloned(), found)
 }
 
 fn foreign_bytes(metadata: &ObjectMeta) -> usize {
@@ -186,7 +186,7 @@ pub fn render(
     namespace: &str,
     owner: &Owner,
     parts: Parts,
-    existing: &Observed,
+    existing: &ObservedSecret,
 ) -> Secret {
     let Parts { annotations: ours, data } = parts;
     let held = existing.metadata.annotations.as_ref();
@@ -217,7 +217,7 @@ pub fn render(
 
 /// Whether labels, annotations and owner references are as `plan` wants them, the data being right already.
 #[must_use]
-pub fn is_in_sync(plan: &SecretPlan, owner: &Owner, existing: &Observed) -> bool {
+pub fn is_in_sync(plan: &SecretPlan, owner: &Owner, existing: &ObservedSecret) -> bool {
     let metadata = &existing.metadata;
     let held = |key: &str| metadata.annotations.as_ref().and_then(|all| all.get(key));
     let mut ours = existing.owned.annotations.iter();
@@ -234,9 +234,9 @@ pub fn fits(
     plan: &SecretPlan,
     signed: &Signed,
     key_problems: &[String],
-    existing: &Observed,
-) -> Result<Parts, TargetTrouble> {
-    let invalid = |detail| Err(TargetTrouble::new(TargetReason::SecretKeyInvalid, detail));
+    existing: &ObservedSecret,
+) -> Result<Parts, TargetIssue> {
+    let invalid = |detail| Err(TargetIssue::new(TargetReason::SecretKeyInvalid, detail));
     let parts = match layout::encode(signed) {
         Ok(parts) => parts,
         Err(layout::EncodeError::NoKey(names)) => {
@@ -249,7 +249,7 @@ pub fn fits(
             ));
         }
         Err(error @ layout::EncodeError::ManifestTooLarge(_)) => {
-            return Err(TargetTrouble::new(
+            return Err(TargetIssue::new(
                 TargetReason::SecretTooLarge,
                 format!("{error}. Split the selections over several mirrors."),
             ));
@@ -262,7 +262,7 @@ pub fn fits(
         ));
     }
     if existing.type_.as_deref().is_some_and(|held| held != plan.type_.as_str()) {
-        return Err(TargetTrouble::new(
+        return Err(TargetIssue::new(
             TargetReason::SecretConflict,
             format!(
                 "it exists with type {}, which cannot be changed to {}. It was not touched.",
@@ -272,7 +272,7 @@ pub fn fits(
         ));
     }
     if let Some(bytes) = existing.too_much {
-        return Err(TargetTrouble::new(
+        return Err(TargetIssue::new(
             TargetReason::SecretConflict,
             format!(
                 "its labels, annotations, finalizers and owner references that others set have {bytes} bytes, more than the \
@@ -282,7 +282,7 @@ pub fn fits(
     }
     let data_size = parts.data_bytes();
     if data_size > layout::MAX_DATA_BYTES {
-        return Err(TargetTrouble::new(
+        return Err(TargetIssue::new(
             TargetReason::SecretTooLarge,
             format!(
                 "{data_size} bytes in {} are more than the {} a Secret can hold. Split the selections over several mirrors.",
@@ -295,7 +295,7 @@ pub fn fits(
     all.extend(parts.annotations.clone());
     let annotation_size = layout::annotation_bytes(&all);
     if annotation_size > layout::MAX_ANNOTATION_BYTES {
-        return Err(TargetTrouble::new(
+        return Err(TargetIssue::new(
             TargetReason::SecretTooLarge,
             format!(
                 "its annotations would take {annotation_size} bytes of the {} that Kubernetes allows. Split the selections over \
@@ -307,7 +307,7 @@ pub fn fits(
     Ok(parts)
 }
 
-fn wanted_labels(plan: &SecretPlan, existing: &Observed) -> BTreeMap<String, String> {
+fn wanted_labels(plan: &SecretPlan, existing: &ObservedSecret) -> BTreeMap<String, String> {
     let mut labels = foreign(existing, &existing.owned.labels, existing.metadata.labels.as_ref());
     labels.extend(plan.labels.clone());
     let (label, value) = layout::LABEL;
@@ -319,7 +319,7 @@ fn wanted_labels(plan: &SecretPlan, existing: &Observed) -> BTreeMap<String, Str
 fn wanted_owner_references(
     plan: &SecretPlan,
     owner: &Owner,
-    existing: &Observed,
+    existing: &ObservedSecret,
 ) -> Option<Vec<OwnerReference>> {
     let is_ours = |reference: &OwnerReference| {
         reference.kind == "ParameterMirror" && reference.api_version.starts_with(crate::api::GROUP)
@@ -348,7 +348,7 @@ fn wanted_owner_references(
 /// What others put on an object of ours: everything that our own earlier writes did not. Of an object that is
 /// taken over nothing stays (docs/design/formats.md, "Consent").
 fn foreign(
-    existing: &Observed,
+    existing: &ObservedSecret,
     ours: &BTreeSet<String>,
     held: Option<&BTreeMap<String, String>>,
 ) -> BTreeMap<String, String> {
@@ -401,7 +401,7 @@ mod tests {
         let target = plan.secret.clone().unwrap();
         let problem = |count: usize| {
             let signed = signed(&plan, &parameters[..count], 1);
-            fits(&target, &signed, &[], &Observed::default())
+            fits(&target, &signed, &[], &ObservedSecret::default())
                 .err()
                 .map(|trouble| (trouble.reason, trouble.detail))
         };
@@ -415,7 +415,8 @@ mod tests {
     fn another_type_than_that_of_the_spec_is_a_conflict() {
         let plan = plan(&[path("/app")]);
         let signed = signed(&plan, &[("/app/a", "v")], 1);
-        let existing = Observed { type_: Some("kubernetes.io/tls".to_owned()), ..Observed::default() };
+        let existing =
+            ObservedSecret { type_: Some("kubernetes.io/tls".to_owned()), ..ObservedSecret::default() };
         let trouble = fits(plan.secret.as_ref().unwrap(), &signed, &[], &existing).unwrap_err();
         assert_eq!(trouble.reason, TargetReason::SecretConflict);
     }
@@ -435,7 +436,7 @@ mod tests {
                 finalizers: Some(vec!["a/b".to_owned(); finalizers]),
                 ..ObjectMeta::default()
             };
-            Observed::written(signed.clone(), Secret { metadata, ..Secret::default() })
+            ObservedSecret::written(signed.clone(), Secret { metadata, ..Secret::default() })
         };
         assert!(fits(target, &signed, &[], &with(60_000, 10, 250_000)).is_ok());
         for heavy in [with(66_000, 0, 0), with(0, 10_000, 0)] {
@@ -449,7 +450,8 @@ mod tests {
     /// Consent is for one mirror, and never for what a controller owns.
     #[test]
     fn what_a_controller_owns_is_never_taken_over() {
-        let mut observed = Observed { adopt_by: Some("checkout".to_owned()), ..Observed::default() };
+        let mut observed =
+            ObservedSecret { adopt_by: Some("checkout".to_owned()), ..ObservedSecret::default() };
         assert!(observed.consents_to("checkout") && !observed.consents_to("other"));
         let owner = OwnerReference { controller: Some(true), ..OwnerReference::default() };
         observed.metadata.owner_references = Some(vec![owner]);

@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, DeleteParams, PostParams, Preconditions};
 use kube::{Client, ResourceExt};
 
-use crate::kubernetes::client::{FIELD_MANAGER, KubeProblem, within};
+use crate::kubernetes::client::{ApiError, FIELD_MANAGER, within};
 
 /// The Secrets of the cluster, as far as mirrors write them.
 #[derive(Clone)]
@@ -20,18 +20,18 @@ impl SecretStore {
     }
 
     /// The Secret as it is now, `None` if there is none.
-    pub async fn get(&self, namespace: &str, name: &str) -> Result<Option<Secret>, KubeProblem> {
+    pub async fn get(&self, namespace: &str, name: &str) -> Result<Option<Secret>, ApiError> {
         within(self.api(namespace).get_opt(name)).await
     }
 
     /// Its version as it is now, without its values; `None` if there is none.
-    pub async fn version(&self, namespace: &str, name: &str) -> Result<Option<String>, KubeProblem> {
+    pub async fn version(&self, namespace: &str, name: &str) -> Result<Option<String>, ApiError> {
         let found = within(self.api(namespace).get_metadata_opt(name)).await?;
         Ok(found.and_then(|found| found.resource_version()))
     }
 
     /// Creates it if it has no `resourceVersion`, else replaces exactly that version.
-    pub async fn write(&self, namespace: &str, secret: &Secret) -> Result<Secret, KubeProblem> {
+    pub async fn write(&self, namespace: &str, secret: &Secret) -> Result<Secret, ApiError> {
         let api = self.api(namespace);
         let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
         match &secret.metadata.resource_version {
@@ -41,16 +41,11 @@ impl SecretStore {
     }
 
     /// Deletes exactly the version that was observed.
-    pub async fn delete(
-        &self,
-        namespace: &str,
-        name: &str,
-        resource_version: &str,
-    ) -> Result<(), KubeProblem> {
+    pub async fn delete(&self, namespace: &str, name: &str, resource_version: &str) -> Result<(), ApiError> {
         let params = DeleteParams::default()
             .preconditions(Preconditions { resource_version: Some(resource_version.to_owned()), uid: None });
         match within(self.api(namespace).delete(name, &params)).await {
-            Ok(_) | Err(KubeProblem::NotFound) => Ok(()),
+            Ok(_) | Err(ApiError::NotFound) => Ok(()),
             Err(problem) => Err(problem),
         }
     }

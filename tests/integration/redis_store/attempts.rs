@@ -51,7 +51,7 @@ async fn attempts_that_never_end_leave_one_staging_key() {
     assert!((1..=60).contains(&life), "{life}");
     assert_eq!(part.dump().await, before);
     // The next one that gets through, perhaps of another process, is whole and takes the key along.
-    let next = HashStore::new(servers(&part.redis.url()));
+    let next = RedisStore::new(servers(&part.redis.url()));
     fence_of(next.swap(guard(&seen), &fields("3"), false, AMPLE).await.unwrap());
     assert_eq!(part.hash().await["/p/a"], "3");
     assert_eq!(part.keys().await, [KEY]);

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use parameter_mirror::mirror::snapshot::SourceReason;
+use parameter_mirror::mirror::snapshot::ReadErrorKind;
 use rstest::rstest;
 use serde_json::json;
 use tokio::time::Instant;
@@ -65,7 +65,7 @@ async fn reads_go_on_at_a_useful_rate(
         seen.sent += 1;
         seen.probes += usize::from(call.point.starts_with("probe "));
         if rng.u8(0..100) < percent {
-            return Some(Fault::Source(SourceReason::SourceUnavailable));
+            return Some(Fault::Source(ReadErrorKind::SourceUnavailable));
         }
         seen.answered += 1;
         if !call.point.starts_with("probe ")
@@ -117,7 +117,7 @@ async fn one_selection_that_is_never_answered_does_not_keep_the_breaker_open(#[c
     let fails = |what: &'static str| {
         move |call: &super::line::Call| {
             let concerns = call.edge == Edge::Ssm && call.point.contains(what);
-            concerns.then_some(Fault::Source(SourceReason::SourceUnavailable))
+            concerns.then_some(Fault::Source(ReadErrorKind::SourceUnavailable))
         }
     };
     world.sky.set(fails("/"));

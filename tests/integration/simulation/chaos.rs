@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use fastrand::Rng;
-use parameter_mirror::mirror::snapshot::SourceReason;
+use parameter_mirror::mirror::snapshot::ReadErrorKind;
 use parameter_mirror_format::connection::LinkError;
 use serde_json::json;
 
@@ -121,13 +121,13 @@ fn weather(seed: u64) -> impl FnMut(&Call) -> Option<Fault> {
         let own = match call.edge {
             Edge::Ssm => {
                 let reasons = [
-                    SourceReason::SourceUnavailable,
-                    SourceReason::Throttled,
-                    SourceReason::Timeout,
-                    SourceReason::CredentialsUnavailable,
-                    SourceReason::AccessDenied,
-                    SourceReason::KmsUnavailable,
-                    SourceReason::InvalidResponse,
+                    ReadErrorKind::SourceUnavailable,
+                    ReadErrorKind::Throttled,
+                    ReadErrorKind::Timeout,
+                    ReadErrorKind::CredentialsUnavailable,
+                    ReadErrorKind::AccessDenied,
+                    ReadErrorKind::KmsUnavailable,
+                    ReadErrorKind::InvalidResponse,
                 ];
                 Fault::Source(reasons[rng.usize(0..reasons.len())])
             }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use parameter_mirror::mirror::snapshot::SourceReason;
+use parameter_mirror::mirror::snapshot::ReadErrorKind;
 use serde_json::{Value as Json, json};
 
 use super::line::{Edge, Fault};
@@ -95,7 +95,7 @@ async fn a_secret_whose_owner_consents_is_taken_over_at_once() {
 /// Nothing is created without an answer of SSM, so nothing else would find out.
 #[tokio::test(start_paused = true)]
 async fn while_ssm_fails_or_is_silent_the_secret_is_asked_for() {
-    for fault in [Fault::Source(SourceReason::SourceUnavailable), Fault::Silent] {
+    for fault in [Fault::Source(ReadErrorKind::SourceUnavailable), Fault::Silent] {
         let world = World::new();
         foreign(&world, &json!({}));
         let silent = fault.clone();

@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use parameter_mirror::targets::redis::{Beat, Check, Eviction, Guard, Hashes, Observed, ScriptOutcome};
+use parameter_mirror::targets::redis::{
+    Check, Eviction, Guard, HashStore, Heartbeat, ObservedHash, ScriptOutcome,
+};
 use parameter_mirror_format::FORMAT as HIGHEST;
 use parameter_mirror_format::connection::LinkError;
 use parameter_mirror_format::fields::Fields;
@@ -115,7 +117,7 @@ impl Inner {
         ScriptOutcome::Done { fence: Fence::new(fence.into_bytes()), generation }
     }
 
-    fn beat(&mut self, guard: Guard<'_>, beat: Beat, checked_mac: Option<&str>) -> ScriptOutcome {
+    fn beat(&mut self, guard: Guard<'_>, beat: Heartbeat, checked_mac: Option<&str>) -> ScriptOutcome {
         if let Some(refusal) = self.refusal(guard, false, false) {
             return refusal;
         }
@@ -125,8 +127,8 @@ impl Inner {
         let fence = self.next_fence(guard);
         let generation = String::from_utf8(self.field(guard.key, GENERATION)).unwrap().parse().ok();
         let (status, checked_at) = match beat {
-            Beat::Good { checked_at } => (Status::Synced.as_str(), Some(checked_at.to_string())),
-            Beat::Failed => (Status::Degraded.as_str(), None),
+            Heartbeat::Good { checked_at } => (Status::Synced.as_str(), Some(checked_at.to_string())),
+            Heartbeat::Failed => (Status::Degraded.as_str(), None),
         };
         let flips = self.field(guard.key, STATUS) != status.as_bytes();
         let hash = self.hashes.entry(guard.key.to_owned()).or_default();
@@ -178,7 +180,7 @@ impl Reached {
 }
 
 #[async_trait]
-impl Hashes for Reached {
+impl HashStore for Reached {
     async fn check(&self, keys: &[&str], within: Duration) -> Result<Vec<Check>, LinkError> {
         let look = |inner: &mut Inner| {
             let text = |bytes: Vec<u8>| (!bytes.is_empty()).then(|| String::from_utf8(bytes).unwrap());
@@ -192,10 +194,10 @@ impl Hashes for Reached {
         self.call("check", &keys.join(" "), within, look).await
     }
 
-    async fn observe(&self, key: &str, within: Duration) -> Result<Observed, LinkError> {
+    async fn observe(&self, key: &str, within: Duration) -> Result<ObservedHash, LinkError> {
         let look = |inner: &mut Inner| {
             let hash = inner.hashes.get(key).cloned().unwrap_or_default();
-            Observed::Fields(hash.into_iter().collect())
+            ObservedHash::Fields(hash.into_iter().collect())
         };
         self.call("observe", key, within, look).await
     }
@@ -213,7 +215,7 @@ impl Hashes for Reached {
     async fn beat(
         &self,
         guard: Guard<'_>,
-        beat: Beat,
+        beat: Heartbeat,
         checked_mac: Option<&str>,
         within: Duration,
     ) -> Result<ScriptOutcome, LinkError> {

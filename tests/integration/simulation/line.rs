@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use parameter_mirror::mirror::snapshot::SourceReason;
+use parameter_mirror::mirror::snapshot::ReadErrorKind;
 use parameter_mirror_format::connection::LinkError;
 use tokio::sync::watch;
 
@@ -44,7 +44,7 @@ pub enum Fault {
     /// It is never answered, and no deadline of the edge counts.
     Stuck,
     /// SSM answers this.
-    Source(SourceReason),
+    Source(ReadErrorKind),
     /// Redis answers this.
     Redis(LinkError),
     /// The API server answers this HTTP status.

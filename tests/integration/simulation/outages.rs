@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use parameter_mirror::mirror::snapshot::SourceReason;
+use parameter_mirror::mirror::snapshot::ReadErrorKind;
 
 use super::line::{Call, Edge, Fault};
 use super::world::{NAMESPACE, Part, World};
@@ -62,7 +62,7 @@ async fn outage_2021_12_07_seven_hours_of_latency_without_new_credentials() {
     world.sky.set(move |call| {
         number += 1;
         let fault = if number % 3 == 0 {
-            Fault::Source(SourceReason::CredentialsUnavailable)
+            Fault::Source(ReadErrorKind::CredentialsUnavailable)
         } else {
             Fault::Slow(Duration::from_mins(2))
         };
@@ -91,8 +91,8 @@ async fn outage_2022_09_09_errors_and_latency_while_tasks_start() {
     let mut rng = fastrand::Rng::with_seed(2022);
     world.sky.set(move |call| {
         let fault = match rng.u8(0..10) {
-            0..=5 => Fault::Source(SourceReason::SourceUnavailable),
-            6 | 7 => Fault::Source(SourceReason::Throttled),
+            0..=5 => Fault::Source(ReadErrorKind::SourceUnavailable),
+            6 | 7 => Fault::Source(ReadErrorKind::Throttled),
             _ => Fault::Slow(Duration::from_secs(25)),
         };
         (call.edge == Edge::Ssm).then_some(fault)
@@ -121,7 +121,7 @@ async fn outage_2023_06_13_sts_and_the_api_server() {
     let before = held(&world);
     world.release(2);
     world.sky.set(|call| match call.edge {
-        Edge::Ssm => Some(Fault::Source(SourceReason::CredentialsUnavailable)),
+        Edge::Ssm => Some(Fault::Source(ReadErrorKind::CredentialsUnavailable)),
         Edge::Kubernetes => Some(Fault::Silent),
         Edge::Redis => None,
     });

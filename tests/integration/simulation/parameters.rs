@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use parameter_mirror::mirror::plan::SourceIdentity;
 use parameter_mirror::mirror::selection::Selection;
-use parameter_mirror::mirror::snapshot::{ReadFailure, SourceReason};
+use parameter_mirror::mirror::snapshot::{ReadError, ReadErrorKind};
 use parameter_mirror::ssm::api::{Batch, Connect, ListPage, Listed, PAGE, Page, ParameterApi};
 use parameter_mirror_format::entry::ParameterType;
 use parameter_mirror_format::value::Value;
@@ -66,21 +66,21 @@ impl Connect for Reached {
 }
 
 impl Reached {
-    async fn call<T>(&self, point: String, act: impl FnOnce(&Shelf) -> T) -> Result<T, ReadFailure> {
+    async fn call<T>(&self, point: String, act: impl FnOnce(&Shelf) -> T) -> Result<T, ReadError> {
         let call = self.line.call(Edge::Ssm, point, || act(&self.store.lock()));
         let reason = match tokio::time::timeout(OPERATION, call).await {
             Ok(Ok(answer)) => return Ok(answer),
             Ok(Err(Fault::Source(reason))) => reason,
-            Ok(Err(_)) => SourceReason::SourceUnavailable,
-            Err(_) => SourceReason::Timeout,
+            Ok(Err(_)) => ReadErrorKind::SourceUnavailable,
+            Err(_) => ReadErrorKind::Timeout,
         };
-        Err(ReadFailure::new(reason, "as scripted"))
+        Err(ReadError::new(reason, "as scripted"))
     }
 }
 
 #[async_trait]
 impl ParameterApi for Reached {
-    async fn list(&self, page: ListPage<'_>) -> Result<Page, ReadFailure> {
+    async fn list(&self, page: ListPage<'_>) -> Result<Page, ReadError> {
         let ListPage { path, recursive, decrypt, token } = page;
         let point = format!("list {path} after {}", token.unwrap_or("nothing"));
         self.call(point, |shelf| {
@@ -96,7 +96,7 @@ impl ParameterApi for Reached {
         .await
     }
 
-    async fn get(&self, names: &[String], decrypt: bool) -> Result<Batch, ReadFailure> {
+    async fn get(&self, names: &[String], decrypt: bool) -> Result<Batch, ReadError> {
         self.call(format!("get {}", names.join(" ")), |shelf| {
             let mut batch = Batch { parameters: Vec::new(), invalid: Vec::new() };
             for asked in names {
@@ -119,7 +119,7 @@ impl ParameterApi for Reached {
         .await
     }
 
-    async fn probe(&self, selection: &Selection) -> Result<(), ReadFailure> {
+    async fn probe(&self, selection: &Selection) -> Result<(), ReadError> {
         self.call(format!("probe {selection}"), |_| ()).await
     }
 }

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use parameter_mirror::mirror::snapshot::SourceReason;
+use parameter_mirror::mirror::snapshot::ReadErrorKind;
 use rstest::rstest;
 use serde_json::json;
 
@@ -114,7 +114,7 @@ async fn serves(world: &World, mirror: &str, release: u64) {
     (call.edge == Edge::Kubernetes && writes).then_some(Fault::Slow(Duration::from_secs(10)))
 })]
 #[case::ssm_throttles_the_many(|call: &Call| {
-    let throttled = Fault::Source(SourceReason::Throttled);
+    let throttled = Fault::Source(ReadErrorKind::Throttled);
     (call.edge == Edge::Ssm && call.point.contains("/many/")).then_some(throttled)
 })]
 #[tokio::test(start_paused = true)]

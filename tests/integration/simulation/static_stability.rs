@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use parameter_mirror::mirror::snapshot::SourceReason;
+use parameter_mirror::mirror::snapshot::ReadErrorKind;
 use serde_json::json;
 
 use super::line::{Edge, Fault};
@@ -63,7 +63,7 @@ async fn an_hour_of_errors_for_500_mirrors() {
     // Past the first reads, which all were due at once: from here on they are spread by the budget.
     let calls = || operator.line.calls().into_iter().filter(|call| call.edge == Edge::Ssm);
     let before = calls().count();
-    world.sky.set(|call| (call.edge == Edge::Ssm).then_some(Fault::Source(SourceReason::SourceUnavailable)));
+    world.sky.set(|call| (call.edge == Edge::Ssm).then_some(Fault::Source(ReadErrorKind::SourceUnavailable)));
     world.pass(Duration::from_hours(1)).await;
     let requests: usize = calls()
         .skip(before)

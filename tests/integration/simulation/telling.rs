@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use parameter_mirror::mirror::snapshot::SourceReason;
+use parameter_mirror::mirror::snapshot::ReadErrorKind;
 use serde_json::json;
 
 use super::line::{Edge, Fault};
@@ -11,7 +11,7 @@ use super::world::{Operator, Part, World};
 const SOON: Duration = Duration::from_mins(1);
 
 fn down(world: &World) {
-    world.sky.set(|call| (call.edge == Edge::Ssm).then_some(Fault::Source(SourceReason::SourceUnavailable)));
+    world.sky.set(|call| (call.edge == Edge::Ssm).then_some(Fault::Source(ReadErrorKind::SourceUnavailable)));
 }
 
 fn is(world: &World, mirror: &str, type_: &str) -> String {
@@ -46,7 +46,7 @@ async fn an_outage_of_a_day_is_two_events_and_few_writes() {
     world.pass(Duration::from_mins(30)).await;
     let before = Noise::of(&operator);
     // Each failure has another text.
-    let reasons = [SourceReason::SourceUnavailable, SourceReason::Timeout, SourceReason::Throttled];
+    let reasons = [ReadErrorKind::SourceUnavailable, ReadErrorKind::Timeout, ReadErrorKind::Throttled];
     let mut number = 0;
     world.sky.set(move |call| {
         number += 1;
@@ -227,7 +227,7 @@ async fn one_tenant_whose_reads_fail_does_not_flip_the_source() {
         world.mirror_with(name, json!({"interval": "10s", "parameters": [{"path": "/denied"}]}));
     }
     let denied = |call: &super::line::Call| call.edge == Edge::Ssm && call.point.contains("/denied");
-    world.sky.set(move |call| denied(call).then_some(Fault::Source(SourceReason::AccessDenied)));
+    world.sky.set(move |call| denied(call).then_some(Fault::Source(ReadErrorKind::AccessDenied)));
     let operator = world.operator();
     world.both_serve("c", 1, SOON).await;
     world.becomes("denied", "Ready", "False", "NoLastKnownGood", SOON).await;

@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use parameter_mirror::clock::Clock;
-use parameter_mirror::controller::context::RedisEdge;
+use parameter_mirror::controller::context::RedisBackend;
 use parameter_mirror::kubernetes::election::Candidate;
 use parameter_mirror::process::admin::Health;
-use parameter_mirror::process::operator::{Edges, Orders, operate};
+use parameter_mirror::process::operator::{Dependencies, OperatorConfig, operate};
 use parameter_mirror::process::run::DRAIN;
 use serde_json::{Value as Json, json};
 use tokio::task::JoinHandle;
@@ -252,13 +252,13 @@ impl World {
             Timestamp::from_millisecond(now).unwrap()
         };
         let redis = hashes::Reached { store: self.redis.clone(), line: line.clone() };
-        let edges = Edges {
+        let edges = Dependencies {
             client: self.api.client(&line),
-            redis: RedisEdge::Configured(Arc::new(redis)),
+            redis: RedisBackend::Configured(Arc::new(redis)),
             connect: Box::new(parameters::Reached { store: self.ssm.clone(), line: line.clone() }),
             clock: Clock::with_wall(wall),
         };
-        let orders = Orders {
+        let orders = OperatorConfig {
             namespace: HOME.to_owned(),
             key_secret: "parameter-mirror-keys".to_owned(),
             watch_namespaces: Vec::new(),

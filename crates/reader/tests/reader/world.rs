@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use parameter_mirror::targets::redis::{Guard, HashStore, Hashes as _, ScriptOutcome};
+use parameter_mirror::targets::redis::{Guard, HashStore as _, RedisStore, ScriptOutcome};
 use parameter_mirror_format::connection::{RedisSettings, Servers, Setting};
 use parameter_mirror_format::content::Content;
 use parameter_mirror_format::entry::{Entry, ParameterType, env_var};
@@ -27,7 +27,7 @@ pub const SOON: Duration = Duration::from_secs(20);
 pub struct World {
     pub redis: Redis,
     pub keys: KeyRing,
-    store: HashStore,
+    store: RedisStore,
     fences: Mutex<BTreeMap<String, Fence>>,
     scratch: Arc<Scratch>,
 }
@@ -88,7 +88,7 @@ impl World {
         let mut settings = RedisSettings::new(Setting::Value(Value::new(redis.url())));
         settings.ca = redis.ca().map(|path| Setting::File(path.to_owned()));
         Self {
-            store: HashStore::new(Servers::new(settings)),
+            store: RedisStore::new(Servers::new(settings)),
             redis,
             keys: KeyRing::generate("k1".parse().unwrap()).unwrap(),
             fences: Mutex::default(),

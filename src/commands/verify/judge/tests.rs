@@ -14,7 +14,7 @@ use crate::api::{
     ParameterSource, ParameterSourceSpec, RedisTargetSpec, SecretTargetSpec, SelectionSpec,
 };
 use crate::commands::verify::facts::{HashFacts, Mirror, SecretFacts, ring};
-use crate::mirror::plan::{Plan, Surroundings};
+use crate::mirror::plan::{Plan, PlanInput};
 use crate::targets::secret;
 
 fn now() -> Timestamp {
@@ -44,8 +44,8 @@ fn source(paths: &[&str]) -> ParameterSource {
 fn plan(
     spec: &ParameterMirrorSpec,
     source: Option<&ParameterSource>,
-) -> Result<Plan, crate::mirror::plan::Refusal> {
-    let around = Surroundings {
+) -> Result<Plan, crate::mirror::plan::PlanError> {
+    let around = PlanInput {
         cluster: "c",
         namespace: "shop",
         namespace_labels: &BTreeMap::new(),
@@ -98,7 +98,7 @@ fn healthy(ring: &KeyRing) -> Mirror {
         plan: Some(plan),
         secret: Some(SecretFacts {
             name: "checkout".to_owned(),
-            observed: Ok(secret::Observed::holding(found.clone())),
+            observed: Ok(secret::ObservedSecret::holding(found.clone())),
         }),
         redis: Some(HashFacts { key: "pm:{shop/checkout}".to_owned(), observed: Some(Ok(hash(found))) }),
     }
@@ -173,7 +173,7 @@ fn a_key_that_steers_programs_is_told_unless_the_spec_gives_it() {
         let found = Found::Ours(Verdict::Verified(ring.sign(content)));
         mirror.secret = Some(SecretFacts {
             name: "checkout".to_owned(),
-            observed: Ok(secret::Observed::holding(found.clone())),
+            observed: Ok(secret::ObservedSecret::holding(found.clone())),
         });
         mirror.redis =
             Some(HashFacts { key: "pm:{shop/checkout}".to_owned(), observed: Some(Ok(hash(found))) });
@@ -218,7 +218,7 @@ type Change = fn(&mut Facts);
 
 fn found(facts: &mut Facts, found: Found) {
     if let Some(secret) = &mut the_mirror(facts).secret {
-        secret.observed = Ok(secret::Observed::holding(found));
+        secret.observed = Ok(secret::ObservedSecret::holding(found));
     }
 }
 
@@ -230,7 +230,7 @@ fn found(facts: &mut Facts, found: Found) {
     Level::Fail, "operator", "pod-1 renewed Lease parameter-mirror/parameter-mirror 4 min ago"
 )]
 #[case::no_right_to_the_lease(
-    |f: &mut Facts| f.lease = Err(KubeProblem::Refused { code: 403, reason: "Forbidden".to_owned() }), Level::Warn, "operator", "is not known"
+    |f: &mut Facts| f.lease = Err(ApiError::Refused { code: 403, reason: "Forbidden".to_owned() }), Level::Warn, "operator", "is not known"
 )]
 #[case::keys_unusable(
     |f: &mut Facts| f.keys = Ok(Some(KeyRing::from_data([("k1", [0; 3].as_slice()), ("active", b"k1")]))), Level::Fail, "keys", "3 bytes"

@@ -10,7 +10,7 @@ use super::faults::{Facts, Fault, FaultId, Faults, When};
 use super::ledger::{Call, Ledger};
 use super::protocol::{self, Answer, Request};
 use super::reply::Reply;
-use super::store::{Place, Refusal, Shelf, Store};
+use super::store::{Place, PlanError, Shelf, Store};
 use super::sts::Sessions;
 use super::wire::{Head, Service};
 use super::{REGION, Region, sts};
@@ -89,7 +89,7 @@ impl State {
         self.afterwards.push((when, run));
     }
 
-    fn answer(&mut self, head: &Head, body: &[u8]) -> Result<(Reply, Place, Vec<Afterwards>), Refusal> {
+    fn answer(&mut self, head: &Head, body: &[u8]) -> Result<(Reply, Place, Vec<Afterwards>), PlanError> {
         if let Some(request) = sts::Request::parse(body) {
             return Ok(self.session(&request, &head.authorization));
         }
@@ -198,7 +198,7 @@ impl State {
     }
 
     /// Whose parameters, and where: the access key and the Region of the signature's credential scope.
-    fn place(&self, authorization: &str) -> Result<Place, Refusal> {
+    fn place(&self, authorization: &str) -> Result<Place, PlanError> {
         let scope =
             authorization.split_once("Credential=").and_then(|(_, rest)| rest.split([',', ' ']).next());
         let mut parts = scope.unwrap_or_default().split('/');
@@ -207,7 +207,7 @@ impl State {
                 let account = self.sessions.account(access_key, now_ms()).unwrap_or(Ok(&self.account))?;
                 Ok(Place { account: account.to_owned(), region: region.to_owned() })
             }
-            _ => Err(Refusal::new("MissingAuthenticationTokenException", "Missing Authentication Token")),
+            _ => Err(PlanError::new("MissingAuthenticationTokenException", "Missing Authentication Token")),
         }
     }
 }

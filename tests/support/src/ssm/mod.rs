@@ -28,7 +28,7 @@ pub use protocol::Operation;
 pub use store::Kind;
 
 use self::core::{Core, now_ms};
-use self::store::{Place, Refusal, Shelf, Write};
+use self::store::{Place, PlanError, Shelf, Write};
 use self::wire::Port;
 
 /// The account of callers whose access key says nothing else.
@@ -257,6 +257,6 @@ impl Region {
     }
 }
 
-fn legal<T>(name: &str, outcome: Result<T, Refusal>) -> T {
-    outcome.unwrap_or_else(|Refusal { code, message }| panic!("{name}: {code}: {message}"))
+fn legal<T>(name: &str, outcome: Result<T, PlanError>) -> T {
+    outcome.unwrap_or_else(|PlanError { code, message }| panic!("{name}: {code}: {message}"))
 }

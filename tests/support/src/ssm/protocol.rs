@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::paging::{self, Position};
-use super::store::{Kind, Parameter, Place, Refusal, Shelf, Version, Write, arn};
+use super::store::{Kind, Parameter, Place, PlanError, Shelf, Version, Write, arn};
 
 /// Most names of one batch, and most parameters of one page.
 const BATCH: usize = 10;
@@ -97,10 +97,11 @@ pub(crate) struct Request {
 
 impl Request {
     /// Reads the target header and the body.
-    pub(crate) fn parse(target: &str, body: &[u8]) -> Result<Self, Refusal> {
+    pub(crate) fn parse(target: &str, body: &[u8]) -> Result<Self, PlanError> {
         let operation =
-            Operation::parse(target).ok_or_else(|| Refusal::new("UnknownOperationException", ""))?;
-        let members = serde_json::from_slice(body).map_err(|_| Refusal::new("SerializationException", ""))?;
+            Operation::parse(target).ok_or_else(|| PlanError::new("UnknownOperationException", ""))?;
+        let members =
+            serde_json::from_slice(body).map_err(|_| PlanError::new("SerializationException", ""))?;
         Ok(Self { operation, members })
     }
 
@@ -159,7 +160,7 @@ impl Answer {
 }
 
 /// Answers a request that only reads.
-pub(crate) fn read(request: &Request, place: &Place, shelf: &Shelf) -> Result<Answer, Refusal> {
+pub(crate) fn read(request: &Request, place: &Place, shelf: &Shelf) -> Result<Answer, PlanError> {
     let members = &request.members;
     match request.operation {
         Operation::GetParametersByPath => by_path(members, place, shelf),
@@ -169,7 +170,7 @@ pub(crate) fn read(request: &Request, place: &Place, shelf: &Shelf) -> Result<An
 }
 
 /// Carries out a request that writes.
-pub(crate) fn write(request: &Request, shelf: &mut Shelf, now_ms: u64) -> Result<Answer, Refusal> {
+pub(crate) fn write(request: &Request, shelf: &mut Shelf, now_ms: u64) -> Result<Answer, PlanError> {
     let members = &request.members;
     match request.operation {
         Operation::PutParameter => put(members, shelf, now_ms),
@@ -179,22 +180,22 @@ pub(crate) fn write(request: &Request, shelf: &mut Shelf, now_ms: u64) -> Result
     }
 }
 
-fn by_path(members: &Members, place: &Place, shelf: &Shelf) -> Result<Answer, Refusal> {
+fn by_path(members: &Members, place: &Place, shelf: &Shelf) -> Result<Answer, PlanError> {
     let path = required(members.path.as_deref(), "path")?;
     if !path.starts_with('/') {
-        return Err(Refusal::validation(
+        return Err(PlanError::validation(
             "The parameter doesn't meet the parameter name requirements. The parameter name must begin with a \
              forward slash \"/\".",
         ));
     }
     if members.parameter_filters.is_some() {
-        return Err(Refusal::validation("ParameterFilters are not part of this service for tests."));
+        return Err(PlanError::validation("ParameterFilters are not part of this service for tests."));
     }
     let size = members.max_results.unwrap_or(BATCH);
     bounded("maxResults", size)?;
     let position = match members.next_token.as_deref() {
         Some(token) => paging::open(token, path, members.recursive)
-            .ok_or_else(|| Refusal::new("InvalidNextToken", "The specified token is not valid."))?,
+            .ok_or_else(|| PlanError::new("InvalidNextToken", "The specified token is not valid."))?,
         None => Position::start(),
     };
     let mut rest = shelf.below(path, members.recursive, position.after.as_deref()).peekable();
@@ -214,7 +215,7 @@ fn by_path(members: &Members, place: &Place, shelf: &Shelf) -> Result<Answer, Re
     Ok(answer)
 }
 
-fn batch(members: &Members, place: &Place, shelf: &Shelf) -> Result<Answer, Refusal> {
+fn batch(members: &Members, place: &Place, shelf: &Shelf) -> Result<Answer, PlanError> {
     let names = members.names.as_deref().unwrap_or_default();
     bounded("names", names.len())?;
     let mut answer = Answer::default();
@@ -232,17 +233,17 @@ fn batch(members: &Members, place: &Place, shelf: &Shelf) -> Result<Answer, Refu
     Ok(answer)
 }
 
-fn one(members: &Members, place: &Place, shelf: &Shelf) -> Result<Answer, Refusal> {
+fn one(members: &Members, place: &Place, shelf: &Shelf) -> Result<Answer, PlanError> {
     let read = Read::find(required(members.name.as_deref(), "name")?, place, shelf)?;
     let mut answer = Answer::default();
     answer.body = json!({ "Parameter": read.show(members.with_decryption, place, &mut answer) });
     Ok(answer)
 }
 
-fn put(members: &Members, shelf: &mut Shelf, now_ms: u64) -> Result<Answer, Refusal> {
+fn put(members: &Members, shelf: &mut Shelf, now_ms: u64) -> Result<Answer, PlanError> {
     let kind = match members.kind.as_deref() {
         Some(text) => Some(Kind::parse(text).ok_or_else(|| {
-            Refusal::validation(format!("Value '{text}' at 'type' failed to satisfy constraint: Member must satisfy enum value set: [SecureString, StringList, String]"))
+            PlanError::validation(format!("Value '{text}' at 'type' failed to satisfy constraint: Member must satisfy enum value set: [SecureString, StringList, String]"))
         })?),
         None => None,
     };
@@ -260,19 +261,19 @@ fn put(members: &Members, shelf: &mut Shelf, now_ms: u64) -> Result<Answer, Refu
     Ok(Answer::plain(json!({ "Version": version, "Tier": tier })))
 }
 
-fn label(members: &Members, shelf: &mut Shelf) -> Result<Answer, Refusal> {
+fn label(members: &Members, shelf: &mut Shelf) -> Result<Answer, PlanError> {
     bounded("labels", members.labels.len())?;
     let name = required(members.name.as_deref(), "name")?;
     let (version, invalid) = shelf.label(name, members.parameter_version, &members.labels)?;
     Ok(Answer::plain(json!({ "InvalidLabels": invalid, "ParameterVersion": version })))
 }
 
-fn delete_one(members: &Members, shelf: &mut Shelf) -> Result<Answer, Refusal> {
+fn delete_one(members: &Members, shelf: &mut Shelf) -> Result<Answer, PlanError> {
     let name = required(members.name.as_deref(), "name")?;
-    if shelf.delete(name) { Ok(Answer::plain(json!({}))) } else { Err(Refusal::not_found()) }
+    if shelf.delete(name) { Ok(Answer::plain(json!({}))) } else { Err(PlanError::not_found()) }
 }
 
-fn delete_many(members: &Members, shelf: &mut Shelf) -> Result<Answer, Refusal> {
+fn delete_many(members: &Members, shelf: &mut Shelf) -> Result<Answer, PlanError> {
     let names = members.names.clone().unwrap_or_default();
     bounded("names", names.len())?;
     let (deleted, invalid): (Vec<_>, Vec<_>) = names.into_iter().partition(|name| shelf.delete(name));
@@ -289,17 +290,17 @@ struct Read<'a> {
 
 impl<'a> Read<'a> {
     /// Finds what `wanted` (a name or an ARN, with or without selector) means.
-    fn find(wanted: &'a str, place: &Place, shelf: &'a Shelf) -> Result<Self, Refusal> {
+    fn find(wanted: &'a str, place: &Place, shelf: &'a Shelf) -> Result<Self, PlanError> {
         let prefix = format!("arn:aws:ssm:{}:{}:parameter", place.region, place.account);
         let local = wanted.strip_prefix(prefix.as_str()).unwrap_or(wanted);
         let (name, selector) = match local.find(':') {
             Some(colon) => (&local[..colon], Some(&local[colon..])),
             None => (local, None),
         };
-        let parameter = shelf.get(name).ok_or_else(Refusal::not_found)?;
+        let parameter = shelf.get(name).ok_or_else(PlanError::not_found)?;
         let version = match selector {
             Some(selector) => parameter.select(&selector[1..]).ok_or_else(|| {
-                Refusal::new(
+                PlanError::new(
                     "ParameterVersionNotFound",
                     format!("Systems Manager could not find version {} of {name}. Verify the version and try again.", &selector[1..]),
                 )
@@ -348,22 +349,22 @@ pub(crate) fn ciphertext(shown: &Value) -> String {
     STANDARD.encode(bytes)
 }
 
-fn required<'a>(member: Option<&'a str>, name: &str) -> Result<&'a str, Refusal> {
+fn required<'a>(member: Option<&'a str>, name: &str) -> Result<&'a str, PlanError> {
     member.ok_or_else(|| {
-        Refusal::validation(format!(
+        PlanError::validation(format!(
             "1 validation error detected: Value null at '{name}' failed to satisfy constraint: Member must not be null"
         ))
     })
 }
 
 /// Sizes of batches and pages: 1 to [`BATCH`].
-fn bounded(name: &str, size: usize) -> Result<(), Refusal> {
+fn bounded(name: &str, size: usize) -> Result<(), PlanError> {
     let word = match size {
         0 => "greater than or equal to 1",
         1..=BATCH => return Ok(()),
         _ => "less than or equal to 10",
     };
-    Err(Refusal::validation(format!(
+    Err(PlanError::validation(format!(
         "1 validation error detected: Value at '{name}' failed to satisfy constraint: Member must have length {word}"
     )))
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::store::Refusal;
+use super::store::PlanError;
 
 /// What is in the body.
 #[derive(Clone, Debug, PartialEq)]
@@ -101,8 +101,8 @@ impl Reply {
 const HTML: &str =
     "<html><head><title>Service Unavailable</title></head><body><h1>Service Unavailable</h1></body></html>";
 
-impl From<Refusal> for Reply {
-    fn from(refusal: Refusal) -> Self {
+impl From<PlanError> for Reply {
+    fn from(refusal: PlanError) -> Self {
         Self::error(400, refusal.code, &refusal.message)
     }
 }

@@ -91,14 +91,14 @@ impl Parameter {
 
 /// A refusal by a rule of the service.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub struct PlanError {
     /// The error code on the wire.
     pub code: &'static str,
     /// The message on the wire; empty where the service sends none.
     pub message: String,
 }
 
-impl Refusal {
+impl PlanError {
     /// A refusal with a message.
     pub fn new(code: &'static str, message: impl Into<String>) -> Self {
         Self { code, message: message.into() }
@@ -187,7 +187,7 @@ impl Shelf {
     }
 
     /// Writes a version and returns its number.
-    pub fn put(&mut self, write: &Write<'_>) -> Result<u64, Refusal> {
+    pub fn put(&mut self, write: &Write<'_>) -> Result<u64, PlanError> {
         check_name(write.name)?;
         check_value(write)?;
         match self.parameters.get_mut(&normalised(write.name)) {
@@ -200,7 +200,7 @@ impl Shelf {
     ///
     /// # Errors
     /// Never, as long as the parameter is one of a kind.
-    pub fn put_public(&mut self, name: &str, value: &str) -> Result<u64, Refusal> {
+    pub fn put_public(&mut self, name: &str, value: &str) -> Result<u64, PlanError> {
         self.create(&Write {
             name,
             value,
@@ -212,9 +212,9 @@ impl Shelf {
         })
     }
 
-    fn create(&mut self, write: &Write<'_>) -> Result<u64, Refusal> {
+    fn create(&mut self, write: &Write<'_>) -> Result<u64, PlanError> {
         let kind = write.kind.ok_or_else(|| {
-            Refusal::validation("A parameter type is required when you create a parameter.")
+            PlanError::validation("A parameter type is required when you create a parameter.")
         })?;
         let parameter = Parameter {
             name: write.name.to_owned(),
@@ -246,17 +246,17 @@ impl Shelf {
         name: &str,
         version: Option<u64>,
         labels: &[String],
-    ) -> Result<(u64, Vec<String>), Refusal> {
-        let parameter = self.parameters.get_mut(&normalised(name)).ok_or_else(Refusal::not_found)?;
+    ) -> Result<(u64, Vec<String>), PlanError> {
+        let parameter = self.parameters.get_mut(&normalised(name)).ok_or_else(PlanError::not_found)?;
         let number = version.unwrap_or_else(|| parameter.latest().number);
         let (legal, illegal): (Vec<_>, Vec<_>) = labels.iter().cloned().partition(|label| is_label(label));
         let target = parameter
             .versions
             .iter()
             .find(|candidate| candidate.number == number)
-            .ok_or_else(|| Refusal::new("ParameterVersionNotFound", ""))?;
+            .ok_or_else(|| PlanError::new("ParameterVersionNotFound", ""))?;
         if target.labels.union(&legal.iter().cloned().collect()).count() > MAX_LABELS {
-            return Err(Refusal::new("ParameterVersionLabelLimitExceeded", ""));
+            return Err(PlanError::new("ParameterVersionLabelLimitExceeded", ""));
         }
         for candidate in &mut parameter.versions {
             candidate.labels.retain(|label| !legal.contains(label));
@@ -275,15 +275,15 @@ impl Version {
 }
 
 impl Parameter {
-    fn overwrite(&mut self, write: &Write<'_>) -> Result<u64, Refusal> {
+    fn overwrite(&mut self, write: &Write<'_>) -> Result<u64, PlanError> {
         if !write.overwrite {
-            return Err(Refusal::new(
+            return Err(PlanError::new(
                 "ParameterAlreadyExists",
                 "The parameter already exists. To overwrite this value, set the overwrite option in the request to true.",
             ));
         }
         if write.kind.is_some_and(|kind| kind != self.kind) {
-            return Err(Refusal::new(
+            return Err(PlanError::new(
                 "HierarchyTypeMismatchException",
                 "The parameter type cannot be changed.",
             ));
@@ -291,7 +291,7 @@ impl Parameter {
         if self.versions.len() == MAX_VERSIONS {
             let oldest = self.versions.front().expect("a parameter has a version");
             if !oldest.labels.is_empty() {
-                return Err(Refusal::new(
+                return Err(PlanError::new(
                     "ParameterMaxVersionLimitExceeded",
                     "The oldest version has a label and cannot be deleted.",
                 ));
@@ -314,12 +314,12 @@ fn is_label(label: &str) -> bool {
         && !lower.starts_with("ssm")
 }
 
-fn check_name(name: &str) -> Result<(), Refusal> {
+fn check_name(name: &str) -> Result<(), PlanError> {
     let legal = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-/".contains(&byte));
     let path = name.strip_prefix('/').unwrap_or(name);
     let hierarchy_without_slash = name.contains('/') && !name.starts_with('/');
     if !legal || hierarchy_without_slash || path.split('/').any(str::is_empty) {
-        return Err(Refusal::validation(
+        return Err(PlanError::validation(
             "Parameter name: can't be prefixed with \"aws\" or \"ssm\" (case-insensitive). If formed as a path, \
              it can consist of sub-paths divided by slash symbol; each sub-path can be formed as a mix of \
              letters, numbers and the following 3 symbols .-_",
@@ -327,29 +327,29 @@ fn check_name(name: &str) -> Result<(), Refusal> {
     }
     let lower = path.to_ascii_lowercase();
     if lower.starts_with("aws") || lower.starts_with("ssm") {
-        return Err(Refusal::validation(
+        return Err(PlanError::validation(
             "Parameter name: can't be prefixed with \"aws\" or \"ssm\" (case-insensitive).",
         ));
     }
     if path.split('/').count() > MAX_LEVELS {
-        return Err(Refusal::new(
+        return Err(PlanError::new(
             "HierarchyLevelLimitExceededException",
             "A parameter name can have a maximum of 15 levels.",
         ));
     }
     if arn("eu-central-1", "111122223333", name).len() > MAX_ARN_CHARS {
-        return Err(Refusal::validation("The parameter name is too long."));
+        return Err(PlanError::validation("The parameter name is too long."));
     }
     Ok(())
 }
 
-fn check_value(write: &Write<'_>) -> Result<(), Refusal> {
+fn check_value(write: &Write<'_>) -> Result<(), PlanError> {
     if write.value.is_empty() {
-        return Err(Refusal::validation("Parameter value can't be empty."));
+        return Err(PlanError::validation("Parameter value can't be empty."));
     }
     let limit = if write.advanced { ADVANCED_BYTES } else { STANDARD_BYTES };
     if write.value.len() > limit {
-        return Err(Refusal::validation(format!(
+        return Err(PlanError::validation(format!(
             "The parameter value exceeds the maximum limit of {limit} characters.",
         )));
     }

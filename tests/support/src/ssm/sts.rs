@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::coded::Coded;
 use super::protocol::Operation;
 use super::reply::{Content, Reply};
-use super::store::Refusal;
+use super::store::PlanError;
 
 /// First part of an access key that was handed out here; the number of the session follows.
 const KEY: &str = "ASIAROLE";
@@ -96,7 +96,7 @@ impl Sessions {
     }
 
     /// The account that an access key of ours opens, unless its session has ended; `None` if it is not one of ours.
-    pub(crate) fn account(&self, access_key: &str, now_ms: u64) -> Option<Result<&str, Refusal>> {
+    pub(crate) fn account(&self, access_key: &str, now_ms: u64) -> Option<Result<&str, PlanError>> {
         let session = self.given.get(access_key.strip_prefix(KEY)?.parse::<usize>().ok()?)?;
         Some(if now_ms < session.ends_ms { Ok(&session.account) } else { Err(expired()) })
     }
@@ -109,12 +109,12 @@ impl Sessions {
     }
 }
 
-fn expired() -> Refusal {
-    Refusal::new("ExpiredTokenException", "The security token included in the request is expired")
+fn expired() -> PlanError {
+    PlanError::new("ExpiredTokenException", "The security token included in the request is expired")
 }
 
 /// What STS says to a caller whose own credentials are refused.
-pub(crate) fn refused_caller(refusal_of_ssm: &Refusal) -> Reply {
+pub(crate) fn refused_caller(refusal_of_ssm: &PlanError) -> Reply {
     let code = refusal_of_ssm.code.trim_end_matches("Exception");
     refusal(403, code, &refusal_of_ssm.message)
 }
