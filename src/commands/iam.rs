@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::api::{ParameterSource, ParameterSourceSpec};
 use crate::cli::IamArgs;
 use crate::kubernetes::client::connect;
-use crate::kubernetes::client::within;
+use crate::kubernetes::client::with_timeout;
 use crate::targets::redis::token::Service;
 
 /// The name of the operator's own identity among the policies.
@@ -57,7 +57,7 @@ fn from_file(file: &Path) -> anyhow::Result<Vec<ParameterSource>> {
 
 async fn from_cluster() -> anyhow::Result<Vec<ParameterSource>> {
     let sources: Api<ParameterSource> = Api::all(connect().await?);
-    let found = within(sources.list(&ListParams::default())).await.map_err(|problem| {
+    let found = with_timeout(sources.list(&ListParams::default())).await.map_err(|problem| {
         anyhow!("sources cannot be listed: {problem}. It takes the right to list parametersources; or give them with --file")
     })?;
     Ok(found.items)

@@ -7,13 +7,13 @@ use parameter_mirror_format::keys::KeyRing;
 
 use crate::cli::{KeyArgs, KeyPlace};
 use crate::kubernetes::client::connect;
-use crate::kubernetes::client::within;
+use crate::kubernetes::client::with_timeout;
 
 /// The sub-keys of a mirror, one a line, the active one first. Printing them is what this command is for. With the rights
 /// of whoever runs it, who must be able to read the key Secret.
 pub async fn sub_keys(args: &KeyArgs) -> anyhow::Result<String> {
     let secrets: Api<Secret> = Api::namespaced(connect().await?, &args.keys.namespace);
-    let secret = within(secrets.get(&args.keys.key_secret)).await;
+    let secret = with_timeout(secrets.get(&args.keys.key_secret)).await;
     let secret = secret.map_err(|problem| {
         let KeyPlace { namespace, key_secret } = &args.keys;
         anyhow!("Secret {namespace}/{key_secret}: {problem}. Is --namespace the operator's?")

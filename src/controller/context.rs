@@ -67,17 +67,17 @@ pub struct Context {
     /// Which mirror is reconciled when.
     pub queue: Arc<Queue>,
     /// What is remembered of each mirror.
-    pub memories: StateMap,
+    pub states: StateMap,
     /// The values that memory holds.
     pub values: Values,
     /// Which mirrors read the same.
-    pub in_step: ReadGroups,
+    pub read_groups: ReadGroups,
     /// Rehearsed outages.
     pub drills: Drills,
     /// Sources that the API server was found not to have.
     pub missing_sources: MissingSources,
     /// What the status of each source says.
-    pub said_of_sources: StatusDedup,
+    pub source_status_dedup: StatusDedup,
     /// What the reads of their mirrors say about sources.
     pub source_health: SourceHealth,
     /// New mirrors whose first values are about to be published.
@@ -91,8 +91,8 @@ pub struct Context {
 impl Context {
     /// Forgets everything about a mirror that is gone.
     pub fn forget(&self, mirror: &ObjectRef<ParameterMirror>) {
-        self.memories.forget(mirror);
-        self.in_step.forget(mirror);
+        self.states.forget(mirror);
+        self.read_groups.forget(mirror);
         self.source_health.forget(mirror);
         self.values.forget(mirror);
         self.metrics.forget(mirror);

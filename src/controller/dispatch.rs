@@ -17,7 +17,7 @@ use crate::controller::reconcile::reconcile;
 use crate::kubernetes::queue::{RECONCILE, RECONCILES, Requeue};
 
 /// How long a mirror rests whose pass broke.
-const AFTER_BREAK: Duration = Duration::from_secs(30);
+const PANIC_BACKOFF: Duration = Duration::from_secs(30);
 
 /// Works until `stop`; a reconcile that has begun is finished.
 pub async fn work(stop: CancellationToken, ctx: Arc<Context>) {
@@ -42,25 +42,25 @@ pub async fn work(stop: CancellationToken, ctx: Arc<Context>) {
 async fn reconcile_one(key: Arc<ObjectRef<ParameterMirror>>, ctx: Arc<Context>) {
     let Some(mirror) = ctx.watches.mirror(&key) else {
         ctx.forget(&key);
-        return ctx.queue.ended(&key, Requeue::OnChange);
+        return ctx.queue.finished(&key, Requeue::OnChange);
     };
-    let look = AssertUnwindSafe(look(&mirror, &ctx)).catch_unwind();
+    let look = AssertUnwindSafe(dispatch(&mirror, &ctx)).catch_unwind();
     let next = match tokio::time::timeout(RECONCILE, look).await {
         Ok(Ok(next)) => next,
         broken => {
             let how = if broken.is_ok() { "panicked" } else { "did not end in time" };
             let mirror = format!("{}/{}", key.namespace.as_deref().unwrap_or_default(), key.name);
             tracing::error!(target: "parameter_mirror", mirror, "a pass {how}; this is a fault of the operator. What is served stays as it is, and the mirror is looked at anew");
-            ctx.metrics.pass_broke();
+            ctx.metrics.reconcile_panicked();
             // Whatever it left half done is learnt again from the targets.
-            ctx.memories.forget(&key);
-            Requeue::After(AFTER_BREAK)
+            ctx.states.forget(&key);
+            Requeue::After(PANIC_BACKOFF)
         }
     };
-    ctx.queue.ended(&key, next);
+    ctx.queue.finished(&key, next);
 }
 
-async fn look(mirror: &DeserializeGuard<ParameterMirror>, ctx: &Arc<Context>) -> Requeue {
+async fn dispatch(mirror: &DeserializeGuard<ParameterMirror>, ctx: &Arc<Context>) -> Requeue {
     match &mirror.0 {
         Ok(mirror) => reconcile(mirror, ctx).await,
         Err(invalid) => invalid_object::report(invalid, ctx).await,

@@ -25,7 +25,7 @@ pub fn client(client: Client, term: &Term) -> Client {
     let service = tower::service_fn(move |request: Request<Body>| {
         let (client, term) = (client.clone(), term.clone());
         async move {
-            if *request.method() == Method::GET || term.is_held() {
+            if *request.method() == Method::GET || term.is_valid() {
                 client.send(request).await
             } else {
                 Err(kube::Error::Service(OVER.into()))
@@ -54,7 +54,7 @@ struct FencedHashes {
 
 impl FencedHashes {
     fn may_write(&self) -> Result<(), LinkError> {
-        if self.term.is_held() { Ok(()) } else { Err(LinkError::Unavailable(OVER.to_owned())) }
+        if self.term.is_valid() { Ok(()) } else { Err(LinkError::Unavailable(OVER.to_owned())) }
     }
 }
 
@@ -79,15 +79,15 @@ impl HashStore for FencedHashes {
         self.hashes.swap(guard, fields, consent, within).await
     }
 
-    async fn beat(
+    async fn heartbeat(
         &self,
         guard: Guard<'_>,
-        beat: Heartbeat,
+        heartbeat: Heartbeat,
         checked_mac: Option<&str>,
         within: Duration,
     ) -> Result<ScriptOutcome, LinkError> {
         self.may_write()?;
-        self.hashes.beat(guard, beat, checked_mac, within).await
+        self.hashes.heartbeat(guard, heartbeat, checked_mac, within).await
     }
 
     async fn remove(&self, guard: Guard<'_>, within: Duration) -> Result<ScriptOutcome, LinkError> {

@@ -24,10 +24,10 @@ const RETRY: Duration = Duration::from_secs(30);
 pub async fn report(invalid: &InvalidObject, ctx: &Context) -> Requeue {
     let name = invalid.metadata.name.clone().unwrap_or_default();
     let namespace = invalid.metadata.namespace.clone().unwrap_or_default();
-    let memory = ctx.memories.of(&ObjectRef::new(&name).within(&namespace));
-    let mut memory = memory.lock().await;
+    let state = ctx.states.of(&ObjectRef::new(&name).within(&namespace));
+    let mut state = state.lock().await;
     // Our own write comes back as a change; the same generation is reported once.
-    if memory.undecodable == invalid.metadata.generation {
+    if state.undecodable == invalid.metadata.generation {
         return Requeue::OnChange;
     }
     let now = ctx.clock.now();
@@ -51,7 +51,7 @@ pub async fn report(invalid: &InvalidObject, ctx: &Context) -> Requeue {
             return Requeue::After(RETRY);
         }
     }
-    memory.undecodable = invalid.metadata.generation;
+    state.undecodable = invalid.metadata.generation;
     tracing::warn!(target: "parameter_mirror", mirror = format!("{namespace}/{name}"), reason = "InvalidSpec", "the object cannot be read");
     Requeue::OnChange
 }

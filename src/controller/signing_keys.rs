@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::controller::state::keys::{KeySecret, KeyState};
-use crate::kubernetes::client::{ApiError, FIELD_MANAGER, within};
+use crate::kubernetes::client::{ApiError, FIELD_MANAGER, with_timeout};
 use crate::mirror::target::{TargetIssue, TargetReason};
 
 const RETRY: Duration = Duration::from_secs(5);
@@ -38,8 +38,8 @@ pub async fn keep(client: Client, secret: KeySecret) -> (watch::Receiver<KeyStat
             }
         }
     };
-    if let Some(trouble) = &first.trouble {
-        tracing::error!(target: "parameter_mirror", reason = %trouble.reason, "{}", trouble.detail);
+    if let Some(issue) = &first.issue {
+        tracing::error!(target: "parameter_mirror", reason = %issue.reason, "{}", issue.detail);
     }
     let has_keys = first.ring.is_some();
     let (sender, receiver) = watch::channel(first);
@@ -73,7 +73,7 @@ async fn follow(api: Api<Secret>, secret: &KeySecret, sender: watch::Sender<KeyS
 
 /// Creates keys at the first start only: new keys over targets that are signed with lost ones would make the sub-keys of readers useless.
 async fn first_keys(client: &Client, api: &Api<Secret>, secret: &KeySecret) -> Result<KeyState, ApiError> {
-    if let Some(found) = within(api.get_opt(&secret.name)).await? {
+    if let Some(found) = with_timeout(api.get_opt(&secret.name)).await? {
         return Ok(KeyState { version: 1, ..read(Some(&found), secret) });
     }
     if were_ever_made(client, secret).await? {
@@ -81,7 +81,7 @@ async fn first_keys(client: &Client, api: &Api<Secret>, secret: &KeySecret) -> R
     }
     let Some(fresh) = manifest(&secret.namespace, &secret.name) else { return Err(ApiError::Unreachable) };
     let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
-    match within(api.create(&params, &fresh)).await {
+    match with_timeout(api.create(&params, &fresh)).await {
         Ok(created) => Ok(KeyState { version: 1, ..read(Some(&created), secret) }),
         Err(problem) => Err(problem),
     }
@@ -92,7 +92,7 @@ async fn first_keys(client: &Client, api: &Api<Secret>, secret: &KeySecret) -> R
 /// Only what no tenant can write counts: a mark in the operator's own namespace. A status of a mirror and a signature on a Secret are a
 /// tenant's to make up, and would have the keys missed by everybody (docs/adr/0020-reuse.md).
 async fn were_ever_made(client: &Client, secret: &KeySecret) -> Result<bool, ApiError> {
-    match within(leases(client, secret).get_opt(&secret.lease)).await {
+    match with_timeout(leases(client, secret).get_opt(&secret.lease)).await {
         Ok(lease) => Ok(lease.is_some_and(|lease| is_marked(&lease))),
         // Without leader election the operator may have no rights on leases, and nothing is remembered.
         Err(ApiError::Refused { code: 403, .. }) => Ok(false),
@@ -113,7 +113,7 @@ async fn remember(client: &Client, secret: &KeySecret) {
 
 async fn mark(client: &Client, secret: &KeySecret) -> Result<(), ApiError> {
     let api = leases(client, secret);
-    let mut lease = within(api.get_opt(&secret.lease)).await?.unwrap_or_else(|| Lease {
+    let mut lease = with_timeout(api.get_opt(&secret.lease)).await?.unwrap_or_else(|| Lease {
         metadata: ObjectMeta { name: Some(secret.lease.clone()), ..ObjectMeta::default() },
         ..Lease::default()
     });
@@ -123,8 +123,8 @@ async fn mark(client: &Client, secret: &KeySecret) -> Result<(), ApiError> {
     lease.annotations_mut().insert(KEYS_MADE.to_owned(), secret.name.clone());
     let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
     let written = match lease.resource_version() {
-        None => within(api.create(&params, &lease)).await,
-        Some(_) => within(api.replace(&secret.lease, &params, &lease)).await,
+        None => with_timeout(api.create(&params, &lease)).await,
+        Some(_) => with_timeout(api.replace(&secret.lease, &params, &lease)).await,
     };
     written.map(|_| ())
 }
@@ -144,7 +144,7 @@ fn read(found: Option<&Secret>, secret: &KeySecret) -> KeyState {
         version: 0,
         resource_version: resource_version.clone(),
         ring: None,
-        trouble: Some(TargetIssue::new(TargetReason::KeyMissing, detail)),
+        issue: Some(TargetIssue::new(TargetReason::KeyMissing, detail)),
     };
     let Some(found) = found else {
         return lost(format!(
@@ -154,7 +154,7 @@ fn read(found: Option<&Secret>, secret: &KeySecret) -> KeyState {
     };
     let data = found.data.iter().flatten().map(|(name, ByteString(bytes))| (name.as_str(), bytes.as_slice()));
     match KeyRing::from_data(data) {
-        Ok(ring) => KeyState { version: 0, resource_version, ring: Some(Arc::new(ring)), trouble: None },
+        Ok(ring) => KeyState { version: 0, resource_version, ring: Some(Arc::new(ring)), issue: None },
         Err(error) => lost(format!("{place} cannot be used: {error}.")),
     }
 }

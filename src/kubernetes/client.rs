@@ -8,7 +8,7 @@ use kube::client::ClientBuilder;
 use kube::{Client, Config};
 use tower::timeout::TimeoutLayer;
 
-use crate::kubernetes::watches::LASTS;
+use crate::kubernetes::watches::WATCH_TIMEOUT;
 
 /// Who writes, as managed fields say it.
 pub const FIELD_MANAGER: &str = "parameter-mirror";
@@ -55,7 +55,7 @@ impl ApiError {
 }
 
 /// Runs one call to the API server under the deadline.
-pub async fn within<T>(call: impl Future<Output = kube::Result<T>>) -> Result<T, ApiError> {
+pub async fn with_timeout<T>(call: impl Future<Output = kube::Result<T>>) -> Result<T, ApiError> {
     match tokio::time::timeout(DEADLINE, call).await {
         Ok(answer) => answer.map_err(|error| ApiError::of(&error)),
         Err(_) => Err(ApiError::Timeout),
@@ -65,7 +65,7 @@ pub async fn within<T>(call: impl Future<Output = kube::Result<T>>) -> Result<T,
 /// How long the API server may take to begin an answer. The client waits for ever by default: an operator that starts
 /// before a silent API server would never list its mirrors (found by simulation).
 #[must_use]
-pub const fn answers_in_time() -> TimeoutLayer {
+pub const fn response_timeout() -> TimeoutLayer {
     TimeoutLayer::new(Duration::from_secs(15))
 }
 
@@ -76,10 +76,10 @@ pub async fn connect() -> anyhow::Result<Client> {
     config.default_retry = false;
     config.connect_timeout = Some(Duration::from_secs(5));
     // An answer that stops in the middle; longer than a watch is ever idle.
-    config.read_timeout = Some(LASTS + Duration::from_secs(20));
+    config.read_timeout = Some(WATCH_TIMEOUT + Duration::from_secs(20));
     config.reset_reader_on_write = true;
     // HTTPS_PROXY is for AWS; kube takes it for itself too, and knows no NO_PROXY.
     config.proxy_url = None;
     let client = ClientBuilder::try_from(config).context("the Kubernetes client cannot be built")?;
-    Ok(client.with_layer(&answers_in_time()).build())
+    Ok(client.with_layer(&response_timeout()).build())
 }

@@ -16,13 +16,13 @@ use crate::kubernetes::client::{ApiError, FIELD_MANAGER};
 use crate::kubernetes::leadership::Term;
 
 /// How long a lease lasts that is not renewed: a leader that was killed is succeeded after that.
-const LASTS: Duration = Duration::from_secs(15);
+const LEASE_DURATION: Duration = Duration::from_secs(15);
 /// How often the leader renews it.
-const RENEW: Duration = Duration::from_secs(4);
+const RENEW_INTERVAL: Duration = Duration::from_secs(4);
 /// How often the others look, and a leader tries again that could not renew: a lease that was given up is taken at once.
-const LOOK: Duration = Duration::from_millis(500);
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// How long one call may take: a renewal has to be tried more than once before the term ends.
-const CALL: Duration = Duration::from_secs(4);
+const CALL_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Where the lease is, and who we are.
 #[derive(Clone, Debug)]
@@ -62,28 +62,32 @@ impl Election {
     }
 
     /// Waits until we are the leader.
-    pub async fn win(&mut self) -> Term {
-        let mut told = None;
+    pub async fn acquire(&mut self) -> Term {
+        let mut logged = None;
         loop {
-            match self.look().await {
+            match self.poll().await {
                 Ok(Move::Take) => {
                     let asked = self.clock.boottime();
-                    match self.take().await {
-                        Ok(()) => return Term::limited(asked, LASTS, self.clock.clone()),
-                        Err(problem) => tell(&mut told, format!("the lease cannot be taken: {problem}")),
+                    match self.claim().await {
+                        Ok(()) => return Term::limited(asked, LEASE_DURATION, self.clock.clone()),
+                        Err(problem) => {
+                            log_once(&mut logged, format!("the lease cannot be taken: {problem}"))
+                        }
                     }
                 }
-                Ok(Move::Wait) => tell(&mut told, format!("{} leads; waiting to take over", self.holder())),
-                Err(problem) => tell(&mut told, format!("the lease cannot be read: {problem}")),
+                Ok(Move::Wait) => {
+                    log_once(&mut logged, format!("{} leads; waiting to take over", self.holder()))
+                }
+                Err(problem) => log_once(&mut logged, format!("the lease cannot be read: {problem}")),
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
     /// Keeps the term as long as it can; returns when it is lost.
-    pub async fn keep(&mut self, term: &Term) {
-        let mut pause = RENEW;
-        while term.is_held() {
+    pub async fn renew_until_lost(&mut self, term: &Term) {
+        let mut pause = RENEW_INTERVAL;
+        while term.is_valid() {
             tokio::select! {
                 () = term.lost() => break,
                 () = tokio::time::sleep(pause) => {}
@@ -92,7 +96,7 @@ impl Election {
             pause = match self.renew().await {
                 Ok(true) => {
                     term.renew(asked);
-                    RENEW
+                    RENEW_INTERVAL
                 }
                 Ok(false) => {
                     tracing::warn!(target: "parameter_mirror", leader = self.holder(), "another operator has taken the lease");
@@ -100,27 +104,27 @@ impl Election {
                 }
                 Err(problem) => {
                     tracing::warn!(target: "parameter_mirror", %problem, "the lease cannot be renewed");
-                    LOOK
+                    POLL_INTERVAL
                 }
             };
         }
-        term.lose();
+        term.revoke();
     }
 
     /// Gives the lease up if it is ours, so that nobody has to wait for its end. The work has ended before.
     ///
     /// What was seen last is not enough: a call whose answer nobody waited for any more may have taken or renewed the lease since,
     /// or may do so while this looks.
-    pub async fn resign(&mut self) {
+    pub async fn release(&mut self) {
         for _ in 0..2 {
-            if !matches!(self.give_up().await, Err(ApiError::Conflict)) {
+            if !matches!(self.vacate().await, Err(ApiError::Conflict)) {
                 return;
             }
         }
     }
 
-    async fn give_up(&mut self) -> Result<(), ApiError> {
-        self.look().await?;
+    async fn vacate(&mut self) -> Result<(), ApiError> {
+        self.poll().await?;
         let Some((lease, _)) = self.seen.as_ref().filter(|_| self.holder() == self.candidate.identity) else {
             return Ok(());
         };
@@ -129,14 +133,14 @@ impl Election {
         self.write(&lease).await
     }
 
-    async fn look(&mut self) -> Result<Move, ApiError> {
+    async fn poll(&mut self) -> Result<Move, ApiError> {
         let found = in_time(self.api.get_opt(&self.candidate.lease)).await?;
         self.note(found);
         let seen = self.seen.as_ref().map(|(lease, since)| (lease.spec.as_ref(), *since));
         Ok(decide(&self.candidate.identity, seen, self.clock.boottime()))
     }
 
-    async fn take(&mut self) -> Result<(), ApiError> {
+    async fn claim(&mut self) -> Result<(), ApiError> {
         let before = self.seen.as_ref().map(|(lease, _)| lease.clone());
         let transitions = before.as_ref().and_then(|lease| lease.spec.as_ref()?.lease_transitions);
         let mut lease = before.unwrap_or_else(|| Lease {
@@ -146,7 +150,7 @@ impl Election {
         let now = MicroTime(self.clock.now());
         lease.spec = Some(LeaseSpec {
             holder_identity: Some(self.candidate.identity.clone()),
-            lease_duration_seconds: i32::try_from(LASTS.as_secs()).ok(),
+            lease_duration_seconds: i32::try_from(LEASE_DURATION.as_secs()).ok(),
             acquire_time: Some(now.clone()),
             renew_time: Some(now),
             lease_transitions: Some(transitions.map_or(0, |transitions| transitions.saturating_add(1))),
@@ -210,7 +214,7 @@ impl Election {
 fn decide(identity: &str, seen: Option<(Option<&LeaseSpec>, Duration)>, now: Duration) -> Move {
     let Some((Some(spec), since)) = seen else { return Move::Take };
     let lasts = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
-    let lasts = lasts.map_or(LASTS, Duration::from_secs);
+    let lasts = lasts.map_or(LEASE_DURATION, Duration::from_secs);
     match spec.holder_identity.as_deref() {
         None | Some("") => Move::Take,
         Some(holder) if holder == identity => Move::Take,
@@ -220,15 +224,15 @@ fn decide(identity: &str, seen: Option<(Option<&LeaseSpec>, Duration)>, now: Dur
 }
 
 /// Says it once.
-fn tell(told: &mut Option<String>, what: String) {
-    if told.as_ref() != Some(&what) {
+fn log_once(logged: &mut Option<String>, what: String) {
+    if logged.as_ref() != Some(&what) {
         tracing::info!(target: "parameter_mirror", "{what}");
-        *told = Some(what);
+        *logged = Some(what);
     }
 }
 
 async fn in_time<T>(call: impl Future<Output = kube::Result<T>>) -> Result<T, ApiError> {
-    match tokio::time::timeout(CALL, call).await {
+    match tokio::time::timeout(CALL_TIMEOUT, call).await {
         Ok(answer) => answer.map_err(|error| ApiError::of(&error)),
         Err(_) => Err(ApiError::Timeout),
     }
@@ -236,7 +240,7 @@ async fn in_time<T>(call: impl Future<Output = kube::Result<T>>) -> Result<T, Ap
 
 /// An identity that no other process has, for whoever is no pod.
 #[must_use]
-pub fn some_identity() -> String {
+pub fn generated_identity() -> String {
     format!("process-{}-{}", std::process::id(), Timestamp::now().as_nanosecond())
 }
 
@@ -362,14 +366,14 @@ mod tests {
     async fn a_leader_gives_up_its_lease_whatever_became_of_its_last_renewal() {
         let server = Server::default();
         let mut election = server.election();
-        let term = election.win().await;
+        let term = election.acquire().await;
         assert_eq!(server.holder().as_deref(), Some("me"));
         server.keep_silent();
         tokio::select! {
-            () = election.keep(&term) => panic!("the term is lost"),
+            () = election.renew_until_lost(&term) => panic!("the term is lost"),
             () = server.has_kept_silent.notified() => {}
         }
-        election.resign().await;
+        election.release().await;
         assert_eq!(server.holder(), None);
     }
 
@@ -379,11 +383,11 @@ mod tests {
         let mut election = server.election();
         server.keep_silent();
         tokio::select! {
-            _ = election.win() => panic!("it does not know that it has won"),
+            _ = election.acquire() => panic!("it does not know that it has won"),
             () = server.has_kept_silent.notified() => {}
         }
         assert_eq!(server.holder().as_deref(), Some("me"));
-        election.resign().await;
+        election.release().await;
         assert_eq!(server.holder(), None);
     }
 
@@ -392,7 +396,7 @@ mod tests {
     async fn a_lease_that_somebody_annotated_is_renewed_at_once() {
         let server = Server::default();
         let mut election = server.election();
-        let term = election.win().await;
+        let term = election.acquire().await;
         let touched = || {
             let mut lease = server.lease.lock();
             let lease = lease.as_mut().unwrap();
@@ -404,19 +408,19 @@ mod tests {
         let lease = server.lease.lock().clone().unwrap();
         assert_eq!(lease["metadata"]["annotations"]["note"], "mine");
         assert_eq!(lease["metadata"]["resourceVersion"], "42");
-        assert!(term.is_held());
+        assert!(term.is_valid());
     }
 
     #[tokio::test(start_paused = true)]
     async fn nobody_gives_up_the_lease_of_somebody_else() {
         let server = Server::default();
         let mut election = server.election();
-        let _term = election.win().await;
+        let _term = election.acquire().await;
         let taken = json!({
             "metadata": {"name": "parameter-mirror", "resourceVersion": "7"}, "spec": {"holderIdentity": "other"},
         });
         *server.lease.lock() = Some(taken);
-        election.resign().await;
+        election.release().await;
         assert_eq!(server.holder().as_deref(), Some("other"));
     }
 }

@@ -123,7 +123,7 @@ impl Events {
     }
 
     /// Tells a story about a mirror, beside the pass: an event is never worth waiting for.
-    pub fn tell(&self, mirror: &ParameterMirror, story: &EventDraft) {
+    pub fn emit(&self, mirror: &ParameterMirror, story: &EventDraft) {
         let story = EventDraft { note: words::cut(&story.note, MAX_NOTE), ..story.clone() };
         let reason = story.reason.clone();
         if !self.0.waiting.add(mirror.object_ref(&()), story) {

@@ -11,7 +11,7 @@ use crate::clock::Clock;
 /// How much earlier than others may take over a leader stops: a write that has just been sent still arrives in time.
 pub const MARGIN: Duration = Duration::from_secs(2);
 
-/// One term. Once it is lost it never comes back; the next one is another, with other memories.
+/// One term. Once it is lost it never comes back; the next one is another, with other states.
 #[derive(Clone, Debug)]
 pub struct Term(Option<Arc<Limited>>);
 
@@ -27,7 +27,7 @@ struct Limited {
 impl Term {
     /// As long as the process lives: there is no other one.
     #[must_use]
-    pub const fn for_ever() -> Self {
+    pub const fn unlimited() -> Self {
         Self(None)
     }
 
@@ -40,7 +40,7 @@ impl Term {
 
     /// Whether anything may be written. Asked right before each write, because the process may have been stopped since.
     #[must_use]
-    pub fn is_held(&self) -> bool {
+    pub fn is_valid(&self) -> bool {
         let Some(term) = &self.0 else { return true };
         let ends = term.renewed.load(Ordering::Acquire) + millis(term.lasts.saturating_sub(MARGIN));
         let held = !term.lost.is_cancelled() && millis(term.clock.boottime()) < ends;
@@ -53,13 +53,13 @@ impl Term {
 
     /// The leader was confirmed; it had asked at `since`. Nothing happens to a term that is lost.
     pub fn renew(&self, since: Duration) {
-        if let Some(term) = self.0.as_ref().filter(|_| self.is_held()) {
+        if let Some(term) = self.0.as_ref().filter(|_| self.is_valid()) {
             term.renewed.fetch_max(millis(since), Ordering::AcqRel);
         }
     }
 
     /// Ends it.
-    pub fn lose(&self) {
+    pub fn revoke(&self) {
         if let Some(term) = &self.0 {
             term.lost.cancel();
         }
@@ -89,16 +89,16 @@ mod tests {
         let clock = Clock::with_wall(|| jiff::Timestamp::UNIX_EPOCH);
         let term = Term::limited(clock.boottime(), LASTS, clock.clone());
         tokio::time::advance(Duration::from_millis(12_999)).await;
-        assert!(term.is_held());
+        assert!(term.is_valid());
         term.renew(Duration::from_secs(5));
         tokio::time::advance(Duration::from_secs(4)).await;
-        assert!(term.is_held(), "renewed");
+        assert!(term.is_valid(), "renewed");
         tokio::time::advance(Duration::from_millis(1_001)).await;
-        assert!(!term.is_held(), "the renewal counts from when it was asked for");
+        assert!(!term.is_valid(), "the renewal counts from when it was asked for");
         term.renew(clock.boottime());
-        assert!(!term.is_held(), "somebody else may have been in office");
+        assert!(!term.is_valid(), "somebody else may have been in office");
         term.lost().await;
-        assert!(Term::for_ever().is_held());
+        assert!(Term::unlimited().is_valid());
     }
 
     #[tokio::test(start_paused = true)]
@@ -106,7 +106,7 @@ mod tests {
         let clock = Clock::with_wall(|| jiff::Timestamp::UNIX_EPOCH);
         let term = Term::limited(clock.boottime(), LASTS, clock);
         let same = term.clone();
-        term.lose();
-        assert!(!same.is_held());
+        term.revoke();
+        assert!(!same.is_valid());
     }
 }

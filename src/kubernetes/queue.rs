@@ -134,15 +134,15 @@ impl Queue {
         }
     }
 
-    /// A reconcile enters a step.
-    pub fn enters(&self, mirror: &Mirror, step: &'static str) {
-        self.state.lock().enters(mirror, step);
+    /// A reconcile enter_step a step.
+    pub fn enter_step(&self, mirror: &Mirror, step: &'static str) {
+        self.state.lock().enter_step(mirror, step);
     }
 
     /// A reconcile has ended.
-    pub fn ended(&self, mirror: &Mirror, next: Requeue) {
+    pub fn finished(&self, mirror: &Mirror, next: Requeue) {
         let now = self.clock.uptime();
-        self.state.lock().ended(mirror, next, now);
+        self.state.lock().finished(mirror, next, now);
     }
 
     /// Why nothing goes on any more, if so.
@@ -215,13 +215,13 @@ impl State {
         self.resting.first_key_value().map(|((due, _), _)| due.saturating_sub(now))
     }
 
-    fn enters(&mut self, mirror: &Mirror, entered: &'static str) {
+    fn enter_step(&mut self, mirror: &Mirror, entered: &'static str) {
         if let Some(Entry::Running { step, .. }) = self.entries.get_mut(mirror) {
             *step = entered;
         }
     }
 
-    fn ended(&mut self, mirror: &Mirror, next: Requeue, now: Duration) {
+    fn finished(&mut self, mirror: &Mirror, next: Requeue, now: Duration) {
         self.ended_at = self.ended_at.max(now);
         let Some((mirror, Entry::Running { again, .. })) = self.entries.remove_entry(mirror) else { return };
         let namespace = mirror.namespace.as_deref().unwrap_or_default();
@@ -312,7 +312,7 @@ mod tests {
         for name in &names {
             state.add(&mirror("shop", name), Urgency::Routine, secs(1));
             assert_eq!(next(&mut state, 1), Some(format!("shop/{name}")));
-            state.ended(&mirror("shop", name), Requeue::After(secs(0)), secs(1));
+            state.finished(&mirror("shop", name), Requeue::After(secs(0)), secs(1));
         }
         assert_eq!(next(&mut state, 1), Some("shop/app-0".to_owned()), "and then it is its turn again");
     }
@@ -328,7 +328,7 @@ mod tests {
         state.add(&mirror("one", "app"), Urgency::Routine, secs(0));
         assert_eq!(next(&mut state, 0), Some("one/app".to_owned()));
         assert_eq!(next(&mut state, 0), None);
-        state.ended(&mirror("many", "app-3"), Requeue::OnChange, secs(1));
+        state.finished(&mirror("many", "app-3"), Requeue::OnChange, secs(1));
         assert_eq!(next(&mut state, 1), Some("many/app-32".to_owned()));
     }
 
@@ -362,7 +362,7 @@ mod tests {
         assert!(before < 25, "{before} of the storm went first");
         let mut rest = 0;
         while let Some(mirror) = state.next(secs(0)) {
-            state.ended(&mirror, Requeue::OnChange, secs(0));
+            state.finished(&mirror, Requeue::OnChange, secs(0));
             rest += 1;
         }
         assert_eq!(2 + before + 1 + rest, 1_000, "each of them once");
@@ -376,12 +376,12 @@ mod tests {
         state.add(&app, Urgency::Routine, secs(1));
         state.add(&app, Urgency::TargetChanged, secs(1));
         assert_eq!(next(&mut state, 1), None);
-        state.ended(&app, Requeue::After(secs(30)), secs(2));
+        state.finished(&app, Requeue::After(secs(30)), secs(2));
         assert!(next(&mut state, 2).is_some());
-        state.ended(&app, Requeue::After(secs(30)), secs(3));
+        state.finished(&app, Requeue::After(secs(30)), secs(3));
         assert_eq!((next(&mut state, 32), state.rest(secs(32))), (None, Some(secs(1))));
         assert!(next(&mut state, 33).is_some());
-        state.ended(&app, Requeue::OnChange, secs(34));
+        state.finished(&app, Requeue::OnChange, secs(34));
         assert_eq!((next(&mut state, 100_000), state.rest(secs(34))), (None, None));
         assert!(state.entries.is_empty(), "one that only a change brings back is not held");
     }
@@ -391,10 +391,10 @@ mod tests {
         let (mut state, app) = (State::default(), mirror("shop", "app"));
         state.add(&app, Urgency::Routine, secs(0));
         assert!(next(&mut state, 0).is_some());
-        state.ended(&app, Requeue::After(secs(30)), secs(0));
+        state.finished(&app, Requeue::After(secs(30)), secs(0));
         state.add(&app, Urgency::Routine, secs(1));
         assert!(next(&mut state, 1).is_some());
-        state.ended(&app, Requeue::OnChange, secs(1));
+        state.finished(&app, Requeue::OnChange, secs(1));
         assert_eq!(next(&mut state, 30), None, "it does not come twice");
     }
 
@@ -403,12 +403,12 @@ mod tests {
         let (mut state, app) = (State::default(), mirror("shop", "app"));
         state.add(&app, Urgency::Routine, secs(10));
         state.next(secs(10)).unwrap();
-        state.enters(&app, "publish");
+        state.enter_step(&app, "publish");
         assert_eq!(state.under_way(), [(secs(10), "shop/app".to_owned(), "publish")]);
         assert_eq!(state.stall(secs(190)), None);
         let stall = state.stall(secs(191)).unwrap();
         assert_eq!(stall.to_string(), "the reconcile of shop/app has been in step publish for 181 s");
-        state.ended(&app, Requeue::OnChange, secs(191));
+        state.finished(&app, Requeue::OnChange, secs(191));
         assert_eq!(state.stall(secs(100_000)), None, "nothing is due");
     }
 
@@ -417,7 +417,7 @@ mod tests {
         let (mut state, app) = (State::default(), mirror("shop", "app"));
         state.add(&app, Urgency::Routine, secs(0));
         state.next(secs(0)).unwrap();
-        state.ended(&app, Requeue::After(secs(30)), secs(1));
+        state.finished(&app, Requeue::After(secs(30)), secs(1));
         assert_eq!(state.stall(secs(1 + 30 + 180)), None);
         let stall = state.stall(secs(1 + 30 + 181)).unwrap();
         assert_eq!(stall.to_string(), "no reconcile has ended for 211 s, although 1 mirrors are due");
@@ -433,7 +433,7 @@ mod tests {
         for second in (0..3_600).step_by(100) {
             let slow = state.next(secs(second)).unwrap();
             assert_eq!(state.stall(secs(second + 99)), None);
-            state.ended(&slow, Requeue::After(secs(30)), secs(second + 99));
+            state.finished(&slow, Requeue::After(secs(30)), secs(second + 99));
         }
     }
 }

@@ -30,16 +30,16 @@ use crate::mirror::words;
 
 /// How long one watch lasts before it is begun anew. A connection that falls silent is noticed only then, and a Secret that
 /// is lost meanwhile has to be back within a minute (promise 2); the library's 290 s are too long for that.
-pub const LASTS: Duration = Duration::from_secs(45);
+pub const WATCH_TIMEOUT: Duration = Duration::from_secs(45);
 
 /// How many objects one answer to a list may hold. An object may have 1.5 MB, the limit of etcd, whatever its spec is bounded to: nobody
 /// limits finalizers and labels. A decoded page takes several times the bytes of its text.
 pub const PAGE: u32 = 10;
 
-/// How to watch: everything, in watches that [last](LASTS) less than a minute.
+/// How to watch: everything, in watches that [last](WATCH_TIMEOUT) less than a minute.
 #[must_use]
 pub fn config() -> watcher::Config {
-    watcher::Config::default().timeout(u32::try_from(LASTS.as_secs()).unwrap_or(45)).page_size(PAGE)
+    watcher::Config::default().timeout(u32::try_from(WATCH_TIMEOUT.as_secs()).unwrap_or(45)).page_size(PAGE)
 }
 
 /// The longest value of an annotation that the operator keeps. Longer ones are cut, so that what the status repeats is short too.

@@ -118,7 +118,7 @@ impl Metrics {
     }
 
     /// A pass panicked or took too long.
-    pub fn pass_broke(&self) {
+    pub fn reconcile_panicked(&self) {
         self.broken_passes.inc();
     }
 

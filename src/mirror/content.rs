@@ -43,7 +43,7 @@ pub fn still_selected(content: &Content, plan: &Plan) -> BTreeMap<String, Parame
     content
         .entries
         .iter()
-        .filter(|(name, _)| secret_keys::winner(name, &plan.selections).is_some())
+        .filter(|(name, _)| secret_keys::most_specific(name, &plan.selections).is_some())
         .map(|(name, entry)| (name.clone(), parameter(entry)))
         .collect()
 }
@@ -70,7 +70,8 @@ pub fn known(content: &Content, plan: &Plan) -> BTreeMap<String, CachedParameter
     still_selected(content, plan)
         .into_iter()
         .map(|(name, parameter)| {
-            let by_name = matches!(secret_keys::winner(&name, &plan.selections), Some(Selection::Name(_)));
+            let by_name =
+                matches!(secret_keys::most_specific(&name, &plan.selections), Some(Selection::Name(_)));
             let comparable = by_name == was_by_name(&name);
             (name, CachedParameter { parameter, comparable })
         })

@@ -137,12 +137,12 @@ pub fn refusal(found: &Found, conflict: TargetReason) -> Option<TargetIssue> {
 
 /// Compares what was found with what is wanted.
 #[must_use]
-pub fn need(found: &Found, wanted: &Signed, authority: Freshness, conflict: TargetReason) -> Action {
+pub fn action(found: &Found, wanted: &Signed, freshness: Freshness, conflict: TargetReason) -> Action {
     match found {
-        Found::Ours(Verdict::ForeignKey(_)) if authority == Freshness::FreshRead => Action::Replace,
+        Found::Ours(Verdict::ForeignKey(_)) if freshness == Freshness::FreshRead => Action::Replace,
         Found::Ours(Verdict::Verified(held)) if held.content.same_as(&wanted.content) => {
             // A good read moves each target to the key that is active, once (docs/design/formats.md, "Keys": rotation).
-            let is_under_its_key = held.key_id == wanted.key_id || authority == Freshness::LastKnownGood;
+            let is_under_its_key = held.key_id == wanted.key_id || freshness == Freshness::LastKnownGood;
             if is_under_its_key { Action::Nothing } else { Action::Replace }
         }
         Found::Ours(Verdict::Broken(_)) => Action::Restore("edited"),
@@ -260,36 +260,41 @@ mod tests {
     #[test]
     fn each_verdict_has_its_treatment() {
         let (wanted, foreign) = (copy("new", 5), "k9".parse().unwrap());
-        let need = |found: &Found, authority| need(found, &wanted, authority, TargetReason::SecretConflict);
+        let action =
+            |found: &Found, freshness| action(found, &wanted, freshness, TargetReason::SecretConflict);
         let [held, fresh] = [Freshness::LastKnownGood, Freshness::FreshRead];
-        let reason = |need: Action| match need {
-            Action::Refused(trouble) => Some(trouble.reason),
+        let reason = |action: Action| match action {
+            Action::Refused(issue) => Some(issue.reason),
             _ => None,
         };
-        assert_eq!(need(&Found::Missing, held), Action::Restore("missing"));
+        assert_eq!(action(&Found::Missing, held), Action::Restore("missing"));
         let same = Found::Ours(Verdict::Verified(copy("new", 1)));
-        assert_eq!(need(&same, fresh), Action::Nothing, "the same content read earlier is not written again");
+        assert_eq!(
+            action(&same, fresh),
+            Action::Nothing,
+            "the same content read earlier is not written again"
+        );
         let mut before = copy("new", 1);
         before.key_id = "k0".parse().unwrap();
         let before = Found::Ours(Verdict::Verified(before));
-        assert_eq!(need(&before, fresh), Action::Replace, "a good read moves it to the key that is active");
-        assert_eq!(need(&before, held), Action::Nothing, "an outage is no time for it");
-        assert_eq!(need(&Found::Ours(Verdict::Verified(copy("old", 1))), held), Action::Replace);
+        assert_eq!(action(&before, fresh), Action::Replace, "a good read moves it to the key that is active");
+        assert_eq!(action(&before, held), Action::Nothing, "an outage is no time for it");
+        assert_eq!(action(&Found::Ours(Verdict::Verified(copy("old", 1))), held), Action::Replace);
         assert_eq!(
-            need(&Found::Ours(Verdict::Broken(BrokenCause::Revision)), held),
+            action(&Found::Ours(Verdict::Broken(BrokenCause::Revision)), held),
             Action::Restore("edited")
         );
         let theirs = Found::NotOurs { owner: Some("c/shop/other".to_owned()) };
-        let Action::Refused(refused) = need(&theirs, fresh) else {
+        let Action::Refused(refused) = action(&theirs, fresh) else {
             panic!("a foreign Secret would be written")
         };
         assert_eq!(refused.reason, TargetReason::SecretConflict);
         assert!(!refused.detail.contains("other"), "readers of the mirror may not know whose it is");
         let foreign = Found::Ours(Verdict::ForeignKey(foreign));
-        assert_eq!(reason(need(&foreign, held)), Some(TargetReason::KeyMissing));
-        assert_eq!(need(&foreign, fresh), Action::Replace, "only a complete fresh read replaces it");
+        assert_eq!(reason(action(&foreign, held)), Some(TargetReason::KeyMissing));
+        assert_eq!(action(&foreign, fresh), Action::Replace, "only a complete fresh read replaces it");
         let newer = Found::Ours(Verdict::NewerLayout("2".to_owned()));
-        assert_eq!(reason(need(&newer, fresh)), Some(TargetReason::LayoutTooNew));
+        assert_eq!(reason(action(&newer, fresh)), Some(TargetReason::LayoutTooNew));
     }
 
     #[test]

@@ -63,7 +63,7 @@ pub fn is_legal(key: &str) -> bool {
 
 /// The selection whose word on the key counts.
 #[must_use]
-pub fn winner<'s>(name: &str, selections: &'s [Selection]) -> Option<&'s Selection> {
+pub fn most_specific<'s>(name: &str, selections: &'s [Selection]) -> Option<&'s Selection> {
     let by_name = |selection: &&Selection| matches!(selection, Selection::Name(one) if one.name() == name);
     let longest_path = || {
         selections
@@ -82,11 +82,11 @@ pub fn winner<'s>(name: &str, selections: &'s [Selection]) -> Option<&'s Selecti
 /// come from what somebody called a parameter.
 #[must_use]
 pub fn is_given(name: &str, selections: &[Selection]) -> bool {
-    matches!(winner(name, selections), Some(Selection::Name(NameSelection { key: Some(_), .. })))
+    matches!(most_specific(name, selections), Some(Selection::Name(NameSelection { key: Some(_), .. })))
 }
 
 fn key_of(name: &str, selections: &[Selection], format: KeyFormat) -> Option<String> {
-    match winner(name, selections)? {
+    match most_specific(name, selections)? {
         Selection::Name(NameSelection { key: Some(key), .. }) => Some(key.clone()),
         Selection::Name(one) => one.bare_name().rsplit('/').next().map(|base| formatted(base, format)),
         Selection::Path(path) => PathSelection::relative(path, name).map(|below| formatted(below, format)),

@@ -76,9 +76,9 @@ pub struct ReadRequest {
     /// The place in the queue for the budget.
     pub turn: QueueKey,
     /// Whether mirrors with equal selections have been called to read at the same moment.
-    pub in_company: bool,
+    pub coalesce: bool,
     /// Set when the first request has got through the budget.
-    pub has_begun: Arc<AtomicBool>,
+    pub started: Arc<AtomicBool>,
 }
 
 /// The complete answer of one successful read: all pages and all values.

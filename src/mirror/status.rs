@@ -42,7 +42,7 @@ pub struct TargetState {
     /// Whether this process knows that, or goes by what was said before.
     pub seen: bool,
     /// What is wrong with it.
-    pub trouble: Option<TargetIssue>,
+    pub issue: Option<TargetIssue>,
 }
 
 /// The source's side, as the last due read left it.
@@ -55,7 +55,7 @@ pub enum SourceState {
     /// Held, withheld or never had.
     Trouble {
         /// What.
-        trouble: SourceIssue,
+        issue: SourceIssue,
         /// Since when.
         since: Timestamp,
         /// Failed reads in a row.
@@ -142,29 +142,28 @@ impl StatusInput<'_> {
     }
 
     fn target_troubles(&self) -> impl Iterator<Item = (&TargetState, &TargetIssue)> {
-        self.targets().filter_map(|target| Some((target, target.trouble.as_ref()?)))
+        self.targets().filter_map(|target| Some((target, target.issue.as_ref()?)))
     }
 
-    fn trouble(&self) -> Option<&SourceIssue> {
+    fn issue(&self) -> Option<&SourceIssue> {
         match &self.source {
-            SourceState::Trouble { trouble, .. } => Some(trouble),
+            SourceState::Trouble { issue, .. } => Some(issue),
             SourceState::Good | SourceState::NotReadYet => None,
         }
     }
 
     /// Nothing was read yet, and a target that held a set when it was last seen cannot be seen now, as after a restart: what
     /// is served is not known, and must not be called nothing.
-    fn is_blind(&self) -> bool {
+    fn is_unobserved(&self) -> bool {
         self.served.is_none() && self.targets().any(|target| target.holds_a_set && !target.seen)
     }
 
     /// `Secret a and Redis b hold all 40 parameters as read at 15:57:02 UTC.` A target in trouble is not said to.
     fn serving(&self) -> String {
         let Some((count, read_at)) = self.served else {
-            return if self.is_blind() { AS_THEY_ARE } else { "Nothing is served yet." }.to_owned();
+            return if self.is_unobserved() { AS_THEY_ARE } else { "Nothing is served yet." }.to_owned();
         };
-        let (current, lagging): (Vec<_>, Vec<_>) =
-            self.targets().partition(|target| target.trouble.is_none());
+        let (current, lagging): (Vec<_>, Vec<_>) = self.targets().partition(|target| target.issue.is_none());
         let lagging = lagging.into_iter().filter(|target| target.holds_a_set).collect();
         let all = if count == 1 { "the 1 parameter".to_owned() } else { format!("all {count} parameters") };
         [
@@ -188,24 +187,23 @@ fn hold(targets: Vec<&TargetState>, what: &str) -> Option<String> {
 fn stalled(facts: &StatusInput<'_>) -> ConditionState {
     facts
         .target_troubles()
-        .find(|(_, trouble)| trouble.reason.is_conflict())
-        .map_or_else(as_expected, |(target, trouble)| {
-            verdict("True", trouble.reason.as_str(), about(facts, target, trouble))
+        .find(|(_, issue)| issue.reason.is_conflict())
+        .map_or_else(as_expected, |(target, issue)| {
+            verdict("True", issue.reason.as_str(), about(facts, target, issue))
         })
 }
 
 fn ready(facts: &StatusInput<'_>) -> Option<ConditionState> {
-    let unreadable =
-        || facts.target_troubles().any(|(_, trouble)| trouble.reason == TargetReason::KeyMissing);
-    if facts.keys.is_some() || facts.is_blind() || (facts.served.is_none() && unreadable()) {
+    let unreadable = || facts.target_troubles().any(|(_, issue)| issue.reason == TargetReason::KeyMissing);
+    if facts.keys.is_some() || facts.is_unobserved() || (facts.served.is_none() && unreadable()) {
         // Nothing can be seen or verified, so nothing new can be said.
         return None;
     }
     let empty = facts.target_troubles().find(|(target, _)| !target.holds_a_set);
-    if let (Some((target, trouble)), true) = (empty, facts.served.is_some() || is_lasting(facts)) {
-        return Some(verdict("False", trouble.reason.as_str(), about(facts, target, trouble)));
+    if let (Some((target, issue)), true) = (empty, facts.served.is_some() || is_lasting(facts)) {
+        return Some(verdict("False", issue.reason.as_str(), about(facts, target, issue)));
     }
-    let Some(trouble) = facts.trouble() else {
+    let Some(issue) = facts.issue() else {
         return match facts.source {
             SourceState::NotReadYet if facts.served.is_none() => {
                 Some(verdict("Unknown", "Pending", "The first read of SSM is under way."))
@@ -217,7 +215,7 @@ fn ready(facts: &StatusInput<'_>) -> Option<ConditionState> {
     if facts.served.is_some() {
         return Some(verdict("True", "ServingLastKnownGood", facts.serving()));
     }
-    let reason = match trouble {
+    let reason = match issue {
         SourceIssue::NoParameters => "NoParameters",
         SourceIssue::ParameterNotFound(_) => "ParameterNotFound",
         SourceIssue::Read(failure) if failure.reason.is_limit() => failure.reason.as_str(),
@@ -228,9 +226,9 @@ fn ready(facts: &StatusInput<'_>) -> Option<ConditionState> {
 
 /// A conflict or a missing configuration is told even before there is a set to publish.
 fn is_lasting(facts: &StatusInput<'_>) -> bool {
-    facts.target_troubles().any(|(_, trouble)| {
-        trouble.reason.is_conflict() || trouble.reason == TargetReason::RedisNotConfigured
-    })
+    facts
+        .target_troubles()
+        .any(|(_, issue)| issue.reason.is_conflict() || issue.reason == TargetReason::RedisNotConfigured)
 }
 
 fn degraded(facts: &StatusInput<'_>) -> Option<ConditionState> {
@@ -252,21 +250,21 @@ fn stale(cause: &ConditionState, age: Duration) -> ConditionState {
 fn degraded_as_is(facts: &StatusInput<'_>) -> Option<ConditionState> {
     let is_drill = |failure: &ReadError| failure.reason == ReadErrorKind::Drill;
     let drill =
-        facts.trouble().filter(|trouble| matches!(trouble, SourceIssue::Read(failure) if is_drill(failure)));
+        facts.issue().filter(|issue| matches!(issue, SourceIssue::Read(failure) if is_drill(failure)));
     if let Some(drill) = drill {
         return Some(verdict("True", source_reason(drill), source_message(facts).unwrap_or_default()));
     }
     if let Some(keys) = &facts.keys {
         return Some(verdict("True", keys.reason.as_str(), format!("{} {}", keys.detail, facts.serving())));
     }
-    let lost_key = facts.target_troubles().find(|(_, trouble)| trouble.reason == TargetReason::KeyMissing);
-    let source = facts.trouble().filter(|_| lost_key.is_none());
+    let lost_key = facts.target_troubles().find(|(_, issue)| issue.reason == TargetReason::KeyMissing);
+    let source = facts.issue().filter(|_| lost_key.is_none());
     match (source, lost_key.or_else(|| facts.target_troubles().next())) {
-        (Some(trouble), _) => {
-            Some(verdict("True", source_reason(trouble), source_message(facts).unwrap_or_default()))
+        (Some(issue), _) => {
+            Some(verdict("True", source_reason(issue), source_message(facts).unwrap_or_default()))
         }
-        (None, Some((target, trouble))) => {
-            Some(verdict("True", trouble.reason.as_str(), about(facts, target, trouble)))
+        (None, Some((target, issue))) => {
+            Some(verdict("True", issue.reason.as_str(), about(facts, target, issue)))
         }
         (None, None) => match facts.source {
             SourceState::NotReadYet if facts.served.is_none() => {
@@ -280,8 +278,8 @@ fn degraded_as_is(facts: &StatusInput<'_>) -> Option<ConditionState> {
 
 /// The Degraded reason of the source's side.
 #[must_use]
-pub fn source_reason(trouble: &SourceIssue) -> &'static str {
-    match trouble {
+pub fn source_reason(issue: &SourceIssue) -> &'static str {
+    match issue {
         SourceIssue::Read(failure) => failure.reason.as_str(),
         SourceIssue::NoParameters => "NoParameters",
         SourceIssue::ParameterNotFound(_) => "ParameterNotFound",
@@ -290,13 +288,13 @@ pub fn source_reason(trouble: &SourceIssue) -> &'static str {
 }
 
 fn source_message(facts: &StatusInput<'_>) -> Option<String> {
-    let SourceState::Trouble { trouble, since, failed_reads, next_read } = &facts.source else { return None };
+    let SourceState::Trouble { issue, since, failed_reads, next_read } = &facts.source else { return None };
     let serves = facts.served.is_some();
-    Some(match trouble {
+    Some(match issue {
         SourceIssue::Read(failure) => {
             let effect = if serves {
                 "New and running pods are not affected."
-            } else if facts.is_blind() {
+            } else if facts.is_unobserved() {
                 AS_THEY_ARE
             } else {
                 "There is no last known good set to serve, and nothing was written."
@@ -347,18 +345,18 @@ fn source_message(facts: &StatusInput<'_>) -> Option<String> {
     })
 }
 
-fn about(facts: &StatusInput<'_>, target: &TargetState, trouble: &TargetIssue) -> String {
-    let served = if trouble.reason == TargetReason::TargetContested {
+fn about(facts: &StatusInput<'_>, target: &TargetState, issue: &TargetIssue) -> String {
+    let served = if issue.reason == TargetReason::TargetContested {
         // What it holds at the moment depends on who wrote last.
         ""
     } else if target.holds_a_set {
         "It holds an older whole set."
-    } else if trouble.reason.is_conflict() {
+    } else if issue.reason.is_conflict() {
         ""
     } else {
         "It holds nothing of this mirror yet."
     };
-    let what_next = match trouble.reason {
+    let what_next = match issue.reason {
         TargetReason::SecretConflict => format!(
             "Choose another spec.secret.name, or let its owner consent (parameter-mirror verify names the owner if you may read the \
              Secret): kubectl annotate {} parameter-mirror.dev/adopt-by={}",
@@ -370,7 +368,7 @@ fn about(facts: &StatusInput<'_>, target: &TargetState, trouble: &TargetIssue) -
         }
         _ => String::new(),
     };
-    [format!("{}: {}.", target.name, trouble.detail.trim_end_matches('.')), served.to_owned(), what_next]
+    [format!("{}: {}.", target.name, issue.detail.trim_end_matches('.')), served.to_owned(), what_next]
         .into_iter()
         .filter(|part| !part.is_empty())
         .collect::<Vec<_>>()

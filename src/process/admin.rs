@@ -31,18 +31,18 @@ struct HealthState {
 
 impl Health {
     /// Everything is there that leading needs.
-    pub fn can_take_over(&self, metrics: Arc<Metrics>) {
+    pub fn set_ready(&self, metrics: Arc<Metrics>) {
         self.0.lock().metrics = Some(metrics);
     }
 
     /// The watches hold what was there and mirrors are being worked on.
-    pub fn leads(&self, context: Arc<Context>) {
+    pub fn set_leading(&self, context: Arc<Context>) {
         let before = self.0.lock().context.replace(context);
         drop(before);
     }
 
     /// Somebody else works on the mirrors, or nobody.
-    pub fn stands_by(&self) {
+    pub fn set_standby(&self) {
         let context = self.0.lock().context.take();
         // Outside the lock: this may be the last of everything that the term has known.
         drop(context);

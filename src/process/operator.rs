@@ -27,7 +27,7 @@ use crate::controller::state::source_health::SourceHealth;
 use crate::controller::state::status_dedup::StatusDedup;
 use crate::controller::state::unpublished::Unpublished;
 use crate::controller::state::values::Values;
-use crate::kubernetes::client::{ApiError, within};
+use crate::kubernetes::client::{ApiError, with_timeout};
 use crate::kubernetes::election::{Candidate, Election};
 use crate::kubernetes::events::Events;
 use crate::kubernetes::leadership::Term;
@@ -81,52 +81,53 @@ pub struct OperatorConfig {
 
 /// Works until `stop`, whenever this operator leads; a pass that has begun is finished.
 pub async fn operate(
-    edges: Dependencies,
-    orders: OperatorConfig,
+    dependencies: Dependencies,
+    config: OperatorConfig,
     health: Health,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let Dependencies { client, redis, connect, clock } = edges;
-    let scopes = scopes(&orders.watch_namespaces);
+    let Dependencies { client, redis, connect, clock } = dependencies;
+    let scopes = scopes(&config.watch_namespaces);
     let prepared = async {
         wait_for_crds(&client, &scopes).await;
-        cluster_name(&client, orders.cluster_name.clone()).await
+        cluster_name(&client, config.cluster_name.clone()).await
     };
     let cluster = tokio::select! {
         cluster = prepared => cluster,
         () = stop.cancelled() => return Ok(()),
     };
     let mut election =
-        orders.candidate.clone().map(|candidate| Election::new(client.clone(), candidate, clock.clone()));
-    let ssm = Arc::new(SsmReader::new(orders.requests_per_second, connect, clock.clone()));
-    let staff = Leadership { client, redis, clock, ssm, orders, cluster, scopes, metrics: Arc::default() };
-    health.can_take_over(Arc::clone(&staff.metrics));
+        config.candidate.clone().map(|candidate| Election::new(client.clone(), candidate, clock.clone()));
+    let ssm = Arc::new(SsmReader::new(config.requests_per_second, connect, clock.clone()));
+    let leadership =
+        Leadership { client, redis, clock, ssm, config, cluster, scopes, metrics: Arc::default() };
+    health.set_ready(Arc::clone(&leadership.metrics));
     loop {
         let term = match &mut election {
-            None => Term::for_ever(),
+            None => Term::unlimited(),
             Some(election) => tokio::select! {
-                term = election.win() => term,
+                term = election.acquire() => term,
                 () = stop.cancelled() => {
                     // It may have won in the very moment it was told to stop.
-                    election.resign().await;
+                    election.release().await;
                     return Ok(());
                 }
             },
         };
-        tracing::info!(target: "parameter_mirror", cluster = staff.cluster, "leading");
+        tracing::info!(target: "parameter_mirror", cluster = leadership.cluster, "leading");
         let ended = tokio::select! {
-            ended = lead(&staff, &term, &health, &stop) => Some(ended),
+            ended = lead(&leadership, &term, &health, &stop) => Some(ended),
             () = keep(election.as_mut(), &term) => None,
         };
-        health.stands_by();
+        health.set_standby();
         match ended {
             None => {
                 tracing::warn!(target: "parameter_mirror", "no longer leading; nothing is written, the targets keep serving");
             }
             Some(ended) => {
-                term.lose();
+                term.revoke();
                 if let Some(election) = &mut election {
-                    election.resign().await;
+                    election.release().await;
                 }
                 tracing::info!(target: "parameter_mirror", "stopped; the targets keep serving");
                 return ended;
@@ -141,7 +142,7 @@ struct Leadership {
     redis: RedisBackend,
     clock: Clock,
     ssm: Arc<SsmReader>,
-    orders: OperatorConfig,
+    config: OperatorConfig,
     cluster: String,
     scopes: Vec<Option<String>>,
     metrics: Arc<Metrics>,
@@ -149,56 +150,56 @@ struct Leadership {
 
 async fn keep(election: Option<&mut Election>, term: &Term) {
     match election {
-        Some(election) => election.keep(term).await,
+        Some(election) => election.renew_until_lost(term).await,
         None => term.lost().await,
     }
 }
 
 /// One term: everything that is known is learnt anew, and forgotten when this is dropped.
 async fn lead(
-    staff: &Leadership,
+    leadership: &Leadership,
     term: &Term,
     health: &Health,
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
-    let client = fencing::client(staff.client.clone(), term);
+    let client = fencing::client(leadership.client.clone(), term);
     let secret = KeySecret {
-        namespace: staff.orders.namespace.clone(),
-        name: staff.orders.key_secret.clone(),
-        lease: staff.orders.lease.clone(),
+        namespace: leadership.config.namespace.clone(),
+        name: leadership.config.key_secret.clone(),
+        lease: leadership.config.lease.clone(),
     };
     let (key_watch, follow_keys) = tokio::select! {
         kept = signing_keys::keep(client.clone(), secret.clone()) => kept,
         () = stop.cancelled() => return Ok(()),
     };
-    let queue = Arc::new(Queue::new(staff.clock.clone()));
+    let queue = Arc::new(Queue::new(leadership.clock.clone()));
     let context = Arc::new(Context {
         settings: Settings {
-            cluster: staff.cluster.clone(),
-            redis_prefix: staff.orders.redis_prefix.clone(),
+            cluster: leadership.cluster.clone(),
+            redis_prefix: leadership.config.redis_prefix.clone(),
             keys: secret,
         },
-        clock: staff.clock.clone(),
+        clock: leadership.clock.clone(),
         secrets: SecretStore::new(client.clone()),
-        redis: fencing::redis(&staff.redis, term),
-        recoveries: staff.ssm.recoveries(),
-        ssm: Arc::clone(&staff.ssm) as Arc<dyn ParameterReader>,
+        redis: fencing::redis(&leadership.redis, term),
+        recoveries: leadership.ssm.recoveries(),
+        ssm: Arc::clone(&leadership.ssm) as Arc<dyn ParameterReader>,
         key_watch,
-        watches: Watches::start(&client, &staff.scopes, &queue, staff.orders.secret_watch),
+        watches: Watches::start(&client, &leadership.scopes, &queue, leadership.config.secret_watch),
         queue,
-        memories: StateMap::default(),
-        values: Values::within(staff.orders.memory_values),
-        in_step: ReadGroups::default(),
+        states: StateMap::default(),
+        values: Values::within(leadership.config.memory_values),
+        read_groups: ReadGroups::default(),
         drills: Drills::default(),
         missing_sources: MissingSources::default(),
-        said_of_sources: StatusDedup::default(),
+        source_status_dedup: StatusDedup::default(),
         source_health: SourceHealth::default(),
         unpublished: Unpublished::default(),
-        metrics: Arc::clone(&staff.metrics),
+        metrics: Arc::clone(&leadership.metrics),
         events: Events::new(client.clone()),
         client,
     });
-    let wake = AbortOnDropHandle::new(tokio::spawn(wake_on_recovery(Arc::clone(&context))));
+    let wake = AbortOnDropHandle::new(tokio::spawn(trigger_on_recovery(Arc::clone(&context))));
     let mut tasks = vec![follow_keys, wake];
     if let RedisBackend::Configured(redis) = &context.redis {
         let watch = eviction_check::watch(Arc::clone(redis), Arc::clone(&context.metrics));
@@ -209,8 +210,8 @@ async fn lead(
         ready = context.watches.ready() => if !ready { bail!("a watch ended before it began") },
         () = stop.cancelled() => return Ok(()),
     }
-    tracing::info!(target: "parameter_mirror", cluster = staff.cluster, "watching; mirrors are worked on");
-    health.leads(Arc::clone(&context));
+    tracing::info!(target: "parameter_mirror", cluster = leadership.cluster, "watching; mirrors are worked on");
+    health.set_leading(Arc::clone(&context));
     dispatch::work(stop.clone(), context).await;
     Ok(())
 }
@@ -223,12 +224,12 @@ struct TermGuard {
 
 impl Drop for TermGuard {
     fn drop(&mut self) {
-        self.context.memories.forget_all();
+        self.context.states.forget_all();
     }
 }
 
 /// When SSM answers again, every mirror is looked at: those whose reads failed are due at once.
-async fn wake_on_recovery(context: Arc<Context>) {
+async fn trigger_on_recovery(context: Arc<Context>) {
     let mut recoveries = context.recoveries.clone();
     while recoveries.changed().await.is_ok() {
         for mirror in context.watches.every_mirror() {
@@ -252,7 +253,7 @@ async fn wait_for_crds(client: &Client, scopes: &[Option<String>]) {
             _ => Api::all(client.clone()),
         };
         let sources: Api<DeserializeGuard<ParameterSource>> = Api::all(client.clone());
-        let served = match (within(mirrors.list(&one)).await, within(sources.list(&one)).await) {
+        let served = match (with_timeout(mirrors.list(&one)).await, with_timeout(sources.list(&one)).await) {
             (Ok(_), Ok(_)) => return,
             (Err(problem), _) | (_, Err(problem)) => problem,
         };
@@ -275,7 +276,7 @@ async fn cluster_name(client: &Client, given: Option<String>) -> String {
     }
     let namespaces: Api<PartialObjectMeta<Namespace>> = Api::all(client.clone());
     loop {
-        match within(namespaces.get_metadata("kube-system")).await.map(|namespace| namespace.uid()) {
+        match with_timeout(namespaces.get_metadata("kube-system")).await.map(|namespace| namespace.uid()) {
             Ok(Some(uid)) => return uid,
             Ok(None) | Err(_) => tokio::time::sleep(RETRY).await,
         }

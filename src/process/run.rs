@@ -14,7 +14,7 @@ use crate::cli::{RedisIamArgs, RunArgs};
 use crate::clock::Clock;
 use crate::controller::context::RedisBackend;
 use crate::kubernetes::client;
-use crate::kubernetes::election::{Candidate, some_identity};
+use crate::kubernetes::election::{Candidate, generated_identity};
 use crate::process::admin::{self, Health};
 use crate::process::listener;
 use crate::process::operator::{Dependencies, OperatorConfig, operate};
@@ -31,7 +31,7 @@ const MIB: usize = 1 << 20;
 
 /// Runs until SIGTERM or SIGINT.
 pub async fn run(args: RunArgs) -> anyhow::Result<()> {
-    let stop = stop_on_signal()?;
+    let stop = shutdown_token()?;
     let metrics = listen(args.listen).await?;
     let probes = listen(args.probe_listen).await?;
     let health = Health::default();
@@ -69,7 +69,7 @@ async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
 async fn work(args: RunArgs, health: Health, stop: CancellationToken) -> anyhow::Result<()> {
     let clock = Clock::start();
     let base = OperatorIdentity::new(clock.clone());
-    let edges = Dependencies {
+    let dependencies = Dependencies {
         // First: what would be unsafe to run with is told without any API server.
         redis: redis_edge(&args.redis, &args.redis_iam, &base).await?,
         client: client::connect().await?,
@@ -79,9 +79,9 @@ async fn work(args: RunArgs, health: Health, stop: CancellationToken) -> anyhow:
     let candidate = args.leader_elect.then(|| Candidate {
         namespace: args.keys.namespace.clone(),
         lease: args.lease.clone(),
-        identity: args.identity.unwrap_or_else(some_identity),
+        identity: args.identity.unwrap_or_else(generated_identity),
     });
-    let orders = OperatorConfig {
+    let config = OperatorConfig {
         candidate,
         lease: args.lease,
         namespace: args.keys.namespace,
@@ -93,11 +93,11 @@ async fn work(args: RunArgs, health: Health, stop: CancellationToken) -> anyhow:
         secret_watch: args.secret_watch,
         memory_values: args.memory_values.saturating_mul(MIB),
     };
-    operate(edges, orders, health, stop).await
+    operate(dependencies, config, health, stop).await
 }
 
 /// SIGTERM and SIGINT drain; a second one is left to the system.
-fn stop_on_signal() -> anyhow::Result<CancellationToken> {
+fn shutdown_token() -> anyhow::Result<CancellationToken> {
     let stop = CancellationToken::new();
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let told = stop.clone();

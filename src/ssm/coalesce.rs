@@ -75,7 +75,7 @@ impl<Q: SharedRequest> Open<Q> {
 
 struct Member<Q: SharedRequest> {
     asked: Q,
-    tell: oneshot::Sender<Response<Q::Answer>>,
+    respond: oneshot::Sender<Response<Q::Answer>>,
 }
 
 /// What a member hears from the one that sent.
@@ -91,7 +91,7 @@ pub struct Ticket<Q: SharedRequest> {
     group: Arc<Flight<Q>>,
     asked: Q,
     /// The answer, if somebody else sends. An error: whoever sent was stopped before the answer came.
-    pub told: oneshot::Receiver<Response<Q::Answer>>,
+    pub response: oneshot::Receiver<Response<Q::Answer>>,
 }
 
 /// The duty to send for a group.
@@ -103,22 +103,22 @@ pub struct FlightLeader<Q: SharedRequest> {
 impl<Q: SharedRequest> Flights<Q> {
     /// Takes a place in a group that waits, or in a new one.
     pub fn join(&self, asked: Q) -> Ticket<Q> {
-        let (tell, told) = oneshot::channel();
-        let mut member = Member { asked: asked.clone(), tell };
+        let (respond, response) = oneshot::channel();
+        let mut member = Member { asked: asked.clone(), respond };
         // Held while each group is asked, so that two that ask the same do not both begin a group. The order of the two locks is
         // always this one (docs/design/locks.md).
         let mut groups = self.0.lock();
         groups.retain(|group| group.upgrade().is_some_and(|group| group.is_open()));
         for group in groups.iter().filter_map(Weak::upgrade) {
             match group.admit(member) {
-                None => return Ticket { group, asked, told },
+                None => return Ticket { group, asked, response },
                 Some(refused) => member = refused,
             }
         }
         let group = Arc::new(Flight::of(member));
         groups.push(Arc::downgrade(&group));
         drop(groups);
-        Ticket { group, asked, told }
+        Ticket { group, asked, response }
     }
 }
 
@@ -159,28 +159,28 @@ impl<Q: SharedRequest> FlightLeader<Q> {
     }
 
     /// Tells the others. Returns what the sender itself is told, and whether anybody else was.
-    pub fn tell(
+    pub fn respond(
         self,
         sent_at: i64,
         outcome: &Result<Q::Answer, ReadError>,
     ) -> (Option<Result<Q::Answer, ReadError>>, bool) {
         let Open { whole, members } = self.open;
-        let told = |asked: &Q| match outcome {
+        let response = |asked: &Q| match outcome {
             Ok(answer) => Some(Ok(asked.own_part(&whole, answer))),
             Err(failure) if *asked == whole || !may_be_about_names(failure) => Some(Err(failure.clone())),
             Err(_) => None,
         };
         let others = members.into_iter().filter(|member| {
-            let Member { tell, .. } = member;
-            !tell.is_closed()
+            let Member { respond, .. } = member;
+            !respond.is_closed()
         });
         let mut heard = 0;
-        for Member { asked, tell } in others {
-            let outcome = told(&asked);
-            heard += usize::from(tell.send(Response { sent_at, outcome }).is_ok());
+        for Member { asked, respond } in others {
+            let outcome = response(&asked);
+            heard += usize::from(respond.send(Response { sent_at, outcome }).is_ok());
         }
         // The sender is a member too, and hears itself.
-        (told(&self.asked), heard > 1)
+        (response(&self.asked), heard > 1)
     }
 }
 

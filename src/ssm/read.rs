@@ -7,8 +7,8 @@
 //! 4. If several calls were needed and something changed, look once more. Two looks that agree are one moment.
 
 mod ask;
-mod blame;
-mod sealed;
+mod bisect;
+mod ciphertext_check;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -45,7 +45,7 @@ pub async fn read(
         api,
         limiter,
         waiting,
-        company: if request.in_company { Peers::Called } else { Peers::None },
+        peers: if request.coalesce { Peers::Called } else { Peers::None },
         request,
         clock,
         cost: Cost::default(),
@@ -57,16 +57,16 @@ pub async fn read(
         large: None,
     };
     for _ in 0..ROUNDS {
-        let look = read.look(Decrypt::Unknown).await?;
-        let Some(parameters) = read.values(&look).await? else { continue };
-        read.refuse_ciphertext(&parameters).await?;
-        let Some(absent) = read.confirm_absence(&look).await? else { continue };
+        let scan = read.scan(Decrypt::Unknown).await?;
+        let Some(parameters) = read.values(&scan).await? else { continue };
+        read.check_ciphertext(&parameters).await?;
+        let Some(absent) = read.confirm_absence(&scan).await? else { continue };
         let reading = read.reading(parameters, absent);
         if read.cost.calls == 1 || !differs(&reading, request) {
             return Ok(reading);
         }
-        let second = read.look(Decrypt::Nothing).await?;
-        if second.tuples() == look.tuples() && second.absent == look.absent {
+        let second = read.scan(Decrypt::Nothing).await?;
+        if second.tuples() == scan.tuples() && second.absent == scan.absent {
             return Ok(Snapshot { cost: read.cost, ..reading });
         }
         read.learn(&reading);
@@ -111,7 +111,7 @@ struct Read<'a> {
     api: &'a dyn ParameterApi,
     limiter: &'a Limiter,
     waiting: &'a Waiting,
-    company: Peers,
+    peers: Peers,
     request: &'a ReadRequest,
     clock: &'a Clock,
     cost: Cost,
@@ -127,13 +127,13 @@ struct Read<'a> {
 
 impl Read<'_> {
     /// Every path listed to its end, every name looked up.
-    async fn look(&mut self, decrypt: Decrypt) -> Result<Scan, ReadError> {
-        let mut look = Scan::default();
+    async fn scan(&mut self, decrypt: Decrypt) -> Result<Scan, ReadError> {
+        let mut scan = Scan::default();
         let selections = &self.request.selections;
         for selection in selections {
             if let Selection::Path(path) = selection {
                 let decrypt = decrypt == Decrypt::Unknown && !self.knows_some_of(path);
-                self.list(path, decrypt, &mut look).await?;
+                self.list(path, decrypt, &mut scan).await?;
             }
         }
         let names: Vec<&NameSelection> = selections
@@ -145,9 +145,9 @@ impl Read<'_> {
             .collect();
         for batch in batches(&names) {
             let unknown = batch.iter().all(|name| !self.is_comparable(&name.name()));
-            self.look_up(&batch, decrypt == Decrypt::Unknown && unknown, &mut look).await?;
+            self.look_up(&batch, decrypt == Decrypt::Unknown && unknown, &mut scan).await?;
         }
-        Ok(look)
+        Ok(scan)
     }
 
     /// All pages of a path. Only a missing token ends a listing.
@@ -155,7 +155,7 @@ impl Read<'_> {
         &mut self,
         selection: &PathSelection,
         decrypt: bool,
-        look: &mut Scan,
+        scan: &mut Scan,
     ) -> Result<(), ReadError> {
         let mut token: Option<String> = None;
         let mut tokens = BTreeSet::new();
@@ -169,7 +169,7 @@ impl Read<'_> {
             };
             let Page { parameters, next } = match self.ask(PageRequest::from(&page)).await {
                 Ok(answered) => answered,
-                Err(failure) => return Err(self.blame_page(page, failure).await),
+                Err(failure) => return Err(self.bisect_page(page, failure).await),
             };
             for one in parameters {
                 let name = normalised(&one.name);
@@ -177,7 +177,7 @@ impl Read<'_> {
                     return Err(invalid(format!("the listing of {} holds {name} twice", selection.path)));
                 }
                 if selection.relative(&name).is_some() {
-                    self.take(name, one, look)?;
+                    self.take(name, one, scan)?;
                 }
             }
             match next {
@@ -201,7 +201,7 @@ impl Read<'_> {
         &mut self,
         batch: &[&NameSelection],
         decrypt: bool,
-        look: &mut Scan,
+        scan: &mut Scan,
     ) -> Result<(), ReadError> {
         let requested: Vec<String> = batch.iter().map(|name| name.requested.clone()).collect();
         let Batch { parameters, invalid: missing } = self.get(&requested, decrypt).await?;
@@ -222,15 +222,15 @@ impl Read<'_> {
                 return Err(invalid(format!("GetParameters answers {name} twice")));
             }
             // A name without selector replaces the same entry of a path (docs/design/formats.md, "Encodings").
-            look.found.remove(&name);
-            self.take(name, one, look)?;
+            scan.found.remove(&name);
+            self.take(name, one, scan)?;
         }
         for (requested, name) in batch.iter().map(|name| (&name.requested, name.name())) {
             match (answered.contains(&name), missing.contains(requested)) {
                 (true, false) => {}
                 (false, true) => {
-                    look.found.remove(&name);
-                    look.absent.insert(name);
+                    scan.found.remove(&name);
+                    scan.absent.insert(name);
                 }
                 (true, true) => {
                     return Err(invalid(format!("GetParameters both answers {name} and calls it invalid")));
@@ -245,15 +245,15 @@ impl Read<'_> {
 
     /// Accepts one parameter into a look. Two selections may show the same one; the values agree or the look fails
     /// its confirmation.
-    fn take(&mut self, name: String, one: Listed, look: &mut Scan) -> Result<(), ReadError> {
+    fn take(&mut self, name: String, one: Listed, scan: &mut Scan) -> Result<(), ReadError> {
         self.learn_account(&one);
         self.refuse_older(&name, &one)?;
         self.fetched += one.value.as_ref().map_or(0, Value::len);
-        let known_value = look.found.get(&name).is_some_and(|before| before.value.is_some());
+        let known_value = scan.found.get(&name).is_some_and(|before| before.value.is_some());
         if !(known_value && one.value.is_none()) {
-            look.found.insert(name, one);
+            scan.found.insert(name, one);
         }
-        if look.found.len() > MAX_PARAMETERS {
+        if scan.found.len() > MAX_PARAMETERS {
             return Err(failure(
                 ReadErrorKind::TooManyParameters,
                 format!(
@@ -294,10 +294,10 @@ impl Read<'_> {
 
     /// The value of everything found: in hand, known and unchanged, or decrypted now. `None` if something moved
     /// between the look and the decryption.
-    async fn values(&mut self, look: &Scan) -> Result<Option<BTreeMap<String, Parameter>>, ReadError> {
+    async fn values(&mut self, scan: &Scan) -> Result<Option<BTreeMap<String, Parameter>>, ReadError> {
         let mut parameters = BTreeMap::new();
         let mut changed: Vec<NameSelection> = Vec::new();
-        for (name, one) in &look.found {
+        for (name, one) in &scan.found {
             let known =
                 self.known.get(name).filter(|known| known.comparable && is_unchanged(&known.parameter, one));
             let value = one.value.clone().or_else(|| known.map(|known| known.parameter.value.clone()));
@@ -318,7 +318,7 @@ impl Read<'_> {
             let mut decrypted = Scan::default();
             self.look_up(&batch, true, &mut decrypted).await?;
             for name in batch.iter().map(|name| name.name()) {
-                let (Some(listed), Some(one)) = (look.found.get(&name), decrypted.found.remove(&name)) else {
+                let (Some(listed), Some(one)) = (scan.found.get(&name), decrypted.found.remove(&name)) else {
                     return Ok(None);
                 };
                 let (true, Some(value)) =
@@ -339,18 +339,18 @@ impl Read<'_> {
 
     /// Known names below the paths that no listing holds: SSM itself says whether they are gone. `None` if one of
     /// them is there in another version, so that the listing was of another moment.
-    async fn confirm_absence(&mut self, look: &Scan) -> Result<Option<BTreeSet<String>>, ReadError> {
+    async fn confirm_absence(&mut self, scan: &Scan) -> Result<Option<BTreeSet<String>>, ReadError> {
         let missing: Vec<NameSelection> = self
             .known
             .keys()
-            .filter(|name| !look.found.contains_key(*name) && !look.absent.contains(*name))
+            .filter(|name| !scan.found.contains_key(*name) && !scan.absent.contains(*name))
             .filter(|name| {
-                matches!(secret_keys::winner(name, &self.request.selections), Some(Selection::Path(_)))
+                matches!(secret_keys::most_specific(name, &self.request.selections), Some(Selection::Path(_)))
             })
             .map(|name| NameSelection { requested: name.clone(), key: None, optional: false })
             .collect();
         let missing: Vec<&NameSelection> = missing.iter().collect();
-        let mut absent = look.absent.clone();
+        let mut absent = scan.absent.clone();
         for batch in batches(&missing) {
             let mut asked = Scan::default();
             self.look_up(&batch, false, &mut asked).await?;

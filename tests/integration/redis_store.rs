@@ -74,7 +74,7 @@ impl Part {
         let swapped = self.store.swap(guard(fence), &fields("new"), consent, AMPLE).await;
         assert_eq!(swapped.as_ref(), Ok(expected));
         assert_eq!(
-            self.store.beat(guard(fence), Heartbeat::Failed, None, AMPLE).await.as_ref(),
+            self.store.heartbeat(guard(fence), Heartbeat::Failed, None, AMPLE).await.as_ref(),
             Ok(expected)
         );
         assert_eq!(self.store.remove(guard(fence), AMPLE).await.as_ref(), Ok(expected));
@@ -164,7 +164,7 @@ async fn of_two_writers_with_one_observation_the_second_is_stale() {
     part.assert_untouched(&seen, true, &ScriptOutcome::Stale).await;
     // A beat counts as a write: it is what makes a paused writer notice that the others went on.
     let after_beat = fence_of(
-        part.store.beat(guard(&next), Heartbeat::Good { checked_at: 5 }, None, AMPLE).await.unwrap(),
+        part.store.heartbeat(guard(&next), Heartbeat::Good { checked_at: 5 }, None, AMPLE).await.unwrap(),
     );
     part.assert_untouched(&next, true, &ScriptOutcome::Stale).await;
     fence_of(part.swap(&after_beat, &fields("3")).await);
@@ -226,8 +226,9 @@ async fn a_missing_hash_is_written_only_by_who_saw_it_missing() {
     let seen_before_the_loss = fence("41");
     assert_eq!(part.swap(&seen_before_the_loss, &fields("1")).await, ScriptOutcome::Stale);
     for fence in [&seen_before_the_loss, &Fence::ABSENT] {
-        let beat = part.store.beat(guard(fence), Heartbeat::Good { checked_at: 5 }, None, AMPLE).await;
-        assert_eq!(beat, Ok(ScriptOutcome::Gone));
+        let heartbeat =
+            part.store.heartbeat(guard(fence), Heartbeat::Good { checked_at: 5 }, None, AMPLE).await;
+        assert_eq!(heartbeat, Ok(ScriptOutcome::Gone));
         assert_eq!(part.store.remove(guard(fence), AMPLE).await, Ok(ScriptOutcome::Gone));
     }
 }
@@ -248,26 +249,31 @@ async fn a_beat_over_a_hash_that_was_edited_is_stale() {
     let (mut part, seen) = Part::start().await.with_hash().await;
     part.run(&["HSET", KEY, "@mac", "as seen"]).await;
     let guarded = |mac| Guard { mac: Some(mac), ..guard(&seen) };
-    let beat = part.store.beat(guarded("as it was"), Heartbeat::Good { checked_at: 5 }, None, AMPLE).await;
-    assert_eq!(beat, Ok(ScriptOutcome::Stale));
+    let heartbeat =
+        part.store.heartbeat(guarded("as it was"), Heartbeat::Good { checked_at: 5 }, None, AMPLE).await;
+    assert_eq!(heartbeat, Ok(ScriptOutcome::Stale));
     part.run(&["HDEL", KEY, "@mac"]).await;
     assert_eq!(
-        part.store.beat(guarded("as seen"), Heartbeat::Failed, None, AMPLE).await,
+        part.store.heartbeat(guarded("as seen"), Heartbeat::Failed, None, AMPLE).await,
         Ok(ScriptOutcome::Stale)
     );
     part.run(&["HSET", KEY, "@mac", "as seen"]).await;
-    let beat =
-        part.store.beat(guarded("as seen"), Heartbeat::Good { checked_at: 5 }, None, AMPLE).await.unwrap();
-    assert_ne!(fence_of(beat), seen);
+    let heartbeat = part
+        .store
+        .heartbeat(guarded("as seen"), Heartbeat::Good { checked_at: 5 }, None, AMPLE)
+        .await
+        .unwrap();
+    assert_ne!(fence_of(heartbeat), seen);
 }
 
 #[tokio::test]
 async fn a_beat_tells_readers_how_the_read_went() {
     let (mut part, seen) = Part::start().await.with_hash().await;
     let generation = part.hash().await["@generation"].clone();
-    let beat = async |part: &mut Part, fence: &Fence, beat, now| {
+    let heartbeat = async |part: &mut Part, fence: &Fence, heartbeat, now| {
         let mac = i64::to_string(&now);
-        let outcome = part.store.beat(Guard { now, ..guard(fence) }, beat, Some(&mac), AMPLE).await.unwrap();
+        let outcome =
+            part.store.heartbeat(Guard { now, ..guard(fence) }, heartbeat, Some(&mac), AMPLE).await.unwrap();
         let hash = part.hash().await;
         assert_eq!(hash["@generation"], generation);
         assert_eq!(hash["@fence"].as_bytes(), fence_of(outcome.clone()).as_bytes());
@@ -275,13 +281,13 @@ async fn a_beat_tells_readers_how_the_read_went() {
             .map(|name| hash.get(name).cloned().unwrap_or_default());
         (fence_of(outcome), shown)
     };
-    let (seen, shown) = beat(&mut part, &seen, Heartbeat::Good { checked_at: 10 }, 11).await;
+    let (seen, shown) = heartbeat(&mut part, &seen, Heartbeat::Good { checked_at: 10 }, 11).await;
     assert_eq!(shown, ["Synced", "7", "10", "11"], "the status did not flip");
-    let (seen, shown) = beat(&mut part, &seen, Heartbeat::Failed, 21).await;
+    let (seen, shown) = heartbeat(&mut part, &seen, Heartbeat::Failed, 21).await;
     assert_eq!(shown, ["Degraded", "21", "10", "11"], "the age goes on growing");
-    let (seen, shown) = beat(&mut part, &seen, Heartbeat::Failed, 31).await;
+    let (seen, shown) = heartbeat(&mut part, &seen, Heartbeat::Failed, 31).await;
     assert_eq!(shown, ["Degraded", "21", "10", "11"]);
-    let (_, shown) = beat(&mut part, &seen, Heartbeat::Good { checked_at: 40 }, 41).await;
+    let (_, shown) = heartbeat(&mut part, &seen, Heartbeat::Good { checked_at: 40 }, 41).await;
     assert_eq!(shown, ["Synced", "41", "40", "41"]);
 }
 
@@ -326,8 +332,8 @@ async fn out_of_memory_leaves_the_live_hash_and_no_staging_key() {
     part.run(&["CONFIG", "SET", "maxmemory", "1"]).await;
     let swapped = part.store.swap(guard(&seen), &fields("2"), false, AMPLE).await;
     assert_eq!(swapped, Err(LinkError::OutOfMemory));
-    let beat = part.store.beat(guard(&seen), Heartbeat::Failed, None, AMPLE).await;
-    assert_eq!(beat, Err(LinkError::OutOfMemory));
+    let heartbeat = part.store.heartbeat(guard(&seen), Heartbeat::Failed, None, AMPLE).await;
+    assert_eq!(heartbeat, Err(LinkError::OutOfMemory));
     assert_eq!(part.dump().await, before);
     // In the middle of staging: some of it fits.
     let used: String = redis::cmd("INFO").arg("memory").query_async(&mut part.plain).await.unwrap();
@@ -377,7 +383,7 @@ async fn the_scripts_come_back_after_the_server_forgot_them() {
     part.run(&["SCRIPT", "FLUSH"]).await;
     let seen = fence_of(part.swap(&seen, &fields("2")).await);
     part.run(&["SCRIPT", "FLUSH"]).await;
-    fence_of(part.store.beat(guard(&seen), Heartbeat::Failed, None, AMPLE).await.unwrap());
+    fence_of(part.store.heartbeat(guard(&seen), Heartbeat::Failed, None, AMPLE).await.unwrap());
 }
 
 #[tokio::test]
@@ -435,9 +441,9 @@ async fn the_documented_rights_suffice_and_a_missing_one_is_a_denial() {
     let seen = fence_of(store.swap(guard(&Fence::ABSENT), &fields("1"), false, AMPLE).await.unwrap());
     let seen = fence_of(store.swap(guard(&seen), &fields("2"), false, AMPLE).await.unwrap());
     assert!(matches!(store.observe(KEY, AMPLE).await, Ok(ObservedHash::Fields(_))));
-    let seen = fence_of(store.beat(guard(&seen), Heartbeat::Failed, None, AMPLE).await.unwrap());
+    let seen = fence_of(store.heartbeat(guard(&seen), Heartbeat::Failed, None, AMPLE).await.unwrap());
     part.run(&["ACL", "SETUSER", "writer", "-hset"]).await;
-    let denied = store.beat(guard(&seen), Heartbeat::Failed, None, AMPLE).await.unwrap_err();
+    let denied = store.heartbeat(guard(&seen), Heartbeat::Failed, None, AMPLE).await.unwrap_err();
     assert!(matches!(denied, LinkError::Forbidden(_)), "{denied}");
     part.run(&["ACL", "SETUSER", "writer", "+hset"]).await;
     fence_of(store.remove(guard(&seen), AMPLE).await.unwrap());
@@ -462,7 +468,8 @@ async fn the_model_behaves_as_redis() {
         let known = part.hash().await.remove("@fence").map_or(Fence::ABSENT, |text| fence(&text));
         let expected = if rng.u8(0..4) == 0 { expected } else { known };
         let (guard, new) = (guard(&expected), fields(&rng.u8(0..5).to_string()));
-        let beat = if rng.bool() { Heartbeat::Failed } else { Heartbeat::Good { checked_at: rng.i64(0..9) } };
+        let heartbeat =
+            if rng.bool() { Heartbeat::Failed } else { Heartbeat::Good { checked_at: rng.i64(0..9) } };
         let consent = rng.bool();
         let (real, in_memory) = match rng.u8(0..10) {
             0..=3 => (
@@ -472,7 +479,10 @@ async fn the_model_behaves_as_redis() {
             4..=6 => {
                 let guard = Guard { mac: [None, Some("m1"), Some("m2")][rng.usize(0..3)], ..guard };
                 let mac = [None, Some("c1"), Some("c2")][rng.usize(0..3)];
-                (part.store.beat(guard, beat, mac, AMPLE).await, modelled.beat(guard, beat, mac, AMPLE).await)
+                (
+                    part.store.heartbeat(guard, heartbeat, mac, AMPLE).await,
+                    modelled.heartbeat(guard, heartbeat, mac, AMPLE).await,
+                )
             }
             7 => (part.store.remove(guard, AMPLE).await, modelled.remove(guard, AMPLE).await),
             _ => {

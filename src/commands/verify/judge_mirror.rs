@@ -175,7 +175,7 @@ fn copy<'a>(
             (Level::Fail, format!("{target}: it exists and belongs to {owner}. It was not touched."))
         }
         other => {
-            let detail = copies::refusal(other, conflict).map_or_else(String::new, |trouble| trouble.detail);
+            let detail = copies::refusal(other, conflict).map_or_else(String::new, |issue| issue.detail);
             (Level::Fail, format!("{target}: {detail}"))
         }
     };

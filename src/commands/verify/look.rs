@@ -26,8 +26,8 @@ use crate::clock::Clock;
 use crate::commands::verify::facts::{
     Facts, HashFacts, Home, Leader, Mirror, MirrorFacts, RedisFacts, SecretFacts,
 };
-use crate::kubernetes::client::{ApiError, within};
-use crate::kubernetes::election::some_identity;
+use crate::kubernetes::client::{ApiError, with_timeout};
+use crate::kubernetes::election::generated_identity;
 use crate::mirror::plan::{Plan, PlanInput};
 use crate::process::redis_auth;
 use crate::ssm::credentials::OperatorIdentity;
@@ -95,7 +95,8 @@ async fn mirrors(args: &VerifyArgs, client: &Client) -> anyhow::Result<Vec<Asked
     let mut found = Vec::new();
     for mirror in &args.mirrors {
         let api: Api<DeserializeGuard<ParameterMirror>> = Api::namespaced(client.clone(), mirror.namespace());
-        let object = within(api.get_opt(mirror.name())).await.map_err(|problem| cannot_list(&problem))?;
+        let object =
+            with_timeout(api.get_opt(mirror.name())).await.map_err(|problem| cannot_list(&problem))?;
         found.push((mirror.to_string(), object));
     }
     if !args.mirrors.is_empty() {
@@ -108,7 +109,8 @@ async fn mirrors(args: &VerifyArgs, client: &Client) -> anyhow::Result<Vec<Asked
         scopes.push(Api::all(client.clone()));
     }
     for api in scopes {
-        let list = within(api.list(&ListParams::default())).await.map_err(|problem| cannot_list(&problem))?;
+        let list =
+            with_timeout(api.list(&ListParams::default())).await.map_err(|problem| cannot_list(&problem))?;
         found.extend(list.items.into_iter().map(|object| {
             let name = format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any());
             (name, Some(object))
@@ -130,7 +132,7 @@ fn cannot_list(problem: &ApiError) -> anyhow::Error {
 
 async fn cluster_uid(client: &Client) -> anyhow::Result<String> {
     let namespaces: Api<PartialObjectMeta<Namespace>> = Api::all(client.clone());
-    let found = within(namespaces.get_metadata("kube-system")).await;
+    let found = with_timeout(namespaces.get_metadata("kube-system")).await;
     let found = found.map_err(|problem| {
         anyhow!("the namespace kube-system: {problem}. Give the operator's --cluster-name instead")
     })?;
@@ -141,7 +143,7 @@ async fn cluster_uid(client: &Client) -> anyhow::Result<String> {
 async fn api_server_ahead(client: &Client) -> Option<SignedDuration> {
     let request = http::Request::get("/version").body(kube::client::Body::empty()).ok()?;
     let asked = Timestamp::now();
-    let answer = within(client.send(request)).await.ok()?;
+    let answer = with_timeout(client.send(request)).await.ok()?;
     let answered = Timestamp::now();
     let date = rfc2822::parse(answer.headers().get(http::header::DATE)?.to_str().ok()?).ok()?.timestamp();
     Some(ahead(date + SignedDuration::from_millis(500), asked, answered))
@@ -154,7 +156,7 @@ fn ahead(theirs: Timestamp, asked: Timestamp, answered: Timestamp) -> SignedDura
 
 async fn leader(client: &Client, home: &Home) -> Result<Option<Leader>, ApiError> {
     let leases: Api<Lease> = Api::namespaced(client.clone(), &home.namespace);
-    let spec = within(leases.get_opt(&home.lease)).await?.map(|lease| lease.spec.unwrap_or_default());
+    let spec = with_timeout(leases.get_opt(&home.lease)).await?.map(|lease| lease.spec.unwrap_or_default());
     Ok(spec.map(|spec| Leader {
         holder: spec.holder_identity.filter(|holder| !holder.is_empty()),
         renewed: spec.renew_time.map(|time| time.0),
@@ -164,7 +166,7 @@ async fn leader(client: &Client, home: &Home) -> Result<Option<Leader>, ApiError
 
 async fn keys(client: &Client, home: &Home) -> Result<Option<Result<KeyRing, KeyError>>, ApiError> {
     let secrets: Api<Secret> = Api::namespaced(client.clone(), &home.namespace);
-    let Some(found) = within(secrets.get_opt(&home.key_secret)).await? else { return Ok(None) };
+    let Some(found) = with_timeout(secrets.get_opt(&home.key_secret)).await? else { return Ok(None) };
     let data = found.data.iter().flatten().map(|(name, ByteString(bytes))| (name.as_str(), bytes.as_slice()));
     Ok(Some(KeyRing::from_data(data)))
 }
@@ -180,7 +182,7 @@ async fn redis(args: &VerifyArgs) -> anyhow::Result<(RedisFacts, Option<RedisSto
     let servers = Servers::new(settings);
     let store = RedisStore::new(servers.clone());
     // A name that no mirror can have.
-    let key = redis_key(&args.redis.redis_prefix, "verify", &format!("{} ", some_identity()));
+    let key = redis_key(&args.redis.redis_prefix, "verify", &format!("{} ", generated_identity()));
     let facts = RedisFacts::Asked {
         rights: rights(&servers, &store, &key).await,
         eviction: store.eviction(WRITE).await,
@@ -210,7 +212,7 @@ async fn rights(servers: &Servers, store: &RedisStore, key: &str) -> Result<(), 
 async fn use_hash(store: &RedisStore, key: &str, written: &Fence) -> Result<Fence, LinkError> {
     store.check(&[key], WRITE).await?;
     store.observe(key, WRITE).await?;
-    done(store.beat(guard(key, written), Heartbeat::Failed, None, WRITE).await?)
+    done(store.heartbeat(guard(key, written), Heartbeat::Failed, None, WRITE).await?)
 }
 
 fn guard<'a>(key: &'a str, fence: &'a Fence) -> Guard<'a> {
@@ -265,8 +267,8 @@ impl Around {
         let namespaces: Api<PartialObjectMeta<Namespace>> = Api::all(self.client.clone());
         let owner = format!("{}/{name}", self.cluster);
         let (source, labels, secret, redis) = tokio::join!(
-            within(sources.get_opt(&object.spec.source)),
-            within(namespaces.get_metadata(&namespace)),
+            with_timeout(sources.get_opt(&object.spec.source)),
+            with_timeout(namespaces.get_metadata(&namespace)),
             self.secret(&object, &namespace, &owner),
             self.hash(&object, &namespace, &owner)
         );

@@ -35,5 +35,5 @@ pub struct KeyState {
     /// The keys; `None` while they are lost.
     pub ring: Option<Arc<KeyRing>>,
     /// Why they are lost and what to do.
-    pub trouble: Option<TargetIssue>,
+    pub issue: Option<TargetIssue>,
 }

@@ -25,7 +25,7 @@ pub struct Claim<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OverShare {
     /// Bytes that the namespace would use.
-    pub wanted: usize,
+    pub desired: usize,
     /// Bytes of its share.
     pub share: usize,
 }
@@ -59,7 +59,7 @@ impl Used {
     /// Judges a claim, with this many namespaces that have mirrors.
     pub fn judge(&self, claim: Claim<'_>, namespaces: usize, bound: usize) -> Result<(), OverShare> {
         let own = self.by_namespace.get(claim.namespace).copied().unwrap_or_default();
-        let wanted = own.saturating_add(claim.own);
+        let desired = own.saturating_add(claim.own);
         let others = self.by_namespace.iter().filter(|(namespace, _)| *namespace != claim.namespace);
         let users = others.clone().count();
         let namespaces = namespaces.max(users + 1);
@@ -67,7 +67,7 @@ impl Used {
         let unused: usize = others.map(|(_, used)| share.saturating_sub(*used)).sum();
         let kept = unused.saturating_add((namespaces - 1 - users).saturating_mul(share));
         let all = self.total.saturating_add(claim.total).saturating_add(kept);
-        if wanted <= share || all <= bound { Ok(()) } else { Err(OverShare { wanted, share }) }
+        if desired <= share || all <= bound { Ok(()) } else { Err(OverShare { desired, share }) }
     }
 }
 
@@ -92,7 +92,7 @@ mod tests {
     #[test]
     fn a_namespace_that_is_alone_may_use_everything() {
         assert_eq!(used(&[("a", 400)]).judge(claim("a", 600), 1, BOUND), Ok(()));
-        let over = Err(OverShare { wanted: 1_001, share: 500 });
+        let over = Err(OverShare { desired: 1_001, share: 500 });
         assert_eq!(used(&[("a", 400)]).judge(claim("a", 601), 1, BOUND), over);
     }
 

@@ -31,7 +31,7 @@ pub const WATCH_LAG: Duration = Duration::from_secs(5);
 /// One mirror's memory. Only one pass of a mirror runs at a time, so the lock is never contended.
 pub type Shared = Arc<tokio::sync::Mutex<MirrorState>>;
 
-/// The memories of all mirrors.
+/// The states of all mirrors.
 #[derive(Default)]
 pub struct StateMap(Mutex<HashMap<ObjectRef<ParameterMirror>, Shared>>);
 
@@ -41,7 +41,7 @@ impl StateMap {
         Arc::clone(self.0.lock().entry(mirror.clone()).or_default())
     }
 
-    /// The memories of all mirrors.
+    /// The states of all mirrors.
     #[must_use]
     pub fn all(&self) -> Vec<Shared> {
         self.0.lock().values().cloned().collect()
@@ -73,7 +73,7 @@ pub struct MirrorState {
     /// The last known good set; `None` if there is none, or if its values are put down.
     pub good: Option<Signed>,
     /// The targets hold the last known good set, and memory does not.
-    pub put_down: Option<Evicted>,
+    pub evicted: Option<Evicted>,
     /// Read time that the last good read of this process would stamp, Unix ms.
     pub confirmed_at: i64,
     /// Latest verified read time ever seen, Unix ms.
@@ -91,9 +91,9 @@ pub struct MirrorState {
     /// The Redis hash.
     pub redis: RedisState,
     /// Since when the first status waits for more urgent writes.
-    pub untold_since: Option<Duration>,
+    pub deferred_since: Option<Duration>,
     /// The status that was told to log and events and could not be written.
-    pub told_unwritten: Option<Box<ParameterMirrorStatus>>,
+    pub unwritten_status: Option<Box<ParameterMirrorStatus>>,
     /// The status as last written by this process, and when.
     pub reported: Option<(ParameterMirrorStatus, Duration)>,
     /// The value of `sync-at` that asked for a read last.
@@ -139,7 +139,7 @@ pub struct ReadState {
     /// How often SSM had come back when the last read began.
     pub recoveries_seen: u64,
     /// What is wrong, since when.
-    pub trouble: Option<(SourceIssue, Timestamp)>,
+    pub issue: Option<(SourceIssue, Timestamp)>,
     /// One immediate retry after a target changed while SSM was read.
     pub retried_stale: bool,
     /// What the last complete read lacked.
@@ -175,12 +175,12 @@ impl Absences {
 impl ReadState {
     /// The rhythm of reads as it stands.
     #[must_use]
-    pub fn pace(&self, interval: Duration, now: Duration) -> ReadSchedule {
+    pub fn schedule(&self, interval: Duration, now: Duration) -> ReadSchedule {
         ReadSchedule {
             interval,
             last_began: self.last_began,
             failures: self.failures,
-            denied: matches!(&self.trouble, Some((SourceIssue::Read(failure), _)) if failure.reason.is_denial()),
+            denied: matches!(&self.issue, Some((SourceIssue::Read(failure), _)) if failure.reason.is_denial()),
             first_due: self.first_due.unwrap_or(now),
         }
     }
@@ -188,7 +188,7 @@ impl ReadState {
     /// When the next read is due.
     #[must_use]
     pub fn next_read(&self, interval: Duration, now: Duration) -> Duration {
-        let by_pace = if self.due_now { now } else { self.pace(interval, now).next_read() };
+        let by_pace = if self.due_now { now } else { self.schedule(interval, now).next_read() };
         self.absences.confirm_at.map_or(by_pace, |at| by_pace.min(at))
     }
 }
@@ -210,7 +210,7 @@ pub struct InFlight {
     /// The plan it reads for.
     pub plan: Arc<Plan>,
     /// Whether its first request has got through the budget.
-    pub has_begun: Arc<AtomicBool>,
+    pub started: Arc<AtomicBool>,
     /// The value of `sync-at` that it answers.
     pub sync_at: Option<String>,
     /// When it became due.
@@ -258,9 +258,9 @@ pub struct SecretState {
     /// The version before our own last write, and when that was, if there is a watch, which may lag behind us.
     pub before_write: Option<(Option<String>, Duration)>,
     /// How often it was found changed by somebody else.
-    pub foreign_changes: u64,
+    pub external_changes: u64,
     /// What is wrong with it.
-    pub trouble: Option<TargetIssue>,
+    pub issue: Option<TargetIssue>,
     /// Its heals.
     pub heals: HealLimiter,
 }
@@ -279,7 +279,7 @@ pub enum Existence {
 
 impl SecretState {
     /// Notes that the watch shows our last write: from now on whatever it shows instead is news.
-    pub fn catch_up(&mut self, shown: &CachedVersion) {
+    pub fn ack_watch(&mut self, shown: &CachedVersion) {
         let CachedVersion::Known(watched) = shown else { return };
         let known = self.observed.as_ref().map(ObservedSecret::resource_version);
         if known.is_some_and(|known| known == watched.as_deref()) {
@@ -302,7 +302,7 @@ impl SecretState {
 
     /// Whether this version is not that of what we last read or wrote.
     #[must_use]
-    pub fn is_surprising(&self, version: Option<&str>, now: Duration) -> bool {
+    pub fn differs_from_observed(&self, version: Option<&str>, now: Duration) -> bool {
         let Some(observed) = self.observed.as_ref().filter(|_| self.existence != Existence::Unknown) else {
             return true;
         };
@@ -322,11 +322,11 @@ pub struct RedisState {
     /// What was found or written last.
     pub observed: Option<HashFound>,
     /// How often it was found changed by somebody else.
-    pub foreign_changes: u64,
+    pub external_changes: u64,
     /// The highest fence that a write may have given it, whatever became of that write; 0 if none was tried.
     pub tried: i64,
     /// What is wrong with it.
-    pub trouble: Option<TargetIssue>,
+    pub issue: Option<TargetIssue>,
     /// Its heals.
     pub heals: HealLimiter,
 }
@@ -352,12 +352,12 @@ impl MirrorState {
     }
 
     /// Remembers a verified read time: the next stamp must be later.
-    pub fn saw_read_at(&mut self, read_at: i64) {
+    pub fn advance_read_at(&mut self, read_at: i64) {
         self.latest_read_at = self.latest_read_at.max(read_at);
     }
 
     /// Another Secret or hash than before is a target now: what was observed is of no use.
-    pub fn turn_to(&mut self, plan: &Plan, keys_version: u64) {
+    pub fn reset_if_retargeted(&mut self, plan: &Plan, keys_version: u64) {
         let secret = plan.secret.as_ref().map(|secret| secret.name.clone()).unwrap_or_default();
         if self.secret.name != secret {
             self.secret = SecretState { name: secret, ..SecretState::default() };
@@ -387,7 +387,7 @@ mod tests {
             answer,
             task: AbortOnDropHandle::new(tokio::spawn(std::future::pending())),
             plan: Arc::new(plan(&[path("/app")])),
-            has_begun: Arc::default(),
+            started: Arc::default(),
             sync_at: None,
             due: Duration::ZERO,
             secret_seen: None,
@@ -408,16 +408,16 @@ mod tests {
     /// The clock is set back, Redis forgets writes and somebody writes nonsense: what was tried once is never tried again.
     #[test]
     fn no_fence_is_tried_twice() {
-        let mut memory = RedisState::default();
+        let mut state = RedisState::default();
         let mut tried = std::collections::BTreeSet::new();
         for (over, now) in
             [("", 100), ("100", 90), ("100", 90), ("7", 50), ("500", 60), ("500", 61), ("x", 61)]
         {
             let over = Fence::new(over.as_bytes().to_vec());
-            let least = memory.least_fence(&over, now);
+            let least = state.least_fence(&over, now);
             let written = over.number().map_or(least, |fence| least.max(fence + 1));
             assert!(tried.insert(written), "{written} over {over:?} at {now}");
-            assert!(least >= now && written == memory.tried);
+            assert!(least >= now && written == state.tried);
         }
     }
 }

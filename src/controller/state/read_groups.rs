@@ -24,7 +24,7 @@ struct Inner {
     /// Times since the process started.
     open_from: HashMap<Part, HashMap<ObjectRef<ParameterMirror>, Duration>>,
     parts: HashMap<ObjectRef<ParameterMirror>, BTreeSet<Part>>,
-    called: HashSet<ObjectRef<ParameterMirror>>,
+    triggered: HashSet<ObjectRef<ParameterMirror>>,
 }
 
 impl ReadGroups {
@@ -43,8 +43,8 @@ impl ReadGroups {
 
     /// Whether this mirror has been called to read.
     #[must_use]
-    pub fn is_called(&self, mirror: &ObjectRef<ParameterMirror>) -> bool {
-        self.0.lock().called.contains(mirror)
+    pub fn is_triggered(&self, mirror: &ObjectRef<ParameterMirror>) -> bool {
+        self.0.lock().triggered.contains(mirror)
     }
 
     /// This mirror is gone, or reads nothing for now.
@@ -62,19 +62,18 @@ impl Inner {
         may_read_from: Duration,
     ) -> Vec<ObjectRef<ParameterMirror>> {
         self.forget(mirror);
-        let mut company = HashSet::new();
+        let mut peers = HashSet::new();
         for part in &parts {
             let readers = self.open_from.entry(part.clone()).or_default();
-            company
-                .extend(readers.iter().filter(|(_, open)| **open <= now).map(|(mirror, _)| mirror.clone()));
+            peers.extend(readers.iter().filter(|(_, open)| **open <= now).map(|(mirror, _)| mirror.clone()));
             readers.insert(mirror.clone(), may_read_from);
         }
         self.parts.insert(mirror.clone(), parts);
-        company.into_iter().filter(|one| self.called.insert(one.clone())).collect()
+        peers.into_iter().filter(|one| self.triggered.insert(one.clone())).collect()
     }
 
     fn forget(&mut self, mirror: &ObjectRef<ParameterMirror>) {
-        self.called.remove(mirror);
+        self.triggered.remove(mirror);
         for part in self.parts.remove(mirror).unwrap_or_default() {
             if let Some(readers) = self.open_from.get_mut(&part) {
                 readers.remove(mirror);
@@ -108,10 +107,10 @@ mod tests {
         assert!(steps.begins(&mirror("b"), &shared, secs(29)).is_empty());
         assert!(steps.begins(&mirror("c"), &plan(&[path("/app/other")]), secs(0)).is_empty());
         assert_eq!(steps.begins(&mirror("b"), &shared, secs(299)), [mirror("a")]);
-        assert!(steps.is_called(&mirror("a")) && !steps.is_called(&mirror("b")));
+        assert!(steps.is_triggered(&mirror("a")) && !steps.is_triggered(&mirror("b")));
         // Its own read has begun; now both are in step.
         assert!(steps.begins(&mirror("a"), &shared, secs(299)).is_empty());
-        assert!(!steps.is_called(&mirror("a")));
+        assert!(!steps.is_triggered(&mirror("a")));
         assert_eq!(steps.begins(&mirror("a"), &shared, secs(599)), [mirror("b")]);
     }
 

@@ -28,7 +28,7 @@ pub struct StatusKey {
 
 impl StatusDedup {
     /// Whether this is worth a write now; if so, it counts as said. `in_place` says that the status shows it already.
-    pub fn is_news(&self, source: &str, saying: StatusKey, in_place: bool, now: Duration) -> bool {
+    pub fn should_write(&self, source: &str, saying: StatusKey, in_place: bool, now: Duration) -> bool {
         let mut said = self.0.lock();
         let is_known = match said.get(source) {
             // Reads that fail for different reasons take turns; the reason of a moment is not worth a write.

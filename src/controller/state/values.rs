@@ -216,12 +216,12 @@ impl Pool {
 
     /// Bytes of those values of which no equal one is held, each counted once.
     fn unheld<'v>(&self, values: impl Iterator<Item = (u64, &'v Value)>) -> usize {
-        let is_held = |hash: u64, value: &Value| {
+        let is_valid = |hash: u64, value: &Value| {
             let same = self.by_hash.get(&hash).into_iter().flatten();
             same.filter_map(WeakValue::upgrade).any(|held| held == *value)
         };
         let unheld: HashMap<&str, usize> = values
-            .filter(|(hash, value)| !is_held(*hash, value))
+            .filter(|(hash, value)| !is_valid(*hash, value))
             .map(|(_, value)| (value.expose(), value.len()))
             .collect();
         unheld.values().sum()
@@ -362,6 +362,6 @@ mod tests {
         let other = ObjectRef::new("b").within("other");
         let judge = |text: &str| values.judge(&other, [Value::from(text)].iter(), 0, || 2);
         assert!(judge("1234").is_ok());
-        assert_eq!(judge("123456789"), Err(OverShare { wanted: 9, share: 4 }));
+        assert_eq!(judge("123456789"), Err(OverShare { desired: 9, share: 4 }));
     }
 }

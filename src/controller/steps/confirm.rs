@@ -18,7 +18,7 @@ use crate::controller::state::mirror_state::MirrorState;
 use crate::controller::state::source_health::Outcome;
 use crate::controller::state::status_dedup::StatusKey;
 use crate::controller::steps::read::ReadOutcome;
-use crate::kubernetes::client::within;
+use crate::kubernetes::client::with_timeout;
 use crate::mirror::plan::{Plan, PlanError};
 use crate::mirror::snapshot::ReadErrorKind;
 use crate::mirror::words;
@@ -28,23 +28,25 @@ use crate::ssm::limiter::breaker::BreakerState;
 pub const CONFIRM_EVERY: Duration = Duration::from_mins(5);
 /// Whether exactly this refusal was confirmed against the API server a short while ago.
 #[must_use]
-pub fn is_confirmed(refusal: &PlanError, memory: &MirrorState, ctx: &Context) -> bool {
-    memory
+pub fn is_confirmed(refusal: &PlanError, state: &MirrorState, ctx: &Context) -> bool {
+    state
         .refused
         .as_ref()
         .is_some_and(|(confirmed, at)| confirmed == refusal && ctx.clock.uptime() < *at + CONFIRM_EVERY)
 }
 
 /// The source and the labels of the namespace as the API server has them now; `None` if it does not answer.
-pub async fn surroundings(
+pub async fn fetch_inputs(
     name: &str,
     namespace: &str,
     ctx: &Context,
 ) -> Option<(Option<ParameterSource>, BTreeMap<String, String>)> {
     let sources: Api<ParameterSource> = Api::all(ctx.client.clone());
     let namespaces: Api<PartialObjectMeta<Namespace>> = Api::all(ctx.client.clone());
-    let (found, namespace) =
-        tokio::join!(within(sources.get_opt(name)), within(namespaces.get_metadata_opt(namespace)));
+    let (found, namespace) = tokio::join!(
+        with_timeout(sources.get_opt(name)),
+        with_timeout(namespaces.get_metadata_opt(namespace))
+    );
     let labels = namespace.ok()?.map(|namespace| namespace.labels().clone()).unwrap_or_default();
     let found = found.ok()?;
     ctx.missing_sources.found(name, found.is_some(), ctx.clock.uptime());
@@ -53,10 +55,10 @@ pub async fn surroundings(
 
 /// Whether a mirror is still what the watch showed: nothing is deleted on the word of a watch, which may show a spec or a deletion
 /// of the past. `None` if the API server does not answer.
-pub async fn is_as_seen(mirror: &ParameterMirror, ctx: &Context) -> Option<bool> {
+pub async fn is_current(mirror: &ParameterMirror, ctx: &Context) -> Option<bool> {
     let mirrors: Api<PartialObjectMeta<ParameterMirror>> =
         Api::namespaced(ctx.client.clone(), &mirror.namespace().unwrap_or_default());
-    let live = within(mirrors.get_metadata_opt(&mirror.name_any())).await.ok()?;
+    let live = with_timeout(mirrors.get_metadata_opt(&mirror.name_any())).await.ok()?;
     let of = |metadata: &ObjectMeta| {
         (metadata.uid.clone(), metadata.generation, metadata.deletion_timestamp.is_some())
     };
@@ -120,7 +122,7 @@ pub async fn report_source(plan: &Plan, answer: Option<&ReadOutcome>, ctx: &Cont
     let same = before.is_some_and(|before| before.status == status && before.reason == reason)
         && previous.breaker.as_deref() == breaker
         && previous.observed_generation == source.metadata.generation;
-    if !ctx.said_of_sources.is_news(&plan.source_name, said, same, ctx.clock.uptime()) {
+    if !ctx.source_status_dedup.should_write(&plan.source_name, said, same, ctx.clock.uptime()) {
         return;
     }
     // Counted for news only: over all reads of all mirrors this would be a square.
@@ -143,7 +145,8 @@ pub async fn report_source(plan: &Plan, answer: Option<&ReadOutcome>, ctx: &Cont
         "mirrors": mirrors,
     }}));
     let api: Api<ParameterSource> = Api::all(ctx.client.clone());
-    if let Err(problem) = within(api.patch_status(&source.name_any(), &PatchParams::default(), &patch)).await
+    if let Err(problem) =
+        with_timeout(api.patch_status(&source.name_any(), &PatchParams::default(), &patch)).await
     {
         tracing::debug!(target: "parameter_mirror", source = plan.source_name, %problem, "the status of the source cannot be written");
     }

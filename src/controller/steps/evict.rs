@@ -15,41 +15,45 @@ use crate::mirror::plan::Plan;
 use crate::targets::redis::copy::{self, Trace};
 
 /// Notes what the mirror holds after a pass, and puts down what is too much: its own values, or those of others.
-pub fn stay_within_bound(mirror: &ObjectRef<ParameterMirror>, memory: &mut MirrorState, ctx: &Arc<Context>) {
-    for other in ctx.values.settle(mirror, load(memory)) {
+pub fn enforce_memory_limit(
+    mirror: &ObjectRef<ParameterMirror>,
+    state: &mut MirrorState,
+    ctx: &Arc<Context>,
+) {
+    for other in ctx.values.settle(mirror, load(state)) {
         if other == *mirror {
-            put_down(mirror, memory, ctx);
-        } else if let Ok(mut memory) = ctx.memories.of(&other).try_lock() {
-            put_down(&other, &mut memory, ctx);
+            evict(mirror, state, ctx);
+        } else if let Ok(mut state) = ctx.states.of(&other).try_lock() {
+            evict(&other, &mut state, ctx);
         }
         // One that is being worked on is judged at the end of its pass.
     }
 }
 
-fn load(memory: &MirrorState) -> Load {
-    let Some(good) = &memory.good else { return Load::default() };
-    Load { bytes: good.bytes(), is_backed: trace(memory).is_some(), content: Arc::downgrade(&good.content) }
+fn load(state: &MirrorState) -> Load {
+    let Some(good) = &state.good else { return Load::default() };
+    Load { bytes: good.bytes(), is_backed: trace(state).is_some(), content: Arc::downgrade(&good.content) }
 }
 
-fn put_down(mirror: &ObjectRef<ParameterMirror>, memory: &mut MirrorState, ctx: &Context) {
-    if let Some(trace) = trace(memory) {
-        memory.put_down = Some(trace);
-        memory.good = None;
-        memory.secret.observed = None;
-        memory.redis.observed = None;
+fn evict(mirror: &ObjectRef<ParameterMirror>, state: &mut MirrorState, ctx: &Context) {
+    if let Some(trace) = trace(state) {
+        state.evicted = Some(trace);
+        state.good = None;
+        state.secret.observed = None;
+        state.redis.observed = None;
         ctx.values.settle(mirror, Load { is_backed: true, ..Load::default() });
     }
 }
 
 /// What remains of the observations, if both targets hold the last known good and no read is under way.
-fn trace(memory: &MirrorState) -> Option<Evicted> {
-    let good = memory.good.as_ref()?;
-    let secret = memory.secret.observed.as_ref()?;
-    let redis = memory.redis.observed.as_ref()?;
+fn trace(state: &MirrorState) -> Option<Evicted> {
+    let good = state.good.as_ref()?;
+    let secret = state.secret.observed.as_ref()?;
+    let redis = state.redis.observed.as_ref()?;
     let holds_it = |found| copies::verified(found).is_some_and(|held| held.content.same_as(&good.content));
-    let is_backed = memory.in_flight.is_none()
-        && memory.untold_since.is_none()
-        && memory.settled.is_some()
+    let is_backed = state.in_flight.is_none()
+        && state.deferred_since.is_none()
+        && state.settled.is_some()
         && holds_it(secret.found.as_ref())
         && holds_it(Some(&redis.found));
     is_backed.then(|| Evicted {
@@ -59,11 +63,11 @@ fn trace(memory: &MirrorState) -> Option<Evicted> {
 }
 
 /// Whether the values are put down and may stay so: nobody touched the targets, and nothing is to be told.
-pub async fn is_untouched(plan: &Plan, memory: &MirrorState, ctx: &Context) -> bool {
-    let Some(known) = &memory.put_down else { return false };
-    let same_plan = memory.settled.as_ref().is_some_and(|settled| *settled.plan == *plan);
+pub async fn is_unchanged(plan: &Plan, state: &MirrorState, ctx: &Context) -> bool {
+    let Some(known) = &state.evicted else { return false };
+    let same_plan = state.settled.as_ref().is_some_and(|settled| *settled.plan == *plan);
     // How old it is has to be told in time.
-    let may_go_stale = plan.max_staleness.is_some() && memory.source.trouble.is_some();
+    let may_go_stale = plan.max_staleness.is_some() && state.source.issue.is_some();
     let (Some(secret), Some(redis), RedisBackend::Configured(store)) =
         (&plan.secret, &plan.redis, &ctx.redis)
     else {
@@ -71,9 +75,9 @@ pub async fn is_untouched(plan: &Plan, memory: &MirrorState, ctx: &Context) -> b
     };
     same_plan
         && !may_go_stale
-        && memory.keys_version == ctx.keys().version
+        && state.keys_version == ctx.keys().version
         && secret_version(plan, secret, ctx)
             .await
             .is_ok_and(|version| known.is_secret_version(version.as_deref()))
-        && copy::is_untouched(store.as_ref(), &redis.key, &known.redis).await.unwrap_or(false)
+        && copy::is_unchanged(store.as_ref(), &redis.key, &known.redis).await.unwrap_or(false)
 }

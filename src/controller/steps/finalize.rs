@@ -15,7 +15,7 @@ use crate::api::{DeletionPolicy, FINALIZER, ParameterMirror, full_name};
 use crate::controller::context::{Context, RedisBackend};
 use crate::controller::state::mirror_state::MirrorState;
 use crate::controller::steps::confirm;
-use crate::kubernetes::client::{ApiError, within};
+use crate::kubernetes::client::{ApiError, with_timeout};
 use crate::kubernetes::events::EventDraft;
 use crate::kubernetes::queue::Requeue;
 use crate::mirror::copies;
@@ -31,10 +31,10 @@ const WAIT_IN_TERMINATING: Duration = Duration::from_secs(30);
 const RETRY: Duration = Duration::from_secs(5);
 
 /// The mirror is being deleted. The Secret goes by its owner reference, if at all; the hash goes here.
-pub async fn delete(mirror: &ParameterMirror, memory: &mut MirrorState, ctx: &Context) -> Requeue {
-    memory.in_flight = None;
+pub async fn delete(mirror: &ParameterMirror, state: &mut MirrorState, ctx: &Context) -> Requeue {
+    state.in_flight = None;
     if mirror.finalizers().iter().any(|finalizer| finalizer == FINALIZER) {
-        match confirm::is_as_seen(mirror, ctx).await {
+        match confirm::is_current(mirror, ctx).await {
             Some(true) => {}
             // It is gone already, perhaps applied anew; the watch will show.
             Some(false) => {
@@ -44,15 +44,15 @@ pub async fn delete(mirror: &ParameterMirror, memory: &mut MirrorState, ctx: &Co
             None => return Requeue::After(RETRY),
         }
         if let Some(key) = hash_key(mirror, ctx)
-            && let Err(why) = drop_hash(mirror, &key, ctx).await
+            && let Err(why) = delete_hash(mirror, &key, ctx).await
         {
-            if ctx.clock.now().duration_since(deleted_at(mirror)) < patience(mirror, ctx) {
+            if ctx.clock.now().duration_since(deleted_at(mirror)) < deletion_timeout(mirror, ctx) {
                 return Requeue::After(RETRY);
             }
             let note = format!(
                 "Redis {key} could not be deleted ({why}) and is left behind. Remove it by hand: UNLINK '{key}'"
             );
-            ctx.events.tell(mirror, &EventDraft::warning("LeftBehind", note.clone()));
+            ctx.events.emit(mirror, &EventDraft::warning("LeftBehind", note.clone()));
             tracing::warn!(target: "parameter_mirror", mirror = full_name(mirror), "{note}");
         }
         set_finalizer(mirror, false, ctx).await;
@@ -64,35 +64,35 @@ pub async fn delete(mirror: &ParameterMirror, memory: &mut MirrorState, ctx: &Co
 /// The hash that the status names, else the one that the spec asks for: it may have been written a moment ago.
 fn hash_key(mirror: &ParameterMirror, ctx: &Context) -> Option<String> {
     let held = mirror.status.as_ref().and_then(|status| status.redis.as_ref()).map(|redis| redis.key.clone());
-    let wanted = || {
+    let desired = || {
         let namespace = mirror.namespace().unwrap_or_default();
         mirror.spec.redis.as_ref()?;
         Some(redis_key(&ctx.settings.redis_prefix, &namespace, &mirror.name_any()))
     };
-    held.or_else(wanted)
+    held.or_else(desired)
 }
 
 fn deleted_at(mirror: &ParameterMirror) -> Timestamp {
     mirror.metadata.deletion_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0)
 }
 
-fn patience(mirror: &ParameterMirror, ctx: &Context) -> jiff::SignedDuration {
+fn deletion_timeout(mirror: &ParameterMirror, ctx: &Context) -> jiff::SignedDuration {
     let terminating = ctx.watches.is_terminating(&mirror.namespace().unwrap_or_default());
-    let patience = if terminating { WAIT_IN_TERMINATING } else { WAIT_FOR_REDIS };
-    jiff::SignedDuration::try_from(patience).unwrap_or(jiff::SignedDuration::MAX)
+    let deletion_timeout = if terminating { WAIT_IN_TERMINATING } else { WAIT_FOR_REDIS };
+    jiff::SignedDuration::try_from(deletion_timeout).unwrap_or(jiff::SignedDuration::MAX)
 }
 
 /// A finalizer only while `redis.deletionPolicy` is `Delete`: nothing else needs us to be alive.
-pub async fn hold_on(mirror: &ParameterMirror, plan: &Plan, ctx: &Context) {
-    let wanted = plan.redis.as_ref().is_some_and(|redis| redis.deletion_policy == DeletionPolicy::Delete)
+pub async fn ensure_finalizer(mirror: &ParameterMirror, plan: &Plan, ctx: &Context) {
+    let desired = plan.redis.as_ref().is_some_and(|redis| redis.deletion_policy == DeletionPolicy::Delete)
         || mirror
             .status
             .as_ref()
             .and_then(|status| status.redis.as_ref())
             .is_some_and(|redis| redis.deletion_policy == DeletionPolicy::Delete && plan.redis.is_none());
     let present = mirror.finalizers().iter().any(|finalizer| finalizer == FINALIZER);
-    if wanted != present {
-        set_finalizer(mirror, wanted, ctx).await;
+    if desired != present {
+        set_finalizer(mirror, desired, ctx).await;
     }
 }
 
@@ -107,7 +107,7 @@ async fn set_finalizer(mirror: &ParameterMirror, present: bool, ctx: &Context) {
 async fn try_set_finalizer(mirror: &ParameterMirror, present: bool, ctx: &Context) -> Result<(), ApiError> {
     let namespace = mirror.namespace().unwrap_or_default();
     let api: Api<ParameterMirror> = Api::namespaced(ctx.client.clone(), &namespace);
-    let Some(live) = within(api.get_metadata_opt(&mirror.name_any())).await? else { return Ok(()) };
+    let Some(live) = with_timeout(api.get_metadata_opt(&mirror.name_any())).await? else { return Ok(()) };
     if live.metadata.uid != mirror.metadata.uid {
         return Ok(());
     }
@@ -121,7 +121,7 @@ async fn try_set_finalizer(mirror: &ParameterMirror, present: bool, ctx: &Contex
         "finalizers": finalizers,
         "resourceVersion": live.metadata.resource_version,
     }}));
-    within(api.patch(&mirror.name_any(), &PatchParams::default(), &patch)).await.map(drop)
+    with_timeout(api.patch(&mirror.name_any(), &PatchParams::default(), &patch)).await.map(drop)
 }
 
 /// Which targets of the status are no longer of concern.
@@ -134,38 +134,38 @@ pub struct OrphansDeleted {
 }
 
 /// Targets that the status knows and the spec no longer names, once the new ones hold the set.
-pub async fn retire(
+pub async fn delete_orphans(
     mirror: &ParameterMirror,
     plan: &Plan,
-    memory: &MirrorState,
+    state: &MirrorState,
     ctx: &Context,
 ) -> OrphansDeleted {
-    let status = memory.previous_status(mirror, ctx.clock.uptime());
+    let status = state.previous_status(mirror, ctx.clock.uptime());
     let old_secret =
         status.secret.filter(|old| plan.secret.as_ref().is_none_or(|secret| secret.name != old.name));
     let old_hash = status.redis.filter(|old| plan.redis.as_ref().is_none_or(|redis| redis.key != old.key));
-    let mut retired = OrphansDeleted { secret: old_secret.is_none(), redis: old_hash.is_none() };
+    let mut orphans = OrphansDeleted { secret: old_secret.is_none(), redis: old_hash.is_none() };
     let held = |found: Option<&Found>| copies::verified(found).is_some();
     let new_secret_holds = plan.secret.is_none()
-        || held(memory.secret.observed.as_ref().and_then(|observed| observed.found.as_ref()));
+        || held(state.secret.observed.as_ref().and_then(|observed| observed.found.as_ref()));
     let new_hash_holds =
-        plan.redis.is_none() || held(memory.redis.observed.as_ref().map(|observed| &observed.found));
+        plan.redis.is_none() || held(state.redis.observed.as_ref().map(|observed| &observed.found));
     if !new_secret_holds || !new_hash_holds {
-        return retired;
+        return orphans;
     }
     let retain = DeletionPolicy::Retain;
     let any_to_delete = old_secret.as_ref().is_some_and(|old| old.deletion_policy != retain)
         || old_hash.as_ref().is_some_and(|old| old.deletion_policy != retain);
-    let may_delete = any_to_delete && confirm::is_as_seen(mirror, ctx).await == Some(true);
+    let may_delete = any_to_delete && confirm::is_current(mirror, ctx).await == Some(true);
     if let Some(old) = old_secret {
-        retired.secret = old.deletion_policy == retain
+        orphans.secret = old.deletion_policy == retain
             || (may_delete && delete_secret(plan, &old.name, ctx).await.is_ok());
     }
     if let Some(old) = old_hash {
-        retired.redis =
-            old.deletion_policy == retain || (may_delete && drop_hash(mirror, &old.key, ctx).await.is_ok());
+        orphans.redis =
+            old.deletion_policy == retain || (may_delete && delete_hash(mirror, &old.key, ctx).await.is_ok());
     }
-    retired
+    orphans
 }
 
 /// Deletes a Secret that is ours, in exactly the version that was seen to be ours.
@@ -184,7 +184,7 @@ async fn delete_secret(plan: &Plan, name: &str, ctx: &Context) -> Result<(), Str
 }
 
 /// Deletes a hash that is ours, in exactly the state that was seen to be ours.
-async fn drop_hash(mirror: &ParameterMirror, key: &str, ctx: &Context) -> Result<(), String> {
+async fn delete_hash(mirror: &ParameterMirror, key: &str, ctx: &Context) -> Result<(), String> {
     let RedisBackend::Configured(store) = &ctx.redis else {
         return Err("there is no Redis configured".to_owned());
     };

@@ -35,32 +35,32 @@ pub enum Depth {
 pub async fn observe(
     mirror: &ParameterMirror,
     plan: &Plan,
-    memory: &mut MirrorState,
+    state: &mut MirrorState,
     look: Depth,
     ctx: &Context,
 ) {
     let keys = ctx.keys();
-    memory.put_down = None;
-    memory.turn_to(plan, keys.version);
+    state.evicted = None;
+    state.reset_if_retargeted(plan, keys.version);
     if let Some(secret) = &plan.secret {
-        assume_missing(mirror, plan, secret, look, memory, ctx);
+        assume_missing(mirror, plan, secret, look, state, ctx);
     }
-    let answered = memory.in_flight.as_ref().is_some_and(|read| read.has_ended());
-    let MirrorState { secret, redis, .. } = memory;
+    let answered = state.in_flight.as_ref().is_some_and(|read| read.has_ended());
+    let MirrorState { secret, redis, .. } = state;
     tokio::join!(
         observe_secret(plan, secret, keys.ring.as_deref(), ctx),
         observe_redis(plan, redis, look, answered, keys.ring.as_deref(), ctx)
     );
-    adopt(plan, memory, ctx);
-    if let Some(good) = &memory.good {
-        let secret = memory.secret.observed.as_mut().and_then(|observed| observed.found.as_mut());
-        let redis = memory.redis.observed.as_mut().map(|observed| &mut observed.found);
-        secret.into_iter().chain(redis).for_each(|found| hold_once(found, good));
+    adopt(plan, state, ctx);
+    if let Some(good) = &state.good {
+        let secret = state.secret.observed.as_mut().and_then(|observed| observed.found.as_mut());
+        let redis = state.redis.observed.as_mut().map(|observed| &mut observed.found);
+        secret.into_iter().chain(redis).for_each(|found| share_content(found, good));
     }
 }
 
 /// Most of the time all copies are the same.
-fn hold_once(found: &mut Found, good: &Signed) {
+fn share_content(found: &mut Found, good: &Signed) {
     if let Found::Ours(Verdict::Verified(copy)) = found
         && copy.content == good.content
     {
@@ -69,46 +69,46 @@ fn hold_once(found: &mut Found, good: &Signed) {
 }
 
 /// The newest verified copy becomes the last known good (docs/design/formats.md, "Copies", rules 2 and 3).
-fn adopt(plan: &Plan, memory: &mut MirrorState, ctx: &Context) {
+fn adopt(plan: &Plan, state: &mut MirrorState, ctx: &Context) {
     let secret =
-        copies::verified(memory.secret.observed.as_ref().and_then(|observed| observed.found.as_ref()))
+        copies::verified(state.secret.observed.as_ref().and_then(|observed| observed.found.as_ref()))
             .cloned();
-    let redis = copies::verified(memory.redis.observed.as_ref().map(|observed| &observed.found)).cloned();
+    let redis = copies::verified(state.redis.observed.as_ref().map(|observed| &observed.found)).cloned();
     for copy in [&secret, &redis].into_iter().flatten() {
-        memory.saw_read_at(copy.content.read_at);
+        state.advance_read_at(copy.content.read_at);
     }
     let remembered =
-        memory.good.as_ref().map(|signed| copies::MemoryCopy { signed, confirmed_at: memory.confirmed_at });
+        state.good.as_ref().map(|signed| copies::MemoryCopy { signed, confirmed_at: state.confirmed_at });
     let Some((newest, origin)) = copies::newest(remembered, secret.as_ref(), redis.as_ref()) else { return };
     if origin == copies::Origin::Memory {
         return;
     }
     let newest = newest.clone();
-    if memory.good.is_some() {
-        note_other_writer(plan, origin, memory, ctx.clock.uptime());
+    if state.good.is_some() {
+        record_external_write(plan, origin, state, ctx.clock.uptime());
     }
-    let checked = memory.redis.observed.as_ref().and_then(|observed| observed.checked_at).unwrap_or(0);
+    let checked = state.redis.observed.as_ref().and_then(|observed| observed.checked_at).unwrap_or(0);
     let known_good_at = newest.content.read_at.max(checked);
     let known_good_at =
         jiff::Timestamp::from_millisecond(known_good_at).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
     // A stamp ahead of the clock has no age (docs/design/formats.md: never below 0).
     let known_good_at = known_good_at.min(ctx.clock.now());
-    memory.last_sync = memory.last_sync.max(Some(known_good_at));
-    memory.good = Some(newest);
+    state.last_sync = state.last_sync.max(Some(known_good_at));
+    state.good = Some(newest);
 }
 
 /// Somebody else wrote a newer set (rule 3): SSM says who is right. Two operators that read different things would
 /// chase each other like this, so it counts towards the limit on heals.
-fn note_other_writer(plan: &Plan, origin: copies::Origin, memory: &mut MirrorState, now: Duration) {
+fn record_external_write(plan: &Plan, origin: copies::Origin, state: &mut MirrorState, now: Duration) {
     let heals = match origin {
-        copies::Origin::Redis => &mut memory.redis.heals,
-        copies::Origin::Memory | copies::Origin::Secret => &mut memory.secret.heals,
+        copies::Origin::Redis => &mut state.redis.heals,
+        copies::Origin::Memory | copies::Origin::Secret => &mut state.secret.heals,
     };
     heals.record(now);
     let contested = heals.is_contested(now);
-    memory.source.due_now |= !contested;
+    state.source.due_now |= !contested;
     if !contested {
-        let (mirror, cycle) = (format!("{}/{}", plan.namespace, plan.mirror), memory.source.cycle);
+        let (mirror, cycle) = (format!("{}/{}", plan.namespace, plan.mirror), state.source.cycle);
         tracing::info!(target: "parameter_mirror", mirror, cycle, from = origin.as_str(), "a target holds a newer set than memory; it is taken over and SSM is read");
     }
 }
@@ -121,23 +121,23 @@ fn assume_missing(
     plan: &Plan,
     secret: &SecretPlan,
     look: Depth,
-    memory: &mut MirrorState,
+    state: &mut MirrorState,
     ctx: &Context,
 ) {
-    let answered = memory.in_flight.as_ref().is_some_and(|read| read.has_ended());
+    let answered = state.in_flight.as_ref().is_some_and(|read| read.has_ended());
     let never_written = mirror.status.as_ref().is_none_or(|status| status.secret.is_none());
-    let memory = &mut memory.secret;
-    match memory.existence {
+    let state = &mut state.secret;
+    match state.existence {
         Existence::Unknown
             if look == Depth::Full
                 && never_written
-                && memory.observed.is_none()
+                && state.observed.is_none()
                 && ctx.watches.secret(&plan.namespace, &secret.name) == CachedVersion::Known(None) =>
         {
-            memory.existence = Existence::Assumed;
-            memory.observed = Some(ObservedSecret::missing());
+            state.existence = Existence::Assumed;
+            state.observed = Some(ObservedSecret::missing());
         }
-        Existence::Assumed if !answered => memory.doubt_existence(),
+        Existence::Assumed if !answered => state.doubt_existence(),
         Existence::Unknown | Existence::Assumed | Existence::Asked => {}
     }
 }
@@ -154,84 +154,84 @@ pub async fn secret_version(
     }
 }
 
-async fn observe_secret(plan: &Plan, memory: &mut SecretState, keys: Option<&KeyRing>, ctx: &Context) {
-    let Some(wanted) = &plan.secret else { return };
+async fn observe_secret(plan: &Plan, state: &mut SecretState, keys: Option<&KeyRing>, ctx: &Context) {
+    let Some(desired) = &plan.secret else { return };
     // Without an observation it is read whole in any case.
-    let version = if memory.observed.is_some() { secret_version(plan, wanted, ctx).await } else { Ok(None) };
+    let version = if state.observed.is_some() { secret_version(plan, desired, ctx).await } else { Ok(None) };
     match version {
-        Ok(version) if !memory.is_surprising(version.as_deref(), ctx.clock.uptime()) => return,
+        Ok(version) if !state.differs_from_observed(version.as_deref(), ctx.clock.uptime()) => return,
         Ok(_) => {}
         Err(problem) => {
             // It may change unseen: a read under way does not know what it meets.
-            memory.foreign_changes += 1;
-            memory.observed = None;
-            memory.trouble = Some(write_failed("read", &problem));
+            state.external_changes += 1;
+            state.observed = None;
+            state.issue = Some(secret_issue("read", &problem));
             return;
         }
     }
-    match ctx.secrets.get(&plan.namespace, &wanted.name).await {
+    match ctx.secrets.get(&plan.namespace, &desired.name).await {
         Ok(object) => {
-            memory.existence = Existence::Asked;
+            state.existence = Existence::Asked;
             let mut observed = secret::observe(object, &plan.owner, keys);
             if let Some(found) = &mut observed.found {
                 share(found, ctx);
             }
-            if memory
+            if state
                 .observed
                 .as_ref()
                 .is_some_and(|before| before.resource_version() != observed.resource_version())
             {
-                memory.foreign_changes += 1;
+                state.external_changes += 1;
             }
-            memory.before_write = None;
-            memory.trouble = None;
-            memory.observed = Some(observed);
+            state.before_write = None;
+            state.issue = None;
+            state.observed = Some(observed);
         }
-        Err(problem) => memory.trouble = Some(write_failed("read", &problem)),
+        Err(problem) => state.issue = Some(secret_issue("read", &problem)),
     }
 }
 
 async fn observe_redis(
     plan: &Plan,
-    memory: &mut RedisState,
+    state: &mut RedisState,
     look: Depth,
     answered: bool,
     keys: Option<&KeyRing>,
     ctx: &Context,
 ) {
-    let Some(wanted) = &plan.redis else { return };
+    let Some(desired) = &plan.redis else { return };
     let store = match &ctx.redis {
         RedisBackend::Configured(store) => store.as_ref(),
         RedisBackend::NotConfigured(why) => {
-            memory.trouble = Some(TargetIssue::new(TargetReason::RedisNotConfigured, why.clone()));
+            state.issue = Some(TargetIssue::new(TargetReason::RedisNotConfigured, why.clone()));
             return;
         }
     };
     let Some(keys) = keys else { return };
     if look == Depth::Cheap
-        && let Some(known) = &memory.observed
+        && let Some(known) = &state.observed
     {
         if answered && (known.found == Found::Missing || copies::verified(Some(&known.found)).is_some()) {
             // The answer leads to a heartbeat or to new content, and the script of either compares what this would compare.
             return;
         }
-        match copy::is_untouched(store, &wanted.key, &Trace::of(known)).await {
+        match copy::is_unchanged(store, &desired.key, &Trace::of(known)).await {
             Ok(true) => return,
             Ok(false) => {}
-            Err(error) => return lose_sight(memory, &error),
+            Err(error) => return invalidate(state, &error),
         }
     }
-    match copy::look(store, &wanted.key, &plan.owner, keys, memory.observed.as_ref()).await {
+    match copy::look(store, &desired.key, &plan.owner, keys, state.observed.as_ref()).await {
         Ok(mut observed) => {
             share(&mut observed.found, ctx);
-            let before = memory.observed.as_ref();
+            let before = state.observed.as_ref();
             if before.is_some_and(|before| before.fence != observed.fence || before.found != observed.found) {
-                memory.foreign_changes += 1;
+                state.external_changes += 1;
             }
-            memory.trouble = None;
-            memory.observed = Some(observed);
+            state.issue = None;
+            state.observed = Some(observed);
         }
-        Err(error) => lose_sight(memory, &error),
+        Err(error) => invalidate(state, &error),
     }
 }
 
@@ -248,14 +248,14 @@ fn share(found: &mut Found, ctx: &Context) {
 }
 
 /// What was known of the hash is not known any more; nothing is written before it has been seen again.
-fn lose_sight(memory: &mut RedisState, error: &LinkError) {
-    memory.observed = None;
-    memory.trouble = Some(redis_trouble(error));
+fn invalidate(state: &mut RedisState, error: &LinkError) {
+    state.observed = None;
+    state.issue = Some(redis_issue(error));
 }
 
 /// A failed call to the API server as a trouble of the Secret.
 #[must_use]
-pub fn write_failed(verb: &str, problem: &ApiError) -> TargetIssue {
+pub fn secret_issue(verb: &str, problem: &ApiError) -> TargetIssue {
     let hint = match problem {
         ApiError::Refused { code: 403, .. } => {
             " Check the namespace's resource quota and the operator's role binding."
@@ -268,7 +268,7 @@ pub fn write_failed(verb: &str, problem: &ApiError) -> TargetIssue {
 
 /// A failed call to Redis as a trouble of the hash.
 #[must_use]
-pub fn redis_trouble(error: &LinkError) -> TargetIssue {
+pub fn redis_issue(error: &LinkError) -> TargetIssue {
     let (reason, hint) = match error {
         LinkError::OutOfMemory => (TargetReason::RedisOutOfMemory, "Raise maxmemory or remove keys."),
         LinkError::SignInRefused(_) => (TargetReason::RedisDenied, "It is tried again every few seconds."),

@@ -25,20 +25,20 @@ pub fn permit(
     plan: &Plan,
     resolution: &Resolution,
     previous: &ParameterMirrorStatus,
-    memory: &MirrorState,
+    state: &MirrorState,
     ctx: &Context,
 ) -> Permit {
     let Some(stored) =
-        resolution.wanted().and_then(|wanted| StoredSource::decode(&wanted.set.content().source).ok())
+        resolution.desired().and_then(|desired| StoredSource::decode(&desired.set.content().source).ok())
     else {
         return Permit { secret: Ok(()), redis: Ok(RedisEncryption::None) };
     };
     match permission(plan, &stored, ctx) {
         Permission::Granted { encryption } => Permit { secret: Ok(()), redis: Ok(encryption) },
-        Permission::SourceMissing => while_missing(plan, previous, memory),
+        Permission::SourceMissing => while_missing(plan, previous, state),
         Permission::NotGranted => {
-            let trouble = not_granted(plan, &stored);
-            Permit { secret: Err(trouble.clone()), redis: Err(trouble) }
+            let issue = not_granted(plan, &stored);
+            Permit { secret: Err(issue.clone()), redis: Err(issue) }
         }
     }
 }
@@ -61,7 +61,7 @@ fn permission(plan: &Plan, stored: &StoredSource, ctx: &Context) -> Permission {
 }
 
 /// Only what was written before is kept, and no value that is encrypted is written in clear.
-fn while_missing(plan: &Plan, previous: &ParameterMirrorStatus, memory: &MirrorState) -> Permit {
+fn while_missing(plan: &Plan, previous: &ParameterMirrorStatus, state: &MirrorState) -> Permit {
     let new = || {
         TargetIssue::new(
             TargetReason::SourceNotFound,
@@ -74,12 +74,12 @@ fn while_missing(plan: &Plan, previous: &ParameterMirrorStatus, memory: &MirrorS
     };
     let wrote_secret = previous.secret.as_ref().map(|secret| &secret.name);
     let wrote_hash = previous.redis.as_ref().map(|redis| &redis.key);
-    let secret = memory.secret.observed.as_ref().and_then(|secret| secret.found.as_ref());
-    let held = memory.redis.observed.as_ref().filter(|hash| copies::verified(Some(&hash.found)).is_some());
+    let secret = state.secret.observed.as_ref().and_then(|secret| secret.found.as_ref());
+    let held = state.redis.observed.as_ref().filter(|hash| copies::verified(Some(&hash.found)).is_some());
     let had_secret = copies::verified(secret).is_some()
-        || plan.secret.as_ref().is_some_and(|wanted| wrote_secret == Some(&wanted.name));
+        || plan.secret.as_ref().is_some_and(|desired| wrote_secret == Some(&desired.name));
     let had_hash =
-        held.is_some() || plan.redis.as_ref().is_some_and(|wanted| wrote_hash == Some(&wanted.key));
+        held.is_some() || plan.redis.as_ref().is_some_and(|desired| wrote_hash == Some(&desired.key));
     // One that is lost had an encryption that nobody knows.
     let encryption = held
         .and_then(|hash| hash.encryption.as_ref())

@@ -9,7 +9,7 @@ use parameter_mirror_format::verdict::Found;
 
 use crate::controller::context::{Context, RedisBackend};
 use crate::controller::state::mirror_state::{Existence, MirrorState, RedisState, SecretState};
-use crate::controller::steps::observe::{redis_trouble, write_failed};
+use crate::controller::steps::observe::{redis_issue, secret_issue};
 use crate::controller::steps::permit::Permit;
 use crate::controller::steps::read::ReadOutcome;
 use crate::kubernetes::client::ApiError;
@@ -45,10 +45,10 @@ pub struct Heal {
 /// How a pass may write to one target.
 struct WriteContext<'a> {
     signed: &'a Signed,
-    wanted: &'a Desired,
-    authority: Freshness,
+    desired: &'a Desired,
+    freshness: Freshness,
     /// What a cycle that has ended tells readers; `None` between cycles.
-    beat: Option<Heartbeat>,
+    heartbeat: Option<Heartbeat>,
     now: Duration,
     interval: Duration,
 }
@@ -56,7 +56,7 @@ struct WriteContext<'a> {
 impl WriteContext<'_> {
     /// Whether a write counts towards the limit: every heal, and while a target is contested every write.
     fn counts_as_heal(&self, heals: &HealLimiter) -> bool {
-        self.authority == Freshness::LastKnownGood || heals.is_contested(self.now)
+        self.freshness == Freshness::LastKnownGood || heals.is_contested(self.now)
     }
 }
 
@@ -67,18 +67,18 @@ pub async fn publish(
     resolution: &Resolution,
     permit: Permit,
     answer: Option<&ReadOutcome>,
-    memory: &mut MirrorState,
+    state: &mut MirrorState,
     ctx: &Context,
 ) -> Published {
     let mut published = Published::default();
     let keys = ctx.keys();
-    let (Some(wanted), Some(ring)) = (resolution.wanted(), keys.ring.as_deref()) else {
-        note_refusal_of_secret(plan, &mut memory.secret);
-        note_refusal_of_hash(plan, &mut memory.redis);
+    let (Some(desired), Some(ring)) = (resolution.desired(), keys.ring.as_deref()) else {
+        record_secret_conflict(plan, &mut state.secret);
+        record_hash_conflict(plan, &mut state.redis);
         return published;
     };
-    let signed = sign(wanted, memory, ring, ctx);
-    let beat = answer.and_then(|answer| match (&answer.outcome, resolution) {
+    let signed = sign(desired, state, ring, ctx);
+    let heartbeat = answer.and_then(|answer| match (&answer.outcome, resolution) {
         (Ok(reading), Resolution::Fresh { .. }) => Some(Heartbeat::Good { checked_at: reading.started_at }),
         // The next read decides.
         (Ok(_), Resolution::Awaiting { .. }) => None,
@@ -86,39 +86,39 @@ pub async fn publish(
         // confirmed by it.
         _ => Some(Heartbeat::Failed),
     });
-    let errand = |authority: Option<Freshness>| WriteContext {
+    let write = |freshness: Option<Freshness>| WriteContext {
         signed: &signed,
-        wanted,
-        authority: authority.map_or(wanted.authority, |authority| authority.and(wanted.authority)),
-        beat,
+        desired,
+        freshness: freshness.map_or(desired.freshness, |freshness| freshness.and(desired.freshness)),
+        heartbeat,
         now: ctx.clock.uptime(),
         interval: plan.interval,
     };
     match (&plan.secret, permit.secret) {
         (Some(target), Ok(())) => {
-            let errand = errand(answer.map(|answer| answer.secret));
-            let was_assumed = memory.secret.existence == Existence::Assumed;
-            publish_secret(plan, target, owner, &errand, &mut memory.secret, &mut published, ctx).await;
+            let write = write(answer.map(|answer| answer.secret));
+            let was_assumed = state.secret.existence == Existence::Assumed;
+            publish_secret(plan, target, owner, &write, &mut state.secret, &mut published, ctx).await;
             // There is one, which nobody had seen when SSM was read: what may replace it has to be read after it is seen.
-            memory.source.due_now |= was_assumed && published.look_again;
+            state.source.due_now |= was_assumed && published.look_again;
         }
-        (Some(_), Err(trouble)) => {
-            memory.secret.trouble = Some(trouble);
-            note_refusal_of_secret(plan, &mut memory.secret);
+        (Some(_), Err(issue)) => {
+            state.secret.issue = Some(issue);
+            record_secret_conflict(plan, &mut state.secret);
         }
         (None, _) => {}
     }
     if let (Some(target), RedisBackend::Configured(store)) = (&plan.redis, &ctx.redis) {
         match permit.redis {
             Ok(least) => {
-                let errand = errand(answer.map(|answer| answer.redis));
+                let write = write(answer.map(|answer| answer.redis));
                 let target = RedisPlan { encryption: target.encryption.max(least), ..target.clone() };
                 let edge = (store.as_ref(), ring);
-                publish_redis(plan, &target, &errand, &mut memory.redis, edge, &mut published, ctx).await;
+                publish_redis(plan, &target, &write, &mut state.redis, edge, &mut published, ctx).await;
             }
-            Err(trouble) => {
-                memory.redis.trouble = Some(trouble);
-                note_refusal_of_hash(plan, &mut memory.redis);
+            Err(issue) => {
+                state.redis.issue = Some(issue);
+                record_hash_conflict(plan, &mut state.redis);
             }
         }
     }
@@ -126,22 +126,22 @@ pub async fn publish(
 }
 
 /// A set that differs from the last known good is signed, and becomes it. A heal over a verified older copy
-/// stamps the winner anew too, so that nobody who still holds the older one heals it back.
-fn sign(wanted: &Desired, memory: &mut MirrorState, ring: &KeyRing, ctx: &Context) -> Signed {
+/// stamps the most_specific anew too, so that nobody who still holds the older one heals it back.
+fn sign(desired: &Desired, state: &mut MirrorState, ring: &KeyRing, ctx: &Context) -> Signed {
     let older_copy = |found: Option<&Found>, signed: &Signed| {
         copies::verified(found).is_some_and(|held| !held.content.same_as(&signed.content))
     };
-    let signed = match &wanted.set {
+    let signed = match &desired.set {
         DesiredSet::New(content) => ring.sign(content.clone()),
         DesiredSet::AsItIs(signed) => {
-            let secret = memory.secret.observed.as_ref().and_then(|observed| observed.found.as_ref());
-            let redis = memory.redis.observed.as_ref().map(|observed| &observed.found);
+            let secret = state.secret.observed.as_ref().and_then(|observed| observed.found.as_ref());
+            let redis = state.redis.observed.as_ref().map(|observed| &observed.found);
             if older_copy(secret, signed) || older_copy(redis, signed) {
                 let mut content = Content::clone(&signed.content);
-                content.read_at = ctx.clock.now().as_millisecond().max(memory.latest_read_at + 1);
+                content.read_at = ctx.clock.now().as_millisecond().max(state.latest_read_at + 1);
                 ring.sign(content)
             } else if !ring.contains(&signed.key_id)
-                || (wanted.authority == Freshness::FreshRead && signed.key_id != *ring.active())
+                || (desired.freshness == Freshness::FreshRead && signed.key_id != *ring.active())
             {
                 // Its key is lost, and a copy under it could never be verified again; or another one is active by now. The
                 // content is the same, so its read time is, too.
@@ -151,48 +151,48 @@ fn sign(wanted: &Desired, memory: &mut MirrorState, ring: &KeyRing, ctx: &Contex
             }
         }
     };
-    memory.saw_read_at(signed.content.read_at);
-    memory.good = Some(signed.clone());
+    state.advance_read_at(signed.content.read_at);
+    state.good = Some(signed.clone());
     signed
 }
 
 /// Without anything to write, a Secret that must not be written is still worth telling.
-fn note_refusal_of_secret(plan: &Plan, memory: &mut SecretState) {
-    let found = memory.observed.as_ref().and_then(|observed| observed.found.as_ref());
+fn record_secret_conflict(plan: &Plan, state: &mut SecretState) {
+    let found = state.observed.as_ref().and_then(|observed| observed.found.as_ref());
     let refusal = found.and_then(|found| copies::refusal(found, TargetReason::SecretConflict));
     if plan.secret.is_some() && refusal.is_some() {
-        memory.trouble = refusal;
+        state.issue = refusal;
     }
 }
 
 /// The same of a hash.
-fn note_refusal_of_hash(plan: &Plan, memory: &mut RedisState) {
-    let found = memory.observed.as_ref().map(|observed| &observed.found);
+fn record_hash_conflict(plan: &Plan, state: &mut RedisState) {
+    let found = state.observed.as_ref().map(|observed| &observed.found);
     let refusal = found.and_then(|found| copies::refusal(found, TargetReason::RedisConflict));
     if plan.redis.is_some() && refusal.is_some() {
-        memory.trouble = refusal;
+        state.issue = refusal;
     }
 }
 
 /// What to do with a target, with the limits on heals and the consent of a foreign owner applied.
 fn decide(
     found: &Found,
-    errand: &WriteContext<'_>,
+    write: &WriteContext<'_>,
     consented: bool,
     conflict: TargetReason,
     heals: &HealLimiter,
 ) -> Action {
-    let need = copies::need(found, errand.signed, errand.authority, conflict);
-    match need {
-        Action::Refused(trouble)
-            if trouble.reason == conflict && consented && errand.authority == Freshness::FreshRead =>
+    let action = copies::action(found, write.signed, write.freshness, conflict);
+    match action {
+        Action::Refused(issue)
+            if issue.reason == conflict && consented && write.freshness == Freshness::FreshRead =>
         {
             Action::Replace
         }
-        Action::Restore(_) | Action::Replace if !heals.allows(errand.now, errand.interval) => {
+        Action::Restore(_) | Action::Replace if !heals.allows(write.now, write.interval) => {
             Action::Refused(contested())
         }
-        need => need,
+        action => action,
     }
 }
 
@@ -207,7 +207,7 @@ fn contested() -> TargetIssue {
 }
 
 /// A target that is in order is still contested for as long as the window lasts.
-fn remaining_trouble(heals: &HealLimiter, now: Duration) -> Option<TargetIssue> {
+fn remaining_issue(heals: &HealLimiter, now: Duration) -> Option<TargetIssue> {
     heals.is_contested(now).then(contested)
 }
 
@@ -215,40 +215,40 @@ async fn publish_secret(
     plan: &Plan,
     target: &SecretPlan,
     owner: &Owner,
-    errand: &WriteContext<'_>,
-    memory: &mut SecretState,
+    write: &WriteContext<'_>,
+    state: &mut SecretState,
     published: &mut Published,
     ctx: &Context,
 ) {
-    let Some(observed) = memory.observed.clone() else { return };
+    let Some(observed) = state.observed.clone() else { return };
     let Some(found) = &observed.found else { return };
     let consented = observed.consents_to(&plan.mirror);
-    let need = decide(found, errand, consented, TargetReason::SecretConflict, &memory.heals);
-    if let Action::Refused(trouble) = need {
-        memory.trouble = Some(trouble);
+    let action = decide(found, write, consented, TargetReason::SecretConflict, &state.heals);
+    if let Action::Refused(issue) = action {
+        state.issue = Some(issue);
         return;
     }
-    if need == Action::Nothing && secret::is_in_sync(target, owner, &observed) {
-        memory.trouble = remaining_trouble(&memory.heals, errand.now);
+    if action == Action::Nothing && secret::is_in_sync(target, owner, &observed) {
+        state.issue = remaining_issue(&state.heals, write.now);
         return;
     }
-    let parts = match secret::fits(target, errand.signed, &errand.wanted.key_problems, &observed) {
+    let parts = match secret::fits(target, write.signed, &write.desired.key_problems, &observed) {
         Ok(parts) => parts,
-        Err(trouble) => {
-            memory.trouble = Some(trouble);
+        Err(issue) => {
+            state.issue = Some(issue);
             return;
         }
     };
     let object = secret::render(target, &plan.namespace, owner, parts, &observed);
-    memory.existence = Existence::Asked;
+    state.existence = Existence::Asked;
     match ctx.secrets.write(&plan.namespace, &object).await {
         Ok(written) => {
             ctx.metrics.secret_written();
-            if errand.counts_as_heal(&memory.heals) {
-                memory.heals.record(errand.now);
+            if write.counts_as_heal(&state.heals) {
+                state.heals.record(write.now);
             }
-            if errand.authority == Freshness::LastKnownGood
-                && let Some(cause) = heal_cause(&need)
+            if write.freshness == Freshness::LastKnownGood
+                && let Some(cause) = heal_cause(&action)
             {
                 published.healed.push(Heal {
                     target: format!("Secret {}", target.name),
@@ -257,25 +257,25 @@ async fn publish_secret(
                 });
             }
             let before = observed.resource_version().map(str::to_owned);
-            memory.before_write = ctx.watches.shows_secrets().then_some((before, errand.now));
-            memory.trouble = remaining_trouble(&memory.heals, errand.now);
-            memory.observed = Some(ObservedSecret::written(errand.signed.clone(), written));
+            state.before_write = ctx.watches.shows_secrets().then_some((before, write.now));
+            state.issue = remaining_issue(&state.heals, write.now);
+            state.observed = Some(ObservedSecret::written(write.signed.clone(), written));
         }
         Err(ApiError::Conflict) => {
-            memory.foreign_changes += 1;
-            memory.observed = None;
+            state.external_changes += 1;
+            state.observed = None;
             published.look_again = true;
         }
         Err(problem) => {
             // Whether it was written is not known after a timeout: it is read back.
-            memory.observed = None;
-            memory.trouble = Some(write_failed("written", &problem));
+            state.observed = None;
+            state.issue = Some(secret_issue("written", &problem));
         }
     }
 }
 
-const fn heal_cause(need: &Action) -> Option<&'static str> {
-    match need {
+const fn heal_cause(action: &Action) -> Option<&'static str> {
+    match action {
         Action::Restore(cause) => Some(cause),
         Action::Replace => Some("older"),
         Action::Nothing => Some("relabelled"),
@@ -286,52 +286,54 @@ const fn heal_cause(need: &Action) -> Option<&'static str> {
 async fn publish_redis(
     plan: &Plan,
     target: &RedisPlan,
-    errand: &WriteContext<'_>,
-    memory: &mut RedisState,
+    write: &WriteContext<'_>,
+    state: &mut RedisState,
     edge: (&dyn HashStore, &KeyRing),
     published: &mut Published,
     ctx: &Context,
 ) {
-    let Some(observed) = memory.observed.clone() else { return };
+    let Some(observed) = state.observed.clone() else { return };
     let (store, ring) = edge;
     let mode = target.encryption.into();
-    let mut need =
-        decide(&observed.found, errand, observed.consents, TargetReason::RedisConflict, &memory.heals);
-    if need == Action::Nothing && !copy::is_laid_out_as(&observed, mode) {
-        need = Action::Replace;
+    let mut action =
+        decide(&observed.found, write, observed.consents, TargetReason::RedisConflict, &state.heals);
+    if action == Action::Nothing && !copy::is_laid_out_as(&observed, mode) {
+        action = Action::Replace;
     }
     let now = ctx.clock.now().as_millisecond();
-    let guard = |memory: &mut RedisState| Guard {
+    let guard = |state: &mut RedisState| Guard {
         key: &target.key,
         owner: &plan.owner,
         fence: &observed.fence,
         mac: copies::verified(Some(&observed.found)).map(|signed| signed.mac.as_str()),
         now,
-        least: memory.least_fence(&observed.fence, now),
+        least: state.least_fence(&observed.fence, now),
     };
-    let outcome = match (&need, errand.beat) {
-        (Action::Refused(trouble), _) => {
-            memory.trouble = Some(trouble.clone());
+    let outcome = match (&action, write.heartbeat) {
+        (Action::Refused(issue), _) => {
+            state.issue = Some(issue.clone());
             return;
         }
         (Action::Nothing, None) => {
-            memory.trouble = remaining_trouble(&memory.heals, errand.now);
+            state.issue = remaining_issue(&state.heals, write.now);
             return;
         }
-        (Action::Nothing, Some(beat)) => copy::beat(store, guard(memory), beat, ring, &observed).await,
-        (Action::Restore(_) | Action::Replace, beat) => {
-            copy::write(store, guard(memory), errand.signed, mode, ring, &observed, beat).await
+        (Action::Nothing, Some(heartbeat)) => {
+            copy::heartbeat(store, guard(state), heartbeat, ring, &observed).await
+        }
+        (Action::Restore(_) | Action::Replace, heartbeat) => {
+            copy::write(store, guard(state), write.signed, mode, ring, &observed, heartbeat).await
         }
     };
     match outcome {
         Ok(ScriptOutcome::Done { fence, generation }) => {
-            if need != Action::Nothing {
+            if action != Action::Nothing {
                 ctx.metrics.redis_written();
-                if errand.counts_as_heal(&memory.heals) {
-                    memory.heals.record(errand.now);
+                if write.counts_as_heal(&state.heals) {
+                    state.heals.record(write.now);
                 }
-                if errand.authority == Freshness::LastKnownGood
-                    && let Some(cause) = heal_cause(&need)
+                if write.freshness == Freshness::LastKnownGood
+                    && let Some(cause) = heal_cause(&action)
                 {
                     published.healed.push(Heal {
                         target: format!("Redis {}", target.key),
@@ -340,23 +342,23 @@ async fn publish_redis(
                     });
                 }
             }
-            memory.trouble = remaining_trouble(&memory.heals, errand.now);
-            memory.observed = Some(copy::after(&observed, errand.signed, mode, fence, generation));
+            state.issue = remaining_issue(&state.heals, write.now);
+            state.observed = Some(copy::after(&observed, write.signed, mode, fence, generation));
         }
         Ok(ScriptOutcome::Owned { .. }) => {
-            memory.observed = None;
-            memory.trouble = Some(TargetIssue::conflict(TargetReason::RedisConflict));
+            state.observed = None;
+            state.issue = Some(TargetIssue::conflict(TargetReason::RedisConflict));
         }
         Ok(ScriptOutcome::Stale | ScriptOutcome::Gone | ScriptOutcome::Torn) => {
-            memory.foreign_changes += 1;
-            memory.observed = None;
+            state.external_changes += 1;
+            state.observed = None;
             published.look_again = true;
         }
-        Ok(ScriptOutcome::NewerLayout | ScriptOutcome::WrongType) => memory.observed = None,
+        Ok(ScriptOutcome::NewerLayout | ScriptOutcome::WrongType) => state.observed = None,
         Err(error) => {
             // A timeout leaves the outcome unknown: it is read back.
-            memory.observed = None;
-            memory.trouble = Some(redis_trouble(&error));
+            state.observed = None;
+            state.issue = Some(redis_issue(&error));
         }
     }
 }

@@ -41,19 +41,19 @@ pub struct ReadOutcome {
 
 /// Whether a read would begin now.
 #[must_use]
-pub fn is_due(plan: &Plan, memory: &MirrorState, ctx: &Context) -> bool {
+pub fn is_due(plan: &Plan, state: &MirrorState, ctx: &Context) -> bool {
     let now = ctx.clock.uptime();
-    memory.in_flight.is_none()
-        && (has_recovered(memory, ctx)
-            || drill_flips(plan, memory, ctx)
-            || ctx.in_step.is_called(&ObjectRef::new(&plan.mirror).within(&plan.namespace))
-            || memory.source.next_read(plan.interval, now) <= now)
+    state.in_flight.is_none()
+        && (has_recovered(state, ctx)
+            || drill_flips(plan, state, ctx)
+            || ctx.read_groups.is_triggered(&ObjectRef::new(&plan.mirror).within(&plan.namespace))
+            || state.source.next_read(plan.interval, now) <= now)
 }
 
 /// Whether a drill has begun or ended since the last read. One tells at once, unlike an outage: it is short.
-fn drill_flips(plan: &Plan, memory: &MirrorState, ctx: &Context) -> bool {
+fn drill_flips(plan: &Plan, state: &MirrorState, ctx: &Context) -> bool {
     let is_told = matches!(
-        &memory.source.trouble,
+        &state.source.issue,
         Some((SourceIssue::Read(failure), _)) if failure.reason == ReadErrorKind::Drill
     );
     is_told != is_drill(plan, ctx)
@@ -64,43 +64,43 @@ fn is_drill(plan: &Plan, ctx: &Context) -> bool {
 }
 
 /// Whether SSM answers again somewhere since the read that failed: then the retry need not be waited for.
-fn has_recovered(memory: &MirrorState, ctx: &Context) -> bool {
-    memory.source.failures > 0 && memory.source.recoveries_seen != *ctx.recoveries.borrow()
+fn has_recovered(state: &MirrorState, ctx: &Context) -> bool {
+    state.source.failures > 0 && state.source.recoveries_seen != *ctx.recoveries.borrow()
 }
 
 /// Begins the read, and calls those that read the same. The targets have been observed before.
 pub fn begin(
     mirror: &ObjectRef<ParameterMirror>,
     plan: &Arc<Plan>,
-    memory: &mut MirrorState,
+    state: &mut MirrorState,
     ctx: &Arc<Context>,
 ) {
-    let was_called = ctx.in_step.is_called(mirror);
-    let company = ctx.in_step.begins(mirror, plan, ctx.clock.uptime());
-    let good = memory.good.as_ref().map(|good| &*good.content);
+    let was_called = ctx.read_groups.is_triggered(mirror);
+    let peers = ctx.read_groups.begins(mirror, plan, ctx.clock.uptime());
+    let good = state.good.as_ref().map(|good| &*good.content);
     let request = ReadRequest {
         selections: plan.selections.clone(),
         known: good.map(|good| content::known(good, plan)).unwrap_or_default(),
         known_account: good.and_then(content::account),
-        last_failure: last_failure(memory),
-        turn: turn(plan, memory),
-        in_company: !company.is_empty() || was_called,
-        has_begun: Arc::default(),
+        last_failure: last_failure(state),
+        turn: turn(plan, state),
+        coalesce: !peers.is_empty() || was_called,
+        started: Arc::default(),
     };
-    for other in company {
+    for other in peers {
         ctx.queue.add(&other, Urgency::Routine);
     }
-    let has_begun = Arc::clone(&request.has_begun);
-    memory.source.due_now = false;
-    memory.source.absences.confirm_at = None;
-    memory.source.recoveries_seen = *ctx.recoveries.borrow();
-    memory.source.cycle = memory.source.cycle.saturating_add(1);
-    memory.source.last_began = Some(ctx.clock.uptime());
-    memory.last_attempt = Some(ctx.clock.now());
+    let started = Arc::clone(&request.started);
+    state.source.due_now = false;
+    state.source.absences.confirm_at = None;
+    state.source.recoveries_seen = *ctx.recoveries.borrow();
+    state.source.cycle = state.source.cycle.saturating_add(1);
+    state.source.last_began = Some(ctx.clock.uptime());
+    state.last_attempt = Some(ctx.clock.now());
     let (answered, answer) = oneshot::channel();
     let task = tokio::spawn({
         let (ctx, mirror, source) = (Arc::clone(ctx), mirror.clone(), plan.source.clone());
-        let (place, is_first) = (plan.source_name.clone(), memory.good.is_none());
+        let (place, is_first) = (plan.source_name.clone(), state.good.is_none());
         async move {
             let outcome = match source {
                 Some(source) if source.is_drill(ctx.clock.now()) => Err(drill(&source)),
@@ -114,15 +114,15 @@ pub fn begin(
             ctx.queue.add(&mirror, Urgency::Routine);
         }
     });
-    memory.in_flight = Some(Box::new(InFlight {
+    state.in_flight = Some(Box::new(InFlight {
         answer,
         task: AbortOnDropHandle::new(task),
         plan: Arc::clone(plan),
-        has_begun,
-        sync_at: memory.requested_sync_at.clone(),
+        started,
+        sync_at: state.requested_sync_at.clone(),
         due: ctx.clock.uptime(),
-        secret_seen: memory.secret.observed.is_some().then_some(memory.secret.foreign_changes),
-        redis_seen: memory.redis.observed.is_some().then_some(memory.redis.foreign_changes),
+        secret_seen: state.secret.observed.is_some().then_some(state.secret.external_changes),
+        redis_seen: state.redis.observed.is_some().then_some(state.redis.external_changes),
     }));
 }
 
@@ -130,15 +130,15 @@ pub fn begin(
 ///
 /// If somebody changed a target while SSM was read, the answer may be older than that change: SSM is read once
 /// more at once, and after that the answer is used for the targets that did not change.
-pub fn finished(plan: &Plan, memory: &mut MirrorState, ctx: &Context) -> Option<ReadOutcome> {
-    if memory.in_flight.as_ref().is_some_and(|read| !reads_the_same(&read.plan, plan)) {
-        memory.in_flight = None;
-        memory.source.due_now = true;
+pub fn finished(plan: &Plan, state: &mut MirrorState, ctx: &Context) -> Option<ReadOutcome> {
+    if state.in_flight.as_ref().is_some_and(|read| !same_read(&read.plan, plan)) {
+        state.in_flight = None;
+        state.source.due_now = true;
     }
-    let read = memory.in_flight.as_mut()?;
+    let read = state.in_flight.as_mut()?;
     let (outcome, first) = match read.answer.try_recv() {
         Ok(ReadResult { outcome, first }) => {
-            (outcome.and_then(|reading| taken_in(reading, plan, memory.good.as_ref(), ctx)), first)
+            (outcome.and_then(|reading| intern_values(reading, plan, state.good.as_ref(), ctx)), first)
         }
         Err(TryRecvError::Empty) => return None,
         Err(TryRecvError::Closed) => {
@@ -151,25 +151,25 @@ pub fn finished(plan: &Plan, memory: &mut MirrorState, ctx: &Context) -> Option<
     };
     let mut answer = ReadOutcome {
         outcome,
-        secret: unchanged(read.secret_seen, memory.secret.foreign_changes),
-        redis: unchanged(read.redis_seen, memory.redis.foreign_changes),
+        secret: unchanged(read.secret_seen, state.secret.external_changes),
+        redis: unchanged(read.redis_seen, state.redis.external_changes),
         sync_at: None,
         _first: first,
     };
-    let stale = read.secret_seen.is_some_and(|seen| seen != memory.secret.foreign_changes)
-        || read.redis_seen.is_some_and(|seen| seen != memory.redis.foreign_changes);
-    answer.sync_at = memory.in_flight.take().and_then(|read| read.sync_at);
-    if stale && answer.outcome.is_ok() && !memory.source.retried_stale {
-        memory.source.retried_stale = true;
-        memory.source.due_now = true;
+    let stale = read.secret_seen.is_some_and(|seen| seen != state.secret.external_changes)
+        || read.redis_seen.is_some_and(|seen| seen != state.redis.external_changes);
+    answer.sync_at = state.in_flight.take().and_then(|read| read.sync_at);
+    if stale && answer.outcome.is_ok() && !state.source.retried_stale {
+        state.source.retried_stale = true;
+        state.source.due_now = true;
         return None;
     }
-    memory.source.retried_stale = false;
+    state.source.retried_stale = false;
     Some(answer)
 }
 
 /// A value that another mirror holds is held once. A set that grows has to fit into memory.
-fn taken_in(
+fn intern_values(
     mut reading: Snapshot,
     plan: &Plan,
     good: Option<&Signed>,
@@ -179,9 +179,9 @@ fn taken_in(
     let values = reading.parameters.values().map(|parameter| &parameter.value);
     let known = good.map_or(0, Signed::bytes);
     ctx.values.judge(&mirror, values, known, || ctx.watches.namespaces_with_mirrors()).map_err(
-        |OverShare { wanted, share }| {
+        |OverShare { desired, share }| {
             let detail = format!(
-                "the values of namespace {} would take {wanted} bytes of the operator's memory; its share is {share} bytes, and the \
+                "the values of namespace {} would take {desired} bytes of the operator's memory; its share is {share} bytes, and the \
                  rest of --memory-values ({} bytes) is in use or kept for other namespaces. Select less, give its mirrors both \
                  targets, or raise --memory-values",
                 plan.namespace,
@@ -198,11 +198,11 @@ fn taken_in(
 
 /// A due read that still waits for the budget after max(interval, 60 s) is a trouble of its own.
 #[must_use]
-pub fn starving(plan: &Plan, memory: &MirrorState, ctx: &Context) -> Option<ReadError> {
-    let read = memory.in_flight.as_ref()?;
+pub fn budget_exhausted(plan: &Plan, state: &MirrorState, ctx: &Context) -> Option<ReadError> {
+    let read = state.in_flight.as_ref()?;
     let waited = ctx.clock.uptime().saturating_sub(read.due);
     let is_starving =
-        !read.has_begun.load(Ordering::Relaxed) && waited >= plan.interval.max(Duration::from_mins(1));
+        !read.started.load(Ordering::Relaxed) && waited >= plan.interval.max(Duration::from_mins(1));
     let detail = || {
         format!(
             "a due read has waited {} for its turn in the budget of requests; raise --ssm-requests-per-second or \
@@ -214,26 +214,26 @@ pub fn starving(plan: &Plan, memory: &MirrorState, ctx: &Context) -> Option<Read
 }
 
 /// Whether a read for one plan answers the other.
-fn reads_the_same(one: &Plan, other: &Plan) -> bool {
+fn same_read(one: &Plan, other: &Plan) -> bool {
     one.source == other.source && one.selections == other.selections
 }
 
-fn last_failure(memory: &MirrorState) -> Option<ReadError> {
-    match &memory.source.trouble {
+fn last_failure(state: &MirrorState) -> Option<ReadError> {
+    match &state.source.issue {
         Some((SourceIssue::Read(failure), _)) => Some(failure.clone()),
         _ => None,
     }
 }
 
-fn turn(plan: &Plan, memory: &MirrorState) -> QueueKey {
+fn turn(plan: &Plan, state: &MirrorState) -> QueueKey {
     // A deletion that has to be confirmed is late already.
-    let is_urgent = memory.source.due_now || memory.source.absences.waits > 0;
-    let priority = match (&memory.good, is_urgent) {
+    let is_urgent = state.source.due_now || state.source.absences.waits > 0;
+    let priority = match (&state.good, is_urgent) {
         (None, _) => Priority::FirstSync,
         (Some(_), true) => Priority::Requested,
         (Some(_), false) => Priority::Refresh,
     };
-    let last_good = memory.last_sync.map_or(0, jiff::Timestamp::as_millisecond);
+    let last_good = state.last_sync.map_or(0, jiff::Timestamp::as_millisecond);
     QueueKey { namespace: plan.namespace.as_str().into(), priority, last_good }
 }
 

@@ -17,7 +17,7 @@ use crate::controller::context::Context;
 use crate::controller::state::mirror_state::MirrorState;
 use crate::controller::steps::finalize::OrphansDeleted;
 use crate::controller::steps::publish::{Heal, Published};
-use crate::kubernetes::client::{ApiError, within};
+use crate::kubernetes::client::{ApiError, with_timeout};
 use crate::kubernetes::events::EventDraft;
 use crate::mirror::copies;
 use crate::mirror::plan::{Plan, PlanError};
@@ -30,42 +30,42 @@ pub async fn report(
     mirror: &ParameterMirror,
     plan: &Plan,
     published: &Published,
-    retired: OrphansDeleted,
-    memory: &mut MirrorState,
+    orphans: OrphansDeleted,
+    state: &mut MirrorState,
     ctx: &Context,
 ) {
-    let previous = memory.previous_status(mirror, ctx.clock.uptime());
-    if is_about_to_be_known(mirror, published, memory, ctx.clock.uptime()) {
+    let previous = state.previous_status(mirror, ctx.clock.uptime());
+    if is_about_to_be_known(mirror, published, state, ctx.clock.uptime()) {
         return;
     }
-    if let Some(time) = served_as_of(memory) {
+    if let Some(time) = served_as_of(state) {
         let stale_after = plan.max_staleness.unwrap_or_else(|| schedule::stale_after(plan.interval));
         ctx.metrics.serves(ObjectRef::from_obj(mirror), time, stale_after);
     }
-    if gives_way(mirror, published, memory, ctx) {
+    if should_defer(mirror, published, state, ctx) {
         return;
     }
-    memory.untold_since = None;
-    let conditions = status::conditions(&facts(mirror, plan, memory, ctx));
+    state.deferred_since = None;
+    let conditions = status::conditions(&facts(mirror, plan, state, ctx));
     let mut next = with_conditions(mirror, &previous, &conditions, ctx.clock.now());
-    next.last_sync_time = memory.last_sync.map(Time).or(previous.last_sync_time.clone());
-    next.last_attempt_time = memory.last_attempt.map(Time).or(previous.last_attempt_time.clone());
-    next.last_handled_sync_at = memory.handled_sync_at.clone().or(previous.last_handled_sync_at.clone());
-    if let Some(good) = &memory.good {
+    next.last_sync_time = state.last_sync.map(Time).or(previous.last_sync_time.clone());
+    next.last_attempt_time = state.last_attempt.map(Time).or(previous.last_attempt_time.clone());
+    next.last_handled_sync_at = state.handled_sync_at.clone().or(previous.last_handled_sync_at.clone());
+    if let Some(good) = &state.good {
         next.parameters = i32::try_from(good.content.entries.len()).ok();
         next.revision = Some(good.content.revision());
     }
-    next.secret = secret_status(plan, memory, &previous, retired);
-    next.redis = redis_status(plan, memory, &previous, retired);
+    next.secret = secret_status(plan, state, &previous, orphans);
+    next.redis = redis_status(plan, state, &previous, orphans);
     for heal in healed(&previous, published) {
         ctx.metrics.healed(heal.part);
     }
     // What could not be written before has been told all the same, once.
-    let told = memory.told_unwritten.as_deref().unwrap_or(&previous);
-    let stories = stories(told, &next, published, memory, ctx.clock.now());
-    write(mirror, previous, next, plan.interval, memory, ctx).await;
-    for story in stories {
-        tell(mirror, &story, memory, ctx);
+    let told = state.unwritten_status.as_deref().unwrap_or(&previous);
+    let drafts = event_drafts(told, &next, published, state, ctx.clock.now());
+    write(mirror, previous, next, plan.interval, state, ctx).await;
+    for draft in drafts {
+        emit(mirror, &draft, state, ctx);
     }
 }
 
@@ -77,62 +77,62 @@ pub const PENDING_AFTER: Duration = Duration::from_secs(2);
 fn is_about_to_be_known(
     mirror: &ParameterMirror,
     published: &Published,
-    memory: &MirrorState,
+    state: &MirrorState,
     now: Duration,
 ) -> bool {
     let is_new = mirror.status.as_ref().is_none_or(|status| status.conditions.is_empty());
-    let is_reading = memory.in_flight.as_ref().is_some_and(|read| now < read.due + PENDING_AFTER);
-    is_new && memory.reported.is_none() && (is_reading || published.look_again)
+    let is_reading = state.in_flight.as_ref().is_some_and(|read| now < read.due + PENDING_AFTER);
+    is_new && state.reported.is_none() && (is_reading || published.look_again)
 }
 
 /// How long the first status of a mirror gives way to first values of others.
-const GIVES_WAY: Duration = Duration::from_secs(5);
+const LONGEST_DEFERRAL: Duration = Duration::from_secs(5);
 /// How often it is tried meanwhile.
-pub const TRY_TO_TELL_EVERY: Duration = Duration::from_secs(1);
+pub const RETRY_EVERY: Duration = Duration::from_secs(1);
 
 /// Whether the first status of a new mirror that is well is written later, because many others wait for their first values. What is
 /// wrong is reported at once.
-fn gives_way(
+fn should_defer(
     mirror: &ParameterMirror,
     published: &Published,
-    memory: &mut MirrorState,
+    state: &mut MirrorState,
     ctx: &Context,
 ) -> bool {
     let now = ctx.clock.uptime();
     let is_first =
-        memory.reported.is_none() && mirror.status.as_ref().is_none_or(|status| status.conditions.is_empty());
-    let is_well = memory.source.trouble.is_none()
-        && memory.secret.trouble.is_none()
-        && memory.redis.trouble.is_none()
-        && memory.good.is_some()
+        state.reported.is_none() && mirror.status.as_ref().is_none_or(|status| status.conditions.is_empty());
+    let is_well = state.source.issue.is_none()
+        && state.secret.issue.is_none()
+        && state.redis.issue.is_none()
+        && state.good.is_some()
         && published.healed.is_empty();
     let gives_way = is_first
         && is_well
         && ctx.unpublished.are_many()
-        && memory.untold_since.is_none_or(|since| now < since + GIVES_WAY);
+        && state.deferred_since.is_none_or(|since| now < since + LONGEST_DEFERRAL);
     if gives_way {
-        memory.untold_since.get_or_insert(now);
+        state.deferred_since.get_or_insert(now);
     }
     gives_way
 }
 
 /// Writes the status of a mirror whose spec is refused.
-pub async fn refused(mirror: &ParameterMirror, refusal: &PlanError, memory: &mut MirrorState, ctx: &Context) {
-    let previous = memory.previous_status(mirror, ctx.clock.uptime());
+pub async fn refused(mirror: &ParameterMirror, refusal: &PlanError, state: &mut MirrorState, ctx: &Context) {
+    let previous = state.previous_status(mirror, ctx.clock.uptime());
     let served = previous.parameters.and_then(|count| usize::try_from(count).ok());
     let next = with_conditions(mirror, &previous, &status::refused(refusal, served), ctx.clock.now());
-    let told = memory.told_unwritten.as_deref().unwrap_or(&previous);
-    let story = changed(told, &next, READY)
+    let told = state.unwritten_status.as_deref().unwrap_or(&previous);
+    let draft = changed(told, &next, READY)
         .map(|ready| EventDraft::warning(ready.reason.clone(), ready.message.clone()));
-    write(mirror, previous, next, Duration::ZERO, memory, ctx).await;
-    if let Some(story) = story {
-        tell(mirror, &story, memory, ctx);
+    write(mirror, previous, next, Duration::ZERO, state, ctx).await;
+    if let Some(draft) = draft {
+        emit(mirror, &draft, state, ctx);
     }
 }
 
 /// Writes the status of a suspended mirror.
-pub async fn suspended(mirror: &ParameterMirror, memory: &mut MirrorState, ctx: &Context) {
-    let previous = memory.previous_status(mirror, ctx.clock.uptime());
+pub async fn suspended(mirror: &ParameterMirror, state: &mut MirrorState, ctx: &Context) {
+    let previous = state.previous_status(mirror, ctx.clock.uptime());
     let before = match condition(&previous, "Ready").map(|ready| ready.status.as_str()) {
         Some("True") => "True",
         Some("False") => "False",
@@ -140,15 +140,15 @@ pub async fn suspended(mirror: &ParameterMirror, memory: &mut MirrorState, ctx: 
     };
     let next = with_conditions(mirror, &previous, &status::suspended(before), ctx.clock.now());
     if let Some(ready) = changed(&previous, &next, READY) {
-        tell(mirror, &EventDraft::normal("Suspended", ready.message.clone()), memory, ctx);
+        emit(mirror, &EventDraft::normal("Suspended", ready.message.clone()), state, ctx);
     }
-    write(mirror, previous, next, Duration::ZERO, memory, ctx).await;
+    write(mirror, previous, next, Duration::ZERO, state, ctx).await;
 }
 
 fn facts<'a>(
     mirror: &'a ParameterMirror,
     plan: &'a Plan,
-    memory: &MirrorState,
+    state: &MirrorState,
     ctx: &Context,
 ) -> StatusInput<'a> {
     let now = ctx.clock.now();
@@ -159,55 +159,55 @@ fn facts<'a>(
         mirror: mirror.metadata.name.as_deref().unwrap_or_default(),
         place: format!("{region} (source {})", plan.source_name).trim_start().to_owned(),
         selected: words::few(&selections),
-        served: memory.good.as_ref().map(|good| good.content.entries.len()).zip(served_as_of(memory)),
-        stale: stale(plan, memory, ctx),
-        source: source_state(plan, memory, ctx),
+        served: state.good.as_ref().map(|good| good.content.entries.len()).zip(served_as_of(state)),
+        stale: stale(plan, state, ctx),
+        source: source_state(plan, state, ctx),
         secret: plan.secret.as_ref().map(|secret| TargetState {
             name: format!("Secret {}", secret.name),
-            holds_a_set: match memory.secret.observed.as_ref().and_then(|observed| observed.found.as_ref()) {
+            holds_a_set: match state.secret.observed.as_ref().and_then(|observed| observed.found.as_ref()) {
                 Some(found) => copies::holds_a_set(found),
                 None => mirror.status.as_ref().is_some_and(|status| status.secret.is_some()),
             },
-            seen: memory.secret.observed.is_some(),
-            trouble: memory.secret.trouble.clone(),
+            seen: state.secret.observed.is_some(),
+            issue: state.secret.issue.clone(),
         }),
         redis: plan.redis.as_ref().map(|redis| TargetState {
             name: format!("Redis {}", redis.key),
-            holds_a_set: match &memory.redis.observed {
+            holds_a_set: match &state.redis.observed {
                 Some(observed) => copies::holds_a_set(&observed.found),
                 None => mirror.status.as_ref().is_some_and(|status| status.redis.is_some()),
             },
-            seen: memory.redis.observed.is_some(),
-            trouble: memory.redis.trouble.clone(),
+            seen: state.redis.observed.is_some(),
+            issue: state.redis.issue.clone(),
         }),
-        keys: ctx.keys().trouble,
+        keys: ctx.keys().issue,
     }
 }
 
 /// The age of what is served, if the spec says that it is too old (docs/design/formats.md, "Copies": never below 0).
-fn stale(plan: &Plan, memory: &MirrorState, ctx: &Context) -> Option<Duration> {
+fn stale(plan: &Plan, state: &MirrorState, ctx: &Context) -> Option<Duration> {
     let most = plan.max_staleness?;
-    let age = Duration::try_from(ctx.clock.now().duration_since(served_as_of(memory)?)).unwrap_or_default();
+    let age = Duration::try_from(ctx.clock.now().duration_since(served_as_of(state)?)).unwrap_or_default();
     (age > most).then_some(age)
 }
 
 /// When what is served was last known to be current: as read, or as confirmed since.
-fn served_as_of(memory: &MirrorState) -> Option<Timestamp> {
-    let good = memory.good.as_ref()?;
+fn served_as_of(state: &MirrorState) -> Option<Timestamp> {
+    let good = state.good.as_ref()?;
     let read_at = Timestamp::from_millisecond(good.content.read_at).unwrap_or(Timestamp::UNIX_EPOCH);
-    Some(memory.last_sync.unwrap_or(read_at))
+    Some(state.last_sync.unwrap_or(read_at))
 }
 
-fn source_state(plan: &Plan, memory: &MirrorState, ctx: &Context) -> SourceState {
+fn source_state(plan: &Plan, state: &MirrorState, ctx: &Context) -> SourceState {
     let now = ctx.clock.uptime();
-    match &memory.source.trouble {
-        Some((trouble, since)) => SourceState::Trouble {
-            trouble: trouble.clone(),
+    match &state.source.issue {
+        Some((issue, since)) => SourceState::Trouble {
+            issue: issue.clone(),
             since: *since,
-            failed_reads: memory.source.failures,
-            next_read: memory.source.next_read(plan.interval, now).saturating_sub(now),
+            failed_reads: state.source.failures,
+            next_read: state.source.next_read(plan.interval, now).saturating_sub(now),
         },
-        None if memory.source.has_read => SourceState::Good,
+        None if state.source.has_read => SourceState::Good,
         None => SourceState::NotReadYet,
     }
 }
@@ -215,13 +215,13 @@ fn source_state(plan: &Plan, memory: &MirrorState, ctx: &Context) -> SourceState
 /// The Secret that holds the set; while an old one waits to be retired, that one.
 fn secret_status(
     plan: &Plan,
-    memory: &MirrorState,
+    state: &MirrorState,
     previous: &ParameterMirrorStatus,
-    retired: OrphansDeleted,
+    orphans: OrphansDeleted,
 ) -> Option<MirrorSecretStatus> {
-    let observed = memory.secret.observed.as_ref().and_then(|observed| observed.found.as_ref());
+    let observed = state.secret.observed.as_ref().and_then(|observed| observed.found.as_ref());
     match (&plan.secret, copies::verified(observed)) {
-        _ if !retired.secret => previous.secret.clone(),
+        _ if !orphans.secret => previous.secret.clone(),
         (None, _) => None,
         (Some(secret), Some(held)) => Some(MirrorSecretStatus {
             name: secret.name.clone(),
@@ -235,13 +235,13 @@ fn secret_status(
 /// The hash that holds the set; while an old one waits to be retired, that one.
 fn redis_status(
     plan: &Plan,
-    memory: &MirrorState,
+    state: &MirrorState,
     previous: &ParameterMirrorStatus,
-    retired: OrphansDeleted,
+    orphans: OrphansDeleted,
 ) -> Option<MirrorRedisStatus> {
-    let observed = memory.redis.observed.as_ref().map(|observed| &observed.found);
+    let observed = state.redis.observed.as_ref().map(|observed| &observed.found);
     match (&plan.redis, copies::verified(observed)) {
-        _ if !retired.redis => previous.redis.clone(),
+        _ if !orphans.redis => previous.redis.clone(),
         (None, _) => None,
         (Some(redis), Some(held)) => Some(MirrorRedisStatus {
             key: redis.key.clone(),
@@ -302,14 +302,14 @@ fn healed<'p>(
     published.healed.iter().filter(move |_| had_a_set)
 }
 
-fn stories(
+fn event_drafts(
     previous: &ParameterMirrorStatus,
     next: &ParameterMirrorStatus,
     published: &Published,
-    memory: &MirrorState,
+    state: &MirrorState,
     now: Timestamp,
 ) -> Vec<EventDraft> {
-    let mut stories: Vec<EventDraft> = healed(previous, published)
+    let mut drafts: Vec<EventDraft> = healed(previous, published)
         .map(|heal| {
             EventDraft::normal(
                 "Healed",
@@ -322,10 +322,10 @@ fn stories(
         let was = condition(previous, DEGRADED);
         match degraded.status.as_str() {
             "True" if degraded.reason == "SuspiciousShrink" => {
-                stories.push(EventDraft::warning("RemovalsWithheld", degraded.message.clone()));
+                drafts.push(EventDraft::warning("RemovalsWithheld", degraded.message.clone()));
             }
             "True" => {
-                stories.push(EventDraft::warning(
+                drafts.push(EventDraft::warning(
                     "Degraded",
                     format!("{}: {}", degraded.reason, degraded.message),
                 ));
@@ -333,7 +333,7 @@ fn stories(
             "False" if was.is_some_and(|was| was.status == "True") => {
                 let since = was.map_or(now, |was| was.last_transition_time.0);
                 let after = Duration::try_from(now.duration_since(since)).unwrap_or_default();
-                stories.push(EventDraft::normal(
+                drafts.push(EventDraft::normal(
                     "Recovered",
                     format!("Recovered after {}. {}", words::span(after), degraded.message),
                 ));
@@ -341,36 +341,36 @@ fn stories(
             _ => {}
         }
     }
-    if let (None, Some(good), false) = (&previous.revision, &memory.good, published.healed.is_empty()) {
+    if let (None, Some(good), false) = (&previous.revision, &state.good, published.healed.is_empty()) {
         let read_at = Timestamp::from_millisecond(good.content.read_at).unwrap_or(now);
         let note = format!(
             "SSM cannot be read; filled from other mirrors that hold the same parameters, as read at {}.",
             words::at(read_at, now)
         );
-        stories.push(EventDraft::normal("Filled", note));
+        drafts.push(EventDraft::normal("Filled", note));
     }
     let was_ready = condition(previous, READY).is_some_and(|ready| ready.status == "True");
     if !was_ready
-        && memory.good.is_some()
+        && state.good.is_some()
         && condition(next, READY).is_some_and(|ready| ready.status == "True" && ready.reason == "Synced")
     {
-        stories.push(EventDraft::normal(
+        drafts.push(EventDraft::normal(
             "Synced",
             condition(next, READY).map(|ready| ready.message.clone()).unwrap_or_default(),
         ));
     }
-    stories
+    drafts
 }
 
 /// One story: an event for people at the API server, a line for people at the log.
-fn tell(mirror: &ParameterMirror, story: &EventDraft, memory: &MirrorState, ctx: &Context) {
-    let (name, cycle, headline) = (full_name(mirror), memory.source.cycle, story.reason.to_ascii_lowercase());
-    if story.warning {
-        tracing::warn!(target: "parameter_mirror", mirror = name, cycle, note = story.note, "{headline}");
+fn emit(mirror: &ParameterMirror, draft: &EventDraft, state: &MirrorState, ctx: &Context) {
+    let (name, cycle, headline) = (full_name(mirror), state.source.cycle, draft.reason.to_ascii_lowercase());
+    if draft.warning {
+        tracing::warn!(target: "parameter_mirror", mirror = name, cycle, note = draft.note, "{headline}");
     } else {
-        tracing::info!(target: "parameter_mirror", mirror = name, cycle, note = story.note, "{headline}");
+        tracing::info!(target: "parameter_mirror", mirror = name, cycle, note = draft.note, "{headline}");
     }
-    ctx.events.tell(mirror, story);
+    ctx.events.emit(mirror, draft);
 }
 
 /// Writes the status if it says something new. What only counts up (texts, times) is written at most once per
@@ -380,27 +380,28 @@ async fn write(
     previous: ParameterMirrorStatus,
     next: ParameterMirrorStatus,
     interval: Duration,
-    memory: &mut MirrorState,
+    state: &mut MirrorState,
     ctx: &Context,
 ) {
     let now = ctx.clock.uptime();
     let may_wait =
-        memory.reported.as_ref().is_some_and(|(_, at)| now < *at + interval.max(Duration::from_mins(1)));
-    if previous == next || (may_wait && essence(&previous) == essence(&next)) {
+        state.reported.as_ref().is_some_and(|(_, at)| now < *at + interval.max(Duration::from_mins(1)));
+    if previous == next || (may_wait && without_volatile_fields(&previous) == without_volatile_fields(&next))
+    {
         return;
     }
     let status = as_patch(&next);
     match write_status(&mirror.namespace().unwrap_or_default(), &mirror.name_any(), &status, ctx).await {
         Ok(()) => {
             ctx.metrics.reported();
-            memory.reported = Some((next, now));
-            memory.told_unwritten = None;
+            state.reported = Some((next, now));
+            state.unwritten_status = None;
         }
         Err(ApiError::NotFound) => {}
         Err(problem) => {
             // The next pass sees that the status still says something else, and writes it.
-            memory.told_unwritten = Some(Box::new(next));
-            tracing::warn!(target: "parameter_mirror", mirror = full_name(mirror), cycle = memory.source.cycle, %problem, "the status cannot be written");
+            state.unwritten_status = Some(Box::new(next));
+            tracing::warn!(target: "parameter_mirror", mirror = full_name(mirror), cycle = state.source.cycle, %problem, "the status cannot be written");
         }
     }
 }
@@ -415,18 +416,18 @@ pub async fn write_status(namespace: &str, name: &str, status: &Json, ctx: &Cont
         let request = request.map_err(kube::Error::BuildRequest)?;
         ctx.client.request::<IgnoredAny>(request).await.map(|IgnoredAny| ())
     };
-    within(call).await
+    with_timeout(call).await
 }
 
 /// What is worth a write at once: everything but texts and times.
-fn essence(status: &ParameterMirrorStatus) -> ParameterMirrorStatus {
-    let mut essence = status.clone();
-    essence.last_sync_time = None;
-    essence.last_attempt_time = None;
-    for condition in &mut essence.conditions {
+fn without_volatile_fields(status: &ParameterMirrorStatus) -> ParameterMirrorStatus {
+    let mut without_volatile_fields = status.clone();
+    without_volatile_fields.last_sync_time = None;
+    without_volatile_fields.last_attempt_time = None;
+    for condition in &mut without_volatile_fields.conditions {
         condition.message.clear();
     }
-    essence
+    without_volatile_fields
 }
 
 /// A merge patch keeps what it does not name: absent members are named as null.

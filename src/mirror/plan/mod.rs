@@ -120,25 +120,21 @@ pub struct PlanInput<'a> {
 
 impl Plan {
     /// Judges `spec`. Everything the schema checks is checked again: admission may be older or switched off.
-    pub fn new(spec: &ParameterMirrorSpec, around: &PlanInput<'_>) -> Result<Self, PlanError> {
+    pub fn new(spec: &ParameterMirrorSpec, input: &PlanInput<'_>) -> Result<Self, PlanError> {
         let selections = selections(&spec.parameters)?;
         if !is_object_name(&spec.source) {
             return Err(invalid("spec.source must be the name of a ParameterSource: a lower-case DNS name"));
         }
-        let secret = spec.secret.as_ref().map(|secret| secret_plan(secret, around)).transpose()?;
+        let secret = spec.secret.as_ref().map(|secret| secret_plan(secret, input)).transpose()?;
         let redis = spec.redis.as_ref().map(|redis| RedisPlan {
-            key: parameter_mirror_format::hash::redis_key(
-                around.redis_prefix,
-                around.namespace,
-                around.mirror,
-            ),
+            key: parameter_mirror_format::hash::redis_key(input.redis_prefix, input.namespace, input.mirror),
             encryption: redis.encryption,
             deletion_policy: redis.deletion_policy,
         });
         if secret.is_none() && redis.is_none() {
             return Err(invalid("spec: name at least one target: add `secret: {}` or `redis: {}`"));
         }
-        if let (Some(redis), Some(source)) = (&redis, around.source)
+        if let (Some(redis), Some(source)) = (&redis, input.source)
             && redis.encryption < source.redis_encryption
         {
             return Err(invalid(format!(
@@ -150,14 +146,14 @@ impl Plan {
         let max_staleness =
             spec.max_staleness.as_deref().map(|text| max_staleness(text, interval)).transpose()?;
         // Last: no grant makes a spec valid (docs/design/formats.md, "Reasons").
-        let source = match around.source {
-            Some(source) => Some(source_plan(source, around, &spec.source, &selections)?),
+        let source = match input.source {
+            Some(source) => Some(source_plan(source, input, &spec.source, &selections)?),
             None => None,
         };
         Ok(Self {
-            owner: format!("{}/{}/{}", around.cluster, around.namespace, around.mirror),
-            namespace: around.namespace.to_owned(),
-            mirror: around.mirror.to_owned(),
+            owner: format!("{}/{}/{}", input.cluster, input.namespace, input.mirror),
+            namespace: input.namespace.to_owned(),
+            mirror: input.mirror.to_owned(),
             source_name: spec.source.clone(),
             source,
             interval,
@@ -297,11 +293,11 @@ fn stored_selection(selection: &Selection) -> StoredSelection {
 
 fn source_plan(
     source: &ParameterSourceSpec,
-    around: &PlanInput<'_>,
+    input: &PlanInput<'_>,
     source_name: &str,
     selections: &[Selection],
 ) -> Result<SourcePlan, PlanError> {
-    let plan = SourcePlan::new(source, around.namespace, around.namespace_labels, around.drill_until);
+    let plan = SourcePlan::new(source, input.namespace, input.namespace_labels, input.drill_until);
     let to_grant = |selection: &Selection| match selection {
         Selection::Path(path) => path.path.clone(),
         Selection::Name(name) => name.bare_name(),
@@ -314,7 +310,7 @@ fn source_plan(
         return Err(PlanError::NotGranted(format!(
             "ParameterSource {source_name} grants namespace {} no read of {denied}. Ask its owner for a grant: \
              namespaces.names [{}], paths [{path}].",
-            around.namespace, around.namespace
+            input.namespace, input.namespace
         )));
     }
     Ok(plan)
@@ -331,13 +327,13 @@ pub fn is_object_name(name: &str) -> bool {
         && ends_well(name.chars().next_back())
 }
 
-fn secret_plan(secret: &SecretTargetSpec, around: &PlanInput<'_>) -> Result<SecretPlan, PlanError> {
-    let name = secret.name_for(around.mirror);
+fn secret_plan(secret: &SecretTargetSpec, input: &PlanInput<'_>) -> Result<SecretPlan, PlanError> {
+    let name = secret.name_for(input.mirror);
     if !is_object_name(name) {
         return Err(invalid("spec.secret.name must be a lower-case DNS name"));
     }
     // Also while it is lost: whoever could write it would choose the keys that everything is signed with.
-    if around.key_secret == Some(name) {
+    if input.key_secret == Some(name) {
         return Err(invalid(format!(
             "spec.secret.name: Secret {name} holds the operator's own keys and is never a target; choose another name"
         )));

@@ -83,29 +83,29 @@ impl<'p> Bootstrap<'p> {
     /// Same region and role, and the same account where both know it; all donors agree on it.
     fn is_same_place(&self, stored: &StoredSource) -> bool {
         let account = self.account.clone().unwrap_or_default();
-        self.plan.stored_source(&account).is_some_and(|wanted| wanted.is_same_place(stored))
+        self.plan.stored_source(&account).is_some_and(|desired| desired.is_same_place(stored))
     }
 }
 
 /// Everything below a path, from a listing of it or of one above. A listing is whole: a name that is not in it is not there.
 fn below(
-    wanted: &PathSelection,
+    desired: &PathSelection,
     stored: &StoredSource,
     content: &Content,
 ) -> Option<BTreeMap<String, Parameter>> {
-    stored.listings().find(|listing| listing.shows_all_of(wanted))?;
-    let all = content.entries.iter().filter(|(name, _)| wanted.relative(name).is_some());
+    stored.listings().find(|listing| listing.shows_all_of(desired))?;
+    let all = content.entries.iter().filter(|(name, _)| desired.relative(name).is_some());
     Some(all.map(|(name, entry)| (name.clone(), content::parameter(entry))).collect())
 }
 
 /// One parameter, by the same name with the same selector, or from a listing. A name that a donor does not hold proves
 /// nothing: not even that an optional one is absent.
 fn named(
-    wanted: &NameSelection,
+    desired: &NameSelection,
     stored: &StoredSource,
     content: &Content,
 ) -> Option<BTreeMap<String, Parameter>> {
-    let name = wanted.name();
+    let name = desired.name();
     let entry = content.entries.get(&name).filter(|_| stored.shows(&name))?;
     Some([(name, content::parameter(entry))].into())
 }
@@ -137,10 +137,10 @@ mod tests {
     }
 
     /// Names that a mirror with these selections gets from one with those, which holds `all`.
-    fn given(wanted: &[SelectionSpec], held: &[SelectionSpec], all: &[&str]) -> Option<Vec<String>> {
-        let (wanted, held) = (plan(wanted), plan(held));
+    fn given(desired: &[SelectionSpec], held: &[SelectionSpec], all: &[&str]) -> Option<Vec<String>> {
+        let (desired, held) = (plan(desired), plan(held));
         let all: Vec<(&str, &str)> = all.iter().map(|&name| (name, "v")).collect();
-        let mut donation = Bootstrap::new(&wanted);
+        let mut donation = Bootstrap::new(&desired);
         donation.offer(&content(&held, &all, 5));
         donation.finish().map(|donated| donated.parameters.into_keys().collect())
     }
@@ -168,14 +168,14 @@ mod tests {
     #[case::half_of_it(&[path("/a"), path("/c")], &[path("/a")], None)]
     #[case::nothing_of_aws(&[path("/aws/service")], &[path("/")], None)]
     fn what_one_mirror_can_give_another(
-        #[case] wanted: &[SelectionSpec],
+        #[case] desired: &[SelectionSpec],
         #[case] held: &[SelectionSpec],
         #[case] expected: Option<&str>,
     ) {
         let all = ["/a/x", "/a/b/y", "/ab/z", "/a/x:3", "/aws/service/s"];
         let (expected, mut found) = (
             expected.map(|names| names.split(' ').map(str::to_owned).collect::<Vec<_>>()),
-            given(wanted, held, &all),
+            given(desired, held, &all),
         );
         if let Some(found) = &mut found {
             found.sort_by_key(|name| (name.matches('/').count(), name.clone()));
@@ -191,8 +191,8 @@ mod tests {
 
     #[test]
     fn several_give_together_and_the_earliest_counts() {
-        let wanted = plan(&[path("/a"), path("/b")]);
-        let mut donation = Bootstrap::new(&wanted);
+        let desired = plan(&[path("/a"), path("/b")]);
+        let mut donation = Bootstrap::new(&desired);
         donation.offer(&content(&plan(&[path("/a")]), &[("/a/x", "old")], 3));
         donation.offer(&content(&plan(&[path("/")]), &[("/a/x", "new"), ("/c/z", "z")], 9));
         donation.offer(&content(&plan(&[path("/b")]), &[("/b/y", "b")], 5));
@@ -200,7 +200,7 @@ mod tests {
         assert_eq!(donated.read_at, 5);
         assert_eq!(donated.parameters["/a/x"].value.expose(), "new");
         assert_eq!(donated.parameters.len(), 2);
-        assert_eq!(donated.source, wanted.stored_source("111122223333").unwrap());
+        assert_eq!(donated.source, desired.stored_source("111122223333").unwrap());
     }
 
     #[test]

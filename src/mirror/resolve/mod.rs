@@ -21,7 +21,7 @@ pub struct Desired {
     /// The set: unchanged, or new and still to be signed.
     pub set: DesiredSet,
     /// Whether it may replace what a target holds without asking who is newer.
-    pub authority: Freshness,
+    pub freshness: Freshness,
     /// What is wrong with Secret keys; the Secret is held while there is anything.
     pub key_problems: Vec<String>,
 }
@@ -73,37 +73,37 @@ pub enum Resolution {
     /// The last due read was good, and this is it; perhaps with something withheld.
     Fresh {
         /// What the targets are to hold.
-        wanted: Desired,
+        desired: Desired,
         /// What was withheld or is missing.
-        trouble: Option<SourceIssue>,
+        issue: Option<SourceIssue>,
     },
     /// The last due read was good and lacks parameters that are served, for the first time: a replica of SSM that lags answers like
     /// that. The last known good is served as it is until the next read, which is due soon, says the same.
     Awaiting {
         /// What the targets are to hold.
-        wanted: Desired,
+        desired: Desired,
     },
     /// The last known good is served; `None` if nothing has been read by this process yet.
     Held {
         /// What the targets are to hold.
-        wanted: Desired,
+        desired: Desired,
         /// Why it is held.
-        trouble: Option<SourceIssue>,
+        issue: Option<SourceIssue>,
     },
     /// There never was a good set.
     Unavailable {
         /// Why; `None` while the first read is under way.
-        trouble: Option<SourceIssue>,
+        issue: Option<SourceIssue>,
     },
 }
 
 impl Resolution {
     /// What the targets are to hold, if there is a set.
     #[must_use]
-    pub const fn wanted(&self) -> Option<&Desired> {
+    pub const fn desired(&self) -> Option<&Desired> {
         match self {
-            Self::Fresh { wanted, .. } | Self::Awaiting { wanted } | Self::Held { wanted, .. } => {
-                Some(wanted)
+            Self::Fresh { desired, .. } | Self::Awaiting { desired } | Self::Held { desired, .. } => {
+                Some(desired)
             }
             Self::Unavailable { .. } => None,
         }
@@ -111,10 +111,10 @@ impl Resolution {
 
     /// What stands in the way on the side of the source.
     #[must_use]
-    pub const fn trouble(&self) -> Option<&SourceIssue> {
+    pub const fn issue(&self) -> Option<&SourceIssue> {
         match self {
-            Self::Fresh { trouble, .. } | Self::Held { trouble, .. } | Self::Unavailable { trouble } => {
-                trouble.as_ref()
+            Self::Fresh { issue, .. } | Self::Held { issue, .. } | Self::Unavailable { issue } => {
+                issue.as_ref()
             }
             Self::Awaiting { .. } => None,
         }
@@ -157,7 +157,7 @@ impl ResolveInput<'_> {
         if let (Some(before), Some(good)) = (self.absent_before, self.last_known_good)
             && !self.absent(reading).is_subset(before)
         {
-            return Resolution::Awaiting { wanted: self.keep(good) };
+            return Resolution::Awaiting { desired: self.keep(good) };
         }
         let published = self.published();
         let rule = GuardPolicy {
@@ -174,64 +174,66 @@ impl ResolveInput<'_> {
 
     /// No fresh answer: the last known good is served, if there is one.
     #[must_use]
-    pub fn hold(&self, trouble: Option<SourceIssue>) -> Resolution {
-        let is_outage = trouble.as_ref().is_some_and(SourceIssue::is_outage);
+    pub fn hold(&self, issue: Option<SourceIssue>) -> Resolution {
+        let is_outage = issue.as_ref().is_some_and(SourceIssue::is_outage);
         match (self.last_known_good, self.donated.filter(|_| is_outage)) {
-            (Some(good), _) => Resolution::Held { wanted: self.keep(good), trouble },
-            (None, Some(donated)) => Resolution::Held { wanted: self.take(donated), trouble },
-            (None, None) => Resolution::Unavailable { trouble },
+            (Some(good), _) => Resolution::Held { desired: self.keep(good), issue },
+            (None, Some(donated)) => Resolution::Held { desired: self.take(donated), issue },
+            (None, None) => Resolution::Unavailable { issue },
         }
     }
 
     /// What others read, with their read time: it is as old as it is.
     fn take(&self, donated: &BootstrapSet) -> Desired {
         let BootstrapSet { source, parameters, read_at } = donated;
-        let (content, key_problems) = content::content(self.plan, source, parameters, self.stamp(*read_at));
-        Desired { set: DesiredSet::New(content), authority: Freshness::LastKnownGood, key_problems }
+        let (content, key_problems) =
+            content::content(self.plan, source, parameters, self.next_read_time(*read_at));
+        Desired { set: DesiredSet::New(content), freshness: Freshness::LastKnownGood, key_problems }
     }
 
     fn publishable(&self, reading: &Snapshot, guarded: GuardOutcome) -> Resolution {
         let source = self.plan.stored_source(&self.account(reading));
         let of_another_source = !source.as_ref().is_some_and(|source| self.is_from(source));
-        let trouble = match guarded.withheld {
+        let issue = match guarded.withheld {
             _ if !guarded.missing.is_empty() => Some(SourceIssue::ParameterNotFound(guarded.missing)),
             Some(withheld) => Some(SourceIssue::SuspiciousShrink(Withheld { of_another_source, ..withheld })),
             None => None,
         };
-        let Some(source) = source else { return self.hold(trouble) };
-        if trouble.is_some() && of_another_source {
+        let Some(source) = source else { return self.hold(issue) };
+        if issue.is_some() && of_another_source {
             // Entries that are kept and entries that were read would be of two sources.
-            return self.hold(trouble);
+            return self.hold(issue);
         }
-        let stamp = self.stamp(reading.started_at);
+        let stamp = self.next_read_time(reading.started_at);
         let (content, key_problems) = content::content(self.plan, &source, &guarded.parameters, stamp);
         let set = match self.last_known_good {
             Some(good) if good.content.same_as(&content) => DesiredSet::AsItIs(good.clone()),
             _ => DesiredSet::New(content),
         };
-        Resolution::Fresh { wanted: Desired { set, authority: Freshness::FreshRead, key_problems }, trouble }
+        Resolution::Fresh { desired: Desired { set, freshness: Freshness::FreshRead, key_problems }, issue }
     }
 
     /// The last known good, with the keys that the spec asks for now if it covers the spec.
     fn keep(&self, good: &Signed) -> Desired {
         let as_it_is = |key_problems| Desired {
             set: DesiredSet::AsItIs(good.clone()),
-            authority: Freshness::LastKnownGood,
+            freshness: Freshness::LastKnownGood,
             key_problems,
         };
         let covering =
             StoredSource::decode(&good.content.source).ok().filter(|stored| self.plan.is_covered_by(stored));
         let Some(stored) = covering else { return as_it_is(Vec::new()) };
         let parameters = content::still_selected(&good.content, self.plan);
-        let (content, key_problems) = content::content(self.plan, &stored, &parameters, self.stamp(self.now));
+        let (content, key_problems) =
+            content::content(self.plan, &stored, &parameters, self.next_read_time(self.now));
         if good.content.same_as(&content) || parameters.len() != good.content.entries.len() {
             return as_it_is(key_problems);
         }
-        Desired { set: DesiredSet::New(content), authority: Freshness::LastKnownGood, key_problems }
+        Desired { set: DesiredSet::New(content), freshness: Freshness::LastKnownGood, key_problems }
     }
 
     /// docs/design/formats.md, "Copies": read times grow with each new content, whatever the clock does.
-    fn stamp(&self, wall: i64) -> i64 {
+    fn next_read_time(&self, wall: i64) -> i64 {
         wall.max(self.latest_read_at.saturating_add(1))
     }
 

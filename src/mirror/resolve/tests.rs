@@ -27,9 +27,9 @@ fn after<'a>(plan: &'a Plan, good: Option<&'a Signed>) -> ResolveInput<'a> {
 /// What a fresh resolution publishes, and what it withholds or misses.
 fn fresh(resolution: Resolution) -> (Content, Option<SourceIssue>) {
     match resolution {
-        Resolution::Fresh { wanted, trouble } => {
-            assert_eq!(wanted.authority, Freshness::FreshRead);
-            (wanted.set.content().clone(), trouble)
+        Resolution::Fresh { desired, issue } => {
+            assert_eq!(desired.freshness, Freshness::FreshRead);
+            (desired.set.content().clone(), issue)
         }
         other => panic!("{other:?}"),
     }
@@ -46,8 +46,8 @@ fn names(content: &Content) -> Vec<&str> {
 #[test]
 fn a_first_good_read_is_published_with_its_own_time() {
     let plan = plan(&[path("/app")]);
-    let (content, trouble) = fresh(after(&plan, None).after_reading(&reading(&ALL, 5_000)));
-    assert_eq!((content.entries.len(), content.read_at, trouble), (4, 5_000, None));
+    let (content, issue) = fresh(after(&plan, None).after_reading(&reading(&ALL, 5_000)));
+    assert_eq!((content.entries.len(), content.read_at, issue), (4, 5_000, None));
 }
 
 #[test]
@@ -55,8 +55,8 @@ fn equal_content_keeps_its_read_time_and_mac() {
     let plan = plan(&[path("/app")]);
     let good = signed(&plan, &ALL, 1_000);
     let resolution = after(&plan, Some(&good)).after_reading(&reading(&ALL, 5_000));
-    let Resolution::Fresh { wanted, .. } = resolution else { panic!("{resolution:?}") };
-    assert_eq!(wanted.set, DesiredSet::AsItIs(good));
+    let Resolution::Fresh { desired, .. } = resolution else { panic!("{resolution:?}") };
+    assert_eq!(desired.set, DesiredSet::AsItIs(good));
 }
 
 /// A clock that was set back must not make new content older than what targets hold.
@@ -74,11 +74,11 @@ fn a_failed_read_holds_what_there_is_and_nothing_is_unavailable() {
     let plan = plan(&[path("/app")]);
     let good = signed(&plan, &ALL, 1_000);
     let failure = ReadError::new(ReadErrorKind::Timeout, "");
-    let trouble = Some(SourceIssue::Read(failure));
-    let held = after(&plan, Some(&good)).hold(trouble.clone());
-    let Resolution::Held { wanted, .. } = &held else { panic!("{held:?}") };
-    assert_eq!((&wanted.set, wanted.authority), (&DesiredSet::AsItIs(good), Freshness::LastKnownGood));
-    assert_eq!(after(&plan, None).hold(trouble.clone()), Resolution::Unavailable { trouble });
+    let issue = Some(SourceIssue::Read(failure));
+    let held = after(&plan, Some(&good)).hold(issue.clone());
+    let Resolution::Held { desired, .. } = &held else { panic!("{held:?}") };
+    assert_eq!((&desired.set, desired.freshness), (&DesiredSet::AsItIs(good), Freshness::LastKnownGood));
+    assert_eq!(after(&plan, None).hold(issue.clone()), Resolution::Unavailable { issue });
 }
 
 #[test]
@@ -87,19 +87,19 @@ fn empty_never_replaces_anything() {
     let good = signed(&plan, &ALL, 1_000);
     let empty = reading(&[], 5_000);
     let held = after(&plan, Some(&good)).after_reading(&empty);
-    assert!(matches!(held, Resolution::Held { trouble: Some(SourceIssue::NoParameters), .. }), "{held:?}");
+    assert!(matches!(held, Resolution::Held { issue: Some(SourceIssue::NoParameters), .. }), "{held:?}");
     let nothing = after(&plan, None).after_reading(&empty);
-    assert_eq!(nothing, Resolution::Unavailable { trouble: Some(SourceIssue::NoParameters) });
+    assert_eq!(nothing, Resolution::Unavailable { issue: Some(SourceIssue::NoParameters) });
 }
 
 #[test]
 fn a_missing_required_name_keeps_its_old_entry_beside_what_is_new() {
     let plan = plan(&[name("/app/a"), name("/app/b")]);
     let good = signed(&plan, &ALL[..2], 1_000);
-    let (content, trouble) =
+    let (content, issue) =
         fresh(after(&plan, Some(&good)).after_reading(&reading(&[("/app/a", "new")], 5_000)));
     assert_eq!(names(&content), ["/app/a", "/app/b"]);
-    assert_eq!(trouble, Some(SourceIssue::ParameterNotFound(vec!["/app/b".to_owned()])));
+    assert_eq!(issue, Some(SourceIssue::ParameterNotFound(vec!["/app/b".to_owned()])));
 }
 
 /// A replica of SSM that lags lacks what was made a moment ago, and knows no better when it is asked by name.
@@ -125,9 +125,9 @@ fn what_one_read_lacks_stays_whole_until_the_next_lacks_it_too(
     let resolution = first.after_reading(&read);
     let is_waiting = matches!(&resolution, Resolution::Awaiting { .. });
     assert_eq!(is_waiting, waits, "{resolution:?}");
-    if let Resolution::Awaiting { wanted } = &resolution {
-        assert_eq!(wanted.set, DesiredSet::AsItIs(good.clone()), "nothing changes, not even other values");
-        assert_eq!((wanted.authority, resolution.trouble()), (Freshness::LastKnownGood, None));
+    if let Resolution::Awaiting { desired } = &resolution {
+        assert_eq!(desired.set, DesiredSet::AsItIs(good.clone()), "nothing changes, not even other values");
+        assert_eq!((desired.freshness, resolution.issue()), (Freshness::LastKnownGood, None));
     }
     let absent = first.absent(&read);
     let second = ResolveInput { absent_before: Some(&absent), ..first };
@@ -147,10 +147,10 @@ fn another_source_is_not_asked_twice() {
     let mut elsewhere = here.clone();
     "eu-west-1".clone_into(&mut elsewhere.source.as_mut().unwrap().region);
     let nothing = BTreeSet::new();
-    let situation = ResolveInput { absent_before: Some(&nothing), ..after(&elsewhere, Some(&good)) };
+    let input = ResolveInput { absent_before: Some(&nothing), ..after(&elsewhere, Some(&good)) };
     let read = reading(&ALL[..3], 5_000);
-    assert!(situation.absent(&read).is_empty());
-    assert!(!matches!(situation.after_reading(&read), Resolution::Awaiting { .. }));
+    assert!(input.absent(&read).is_empty());
+    assert!(!matches!(input.after_reading(&read), Resolution::Awaiting { .. }));
 }
 
 #[test]
@@ -158,13 +158,13 @@ fn removals_beyond_the_guard_wait_for_their_own_id() {
     let plan = plan(&[path("/app")]);
     let good = signed(&plan, &ALL, 1_000);
     let less = reading(&ALL[..2], 5_000);
-    let situation = after(&plan, Some(&good));
-    let (content, trouble) = fresh(situation.after_reading(&less));
-    let Some(SourceIssue::SuspiciousShrink(withheld)) = trouble else { panic!("{trouble:?}") };
+    let input = after(&plan, Some(&good));
+    let (content, issue) = fresh(input.after_reading(&less));
+    let Some(SourceIssue::SuspiciousShrink(withheld)) = issue else { panic!("{issue:?}") };
     assert_eq!((content.entries.len(), withheld.removed, withheld.of), (4, 2, 4));
-    let approved = ResolveInput { accepted_shrink: Some(&withheld.id), ..situation };
-    let (content, trouble) = fresh(approved.after_reading(&less));
-    assert_eq!((names(&content), trouble), (vec!["/app/a", "/app/b"], None));
+    let approved = ResolveInput { accepted_shrink: Some(&withheld.id), ..input };
+    let (content, issue) = fresh(approved.after_reading(&less));
+    assert_eq!((names(&content), issue), (vec!["/app/a", "/app/b"], None));
 }
 
 /// The selection is the user's own word, but nothing of the old set goes before the new one is there.
@@ -172,12 +172,12 @@ fn removals_beyond_the_guard_wait_for_their_own_id() {
 fn a_changed_selection_is_not_guarded_and_held_while_it_cannot_be_read() {
     let (old, new) = (plan(&[path("/app")]), plan(&[path("/app/sub")]));
     let good = signed(&old, &ALL, 1_000);
-    let situation = after(&new, Some(&good));
-    let held = situation.hold(None);
-    let Resolution::Held { wanted, .. } = &held else { panic!("{held:?}") };
-    assert_eq!(wanted.set, DesiredSet::AsItIs(good.clone()));
-    let (content, trouble) = fresh(situation.after_reading(&reading(&[("/app/sub/x", "9")], 5_000)));
-    assert_eq!((names(&content), trouble), (vec!["/app/sub/x"], None));
+    let input = after(&new, Some(&good));
+    let held = input.hold(None);
+    let Resolution::Held { desired, .. } = &held else { panic!("{held:?}") };
+    assert_eq!(desired.set, DesiredSet::AsItIs(good.clone()));
+    let (content, issue) = fresh(input.after_reading(&reading(&[("/app/sub/x", "9")], 5_000)));
+    assert_eq!((names(&content), issue), (vec!["/app/sub/x"], None));
 }
 
 /// Another key format needs no read: the values are there.
@@ -189,9 +189,9 @@ fn held_values_get_the_keys_that_the_spec_asks_for_now() {
     spec.secret.as_mut().unwrap().key_format = crate::api::KeyFormat::Dotted;
     let new = fixtures::judge(&spec, Some(&fixtures::source())).unwrap();
     let held = after(&new, Some(&good)).hold(None);
-    let Resolution::Held { wanted, .. } = &held else { panic!("{held:?}") };
-    assert_eq!(wanted.set.content().entries["/app/db/host"].key.as_deref(), Some("db.host"));
-    assert_eq!(wanted.authority, Freshness::LastKnownGood);
+    let Resolution::Held { desired, .. } = &held else { panic!("{held:?}") };
+    assert_eq!(desired.set.content().entries["/app/db/host"].key.as_deref(), Some("db.host"));
+    assert_eq!(desired.freshness, Freshness::LastKnownGood);
 }
 
 /// A quiet cycle with something withheld is as quiet as any other.
@@ -203,9 +203,9 @@ fn what_is_withheld_or_missing_is_not_written_again() {
     let good_names = signed(&of_names, &ALL[..2], 1_000);
     for (plan, good) in [(&of_path, &good), (&of_names, &good_names)] {
         let resolution = after(plan, Some(good)).after_reading(&reading(&ALL[..1], 5_000));
-        let Resolution::Fresh { wanted, trouble } = resolution else { panic!("{resolution:?}") };
-        assert_eq!(wanted.set, DesiredSet::AsItIs(good.clone()));
-        assert!(trouble.is_some());
+        let Resolution::Fresh { desired, issue } = resolution else { panic!("{resolution:?}") };
+        assert_eq!(desired.set, DesiredSet::AsItIs(good.clone()));
+        assert!(issue.is_some());
     }
 }
 
@@ -214,20 +214,20 @@ fn a_required_name_that_never_was_there_holds_everything() {
     let plan = plan(&[path("/app"), name("/app/new")]);
     let missing = Some(SourceIssue::ParameterNotFound(vec!["/app/new".to_owned()]));
     let read = reading(&[("/app/a", "changed")], 5_000);
-    assert_eq!(after(&plan, None).after_reading(&read), Resolution::Unavailable { trouble: missing.clone() });
+    assert_eq!(after(&plan, None).after_reading(&read), Resolution::Unavailable { issue: missing.clone() });
     let good = signed(&fixtures::plan(&[path("/app")]), &ALL, 1_000);
     let held = after(&plan, Some(&good)).after_reading(&read);
-    let Resolution::Held { wanted, trouble } = held else { panic!("{held:?}") };
-    assert_eq!((wanted.set, trouble), (DesiredSet::AsItIs(good), missing));
+    let Resolution::Held { desired, issue } = held else { panic!("{held:?}") };
+    assert_eq!((desired.set, issue), (DesiredSet::AsItIs(good), missing));
 }
 
 #[test]
 fn a_missing_name_is_told_before_withheld_removals() {
     let plan = plan(&[path("/app"), name("/app/d")]);
     let good = signed(&plan, &ALL, 1_000);
-    let (content, trouble) = fresh(after(&plan, Some(&good)).after_reading(&reading(&ALL[..1], 5_000)));
+    let (content, issue) = fresh(after(&plan, Some(&good)).after_reading(&reading(&ALL[..1], 5_000)));
     assert_eq!(content.entries.len(), 4, "neither goes");
-    assert_eq!(trouble, Some(SourceIssue::ParameterNotFound(vec!["/app/d".to_owned()])));
+    assert_eq!(issue, Some(SourceIssue::ParameterNotFound(vec!["/app/d".to_owned()])));
 }
 
 #[test]
@@ -249,8 +249,8 @@ fn without_its_source_a_mirror_holds_what_it_has() {
     let good = signed(&plan(&[path("/app")]), &ALL, 1_000);
     let plan = Plan { source: None, ..plan(&[path("/app")]) };
     let held = after(&plan, Some(&good)).after_reading(&reading(&ALL[..3], 5_000));
-    let Resolution::Held { wanted, .. } = held else { panic!("{held:?}") };
-    assert_eq!(wanted.set, DesiredSet::AsItIs(good));
+    let Resolution::Held { desired, .. } = held else { panic!("{held:?}") };
+    assert_eq!(desired.set, DesiredSet::AsItIs(good));
 }
 
 /// Keys of a set that the spec no longer asks for stay as they are: nothing of it is rewritten.
@@ -261,8 +261,8 @@ fn held_values_of_another_selection_keep_their_keys() {
     spec.secret.as_mut().unwrap().key_format = crate::api::KeyFormat::Dotted;
     let now = fixtures::judge(&spec, Some(&fixtures::source())).unwrap();
     let held = after(&now, Some(&good)).hold(None);
-    let Resolution::Held { wanted, .. } = held else { panic!("{held:?}") };
-    assert_eq!(wanted.set, DesiredSet::AsItIs(good));
+    let Resolution::Held { desired, .. } = held else { panic!("{held:?}") };
+    assert_eq!(desired.set, DesiredSet::AsItIs(good));
 }
 
 #[test]
@@ -270,12 +270,12 @@ fn keys_that_cannot_be_are_told_while_fresh_and_while_held() {
     let plan = plan(&[path("/app")]);
     let all = [("/app/a-b", "1"), ("/app/a_b", "2")];
     let fresh = after(&plan, None).after_reading(&reading(&all, 5_000));
-    let Resolution::Fresh { wanted, trouble: None } = fresh else { panic!("{fresh:?}") };
-    assert_eq!(wanted.key_problems.len(), 1);
+    let Resolution::Fresh { desired, issue: None } = fresh else { panic!("{fresh:?}") };
+    assert_eq!(desired.key_problems.len(), 1);
     let good = signed(&plan, &all, 1_000);
     let held = after(&plan, Some(&good)).hold(None);
-    let Resolution::Held { wanted: again, .. } = held else { panic!("{held:?}") };
-    assert_eq!(again.key_problems, wanted.key_problems);
+    let Resolution::Held { desired: again, .. } = held else { panic!("{held:?}") };
+    assert_eq!(again.key_problems, desired.key_problems);
 }
 
 /// What a set holds is of one region: it changes over whole, or not at all.
@@ -299,13 +299,13 @@ fn another_source_replaces_the_set_whole_or_not_at_all(
     "eu-west-1".clone_into(&mut elsewhere.source.as_mut().unwrap().region);
     let there: Vec<_> = there.iter().map(|&(name, _)| (name, "of eu-west-1")).collect();
     let resolution = after(&elsewhere, Some(&good)).after_reading(&reading(&there, 5_000));
-    assert_eq!(resolution.trouble().map(crate::mirror::status::source_reason), reason);
+    assert_eq!(resolution.issue().map(crate::mirror::status::source_reason), reason);
     match resolution {
-        Resolution::Fresh { wanted, .. } if reason.is_none() => {
-            let entries = &wanted.set.content().entries;
+        Resolution::Fresh { desired, .. } if reason.is_none() => {
+            let entries = &desired.set.content().entries;
             assert!(entries.values().all(|entry| entry.value.expose() == "of eu-west-1"));
         }
-        Resolution::Held { wanted, .. } => assert_eq!(wanted.set, DesiredSet::AsItIs(good)),
+        Resolution::Held { desired, .. } => assert_eq!(desired.set, DesiredSet::AsItIs(good)),
         other => panic!("{other:?}"),
     }
 }
@@ -316,13 +316,13 @@ fn approved_removals_let_another_source_replace_the_set() {
     let good = signed(&here, &ALL, 1_000);
     let mut elsewhere = here.clone();
     "eu-west-1".clone_into(&mut elsewhere.source.as_mut().unwrap().region);
-    let situation = after(&elsewhere, Some(&good));
+    let input = after(&elsewhere, Some(&good));
     let read = reading(&[("/app/a", "of eu-west-1")], 5_000);
-    let held = situation.after_reading(&read);
-    let Some(SourceIssue::SuspiciousShrink(withheld)) = held.trouble() else { panic!("{held:?}") };
-    let approved = ResolveInput { accepted_shrink: Some(&withheld.id), ..situation };
-    let (content, trouble) = fresh(approved.after_reading(&read));
-    assert_eq!((names(&content), trouble), (vec!["/app/a"], None));
+    let held = input.after_reading(&read);
+    let Some(SourceIssue::SuspiciousShrink(withheld)) = held.issue() else { panic!("{held:?}") };
+    let approved = ResolveInput { accepted_shrink: Some(&withheld.id), ..input };
+    let (content, issue) = fresh(approved.after_reading(&read));
+    assert_eq!((names(&content), issue), (vec!["/app/a"], None));
 }
 
 proptest! {
@@ -342,20 +342,20 @@ proptest! {
         if changed {
             read.parameters.values_mut().for_each(|one| one.version = 2);
         }
-        let situation = ResolveInput { latest_read_at: latest, ..after(&plan, Some(&good)) };
-        let resolution = situation.after_reading(&read);
-        let (Resolution::Fresh { wanted, .. } | Resolution::Held { wanted, .. }) = &resolution else {
+        let input = ResolveInput { latest_read_at: latest, ..after(&plan, Some(&good)) };
+        let resolution = input.after_reading(&read);
+        let (Resolution::Fresh { desired, .. } | Resolution::Held { desired, .. }) = &resolution else {
             return Err(TestCaseError::fail(format!("{resolution:?}")));
         };
-        prop_assert!(!wanted.set.content().entries.is_empty());
-        match &wanted.set {
+        prop_assert!(!desired.set.content().entries.is_empty());
+        match &desired.set {
             DesiredSet::AsItIs(set) => prop_assert_eq!(set, &good),
             DesiredSet::New(content) => {
                 prop_assert!(content.read_at > latest && content.read_at >= clock);
                 prop_assert!(!content.same_as(&good.content));
             }
         }
-        prop_assert!(now.iter().all(|(name, _)| wanted.set.content().entries.contains_key(*name)));
+        prop_assert!(now.iter().all(|(name, _)| desired.set.content().entries.contains_key(*name)));
     }
 }
 
@@ -368,25 +368,25 @@ fn a_donation_fills_what_is_empty_while_ssm_is_away() {
         parameters: fixtures::parameters(&[("/app/x", "theirs")]),
         read_at: 700,
     };
-    let situation = ResolveInput { donated: Some(&donated), ..after(&plan, None) };
+    let input = ResolveInput { donated: Some(&donated), ..after(&plan, None) };
     let failed = |reason| Some(SourceIssue::Read(ReadError::new(reason, "")));
-    let Resolution::Held { wanted, .. } = situation.hold(failed(ReadErrorKind::Timeout)) else {
+    let Resolution::Held { desired, .. } = input.hold(failed(ReadErrorKind::Timeout)) else {
         panic!("it is served");
     };
-    assert_eq!(wanted.authority, Freshness::LastKnownGood);
-    let content = wanted.set.content();
+    assert_eq!(desired.freshness, Freshness::LastKnownGood);
+    let content = desired.set.content();
     assert_eq!((content.read_at, content.owner.as_str()), (700, "c/shop/checkout"));
     assert_eq!(content.entries["/app/x"].value.expose(), "theirs");
     for reason in
         [ReadErrorKind::AccessDenied, ReadErrorKind::TooManyParameters, ReadErrorKind::SourceNotFound]
     {
-        assert!(matches!(situation.hold(failed(reason)), Resolution::Unavailable { .. }), "{reason}");
+        assert!(matches!(input.hold(failed(reason)), Resolution::Unavailable { .. }), "{reason}");
     }
-    assert!(matches!(situation.hold(None), Resolution::Unavailable { .. }), "the first read is under way");
+    assert!(matches!(input.hold(None), Resolution::Unavailable { .. }), "the first read is under way");
     let own = signed(&plan, &[("/app/x", "ours")], 5);
-    let has = ResolveInput { last_known_good: Some(&own), ..situation };
-    let Resolution::Held { wanted, .. } = has.hold(failed(ReadErrorKind::Timeout)) else {
+    let has = ResolveInput { last_known_good: Some(&own), ..input };
+    let Resolution::Held { desired, .. } = has.hold(failed(ReadErrorKind::Timeout)) else {
         panic!("it is served")
     };
-    assert_eq!(wanted.set.content().entries["/app/x"].value.expose(), "ours");
+    assert_eq!(desired.set.content().entries["/app/x"].value.expose(), "ours");
 }

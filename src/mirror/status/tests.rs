@@ -8,7 +8,7 @@ use crate::mirror::resolve::guard::Withheld;
 /// Both targets hold a set, the last read was good.
 fn synced() -> StatusInput<'static> {
     let target =
-        |name: &str| TargetState { name: name.to_owned(), holds_a_set: true, seen: true, trouble: None };
+        |name: &str| TargetState { name: name.to_owned(), holds_a_set: true, seen: true, issue: None };
     StatusInput {
         now: "2026-11-23T16:26:12Z".parse().unwrap(),
         mirror: "search",
@@ -23,9 +23,9 @@ fn synced() -> StatusInput<'static> {
     }
 }
 
-fn troubled(trouble: SourceIssue) -> SourceState {
+fn troubled(issue: SourceIssue) -> SourceState {
     SourceState::Trouble {
-        trouble,
+        issue,
         since: "2026-11-23T16:00:12Z".parse().unwrap(),
         failed_reads: 9,
         next_read: Duration::from_secs(41),
@@ -36,7 +36,7 @@ fn failed(reason: ReadErrorKind) -> SourceState {
     troubled(SourceIssue::Read(ReadError::new(reason, "HTTP 500")))
 }
 
-fn trouble(reason: TargetReason) -> TargetIssue {
+fn issue(reason: TargetReason) -> TargetIssue {
     TargetIssue::new(reason, "it is so.")
 }
 
@@ -136,7 +136,7 @@ fn stale_replaces_the_reason_and_keeps_it_in_the_message() {
 fn a_drill_is_told_first() {
     let facts = StatusInput {
         source: failed(ReadErrorKind::Drill),
-        keys: Some(trouble(TargetReason::KeyMissing)),
+        keys: Some(issue(TargetReason::KeyMissing)),
         ..synced()
     };
     assert_eq!(all(&facts), ["-", "True/Drill", FINE]);
@@ -147,7 +147,7 @@ fn a_drill_is_told_first() {
 fn what_cannot_be_seen_is_not_called_nothing() {
     let mut facts = StatusInput { served: None, source: SourceState::NotReadYet, ..synced() };
     let secret = facts.secret.as_mut().unwrap();
-    (secret.seen, secret.trouble) = (false, Some(trouble(TargetReason::SecretWriteFailed)));
+    (secret.seen, secret.issue) = (false, Some(issue(TargetReason::SecretWriteFailed)));
     assert_eq!(all(&facts), ["-", "True/SecretWriteFailed", FINE]);
     facts.source = failed(ReadErrorKind::Timeout);
     assert_eq!(all(&facts), ["-", "True/Timeout", FINE]);
@@ -167,7 +167,7 @@ fn what_cannot_be_seen_is_not_called_nothing() {
 #[case(TargetReason::LayoutTooNew)]
 fn a_target_lags_or_holds_nothing(#[case] reason: TargetReason) {
     let mut facts = synced();
-    facts.redis.as_mut().unwrap().trouble = Some(trouble(reason));
+    facts.redis.as_mut().unwrap().issue = Some(issue(reason));
     assert_eq!(all(&facts), ["True/Synced".to_owned(), format!("True/{reason}"), FINE.to_owned()]);
     facts.redis.as_mut().unwrap().holds_a_set = false;
     assert_eq!(all(&facts), [format!("False/{reason}"), format!("True/{reason}"), FINE.to_owned()]);
@@ -179,7 +179,7 @@ fn a_target_lags_or_holds_nothing(#[case] reason: TargetReason) {
 fn a_conflict_waits_for_a_person(#[case] reason: TargetReason, #[case] of_secret: bool) {
     let mut facts = synced();
     let target = if of_secret { facts.secret.as_mut() } else { facts.redis.as_mut() }.unwrap();
-    (target.trouble, target.holds_a_set) = (Some(trouble(reason)), false);
+    (target.issue, target.holds_a_set) = (Some(issue(reason)), false);
     assert_eq!(all(&facts), [format!("False/{reason}"), format!("True/{reason}"), format!("True/{reason}")]);
     assert!(conditions(&facts).ready.unwrap().message.contains("consent"));
 }
@@ -189,14 +189,14 @@ fn the_order_of_reasons_is_fixed() {
     let mut facts = StatusInput { source: failed(ReadErrorKind::Timeout), ..synced() };
     for target in [&mut facts.secret, &mut facts.redis] {
         let target = target.as_mut().unwrap();
-        (target.trouble, target.holds_a_set) = (Some(trouble(TargetReason::SecretTooLarge)), false);
+        (target.issue, target.holds_a_set) = (Some(issue(TargetReason::SecretTooLarge)), false);
     }
-    facts.redis.as_mut().unwrap().trouble = Some(trouble(TargetReason::RedisUnavailable));
+    facts.redis.as_mut().unwrap().issue = Some(issue(TargetReason::RedisUnavailable));
     // Ready: the Secret's before Redis's before the source's. Degraded: the source's first.
     assert_eq!(all(&facts), ["False/SecretTooLarge", "True/Timeout", FINE]);
     facts.source = SourceState::Good;
     assert_eq!(all(&facts), ["False/SecretTooLarge", "True/SecretTooLarge", FINE]);
-    facts.keys = Some(trouble(TargetReason::KeyMissing));
+    facts.keys = Some(issue(TargetReason::KeyMissing));
     assert_eq!(all(&facts), ["-", "True/KeyMissing", FINE], "lost keys come first and leave Ready as it was");
 }
 
@@ -254,8 +254,8 @@ fn a_target_that_lags_is_not_said_to_be_current(
     #[case] said: &str,
 ) {
     let mut facts = synced();
-    facts.secret.as_mut().unwrap().trouble = of_secret.map(trouble);
-    facts.redis.as_mut().unwrap().trouble = of_redis.map(trouble);
+    facts.secret.as_mut().unwrap().issue = of_secret.map(issue);
+    facts.redis.as_mut().unwrap().issue = of_redis.map(issue);
     assert_eq!(conditions(&facts).ready.unwrap().message, said);
 }
 
@@ -286,7 +286,7 @@ fn a_copy_under_a_lost_key_is_told_before_an_outage() {
     for of_secret in [true, false] {
         let mut facts = StatusInput { source: failed(ReadErrorKind::Timeout), ..synced() };
         let target = if of_secret { facts.secret.as_mut() } else { facts.redis.as_mut() }.unwrap();
-        target.trouble = Some(trouble(TargetReason::KeyMissing));
+        target.issue = Some(issue(TargetReason::KeyMissing));
         assert_eq!(all(&facts), ["True/ServingLastKnownGood", "True/KeyMissing", FINE]);
         facts.source = SourceState::Good;
         assert_eq!(all(&facts), ["True/Synced", "True/KeyMissing", FINE]);
@@ -322,7 +322,7 @@ fn a_target_in_trouble_before_the_first_set(#[case] reason: TargetReason, #[case
     for target in [&mut facts.secret, &mut facts.redis] {
         target.as_mut().unwrap().holds_a_set = false;
     }
-    facts.redis.as_mut().unwrap().trouble = Some(trouble(reason));
+    facts.redis.as_mut().unwrap().issue = Some(issue(reason));
     let ready = if lasting { format!("False/{reason}") } else { "Unknown/Pending".to_owned() };
     assert_eq!(shown(conditions(&facts).ready.as_ref()), ready);
     facts.source = failed(ReadErrorKind::Timeout);

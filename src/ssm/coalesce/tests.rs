@@ -53,8 +53,8 @@ impl Client {
             known_account: None,
             last_failure: None,
             turn: QueueKey { namespace: "shop".into(), priority, last_good: 0 },
-            in_company: false,
-            has_begun: Arc::new(AtomicBool::default()),
+            coalesce: false,
+            started: Arc::new(AtomicBool::default()),
         };
         read(api, (&self.limiter(priority), &self.waiting), &request, &Clock::start()).await
     }

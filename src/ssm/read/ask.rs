@@ -19,8 +19,8 @@ impl Read<'_> {
     pub(super) async fn ask<Q: SharedRequest>(&mut self, question: Q) -> Result<Q::Answer, ReadError> {
         self.wait_if_large().await;
         loop {
-            let mut seat = Q::waiting(self.waiting).join(question.clone());
-            let (limiter, pause, began) = (self.limiter, self.company.pause(), Instant::now());
+            let mut ticket = Q::waiting(self.waiting).join(question.clone());
+            let (limiter, pause, began) = (self.limiter, self.peers.pause(), Instant::now());
             let permitted = async {
                 // Even a sleep of no time lets others go first.
                 if !pause.is_zero() {
@@ -28,28 +28,28 @@ impl Read<'_> {
                 }
                 limiter.acquire().await
             };
-            let told = tokio::select! {
+            let response = tokio::select! {
                 biased;
-                told = &mut seat.told => told,
-                permit = permitted => match (permit?, seat.send_for_all()) {
-                    (permit, Some(duty)) => {
+                response = &mut ticket.response => response,
+                permit = permitted => match (permit?, ticket.send_for_all()) {
+                    (permit, Some(leader)) => {
                         let sent_at = self.clock.now().as_millisecond();
-                        let outcome = self.send(permit, duty.whole()).await;
-                        let (own, had_company) = duty.tell(sent_at, &outcome);
-                        self.company = if had_company { Peers::Present } else { Peers::None };
+                        let outcome = self.send(permit, leader.whole()).await;
+                        let (own, was_shared) = leader.respond(sent_at, &outcome);
+                        self.peers = if was_shared { Peers::Present } else { Peers::None };
                         return match own {
                             Some(outcome) => outcome,
                             None => self.call(&question).await,
                         };
                     }
                     // Somebody was let through a moment before.
-                    (_, None) => seat.told.await,
+                    (_, None) => ticket.response.await,
                 },
             };
             // Without an answer, whoever was let through was stopped: the mirror is gone, or its spec has changed.
-            if let Ok(Response { sent_at, outcome }) = told {
+            if let Ok(Response { sent_at, outcome }) = response {
                 limiter.has_waited(began.elapsed());
-                self.company = Peers::Present;
+                self.peers = Peers::Present;
                 self.begins(sent_at);
                 self.cost.shared += 1;
                 return match outcome {
@@ -100,7 +100,7 @@ impl Read<'_> {
 
     /// One more request, by this read or by one that shares its answer.
     fn begins(&mut self, sent_at: i64) {
-        self.request.has_begun.store(true, Ordering::Relaxed);
+        self.request.started.store(true, Ordering::Relaxed);
         self.started_at.get_or_insert(sent_at);
         self.cost.calls += 1;
     }

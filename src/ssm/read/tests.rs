@@ -26,8 +26,8 @@ fn request() -> ReadRequest {
         known_account: Some("111122223333".to_owned()),
         last_failure: None,
         turn: turn(),
-        in_company: false,
-        has_begun: Arc::default(),
+        coalesce: false,
+        started: Arc::default(),
     }
 }
 

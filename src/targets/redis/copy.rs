@@ -54,7 +54,7 @@ impl Trace {
 }
 
 /// Whether nobody has touched the hash since `known`.
-pub async fn is_untouched(store: &dyn HashStore, key: &str, known: &Trace) -> Result<bool, LinkError> {
+pub async fn is_unchanged(store: &dyn HashStore, key: &str, known: &Trace) -> Result<bool, LinkError> {
     let checks = store.check(&[key], LOOK).await?;
     Ok(match checks.first() {
         Some(Check::Hash { fence, mac, .. }) => {
@@ -106,14 +106,14 @@ pub async fn write(
     mode: EncryptionMode,
     keys: &KeyRing,
     known: &HashFound,
-    beat: Option<Heartbeat>,
+    heartbeat: Option<Heartbeat>,
 ) -> Result<ScriptOutcome, LinkError> {
-    let status = match beat {
+    let status = match heartbeat {
         Some(Heartbeat::Good { .. }) => Status::Synced,
         Some(Heartbeat::Failed) => Status::Degraded,
         None => known.status.unwrap_or(Status::Synced),
     };
-    let checked_at = match beat {
+    let checked_at = match heartbeat {
         Some(Heartbeat::Good { checked_at }) => checked_at,
         Some(Heartbeat::Failed) | None => known.checked_at.unwrap_or(signed.content.read_at),
     };
@@ -124,20 +124,20 @@ pub async fn write(
 }
 
 /// Tells readers how the read went, of the set that `known` observed.
-pub async fn beat(
+pub async fn heartbeat(
     store: &dyn HashStore,
     guard: Guard<'_>,
-    beat: Heartbeat,
+    heartbeat: Heartbeat,
     keys: &KeyRing,
     known: &HashFound,
 ) -> Result<ScriptOutcome, LinkError> {
-    let checked_mac = match (beat, copy_of(known)) {
+    let checked_mac = match (heartbeat, copy_of(known)) {
         (Heartbeat::Good { checked_at }, Some(signed)) => {
             hash::checked_mac(keys, signed, guard.key, checked_at)
         }
         _ => None,
     };
-    store.beat(guard, beat, checked_mac.as_deref(), WRITE).await
+    store.heartbeat(guard, heartbeat, checked_mac.as_deref(), WRITE).await
 }
 
 /// What is known of the hash after a write of `signed` has happened.

@@ -33,10 +33,10 @@ pub trait HashStore: Send + Sync {
 
     /// Tells readers that the content was checked, or that it could not be. Bumps the fence, so that a writer
     /// that observed earlier comes too late. `checked_mac` is by what readers know that the time of a good one is ours.
-    async fn beat(
+    async fn heartbeat(
         &self,
         guard: Guard<'_>,
-        beat: Heartbeat,
+        heartbeat: Heartbeat,
         checked_mac: Option<&str>,
         within: Duration,
     ) -> Result<ScriptOutcome, LinkError>;

@@ -151,14 +151,14 @@ impl HashStore for RedisStore {
         swapped
     }
 
-    async fn beat(
+    async fn heartbeat(
         &self,
         guard: Guard<'_>,
-        beat: Heartbeat,
+        heartbeat: Heartbeat,
         checked_mac: Option<&str>,
         within: Duration,
     ) -> Result<ScriptOutcome, LinkError> {
-        let (status, checked_at) = match beat {
+        let (status, checked_at) = match heartbeat {
             Heartbeat::Good { checked_at } => (Status::Synced, checked_at.to_string()),
             Heartbeat::Failed => (Status::Degraded, String::new()),
         };

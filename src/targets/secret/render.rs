@@ -403,7 +403,7 @@ mod tests {
             let signed = signed(&plan, &parameters[..count], 1);
             fits(&target, &signed, &[], &ObservedSecret::default())
                 .err()
-                .map(|trouble| (trouble.reason, trouble.detail))
+                .map(|issue| (issue.reason, issue.detail))
         };
         assert_eq!(problem(10), None);
         let (reason, detail) = problem(1_500).unwrap();
@@ -417,8 +417,8 @@ mod tests {
         let signed = signed(&plan, &[("/app/a", "v")], 1);
         let existing =
             ObservedSecret { type_: Some("kubernetes.io/tls".to_owned()), ..ObservedSecret::default() };
-        let trouble = fits(plan.secret.as_ref().unwrap(), &signed, &[], &existing).unwrap_err();
-        assert_eq!(trouble.reason, TargetReason::SecretConflict);
+        let issue = fits(plan.secret.as_ref().unwrap(), &signed, &[], &existing).unwrap_err();
+        assert_eq!(issue.reason, TargetReason::SecretConflict);
     }
 
     /// What others keep on a Secret is written again with it, up to a bound; nothing of what they keep is held in memory beyond that.
@@ -441,9 +441,9 @@ mod tests {
         assert!(fits(target, &signed, &[], &with(60_000, 10, 250_000)).is_ok());
         for heavy in [with(66_000, 0, 0), with(0, 10_000, 0)] {
             assert_eq!(foreign_bytes(&heavy.metadata), 0);
-            let trouble = fits(target, &signed, &[], &heavy).unwrap_err();
-            assert_eq!(trouble.reason, TargetReason::SecretConflict);
-            assert!(trouble.detail.contains("that others set"), "{}", trouble.detail);
+            let issue = fits(target, &signed, &[], &heavy).unwrap_err();
+            assert_eq!(issue.reason, TargetReason::SecretConflict);
+            assert!(issue.detail.contains("that others set"), "{}", issue.detail);
         }
     }
 

@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, DeleteParams, PostParams, Preconditions};
 use kube::{Client, ResourceExt};
 
-use crate::kubernetes::client::{ApiError, FIELD_MANAGER, within};
+use crate::kubernetes::client::{ApiError, FIELD_MANAGER, with_timeout};
 
 /// The Secrets of the cluster, as far as mirrors write them.
 #[derive(Clone)]
@@ -21,12 +21,12 @@ impl SecretStore {
 
     /// The Secret as it is now, `None` if there is none.
     pub async fn get(&self, namespace: &str, name: &str) -> Result<Option<Secret>, ApiError> {
-        within(self.api(namespace).get_opt(name)).await
+        with_timeout(self.api(namespace).get_opt(name)).await
     }
 
     /// Its version as it is now, without its values; `None` if there is none.
     pub async fn version(&self, namespace: &str, name: &str) -> Result<Option<String>, ApiError> {
-        let found = within(self.api(namespace).get_metadata_opt(name)).await?;
+        let found = with_timeout(self.api(namespace).get_metadata_opt(name)).await?;
         Ok(found.and_then(|found| found.resource_version()))
     }
 
@@ -35,8 +35,8 @@ impl SecretStore {
         let api = self.api(namespace);
         let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
         match &secret.metadata.resource_version {
-            None => within(api.create(&params, secret)).await,
-            Some(_) => within(api.replace(&secret.name_any(), &params, secret)).await,
+            None => with_timeout(api.create(&params, secret)).await,
+            Some(_) => with_timeout(api.replace(&secret.name_any(), &params, secret)).await,
         }
     }
 
@@ -44,7 +44,7 @@ impl SecretStore {
     pub async fn delete(&self, namespace: &str, name: &str, resource_version: &str) -> Result<(), ApiError> {
         let params = DeleteParams::default()
             .preconditions(Preconditions { resource_version: Some(resource_version.to_owned()), uid: None });
-        match within(self.api(namespace).delete(name, &params)).await {
+        match with_timeout(self.api(namespace).delete(name, &params)).await {
             Ok(_) | Err(ApiError::NotFound) => Ok(()),
             Err(problem) => Err(problem),
         }

@@ -12,7 +12,7 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Bytes, Frame};
 use kube::Client;
 use kube::client::{Body, ClientBuilder};
-use parameter_mirror::kubernetes::client::answers_in_time;
+use parameter_mirror::kubernetes::client::response_timeout;
 use serde_json::{Value as Json, json};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -63,7 +63,7 @@ impl ApiServer {
             let (server, line) = (server.clone(), line.clone());
             async move { server.serve(request, line).await }
         });
-        ClientBuilder::new(service, "default").with_layer(&answers_in_time()).build()
+        ClientBuilder::new(service, "default").with_layer(&response_timeout()).build()
     }
 
     /// Looks at the objects or changes them, as a person with all rights would.

@@ -117,7 +117,12 @@ impl Inner {
         ScriptOutcome::Done { fence: Fence::new(fence.into_bytes()), generation }
     }
 
-    fn beat(&mut self, guard: Guard<'_>, beat: Heartbeat, checked_mac: Option<&str>) -> ScriptOutcome {
+    fn heartbeat(
+        &mut self,
+        guard: Guard<'_>,
+        heartbeat: Heartbeat,
+        checked_mac: Option<&str>,
+    ) -> ScriptOutcome {
         if let Some(refusal) = self.refusal(guard, false, false) {
             return refusal;
         }
@@ -126,7 +131,7 @@ impl Inner {
         }
         let fence = self.next_fence(guard);
         let generation = String::from_utf8(self.field(guard.key, GENERATION)).unwrap().parse().ok();
-        let (status, checked_at) = match beat {
+        let (status, checked_at) = match heartbeat {
             Heartbeat::Good { checked_at } => (Status::Synced.as_str(), Some(checked_at.to_string())),
             Heartbeat::Failed => (Status::Degraded.as_str(), None),
         };
@@ -212,14 +217,14 @@ impl HashStore for Reached {
         self.call("swap", guard.key, within, |inner| inner.swap(guard, fields, consent)).await
     }
 
-    async fn beat(
+    async fn heartbeat(
         &self,
         guard: Guard<'_>,
-        beat: Heartbeat,
+        heartbeat: Heartbeat,
         checked_mac: Option<&str>,
         within: Duration,
     ) -> Result<ScriptOutcome, LinkError> {
-        self.call("beat", guard.key, within, |inner| inner.beat(guard, beat, checked_mac)).await
+        self.call("beat", guard.key, within, |inner| inner.heartbeat(guard, heartbeat, checked_mac)).await
     }
 
     async fn remove(&self, guard: Guard<'_>, within: Duration) -> Result<ScriptOutcome, LinkError> {

@@ -252,13 +252,13 @@ impl World {
             Timestamp::from_millisecond(now).unwrap()
         };
         let redis = hashes::Reached { store: self.redis.clone(), line: line.clone() };
-        let edges = Dependencies {
+        let dependencies = Dependencies {
             client: self.api.client(&line),
             redis: RedisBackend::Configured(Arc::new(redis)),
             connect: Box::new(parameters::Reached { store: self.ssm.clone(), line: line.clone() }),
             clock: Clock::with_wall(wall),
         };
-        let orders = OperatorConfig {
+        let config = OperatorConfig {
             namespace: HOME.to_owned(),
             key_secret: "parameter-mirror-keys".to_owned(),
             watch_namespaces: Vec::new(),
@@ -276,7 +276,7 @@ impl World {
         };
         let stop = CancellationToken::new();
         let health = Health::default();
-        let work = tokio::spawn(operate(edges, orders, health.clone(), stop.clone()));
+        let work = tokio::spawn(operate(dependencies, config, health.clone(), stop.clone()));
         Operator { line, health, stop, work }
     }
 

@@ -11,13 +11,13 @@ impl Read<'_> {
     /// Asks for names. If some of them cannot be read, the failure says which.
     pub(super) async fn get(&mut self, names: &[String], decrypt: bool) -> Result<Batch, ReadError> {
         match self.ask(names_question(names, decrypt)).await {
-            Err(failure) => Err(self.blame(names, decrypt, failure).await),
+            Err(failure) => Err(self.bisect(names, decrypt, failure).await),
             answered => answered,
         }
     }
 
     /// The same for a page of a listing that cannot be decrypted; the names on it are read without their values.
-    pub(super) async fn blame_page(&mut self, page: ListPage<'_>, failure: ReadError) -> ReadError {
+    pub(super) async fn bisect_page(&mut self, page: ListPage<'_>, failure: ReadError) -> ReadError {
         if failure.reason != ReadErrorKind::KmsUnavailable || !page.decrypt {
             return failure;
         }
@@ -25,10 +25,10 @@ impl Read<'_> {
         let Ok(undecrypted) = undecrypted else { return failure };
         let secret = undecrypted.parameters.into_iter().filter(|one| one.value.is_none());
         let names: Vec<String> = secret.map(|one| one.name).collect();
-        self.blame(&names, true, failure).await
+        self.bisect(&names, true, failure).await
     }
 
-    async fn blame(&mut self, names: &[String], decrypt: bool, failure: ReadError) -> ReadError {
+    async fn bisect(&mut self, names: &[String], decrypt: bool, failure: ReadError) -> ReadError {
         if !matches!(failure.reason, ReadErrorKind::KmsUnavailable | ReadErrorKind::AccessDenied) {
             return failure;
         }
@@ -53,7 +53,7 @@ impl Read<'_> {
     }
 
     /// Halves the names until one is left. It is named only if it fails alone while another one is answered: when
-    /// everything fails, no parameter is to blame.
+    /// everything fails, no parameter is to bisect.
     async fn search(&mut self, names: &[String], decrypt: bool, reason: ReadErrorKind) -> Option<String> {
         if let [only] = names {
             return Some(only.clone());

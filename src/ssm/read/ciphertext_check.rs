@@ -7,12 +7,12 @@ use parameter_mirror_format::entry::looks_sealed;
 use crate::mirror::selection::NameSelection;
 use crate::mirror::snapshot::{Parameter, ReadError};
 
-use super::blame::names_question;
+use super::bisect::names_question;
 use super::{Read, batches, invalid};
 
 impl Read<'_> {
     /// A new value that looks like ciphertext is compared with what SSM shows without decryption.
-    pub(super) async fn refuse_ciphertext(
+    pub(super) async fn check_ciphertext(
         &mut self,
         parameters: &BTreeMap<String, Parameter>,
     ) -> Result<(), ReadError> {
