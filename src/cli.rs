@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use parameter_mirror_format::connection::RedisArgs;
 use parameter_mirror_format::mirror_name::MirrorName;
+use parameter_mirror_redis::RedisArgs;
 
 use crate::targets::redis::token::Service;
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_config::Region;
-use parameter_mirror_format::connection::{Made, RedisSettings, SettingsError, SignIn};
+use parameter_mirror_redis::{Made, RedisSettings, SettingsError, SignIn};
 use tokio::time::Instant;
 use tracing_mutex::parkinglot::Mutex;
 

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use parameter_mirror_format::connection::{Link, LinkError, RedisSettings, Setting};
+use parameter_mirror_redis::{Link, LinkError, RedisSettings, Setting};
 use parameter_mirror_test_support::proxy::Path;
 use parameter_mirror_test_support::{Proxy, Redis};
 use redis::aio::MultiplexedConnection;

@@ -105,8 +105,8 @@ const EXPOSED: [(&str, &str); 15] = [
     ("crates/format/src/content.rs", "the MAC"),
     ("crates/format/src/entry.rs", "knows ciphertext by its beginning"),
     ("crates/format/src/envelope.rs", "encrypts"),
-    ("crates/format/src/connection.rs", "the password that was made for a connection"),
-    ("crates/format/src/connection/settings.rs", "the URL, password and certificates of Redis"),
+    ("crates/redis/src/link.rs", "the password that was made for a connection"),
+    ("crates/redis/src/settings.rs", "the URL, password and certificates of Redis"),
     ("crates/reader/src/exec.rs", "the environment of the program that is started"),
     ("crates/reader/src/variables.rs", "the same, judged before"),
     ("crates/reader/src/export.rs", "`export` prints values: it is what it is for"),
@@ -121,8 +121,9 @@ const QUOTING: [&str; 3] = ["SdkError", "CredentialsError", "DisplayErrorContext
 /// The sources of operator and reader without their tests, by path from the root.
 fn sources() -> Vec<(String, String)> {
     let mut found = Vec::new();
-    let mut folders =
-        ["src", "crates/format/src", "crates/reader/src"].map(|folder| root().join(folder)).to_vec();
+    let mut folders = ["src", "crates/format/src", "crates/redis/src", "crates/reader/src"]
+        .map(|folder| root().join(folder))
+        .to_vec();
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();

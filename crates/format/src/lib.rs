@@ -1,16 +1,14 @@
-//! The layouts parameter-mirror stores, and the Redis connection that operator and reader share.
+//! The layouts parameter-mirror stores.
 //!
 //! Everything a copy of a mirror consists of, in a Kubernetes Secret and in a Redis hash, is encoded and
-//! decoded here and nowhere else: other programs depend on these bytes. All of it but [`connection`] is pure.
+//! decoded here and nowhere else: other programs depend on these bytes. All of it is pure.
 //! Times are Unix milliseconds.
 #![cfg_attr(test, allow(clippy::significant_drop_tightening, reason = "a test may hold what it looks at"))]
 
-pub mod connection;
 pub mod content;
 pub mod coverage;
 pub mod entry;
 pub mod envelope;
-pub mod eviction;
 pub mod fields;
 pub mod hash;
 pub mod keys;

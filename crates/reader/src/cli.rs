@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use parameter_mirror_format::connection::RedisArgs;
 use parameter_mirror_format::hash::EncryptionMode;
+use parameter_mirror_redis::RedisArgs;
 
 use parameter_mirror_format::mirror_name::MirrorName;
 

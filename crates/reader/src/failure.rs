@@ -3,9 +3,9 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
-use parameter_mirror_format::connection::{LinkError, PasswordInUrl};
 use parameter_mirror_format::hash::ReaderError;
 use parameter_mirror_format::words::span;
+use parameter_mirror_redis::{LinkError, PasswordInUrl};
 
 use crate::ssm::SsmError;
 use crate::variables::KeyProblem;

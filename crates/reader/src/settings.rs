@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use hyper::Uri;
-use parameter_mirror_format::connection::{Password, Servers, Setting};
 use parameter_mirror_format::subkey::SubKey;
 use parameter_mirror_format::value::Value;
+use parameter_mirror_redis::{Password, Servers, Setting};
 
 use crate::cli::{MirrorArgs, OrderArgs};
 use crate::failure::Failure;

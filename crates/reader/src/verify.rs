@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use parameter_mirror_format::connection::LinkError;
 use parameter_mirror_format::entry::ParameterType;
-use parameter_mirror_format::eviction::Eviction;
 use parameter_mirror_format::words::{parameters, printable, span};
+use parameter_mirror_redis::LinkError;
+use parameter_mirror_redis::eviction::Eviction;
 use redis::aio::MultiplexedConnection;
 
 use crate::failure::Failure;

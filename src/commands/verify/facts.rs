@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use parameter_mirror_format::connection::LinkError;
-use parameter_mirror_format::eviction::Eviction;
 use parameter_mirror_format::hash::HashFound;
 use parameter_mirror_format::keys::{KeyError, KeyRing};
+use parameter_mirror_redis::LinkError;
+use parameter_mirror_redis::eviction::Eviction;
 
 use crate::api::{ParameterMirror, ParameterSource};
 use crate::kubernetes::client::ApiError;

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use parameter_mirror_format::connection::LinkError;
-use parameter_mirror_format::eviction::Eviction;
 use parameter_mirror_format::words::span;
+use parameter_mirror_redis::LinkError;
+use parameter_mirror_redis::eviction::Eviction;
 
 use crate::commands::verify::facts::{Facts, Home, Leader, MirrorFacts, RedisFacts, is_operator_alive};
 use crate::commands::verify::finding::{Finding, Level, Report};

@@ -6,10 +6,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use parameter_mirror_format::connection::LinkError;
 use parameter_mirror_format::content::Signed;
 use parameter_mirror_format::keys::KeyRing;
 use parameter_mirror_format::verdict::{Found, Verdict};
+use parameter_mirror_redis::LinkError;
 
 use crate::api::ParameterMirror;
 use crate::controller::context::{Context, RedisBackend};

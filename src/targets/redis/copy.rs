@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use parameter_mirror_format::connection::LinkError;
 use parameter_mirror_format::content::Signed;
 use parameter_mirror_format::hash::{self, Encryption, EncryptionMode, Fence, HashFound, Status, Vitals};
 use parameter_mirror_format::keys::KeyRing;
 use parameter_mirror_format::verdict::{Found, Verdict};
+use parameter_mirror_redis::LinkError;
 
 use crate::api::RedisEncryption;
 

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use parameter_mirror_format::connection::LinkError;
 use parameter_mirror_format::fields::Fields;
 use parameter_mirror_format::hash::Fence;
+use parameter_mirror_redis::LinkError;
 
-use parameter_mirror_format::eviction::Eviction;
+use parameter_mirror_redis::eviction::Eviction;
 
 /// The hashes of all mirrors in one Redis.
 ///

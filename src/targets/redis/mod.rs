@@ -7,5 +7,5 @@ mod hashes;
 mod store;
 
 pub use hashes::{Check, Guard, HashStore, Heartbeat, ObservedHash, ScriptOutcome};
-pub use parameter_mirror_format::eviction::Eviction;
+pub use parameter_mirror_redis::eviction::Eviction;
 pub use store::RedisStore;

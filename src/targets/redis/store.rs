@@ -8,15 +8,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::future::{join_all, try_join_all};
 use parameter_mirror_format::FORMAT;
-use parameter_mirror_format::connection::{LinkError, Servers};
 use parameter_mirror_format::fields::Fields;
 use parameter_mirror_format::hash::{FENCE, Fence, MAC, OWNER, Status, stage_key};
+use parameter_mirror_redis::{LinkError, Servers};
 use redis::Script;
 use redis::aio::MultiplexedConnection;
 use tokio::time::Instant;
 
 use super::hashes::{Check, Guard, HashStore, Heartbeat, ObservedHash, ScriptOutcome};
-use parameter_mirror_format::eviction::Eviction;
+use parameter_mirror_redis::eviction::Eviction;
 
 /// What is staged at once: larger pieces would hold up other clients of the server.
 const CHUNK_BYTES: usize = 256 * 1024;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use parameter_mirror::mirror::snapshot::ReadErrorKind;
-use parameter_mirror_format::connection::LinkError;
+use parameter_mirror_redis::LinkError;
 use serde_json::json;
 
 use super::line::{Call, Edge, Fault};

@@ -10,12 +10,12 @@ use parameter_mirror::targets::redis::{
     Check, Eviction, Guard, HashStore, Heartbeat, ObservedHash, ScriptOutcome,
 };
 use parameter_mirror_format::FORMAT as HIGHEST;
-use parameter_mirror_format::connection::LinkError;
 use parameter_mirror_format::fields::Fields;
 use parameter_mirror_format::hash::{
     ADOPT_BY, CHECKED_AT, CHECKED_MAC, FENCE, FORMAT, Fence, GENERATION, MAC, OWNER, STATUS, STATUS_AT,
     Status,
 };
+use parameter_mirror_redis::LinkError;
 
 use super::line::{Edge, Fault, Line};
 

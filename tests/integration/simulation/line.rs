@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use parameter_mirror::mirror::snapshot::ReadErrorKind;
-use parameter_mirror_format::connection::LinkError;
+use parameter_mirror_redis::LinkError;
 use tokio::sync::watch;
 
 /// What a call leaves the process for.

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use parameter_mirror::targets::redis::{Guard, HashStore as _, RedisStore, ScriptOutcome};
-use parameter_mirror_format::connection::{RedisSettings, Servers, Setting};
 use parameter_mirror_format::content::Content;
 use parameter_mirror_format::entry::{Entry, ParameterType, env_var};
 use parameter_mirror_format::hash::{EncryptionMode, Fence, Status, Vitals, encode};
@@ -16,6 +15,7 @@ use parameter_mirror_format::source::{StoredSelection, StoredSource};
 use parameter_mirror_format::subkey::SubKey;
 use parameter_mirror_format::value::Value;
 use parameter_mirror_reader::mirrors::Mirrors;
+use parameter_mirror_redis::{RedisSettings, Servers, Setting};
 use parameter_mirror_test_support::{Process, Redis, Scratch, eventually};
 
 pub const MIRROR: &str = "shop/checkout";

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Password, RedisSettings, Setting};
-use crate::value::Value;
+use crate::{Password, RedisSettings, Setting};
+use parameter_mirror_format::value::Value;
 
 /// How to reach Redis. Nothing secret is taken from the command line, where the process list would show it.
 #[derive(Debug, clap::Args)]

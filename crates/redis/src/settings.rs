@@ -9,9 +9,9 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
-use super::password::{Password, SignIn};
-use super::stream::Way;
-use crate::value::Value;
+use crate::password::{Password, SignIn};
+use crate::stream::Way;
+use parameter_mirror_format::value::Value;
 
 const URL: &str = "URL";
 const USERNAME: &str = "username";
@@ -124,7 +124,7 @@ impl RedisSettings {
     }
 
     /// The host that the URL names.
-    pub(super) fn host(&self) -> Result<String, SettingsError> {
+    pub(crate) fn host(&self) -> Result<String, SettingsError> {
         match self.connection_info()?.addr() {
             ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. } => Ok(host.clone()),
             _ => Err(SettingsError::new(URL, "names no host")),
@@ -132,7 +132,7 @@ impl RedisSettings {
     }
 
     /// What to connect with, from the files as they are now; to the node `host:port` instead of where the URL leads.
-    pub(super) fn way(&self, node: Option<&str>) -> Result<Way, SettingsError> {
+    pub(crate) fn way(&self, node: Option<&str>) -> Result<Way, SettingsError> {
         let info = self.connection_info()?;
         let (host, port, tls) = match info.addr() {
             ConnectionAddr::Tcp(host, port) => (host.clone(), *port, None),
@@ -298,7 +298,7 @@ mod tests {
     struct Nobody;
 
     impl SignIn for Nobody {
-        fn password<'a>(&'a self, _: &'a str) -> super::super::Made<'a> {
+        fn password<'a>(&'a self, _: &'a str) -> crate::Made<'a> {
             Box::pin(async { Err("nobody".to_owned()) })
         }
 

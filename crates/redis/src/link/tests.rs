@@ -4,7 +4,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::value::Value;
+use parameter_mirror_format::value::Value;
 
 /// A server under the test's control: answers so many commands of each connection with `answer`, and counts connections.
 struct Server {

@@ -2,7 +2,7 @@
 
 use redis::{ErrorKind, RedisError};
 
-use super::SettingsError;
+use crate::SettingsError;
 
 /// Why an operation failed. No text of it holds a value, a password or a URL.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -57,7 +57,7 @@ impl LinkError {
     }
 
     /// Names the server, where the error does not do so otherwise.
-    pub(super) fn at(self, address: &str) -> Self {
+    pub(crate) fn at(self, address: &str) -> Self {
         match self {
             Self::Unavailable(what) => Self::Unavailable(format!("{address}: {what}")),
             other => other,

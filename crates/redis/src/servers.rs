@@ -12,8 +12,8 @@ use redis::aio::MultiplexedConnection;
 use tokio::time::Instant;
 use tracing_mutex::parkinglot::Mutex;
 
-use super::{Link, LinkError, RedisSettings};
-use crate::fields::Fields;
+use crate::{Link, LinkError, RedisSettings};
+use parameter_mirror_format::fields::Fields;
 
 /// How often one operation is sent on to another node. Two are usual in the middle of a failover; more are a circle.
 const REDIRECTIONS: u32 = 4;
@@ -246,5 +246,4 @@ fn slot(key: &str) -> u16 {
 }
 
 #[cfg(test)]
-#[path = "servers_tests.rs"]
 mod tests;

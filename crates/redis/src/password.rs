@@ -4,8 +4,8 @@ use std::fmt::Debug;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use super::Setting;
-use crate::value::Value;
+use crate::Setting;
+use parameter_mirror_format::value::Value;
 
 /// The password of one connection, or in a clause for people why there is none.
 pub type Made<'a> = Pin<Box<dyn Future<Output = Result<Value, String>> + Send + 'a>>;

@@ -1,7 +1,7 @@
 use super::*;
 
 fn servers() -> Servers {
-    Servers::new(RedisSettings::new(super::super::Setting::Value("redis://first:6379".into())))
+    Servers::new(RedisSettings::new(crate::Setting::Value("redis://first:6379".into())))
 }
 
 fn node(route: &Route) -> Option<&str> {

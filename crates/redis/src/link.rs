@@ -5,14 +5,6 @@
 //! waits longer than the deadline they gave. A server that fails again and again is tried in the background only:
 //! everybody gets the error at once.
 
-mod args;
-mod error;
-mod lifetime;
-mod password;
-mod servers;
-mod settings;
-mod stream;
-
 use std::future::Future;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -23,14 +15,10 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, timeout_at};
 
-pub use args::{PasswordInUrl, RedisArgs};
-pub use error::LinkError;
-pub use password::{Made, Password, SignIn};
-pub use servers::Servers;
-pub use settings::{RedisSettings, Setting, SettingsError};
-
-use lifetime::until_successor;
 use tracing_mutex::parkinglot::Mutex;
+
+use crate::lifetime::until_successor;
+use crate::{LinkError, RedisSettings, SettingsError, SignIn};
 
 /// After a failure, the next attempt to connect waits this long; each further failure doubles it.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -430,5 +418,4 @@ impl std::fmt::Debug for Link {
 }
 
 #[cfg(test)]
-#[path = "connection_tests.rs"]
 mod tests;

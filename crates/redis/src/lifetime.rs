@@ -6,7 +6,7 @@ use std::time::Duration;
 const AGAIN: Duration = Duration::from_mins(1);
 
 /// How long until a successor is tried, for a connection of this age that is meant to be used for a lifetime.
-pub(super) fn until_successor(age: Duration, lifetime: Duration) -> Duration {
+pub(crate) fn until_successor(age: Duration, lifetime: Duration) -> Duration {
     let left = lifetime.saturating_sub(age);
     if left.is_zero() { AGAIN } else { left }
 }

@@ -17,7 +17,7 @@ use tokio_rustls::TlsConnector;
 
 /// Where a connection leads, and how one logs in there.
 #[derive(Debug)]
-pub(super) struct Way {
+pub(crate) struct Way {
     pub host: String,
     pub port: u16,
     pub tls: Option<Arc<ClientConfig>>,
@@ -25,7 +25,7 @@ pub(super) struct Way {
 }
 
 /// Bytes to and from a server.
-pub(super) trait Bytes: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(crate) trait Bytes: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Bytes for T {}
 

@@ -1,0 +1,20 @@
+//! The connection to Redis, which operator and reader share: one server or a cluster, TLS, passwords that are made for each
+//! connection, and deadlines that hold.
+#![cfg_attr(test, allow(clippy::significant_drop_tightening, reason = "a test may hold what it looks at"))]
+
+mod args;
+mod error;
+pub mod eviction;
+mod lifetime;
+mod link;
+mod password;
+mod servers;
+mod settings;
+mod stream;
+
+pub use args::{PasswordInUrl, RedisArgs};
+pub use error::LinkError;
+pub use link::Link;
+pub use password::{Made, Password, SignIn};
+pub use servers::Servers;
+pub use settings::{RedisSettings, Setting, SettingsError};
