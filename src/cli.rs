@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use parameter_mirror_format::mirror_name::MirrorName;
+use parameter_mirror_format::hash::mirror_name::MirrorName;
 use parameter_mirror_redis::RedisArgs;
 
 use crate::targets::redis::token::Service;

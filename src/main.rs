@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use parameter_mirror::cli::{Cli, Command};
 use parameter_mirror::commands::{convert, iam, manifests, sub_keys, verify};
-use parameter_mirror::mirror::words::printable;
 use parameter_mirror::process::{hardening, run, telemetry};
+use parameter_mirror_format::humanize::printable;
 
 /// The operator allocates from several threads all the time and runs for months: jemalloc does both in less time and without
 /// fragmentation. `.cargo/config.toml` holds its settings.

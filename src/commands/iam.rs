@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context as _, anyhow, bail};
 use kube::Api;
 use kube::api::ListParams;
-use parameter_mirror_format::coverage::is_at_or_below;
+use parameter_mirror_format::content::coverage::is_at_or_below;
 use serde_json::{Value, json};
 
 use crate::api::{ParameterSource, ParameterSourceSpec};

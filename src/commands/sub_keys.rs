@@ -3,7 +3,7 @@
 use anyhow::{Context as _, anyhow};
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
-use parameter_mirror_format::keys::KeyRing;
+use parameter_mirror_format::crypto::keys::KeyRing;
 
 use crate::cli::{KeyArgs, KeyPlace};
 use crate::kubernetes::client::connect;

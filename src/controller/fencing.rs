@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use http::{Method, Request};
 use kube::Client;
 use kube::client::Body;
-use parameter_mirror_format::fields::Fields;
+use parameter_mirror_format::hash::fields::Fields;
 use parameter_mirror_redis::LinkError;
 
 use crate::controller::context::RedisBackend;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use kube::core::error_boundary::InvalidObject;
 use kube::runtime::reflector::ObjectRef;
+use parameter_mirror_format::humanize;
 use serde_json::json;
 
 use crate::api::conditions::{self, READY, STALLED};
@@ -11,7 +12,6 @@ use crate::controller::context::Context;
 use crate::controller::steps::report::write_status;
 use crate::kubernetes::client::ApiError;
 use crate::kubernetes::queue::Requeue;
-use crate::mirror::words;
 
 /// When a status that could not be written is tried again.
 const RETRY: Duration = Duration::from_secs(30);
@@ -35,7 +35,7 @@ pub async fn report(invalid: &InvalidObject, ctx: &Context) -> Requeue {
         "This operator cannot read the object: {}. What is served stays as it is. Apply it again with the installed version of the CRD.",
         invalid.error
     );
-    let message = words::cut(&message, words::LONGEST_MESSAGE);
+    let message = humanize::cut(&message, humanize::LONGEST_MESSAGE);
     let generation = invalid.metadata.generation;
     let condition = |type_: &str, status: &str| {
         conditions::set(&[], type_, (status, "InvalidSpec", message.clone()), generation, now)

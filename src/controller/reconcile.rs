@@ -233,7 +233,7 @@ fn schedule_first_read(mirror: &ParameterMirror, plan: &Plan, state: &mut Mirror
     }
     let now = ctx.clock.uptime();
     let covered = state.good.as_ref().is_some_and(|good| {
-        parameter_mirror_format::source::StoredSource::decode(&good.content.source)
+        parameter_mirror_format::content::source::StoredSource::decode(&good.content.source)
             .is_ok_and(|stored| plan.is_covered_by(&stored))
     });
     let first_selection = plan.selections.first().map(ToString::to_string).unwrap_or_default();

@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, ObjectMeta, PostParams};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, ResourceExt};
-use parameter_mirror_format::keys::{KeyId, KeyRing};
+use parameter_mirror_format::crypto::keys::{KeyId, KeyRing};
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 

@@ -6,13 +6,13 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Client, Resource};
+use parameter_mirror_format::humanize;
 use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 use tracing_mutex::parkinglot::Mutex;
 
 use crate::api::ParameterMirror;
 use crate::fair_queue::FairQueue;
-use crate::mirror::words;
 
 /// Longest note that the API server takes.
 const MAX_NOTE: usize = 1_024;
@@ -124,7 +124,7 @@ impl Events {
 
     /// Tells a story about a mirror, beside the pass: an event is never worth waiting for.
     pub fn emit(&self, mirror: &ParameterMirror, story: &EventDraft) {
-        let story = EventDraft { note: words::cut(&story.note, MAX_NOTE), ..story.clone() };
+        let story = EventDraft { note: humanize::cut(&story.note, MAX_NOTE), ..story.clone() };
         let reason = story.reason.clone();
         if !self.0.waiting.add(mirror.object_ref(&()), story) {
             tracing::debug!(target: "parameter_mirror", reason, "too many events at once; this one is left out");

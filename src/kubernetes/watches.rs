@@ -17,6 +17,7 @@ use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::reflector::{ObjectRef, Store, store::Writer};
 use kube::runtime::{WatchStreamExt, reflector, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
+use parameter_mirror_format::humanize;
 use parameter_mirror_format::secret as layout;
 use serde::de::DeserializeOwned;
 use tokio_util::task::AbortOnDropHandle;
@@ -26,7 +27,6 @@ use crate::api::{ACCEPT_SHRINK, DRILL_UNTIL, FINALIZER, ParameterMirror, Paramet
 use crate::kubernetes::changes::{self, on_news};
 use crate::kubernetes::queue::{Queue, Urgency};
 use crate::mirror::plan::{SourceIdentity, SourcePlan};
-use crate::mirror::words;
 
 /// How long one watch lasts before it is begun anew. A connection that falls silent is noticed only then, and a Secret that
 /// is lost meanwhile has to be back within a minute (promise 2); the library's 290 s are too long for that.
@@ -253,13 +253,13 @@ fn keep_annotations(object: &mut impl ResourceExt, ours: &[&str]) {
     let annotations = object.annotations_mut();
     annotations.retain(|name, _| ours.contains(&name.as_str()));
     for value in annotations.values_mut().filter(|value| value.len() > LONGEST_ANNOTATION) {
-        *value = words::cut(value, LONGEST_ANNOTATION);
+        *value = humanize::cut(value, LONGEST_ANNOTATION);
     }
 }
 
 fn cut_error<K>(object: &mut DeserializeGuard<K>) {
     if let Err(invalid) = &mut object.0 {
-        invalid.error = words::cut(&invalid.error, LONGEST_ERROR);
+        invalid.error = humanize::cut(&invalid.error, LONGEST_ERROR);
     }
 }
 

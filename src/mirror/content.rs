@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use parameter_mirror_format::content::Content;
-use parameter_mirror_format::entry::{Entries, Entry};
-use parameter_mirror_format::source::{StoredSelection, StoredSource};
+use parameter_mirror_format::content::entry::{Entries, Entry};
+use parameter_mirror_format::content::source::{StoredSelection, StoredSource};
 
 use crate::mirror::plan::Plan;
 use crate::mirror::secret_keys::{self, Keys};

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use parameter_mirror_format::content::entry::ParameterType;
 use parameter_mirror_format::content::{Content, Signed};
-use parameter_mirror_format::entry::ParameterType;
-use parameter_mirror_format::keys::KeyRing;
+use parameter_mirror_format::crypto::keys::KeyRing;
 use parameter_mirror_format::value::Value;
 
 use crate::api::{GrantSpec, NamespaceSelector, ParameterMirrorSpec, ParameterSourceSpec, SelectionSpec};

@@ -12,4 +12,3 @@ pub mod selection;
 pub mod snapshot;
 pub mod status;
 pub mod target;
-pub use parameter_mirror_format::words;

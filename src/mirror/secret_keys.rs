@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use parameter_mirror_format::entry::env_var;
+use parameter_mirror_format::content::entry::env_var;
 
 use crate::api::KeyFormat;
 use crate::mirror::selection::{NameSelection, PathSelection, Selection};

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-pub use parameter_mirror_format::coverage::{PathSelection, is_at_or_below, is_of_aws, normalised};
+pub use parameter_mirror_format::content::coverage::{PathSelection, is_at_or_below, is_of_aws, normalised};
 
 /// One entry of a mirror's `parameters` after `plan` has judged it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

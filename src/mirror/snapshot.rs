@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use parameter_mirror_format::entry::ParameterType;
+use parameter_mirror_format::content::entry::ParameterType;
 use parameter_mirror_format::value::Value;
 
 use crate::mirror::selection::Selection;

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use parameter_mirror_format::humanize;
 
 use super::plan::PlanError;
 use super::resolve::SourceIssue;
 use super::target::{TargetIssue, TargetReason};
-use super::words;
 use crate::mirror::snapshot::{ReadError, ReadErrorKind};
 
 /// A condition before it is merged into the object's list.
@@ -105,7 +105,7 @@ pub fn refused(refusal: &PlanError, served: Option<usize>) -> Conditions {
     };
     let serving = served.map_or_else(
         || "Nothing is served.".to_owned(),
-        |count| format!("The {} served so far stay as they are.", words::parameters(count)),
+        |count| format!("The {} served so far stay as they are.", humanize::parameters(count)),
     );
     let message = format!("{}. {serving}", refusal.to_string().trim_end_matches('.'));
     Conditions {
@@ -167,7 +167,7 @@ impl StatusInput<'_> {
         let lagging = lagging.into_iter().filter(|target| target.holds_a_set).collect();
         let all = if count == 1 { "the 1 parameter".to_owned() } else { format!("all {count} parameters") };
         [
-            hold(current, &format!("{all} as read at {}", words::at(read_at, self.now))),
+            hold(current, &format!("{all} as read at {}", humanize::at(read_at, self.now))),
             hold(lagging, "a whole set, perhaps an older one"),
         ]
         .into_iter()
@@ -240,7 +240,7 @@ fn degraded(facts: &StatusInput<'_>) -> Option<ConditionState> {
 fn stale(cause: &ConditionState, age: Duration) -> ConditionState {
     let message = format!(
         "What is served is {} old, more than spec.maxStaleness. It stays as it is. {}: {}",
-        words::span(age),
+        humanize::span(age),
         cause.reason,
         cause.message
     );
@@ -308,8 +308,8 @@ fn source_message(facts: &StatusInput<'_>) -> Option<String> {
                 "SSM {}: {}, since {} ({reads}). {effect} Reads go on, the next in about {}.",
                 facts.place,
                 failure.detail,
-                words::at(*since, facts.now),
-                words::span(*next_read)
+                humanize::at(*since, facts.now),
+                humanize::span(*next_read)
             )
         }
         SourceIssue::NoParameters if serves => format!(
@@ -317,7 +317,7 @@ fn source_message(facts: &StatusInput<'_>) -> Option<String> {
              If this is meant, delete the mirror or change its selections.",
             facts.place,
             facts.selected,
-            words::at(*since, facts.now)
+            humanize::at(*since, facts.now)
         ),
         SourceIssue::NoParameters => format!(
             "Nothing below {} in {}. Check the path; names are case sensitive.",
@@ -326,14 +326,14 @@ fn source_message(facts: &StatusInput<'_>) -> Option<String> {
         SourceIssue::ParameterNotFound(names) => format!(
             "SSM {} has no {}. {} Create it there, or mark the selection `optional: true`.",
             facts.place,
-            words::few(names),
+            humanize::few(names),
             if serves { "What is served is kept." } else { "Nothing was written." }
         ),
         SourceIssue::SuspiciousShrink(withheld) => format!(
             "SSM no longer lists {} of {}. {} If this is meant: \
              kubectl annotate --overwrite pmirror {} parameter-mirror.dev/accept-shrink={}",
             withheld.removed,
-            words::parameters(withheld.of),
+            humanize::parameters(withheld.of),
             if withheld.of_another_source {
                 "What is served is of another source and stays whole."
             } else {

@@ -102,7 +102,7 @@ struct Scan {
 }
 
 impl Scan {
-    fn tuples(&self) -> BTreeMap<&str, (parameter_mirror_format::entry::ParameterType, i64, i64)> {
+    fn tuples(&self) -> BTreeMap<&str, (parameter_mirror_format::content::entry::ParameterType, i64, i64)> {
         self.found.iter().map(|(name, one)| (name.as_str(), (one.kind, one.version, one.date))).collect()
     }
 }

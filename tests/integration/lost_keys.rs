@@ -3,7 +3,7 @@
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, DeleteParams, PostParams};
-use parameter_mirror_format::keys::KeyRing;
+use parameter_mirror_format::crypto::keys::KeyRing;
 
 use crate::world::World;
 

@@ -5,9 +5,9 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use parameter_mirror_format::fields::Fields;
+use parameter_mirror_format::crypto::subkey::SubKey;
+use parameter_mirror_format::hash::fields::Fields;
 use parameter_mirror_format::hash::{ReaderError, decode_for_reader};
-use parameter_mirror_format::subkey::SubKey;
 use parameter_mirror_test_support::cluster::{Cluster, Options};
 use parameter_mirror_test_support::ssm::{Fault, When};
 use parameter_mirror_test_support::{Operator, Scratch, Ssm};

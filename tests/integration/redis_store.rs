@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use parameter_mirror::targets::redis::{
     Check, Guard, HashStore, Heartbeat, ObservedHash, RedisStore, ScriptOutcome,
 };
-use parameter_mirror_format::fields::Fields;
+use parameter_mirror_format::hash::fields::Fields;
 use parameter_mirror_format::hash::{Fence, STATUS, STATUS_AT};
 use parameter_mirror_format::value::Value;
 use parameter_mirror_redis::{LinkError, RedisSettings, Servers, Setting};

@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex};
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, Patch, PatchParams};
-use parameter_mirror_format::fields::Fields;
+use parameter_mirror_format::crypto::subkey::SubKey;
 use parameter_mirror_format::hash::decode_for_reader;
-use parameter_mirror_format::subkey::SubKey;
+use parameter_mirror_format::hash::fields::Fields;
 use parameter_mirror_test_support::Redis;
 use parameter_mirror_test_support::copies;
 use redis::AsyncCommands as _;

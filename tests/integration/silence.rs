@@ -93,7 +93,7 @@ const FORMATTED: [(&str, &str, &str); 8] = [
         "what became of a script, whose parts are numbers and an owner",
     ),
     ("crates/format/src/hash/encode.rs", "{0:?}", "a parameter's name"),
-    ("crates/format/src/keys.rs", "{0:?}", "the name of a data key of the key Secret"),
+    ("crates/format/src/crypto/keys.rs", "{0:?}", "the name of a data key of the key Secret"),
 ];
 
 /// Who may see the text of a value, with the reason. `expose` is the only door to it.
@@ -102,9 +102,9 @@ const EXPOSED: [(&str, &str); 15] = [
     ("src/targets/secret/render.rs", "the Secret"),
     ("src/commands/sub_keys.rs", "`key` prints sub-keys: it is what it is for"),
     ("crates/format/src/hash/encode.rs", "the hash, where the mode says in clear"),
-    ("crates/format/src/content.rs", "the MAC"),
-    ("crates/format/src/entry.rs", "knows ciphertext by its beginning"),
-    ("crates/format/src/envelope.rs", "encrypts"),
+    ("crates/format/src/content/mod.rs", "the MAC"),
+    ("crates/format/src/content/entry.rs", "knows ciphertext by its beginning"),
+    ("crates/format/src/crypto/envelope.rs", "encrypts"),
     ("crates/redis/src/link.rs", "the password that was made for a connection"),
     ("crates/redis/src/settings.rs", "the URL, password and certificates of Redis"),
     ("crates/reader/src/exec.rs", "the environment of the program that is started"),
@@ -128,8 +128,10 @@ fn sources() -> Vec<(String, String)> {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             let name = path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned();
-            let is_test =
-                ["tests.rs", "samples.rs", "vectors.rs", "testing.rs"].iter().any(|end| name.ends_with(end));
+            let is_test = name.contains("/tests/")
+                || ["tests.rs", "fixtures.rs", "vectors.rs", "testing.rs"]
+                    .iter()
+                    .any(|end| name.ends_with(end));
             if path.is_dir() {
                 folders.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") && !is_test {

@@ -6,26 +6,16 @@
 #![cfg_attr(test, allow(clippy::significant_drop_tightening, reason = "a test may hold what it looks at"))]
 
 pub mod content;
-pub mod coverage;
-pub mod entry;
-pub mod envelope;
-pub mod fields;
+pub mod crypto;
 pub mod hash;
-pub mod keys;
-pub mod manifest;
-pub mod mirror_name;
-pub mod revision;
+pub mod humanize;
 pub mod secret;
-pub mod source;
-pub mod steering;
-pub mod subkey;
 pub mod value;
 pub mod verdict;
-pub mod words;
 
 mod encoding;
 #[cfg(test)]
-mod samples;
+mod fixtures;
 #[cfg(test)]
 mod vectors;
 

@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use crate::content::entry::Entries;
+use crate::content::revision::shrink_id;
+use crate::content::source::StoredSource;
 use crate::content::{Content, Signed};
-use crate::entry::Entries;
-use crate::fields::Fields;
+use crate::crypto::keys::KeyRing;
+use crate::crypto::subkey::SubKey;
+use crate::hash::fields::Fields;
 use crate::hash::{self, EncryptionMode, Status, Vitals};
-use crate::keys::KeyRing;
-use crate::manifest::Manifest;
-use crate::revision::shrink_id;
-use crate::source::StoredSource;
-use crate::subkey::SubKey;
+use crate::secret::manifest::Manifest;
 use crate::value::Value;
 use crate::verdict::{Found, Verdict};
 

@@ -1,8 +1,8 @@
 //! What is thought of a copy found in a target.
 
 use crate::content::{MacError, Signed};
-use crate::envelope::OpenError;
-use crate::keys::KeyId;
+use crate::crypto::envelope::OpenError;
+use crate::crypto::keys::KeyId;
 
 /// What was found where a copy of ours should be.
 #[derive(Debug, Clone, PartialEq, Eq)]

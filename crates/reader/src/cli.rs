@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use parameter_mirror_format::hash::EncryptionMode;
 use parameter_mirror_redis::RedisArgs;
 
-use parameter_mirror_format::mirror_name::MirrorName;
+use parameter_mirror_format::hash::mirror_name::MirrorName;
 
 /// Exit codes, at the end of the help.
 const EXIT_CODES: &str = "\

@@ -4,12 +4,12 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use parameter_mirror_format::hash::ReaderError;
-use parameter_mirror_format::words::span;
+use parameter_mirror_format::humanize::span;
 use parameter_mirror_redis::{LinkError, PasswordInUrl};
 
 use crate::ssm::SsmError;
 use crate::variables::KeyProblem;
-use parameter_mirror_format::mirror_name::MirrorName;
+use parameter_mirror_format::hash::mirror_name::MirrorName;
 
 /// Why the reader did not do what it was asked. One line for people; no value appears in it.
 #[derive(Debug, thiserror::Error)]

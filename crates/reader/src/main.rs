@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use parameter_mirror_format::entry::Entry;
+use parameter_mirror_format::content::entry::Entry;
 use parameter_mirror_reader::cli::{
     Cli, Command, ExecArgs, ExportArgs, GetArgs, MirrorArgs, OrderArgs, ServeArgs,
 };

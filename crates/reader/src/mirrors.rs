@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use futures::future::try_join_all;
 use jiff::Timestamp;
+use parameter_mirror_format::crypto::subkey::SubKey;
+use parameter_mirror_format::hash::mirror_name::MirrorName;
 use parameter_mirror_format::hash::{EncryptionMode, GENERATION, ReaderCopy, Status, decode_for_reader};
-use parameter_mirror_format::mirror_name::MirrorName;
-use parameter_mirror_format::subkey::SubKey;
 use parameter_mirror_redis::Servers;
 use redis::aio::MultiplexedConnection;
 

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use parameter_mirror_format::coverage::{PathSelection, normalised};
-use parameter_mirror_format::entry::{Entry, env_var};
-use parameter_mirror_format::words::{parameters, span};
+use parameter_mirror_format::content::coverage::{PathSelection, normalised};
+use parameter_mirror_format::content::entry::{Entry, env_var};
+use parameter_mirror_format::humanize::{parameters, span};
 
 use crate::cli::Source;
 use crate::failure::Failure;

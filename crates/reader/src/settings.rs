@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use hyper::Uri;
-use parameter_mirror_format::subkey::SubKey;
+use parameter_mirror_format::crypto::subkey::SubKey;
 use parameter_mirror_format::value::Value;
 use parameter_mirror_redis::{Password, Servers, Setting};
 

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use parameter_mirror_format::entry::Entry;
-use parameter_mirror_format::steering::objection;
+use parameter_mirror_format::content::entry::Entry;
+use parameter_mirror_format::content::steering::objection;
+use parameter_mirror_format::humanize::few;
 use parameter_mirror_format::value::Value;
-use parameter_mirror_format::words::few;
 
 /// Values by the name of their variable.
 pub type Variables = BTreeMap<String, Value>;
@@ -75,7 +75,7 @@ pub fn is_for_shells(key: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use parameter_mirror_format::entry::ParameterType;
+    use parameter_mirror_format::content::entry::ParameterType;
 
     use super::*;
 

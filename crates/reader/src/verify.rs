@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use parameter_mirror_format::entry::ParameterType;
-use parameter_mirror_format::words::{parameters, printable, span};
+use parameter_mirror_format::content::entry::ParameterType;
+use parameter_mirror_format::humanize::{parameters, printable, span};
 use parameter_mirror_redis::LinkError;
 use parameter_mirror_redis::eviction::Eviction;
 use redis::aio::MultiplexedConnection;
 
 use crate::failure::Failure;
-use parameter_mirror_format::mirror_name::MirrorName;
+use parameter_mirror_format::hash::mirror_name::MirrorName;
 
 use crate::mirrors::{Mirror, Mirrors};
 use crate::variables::variables;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::future::try_join_all;
 use jiff::Timestamp;
-use parameter_mirror_format::words::{at, parameters};
+use parameter_mirror_format::humanize::{at, parameters};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::Child;
 use tokio::signal::unix::{Signal as Stream, SignalKind, signal};

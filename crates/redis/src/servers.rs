@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tracing_mutex::parkinglot::Mutex;
 
 use crate::{Link, LinkError, RedisSettings};
-use parameter_mirror_format::fields::Fields;
+use parameter_mirror_format::hash::fields::Fields;
 
 /// How often one operation is sent on to another node. Two are usual in the middle of a failover; more are a circle.
 const REDIRECTIONS: u32 = 4;

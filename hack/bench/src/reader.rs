@@ -11,7 +11,7 @@ use hyper::Request;
 use hyper::body::Bytes;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
-use parameter_mirror_format::entry::{Entry, ParameterType};
+use parameter_mirror_format::content::entry::{Entry, ParameterType};
 use parameter_mirror_format::hash::EncryptionMode;
 use parameter_mirror_test_support::usage::cpu_seconds;
 use parameter_mirror_test_support::{MirrorHash, Process, Redis, Scratch, eventually};

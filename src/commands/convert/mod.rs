@@ -17,9 +17,9 @@ use serde_json::Value;
 
 use crate::cli::ConvertArgs;
 use crate::mirror::plan::is_object_name;
-use crate::mirror::words::printable;
 use external_secret::Converted;
 use fields::{Fields, Notes};
+use parameter_mirror_format::humanize::printable;
 use store::{Store, StoreName};
 
 /// Exit code: something could not be carried over.

@@ -3,10 +3,10 @@
 use std::fmt::Write as _;
 
 use anyhow::Context as _;
+use parameter_mirror_format::humanize::printable;
 use serde_json::{Value, json};
 
 use crate::commands::convert::{Conversion, Mirror, Notes};
-use crate::mirror::words::printable;
 
 /// How a thing that is not carried over begins, to search for.
 const LOST: &str = "NOT CARRIED OVER";

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use parameter_mirror_format::crypto::keys::{KeyError, KeyRing};
 use parameter_mirror_format::hash::HashFound;
-use parameter_mirror_format::keys::{KeyError, KeyRing};
 use parameter_mirror_redis::LinkError;
 use parameter_mirror_redis::eviction::Eviction;
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use parameter_mirror_format::words::span;
+use parameter_mirror_format::humanize::span;
 use parameter_mirror_redis::LinkError;
 use parameter_mirror_redis::eviction::Eviction;
 

@@ -6,8 +6,9 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
 use parameter_mirror_format::content::Signed;
-use parameter_mirror_format::source::StoredSource;
-use parameter_mirror_format::steering;
+use parameter_mirror_format::content::source::StoredSource;
+use parameter_mirror_format::content::steering;
+use parameter_mirror_format::humanize::{at, few, parameters, span};
 use parameter_mirror_format::verdict::{Found, Verdict};
 
 use crate::api::{DeletionPolicy, FINALIZER};
@@ -16,7 +17,6 @@ use crate::commands::verify::finding::{Finding, Level};
 use crate::mirror::copies;
 use crate::mirror::plan::{Plan, PlanError};
 use crate::mirror::target::TargetReason;
-use crate::mirror::words::{at, few, parameters, span};
 
 /// Everything that is to be said of a mirror.
 pub(super) fn judge(mirror: &Mirror, facts: &Facts) -> Vec<Finding> {

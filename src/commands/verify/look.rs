@@ -14,9 +14,9 @@ use kube::api::{Api, ListParams};
 use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::{Client, ResourceExt};
 use parameter_mirror_format::FORMAT;
-use parameter_mirror_format::fields::Fields;
+use parameter_mirror_format::crypto::keys::{KeyError, KeyRing};
+use parameter_mirror_format::hash::fields::Fields;
 use parameter_mirror_format::hash::{self, Fence, redis_key};
-use parameter_mirror_format::keys::{KeyError, KeyRing};
 use parameter_mirror_redis::{LinkError, Servers};
 use redis::aio::MultiplexedConnection;
 

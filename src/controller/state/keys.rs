@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use parameter_mirror_format::keys::KeyRing;
+use parameter_mirror_format::crypto::keys::KeyRing;
 
 use crate::mirror::target::TargetIssue;
 

@@ -1,7 +1,7 @@
 //! A new mirror in an outage: asks the states of the others.
 
 use parameter_mirror_format::content::Signed;
-use parameter_mirror_format::source::StoredSource;
+use parameter_mirror_format::content::source::StoredSource;
 
 use crate::controller::context::Context;
 use crate::controller::state::mirror_state::MirrorState;

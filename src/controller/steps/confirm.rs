@@ -9,6 +9,7 @@ use kube::ResourceExt;
 use kube::api::{Api, Patch, PatchParams};
 use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::ObjectRef;
+use parameter_mirror_format::humanize;
 use serde_json::json;
 
 use crate::api::conditions::{self, AVAILABLE};
@@ -21,7 +22,6 @@ use crate::controller::steps::read::ReadOutcome;
 use crate::kubernetes::client::with_timeout;
 use crate::mirror::plan::{Plan, PlanError};
 use crate::mirror::snapshot::ReadErrorKind;
-use crate::mirror::words;
 use crate::ssm::limiter::breaker::BreakerState;
 
 /// How long a confirmed refusal stands before it is confirmed again. A change that the watch shows ends it at once.
@@ -127,7 +127,7 @@ pub async fn report_source(plan: &Plan, answer: Option<&ReadOutcome>, ctx: &Cont
     }
     // Counted for news only: over all reads of all mirrors this would be a square.
     let mirrors = i32::try_from(ctx.watches.mirrors_on(&plan.source_name)).unwrap_or(i32::MAX);
-    let message = words::cut(&source_message(plan, answer, is_available, ctx), words::LONGEST_MESSAGE);
+    let message = humanize::cut(&source_message(plan, answer, is_available, ctx), humanize::LONGEST_MESSAGE);
     let condition = conditions::set(
         &previous.conditions,
         AVAILABLE,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parameter_mirror_format::content::Signed;
-use parameter_mirror_format::keys::KeyRing;
+use parameter_mirror_format::crypto::keys::KeyRing;
 use parameter_mirror_format::verdict::{Found, Verdict};
 use parameter_mirror_redis::LinkError;
 

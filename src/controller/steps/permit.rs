@@ -1,6 +1,6 @@
 //! Between resolve and publish: what may be written from the set at hand, judged by where it was read.
 
-use parameter_mirror_format::source::StoredSource;
+use parameter_mirror_format::content::source::StoredSource;
 
 use crate::api::{ParameterMirrorStatus, RedisEncryption};
 use crate::controller::context::Context;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parameter_mirror_format::content::{Content, Signed};
-use parameter_mirror_format::keys::KeyRing;
+use parameter_mirror_format::crypto::keys::KeyRing;
 use parameter_mirror_format::verdict::Found;
 
 use crate::controller::context::{Context, RedisBackend};

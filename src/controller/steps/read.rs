@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use kube::runtime::reflector::ObjectRef;
 use parameter_mirror_format::content::Signed;
+use parameter_mirror_format::humanize;
 use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
 use tokio_util::task::AbortOnDropHandle;
@@ -23,7 +24,6 @@ use crate::mirror::copies::Freshness;
 use crate::mirror::plan::{Plan, SourcePlan};
 use crate::mirror::resolve::SourceIssue;
 use crate::mirror::snapshot::{Priority, QueueKey, ReadError, ReadErrorKind, ReadRequest, Snapshot};
-use crate::mirror::words;
 
 /// The answer of a read that has ended, and how far each target may rely on it.
 pub struct ReadOutcome {
@@ -207,7 +207,7 @@ pub fn budget_exhausted(plan: &Plan, state: &MirrorState, ctx: &Context) -> Opti
         format!(
             "a due read has waited {} for its turn in the budget of requests; raise --ssm-requests-per-second or \
              the intervals",
-            words::span(waited)
+            humanize::span(waited)
         )
     };
     is_starving.then(|| ReadError::new(ReadErrorKind::BudgetExhausted, detail()))

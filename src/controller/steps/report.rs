@@ -8,6 +8,7 @@ use kube::api::{Patch, PatchParams};
 use kube::core::Request;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
+use parameter_mirror_format::humanize;
 use serde::de::IgnoredAny;
 use serde_json::{Value as Json, json};
 
@@ -23,7 +24,6 @@ use crate::mirror::copies;
 use crate::mirror::plan::{Plan, PlanError};
 use crate::mirror::schedule;
 use crate::mirror::status::{self, ConditionState, Conditions, SourceState, StatusInput, TargetState};
-use crate::mirror::words;
 
 /// Writes the status of a mirror that was carried out, and tells what happened.
 pub async fn report(
@@ -158,7 +158,7 @@ fn facts<'a>(
         now,
         mirror: mirror.metadata.name.as_deref().unwrap_or_default(),
         place: format!("{region} (source {})", plan.source_name).trim_start().to_owned(),
-        selected: words::few(&selections),
+        selected: humanize::few(&selections),
         served: state.good.as_ref().map(|good| good.content.entries.len()).zip(served_as_of(state)),
         stale: stale(plan, state, ctx),
         source: source_state(plan, state, ctx),
@@ -262,7 +262,7 @@ fn with_conditions(
     let generation = mirror.metadata.generation;
     let of = |type_: &str, verdict: Option<&ConditionState>| {
         let Some(verdict) = verdict else { return condition(previous, type_).cloned() };
-        let message = words::cut(&verdict.message, words::LONGEST_MESSAGE);
+        let message = humanize::cut(&verdict.message, humanize::LONGEST_MESSAGE);
         let state = (verdict.status, verdict.reason.as_str(), message);
         Some(conditions::set(&previous.conditions, type_, state, generation, now))
     };
@@ -335,7 +335,7 @@ fn event_drafts(
                 let after = Duration::try_from(now.duration_since(since)).unwrap_or_default();
                 drafts.push(EventDraft::normal(
                     "Recovered",
-                    format!("Recovered after {}. {}", words::span(after), degraded.message),
+                    format!("Recovered after {}. {}", humanize::span(after), degraded.message),
                 ));
             }
             _ => {}
@@ -345,7 +345,7 @@ fn event_drafts(
         let read_at = Timestamp::from_millisecond(good.content.read_at).unwrap_or(now);
         let note = format!(
             "SSM cannot be read; filled from other mirrors that hold the same parameters, as read at {}.",
-            words::at(read_at, now)
+            humanize::at(read_at, now)
         );
         drafts.push(EventDraft::normal("Filled", note));
     }

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use parameter_mirror_format::source::{StoredSelection, StoredSource};
+use parameter_mirror_format::content::source::{StoredSelection, StoredSource};
 
 use super::selection::Selection;
 use crate::api::{

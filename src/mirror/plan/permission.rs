@@ -1,7 +1,7 @@
 //! Whether a verified copy may still be used for a mirror. It is judged by where and as whom it was read, never by what the spec
 //! names now: a tenant writes the spec.
 
-use parameter_mirror_format::source::{StoredSelection, StoredSource};
+use parameter_mirror_format::content::source::{StoredSelection, StoredSource};
 
 use crate::api::RedisEncryption;
 use crate::mirror::plan::grants;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use parameter_mirror_format::content::Content;
-use parameter_mirror_format::source::StoredSource;
+use parameter_mirror_format::content::source::StoredSource;
 
 use crate::mirror::content;
 use crate::mirror::plan::Plan;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use parameter_mirror_format::revision::shrink_id;
+use parameter_mirror_format::content::revision::shrink_id;
 
 use crate::mirror::selection::Selection;
 use crate::mirror::snapshot::{Parameter, Snapshot};
@@ -114,7 +114,7 @@ mod tests {
     use super::*;
     use crate::mirror::selection::{NameSelection, PathSelection};
     use crate::mirror::snapshot::Cost;
-    use parameter_mirror_format::entry::ParameterType;
+    use parameter_mirror_format::content::entry::ParameterType;
     use parameter_mirror_format::value::Value;
     use proptest::prelude::*;
     use rstest::rstest;

@@ -5,8 +5,8 @@ pub mod guard;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use parameter_mirror_format::content::source::StoredSource;
 use parameter_mirror_format::content::{Content, Signed};
-use parameter_mirror_format::source::StoredSource;
 
 use super::copies::Freshness;
 use super::plan::Plan;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use parameter_mirror_format::entry::looks_sealed;
+use parameter_mirror_format::content::entry::looks_sealed;
 
 use crate::mirror::selection::NameSelection;
 use crate::mirror::snapshot::{Parameter, ReadError};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use parameter_mirror_format::entry::ParameterType;
+use parameter_mirror_format::content::entry::ParameterType;
 use parameter_mirror_format::value::Value;
 use rstest::rstest;
 use tracing_mutex::parkinglot::Mutex;

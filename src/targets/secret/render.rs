@@ -6,6 +6,7 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta, OwnerReference};
 use parameter_mirror_format::content::Signed;
+use parameter_mirror_format::humanize;
 use parameter_mirror_format::keys::KeyRing;
 use parameter_mirror_format::secret::{self as layout, Parts};
 use parameter_mirror_format::verdict::{Found, Verdict};
@@ -14,7 +15,6 @@ use crate::api::DeletionPolicy;
 use crate::kubernetes::client::FIELD_MANAGER;
 use crate::mirror::plan::SecretPlan;
 use crate::mirror::target::{TargetIssue, TargetReason};
-use crate::mirror::words;
 
 const OUR_PREFIX: &str = "parameter-mirror.dev/";
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
@@ -243,7 +243,7 @@ pub fn fits(
             let problem = key_problems
                 .first()
                 .cloned()
-                .unwrap_or_else(|| format!("no key of its own for {}", words::few(&names)));
+                .unwrap_or_else(|| format!("no key of its own for {}", humanize::few(&names)));
             return invalid(format!(
                 "{problem}. The Secret is held whole. Give one of them a `key`, exclude it, or choose another keyFormat."
             ));
@@ -286,7 +286,7 @@ pub fn fits(
             TargetReason::SecretTooLarge,
             format!(
                 "{data_size} bytes in {} are more than the {} a Secret can hold. Split the selections over several mirrors.",
-                words::parameters(signed.content.entries.len()),
+                humanize::parameters(signed.content.entries.len()),
                 layout::MAX_DATA_BYTES
             ),
         ));

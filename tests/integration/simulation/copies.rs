@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Secret;
-use parameter_mirror_format::keys::KeyRing;
+use parameter_mirror_format::crypto::keys::KeyRing;
 use parameter_mirror_format::secret as layout;
 use parameter_mirror_format::verdict::{BrokenCause, Found, Verdict};
 use serde_json::{Value as Json, json};

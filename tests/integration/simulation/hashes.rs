@@ -10,7 +10,7 @@ use parameter_mirror::targets::redis::{
     Check, Eviction, Guard, HashStore, Heartbeat, ObservedHash, ScriptOutcome,
 };
 use parameter_mirror_format::FORMAT as HIGHEST;
-use parameter_mirror_format::fields::Fields;
+use parameter_mirror_format::hash::fields::Fields;
 use parameter_mirror_format::hash::{
     ADOPT_BY, CHECKED_AT, CHECKED_MAC, FENCE, FORMAT, Fence, GENERATION, MAC, OWNER, STATUS, STATUS_AT,
     Status,

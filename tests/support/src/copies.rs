@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
-use parameter_mirror_format::fields::Fields;
+use parameter_mirror_format::crypto::keys::KeyRing;
+use parameter_mirror_format::crypto::subkey::SubKey;
+use parameter_mirror_format::hash::fields::Fields;
 use parameter_mirror_format::hash::{EncryptionMode, decode_for_reader};
-use parameter_mirror_format::keys::KeyRing;
-use parameter_mirror_format::subkey::SubKey;
 
 use crate::redis::Redis;
 

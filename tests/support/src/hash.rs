@@ -3,11 +3,11 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use parameter_mirror_format::content::Content;
-use parameter_mirror_format::entry::Entries;
-use parameter_mirror_format::fields::Fields;
+use parameter_mirror_format::content::entry::Entries;
+use parameter_mirror_format::content::source::{StoredSelection, StoredSource};
+use parameter_mirror_format::crypto::keys::KeyRing;
+use parameter_mirror_format::hash::fields::Fields;
 use parameter_mirror_format::hash::{self, EncryptionMode, Status, Vitals};
-use parameter_mirror_format::keys::KeyRing;
-use parameter_mirror_format::source::{StoredSelection, StoredSource};
 use redis::AsyncCommands;
 
 use crate::Redis;

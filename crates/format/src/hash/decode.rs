@@ -2,15 +2,15 @@
 
 use aws_lc_rs::digest;
 
+use crate::content::entry::{Entries, ParameterType};
+use crate::content::source::StoredSource;
 use crate::content::{Content, Signed};
+use crate::crypto::envelope::{OpenError, open};
+use crate::crypto::keys::{KeyId, KeyRing};
+use crate::crypto::subkey::SubKey;
 use crate::encoding::{decimal, lp};
-use crate::entry::{Entries, ParameterType};
-use crate::envelope::{OpenError, open};
-use crate::fields::Fields;
-use crate::keys::{KeyId, KeyRing};
-use crate::manifest::Manifest;
-use crate::source::StoredSource;
-use crate::subkey::SubKey;
+use crate::hash::fields::Fields;
+use crate::secret::manifest::Manifest;
 use crate::value::Value;
 use crate::verdict::{BrokenCause, Fault, Found, Verdict, check_format};
 

@@ -1,10 +1,10 @@
 //! Laying a copy out as fields.
 
 use crate::content::Signed;
-use crate::envelope::{SealError, random_nonce, seal_with};
-use crate::fields::Fields;
-use crate::keys::{KeyId, KeyRing};
-use crate::manifest::Manifest;
+use crate::crypto::envelope::{SealError, random_nonce, seal_with};
+use crate::crypto::keys::{KeyId, KeyRing};
+use crate::hash::fields::Fields;
+use crate::secret::manifest::Manifest;
 
 use super::reader_mac;
 use super::{

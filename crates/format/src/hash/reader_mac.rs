@@ -8,11 +8,11 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::hmac;
 
 use crate::content::Signed;
+use crate::crypto::envelope::{SCHEME, split};
+use crate::crypto::keys::{KeyId, KeyRing};
+use crate::crypto::subkey::SubKey;
 use crate::encoding::{base64url, decimal, from_base64url, lp};
-use crate::envelope::{SCHEME, split};
-use crate::fields::Fields;
-use crate::keys::{KeyId, KeyRing};
-use crate::subkey::SubKey;
+use crate::hash::fields::Fields;
 
 use super::{
     CHECKED_AT, CHECKED_MAC, COUNT, ENC, FORMAT, MAC, PARAMS, READ_AT, READER_MAC, REVISION, SOURCE,

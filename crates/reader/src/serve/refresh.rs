@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use parameter_mirror_format::words::{parameters, span};
+use parameter_mirror_format::humanize::{parameters, span};
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
-use parameter_mirror_format::mirror_name::MirrorName;
+use parameter_mirror_format::hash::mirror_name::MirrorName;
 
 use crate::mirrors::{Mirror, Mirrors};
 

@@ -4,9 +4,9 @@
 
 use std::collections::BTreeMap;
 
-use parameter_mirror_format::coverage::{PathSelection, normalised};
-use parameter_mirror_format::entry::{Entry, ParameterType};
-use parameter_mirror_format::source::StoredSource;
+use parameter_mirror_format::content::coverage::{PathSelection, normalised};
+use parameter_mirror_format::content::entry::{Entry, ParameterType};
+use parameter_mirror_format::content::source::StoredSource;
 
 use crate::mirrors::Mirror;
 

@@ -1,5 +1,5 @@
+use parameter_mirror_format::content::source::StoredSelection;
 use parameter_mirror_format::hash::{Encryption, ReaderCopy};
-use parameter_mirror_format::source::StoredSelection;
 use parameter_mirror_format::value::Value;
 use rstest::rstest;
 

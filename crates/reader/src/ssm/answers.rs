@@ -1,7 +1,7 @@
 //! Answers of SSM, taken apart. A `serde_json` error quotes what it met, so it is never shown.
 
-use parameter_mirror_format::coverage::normalised;
-use parameter_mirror_format::entry::ParameterType;
+use parameter_mirror_format::content::coverage::normalised;
+use parameter_mirror_format::content::entry::ParameterType;
 use parameter_mirror_format::value::Value;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};

@@ -18,7 +18,7 @@ use std::time::{Duration, SystemTime};
 
 use hyper::body::Bytes;
 use hyper::{StatusCode, Uri};
-use parameter_mirror_format::entry::ParameterType;
+use parameter_mirror_format::content::entry::ParameterType;
 use parameter_mirror_format::value::Value;
 
 use self::credentials::{Chain, Environment};

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use hyper::body::Bytes;
-use parameter_mirror_format::coverage::normalised;
+use parameter_mirror_format::content::coverage::normalised;
 use serde::de::DeserializeOwned;
 use serde_json::{Value as Json, json};
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::Router;
 use hyper::StatusCode;
 use hyper::body::Bytes;
-use parameter_mirror_format::entry::ParameterType;
+use parameter_mirror_format::content::entry::ParameterType;
 use parameter_mirror_test_support::ssm::{Body, Fault, Kind, Operation, When};
 use parameter_mirror_test_support::{Moto, Ssm as OwnSsm};
 use serde_json::json;

@@ -1,8 +1,8 @@
 //! A `SecureString` that comes encrypted although it was to be decrypted must never become somebody's password. The
 //! operator has the same rule (src/ssm/read/sealed.rs).
 
-use parameter_mirror_format::coverage::normalised;
-use parameter_mirror_format::entry::looks_sealed;
+use parameter_mirror_format::content::coverage::normalised;
+use parameter_mirror_format::content::entry::looks_sealed;
 use serde_json::json;
 
 use super::answers::{self, Batch, Named};

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use parameter_mirror_format::entry::ParameterType;
-use parameter_mirror_format::keys::KeyRing;
+use parameter_mirror_format::content::entry::ParameterType;
+use parameter_mirror_format::crypto::keys::KeyRing;
 use parameter_mirror_test_support::proxy::Path;
 use parameter_mirror_test_support::{Proxy, Redis};
 use rstest::rstest;

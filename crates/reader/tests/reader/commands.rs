@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use parameter_mirror_format::entry::ParameterType;
+use parameter_mirror_format::content::entry::ParameterType;
 use parameter_mirror_format::hash::EncryptionMode;
 use parameter_mirror_test_support::{MirrorHash, Redis, RedisCluster, eventually};
 

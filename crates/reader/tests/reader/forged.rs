@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use parameter_mirror_format::entry::ParameterType;
+use parameter_mirror_format::content::entry::ParameterType;
+use parameter_mirror_format::crypto::keys::KeyRing;
 use parameter_mirror_format::hash::EncryptionMode;
-use parameter_mirror_format::keys::KeyRing;
 
 use http::{Method, StatusCode};
 

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use parameter_mirror_format::entry::ParameterType::SecureString;
+use parameter_mirror_format::content::entry::ParameterType::SecureString;
+use parameter_mirror_format::crypto::keys::KeyRing;
 use parameter_mirror_format::hash::EncryptionMode;
-use parameter_mirror_format::keys::KeyRing;
 
 use crate::serve::serve;
 use crate::world::{Reader, Set, World, set, usual};

@@ -12,8 +12,8 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::Request;
 use hyper::body::Bytes;
 use hyper_util::rt::TokioExecutor;
-use parameter_mirror_format::entry::ParameterType::{self, SecureString, String as Plain};
-use parameter_mirror_format::source::StoredSelection;
+use parameter_mirror_format::content::entry::ParameterType::{self, SecureString, String as Plain};
+use parameter_mirror_format::content::source::StoredSelection;
 use parameter_mirror_test_support::{Process, Ssm, eventually};
 use serde_json::{Value as Json, json};
 

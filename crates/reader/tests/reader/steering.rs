@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
-use parameter_mirror_format::entry::ParameterType::String as Plain;
+use parameter_mirror_format::content::entry::ParameterType::String as Plain;
 use parameter_mirror_test_support::{Scratch, eventually};
 
 use crate::world::{SOON, Set, World, has_said, program, set, usual};

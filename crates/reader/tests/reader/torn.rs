@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use parameter_mirror_format::entry::ParameterType::String as Plain;
+use parameter_mirror_format::content::entry::ParameterType::String as Plain;
 use redis::AsyncCommands as _;
 
 use crate::world::{KEY, Set, World, set};

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::sync::Arc;
 
-use parameter_mirror_format::entry::ParameterType;
-use parameter_mirror_format::fields::Fields;
+use parameter_mirror_format::content::entry::ParameterType;
+use parameter_mirror_format::hash::fields::Fields;
 use parameter_mirror_format::hash::{
     COUNT, ENC, EncryptionMode, FORMAT, MAC, PARAMS, READ_AT, READER_MAC, REVISION, SOURCE,
 };

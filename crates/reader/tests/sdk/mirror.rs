@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use parameter_mirror_format::entry::{Entries, Entry, ParameterType};
+use parameter_mirror_format::content::entry::{Entries, Entry, ParameterType};
 use parameter_mirror_format::hash::EncryptionMode;
 use parameter_mirror_format::value::Value;
 use parameter_mirror_test_support::MirrorHash;

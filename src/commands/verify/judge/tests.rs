@@ -3,8 +3,8 @@ use std::collections::BTreeMap;
 use jiff::ToSpan as _;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use parameter_mirror_format::content::{Content, Signed};
+use parameter_mirror_format::crypto::keys::KeyRing;
 use parameter_mirror_format::hash::{Fence, HashFound};
-use parameter_mirror_format::keys::KeyRing;
 use parameter_mirror_format::verdict::{BrokenCause, Found, Verdict};
 use rstest::rstest;
 

@@ -3,9 +3,9 @@
 use aws_lc_rs::aead::{Aad, NONCE_LEN, Nonce};
 use zeroize::Zeroizing;
 
+use crate::crypto::keys::KeyId;
+use crate::crypto::subkey::SubKey;
 use crate::encoding::{base64url, from_base64url, lp_bytes};
-use crate::keys::KeyId;
-use crate::subkey::SubKey;
 use crate::value::Value;
 
 /// What every text with a key id begins with: envelopes, MACs and the encryption mode.
@@ -108,7 +108,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::samples::{other_ring, ring};
+    use crate::fixtures::{other_ring, ring};
 
     fn sub_key(redis_key: &str) -> SubKey {
         ring().sub_key(ring().active(), redis_key).unwrap()

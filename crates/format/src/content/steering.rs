@@ -8,7 +8,7 @@
 //! "secure-execution mode"), what sudo never passes on (`initial_badenv_table` in its `env.c`), and the manuals that are named
 //! with each group.
 
-use crate::entry::{Entries, Entry};
+use crate::content::entry::{Entries, Entry};
 
 /// Names that mean something to one kind of program. A name that ends with `*` stands for all that begin so.
 struct Group {
@@ -240,7 +240,7 @@ pub fn objections(entries: &Entries) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::samples::content;
+    use crate::fixtures::content;
 
     #[test]
     fn what_steers_programs_is_known() {

@@ -6,8 +6,8 @@ use std::fmt::{self, Write as _};
 use serde::de::{DeserializeSeed, Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use crate::content::entry::{Entries, Entry, ParameterType};
 use crate::encoding::json_string;
-use crate::entry::{Entries, Entry, ParameterType};
 use crate::value::Value;
 
 /// One line of a [`Manifest`]: an [`Entry`] without its value.
@@ -160,7 +160,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::samples;
+    use crate::fixtures;
 
     #[test]
     fn unknown_members_are_ignored_and_a_missing_key_is_none() {
@@ -218,7 +218,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn round_trip(entries in samples::entries()) {
+        fn round_trip(entries in fixtures::entries()) {
             let manifest = Manifest::of(&entries);
             prop_assert_eq!(Manifest::decode(manifest.encode().as_bytes(), manifest.0.len()), Ok(manifest));
         }

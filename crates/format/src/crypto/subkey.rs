@@ -6,8 +6,8 @@ use aws_lc_rs::aead::{AES_256_GCM, LessSafeKey, UnboundKey};
 use aws_lc_rs::hmac;
 use zeroize::Zeroizing;
 
+use crate::crypto::keys::{KEY_LENGTH, KeyId};
 use crate::encoding::{base64url, from_base64url};
-use crate::keys::{KEY_LENGTH, KeyId};
 use crate::value::Value;
 
 /// What the MAC key of a sub-key is derived with: the sub-key itself is the key of the cipher and of nothing else.

@@ -3,6 +3,8 @@
 
 mod decode;
 mod encode;
+pub mod fields;
+pub mod mirror_name;
 mod reader_mac;
 
 use std::fmt;
@@ -14,15 +16,15 @@ pub(crate) use encode::encode_with;
 pub use encode::{EncodeError, Vitals, encode};
 pub use reader_mac::checked_mac;
 
-use crate::entry::ParameterType;
-use crate::envelope::SCHEME;
-use crate::keys::KeyId;
+use crate::content::entry::ParameterType;
+use crate::crypto::envelope::SCHEME;
+use crate::crypto::keys::KeyId;
 
 /// Field: the number of the layout.
 pub const FORMAT: &str = "@format";
 /// Field: `<cluster>/<namespace>/<mirror>`.
 pub const OWNER: &str = "@owner";
-/// Field: what was read, see [`StoredSource`](crate::source::StoredSource).
+/// Field: what was read, see [`StoredSource`](crate::content::source::StoredSource).
 pub const SOURCE: &str = "@source";
 /// Field: the revision of the entries.
 pub const REVISION: &str = "@revision";
@@ -246,5 +248,4 @@ impl fmt::Debug for Fence {
 }
 
 #[cfg(test)]
-#[path = "hash_tests.rs"]
 mod tests;

@@ -83,7 +83,7 @@ pub struct Entry {
     /// The key in the Secret; `None` if the formatted key is illegal or collides with another.
     pub key: Option<String>,
     /// Whether the mirror gives this key by name (`spec.parameters[].key`), instead of deriving it from the parameter's name. Only such a key
-    /// may be a variable that steers programs, see [`crate::steering`].
+    /// may be a variable that steers programs, see [`crate::content::steering`].
     pub is_key_given: bool,
     /// The type in SSM.
     pub kind: ParameterType,

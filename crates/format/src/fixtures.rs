@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 
 use crate::content::Content;
-use crate::entry::{Entries, Entry, ParameterType};
-use crate::keys::KeyRing;
+use crate::content::entry::{Entries, Entry, ParameterType};
+use crate::crypto::keys::KeyRing;
 use crate::value::Value;
 
 /// A ring with one key, `mine`.

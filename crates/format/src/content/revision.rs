@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use aws_lc_rs::digest::{Context, SHA256};
 
+use crate::content::entry::Entries;
 use crate::encoding::lp;
-use crate::entry::Entries;
 
 /// The revision of a set: the first 12 hex digits of SHA-256 over name, type, version and date of all entries.
 ///

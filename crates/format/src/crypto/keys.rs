@@ -8,7 +8,7 @@ use std::sync::Arc;
 use aws_lc_rs::{hkdf, hmac};
 use zeroize::Zeroizing;
 
-use crate::subkey::SubKey;
+use crate::crypto::subkey::SubKey;
 
 /// The length of every key, in bytes.
 pub const KEY_LENGTH: usize = 32;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::source::{StoredSelection, StoredSource};
+use crate::content::source::{StoredSelection, StoredSource};
 
 /// Everything below `path`, which SSM lists with `GetParametersByPath`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

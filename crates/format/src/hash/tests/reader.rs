@@ -6,10 +6,10 @@ use super::super::reader_mac::checked_mac;
 use super::super::*;
 use super::{KEY, MODES, OURS, VITALS, stored};
 use crate::content::Content;
-use crate::entry::ParameterType;
-use crate::fields::Fields;
-use crate::samples::{content, entries, other_ring, ring};
-use crate::subkey::SubKey;
+use crate::content::entry::ParameterType;
+use crate::crypto::subkey::SubKey;
+use crate::fixtures::{content, entries, other_ring, ring};
+use crate::hash::fields::Fields;
 use crate::verdict::{BrokenCause, Found, Verdict};
 
 /// A hash as somebody lays it out who may write Redis and has no key: everything in it fits together.

@@ -1,15 +1,21 @@
 //! What a copy of a mirror says, and the MAC over it.
 
+pub mod coverage;
+pub mod entry;
+pub mod revision;
+pub mod source;
+pub mod steering;
+
 use std::sync::Arc;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::hmac;
 
+use crate::content::entry::Entries;
+use crate::content::revision::revision;
+use crate::crypto::envelope::{SCHEME, split};
+use crate::crypto::keys::{KeyId, KeyRing};
 use crate::encoding::{base64url, from_base64url, lp};
-use crate::entry::Entries;
-use crate::envelope::{SCHEME, split};
-use crate::keys::{KeyId, KeyRing};
-use crate::revision::revision;
 
 /// The length of a MAC, in bytes.
 const TAG_LENGTH: usize = 32;
@@ -19,7 +25,7 @@ const TAG_LENGTH: usize = 32;
 pub struct Content {
     /// `<cluster>/<namespace>/<mirror>`.
     pub owner: String,
-    /// What it was read from: the exact text of [`StoredSource::encode`](crate::source::StoredSource::encode).
+    /// What it was read from: the exact text of [`StoredSource::encode`](crate::content::source::StoredSource::encode).
     pub source: String,
     /// The read time, which orders copies; Unix milliseconds.
     pub read_at: i64,
@@ -153,8 +159,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::entry::ParameterType;
-    use crate::samples::{content, other_ring, ring};
+    use crate::content::entry::ParameterType;
+    use crate::fixtures::{content, other_ring, ring};
     use crate::value::Value;
 
     #[test]

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::samples::{content, entries, other_ring, ring};
+use crate::fixtures::{content, entries, other_ring, ring};
 
 const OURS: &str = "c/shop/checkout";
 

@@ -1,5 +1,7 @@
 //! The layout of a copy in a Kubernetes Secret.
 
+pub mod manifest;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read as _, Write as _};
 
@@ -9,12 +11,12 @@ use flate2::Compression;
 use flate2::read::ZlibDecoder;
 use flate2::write::ZlibEncoder;
 
+use crate::content::entry::Entries;
 use crate::content::{Content, Signed};
+use crate::crypto::envelope::OpenError;
+use crate::crypto::keys::KeyRing;
 use crate::encoding::decimal;
-use crate::entry::Entries;
-use crate::envelope::OpenError;
-use crate::keys::KeyRing;
-use crate::manifest::{Manifest, most_lines};
+use crate::secret::manifest::{Manifest, most_lines};
 use crate::value::Value;
 use crate::verdict::{BrokenCause, Fault, Found, Verdict, check_format};
 
@@ -22,7 +24,7 @@ use crate::verdict::{BrokenCause, Fault, Found, Verdict, check_format};
 pub const FORMAT: &str = "parameter-mirror.dev/format";
 /// Annotation: `<cluster>/<namespace>/<mirror>`.
 pub const OWNER: &str = "parameter-mirror.dev/owner";
-/// Annotation: what was read, see [`StoredSource`](crate::source::StoredSource).
+/// Annotation: what was read, see [`StoredSource`](crate::content::source::StoredSource).
 pub const SOURCE: &str = "parameter-mirror.dev/source";
 /// Annotation: the revision of the entries.
 pub const REVISION: &str = "parameter-mirror.dev/revision";
@@ -219,5 +221,4 @@ impl Parts {
 }
 
 #[cfg(test)]
-#[path = "secret_tests.rs"]
 mod tests;

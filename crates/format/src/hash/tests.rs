@@ -2,12 +2,11 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::content::Content;
-use crate::envelope::OpenError;
-use crate::fields::Fields;
-use crate::samples::{content, entries, other_ring, ring};
+use crate::crypto::envelope::OpenError;
+use crate::fixtures::{content, entries, other_ring, ring};
+use crate::hash::fields::Fields;
 use crate::verdict::{BrokenCause, Found, Verdict};
 
-#[path = "hash_reader_tests.rs"]
 mod reader;
 
 const KEY: &str = "pm:{shop/checkout}";
