@@ -5,7 +5,7 @@
 //! | [`cli`] | the command line |
 //! | [`settings`] | from the command line to what the others need |
 //! | [`mirrors`] | reads mirrors from Redis, each in one round trip |
-//! | [`order`] | the mirror or SSM: which one counts |
+//! | [`fallback`] | the mirror or SSM: which one counts |
 //! | [`variables`] | which variable holds which parameter |
 //! | [`exec`], [`export`], [`watch`], [`verify`] | one subcommand each |
 //! | [`serve`] | an SSM on the loopback, for unmodified AWS SDKs |
@@ -22,10 +22,10 @@ pub mod cli;
 pub mod exec;
 pub mod export;
 pub mod failure;
+pub mod fallback;
 pub mod hardening;
 pub mod lambda;
 pub mod mirrors;
-pub mod order;
 pub mod serve;
 pub mod settings;
 pub mod ssm;

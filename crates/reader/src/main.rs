@@ -11,8 +11,8 @@ use parameter_mirror_reader::cli::{
 use parameter_mirror_reader::exec::Program;
 use parameter_mirror_reader::export::export;
 use parameter_mirror_reader::failure::Failure;
+use parameter_mirror_reader::fallback::{self, Chosen};
 use parameter_mirror_reader::lambda::{self, Environment};
-use parameter_mirror_reader::order::{self, Chosen};
 use parameter_mirror_reader::variables::variables;
 use parameter_mirror_reader::{hardening, serve, settings, verify, watch};
 use tokio::runtime::{Builder, Runtime};
@@ -99,7 +99,7 @@ fn get(args: GetArgs) -> Result<(), Failure> {
 fn chosen(mirrors: MirrorArgs, order: OrderArgs) -> Result<Chosen, Failure> {
     let (mirrors, order) = (settings::mirrors(mirrors)?, settings::order(order)?);
     let runtime = runtime(&mut Builder::new_current_thread())?;
-    let chosen = runtime.block_on(order::read(&mirrors, &order));
+    let chosen = runtime.block_on(fallback::read(&mirrors, &order));
     // A look into the settings' files may still hang on a dead disk.
     runtime.shutdown_background();
     chosen

@@ -11,8 +11,8 @@ use parameter_mirror_redis::{Password, Servers, Setting};
 
 use crate::cli::{MirrorArgs, OrderArgs};
 use crate::failure::Failure;
+use crate::fallback::{Asked, Order};
 use crate::mirrors::Mirrors;
-use crate::order::{Asked, Order};
 use crate::serve::is_loopback;
 use crate::ssm::Ssm;
 use crate::ssm::credentials::Environment;

@@ -1,13 +1,13 @@
 //! `serve`: an SSM on the loopback, answered from memory, for AWS SDKs that know nothing of it (`AWS_ENDPOINT_URL_SSM`) and for
 //! programs that use AWS's own Parameters and Secrets extension.
 //!
-//! What it answers is decided in [`shelf`], from values; [`ssm_api`] and [`extension_api`] are the two languages it speaks.
+//! What it answers is decided in [`lookup`], from values; [`ssm_api`] and [`extension_api`] are the two languages it speaks.
 
 pub mod extension_api;
 mod listener;
+pub mod lookup;
 mod origin;
 pub mod refresh;
-pub mod shelf;
 pub mod ssm_api;
 
 use std::net::SocketAddr;

@@ -206,5 +206,4 @@ fn is_below(path: &str, name: &str) -> bool {
 }
 
 #[cfg(test)]
-#[path = "read_tests.rs"]
 mod tests;

@@ -10,7 +10,7 @@ use parameter_mirror_format::content::source::StoredSource;
 
 use crate::mirrors::Mirror;
 
-use super::ssm_api::Reply;
+use crate::serve::ssm_api::Reply;
 
 /// A parameter that a mirror holds.
 #[derive(Debug, Clone, Copy)]
@@ -137,5 +137,4 @@ pub fn below<'m>(
 }
 
 #[cfg(test)]
-#[path = "shelf_tests.rs"]
 mod tests;
