@@ -9,7 +9,7 @@ use http::{Method, Request};
 use kube::Client;
 use kube::client::Body;
 use parameter_mirror_format::hash::fields::Fields;
-use parameter_mirror_redis::LinkError;
+use parameter_mirror_redis::ConnectionError;
 
 use crate::controller::context::RedisBackend;
 use crate::kubernetes::leadership::Term;
@@ -53,18 +53,18 @@ struct FencedHashes {
 }
 
 impl FencedHashes {
-    fn may_write(&self) -> Result<(), LinkError> {
-        if self.term.is_valid() { Ok(()) } else { Err(LinkError::Unavailable(OVER.to_owned())) }
+    fn may_write(&self) -> Result<(), ConnectionError> {
+        if self.term.is_valid() { Ok(()) } else { Err(ConnectionError::Unavailable(OVER.to_owned())) }
     }
 }
 
 #[async_trait]
 impl HashStore for FencedHashes {
-    async fn check(&self, keys: &[&str], within: Duration) -> Result<Vec<Check>, LinkError> {
+    async fn check(&self, keys: &[&str], within: Duration) -> Result<Vec<Check>, ConnectionError> {
         self.hashes.check(keys, within).await
     }
 
-    async fn observe(&self, key: &str, within: Duration) -> Result<ObservedHash, LinkError> {
+    async fn observe(&self, key: &str, within: Duration) -> Result<ObservedHash, ConnectionError> {
         self.hashes.observe(key, within).await
     }
 
@@ -74,7 +74,7 @@ impl HashStore for FencedHashes {
         fields: &Fields,
         consent: bool,
         within: Duration,
-    ) -> Result<ScriptOutcome, LinkError> {
+    ) -> Result<ScriptOutcome, ConnectionError> {
         self.may_write()?;
         self.hashes.swap(guard, fields, consent, within).await
     }
@@ -85,17 +85,17 @@ impl HashStore for FencedHashes {
         heartbeat: Heartbeat,
         checked_mac: Option<&str>,
         within: Duration,
-    ) -> Result<ScriptOutcome, LinkError> {
+    ) -> Result<ScriptOutcome, ConnectionError> {
         self.may_write()?;
         self.hashes.heartbeat(guard, heartbeat, checked_mac, within).await
     }
 
-    async fn remove(&self, guard: Guard<'_>, within: Duration) -> Result<ScriptOutcome, LinkError> {
+    async fn remove(&self, guard: Guard<'_>, within: Duration) -> Result<ScriptOutcome, ConnectionError> {
         self.may_write()?;
         self.hashes.remove(guard, within).await
     }
 
-    async fn eviction(&self, within: Duration) -> Result<Eviction, LinkError> {
+    async fn eviction(&self, within: Duration) -> Result<Eviction, ConnectionError> {
         self.hashes.eviction(within).await
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_config::Region;
-use parameter_mirror_redis::{Made, RedisSettings, SettingsError, SignIn};
+use parameter_mirror_redis::{PasswordFuture, RedisSettings, SettingsError, SignIn};
 use tokio::time::Instant;
 use tracing_mutex::parkinglot::Mutex;
 
@@ -92,7 +92,7 @@ impl IamAuth {
 }
 
 impl SignIn for IamAuth {
-    fn password<'a>(&'a self, user: &'a str) -> Made<'a> {
+    fn password<'a>(&'a self, user: &'a str) -> PasswordFuture<'a> {
         Box::pin(async move {
             let (generation, credentials) =
                 self.principal.credentials().await.map_err(|none| none.to_string())?;

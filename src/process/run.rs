@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use parameter_mirror_redis::{RedisArgs, Servers};
+use parameter_mirror_redis::{RedisArgs, RedisClient};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -130,7 +130,7 @@ async fn redis_edge(
         ));
     };
     match redis_auth::settled(settings, iam, base).await {
-        Ok(settings) => Ok(RedisBackend::Configured(Arc::new(RedisStore::new(Servers::new(settings))))),
+        Ok(settings) => Ok(RedisBackend::Configured(Arc::new(RedisStore::new(RedisClient::new(settings))))),
         Err(error) => {
             tracing::warn!(target: "parameter_mirror", %error, "Redis is not usable as configured; mirrors that want it say RedisNotConfigured");
             Ok(RedisBackend::NotConfigured(format!(

@@ -14,7 +14,9 @@ use parameter_mirror::process::redis_auth::IamAuth;
 use parameter_mirror::ssm::credentials::{CredentialsCache, Fetch};
 use parameter_mirror::targets::redis::token::{self, Service};
 use parameter_mirror_format::value::Value;
-use parameter_mirror_redis::{Link, LinkError, Made, RedisSettings, Servers, Setting, SignIn};
+use parameter_mirror_redis::{
+    ConnectionError, Link, PasswordFuture, RedisClient, RedisSettings, Setting, SignIn,
+};
 use parameter_mirror_test_support::elasticache::{Cache, Refused};
 use parameter_mirror_test_support::ssm::{Fault, Operation, When};
 use parameter_mirror_test_support::{Canaries, ElastiCache, Redis, RedisCluster, Scratch};
@@ -344,7 +346,7 @@ async fn every_node_of_a_cluster_is_signed_in_to() {
     }
 
     // Each connection has a lifetime of its own.
-    let servers = Servers::new(settings(&cache, identity(Clock::start()), Duration::from_millis(300)));
+    let servers = RedisClient::new(settings(&cache, identity(Clock::start()), Duration::from_millis(300)));
     let of_node = |node| cache.attempts().iter().filter(|attempt| attempt.node == node).count();
     let before: Vec<_> = (0..NODES).map(of_node).collect();
     let began = Instant::now();
@@ -389,7 +391,7 @@ fn link(cache: &ElastiCache, sign_in: Arc<dyn SignIn>, lifetime: Duration) -> Li
 }
 
 /// A write: nobody repeats it.
-async fn write(link: &Link) -> Result<(), LinkError> {
+async fn write(link: &Link) -> Result<(), ConnectionError> {
     let incr = |mut connection: MultiplexedConnection| async move {
         redis::cmd("INCR").arg("x").exec_async(&mut connection).await
     };
@@ -465,7 +467,7 @@ enum Nobody {
 }
 
 impl SignIn for Nobody {
-    fn password<'a>(&'a self, _: &'a str) -> Made<'a> {
+    fn password<'a>(&'a self, _: &'a str) -> PasswordFuture<'a> {
         Box::pin(async {
             match self {
                 Self::Says(why) => Err((*why).to_owned()),
@@ -488,7 +490,7 @@ async fn without_credentials_redis_is_not_available_and_says_why(#[case] nobody:
     let cache = cache(CACHE, &redis).await;
     let link = link(&cache, Arc::new(nobody), Duration::from_hours(11));
     let began = Instant::now();
-    assert_eq!(write(&link).await, Err(LinkError::NothingToSignInWith(why.to_owned())));
+    assert_eq!(write(&link).await, Err(ConnectionError::NothingToSignInWith(why.to_owned())));
     assert!(began.elapsed() < SOON, "it has a deadline");
     assert!(link.broken().is_some(), "everybody else hears it at once");
     assert!(cache.attempts().is_empty());

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use parameter_mirror_redis::{Link, LinkError, RedisSettings, Setting};
+use parameter_mirror_redis::{ConnectionError, Link, RedisSettings, Setting};
 use parameter_mirror_test_support::proxy::Path;
 use parameter_mirror_test_support::{Proxy, Redis};
 use redis::aio::MultiplexedConnection;
@@ -328,7 +328,7 @@ async fn a_thousand_looks_at_a_silent_redis_do_not_wait_a_thousand_times() {
         assert!(look().await.is_err());
     }
     assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
-    assert_eq!(link.broken(), Some(LinkError::Timeout));
+    assert_eq!(link.broken(), Some(ConnectionError::Timeout));
     assert!(proxy.accepted() <= 6, "{} connections", proxy.accepted());
     proxy.set(Path::Passes).await;
     eventually("it is found by itself", LATER, async || match link.broken() {

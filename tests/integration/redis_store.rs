@@ -9,7 +9,7 @@ use parameter_mirror::targets::redis::{
 use parameter_mirror_format::hash::fields::Fields;
 use parameter_mirror_format::hash::{Fence, STATUS, STATUS_AT};
 use parameter_mirror_format::value::Value;
-use parameter_mirror_redis::{LinkError, RedisSettings, Servers, Setting};
+use parameter_mirror_redis::{ConnectionError, RedisClient, RedisSettings, Setting};
 use parameter_mirror_test_support::Redis;
 use redis::aio::MultiplexedConnection;
 
@@ -83,8 +83,8 @@ impl Part {
     }
 }
 
-fn servers(url: &str) -> Servers {
-    Servers::new(RedisSettings::new(Setting::Value(Value::from(url))))
+fn servers(url: &str) -> RedisClient {
+    RedisClient::new(RedisSettings::new(Setting::Value(Value::from(url))))
 }
 
 fn guard(fence: &Fence) -> Guard<'_> {
@@ -331,9 +331,9 @@ async fn out_of_memory_leaves_the_live_hash_and_no_staging_key() {
     let before = part.dump().await;
     part.run(&["CONFIG", "SET", "maxmemory", "1"]).await;
     let swapped = part.store.swap(guard(&seen), &fields("2"), false, AMPLE).await;
-    assert_eq!(swapped, Err(LinkError::OutOfMemory));
+    assert_eq!(swapped, Err(ConnectionError::OutOfMemory));
     let heartbeat = part.store.heartbeat(guard(&seen), Heartbeat::Failed, None, AMPLE).await;
-    assert_eq!(heartbeat, Err(LinkError::OutOfMemory));
+    assert_eq!(heartbeat, Err(ConnectionError::OutOfMemory));
     assert_eq!(part.dump().await, before);
     // In the middle of staging: some of it fits.
     let used: String = redis::cmd("INFO").arg("memory").query_async(&mut part.plain).await.unwrap();
@@ -343,7 +343,7 @@ async fn out_of_memory_leaves_the_live_hash_and_no_staging_key() {
     let mut large = fields("3");
     (0..2_000).for_each(|number| large.insert(format!("/p/{number}"), vec![b'v'; 8 * 1024]));
     let swapped = part.store.swap(guard(&seen), &large, false, AMPLE).await;
-    assert_eq!(swapped, Err(LinkError::OutOfMemory));
+    assert_eq!(swapped, Err(ConnectionError::OutOfMemory));
     assert_eq!(part.keys().await, [KEY]);
     part.run(&["CONFIG", "SET", "maxmemory", "0"]).await;
     assert_eq!(part.dump().await, before);
@@ -358,7 +358,7 @@ async fn a_frozen_server_costs_no_more_than_the_deadline_and_is_served_again() {
     for _ in 0..3 {
         let begun = Instant::now();
         let error = part.store.observe(KEY, DEADLINE).await.unwrap_err();
-        assert_eq!(error, LinkError::Timeout);
+        assert_eq!(error, ConnectionError::Timeout);
         // Much less than the connect timeout, let alone the library's own retries.
         assert!(begun.elapsed() < DEADLINE + Duration::from_secs(1), "{:?}", begun.elapsed());
     }
@@ -444,13 +444,13 @@ async fn the_documented_rights_suffice_and_a_missing_one_is_a_denial() {
     let seen = fence_of(store.heartbeat(guard(&seen), Heartbeat::Failed, None, AMPLE).await.unwrap());
     part.run(&["ACL", "SETUSER", "writer", "-hset"]).await;
     let denied = store.heartbeat(guard(&seen), Heartbeat::Failed, None, AMPLE).await.unwrap_err();
-    assert!(matches!(denied, LinkError::Forbidden(_)), "{denied}");
+    assert!(matches!(denied, ConnectionError::Forbidden(_)), "{denied}");
     part.run(&["ACL", "SETUSER", "writer", "+hset"]).await;
     fence_of(store.remove(guard(&seen), AMPLE).await.unwrap());
 
     let wrong = RedisStore::new(servers(&part.redis.url().replace("redis://", "redis://writer:wrong@")));
     let denied = wrong.observe(KEY, AMPLE).await.unwrap_err();
-    assert_eq!(denied, LinkError::Unauthenticated);
+    assert_eq!(denied, ConnectionError::Unauthenticated);
 }
 
 /// What the simulation takes for Redis answers and keeps the same, whatever is done in whatever order.

@@ -98,7 +98,7 @@ pub enum Source {
 /// In which order to ask.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Reading order")]
-pub struct OrderArgs {
+pub struct FallbackArgs {
     /// Which one counts
     #[arg(long, env = "PARAMETER_MIRROR_SOURCE", value_enum, default_value = "mirror-first")]
     pub source: Source,
@@ -142,7 +142,7 @@ pub struct ExecArgs {
 
     /// In which order.
     #[command(flatten)]
-    pub order: OrderArgs,
+    pub order: FallbackArgs,
 
     /// Keep variables that are set already, instead of giving them the mirror's value
     #[arg(long, env = "PARAMETER_MIRROR_KEEP_EXISTING")]
@@ -165,7 +165,7 @@ pub struct GetArgs {
 
     /// In which order.
     #[command(flatten)]
-    pub order: OrderArgs,
+    pub order: FallbackArgs,
 
     /// Print nothing after the value
     #[arg(long, short)]
@@ -198,7 +198,7 @@ pub struct ExportArgs {
 
     /// In which order.
     #[command(flatten)]
-    pub order: OrderArgs,
+    pub order: FallbackArgs,
 }
 
 /// Arguments of `watch`.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use parameter_mirror_format::hash::ReaderError;
 use parameter_mirror_format::humanize::span;
-use parameter_mirror_redis::{LinkError, PasswordInUrl};
+use parameter_mirror_redis::{ConnectionError, PasswordInUrl};
 
 use crate::ssm::SsmError;
 use crate::variables::KeyProblem;
@@ -33,7 +33,7 @@ pub enum Failure {
     Empty(MirrorName),
     /// Redis.
     #[error("{0}. Nothing was started; check --redis-url, the network, and the rights of the Redis user")]
-    Redis(#[from] LinkError),
+    Redis(#[from] ConnectionError),
     /// Older than is accepted, and nothing else may be asked.
     #[error("{mirror}: read {} ago, --max-stale is {}", span(*age), span(*most))]
     Stale {
@@ -94,7 +94,7 @@ impl Failure {
     #[must_use]
     pub fn code(&self) -> u8 {
         match self {
-            Self::Settings(_) | Self::PasswordInUrl(_) | Self::Redis(LinkError::Settings(_)) => 2,
+            Self::Settings(_) | Self::PasswordInUrl(_) | Self::Redis(ConnectionError::Settings(_)) => 2,
             Self::Mirror { error, .. } => match error {
                 ReaderError::Missing => 10,
                 ReaderError::NewerLayout(_) => 11,
@@ -102,7 +102,7 @@ impl Failure {
                 ReaderError::Broken(_) => 13,
                 ReaderError::NotEncrypted { .. } => 20,
             },
-            Self::Empty(_) | Self::PutBack { .. } | Self::Redis(LinkError::WrongType) => 13,
+            Self::Empty(_) | Self::PutBack { .. } | Self::Redis(ConnectionError::WrongType) => 13,
             Self::Redis(_) => 14,
             Self::Stale { .. } => 15,
             Self::Keys(_) => 16,

@@ -15,7 +15,7 @@ use crate::ssm::{Parameter, Ssm, SsmError};
 
 /// What SSM is asked for, if it may be asked.
 #[derive(Debug)]
-pub struct Asked {
+pub struct SsmSelection {
     /// Whom.
     pub ssm: Ssm,
     /// Paths, each with everything below.
@@ -26,7 +26,7 @@ pub struct Asked {
 
 /// In which order, and how old a mirror may be.
 #[derive(Debug)]
-pub struct Order {
+pub struct Fallback {
     /// Which one counts.
     pub source: Source,
     /// Older mirrors are the last resort.
@@ -34,7 +34,7 @@ pub struct Order {
     /// Longest wait for SSM when it goes first.
     pub ssm_budget: Duration,
     /// SSM.
-    pub ssm: Option<Asked>,
+    pub ssm: Option<SsmSelection>,
 }
 
 /// A whole set of parameters, and where it is from.
@@ -47,7 +47,7 @@ pub struct Chosen {
 }
 
 /// Reads a whole set: what counts first, else the other.
-pub async fn read(mirrors: &Mirrors, order: &Order) -> Result<Chosen, Failure> {
+pub async fn read(mirrors: &Mirrors, order: &Fallback) -> Result<Chosen, Failure> {
     match (order.source, &order.ssm) {
         (Source::SsmFirst, Some(ssm)) => {
             // Both at once: the mirror knows the names of the variables, and stands ready when the budget is over.
@@ -74,7 +74,11 @@ pub async fn read(mirrors: &Mirrors, order: &Order) -> Result<Chosen, Failure> {
     }
 }
 
-async fn mirror_first(mirrors: &Mirrors, order: &Order, ssm: Option<&Asked>) -> Result<Chosen, Failure> {
+async fn mirror_first(
+    mirrors: &Mirrors,
+    order: &Fallback,
+    ssm: Option<&SsmSelection>,
+) -> Result<Chosen, Failure> {
     let found = mirrors.read().await;
     let wrong = match &found {
         Ok(found) => too_old(found, order.max_stale).map(|failure| failure.to_string()),
@@ -90,7 +94,7 @@ async fn mirror_first(mirrors: &Mirrors, order: &Order, ssm: Option<&Asked>) -> 
     }
 }
 
-async fn ask(asked: &Asked, within: Duration) -> Result<BTreeMap<String, Parameter>, SsmError> {
+async fn ask(asked: &SsmSelection, within: Duration) -> Result<BTreeMap<String, Parameter>, SsmError> {
     asked.ssm.read(&asked.paths, &asked.names, within).await
 }
 
@@ -117,7 +121,7 @@ fn from_mirrors(mirrors: Vec<Mirror>, warning: Option<&str>) -> Chosen {
 /// the source is.
 fn from_ssm(
     answer: BTreeMap<String, Parameter>,
-    asked: &Asked,
+    asked: &SsmSelection,
     mirrors: &[Mirror],
     warning: Option<&str>,
 ) -> Chosen {

@@ -63,15 +63,15 @@ struct Api {
 /// Listens, reads, registers, and serves until Lambda says that it is over.
 pub async fn run(environment: &Environment, args: ServeArgs) -> Result<(), Failure> {
     let listening = serve::listen(args).await?;
-    let memory = listening.memory();
+    let cache = listening.cache();
     let keep_fresh = || {
-        let memory = memory.clone();
-        tokio::spawn(async move { memory.keep_fresh().await });
+        let cache = cache.clone();
+        tokio::spawn(async move { cache.keep_fresh().await });
     };
     tokio::spawn(listening.serve(pending()));
     if !environment.is_snap_start {
         keep_fresh();
-        memory.ready().await;
+        cache.ready().await;
     }
     let api = Api::new(&environment.api);
     let identifier = api.register(&environment.name).await?;
@@ -79,7 +79,7 @@ pub async fn run(environment: &Environment, args: ServeArgs) -> Result<(), Failu
     loop {
         match api.next(&identifier).await {
             Ok(event) if event.event_type == "SHUTDOWN" => return Ok(()),
-            Ok(_) if is_fresh => memory.wake_if_due(&mut looked),
+            Ok(_) if is_fresh => cache.wake_if_due(&mut looked),
             Ok(_) => {
                 keep_fresh();
                 is_fresh = true;

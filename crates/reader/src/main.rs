@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use parameter_mirror_format::content::entry::Entry;
 use parameter_mirror_reader::cli::{
-    Cli, Command, ExecArgs, ExportArgs, GetArgs, MirrorArgs, OrderArgs, ServeArgs,
+    Cli, Command, ExecArgs, ExportArgs, FallbackArgs, GetArgs, MirrorArgs, ServeArgs,
 };
 use parameter_mirror_reader::exec::Program;
 use parameter_mirror_reader::export::export;
@@ -96,7 +96,7 @@ fn get(args: GetArgs) -> Result<(), Failure> {
 }
 
 /// The runtime is gone when this returns, with its threads: what follows may replace the process.
-fn chosen(mirrors: MirrorArgs, order: OrderArgs) -> Result<Chosen, Failure> {
+fn chosen(mirrors: MirrorArgs, order: FallbackArgs) -> Result<Chosen, Failure> {
     let (mirrors, order) = (settings::mirrors(mirrors)?, settings::order(order)?);
     let runtime = runtime(&mut Builder::new_current_thread())?;
     let chosen = runtime.block_on(fallback::read(&mirrors, &order));
@@ -108,8 +108,8 @@ fn chosen(mirrors: MirrorArgs, order: OrderArgs) -> Result<Chosen, Failure> {
 async fn serve(args: ServeArgs) -> Result<(), Failure> {
     let listening = serve::listen(args).await?;
     let address = listening.address()?;
-    let memory = listening.memory();
-    tokio::spawn(async move { memory.keep_fresh().await });
+    let cache = listening.cache();
+    tokio::spawn(async move { cache.keep_fresh().await });
     eprintln!("parameter-mirror-reader: listening on http://{address}");
     let system = |error: std::io::Error| Failure::System(error.to_string());
     let mut terminate = signal(SignalKind::terminate()).map_err(system)?;

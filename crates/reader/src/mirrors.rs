@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use parameter_mirror_format::crypto::subkey::SubKey;
 use parameter_mirror_format::hash::mirror_name::MirrorName;
 use parameter_mirror_format::hash::{EncryptionMode, GENERATION, ReaderCopy, Status, decode_for_reader};
-use parameter_mirror_redis::Servers;
+use parameter_mirror_redis::RedisClient;
 use redis::aio::MultiplexedConnection;
 
 use crate::failure::Failure;
@@ -65,7 +65,7 @@ fn is_of_the_future(at: i64, now: Timestamp) -> bool {
 #[derive(Debug)]
 pub struct Mirrors {
     /// Their Redis.
-    pub servers: Servers,
+    pub servers: RedisClient,
     /// First part of every key.
     pub prefix: String,
     /// Which ones, in the order of the command line.

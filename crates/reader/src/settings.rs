@@ -7,11 +7,11 @@ use std::path::Path;
 use hyper::Uri;
 use parameter_mirror_format::crypto::subkey::SubKey;
 use parameter_mirror_format::value::Value;
-use parameter_mirror_redis::{Password, Servers, Setting};
+use parameter_mirror_redis::{Password, RedisClient, Setting};
 
-use crate::cli::{MirrorArgs, OrderArgs};
+use crate::cli::{FallbackArgs, MirrorArgs};
 use crate::failure::Failure;
-use crate::fallback::{Asked, Order};
+use crate::fallback::{Fallback, SsmSelection};
 use crate::mirrors::Mirrors;
 use crate::serve::is_loopback;
 use crate::ssm::Ssm;
@@ -30,7 +30,7 @@ pub fn mirrors(args: MirrorArgs) -> Result<Mirrors, Failure> {
     settings.connect_timeout = settings.connect_timeout.min(args.budget);
     settings.response_timeout = args.budget;
     Ok(Mirrors {
-        servers: Servers::new(settings),
+        servers: RedisClient::new(settings),
         prefix: args.redis.redis_prefix,
         names: args.mirrors,
         sub_keys: sub_keys(args.sub_key_file.as_deref())?,
@@ -40,13 +40,13 @@ pub fn mirrors(args: MirrorArgs) -> Result<Mirrors, Failure> {
 }
 
 /// In which order to ask, and SSM if it may be asked.
-pub fn order(args: OrderArgs) -> Result<Order, Failure> {
+pub fn order(args: FallbackArgs) -> Result<Fallback, Failure> {
     let asks = !args.ssm.ssm_paths.is_empty() || !args.ssm.ssm_names.is_empty();
     let asked = asks.then(|| {
         let ssm = ssm(args.ssm.region, None)?;
-        Ok::<_, Failure>(Asked { ssm, paths: args.ssm.ssm_paths, names: args.ssm.ssm_names })
+        Ok::<_, Failure>(SsmSelection { ssm, paths: args.ssm.ssm_paths, names: args.ssm.ssm_names })
     });
-    Ok(Order {
+    Ok(Fallback {
         source: args.source,
         max_stale: args.max_stale,
         ssm_budget: args.ssm_budget,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use parameter_mirror_format::content::entry::ParameterType;
 use parameter_mirror_format::humanize::{parameters, printable, span};
-use parameter_mirror_redis::LinkError;
+use parameter_mirror_redis::ConnectionError;
 use parameter_mirror_redis::eviction::Eviction;
 use redis::aio::MultiplexedConnection;
 
@@ -106,10 +106,10 @@ async fn rights(mirrors: &Mirrors, name: &MirrorName) -> Check {
         async move { command.query_async::<i64>(&mut connection).await }
     };
     match mirrors.servers.write(&key, mirrors.budget, attempt).await {
-        Err(LinkError::Forbidden(_) | LinkError::ReadOnly) => {
+        Err(ConnectionError::Forbidden(_) | ConnectionError::ReadOnly) => {
             Check::good(format!("{name}: this user may read, and not write"))
         }
-        Ok(_) | Err(LinkError::WrongType) => Check::attention(format!(
+        Ok(_) | Err(ConnectionError::WrongType) => Check::attention(format!(
             "{name}: this user may write: whoever has this password can change what programs start with (docs/reader.md, \"Rights\")"
         )),
         Err(error) => Check::attention(format!("{name}: whether this user may write is not known: {error}")),
@@ -126,7 +126,7 @@ async fn eviction(mirrors: &Mirrors) -> Check {
     match mirrors.servers.read(&key, mirrors.budget, ask).await.map(|info| Eviction::from_info(&info)) {
         Ok(spares @ Eviction::SparesOurs) => Check::good(spares.to_string()),
         Ok(takes @ Eviction::TakesAny { .. }) => Check::attention(takes.to_string()),
-        Err(LinkError::Forbidden(_)) => Check::good(
+        Err(ConnectionError::Forbidden(_)) => Check::good(
             "the eviction policy is not visible to this user (INFO); the operator's metrics have it"
                 .to_owned(),
         ),

@@ -6,7 +6,7 @@ use crate::SettingsError;
 
 /// Why an operation failed. No text of it holds a value, a password or a URL.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum LinkError {
+pub enum ConnectionError {
     /// No connection.
     #[error("Redis is not available: {0}")]
     Unavailable(String),
@@ -49,7 +49,7 @@ pub enum LinkError {
     Other(String),
 }
 
-impl LinkError {
+impl ConnectionError {
     /// Whether user, password or rights are the cause.
     #[must_use]
     pub fn is_denied(&self) -> bool {
@@ -104,7 +104,7 @@ fn missing_right(words: &str) -> String {
     }
 }
 
-impl LinkError {
+impl ConnectionError {
     /// The class of an error that a command inside a script met, where the script's own code hides it.
     fn from_script(detail: &str) -> Option<Self> {
         // Redis 7: what the user lacks is said in words, in front of the place in the script.
@@ -121,7 +121,7 @@ impl LinkError {
     }
 }
 
-impl From<&RedisError> for LinkError {
+impl From<&RedisError> for ConnectionError {
     fn from(error: &RedisError) -> Self {
         if error.is_timeout() {
             return Self::Timeout;
@@ -149,20 +149,23 @@ impl From<&RedisError> for LinkError {
 mod tests {
     use super::*;
 
-    fn class(answer: &[u8]) -> LinkError {
-        LinkError::from(&redis::parse_redis_value(answer).unwrap().extract_error().unwrap_err())
+    fn class(answer: &[u8]) -> ConnectionError {
+        ConnectionError::from(&redis::parse_redis_value(answer).unwrap().extract_error().unwrap_err())
     }
 
     #[test]
     fn answers_of_the_server_have_their_class() {
         assert_eq!(
             class(b"-OOM command not allowed when used memory > 'maxmemory'.\r\n"),
-            LinkError::OutOfMemory
+            ConnectionError::OutOfMemory
         );
-        assert_eq!(class(b"-READONLY You can't write against a read only replica.\r\n"), LinkError::ReadOnly);
-        assert_eq!(class(b"-NOAUTH Authentication required.\r\n"), LinkError::Unauthenticated);
-        assert_eq!(class(b"-WRONGPASS invalid username-password pair\r\n"), LinkError::Unauthenticated);
-        assert_eq!(class(b"-WRONGTYPE Operation against a key\r\n"), LinkError::WrongType);
+        assert_eq!(
+            class(b"-READONLY You can't write against a read only replica.\r\n"),
+            ConnectionError::ReadOnly
+        );
+        assert_eq!(class(b"-NOAUTH Authentication required.\r\n"), ConnectionError::Unauthenticated);
+        assert_eq!(class(b"-WRONGPASS invalid username-password pair\r\n"), ConnectionError::Unauthenticated);
+        assert_eq!(class(b"-WRONGTYPE Operation against a key\r\n"), ConnectionError::WrongType);
         for (answer, told) in [
             (
                 b"-NOPERM this user has no permissions to run the 'hset' command\r\n".as_slice(),
@@ -174,9 +177,9 @@ mod tests {
             ),
             (b"-NOPERM No permissions to access a key\r\n", "this user may not use this key"),
         ] {
-            assert_eq!(class(answer), LinkError::Forbidden(told.to_owned()));
+            assert_eq!(class(answer), ConnectionError::Forbidden(told.to_owned()));
         }
-        assert_eq!(class(b"-MASTERDOWN Link with MASTER is down\r\n"), LinkError::ReadOnly);
+        assert_eq!(class(b"-MASTERDOWN Link with MASTER is down\r\n"), ConnectionError::ReadOnly);
         for (answer, code) in [
             (b"-LOADING Redis is loading the dataset in memory\r\n".as_slice(), "LOADING"),
             (b"-BUSY Redis is busy running a script.\r\n", "BUSY"),
@@ -184,10 +187,13 @@ mod tests {
             (b"-TRYAGAIN Multiple keys request during rehashing of slot\r\n", "TRYAGAIN"),
             (b"-ASK 3999 127.0.0.1:6381\r\n", "ASK"),
         ] {
-            assert_eq!(class(answer), LinkError::Refused(code.to_owned()));
+            assert_eq!(class(answer), ConnectionError::Refused(code.to_owned()));
         }
-        assert_eq!(class(b"-MOVED 3999 127.0.0.1:6381\r\n"), LinkError::Moved("127.0.0.1:6381".to_owned()));
-        assert_eq!(class(b"-MOVED 3999 :6381\r\n"), LinkError::Moved(":6381".to_owned()));
+        assert_eq!(
+            class(b"-MOVED 3999 127.0.0.1:6381\r\n"),
+            ConnectionError::Moved("127.0.0.1:6381".to_owned())
+        );
+        assert_eq!(class(b"-MOVED 3999 :6381\r\n"), ConnectionError::Moved(":6381".to_owned()));
     }
 
     #[test]
@@ -195,11 +201,11 @@ mod tests {
         let answer = b"-ERR The user executing the script can't run this command or subcommand script: 08be, on @user_script:1.\r\n";
         assert_eq!(
             class(answer),
-            LinkError::Forbidden("this user may not run a command of the script".to_owned())
+            ConnectionError::Forbidden("this user may not run a command of the script".to_owned())
         );
         let answer =
             b"-ERR Error running script (call to f_c0de): @user_script:1: -OOM command not allowed\r\n";
-        assert_eq!(class(answer), LinkError::OutOfMemory);
+        assert_eq!(class(answer), ConnectionError::OutOfMemory);
     }
 
     #[test]

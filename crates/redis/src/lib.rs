@@ -13,8 +13,8 @@ mod settings;
 mod stream;
 
 pub use args::{PasswordInUrl, RedisArgs};
-pub use error::LinkError;
-pub use link::Link;
-pub use password::{Made, Password, SignIn};
-pub use servers::Servers;
+pub use error::ConnectionError;
+pub use link::Connection;
+pub use password::{Password, PasswordFuture, SignIn};
+pub use servers::RedisClient;
 pub use settings::{RedisSettings, Setting, SettingsError};

@@ -1,7 +1,7 @@
 //! The connection to Redis.
 //!
 //! redis-rs's own connection manager keeps a connection that never answers, keeps one to a demoted primary, and
-//! lets callers wait out its retries. [`Link`] replaces a connection on the first sign of trouble, and nobody
+//! lets callers wait out its retries. [`Connection`] replaces a connection on the first sign of trouble, and nobody
 //! waits longer than the deadline they gave. A server that fails again and again is tried in the background only:
 //! everybody gets the error at once.
 
@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tracing_mutex::parkinglot::Mutex;
 
 use crate::lifetime::until_successor;
-use crate::{LinkError, RedisSettings, SettingsError, SignIn};
+use crate::{ConnectionError, RedisSettings, SettingsError, SignIn};
 
 /// After a failure, the next attempt to connect waits this long; each further failure doubles it.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -34,7 +34,7 @@ const FAILURES: u32 = 3;
 /// Clones share the connection. Every operation has a deadline. One that fails does not say whether the server
 /// executed it: a write may land later, so what is written must be guarded (see the script's fence).
 #[derive(Clone)]
-pub struct Link(Arc<Inner>);
+pub struct Connection(Arc<Inner>);
 
 struct Inner {
     settings: RedisSettings,
@@ -79,10 +79,10 @@ enum Phase {
     Connecting(watch::Receiver<()>),
     Open(Open),
     /// Everybody gets the error at once, while further attempts go on in the background.
-    Broken(LinkError),
+    Broken(ConnectionError),
 }
 
-impl Link {
+impl Connection {
     /// Remembers how to connect; the first operation connects. Files are read anew at each connect, so that a
     /// rotated password or certificate is picked up.
     #[must_use]
@@ -105,14 +105,14 @@ impl Link {
 
     /// Runs an operation that may be repeated: once more if the connection turns out to be closed, which is how
     /// an idle one ends.
-    pub async fn read<T, F, Answer>(&self, within: Duration, operation: F) -> Result<T, LinkError>
+    pub async fn read<T, F, Answer>(&self, within: Duration, operation: F) -> Result<T, ConnectionError>
     where
         F: Fn(MultiplexedConnection) -> Answer,
         Answer: Future<Output = RedisResult<T>>,
     {
         let deadline = Instant::now() + within;
         match self.run(deadline, &operation).await {
-            Err(Failed { error: LinkError::Unavailable(_), on_connection: true }) => {
+            Err(Failed { error: ConnectionError::Unavailable(_), on_connection: true }) => {
                 self.run(deadline, &operation).await
             }
             other => other,
@@ -123,12 +123,12 @@ impl Link {
     /// Whether the server is known not to serve: every operation gets this error at once, until an attempt in the
     /// background succeeds.
     #[must_use]
-    pub fn broken(&self) -> Option<LinkError> {
+    pub fn broken(&self) -> Option<ConnectionError> {
         self.0.state.lock().broken()
     }
 
     /// Runs an operation once.
-    pub async fn write<T, F, Answer>(&self, within: Duration, operation: F) -> Result<T, LinkError>
+    pub async fn write<T, F, Answer>(&self, within: Duration, operation: F) -> Result<T, ConnectionError>
     where
         F: FnOnce(MultiplexedConnection) -> Answer,
         Answer: Future<Output = RedisResult<T>>,
@@ -142,7 +142,7 @@ impl Link {
         Answer: Future<Output = RedisResult<T>>,
     {
         let connected = timeout_at(deadline, self.connection()).await;
-        let (serial, open) = connected.unwrap_or(Err(LinkError::Timeout)).map_err(Failed::before)?;
+        let (serial, open) = connected.unwrap_or(Err(ConnectionError::Timeout)).map_err(Failed::before)?;
         let outcome = timeout_at(deadline, operation(open.connection)).await;
         drop(open.driver);
         let error = match outcome {
@@ -150,15 +150,15 @@ impl Link {
                 self.0.state.lock().succeeded();
                 return Ok(answer);
             }
-            Ok(Err(error)) => LinkError::from(&error),
-            Err(_) => LinkError::Timeout,
+            Ok(Err(error)) => ConnectionError::from(&error),
+            Err(_) => ConnectionError::Timeout,
         };
         self.0.give_up(serial, &error);
         Err(Failed { error, on_connection: true })
     }
 
     /// The open connection and its serial, or the one that somebody's attempt makes.
-    async fn connection(&self) -> Result<(u64, Open), LinkError> {
+    async fn connection(&self) -> Result<(u64, Open), ConnectionError> {
         loop {
             let usable = self.0.state.lock().usable();
             let mut attempt = match usable {
@@ -179,7 +179,7 @@ impl Link {
 /// What an operation can use.
 enum Usable {
     Open(u64, Open),
-    Broken(LinkError),
+    Broken(ConnectionError),
     Attempt(watch::Receiver<()>),
     NewAttempt(watch::Sender<()>, watch::Receiver<()>),
 }
@@ -189,12 +189,12 @@ type Replaced = (Phase, Option<AbortOnDrop>);
 
 /// An error, and whether it happened on a connection or before there was one.
 struct Failed {
-    error: LinkError,
+    error: ConnectionError,
     on_connection: bool,
 }
 
 impl Failed {
-    fn before(error: LinkError) -> Self {
+    fn before(error: ConnectionError) -> Self {
         Self { error, on_connection: false }
     }
 }
@@ -215,7 +215,7 @@ impl Inner {
     }
 
     /// Drops a connection that is of no more use, unless another has taken its place already.
-    fn give_up(self: &Arc<Self>, serial: u64, error: &LinkError) {
+    fn give_up(self: &Arc<Self>, serial: u64, error: &ConnectionError) {
         let (pause, dropped) = self.state.lock().failed(serial, error);
         drop(dropped);
         if let Some(pause) = pause {
@@ -230,7 +230,7 @@ impl State {
         self.pause = Duration::ZERO;
     }
 
-    fn broken(&self) -> Option<LinkError> {
+    fn broken(&self) -> Option<ConnectionError> {
         match &self.phase {
             Phase::Broken(error) => Some(error.clone()),
             Phase::Idle | Phase::Connecting(_) | Phase::Open(_) => None,
@@ -274,12 +274,12 @@ impl State {
 
     /// What an error means for the open connection with this serial. The server counts as broken from now on if there is a pause, after
     /// which the next attempt is due. Also returns the connection if it is of no more use.
-    fn failed(&mut self, serial: u64, error: &LinkError) -> (Option<Duration>, Option<Phase>) {
+    fn failed(&mut self, serial: u64, error: &ConnectionError) -> (Option<Duration>, Option<Phase>) {
         if !self.uses(serial) {
             return (None, None);
         }
         match error {
-            LinkError::Timeout | LinkError::Unavailable(_) => {
+            ConnectionError::Timeout | ConnectionError::Unavailable(_) => {
                 self.failures += 1;
                 if self.failures >= FAILURES {
                     let (pause, dropped) = self.break_off(error.clone());
@@ -288,26 +288,26 @@ impl State {
                 (None, Some(std::mem::take(&mut self.phase)))
             }
             // A new connection is likely to meet the same refusal: not for every operation.
-            LinkError::ReadOnly
-            | LinkError::Unauthenticated
-            | LinkError::SignInRefused(_)
-            | LinkError::NothingToSignInWith(_) => {
+            ConnectionError::ReadOnly
+            | ConnectionError::Unauthenticated
+            | ConnectionError::SignInRefused(_)
+            | ConnectionError::NothingToSignInWith(_) => {
                 let (pause, dropped) = self.break_off(error.clone());
                 (Some(pause), Some(dropped))
             }
             // Answers, which come over any other connection too.
-            LinkError::Refused(_)
-            | LinkError::Moved(_)
-            | LinkError::OutOfMemory
-            | LinkError::Forbidden(_)
-            | LinkError::WrongType
-            | LinkError::Settings(_)
-            | LinkError::Other(_) => (None, None),
+            ConnectionError::Refused(_)
+            | ConnectionError::Moved(_)
+            | ConnectionError::OutOfMemory
+            | ConnectionError::Forbidden(_)
+            | ConnectionError::WrongType
+            | ConnectionError::Settings(_)
+            | ConnectionError::Other(_) => (None, None),
         }
     }
 
     /// Every operation gets this error until an attempt succeeds. Returns the pause before it, and what was there.
-    fn break_off(&mut self, error: LinkError) -> (Duration, Phase) {
+    fn break_off(&mut self, error: ConnectionError) -> (Duration, Phase) {
         let dropped = std::mem::replace(&mut self.phase, Phase::Broken(error));
         self.pause = (self.pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
         (self.pause, dropped)
@@ -353,49 +353,56 @@ async fn renew(link: Weak<Inner>, serial: u64, lifetime: Duration) {
 }
 
 /// One attempt, as a task of its own. `None` once nobody holds the link any more, which the attempt does not do.
-async fn try_once(link: &Weak<Inner>) -> Option<(Arc<Inner>, Result<Open, LinkError>)> {
+async fn try_once(link: &Weak<Inner>) -> Option<(Arc<Inner>, Result<Open, ConnectionError>)> {
     let (settings, node) = link.upgrade().map(|link| (link.settings.clone(), link.node.clone()))?;
     let made = tokio::spawn(open(settings, node)).await;
-    let made =
-        made.unwrap_or_else(|_| Err(LinkError::Unavailable("connecting ended unexpectedly".to_owned())));
+    let made = made
+        .unwrap_or_else(|_| Err(ConnectionError::Unavailable("connecting ended unexpectedly".to_owned())));
     Some((link.upgrade()?, made))
 }
 
 /// Connects and waits for a first answer: a frozen server still accepts connections.
-async fn open(settings: RedisSettings, node: Option<Box<str>>) -> Result<Open, LinkError> {
+async fn open(settings: RedisSettings, node: Option<Box<str>>) -> Result<Open, ConnectionError> {
     let deadline = Instant::now() + settings.connect_timeout;
     // The rest is for the server, so that each of them is blamed for what it did itself.
     let sign_by = Instant::now() + settings.connect_timeout * 3 / 4;
     let config = AsyncConnectionConfig::new().set_response_timeout(Some(settings.response_timeout));
     let sign_in = match &settings.password {
-        Some(Password::Made(sign_in)) => Some(Arc::clone(sign_in)),
+        Some(Password::PasswordFuture(sign_in)) => Some(Arc::clone(sign_in)),
         Some(Password::Given(_)) | None => None,
     };
     let attempt = async {
         // Files may lie on a slow disk.
-        let way = tokio::task::spawn_blocking(move || settings.way(node.as_deref()));
-        let mut way =
-            way.await.map_err(|_| LinkError::Unavailable("reading the settings ended".to_owned()))??;
+        let transport = tokio::task::spawn_blocking(move || settings.transport(node.as_deref()));
+        let mut transport = transport
+            .await
+            .map_err(|_| ConnectionError::Unavailable("reading the settings ended".to_owned()))??;
         if let Some(sign_in) = &sign_in {
-            way.login = signed(way.login, sign_in.as_ref(), sign_by).await?;
+            transport.login = signed(transport.login, sign_in.as_ref(), sign_by).await?;
         }
-        let at = |error: LinkError| error.at(&way.address());
-        let stream = way.connect().await.map_err(|error| at(LinkError::Unavailable(error.to_string())))?;
-        let made = MultiplexedConnection::new_with_config(&way.login, stream, config).await;
-        let (mut connection, driver) = made.map_err(|error| match (LinkError::from(&error), &sign_in) {
-            (LinkError::Unauthenticated, Some(sign_in)) => {
-                LinkError::SignInRefused(sign_in.refused(way.login.username().unwrap_or_default()))
-            }
-            (error, _) => at(error),
-        })?;
+        let at = |error: ConnectionError| error.at(&transport.address());
+        let stream =
+            transport.connect().await.map_err(|error| at(ConnectionError::Unavailable(error.to_string())))?;
+        let made = MultiplexedConnection::new_with_config(&transport.login, stream, config).await;
+        let (mut connection, driver) =
+            made.map_err(|error| match (ConnectionError::from(&error), &sign_in) {
+                (ConnectionError::Unauthenticated, Some(sign_in)) => ConnectionError::SignInRefused(
+                    sign_in.refused(transport.login.username().unwrap_or_default()),
+                ),
+                (error, _) => at(error),
+            })?;
         let driver = Arc::new(AbortOnDrop(tokio::spawn(driver).abort_handle()));
-        match redis::cmd("PING").exec_async(&mut connection).await.map_err(|error| LinkError::from(&error)) {
+        match redis::cmd("PING")
+            .exec_async(&mut connection)
+            .await
+            .map_err(|error| ConnectionError::from(&error))
+        {
             // A user who may not ping was answered, too.
-            Ok(()) | Err(LinkError::Forbidden(_)) => Ok(Open { connection, driver }),
+            Ok(()) | Err(ConnectionError::Forbidden(_)) => Ok(Open { connection, driver }),
             Err(error) => Err(at(error)),
         }
     };
-    timeout_at(deadline, attempt).await.unwrap_or(Err(LinkError::Timeout))
+    timeout_at(deadline, attempt).await.unwrap_or(Err(ConnectionError::Timeout))
 }
 
 /// A login with a password made for it. One that comes too late is a matter of whoever makes it, and said so: the server has not even
@@ -404,14 +411,14 @@ async fn signed(
     login: RedisConnectionInfo,
     sign_in: &dyn SignIn,
     deadline: Instant,
-) -> Result<RedisConnectionInfo, LinkError> {
+) -> Result<RedisConnectionInfo, ConnectionError> {
     let made = timeout_at(deadline, sign_in.password(login.username().unwrap_or_default())).await;
     let made = made.unwrap_or_else(|_| Err("the credentials were not there in time".to_owned()));
-    let password = made.map_err(LinkError::NothingToSignInWith)?;
+    let password = made.map_err(ConnectionError::NothingToSignInWith)?;
     Ok(login.set_password(password.expose()))
 }
 
-impl std::fmt::Debug for Link {
+impl std::fmt::Debug for Connection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Link").field("settings", &self.0.settings).finish_non_exhaustive()
     }

@@ -12,7 +12,7 @@ use redis::aio::MultiplexedConnection;
 use tokio::time::Instant;
 use tracing_mutex::parkinglot::Mutex;
 
-use crate::{Link, LinkError, RedisSettings};
+use crate::{Connection, ConnectionError, RedisSettings};
 use parameter_mirror_format::hash::fields::Fields;
 
 /// How often one operation is sent on to another node. Two are usual in the middle of a failover; more are a circle.
@@ -25,16 +25,16 @@ const SLOT_OF: Crc<u16> = Crc::<u16>::new(&CRC_16_XMODEM);
 
 /// One Redis: a single server, or the nodes of a cluster.
 ///
-/// Nobody has to say which: a node that does not serve a key names the one that does. Each node has a [`Link`] of its
+/// Nobody has to say which: a node that does not serve a key names the one that does. Each node has a [`Connection`] of its
 /// own, so one that does not answer delays nobody but the keys it serves. Clones share everything.
 #[derive(Clone, Debug)]
-pub struct Servers(Arc<Inner>);
+pub struct RedisClient(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     settings: RedisSettings,
     /// The server that the URL leads to.
-    first: Link,
+    first: Connection,
     cluster: Mutex<Cluster>,
 }
 
@@ -51,7 +51,7 @@ type Node = Arc<str>;
 
 #[derive(Debug)]
 struct Known {
-    link: Link,
+    link: Connection,
     used: Instant,
 }
 
@@ -67,19 +67,24 @@ enum Repeatable {
 struct Route {
     /// `None`: to where the URL leads.
     node: Option<Node>,
-    link: Link,
+    link: Connection,
 }
 
-impl Servers {
+impl RedisClient {
     /// Remembers how to connect; the first operation connects.
     #[must_use]
     pub fn new(settings: RedisSettings) -> Self {
-        let first = Link::new(settings.clone());
+        let first = Connection::new(settings.clone());
         Self(Arc::new(Inner { settings, first, cluster: Mutex::default() }))
     }
 
     /// Runs an operation on the server of `key` that may be repeated (see [`Link::read`]).
-    pub async fn read<T, F, Answer>(&self, key: &str, within: Duration, operation: F) -> Result<T, LinkError>
+    pub async fn read<T, F, Answer>(
+        &self,
+        key: &str,
+        within: Duration,
+        operation: F,
+    ) -> Result<T, ConnectionError>
     where
         F: Fn(MultiplexedConnection) -> Answer,
         Answer: Future<Output = RedisResult<T>>,
@@ -89,7 +94,12 @@ impl Servers {
 
     /// Runs an operation on the server of `key`. It is executed once at the most, although it may be sent to nodes that
     /// refuse to execute it.
-    pub async fn write<T, F, Answer>(&self, key: &str, within: Duration, operation: F) -> Result<T, LinkError>
+    pub async fn write<T, F, Answer>(
+        &self,
+        key: &str,
+        within: Duration,
+        operation: F,
+    ) -> Result<T, ConnectionError>
     where
         F: Fn(MultiplexedConnection) -> Answer,
         Answer: Future<Output = RedisResult<T>>,
@@ -98,7 +108,7 @@ impl Servers {
     }
 
     /// All fields of a hash; none if the key does not exist.
-    pub async fn fields(&self, key: &str, within: Duration) -> Result<Fields, LinkError> {
+    pub async fn fields(&self, key: &str, within: Duration) -> Result<Fields, ConnectionError> {
         let read = |mut connection: MultiplexedConnection| async move {
             redis::cmd("HGETALL").arg(key).query_async::<Vec<(Vec<u8>, Vec<u8>)>>(&mut connection).await
         };
@@ -107,10 +117,10 @@ impl Servers {
 
     /// Links to all servers known.
     #[must_use]
-    pub fn links(&self) -> Vec<Link> {
-        let mut links = self.0.cluster.lock().links();
-        links.push(self.0.first.clone());
-        links
+    pub fn connections(&self) -> Vec<Connection> {
+        let mut connections = self.0.cluster.lock().connections();
+        connections.push(self.0.first.clone());
+        connections
     }
 
     async fn on_its_server<T, F, Answer>(
@@ -119,7 +129,7 @@ impl Servers {
         within: Duration,
         repeatable: Repeatable,
         operation: F,
-    ) -> Result<T, LinkError>
+    ) -> Result<T, ConnectionError>
     where
         F: Fn(MultiplexedConnection) -> Answer,
         Answer: Future<Output = RedisResult<T>>,
@@ -134,7 +144,7 @@ impl Servers {
                 Repeatable::No => route.link.write(remaining, &operation).await,
             };
             match outcome {
-                Err(LinkError::Moved(to)) => route = self.0.redirected(slot, &to, &route)?,
+                Err(ConnectionError::Moved(to)) => route = self.0.redirected(slot, &to, &route)?,
                 Err(error) => {
                     self.0.failed(slot, &error);
                     return Err(error);
@@ -142,7 +152,7 @@ impl Servers {
                 done => return done,
             }
         }
-        Err(LinkError::Refused("its nodes send us from one to the other".to_owned()))
+        Err(ConnectionError::Refused("its nodes send us from one to the other".to_owned()))
     }
 }
 
@@ -165,20 +175,20 @@ impl Inner {
     }
 
     /// The node that another one named as the slot's.
-    fn redirected(&self, slot: u16, to: &str, from: &Route) -> Result<Route, LinkError> {
+    fn redirected(&self, slot: u16, to: &str, from: &Route) -> Result<Route, ConnectionError> {
         let node: Node = match to.strip_prefix(':') {
             // The cluster does not know its own addresses: the port is meant where we asked.
             Some(port) => format!("{}:{port}", self.host_of(from)?).into(),
             None => to.into(),
         };
         // Connects only when it is used.
-        let link = Link::to_node(self.settings.clone(), &node);
+        let link = Connection::to_node(self.settings.clone(), &node);
         let (route, superfluous) = self.cluster.lock().learn(slot, node, link);
         drop(superfluous);
         Ok(route)
     }
 
-    fn host_of(&self, route: &Route) -> Result<String, LinkError> {
+    fn host_of(&self, route: &Route) -> Result<String, ConnectionError> {
         match &route.node {
             Some(node) => Ok(node.rsplit_once(':').map_or(&**node, |(host, _)| host).to_owned()),
             None => Ok(self.settings.host()?),
@@ -186,10 +196,13 @@ impl Inner {
     }
 
     /// Whoever served the slot may do so no longer: others are asked next time.
-    fn failed(&self, slot: u16, error: &LinkError) {
+    fn failed(&self, slot: u16, error: &ConnectionError) {
         let about_the_server = matches!(
             error,
-            LinkError::Timeout | LinkError::Unavailable(_) | LinkError::ReadOnly | LinkError::Refused(_)
+            ConnectionError::Timeout
+                | ConnectionError::Unavailable(_)
+                | ConnectionError::ReadOnly
+                | ConnectionError::Refused(_)
         );
         if about_the_server {
             self.cluster.lock().owners.remove(&slot);
@@ -206,7 +219,7 @@ impl Cluster {
     }
 
     /// `node` serves the slot; `link` leads there unless one is known already, and is returned then.
-    fn learn(&mut self, slot: u16, node: Node, link: Link) -> (Route, Option<Link>) {
+    fn learn(&mut self, slot: u16, node: Node, link: Connection) -> (Route, Option<Connection>) {
         self.owners.insert(slot, Arc::clone(&node));
         let (known, superfluous) = match self.nodes.entry(Arc::clone(&node)) {
             Entry::Occupied(known) => (known.into_mut(), Some(link)),
@@ -216,7 +229,7 @@ impl Cluster {
         (Route { node: Some(node), link: known.link.clone() }, superfluous)
     }
 
-    fn links(&self) -> Vec<Link> {
+    fn connections(&self) -> Vec<Connection> {
         self.nodes.values().map(|known| known.link.clone()).collect()
     }
 

@@ -10,7 +10,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
 use crate::password::{Password, SignIn};
-use crate::stream::Way;
+use crate::stream::Transport;
 use parameter_mirror_format::value::Value;
 
 const URL: &str = "URL";
@@ -113,14 +113,14 @@ impl RedisSettings {
         if self.password.is_some() {
             return Err(SettingsError::new(PASSWORD, TWO_WAYS));
         }
-        self.password = Some(Password::Made(sign_in));
+        self.password = Some(Password::PasswordFuture(sign_in));
         self.lifetime = Some(lifetime);
         Ok(())
     }
 
     /// Reads and checks everything without connecting.
     pub fn check(&self) -> Result<(), SettingsError> {
-        self.way(None).map(drop)
+        self.transport(None).map(drop)
     }
 
     /// The host that the URL names.
@@ -132,7 +132,7 @@ impl RedisSettings {
     }
 
     /// What to connect with, from the files as they are now; to the node `host:port` instead of where the URL leads.
-    pub(crate) fn way(&self, node: Option<&str>) -> Result<Way, SettingsError> {
+    pub(crate) fn transport(&self, node: Option<&str>) -> Result<Transport, SettingsError> {
         let info = self.connection_info()?;
         let (host, port, tls) = match info.addr() {
             ConnectionAddr::Tcp(host, port) => (host.clone(), *port, None),
@@ -145,7 +145,7 @@ impl RedisSettings {
         {
             return Err(SettingsError::new(setting, "is given, but the URL is not rediss://"));
         }
-        if let Some(Password::Made(_)) = &self.password {
+        if let Some(Password::PasswordFuture(_)) = &self.password {
             may_sign_in(&info, tls.is_some())?;
         }
         let (host, port) = match node {
@@ -154,7 +154,7 @@ impl RedisSettings {
             })?,
             None => (host, port),
         };
-        Ok(Way { host, port, tls, login: info.redis_settings().clone() })
+        Ok(Transport { host, port, tls, login: info.redis_settings().clone() })
     }
 
     fn connection_info(&self) -> Result<ConnectionInfo, SettingsError> {
@@ -298,7 +298,7 @@ mod tests {
     struct Nobody;
 
     impl SignIn for Nobody {
-        fn password<'a>(&'a self, _: &'a str) -> crate::Made<'a> {
+        fn password<'a>(&'a self, _: &'a str) -> crate::PasswordFuture<'a> {
             Box::pin(async { Err("nobody".to_owned()) })
         }
 

@@ -17,7 +17,7 @@ use tokio_rustls::TlsConnector;
 
 /// Where a connection leads, and how one logs in there.
 #[derive(Debug)]
-pub(crate) struct Way {
+pub(crate) struct Transport {
     pub host: String,
     pub port: u16,
     pub tls: Option<Arc<ClientConfig>>,
@@ -29,7 +29,7 @@ pub(crate) trait Bytes: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Bytes for T {}
 
-impl Way {
+impl Transport {
     /// `host:port`.
     pub fn address(&self) -> String {
         if self.host.contains(':') {

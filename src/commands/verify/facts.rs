@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use parameter_mirror_format::crypto::keys::{KeyError, KeyRing};
 use parameter_mirror_format::hash::HashFound;
-use parameter_mirror_redis::LinkError;
+use parameter_mirror_redis::ConnectionError;
 use parameter_mirror_redis::eviction::Eviction;
 
 use crate::api::{ParameterMirror, ParameterSource};
@@ -62,11 +62,11 @@ pub enum RedisFacts {
     /// It was asked.
     Asked {
         /// Whether this user may do all that the operator does, tried on a hash of its own.
-        rights: Result<(), LinkError>,
+        rights: Result<(), ConnectionError>,
         /// What happens when its memory is full.
-        eviction: Result<Eviction, LinkError>,
+        eviction: Result<Eviction, ConnectionError>,
         /// How far its clock is ahead of this machine's.
-        ahead: Result<SignedDuration, LinkError>,
+        ahead: Result<SignedDuration, ConnectionError>,
     },
 }
 
@@ -117,7 +117,7 @@ pub struct HashFacts {
     /// Its key.
     pub key: String,
     /// What is there; `None` if nobody could look: there is no Redis, or no key to check the MAC with.
-    pub observed: Option<Result<HashFound, LinkError>>,
+    pub observed: Option<Result<HashFound, ConnectionError>>,
 }
 
 /// Whether a leader has renewed its lease in time.

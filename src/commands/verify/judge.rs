@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use parameter_mirror_format::humanize::span;
-use parameter_mirror_redis::LinkError;
+use parameter_mirror_redis::ConnectionError;
 use parameter_mirror_redis::eviction::Eviction;
 
 use crate::commands::verify::facts::{Facts, Home, Leader, MirrorFacts, RedisFacts, is_operator_alive};
@@ -160,7 +160,7 @@ fn redis(facts: &Facts) -> Vec<Finding> {
     }
 }
 
-fn rights_of(rights: &Result<(), LinkError>) -> Finding {
+fn rights_of(rights: &Result<(), ConnectionError>) -> Finding {
     match rights {
         Ok(()) => Finding::new(
             Level::Ok,
@@ -177,7 +177,7 @@ fn rights_of(rights: &Result<(), LinkError>) -> Finding {
     }
 }
 
-fn eviction_of(eviction: &Result<Eviction, LinkError>) -> Finding {
+fn eviction_of(eviction: &Result<Eviction, ConnectionError>) -> Finding {
     match eviction {
         Ok(spares @ Eviction::SparesOurs) => Finding::new(Level::Ok, "redis-eviction", spares.to_string()),
         Ok(takes @ Eviction::TakesAny { .. }) => {
@@ -188,7 +188,7 @@ fn eviction_of(eviction: &Result<Eviction, LinkError>) -> Finding {
 }
 
 /// What this user may not see is no fault; the operator does not need it either.
-fn hidden(check: &'static str, what: &str, command: &str, error: &LinkError) -> Finding {
+fn hidden(check: &'static str, what: &str, command: &str, error: &ConnectionError) -> Finding {
     if error.is_denied() {
         Finding::new(Level::Ok, check, format!("{what} is not visible to this user ({command})"))
     } else {

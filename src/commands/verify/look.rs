@@ -17,7 +17,7 @@ use parameter_mirror_format::FORMAT;
 use parameter_mirror_format::crypto::keys::{KeyError, KeyRing};
 use parameter_mirror_format::hash::fields::Fields;
 use parameter_mirror_format::hash::{self, Fence, redis_key};
-use parameter_mirror_redis::{LinkError, Servers};
+use parameter_mirror_redis::{ConnectionError, RedisClient};
 use redis::aio::MultiplexedConnection;
 
 use crate::api::{ParameterMirror, ParameterSource};
@@ -179,7 +179,7 @@ async fn redis(args: &VerifyArgs) -> anyhow::Result<(RedisFacts, Option<RedisSto
         Ok(settings) => settings,
         Err(error) => return Ok((RedisFacts::Unusable(error.to_string()), None)),
     };
-    let servers = Servers::new(settings);
+    let servers = RedisClient::new(settings);
     let store = RedisStore::new(servers.clone());
     // A name that no mirror can have.
     let key = redis_key(&args.redis.redis_prefix, "verify", &format!("{} ", generated_identity()));
@@ -192,7 +192,7 @@ async fn redis(args: &VerifyArgs) -> anyhow::Result<(RedisFacts, Option<RedisSto
 }
 
 /// Does to a hash of its own what the operator does to a mirror's, and deletes it: only so it is known whether this user may.
-async fn rights(servers: &Servers, store: &RedisStore, key: &str) -> Result<(), LinkError> {
+async fn rights(servers: &RedisClient, store: &RedisStore, key: &str) -> Result<(), ConnectionError> {
     // The operator's scripts are there as a rule, and then nobody needs to load them: until Redis starts anew.
     let load = |mut connection: MultiplexedConnection| async move {
         redis::cmd("SCRIPT").arg("LOAD").arg("return 1").exec_async(&mut connection).await
@@ -209,7 +209,7 @@ async fn rights(servers: &Servers, store: &RedisStore, key: &str) -> Result<(), 
 }
 
 /// Everything but writing it first and deleting it last.
-async fn use_hash(store: &RedisStore, key: &str, written: &Fence) -> Result<Fence, LinkError> {
+async fn use_hash(store: &RedisStore, key: &str, written: &Fence) -> Result<Fence, ConnectionError> {
     store.check(&[key], WRITE).await?;
     store.observe(key, WRITE).await?;
     done(store.heartbeat(guard(key, written), Heartbeat::Failed, None, WRITE).await?)
@@ -220,14 +220,14 @@ fn guard<'a>(key: &'a str, fence: &'a Fence) -> Guard<'a> {
     Guard { key, owner: "parameter-mirror verify", fence, mac: None, now, least: now }
 }
 
-fn done(outcome: ScriptOutcome) -> Result<Fence, LinkError> {
+fn done(outcome: ScriptOutcome) -> Result<Fence, ConnectionError> {
     match outcome {
         ScriptOutcome::Done { fence, .. } => Ok(fence),
-        other => Err(LinkError::Other(format!("a hash of our own was not written: {other:?}"))),
+        other => Err(ConnectionError::Other(format!("a hash of our own was not written: {other:?}"))),
     }
 }
 
-async fn redis_ahead(servers: &Servers, key: &str) -> Result<SignedDuration, LinkError> {
+async fn redis_ahead(servers: &RedisClient, key: &str) -> Result<SignedDuration, ConnectionError> {
     let asked = Timestamp::now();
     let ask = |mut connection: MultiplexedConnection| async move {
         redis::cmd("TIME").query_async::<(i64, i64)>(&mut connection).await
@@ -235,7 +235,7 @@ async fn redis_ahead(servers: &Servers, key: &str) -> Result<SignedDuration, Lin
     let (seconds, micros) = servers.read(key, WRITE, ask).await?;
     let answered = Timestamp::now();
     let theirs = Timestamp::from_microsecond(seconds.saturating_mul(1_000_000).saturating_add(micros));
-    let theirs = theirs.map_err(|_| LinkError::Other("TIME answered with no time".to_owned()))?;
+    let theirs = theirs.map_err(|_| ConnectionError::Other("TIME answered with no time".to_owned()))?;
     Ok(ahead(theirs, asked, answered))
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use parameter_mirror_format::content::Signed;
 use parameter_mirror_format::crypto::keys::KeyRing;
 use parameter_mirror_format::verdict::{Found, Verdict};
-use parameter_mirror_redis::LinkError;
+use parameter_mirror_redis::ConnectionError;
 
 use crate::api::ParameterMirror;
 use crate::controller::context::{Context, RedisBackend};
@@ -248,7 +248,7 @@ fn share(found: &mut Found, ctx: &Context) {
 }
 
 /// What was known of the hash is not known any more; nothing is written before it has been seen again.
-fn invalidate(state: &mut RedisState, error: &LinkError) {
+fn invalidate(state: &mut RedisState, error: &ConnectionError) {
     state.observed = None;
     state.issue = Some(redis_issue(error));
 }
@@ -268,16 +268,18 @@ pub fn secret_issue(verb: &str, problem: &ApiError) -> TargetIssue {
 
 /// A failed call to Redis as a trouble of the hash.
 #[must_use]
-pub fn redis_issue(error: &LinkError) -> TargetIssue {
+pub fn redis_issue(error: &ConnectionError) -> TargetIssue {
     let (reason, hint) = match error {
-        LinkError::OutOfMemory => (TargetReason::RedisOutOfMemory, "Raise maxmemory or remove keys."),
-        LinkError::SignInRefused(_) => (TargetReason::RedisDenied, "It is tried again every few seconds."),
+        ConnectionError::OutOfMemory => (TargetReason::RedisOutOfMemory, "Raise maxmemory or remove keys."),
+        ConnectionError::SignInRefused(_) => {
+            (TargetReason::RedisDenied, "It is tried again every few seconds.")
+        }
         error if error.is_denied() => (TargetReason::RedisDenied, "Check the ACL user and its password."),
-        LinkError::WrongType => (TargetReason::RedisConflict, "The key exists and is no hash."),
-        LinkError::Settings(_) => {
+        ConnectionError::WrongType => (TargetReason::RedisConflict, "The key exists and is no hash."),
+        ConnectionError::Settings(_) => {
             (TargetReason::RedisNotConfigured, "Correct the operator's Redis configuration.")
         }
-        LinkError::NothingToSignInWith(_) => (
+        ConnectionError::NothingToSignInWith(_) => (
             TargetReason::RedisUnavailable,
             "Give the operator an AWS identity again; it is filled as soon as there is one.",
         ),

@@ -6,7 +6,7 @@ use parameter_mirror_format::content::Signed;
 use parameter_mirror_format::hash::{self, Encryption, EncryptionMode, Fence, HashFound, Status, Vitals};
 use parameter_mirror_format::keys::KeyRing;
 use parameter_mirror_format::verdict::{Found, Verdict};
-use parameter_mirror_redis::LinkError;
+use parameter_mirror_redis::ConnectionError;
 
 use crate::api::RedisEncryption;
 
@@ -54,7 +54,7 @@ impl Trace {
 }
 
 /// Whether nobody has touched the hash since `known`.
-pub async fn is_unchanged(store: &dyn HashStore, key: &str, known: &Trace) -> Result<bool, LinkError> {
+pub async fn is_unchanged(store: &dyn HashStore, key: &str, known: &Trace) -> Result<bool, ConnectionError> {
     let checks = store.check(&[key], LOOK).await?;
     Ok(match checks.first() {
         Some(Check::Hash { fence, mac, .. }) => {
@@ -72,7 +72,7 @@ pub async fn look(
     owner: &str,
     keys: &KeyRing,
     known: Option<&HashFound>,
-) -> Result<HashFound, LinkError> {
+) -> Result<HashFound, ConnectionError> {
     Ok(match store.observe(key, LOOK).await? {
         ObservedHash::Fields(fields) => hash::decode_again(&fields, key, owner, keys, known),
         ObservedHash::WrongType => HashFound {
@@ -107,7 +107,7 @@ pub async fn write(
     keys: &KeyRing,
     known: &HashFound,
     heartbeat: Option<Heartbeat>,
-) -> Result<ScriptOutcome, LinkError> {
+) -> Result<ScriptOutcome, ConnectionError> {
     let status = match heartbeat {
         Some(Heartbeat::Good { .. }) => Status::Synced,
         Some(Heartbeat::Failed) => Status::Degraded,
@@ -119,7 +119,7 @@ pub async fn write(
     };
     let vitals = Vitals { checked_at, status, status_at: guard.now };
     let fields = hash::encode(signed, mode, keys, guard.key, vitals)
-        .map_err(|error| LinkError::Other(error.to_string()))?;
+        .map_err(|error| ConnectionError::Other(error.to_string()))?;
     store.swap(guard, &fields, known.consents, WRITE).await
 }
 
@@ -130,7 +130,7 @@ pub async fn heartbeat(
     heartbeat: Heartbeat,
     keys: &KeyRing,
     known: &HashFound,
-) -> Result<ScriptOutcome, LinkError> {
+) -> Result<ScriptOutcome, ConnectionError> {
     let checked_mac = match (heartbeat, copy_of(known)) {
         (Heartbeat::Good { checked_at }, Some(signed)) => {
             hash::checked_mac(keys, signed, guard.key, checked_at)

@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use parameter_mirror_format::fields::Fields;
 use parameter_mirror_format::hash::Fence;
-use parameter_mirror_redis::LinkError;
+use parameter_mirror_redis::ConnectionError;
 
 use parameter_mirror_redis::eviction::Eviction;
 
@@ -16,10 +16,10 @@ use parameter_mirror_redis::eviction::Eviction;
 #[async_trait]
 pub trait HashStore: Send + Sync {
     /// Looks at many hashes in one round trip; the answers are in the order of the keys.
-    async fn check(&self, keys: &[&str], within: Duration) -> Result<Vec<Check>, LinkError>;
+    async fn check(&self, keys: &[&str], within: Duration) -> Result<Vec<Check>, ConnectionError>;
 
     /// Reads a whole hash.
-    async fn observe(&self, key: &str, within: Duration) -> Result<ObservedHash, LinkError>;
+    async fn observe(&self, key: &str, within: Duration) -> Result<ObservedHash, ConnectionError>;
 
     /// Replaces the whole hash by `fields`, at once for every reader and without an end of life. With `consent`
     /// it may take over a hash whose `@adoptBy` names us.
@@ -29,7 +29,7 @@ pub trait HashStore: Send + Sync {
         fields: &Fields,
         consent: bool,
         within: Duration,
-    ) -> Result<ScriptOutcome, LinkError>;
+    ) -> Result<ScriptOutcome, ConnectionError>;
 
     /// Tells readers that the content was checked, or that it could not be. Bumps the fence, so that a writer
     /// that observed earlier comes too late. `checked_mac` is by what readers know that the time of a good one is ours.
@@ -39,13 +39,13 @@ pub trait HashStore: Send + Sync {
         heartbeat: Heartbeat,
         checked_mac: Option<&str>,
         within: Duration,
-    ) -> Result<ScriptOutcome, LinkError>;
+    ) -> Result<ScriptOutcome, ConnectionError>;
 
     /// Deletes the hash.
-    async fn remove(&self, guard: Guard<'_>, within: Duration) -> Result<ScriptOutcome, LinkError>;
+    async fn remove(&self, guard: Guard<'_>, within: Duration) -> Result<ScriptOutcome, ConnectionError>;
 
     /// Asks what Redis does when its memory is full; of the servers of a cluster, the one that spares least.
-    async fn eviction(&self, within: Duration) -> Result<Eviction, LinkError>;
+    async fn eviction(&self, within: Duration) -> Result<Eviction, ConnectionError>;
 }
 
 /// What a write has to meet in Redis, or else nothing is written.

@@ -10,7 +10,7 @@ use futures::future::{join_all, try_join_all};
 use parameter_mirror_format::FORMAT;
 use parameter_mirror_format::fields::Fields;
 use parameter_mirror_format::hash::{FENCE, Fence, MAC, OWNER, Status, stage_key};
-use parameter_mirror_redis::{LinkError, Servers};
+use parameter_mirror_redis::{ConnectionError, RedisClient};
 use redis::Script;
 use redis::aio::MultiplexedConnection;
 use tokio::time::Instant;
@@ -35,7 +35,7 @@ static STAGE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("stag
 /// these share a slot.
 #[derive(Debug)]
 pub struct RedisStore {
-    servers: Servers,
+    servers: RedisClient,
     /// Names attempts to write: unlike those of any other process, by the random seed, and of each other.
     attempts: (RandomState, AtomicU64),
 }
@@ -43,7 +43,7 @@ pub struct RedisStore {
 impl RedisStore {
     /// A store over the connections to a Redis.
     #[must_use]
-    pub fn new(servers: Servers) -> Self {
+    pub fn new(servers: RedisClient) -> Self {
         Self { servers, attempts: (RandomState::new(), AtomicU64::new(0)) }
     }
 
@@ -54,7 +54,7 @@ impl RedisStore {
         consent: bool,
         stage: &str,
         deadline: Instant,
-    ) -> Result<ScriptOutcome, LinkError> {
+    ) -> Result<ScriptOutcome, ConnectionError> {
         let attempt = self.attempts.0.hash_one(self.attempts.1.fetch_add(1, Ordering::Relaxed));
         let attempt = format!("{attempt:016x}");
         for (number, chunk) in chunks(fields).into_iter().enumerate() {
@@ -83,7 +83,7 @@ impl RedisStore {
         stage: Option<&str>,
         arguments: &[String],
         within: Duration,
-    ) -> Result<ScriptOutcome, LinkError> {
+    ) -> Result<ScriptOutcome, ConnectionError> {
         let mut call = WRITE.prepare_invoke();
         call.key(guard.key);
         if let Some(stage) = stage {
@@ -95,23 +95,23 @@ impl RedisStore {
         let write = |mut connection| async move { call.invoke_async::<Vec<Vec<u8>>>(&mut connection).await };
         let answer = self.servers.write(guard.key, within, write).await?;
         ScriptOutcome::from_answer(answer)
-            .ok_or_else(|| LinkError::Other("the script gave an unknown answer".to_owned()))
+            .ok_or_else(|| ConnectionError::Other("the script gave an unknown answer".to_owned()))
     }
 
-    async fn unlink(&self, key: &str, within: Duration) -> Result<(), LinkError> {
+    async fn unlink(&self, key: &str, within: Duration) -> Result<(), ConnectionError> {
         let write = |mut connection: MultiplexedConnection| async move {
             redis::cmd("UNLINK").arg(key).exec_async(&mut connection).await
         };
         self.servers.write(key, within, write).await
     }
 
-    async fn check_one(&self, key: &str, within: Duration) -> Result<Check, LinkError> {
+    async fn check_one(&self, key: &str, within: Duration) -> Result<Check, ConnectionError> {
         let read = |mut connection: MultiplexedConnection| async move {
             redis::cmd("HMGET").arg(key).arg(&[OWNER, FENCE, MAC]).query_async(&mut connection).await
         };
         match self.servers.read::<OwnerFenceMac, _, _>(key, within, read).await {
             Ok(found) => Ok(Check::from(found)),
-            Err(LinkError::WrongType) => Ok(Check::WrongType),
+            Err(ConnectionError::WrongType) => Ok(Check::WrongType),
             Err(error) => Err(error),
         }
     }
@@ -119,15 +119,15 @@ impl RedisStore {
 
 #[async_trait]
 impl HashStore for RedisStore {
-    async fn check(&self, keys: &[&str], within: Duration) -> Result<Vec<Check>, LinkError> {
+    async fn check(&self, keys: &[&str], within: Duration) -> Result<Vec<Check>, ConnectionError> {
         // What is asked at the same time goes out together.
         try_join_all(keys.iter().map(|key| self.check_one(key, within))).await
     }
 
-    async fn observe(&self, key: &str, within: Duration) -> Result<ObservedHash, LinkError> {
+    async fn observe(&self, key: &str, within: Duration) -> Result<ObservedHash, ConnectionError> {
         match self.servers.fields(key, within).await {
             Ok(fields) => Ok(ObservedHash::Fields(fields)),
-            Err(LinkError::WrongType) => Ok(ObservedHash::WrongType),
+            Err(ConnectionError::WrongType) => Ok(ObservedHash::WrongType),
             Err(error) => Err(error),
         }
     }
@@ -138,12 +138,12 @@ impl HashStore for RedisStore {
         fields: &Fields,
         consent: bool,
         within: Duration,
-    ) -> Result<ScriptOutcome, LinkError> {
+    ) -> Result<ScriptOutcome, ConnectionError> {
         let deadline = Instant::now() + within.min(Duration::from_secs(STAGE_SECONDS / 2));
         let stage = stage_key(guard.key, STAGING);
         let swapped = self.stage_and_swap(guard, fields, consent, &stage, deadline).await;
         if let Err(error) = &swapped
-            && *error != LinkError::Timeout
+            && *error != ConnectionError::Timeout
         {
             // Best effort: a server out of memory should not carry it until it expires.
             let _ = self.unlink(&stage, remaining(deadline)).await;
@@ -157,7 +157,7 @@ impl HashStore for RedisStore {
         heartbeat: Heartbeat,
         checked_mac: Option<&str>,
         within: Duration,
-    ) -> Result<ScriptOutcome, LinkError> {
+    ) -> Result<ScriptOutcome, ConnectionError> {
         let (status, checked_at) = match heartbeat {
             Heartbeat::Good { checked_at } => (Status::Synced, checked_at.to_string()),
             Heartbeat::Failed => (Status::Degraded, String::new()),
@@ -168,16 +168,16 @@ impl HashStore for RedisStore {
         self.run("beat", guard, None, &arguments, within).await
     }
 
-    async fn remove(&self, guard: Guard<'_>, within: Duration) -> Result<ScriptOutcome, LinkError> {
+    async fn remove(&self, guard: Guard<'_>, within: Duration) -> Result<ScriptOutcome, ConnectionError> {
         self.run("drop", guard, None, &[], within).await
     }
 
-    async fn eviction(&self, within: Duration) -> Result<Eviction, LinkError> {
+    async fn eviction(&self, within: Duration) -> Result<Eviction, ConnectionError> {
         let ask = |mut connection: MultiplexedConnection| async move {
             redis::cmd("INFO").arg("memory").query_async::<String>(&mut connection).await
         };
-        let links = self.servers.links();
-        let answers = join_all(links.iter().map(|link| link.read(within, ask))).await;
+        let connections = self.servers.connections();
+        let answers = join_all(connections.iter().map(|link| link.read(within, ask))).await;
         let mut worst = Ok(Eviction::SparesOurs);
         for answer in answers {
             match answer.map(|info| Eviction::from_info(&info)) {

@@ -40,7 +40,7 @@ async fn attempts_that_never_end_leave_one_staging_key() {
     for attempt in 0..20 {
         let within = Duration::from_millis(10 + attempt);
         let swapped = part.store.swap(guard(&seen), &large, false, within).await;
-        assert_eq!(swapped, Err(LinkError::Timeout));
+        assert_eq!(swapped, Err(ConnectionError::Timeout));
     }
     let ping = async |part: &mut Part| part.run(&["PING"]).await;
     ping(&mut part).await;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use parameter_mirror::mirror::snapshot::ReadErrorKind;
-use parameter_mirror_redis::LinkError;
+use parameter_mirror_redis::ConnectionError;
 use serde_json::json;
 
 use super::line::{Call, Edge, Fault};
@@ -133,10 +133,10 @@ fn weather(seed: u64) -> impl FnMut(&Call) -> Option<Fault> {
             }
             Edge::Redis => {
                 let errors = [
-                    LinkError::ReadOnly,
-                    LinkError::OutOfMemory,
-                    LinkError::Unauthenticated,
-                    LinkError::Timeout,
+                    ConnectionError::ReadOnly,
+                    ConnectionError::OutOfMemory,
+                    ConnectionError::Unauthenticated,
+                    ConnectionError::Timeout,
                 ];
                 Fault::Redis(errors[rng.usize(0..errors.len())].clone())
             }

@@ -15,7 +15,7 @@ use parameter_mirror_format::hash::{
     ADOPT_BY, CHECKED_AT, CHECKED_MAC, FENCE, FORMAT, Fence, GENERATION, MAC, OWNER, STATUS, STATUS_AT,
     Status,
 };
-use parameter_mirror_redis::LinkError;
+use parameter_mirror_redis::ConnectionError;
 
 use super::line::{Edge, Fault, Line};
 
@@ -172,21 +172,21 @@ impl Reached {
         key: &str,
         within: Duration,
         act: impl FnOnce(&mut Inner) -> T,
-    ) -> Result<T, LinkError> {
+    ) -> Result<T, ConnectionError> {
         let call = self.line.call(Edge::Redis, format!("{verb} {key}"), || act(&mut self.store.lock()));
         match tokio::time::timeout(within, call).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(Fault::Redis(error))) => Err(error),
             Ok(Err(Fault::Stuck)) => std::future::pending().await,
-            Ok(Err(_)) => Err(LinkError::Unavailable("connection reset".to_owned())),
-            Err(_) => Err(LinkError::Timeout),
+            Ok(Err(_)) => Err(ConnectionError::Unavailable("connection reset".to_owned())),
+            Err(_) => Err(ConnectionError::Timeout),
         }
     }
 }
 
 #[async_trait]
 impl HashStore for Reached {
-    async fn check(&self, keys: &[&str], within: Duration) -> Result<Vec<Check>, LinkError> {
+    async fn check(&self, keys: &[&str], within: Duration) -> Result<Vec<Check>, ConnectionError> {
         let look = |inner: &mut Inner| {
             let text = |bytes: Vec<u8>| (!bytes.is_empty()).then(|| String::from_utf8(bytes).unwrap());
             let check = |key: &&str| Check::Hash {
@@ -199,7 +199,7 @@ impl HashStore for Reached {
         self.call("check", &keys.join(" "), within, look).await
     }
 
-    async fn observe(&self, key: &str, within: Duration) -> Result<ObservedHash, LinkError> {
+    async fn observe(&self, key: &str, within: Duration) -> Result<ObservedHash, ConnectionError> {
         let look = |inner: &mut Inner| {
             let hash = inner.hashes.get(key).cloned().unwrap_or_default();
             ObservedHash::Fields(hash.into_iter().collect())
@@ -213,7 +213,7 @@ impl HashStore for Reached {
         fields: &Fields,
         consent: bool,
         within: Duration,
-    ) -> Result<ScriptOutcome, LinkError> {
+    ) -> Result<ScriptOutcome, ConnectionError> {
         self.call("swap", guard.key, within, |inner| inner.swap(guard, fields, consent)).await
     }
 
@@ -223,15 +223,15 @@ impl HashStore for Reached {
         heartbeat: Heartbeat,
         checked_mac: Option<&str>,
         within: Duration,
-    ) -> Result<ScriptOutcome, LinkError> {
+    ) -> Result<ScriptOutcome, ConnectionError> {
         self.call("beat", guard.key, within, |inner| inner.heartbeat(guard, heartbeat, checked_mac)).await
     }
 
-    async fn remove(&self, guard: Guard<'_>, within: Duration) -> Result<ScriptOutcome, LinkError> {
+    async fn remove(&self, guard: Guard<'_>, within: Duration) -> Result<ScriptOutcome, ConnectionError> {
         self.call("drop", guard.key, within, |inner| inner.remove(guard)).await
     }
 
-    async fn eviction(&self, _: Duration) -> Result<Eviction, LinkError> {
+    async fn eviction(&self, _: Duration) -> Result<Eviction, ConnectionError> {
         Ok(Eviction::SparesOurs)
     }
 }

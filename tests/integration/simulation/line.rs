@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use parameter_mirror::mirror::snapshot::ReadErrorKind;
-use parameter_mirror_redis::LinkError;
+use parameter_mirror_redis::ConnectionError;
 use tokio::sync::watch;
 
 /// What a call leaves the process for.
@@ -46,7 +46,7 @@ pub enum Fault {
     /// SSM answers this.
     Source(ReadErrorKind),
     /// Redis answers this.
-    Redis(LinkError),
+    Redis(ConnectionError),
     /// The API server answers this HTTP status.
     Http(u16),
 }

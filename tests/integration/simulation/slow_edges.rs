@@ -103,7 +103,7 @@ async fn serves(world: &World, mirror: &str, release: u64) {
 #[case::ssm_4_s(|call: &Call| (call.edge == Edge::Ssm).then_some(Fault::Slow(Duration::from_secs(4))))]
 #[case::redis_400_ms(|call: &Call| (call.edge == Edge::Redis).then_some(Fault::Slow(Duration::from_millis(400))))]
 #[case::redis_is_full(|call: &Call| {
-    let full = Fault::Redis(parameter_mirror_redis::LinkError::OutOfMemory);
+    let full = Fault::Redis(parameter_mirror_redis::ConnectionError::OutOfMemory);
     (call.edge == Edge::Redis && call.point.starts_with("swap")).then_some(full)
 })]
 #[case::the_many_are_refused(|call: &Call| {

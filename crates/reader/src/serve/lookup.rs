@@ -52,7 +52,7 @@ impl NotOurs {
 
 /// What a caller asks for by name: a name or an ARN, with its selector if it has one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Asked {
+pub struct Requested {
     /// The name without selector, as the caller wrote it.
     pub name: String,
     /// The version or label, without the colon.
@@ -61,7 +61,7 @@ pub struct Asked {
     place: Option<(String, String)>,
 }
 
-impl Asked {
+impl Requested {
     /// Reads a name or an ARN.
     #[must_use]
     pub fn parse(text: &str) -> Self {
@@ -88,7 +88,11 @@ impl Asked {
 }
 
 /// The parameter of this name: `None` if a mirror covers it and SSM has none.
-pub fn find<'m>(mirrors: &'m [Mirror], asked: &Asked, decrypts: bool) -> Result<Option<Hit<'m>>, NotOurs> {
+pub fn find<'m>(
+    mirrors: &'m [Mirror],
+    asked: &Requested,
+    decrypts: bool,
+) -> Result<Option<Hit<'m>>, NotOurs> {
     let bare = normalised(&asked.name);
     let shown = asked.selector.as_ref().map_or_else(|| bare.clone(), |selector| format!("{bare}:{selector}"));
     let here = || mirrors.iter().map(|mirror| &mirror.copy).filter(|copy| asked.is_in(&copy.source));

@@ -31,7 +31,7 @@ use crate::settings;
 use crate::ssm::Ssm;
 
 pub use origin::is_loopback;
-use refresh::Memory;
+use refresh::Cache;
 use ssm_api::{Call, Reply};
 
 /// The operation that a request means.
@@ -42,7 +42,7 @@ const FORWARDED_WITHIN: Duration = Duration::from_secs(5);
 /// Everything that answering needs.
 #[derive(Debug)]
 pub struct Server {
-    memory: Memory,
+    cache: Cache,
     /// What the extension's clients must show; without one they are all refused.
     token: Option<Value>,
     /// Who answers what no mirror covers.
@@ -67,7 +67,7 @@ pub async fn listen(args: ServeArgs) -> Result<Listening, Failure> {
     let server = Arc::new(Server {
         token: settings::text_of(args.token_file.as_deref(), "AWS_SESSION_TOKEN")?,
         forward: if args.forward { Some(settings::ssm(args.region, Some(args.listen))?) } else { None },
-        memory: Memory::new(settings::mirrors(args.mirrors)?, args.refresh),
+        cache: Cache::new(settings::mirrors(args.mirrors)?, args.refresh),
     });
     let listener = TcpListener::bind(args.listen).await;
     let listener = listener.map_err(|error| Failure::System(format!("--listen {}: {error}", args.listen)))?;
@@ -82,8 +82,8 @@ impl Listening {
 
     /// What is held in memory.
     #[must_use]
-    pub fn memory(&self) -> Memory {
-        self.server.memory.clone()
+    pub fn cache(&self) -> Cache {
+        self.server.cache.clone()
     }
 
     /// Answers until `end`.
@@ -113,7 +113,7 @@ async fn ssm(State(server): State<Arc<Server>>, headers: HeaderMap, body: Body) 
 
 /// Whether anything is served: for probes of Kubernetes and ECS.
 async fn health(State(server): State<Arc<Server>>) -> Response {
-    let held = server.memory.now();
+    let held = server.cache.now();
     let status = if held.is_empty() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     let mirrors: Vec<_> = held
         .iter()
@@ -126,7 +126,7 @@ async fn health(State(server): State<Arc<Server>>) -> Response {
 impl Server {
     /// The answer from the mirrors, or SSM's to what no mirror can answer, if it may be asked.
     async fn answer(&self, call: &Call) -> Response {
-        let mirrors = self.memory.ready().await;
+        let mirrors = self.cache.ready().await;
         let not_ours = match call.answer(&mirrors) {
             Ok(reply) => return reply.into_response(),
             Err(not_ours) => not_ours,

@@ -18,7 +18,7 @@ pub type Held = Arc<[Mirror]>;
 
 /// Mirrors in memory. Clones share them.
 #[derive(Debug, Clone)]
-pub struct Memory(Arc<Inner>);
+pub struct Cache(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -29,7 +29,7 @@ struct Inner {
     wake: Notify,
 }
 
-impl Memory {
+impl Cache {
     /// Nothing yet.
     #[must_use]
     pub fn new(mirrors: Mirrors, refresh: Duration) -> Self {

@@ -159,7 +159,7 @@ fn parsed<T: DeserializeOwned>(body: &[u8]) -> Result<T, Reply> {
 }
 
 fn one(mirrors: &[Mirror], name: &str, decrypts: bool) -> Result<Reply, NotOurs> {
-    let asked = lookup::Asked::parse(name);
+    let asked = lookup::Requested::parse(name);
     let hit = find(mirrors, &asked, decrypts)?;
     Ok(hit.map_or_else(
         || Reply::not_found(name),
@@ -173,7 +173,7 @@ fn many(mirrors: &[Mirror], request: &GetParameters) -> Result<Reply, NotOurs> {
     }
     let (mut found, mut invalid) = (Vec::new(), Vec::new());
     for name in &request.names {
-        let asked = lookup::Asked::parse(name);
+        let asked = lookup::Requested::parse(name);
         match find(mirrors, &asked, request.with_decryption)? {
             Some(hit) => found.push(parameter(&asked.name, asked.selector.as_deref(), hit)),
             None => invalid.push(name),

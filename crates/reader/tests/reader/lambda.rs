@@ -15,7 +15,7 @@ use axum::routing::{get, post};
 use http::Method;
 use jiff::{SignedDuration, Timestamp};
 use parameter_mirror_reader::mirrors::Mirror;
-use parameter_mirror_reader::serve::refresh::Memory;
+use parameter_mirror_reader::serve::refresh::Cache;
 use parameter_mirror_test_support::port::Port;
 use parameter_mirror_test_support::{Process, Scratch, eventually};
 use serde_json::json;
@@ -146,20 +146,20 @@ async fn it_has_read_when_it_registers_and_ends_when_it_is_told() {
 #[tokio::test]
 async fn an_invocation_after_a_long_freeze_brings_what_has_changed() {
     let world = World::usual().await;
-    let memory = Memory::new(world.mirrors(), Duration::from_hours(1));
-    let frozen = memory.clone();
+    let cache = Cache::new(world.mirrors(), Duration::from_hours(1));
+    let frozen = cache.clone();
     tokio::spawn(async move { frozen.keep_fresh().await });
     let host = |held: &[Mirror]| held[0].copy.entries["/app/db/host"].value.expose().to_owned();
-    assert_eq!(host(&memory.ready().await), "db.internal");
+    assert_eq!(host(&cache.ready().await), "db.internal");
     let mut changed = usual();
     changed.entries.get_mut("/app/db/host").unwrap().value = "db2.internal".into();
     world.publish(&changed).await;
 
     let mut looked = Timestamp::now() - SignedDuration::from_hours(2);
-    memory.wake_if_due(&mut looked);
+    cache.wake_if_due(&mut looked);
     assert!(looked > Timestamp::now() - SignedDuration::from_mins(1), "the next invocation need not look");
     eventually("the change is held", SOON, async || {
-        let host = host(&memory.now());
+        let host = host(&cache.now());
         if host == "db2.internal" { Ok(()) } else { Err(host) }
     })
     .await;

@@ -15,7 +15,7 @@ use parameter_mirror_format::crypto::subkey::SubKey;
 use parameter_mirror_format::hash::{EncryptionMode, Fence, Status, Vitals, encode};
 use parameter_mirror_format::value::Value;
 use parameter_mirror_reader::mirrors::Mirrors;
-use parameter_mirror_redis::{RedisSettings, Servers, Setting};
+use parameter_mirror_redis::{RedisClient, RedisSettings, Setting};
 use parameter_mirror_test_support::{Process, Redis, Scratch, eventually};
 
 pub const MIRROR: &str = "shop/checkout";
@@ -88,7 +88,7 @@ impl World {
         let mut settings = RedisSettings::new(Setting::Value(Value::new(redis.url())));
         settings.ca = redis.ca().map(|path| Setting::File(path.to_owned()));
         Self {
-            store: RedisStore::new(Servers::new(settings)),
+            store: RedisStore::new(RedisClient::new(settings)),
             redis,
             keys: KeyRing::generate("k1".parse().unwrap()).unwrap(),
             fences: Mutex::default(),
@@ -149,7 +149,7 @@ impl World {
     pub fn mirrors(&self) -> Mirrors {
         let settings = RedisSettings::new(Setting::Value(Value::new(self.redis.url())));
         Mirrors {
-            servers: Servers::new(settings),
+            servers: RedisClient::new(settings),
             prefix: "pm:".to_owned(),
             names: vec![MIRROR.parse().unwrap()],
             sub_keys: vec![SubKey::parse(&self.sub_key(KEY)).unwrap()],

@@ -50,10 +50,10 @@ impl Server {
         server
     }
 
-    fn link(&self) -> Link {
+    fn link(&self) -> Connection {
         let mut settings = RedisSettings::new(Setting::Value(Value::from(self.url.as_str())));
         settings.connect_timeout = Duration::from_millis(300);
-        Link::new(settings)
+        Connection::new(settings)
     }
 
     fn answers(&self, answer: &'static [u8]) {
@@ -75,7 +75,7 @@ const DEADLINE: Duration = Duration::from_millis(100);
 /// For operations that are expected to be answered, on a machine under load.
 const AMPLE: Duration = Duration::from_secs(20);
 
-async fn ask(link: &Link, within: Duration) -> Result<String, LinkError> {
+async fn ask(link: &Connection, within: Duration) -> Result<String, ConnectionError> {
     let ping = |mut connection: MultiplexedConnection| async move {
         redis::cmd("GET").arg("x").query_async(&mut connection).await
     };
@@ -104,7 +104,7 @@ async fn a_silent_connection_is_replaced() {
     let link = server.link();
     ask(&link, AMPLE).await.unwrap();
     server.answers_first(0);
-    assert_eq!(ask(&link, DEADLINE).await, Err(LinkError::Timeout));
+    assert_eq!(ask(&link, DEADLINE).await, Err(ConnectionError::Timeout));
     server.answers_first(ALL);
     assert_eq!(ask(&link, AMPLE).await, Ok("PONG".to_owned()));
     assert_eq!(server.connections(), 2);
@@ -116,13 +116,13 @@ async fn a_server_that_accepts_and_says_nothing_costs_one_deadline_each_and_then
     server.answers_first(0);
     let link = server.link();
     let begun = std::time::Instant::now();
-    assert_eq!(ask(&link, DEADLINE).await, Err(LinkError::Timeout));
+    assert_eq!(ask(&link, DEADLINE).await, Err(ConnectionError::Timeout));
     assert!(begun.elapsed() >= DEADLINE);
     // This one outlasts the attempt, and from then on the failure is known.
-    assert_eq!(ask(&link, AMPLE).await, Err(LinkError::Timeout));
+    assert_eq!(ask(&link, AMPLE).await, Err(ConnectionError::Timeout));
     let begun = std::time::Instant::now();
     for _ in 0..100 {
-        assert_eq!(ask(&link, AMPLE).await, Err(LinkError::Timeout));
+        assert_eq!(ask(&link, AMPLE).await, Err(ConnectionError::Timeout));
     }
     assert!(begun.elapsed() < FIRST_PAUSE);
     assert_eq!(server.connections(), 1);
@@ -132,10 +132,10 @@ async fn a_server_that_accepts_and_says_nothing_costs_one_deadline_each_and_then
 fn the_pause_grows_and_ends_with_a_success() {
     let mut state = State::default();
     for pause in [1, 2, 4, 5, 5] {
-        assert_eq!(state.break_off(LinkError::Timeout).0, Duration::from_secs(pause));
+        assert_eq!(state.break_off(ConnectionError::Timeout).0, Duration::from_secs(pause));
     }
     state.succeeded();
-    assert_eq!(state.break_off(LinkError::Timeout).0, FIRST_PAUSE);
+    assert_eq!(state.break_off(ConnectionError::Timeout).0, FIRST_PAUSE);
 }
 
 /// The path lets the first answer through and then no other: connecting works, nothing else does.
@@ -146,11 +146,11 @@ async fn connections_that_fail_one_after_the_other_are_not_made_for_every_caller
     server.answers_first(1);
     for _ in 0..FAILURES {
         assert_eq!(link.broken(), None);
-        assert_eq!(ask(&link, DEADLINE).await, Err(LinkError::Timeout));
+        assert_eq!(ask(&link, DEADLINE).await, Err(ConnectionError::Timeout));
     }
     let begun = std::time::Instant::now();
     for _ in 0..100 {
-        assert_eq!(ask(&link, AMPLE).await, Err(LinkError::Timeout));
+        assert_eq!(ask(&link, AMPLE).await, Err(ConnectionError::Timeout));
     }
     assert!(begun.elapsed() < FIRST_PAUSE);
     assert_eq!(server.connections(), 3);
@@ -162,7 +162,7 @@ async fn a_server_that_serves_again_is_found_without_being_asked() {
     let server = Server::start().await;
     let link = server.link();
     server.answers(b"-LOADING Redis is loading the dataset in memory\r\n");
-    let loading = Err(LinkError::Refused("LOADING".to_owned()));
+    let loading = Err(ConnectionError::Refused("LOADING".to_owned()));
     assert_eq!(ask(&link, AMPLE).await, loading);
     assert_eq!(ask(&link, AMPLE).await, loading);
     server.answers(b"+PONG\r\n");
@@ -182,7 +182,7 @@ async fn a_closed_connection_is_replaced_at_once_for_a_read() {
     ask(&link, AMPLE).await.unwrap();
     // The server hangs up on the next command, then serves again.
     server.answers(b"");
-    assert!(matches!(ask(&link, AMPLE).await, Err(LinkError::Unavailable(_))));
+    assert!(matches!(ask(&link, AMPLE).await, Err(ConnectionError::Unavailable(_))));
     server.answers(b"+PONG\r\n");
     assert_eq!(ask(&link, AMPLE).await, Ok("PONG".to_owned()));
 
@@ -206,7 +206,7 @@ async fn a_connection_has_a_successor_at_the_end_of_its_lifetime() {
     let server = Server::start().await;
     let mut settings = RedisSettings::new(Setting::Value(Value::from(server.url.as_str())));
     settings.lifetime = Some(Duration::from_hours(11));
-    let link = Link::new(settings);
+    let link = Connection::new(settings);
     ask(&link, AMPLE).await.unwrap();
     let Ok((first, mut old)) = link.connection().await else { panic!("it is open") };
     let pass = async |time| {
@@ -242,8 +242,8 @@ async fn a_connection_has_a_successor_at_the_end_of_its_lifetime() {
 #[tokio::test]
 async fn a_demoted_primary_and_a_lost_login_are_left_but_not_hammered() {
     for (answer, expected) in [
-        (b"-READONLY You can't write against a read only replica.\r\n".as_slice(), LinkError::ReadOnly),
-        (b"-NOAUTH Authentication required.\r\n", LinkError::Unauthenticated),
+        (b"-READONLY You can't write against a read only replica.\r\n".as_slice(), ConnectionError::ReadOnly),
+        (b"-NOAUTH Authentication required.\r\n", ConnectionError::Unauthenticated),
     ] {
         let server = Server::start().await;
         let link = server.link();
@@ -263,7 +263,7 @@ async fn an_error_about_the_data_keeps_the_connection() {
     let link = server.link();
     ask(&link, AMPLE).await.unwrap();
     server.answers(b"-WRONGTYPE Operation against a key\r\n");
-    assert_eq!(ask(&link, AMPLE).await, Err(LinkError::WrongType));
+    assert_eq!(ask(&link, AMPLE).await, Err(ConnectionError::WrongType));
     server.answers(b"+PONG\r\n");
     assert_eq!(ask(&link, AMPLE).await, Ok("PONG".to_owned()));
     assert_eq!(server.connections(), 1);
@@ -271,9 +271,9 @@ async fn an_error_about_the_data_keeps_the_connection() {
 
 #[tokio::test]
 async fn wrong_settings_are_said_and_nothing_is_tried() {
-    let link = Link::new(RedisSettings::new(Setting::Value(Value::from("http://:hunter2@host"))));
+    let link = Connection::new(RedisSettings::new(Setting::Value(Value::from("http://:hunter2@host"))));
     let error = ask(&link, AMPLE).await.unwrap_err();
-    assert!(matches!(error, LinkError::Settings(_)));
+    assert!(matches!(error, ConnectionError::Settings(_)));
     assert!(!error.to_string().contains("hunter2"), "{error}");
     assert!(!format!("{link:?}").contains("hunter2"));
 }

@@ -1,7 +1,7 @@
 use super::*;
 
-fn servers() -> Servers {
-    Servers::new(RedisSettings::new(crate::Setting::Value("redis://first:6379".into())))
+fn servers() -> RedisClient {
+    RedisClient::new(RedisSettings::new(crate::Setting::Value("redis://first:6379".into())))
 }
 
 fn node(route: &Route) -> Option<&str> {
@@ -38,12 +38,12 @@ async fn redirections_are_remembered_until_the_node_fails() {
     assert_eq!(node(&inner.route(7)), Some("second:6380"));
     assert_eq!(node(&inner.route(8)), None, "another slot is another matter");
     // Data is no reason to ask elsewhere.
-    inner.failed(7, &LinkError::WrongType);
-    inner.failed(7, &LinkError::OutOfMemory);
+    inner.failed(7, &ConnectionError::WrongType);
+    inner.failed(7, &ConnectionError::OutOfMemory);
     assert_eq!(node(&inner.route(7)), Some("second:6380"));
-    inner.failed(7, &LinkError::Timeout);
+    inner.failed(7, &ConnectionError::Timeout);
     assert_eq!(node(&inner.route(7)), None);
-    assert_eq!(servers.links().len(), 2, "its link is kept, and what it knows of the node");
+    assert_eq!(servers.connections().len(), 2, "its link is kept, and what it knows of the node");
 }
 
 #[tokio::test]
@@ -70,5 +70,5 @@ async fn nodes_that_left_are_forgotten() {
     servers.0.route(3);
     assert_eq!(node(&servers.0.route(1)), None);
     assert_eq!(node(&servers.0.route(2)), Some("new:2"));
-    assert_eq!(servers.links().len(), 2);
+    assert_eq!(servers.connections().len(), 2);
 }

@@ -351,7 +351,7 @@ fn a_finalizer_holds_up_only_without_an_operator() {
 
 #[test]
 fn what_a_user_of_redis_may_not_see_is_no_fault_and_what_it_may_not_do_is() {
-    let denied = || LinkError::Forbidden("no right to INFO".to_owned());
+    let denied = || ConnectionError::Forbidden("no right to INFO".to_owned());
     let mut facts = good();
     facts.redis = RedisFacts::Asked { rights: Ok(()), eviction: Err(denied()), ahead: Err(denied()) };
     assert_eq!(complaints(&facts), []);
@@ -360,9 +360,9 @@ fn what_a_user_of_redis_may_not_see_is_no_fault_and_what_it_may_not_do_is() {
         matches!(&complaints(&facts)[..], [(Level::Fail, "redis-rights", told)] if told.contains("docs/operations.md"))
     );
     facts.redis = RedisFacts::Asked {
-        rights: Err(LinkError::Timeout),
-        eviction: Err(LinkError::Timeout),
-        ahead: Err(LinkError::Timeout),
+        rights: Err(ConnectionError::Timeout),
+        eviction: Err(ConnectionError::Timeout),
+        ahead: Err(ConnectionError::Timeout),
     };
     assert!(
         matches!(&complaints(&facts)[..], [(Level::Fail, "redis-connection", told)] if told.contains("did not answer in time"))

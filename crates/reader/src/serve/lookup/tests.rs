@@ -61,7 +61,7 @@ fn mirrors() -> Vec<Mirror> {
 #[case::a_secret_of_another_service("/aws/reference/secretsmanager/x", Err("no mirror here covers"))]
 fn a_name_is_held_or_absent_or_not_ours(#[case] name: &str, #[case] expected: Result<bool, &str>) {
     let mirrors = mirrors();
-    let found = find(&mirrors, &Asked::parse(name), true).map(|hit| hit.is_some());
+    let found = find(&mirrors, &Requested::parse(name), true).map(|hit| hit.is_some());
     match (found, expected) {
         (Ok(found), Ok(expected)) => assert_eq!(found, expected),
         (Err(why), Err(says)) => assert!(why.to_string().contains(says), "{why}"),
