@@ -105,7 +105,7 @@ const EXPOSED: [(&str, &str); 15] = [
     ("crates/format/src/content/mod.rs", "the MAC"),
     ("crates/format/src/content/entry.rs", "knows ciphertext by its beginning"),
     ("crates/format/src/crypto/envelope.rs", "encrypts"),
-    ("crates/redis/src/link.rs", "the password that was made for a connection"),
+    ("crates/redis/src/connection.rs", "the password that was made for a connection"),
     ("crates/redis/src/settings.rs", "the URL, password and certificates of Redis"),
     ("crates/reader/src/exec.rs", "the environment of the program that is started"),
     ("crates/reader/src/variables.rs", "the same, judged before"),

@@ -3,18 +3,18 @@
 #![cfg_attr(test, allow(clippy::significant_drop_tightening, reason = "a test may hold what it looks at"))]
 
 mod args;
+mod connection;
 mod error;
 pub mod eviction;
 mod lifetime;
-mod link;
 mod password;
 mod servers;
 mod settings;
 mod stream;
 
 pub use args::{PasswordInUrl, RedisArgs};
+pub use connection::Connection;
 pub use error::ConnectionError;
-pub use link::Connection;
 pub use password::{Password, PasswordFuture, SignIn};
 pub use servers::RedisClient;
 pub use settings::{RedisSettings, Setting, SettingsError};
