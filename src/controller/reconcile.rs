@@ -75,17 +75,17 @@ pub async fn reconcile(mirror: &ParameterMirror, ctx: &Arc<Context>) -> Requeue 
     }
     finalize::ensure_finalizer(mirror, &plan, ctx).await;
     apply_annotations(mirror, &plan, state, ctx);
-    let look = if read::is_due(&plan, state, ctx) { Depth::Full } else { Depth::Cheap };
-    if look == Depth::Cheap && evict::is_unchanged(&plan, state, ctx).await {
+    let depth = if read::is_due(&plan, state, ctx) { Depth::Full } else { Depth::Cheap };
+    if depth == Depth::Cheap && evict::is_unchanged(&plan, state, ctx).await {
         return finish(mirror, plan, false, state, ctx);
     }
     enter_step("observe");
-    observe(mirror, &plan, state, look, ctx).await;
+    observe(mirror, &plan, state, depth, ctx).await;
     enter_step("read");
     schedule_first_read(mirror, &plan, state, ctx);
     let answer = read::finished(&plan, state, ctx);
     // One that became due while another one was under way begins in the next pass, which reads the targets back first.
-    if look == Depth::Full && read::is_due(&plan, state, ctx) {
+    if depth == Depth::Full && read::is_due(&plan, state, ctx) {
         read::begin(&key, &plan, state, ctx);
     }
     enter_step("resolve");

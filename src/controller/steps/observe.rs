@@ -36,20 +36,20 @@ pub async fn observe(
     mirror: &ParameterMirror,
     plan: &Plan,
     state: &mut MirrorState,
-    look: Depth,
+    depth: Depth,
     ctx: &Context,
 ) {
     let keys = ctx.keys();
     state.evicted = None;
     state.reset_if_retargeted(plan, keys.version);
     if let Some(secret) = &plan.secret {
-        assume_missing(mirror, plan, secret, look, state, ctx);
+        assume_missing(mirror, plan, secret, depth, state, ctx);
     }
     let answered = state.in_flight.as_ref().is_some_and(|read| read.has_ended());
     let MirrorState { secret, redis, .. } = state;
     tokio::join!(
         observe_secret(plan, secret, keys.ring.as_deref(), ctx),
-        observe_redis(plan, redis, look, answered, keys.ring.as_deref(), ctx)
+        observe_redis(plan, redis, depth, answered, keys.ring.as_deref(), ctx)
     );
     adopt(plan, state, ctx);
     if let Some(good) = &state.good {
@@ -120,7 +120,7 @@ fn assume_missing(
     mirror: &ParameterMirror,
     plan: &Plan,
     secret: &SecretPlan,
-    look: Depth,
+    depth: Depth,
     state: &mut MirrorState,
     ctx: &Context,
 ) {
@@ -129,7 +129,7 @@ fn assume_missing(
     let state = &mut state.secret;
     match state.existence {
         Existence::Unknown
-            if look == Depth::Full
+            if depth == Depth::Full
                 && never_written
                 && state.observed.is_none()
                 && ctx.watches.secret(&plan.namespace, &secret.name) == CachedVersion::Known(None) =>
@@ -194,7 +194,7 @@ async fn observe_secret(plan: &Plan, state: &mut SecretState, keys: Option<&KeyR
 async fn observe_redis(
     plan: &Plan,
     state: &mut RedisState,
-    look: Depth,
+    depth: Depth,
     answered: bool,
     keys: Option<&KeyRing>,
     ctx: &Context,
@@ -208,7 +208,7 @@ async fn observe_redis(
         }
     };
     let Some(keys) = keys else { return };
-    if look == Depth::Cheap
+    if depth == Depth::Cheap
         && let Some(known) = &state.observed
     {
         if answered && (known.found == Found::Missing || copies::verified(Some(&known.found)).is_some()) {
