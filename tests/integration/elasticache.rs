@@ -15,7 +15,7 @@ use parameter_mirror::ssm::credentials::{CredentialsCache, Fetch};
 use parameter_mirror::targets::redis::token::{self, Service};
 use parameter_mirror_format::value::Value;
 use parameter_mirror_redis::{
-    ConnectionError, Link, PasswordFuture, RedisClient, RedisSettings, Setting, SignIn,
+    Connection, ConnectionError, PasswordFuture, RedisClient, RedisSettings, Setting, SignIn,
 };
 use parameter_mirror_test_support::elasticache::{Cache, Refused};
 use parameter_mirror_test_support::ssm::{Fault, Operation, When};
@@ -386,12 +386,12 @@ fn settings(cache: &ElastiCache, sign_in: Arc<dyn SignIn>, lifetime: Duration) -
     settings
 }
 
-fn link(cache: &ElastiCache, sign_in: Arc<dyn SignIn>, lifetime: Duration) -> Link {
-    Link::new(settings(cache, sign_in, lifetime))
+fn link(cache: &ElastiCache, sign_in: Arc<dyn SignIn>, lifetime: Duration) -> Connection {
+    Connection::new(settings(cache, sign_in, lifetime))
 }
 
 /// A write: nobody repeats it.
-async fn write(link: &Link) -> Result<(), ConnectionError> {
+async fn write(link: &Connection) -> Result<(), ConnectionError> {
     let incr = |mut connection: MultiplexedConnection| async move {
         redis::cmd("INCR").arg("x").exec_async(&mut connection).await
     };

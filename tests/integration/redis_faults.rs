@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use parameter_mirror_redis::{ConnectionError, Link, RedisSettings, Setting};
+use parameter_mirror_redis::{Connection, ConnectionError, RedisSettings, Setting};
 use parameter_mirror_test_support::proxy::Path;
 use parameter_mirror_test_support::{Proxy, Redis};
 use redis::aio::MultiplexedConnection;
@@ -316,7 +316,7 @@ async fn a_thousand_looks_at_a_silent_redis_do_not_wait_a_thousand_times() {
     let redis = Redis::start().await;
     let proxy = Proxy::start(redis.address()).await;
     let url = Setting::Value(redis.url_through(&proxy).as_str().into());
-    let link = Link::new(RedisSettings::new(url));
+    let link = Connection::new(RedisSettings::new(url));
     let ping = |mut connection: MultiplexedConnection| async move {
         redis::cmd("PING").query_async::<String>(&mut connection).await
     };

@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tracing_mutex::parkinglot::Mutex;
 
 use crate::lifetime::until_successor;
-use crate::{ConnectionError, RedisSettings, SettingsError, SignIn};
+use crate::{ConnectionError, Password, RedisSettings, SignIn};
 
 /// After a failure, the next attempt to connect waits this long; each further failure doubles it.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -368,7 +368,7 @@ async fn open(settings: RedisSettings, node: Option<Box<str>>) -> Result<Open, C
     let sign_by = Instant::now() + settings.connect_timeout * 3 / 4;
     let config = AsyncConnectionConfig::new().set_response_timeout(Some(settings.response_timeout));
     let sign_in = match &settings.password {
-        Some(Password::PasswordFuture(sign_in)) => Some(Arc::clone(sign_in)),
+        Some(Password::Made(sign_in)) => Some(Arc::clone(sign_in)),
         Some(Password::Given(_)) | None => None,
     };
     let attempt = async {

@@ -27,5 +27,5 @@ pub enum Password {
     /// It is given.
     Given(Setting),
     /// It is made for each connection.
-    PasswordFuture(Arc<dyn SignIn>),
+    Made(Arc<dyn SignIn>),
 }

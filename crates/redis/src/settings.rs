@@ -113,7 +113,7 @@ impl RedisSettings {
         if self.password.is_some() {
             return Err(SettingsError::new(PASSWORD, TWO_WAYS));
         }
-        self.password = Some(Password::PasswordFuture(sign_in));
+        self.password = Some(Password::Made(sign_in));
         self.lifetime = Some(lifetime);
         Ok(())
     }
@@ -145,7 +145,7 @@ impl RedisSettings {
         {
             return Err(SettingsError::new(setting, "is given, but the URL is not rediss://"));
         }
-        if let Some(Password::PasswordFuture(_)) = &self.password {
+        if let Some(Password::Made(_)) = &self.password {
             may_sign_in(&info, tls.is_some())?;
         }
         let (host, port) = match node {

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use parameter_mirror_format::content::Signed;
+use parameter_mirror_format::crypto::keys::KeyRing;
 use parameter_mirror_format::hash::{self, Encryption, EncryptionMode, Fence, HashFound, Status, Vitals};
-use parameter_mirror_format::keys::KeyRing;
 use parameter_mirror_format::verdict::{Found, Verdict};
 use parameter_mirror_redis::ConnectionError;
 

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use parameter_mirror_format::fields::Fields;
 use parameter_mirror_format::hash::Fence;
+use parameter_mirror_format::hash::fields::Fields;
 use parameter_mirror_redis::ConnectionError;
 
 use parameter_mirror_redis::eviction::Eviction;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::future::{join_all, try_join_all};
 use parameter_mirror_format::FORMAT;
-use parameter_mirror_format::fields::Fields;
+use parameter_mirror_format::hash::fields::Fields;
 use parameter_mirror_format::hash::{FENCE, Fence, MAC, OWNER, Status, stage_key};
 use parameter_mirror_redis::{ConnectionError, RedisClient};
 use redis::Script;

@@ -6,8 +6,8 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta, OwnerReference};
 use parameter_mirror_format::content::Signed;
+use parameter_mirror_format::crypto::keys::KeyRing;
 use parameter_mirror_format::humanize;
-use parameter_mirror_format::keys::KeyRing;
 use parameter_mirror_format::secret::{self as layout, Parts};
 use parameter_mirror_format::verdict::{Found, Verdict};
 

@@ -1,10 +1,11 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use parameter_mirror_format::value::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use super::*;
-use parameter_mirror_format::value::Value;
+use crate::Setting;
 
 /// A server under the test's control: answers so many commands of each connection with `answer`, and counts connections.
 struct Server {
