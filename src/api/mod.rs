@@ -8,8 +8,6 @@ mod crd;
 mod parameter_mirror;
 mod parameter_source;
 
-use kube::ResourceExt as _;
-
 pub use crd::crds;
 pub use parameter_mirror::{
     DeletionPolicy, GuardSpec, KeyFormat, MirrorRedisStatus, MirrorSecretStatus, ParameterMirror,
@@ -30,9 +28,3 @@ pub const ACCEPT_SHRINK: &str = "parameter-mirror.dev/accept-shrink";
 pub const DRILL_UNTIL: &str = "parameter-mirror.dev/drill-until";
 /// Finalizer on a mirror, only while `redis.deletionPolicy` is `Delete`.
 pub const FINALIZER: &str = "parameter-mirror.dev/redis";
-
-/// `namespace/name`, as log lines name a mirror.
-#[must_use]
-pub fn full_name(mirror: &ParameterMirror) -> String {
-    format!("{}/{}", mirror.namespace().unwrap_or_default(), mirror.name_any())
-}

@@ -9,6 +9,7 @@ use futures::{FutureExt, StreamExt};
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::ObjectRef;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use crate::api::ParameterMirror;
 use crate::controller::context::Context;
@@ -16,7 +17,7 @@ use crate::controller::invalid_object;
 use crate::controller::reconcile::reconcile;
 use crate::kubernetes::queue::{RECONCILE, RECONCILES, Requeue};
 
-/// How long a mirror rests whose pass broke.
+/// How long a mirror rests whose reconcile panicked or did not end.
 const PANIC_BACKOFF: Duration = Duration::from_secs(30);
 
 /// Works until `stop`; a reconcile that has begun is finished.
@@ -44,15 +45,21 @@ async fn reconcile_one(key: Arc<ObjectRef<ParameterMirror>>, ctx: Arc<Context>) 
         ctx.forget(&key);
         return ctx.queue.finished(&key, Requeue::OnChange);
     };
-    let look = AssertUnwindSafe(dispatch(&mirror, &ctx)).catch_unwind();
-    let next = match tokio::time::timeout(RECONCILE, look).await {
+    let name = format!("{}/{}", key.namespace.as_deref().unwrap_or_default(), key.name);
+    // Of the highest level, so that the lines inside have the span's fields whatever the filter says.
+    let span = tracing::error_span!("reconcile", mirror = name, cycle = tracing::field::Empty);
+    let reconciled = AssertUnwindSafe(dispatch(&mirror, &ctx)).catch_unwind().instrument(span.clone());
+    let next = match tokio::time::timeout(RECONCILE, reconciled).await {
         Ok(Ok(next)) => next,
         broken => {
             let how = if broken.is_ok() { "panicked" } else { "did not end in time" };
-            let mirror = format!("{}/{}", key.namespace.as_deref().unwrap_or_default(), key.name);
-            tracing::error!(target: "parameter_mirror", mirror, "a pass {how}; this is a fault of the operator. What is served stays as it is, and the mirror is looked at anew");
+            let _entered = span.enter();
+            tracing::error!(
+                "the reconcile {how}; this is a fault of the operator. What is served stays as it is, and the mirror is reconciled again in {} s",
+                PANIC_BACKOFF.as_secs()
+            );
             ctx.metrics.reconcile_panicked();
-            // Whatever it left half done is learnt again from the targets.
+            // What it left half done is learnt again from the targets.
             ctx.states.forget(&key);
             Requeue::After(PANIC_BACKOFF)
         }

@@ -34,10 +34,15 @@ impl Drills {
         let until = judge(annotation, now);
         match until {
             Some(until) => {
-                tracing::info!(target: "parameter_mirror", source, %until, "an outage of the source is rehearsed");
+                tracing::info!(source, %until, "an outage of the source is rehearsed");
             }
             None => {
-                tracing::warn!(target: "parameter_mirror", source, annotation, "no drill: write a time within the next hour, like {}", now + LONGEST);
+                tracing::warn!(
+                    source,
+                    annotation,
+                    "no drill: write a time within the next hour, like {}",
+                    now + LONGEST
+                );
             }
         }
         self.0.lock().insert(source.to_owned(), (annotation.to_owned(), until));

@@ -27,7 +27,7 @@ pub async fn report(invalid: &InvalidObject, ctx: &Context) -> Requeue {
     let state = ctx.states.of(&ObjectRef::new(&name).within(&namespace));
     let mut state = state.lock().await;
     // Our own write comes back as a change; the same generation is reported once.
-    if state.undecodable == invalid.metadata.generation {
+    if state.report.invalid_generation == invalid.metadata.generation {
         return Requeue::OnChange;
     }
     let now = ctx.clock.now();
@@ -47,11 +47,11 @@ pub async fn report(invalid: &InvalidObject, ctx: &Context) -> Requeue {
     match write_status(&namespace, &name, &status, ctx).await {
         Ok(()) | Err(ApiError::NotFound) => {}
         Err(problem) => {
-            tracing::debug!(target: "parameter_mirror", mirror = format!("{namespace}/{name}"), %problem, "the status cannot be written");
+            tracing::debug!(%problem, "the status cannot be written");
             return Requeue::After(RETRY);
         }
     }
-    state.undecodable = invalid.metadata.generation;
-    tracing::warn!(target: "parameter_mirror", mirror = format!("{namespace}/{name}"), reason = "InvalidSpec", "the object cannot be read");
+    state.report.invalid_generation = invalid.metadata.generation;
+    tracing::warn!(reason = "InvalidSpec", "the object cannot be read");
     Requeue::OnChange
 }

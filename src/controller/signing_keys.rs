@@ -33,13 +33,13 @@ pub async fn keep(client: Client, secret: KeySecret) -> (watch::Receiver<KeyStat
         match first_keys(&client, &api, &secret).await {
             Ok(keys) => break keys,
             Err(problem) => {
-                tracing::warn!(target: "parameter_mirror", secret = secret.name, %problem, "the key Secret cannot be read yet");
+                tracing::warn!(secret = secret.name, %problem, "the key Secret cannot be read yet");
                 tokio::time::sleep(RETRY).await;
             }
         }
     };
     if let Some(issue) = &first.issue {
-        tracing::error!(target: "parameter_mirror", reason = %issue.reason, "{}", issue.detail);
+        tracing::error!(reason = %issue.reason, "{}", issue.detail);
     }
     let has_keys = first.ring.is_some();
     let (sender, receiver) = watch::channel(first);
@@ -106,7 +106,7 @@ async fn remember(client: &Client, secret: &KeySecret) {
         if let ApiError::Refused { code: 403, .. } = problem {
             return;
         }
-        tracing::debug!(target: "parameter_mirror", lease = secret.lease, %problem, "the Lease cannot be marked yet");
+        tracing::debug!(lease = secret.lease, %problem, "the Lease cannot be marked yet");
         tokio::time::sleep(MARK_AGAIN).await;
     }
 }

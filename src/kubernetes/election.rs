@@ -99,11 +99,11 @@ impl Election {
                     RENEW_INTERVAL
                 }
                 Ok(false) => {
-                    tracing::warn!(target: "parameter_mirror", leader = self.holder(), "another operator has taken the lease");
+                    tracing::warn!(leader = self.holder(), "another operator has taken the lease");
                     break;
                 }
                 Err(problem) => {
-                    tracing::warn!(target: "parameter_mirror", %problem, "the lease cannot be renewed");
+                    tracing::warn!(%problem, "the lease cannot be renewed");
                     POLL_INTERVAL
                 }
             };
@@ -226,7 +226,7 @@ fn decide(identity: &str, seen: Option<(Option<&LeaseSpec>, Duration)>, now: Dur
 /// Says it once.
 fn log_once(logged: &mut Option<String>, what: String) {
     if logged.as_ref() != Some(&what) {
-        tracing::info!(target: "parameter_mirror", "{what}");
+        tracing::info!("{what}");
         *logged = Some(what);
     }
 }

@@ -127,7 +127,7 @@ impl Events {
         let story = EventDraft { note: humanize::cut(&story.note, MAX_NOTE), ..story.clone() };
         let reason = story.reason.clone();
         if !self.0.waiting.add(mirror.object_ref(&()), story) {
-            tracing::debug!(target: "parameter_mirror", reason, "too many events at once; this one is left out");
+            tracing::debug!(reason, "too many events at once; this one is left out");
         }
     }
 }
@@ -143,7 +143,7 @@ async fn publish(recorder: &Recorder, about: &ObjectReference, story: EventDraft
     };
     let told = tokio::time::timeout(DEADLINE, recorder.publish(&event, about)).await;
     if !matches!(told, Ok(Ok(()))) {
-        tracing::debug!(target: "parameter_mirror", reason = story.reason, "an event could not be recorded");
+        tracing::debug!(reason = story.reason, "an event could not be recorded");
     }
 }
 

@@ -378,7 +378,7 @@ where
             match change {
                 Ok(object) => on_change(object),
                 Err(error) => {
-                    tracing::debug!(target: "parameter_mirror", kind = %K::kind(&()), error = watch_problem(&error), "watch interrupted");
+                    tracing::debug!(kind = %K::kind(&()), error = watch_problem(&error), "watch interrupted");
                 }
             }
         }

@@ -36,10 +36,13 @@ pub async fn watch(redis: Arc<dyn HashStore>, metrics: Arc<Metrics>) {
 fn tell(eviction: &Eviction) {
     match eviction {
         Eviction::TakesAny { policy } => {
-            tracing::warn!(target: "parameter_mirror", policy, "Redis evicts any key when its memory is full, mirrors too; what goes comes back at the next check. Set maxmemory-policy to noeviction or a volatile one");
+            tracing::warn!(
+                policy,
+                "Redis evicts any key when its memory is full, mirrors too; what goes comes back at the next check. Set maxmemory-policy to noeviction or a volatile one"
+            );
         }
         Eviction::SparesOurs => {
-            tracing::info!(target: "parameter_mirror", "Redis no longer evicts keys without an end of life");
+            tracing::info!("Redis no longer evicts keys without an end of life");
         }
     }
 }

@@ -8,7 +8,7 @@ pub fn keep_memory_private() {
     let no_core = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
     let no_debugger = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     if let Err(error) = no_core.and(no_debugger) {
-        tracing::warn!(target: "parameter_mirror", %error, "core dumps cannot be switched off; they would hold values");
+        tracing::warn!(%error, "core dumps cannot be switched off; they would hold values");
     }
 }
 

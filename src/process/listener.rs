@@ -34,7 +34,7 @@ pub async fn serve(listener: TcpListener, router: Router) {
                 open.push_back(AbortOnDropHandle::new(tokio::spawn(connection(stream, router.clone()))));
             }
             Err(error) => {
-                tracing::debug!(target: "parameter_mirror", %error, "a connection was not accepted");
+                tracing::debug!(%error, "a connection was not accepted");
                 tokio::time::sleep(ACCEPT_AGAIN).await;
             }
         }
@@ -49,7 +49,7 @@ async fn connection(stream: TcpStream, router: Router) {
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
         .await;
     if let Err(error) = served {
-        tracing::debug!(target: "parameter_mirror", %error, "a connection ended early");
+        tracing::debug!(%error, "a connection ended early");
     }
 }
 

@@ -114,7 +114,7 @@ pub async fn operate(
                 }
             },
         };
-        tracing::info!(target: "parameter_mirror", cluster = leadership.cluster, "leading");
+        tracing::info!(cluster = leadership.cluster, "leading");
         let ended = tokio::select! {
             ended = lead(&leadership, &term, &health, &stop) => Some(ended),
             () = keep(election.as_mut(), &term) => None,
@@ -122,14 +122,14 @@ pub async fn operate(
         health.set_standby();
         match ended {
             None => {
-                tracing::warn!(target: "parameter_mirror", "no longer leading; nothing is written, the targets keep serving");
+                tracing::warn!("no longer leading; nothing is written, the targets keep serving");
             }
             Some(ended) => {
                 term.revoke();
                 if let Some(election) = &mut election {
                     election.release().await;
                 }
-                tracing::info!(target: "parameter_mirror", "stopped; the targets keep serving");
+                tracing::info!("stopped; the targets keep serving");
                 return ended;
             }
         }
@@ -210,7 +210,7 @@ async fn lead(
         ready = context.watches.ready() => if !ready { bail!("a watch ended before it began") },
         () = stop.cancelled() => return Ok(()),
     }
-    tracing::info!(target: "parameter_mirror", cluster = leadership.cluster, "watching; mirrors are worked on");
+    tracing::info!(cluster = leadership.cluster, "watching; mirrors are worked on");
     health.set_leading(Arc::clone(&context));
     dispatch::work(stop.clone(), context).await;
     Ok(())
@@ -263,7 +263,7 @@ async fn wait_for_crds(client: &Client, scopes: &[Option<String>]) {
                 ApiError::Refused { .. } => "check the service account's rights",
                 _ => "is it up, and is the network open?",
             };
-            tracing::warn!(target: "parameter_mirror", problem = %served, "ParameterMirror and ParameterSource cannot be listed yet; {hint}. Waiting.");
+            tracing::warn!(problem = %served, "ParameterMirror and ParameterSource cannot be listed yet; {hint}. Waiting.");
         }
         tokio::time::sleep(RETRY).await;
     }

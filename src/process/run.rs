@@ -48,15 +48,15 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         let health = health.clone();
         move || health.stall().is_none()
     };
-    tracing::info!(target: "parameter_mirror", address = %metrics.local_addr()?, "serving /metrics");
-    tracing::info!(target: "parameter_mirror", address = %probes.local_addr()?, "serving /livez and /readyz");
+    tracing::info!(address = %metrics.local_addr()?, "serving /metrics");
+    tracing::info!(address = %probes.local_addr()?, "serving /livez and /readyz");
     tokio::spawn(listener::serve(metrics, admin::scrapes(health.clone())));
     tokio::spawn(listener::serve(probes, admin::probes(health.clone())));
     tokio::select! {
         outcome = work(args, health, stop.clone()) => outcome,
         () = work_pulse.beat(is_well) => Ok(()),
         () = async { stop.cancelled().await; tokio::time::sleep(DRAIN).await } => {
-            tracing::warn!(target: "parameter_mirror", "passes under way did not end in time; every write is whole all the same");
+            tracing::warn!("passes under way did not end in time; every write is whole all the same");
             Ok(())
         }
     }
@@ -106,7 +106,7 @@ fn shutdown_token() -> anyhow::Result<CancellationToken> {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        tracing::info!(target: "parameter_mirror", "stopping: passes under way are finished");
+        tracing::info!("stopping: passes under way are finished");
         told.cancel();
         tokio::select! {
             _ = terminate.recv() => {}
@@ -132,7 +132,7 @@ async fn redis_edge(
     match redis_auth::settled(settings, iam, base).await {
         Ok(settings) => Ok(RedisBackend::Configured(Arc::new(RedisStore::new(RedisClient::new(settings))))),
         Err(error) => {
-            tracing::warn!(target: "parameter_mirror", %error, "Redis is not usable as configured; mirrors that want it say RedisNotConfigured");
+            tracing::warn!(%error, "Redis is not usable as configured; mirrors that want it say RedisNotConfigured");
             Ok(RedisBackend::NotConfigured(format!(
                 "{error}. Correct the operator's Redis configuration and restart it."
             )))

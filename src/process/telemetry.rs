@@ -26,12 +26,12 @@ pub fn start(format: LogFormat, filter: &str) -> anyhow::Result<()> {
     let lines = tracing_subscriber::fmt().with_env_filter(directives);
     match format {
         LogFormat::Text => lines.with_ansi(false).with_target(false).init(),
-        LogFormat::Json => lines.json().flatten_event(true).with_target(false).init(),
+        LogFormat::Json => lines.json().flatten_event(true).with_span_list(false).with_target(false).init(),
     }
     std::panic::set_hook(Box::new(|panic| {
         // Where, and not what: the text of a panic can quote what was worked on.
         let place = panic.location().map_or_else(String::new, ToString::to_string);
-        tracing::error!(target: "parameter_mirror", place, "panic; this is a fault of the operator");
+        tracing::error!(place, "panic; this is a fault of the operator");
     }));
     Ok(())
 }

@@ -180,14 +180,19 @@ async fn probe(
     recoveries: watch::Sender<u64>,
 ) {
     let AccountKey { account, region } = &key;
-    tracing::warn!(target: "parameter_mirror", account, region, "SSM does not answer; only a probe is sent, every {} s", PROBE_EVERY.as_secs());
+    tracing::warn!(
+        account,
+        region,
+        "SSM does not answer; only a probe is sent, every {} s",
+        PROBE_EVERY.as_secs()
+    );
     loop {
         tokio::time::sleep(jittered(PROBE_EVERY)).await;
         // The read that opened the breaker has left something to ask for.
         let Some(Probe { api, selection }) = probes.next() else { continue };
         let outcome = api.probe(&selection).await;
         if limiter.record_probe(outcome.as_ref().map(|&()| ())) {
-            tracing::info!(target: "parameter_mirror", account, region, "SSM answers again; what is overdue is read");
+            tracing::info!(account, region, "SSM answers again; what is overdue is read");
             probes.clear();
             recoveries.send_modify(|recoveries| *recoveries += 1);
             return;

@@ -1,5 +1,5 @@
-//! Everything that can be wrong with SSM and on the way to it, a row for each. *Real time*: the real program against a real API server,
-//! a real Redis and our own SSM. Under each fault the reason is told and not a byte changes; after it the waiting value arrives.
+//! Everything that can be wrong with SSM and on the way to it, a test for each. *Real time*: the real program against a real API server,
+//! a real Redis and our own SSM. Under each fault the status gives the reason and not a byte changes; after it the waiting value arrives.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{Api, ListParams};
 use parameter_mirror_test_support::ssm::{Body, Fault, Operation, When};
+use rstest::rstest;
 use serde_json::json;
 
 use crate::silence;
@@ -15,7 +16,6 @@ use crate::world::{LATER, SOON, Setup, World, eventually};
 
 /// One fault.
 struct Row {
-    name: &'static str,
     when: When,
     fault: Fault,
     meaning: Meaning,
@@ -25,22 +25,22 @@ struct Row {
 enum Meaning {
     /// Degraded with this reason: what was served stays.
     Held(&'static str),
-    /// Nobody notices.
+    /// The mirror stays as it is.
     Unnoticed,
     /// A read may fail; what waits arrives under the fault all the same.
     Converges,
 }
 
-const fn held(name: &'static str, when: When, fault: Fault, reason: &'static str) -> Row {
-    Row { name, when, fault, meaning: Meaning::Held(reason) }
+const fn held(when: When, fault: Fault, reason: &'static str) -> Row {
+    Row { when, fault, meaning: Meaning::Held(reason) }
 }
 
-const fn unnoticed(name: &'static str, when: When, fault: Fault) -> Row {
-    Row { name, when, fault, meaning: Meaning::Unnoticed }
+const fn unnoticed(when: When, fault: Fault) -> Row {
+    Row { when, fault, meaning: Meaning::Unnoticed }
 }
 
-const fn converges(name: &'static str, when: When, fault: Fault) -> Row {
-    Row { name, when, fault, meaning: Meaning::Converges }
+const fn converges(when: When, fault: Fault) -> Row {
+    Row { when, fault, meaning: Meaning::Converges }
 }
 
 fn any() -> When {
@@ -55,113 +55,103 @@ fn values() -> When {
     When::any().operation(Operation::GetParameters)
 }
 
+fn endless(per_page: u32) -> Fault {
+    Fault::Endless { below: "/app".to_owned(), per_page }
+}
+
 fn status(code: u16, body: Body) -> Fault {
     Fault::Status { code, body }
 }
 
+#[rstest]
+#[case::http_500_from_the_service(held(any(), Fault::internal(), "SourceUnavailable"))]
+#[case::http_503_from_the_service(held(any(), Fault::unavailable(), "SourceUnavailable"))]
+#[case::http_502_from_a_load_balancer(held(any(), status(502, Body::Html), "SourceUnavailable"))]
+#[case::http_503_without_a_word(held(any(), status(503, Body::Empty), "SourceUnavailable"))]
+#[case::http_504_with_a_word_of_json(held(any(), status(504, Body::Json), "SourceUnavailable"))]
+#[case::the_first_page_fails(held(any().page(1), Fault::internal(), "SourceUnavailable"))]
+#[case::a_page_in_the_middle_fails(held(any().page(2), Fault::internal(), "SourceUnavailable"))]
+#[case::the_last_page_fails(held(any().page(3), Fault::internal(), "SourceUnavailable"))]
+#[case::each_page_fails_once(unnoticed(any().page(2).times(1), Fault::internal()))]
+#[case::every_third_request_fails(converges(any().share(0.3, 7), Fault::unavailable()))]
+#[case::it_is_slow(unnoticed(any(), Fault::Slow(Duration::from_millis(300))))]
 #[tokio::test]
-async fn the_service_fails() {
-    matrix(vec![
-        held("500 from the service", any(), Fault::internal(), "SourceUnavailable"),
-        held("503 from the service", any(), Fault::unavailable(), "SourceUnavailable"),
-        held("502 from a load balancer", any(), status(502, Body::Html), "SourceUnavailable"),
-        held("503 without a word", any(), status(503, Body::Empty), "SourceUnavailable"),
-        held("504 with a word of JSON", any(), status(504, Body::Json), "SourceUnavailable"),
-        held("the first page fails", any().page(1), Fault::internal(), "SourceUnavailable"),
-        held("a page in the middle fails", any().page(2), Fault::internal(), "SourceUnavailable"),
-        held("the last page fails", any().page(3), Fault::internal(), "SourceUnavailable"),
-        unnoticed("each page fails once", any().page(2).times(1), Fault::internal()),
-        converges("every third request fails", any().share(0.3, 7), Fault::unavailable()),
-        unnoticed("it is slow", any(), Fault::Slow(Duration::from_millis(300))),
-    ])
-    .await;
+async fn the_service_fails(#[case] row: Row) {
+    outlives(row).await;
 }
 
+#[rstest]
+#[case::throttled(held(any(), Fault::throttling(), "Throttled"))]
+#[case::throttled_with_a_namespace(held(any(), Fault::throttling_namespaced(), "Throttled"))]
+#[case::throttled_said_in_a_header(held(any(), Fault::throttling_header_only(), "Throttled"))]
+#[case::http_429(held(any(), Fault::too_many_requests(), "Throttled"))]
+#[case::throttled_in_the_middle_of_a_listing(held(any().page(2), Fault::throttling(), "Throttled"))]
+#[case::a_burst_of_throttling(unnoticed(any().times(2), Fault::throttling()))]
 #[tokio::test]
-async fn the_service_wants_fewer_requests() {
-    matrix(vec![
-        held("throttled", any(), Fault::throttling(), "Throttled"),
-        held("throttled, with a namespace", any(), Fault::throttling_namespaced(), "Throttled"),
-        held("throttled, said in a header", any(), Fault::throttling_header_only(), "Throttled"),
-        held("429", any(), Fault::too_many_requests(), "Throttled"),
-        held("throttled in the middle of a listing", any().page(2), Fault::throttling(), "Throttled"),
-        unnoticed("a burst of throttling", any().times(2), Fault::throttling()),
-    ])
-    .await;
+async fn requests_are_throttled(#[case] row: Row) {
+    outlives(row).await;
 }
 
+#[rstest]
+#[case::iam_denies_the_path(held(
+    any(),
+    Fault::access_denied_iam("ssm:GetParametersByPath"),
+    "AccessDenied"
+))]
+#[case::iam_denies_the_values(held(values(), Fault::access_denied_iam("ssm:GetParameters"), "AccessDenied"))]
+#[case::kms_denies_the_key(held(any().decrypting(), Fault::access_denied_kms(), "KmsUnavailable"))]
+#[case::the_key_is_disabled(held(any().decrypting(), Fault::invalid_key_id(), "KmsUnavailable"))]
+#[case::kms_is_throttled(held(any().decrypting(), Fault::kms_throttled(), "KmsUnavailable"))]
+#[case::the_token_has_expired(held(any(), Fault::expired_token(), "CredentialsUnavailable"))]
+#[case::nobody_knows_the_client(held(any(), Fault::unrecognized_client(), "CredentialsUnavailable"))]
+#[case::the_signature_is_wrong(held(any(), Fault::invalid_signature(), "CredentialsUnavailable"))]
+#[case::the_request_is_refused_as_malformed(held(any(), Fault::validation(), "InvalidResponse"))]
 #[tokio::test]
-async fn somebody_says_no() {
-    let decrypting = || any().decrypting();
-    matrix(vec![
-        held(
-            "IAM denies the path",
-            any(),
-            Fault::access_denied_iam("ssm:GetParametersByPath"),
-            "AccessDenied",
-        ),
-        held(
-            "IAM denies the values",
-            values(),
-            Fault::access_denied_iam("ssm:GetParameters"),
-            "AccessDenied",
-        ),
-        held("KMS denies the key", decrypting(), Fault::access_denied_kms(), "KmsUnavailable"),
-        held("the key is disabled", decrypting(), Fault::invalid_key_id(), "KmsUnavailable"),
-        held("KMS is throttled", decrypting(), Fault::kms_throttled(), "KmsUnavailable"),
-        held("the token has expired", any(), Fault::expired_token(), "CredentialsUnavailable"),
-        held("nobody knows the client", any(), Fault::unrecognized_client(), "CredentialsUnavailable"),
-        held("the signature is wrong", any(), Fault::invalid_signature(), "CredentialsUnavailable"),
-        held("the request is refused as malformed", any(), Fault::validation(), "InvalidResponse"),
-    ])
-    .await;
+async fn requests_are_denied(#[case] row: Row) {
+    outlives(row).await;
 }
 
+#[rstest]
+#[case::http_200_with_a_page_of_html(held(list(), Fault::GarbageOk, "InvalidResponse"))]
+#[case::http_200_with_half_of_the_json(held(list(), Fault::BrokenJson, "InvalidResponse"))]
+#[case::http_200_with_half_of_the_body(held(list(), Fault::Truncated, "InvalidResponse"))]
+#[case::http_200_with_an_empty_object(held(list(), Fault::EmptyObject, "InvalidResponse"))]
+#[case::http_200_with_an_empty_object_for_the_values(held(values(), Fault::EmptyObject, "InvalidResponse"))]
+#[case::http_200_with_null_for_the_parameters(held(list(), Fault::NullParameters, "InvalidResponse"))]
+#[case::parameters_without_version(held(list(), Fault::MissingVersion, "InvalidResponse"))]
+#[case::parameters_without_value(held(values(), Fault::MissingValue, "InvalidResponse"))]
+#[case::ciphertext_where_a_value_should_be(held(values(), Fault::CiphertextAsValue, "InvalidResponse"))]
+#[case::parameters_of_wrong_types(held(list(), Fault::WrongTypes, "InvalidResponse"))]
+#[case::the_same_name_twice(held(list(), Fault::DuplicateName, "InvalidResponse"))]
 #[tokio::test]
-async fn an_answer_is_none() {
-    matrix(vec![
-        held("200 with a page of HTML", list(), Fault::GarbageOk, "InvalidResponse"),
-        held("200 with half of the JSON", list(), Fault::BrokenJson, "InvalidResponse"),
-        held("200 with half of the body", list(), Fault::Truncated, "InvalidResponse"),
-        held("200 with {}", list(), Fault::EmptyObject, "InvalidResponse"),
-        held("200 with {} for the values", values(), Fault::EmptyObject, "InvalidResponse"),
-        held("200 with null for the parameters", list(), Fault::NullParameters, "InvalidResponse"),
-        held("parameters without version", list(), Fault::MissingVersion, "InvalidResponse"),
-        held("parameters without value", values(), Fault::MissingValue, "InvalidResponse"),
-        held("ciphertext where a value should be", values(), Fault::CiphertextAsValue, "InvalidResponse"),
-        held("parameters of wrong types", list(), Fault::WrongTypes, "InvalidResponse"),
-        held("the same name twice", list(), Fault::DuplicateName, "InvalidResponse"),
-    ])
-    .await;
+async fn answers_are_invalid(#[case] row: Row) {
+    outlives(row).await;
 }
 
+#[rstest]
+#[case::a_token_that_leads_nowhere(held(list().page(2), Fault::RepeatedToken, "InvalidResponse"))]
+#[case::a_token_that_is_refused(held(list().page(2), Fault::invalid_next_token(), "InvalidResponse"))]
+#[case::empty_pages_without_end(held(list(), endless(0), "TooManyParameters"))]
+#[case::a_million_parameters(held(list(), endless(10), "TooManyParameters"))]
+#[case::an_empty_page_in_the_middle(unnoticed(list().page(2), Fault::EmptyPage))]
 #[tokio::test]
-async fn a_listing_does_not_end_or_is_of_the_past() {
-    let endless = |per_page| Fault::Endless { below: "/app".to_owned(), per_page };
-    matrix(vec![
-        held("a token that leads nowhere", list().page(2), Fault::RepeatedToken, "InvalidResponse"),
-        held("a token that is refused", list().page(2), Fault::invalid_next_token(), "InvalidResponse"),
-        held("empty pages without end", list(), endless(0), "TooManyParameters"),
-        held("a million parameters", list(), endless(10), "TooManyParameters"),
-        unnoticed("an empty page in the middle", list().page(2), Fault::EmptyPage),
-    ])
-    .await;
+async fn listings_do_not_end(#[case] row: Row) {
+    outlives(row).await;
 }
 
+#[rstest]
+#[case::connections_are_reset(held(any(), Fault::Reset, "SourceUnavailable"))]
+#[case::requests_are_taken_and_never_answered(held(any(), Fault::Silent, "Timeout"))]
+#[case::half_of_the_body_comes_and_no_more(held(list(), Fault::StallBody, "Timeout"))]
+#[case::ten_bytes_a_second(held(list(), Fault::SlowBody { bytes_per_second: 10 }, "Timeout"))]
 #[tokio::test]
-async fn the_way_is_broken() {
-    matrix(vec![
-        held("connections are reset", any(), Fault::Reset, "SourceUnavailable"),
-        held("requests are taken and never answered", any(), Fault::Silent, "Timeout"),
-        held("half of the body comes, and no more", list(), Fault::StallBody, "Timeout"),
-        held("ten bytes a second", list(), Fault::SlowBody { bytes_per_second: 10 }, "Timeout"),
-    ])
-    .await;
+async fn connections_fail(#[case] row: Row) {
+    outlives(row).await;
 }
 
 /// The host name of the service is gone, and the operator starts anew: from what the targets hold.
 #[tokio::test]
-async fn nobody_knows_the_name() {
+async fn the_host_name_is_gone() {
     let world = &mut synced().await;
     let (before, mut settings) = (State::of(world).await, world.operator.settings().clone());
     settings.ssm = "http://ssm.us-east-1.invalid".to_owned();
@@ -171,12 +161,12 @@ async fn nobody_knows_the_name() {
     let degraded = world.degraded("config", "SourceUnavailable").await;
     assert!(degraded.message.contains("not affected"), "{}", degraded.message);
     world.ready("config", "ServingLastKnownGood").await;
-    before.is_served(world, "no such host").await;
+    before.is_served(world).await;
 }
 
 /// An older version than the known one is not believed; one that was deleted and made again is.
 #[tokio::test]
-async fn the_past_is_not_believed_and_a_new_beginning_is() {
+async fn an_older_version_is_refused_and_a_recreated_parameter_is_not() {
     let world = synced().await;
     // What one change costs, so that the answers of the past begin after the next.
     let calls = world.ssm.calls();
@@ -210,7 +200,7 @@ async fn synced() -> World {
         world.ssm.put(&format!("/app/n{n:02}"), &world.canaries.plain());
     }
     world.synced("config").await;
-    // It comes after the status, and must not be counted among the events of the first row.
+    // It comes after the status, and must not be counted among the events of the fault.
     world.event("config", "Synced").await;
     // Every read is asked for: one that comes by itself would fall between the look before a fault and the fault.
     world.change("config", json!({"interval": "1h"})).await;
@@ -218,65 +208,59 @@ async fn synced() -> World {
     world
 }
 
-async fn matrix(rows: Vec<Row>) {
-    let world = synced().await;
-    for row in rows {
-        outlives(&world, row).await;
-    }
-    // At the end, with all that was logged under every row.
-    silence::keeps(&world).await;
-}
-
 /// The most requests that one read may cost: three attempts for each of three pages and one batch, and the search for a culprit.
 const REQUESTS: u64 = 60;
 
-/// One row: the same for each of them.
-async fn outlives(world: &World, Row { name, when, fault, meaning }: Row) {
-    let before = State::of(world).await;
-    let endless = matches!(fault, Fault::Endless { .. });
-    let calls = world.ssm.calls();
-    world.ssm.fail(when, fault);
+/// One fault, from a synced mirror to a healthy one. No value may appear in the trace of it.
+async fn outlives(row: Row) {
+    let world = synced().await;
+    let is_held = matches!(row.meaning, Meaning::Held(_));
+    let (before, calls) = (State::of(&world).await, world.ssm.calls());
+    let is_endless = matches!(row.fault, Fault::Endless { .. });
+    world.ssm.fail(row.when, row.fault);
     world.ssm.quotes(&world.canaries.sealed());
     // Something is to be learnt, so that a fault of decryption shows as well; no read that is under way learns it.
     let value = &world.canaries.sealed();
     world.ssm.put_secure("/app/secret", value);
     world.sync("config").await;
-    let reason = match meaning {
-        Meaning::Held(reason) => reason,
+    match row.meaning {
+        Meaning::Held(reason) => {
+            let degraded = world.degraded("config", reason).await;
+            assert!(degraded.message.contains("not affected"), "{}", degraded.message);
+            world.ready("config", "ServingLastKnownGood").await;
+            before.is_served(&world).await;
+            let sent = world.ssm.calls().since(&calls).total();
+            assert!(is_endless || sent <= REQUESTS, "it cost {sent} requests");
+            let rss = world.operator.process().resident_bytes();
+            assert!(rss < before.rss + (32 << 20), "memory grew from {} to {rss}", before.rss);
+        }
         Meaning::Unnoticed => {
             world.healthy("config").await;
-            arrived(world, value).await;
-            assert_eq!(told(world).await, before.told, "{name} made noise");
-            return world.ssm.clear_all();
+            arrived(&world, value).await;
+            assert_eq!(told(&world).await, before.told);
         }
         Meaning::Converges => {
             world.change("config", json!({"interval": "10s"})).await;
-            arrived(world, value).await;
-            world.ssm.clear_all();
-            world.change("config", json!({"interval": "1h"})).await;
-            world.sync("config").await;
-            return world.healthy("config").await;
+            arrived(&world, value).await;
         }
-    };
-    let degraded = world.degraded("config", reason).await;
-    assert!(degraded.message.contains("not affected"), "{name}: {}", degraded.message);
-    world.ready("config", "ServingLastKnownGood").await;
-    before.is_served(world, name).await;
-    let sent = world.ssm.calls().since(&calls).total();
-    assert!(endless || sent <= REQUESTS, "{name} cost {sent} requests");
-    let rss = world.operator.process().resident_bytes();
-    assert!(rss < before.rss + (32 << 20), "{name}: memory grew from {} to {rss}", before.rss);
-
+    }
     world.ssm.clear_all();
+    if is_held {
+        recovers(&world, value, before.told).await;
+    }
+    silence::keeps(&world).await;
+}
+
+/// After the fault, what waited at SSM arrives, and log and events have reported the fault and its end once.
+async fn recovers(world: &World, value: &str, mut expected: BTreeMap<String, i32>) {
     world.sync("config").await;
     world.healthy("config").await;
     arrived(world, value).await;
     assert_eq!(world.field("config", "@status").await.as_deref(), Some("Synced"));
-    let mut expected = before.told;
     for reason in ["Degraded", "Recovered"] {
         *expected.entry(reason.to_owned()).or_default() += 1;
     }
-    eventually(&format!("{name} is told once, and its end"), SOON, async || {
+    eventually("the fault and its end are reported once", SOON, async || {
         let told = told(world).await;
         if told == expected { Ok(()) } else { Err(format!("{told:?}, not {expected:?}")) }
     })
@@ -328,19 +312,15 @@ impl State {
         }
     }
 
-    async fn is_served(&self, world: &World, name: &str) {
-        assert_eq!(world.resource_version("config").await, self.secret, "{name} wrote the Secret");
-        assert_eq!(world.content("config").await, self.redis, "{name} changed Redis");
-        assert_eq!(
-            world.redis.cli(&["ttl", &world.key("config")]).await,
-            "-1",
-            "{name}: the hash has an end"
-        );
-        assert_eq!(world.field("config", "@status").await.as_deref(), Some("Degraded"), "{name}");
+    async fn is_served(&self, world: &World) {
+        assert_eq!(world.resource_version("config").await, self.secret, "the Secret was written");
+        assert_eq!(world.content("config").await, self.redis, "Redis was changed");
+        assert_eq!(world.redis.cli(&["ttl", &world.key("config")]).await, "-1", "the hash has an end");
+        assert_eq!(world.field("config", "@status").await.as_deref(), Some("Degraded"));
         let last_sync = world.status("config").await.last_sync_time.unwrap().0.as_second();
         // The fault came within the second.
-        assert!(last_sync <= self.looked_at + 1, "{name}: {last_sync} after {}", self.looked_at);
+        assert!(last_sync <= self.looked_at + 1, "{last_sync} after {}", self.looked_at);
         let writes = world.operator.metric("parameter_mirror_status_writes_total").await;
-        assert!(writes <= self.status_writes + 3, "{name}: {} status writes", writes - self.status_writes);
+        assert!(writes <= self.status_writes + 3, "{} status writes", writes - self.status_writes);
     }
 }

@@ -280,8 +280,8 @@ async fn each_transition_is_one_line_with_its_mirror_and_cycle() {
         world.operator.log().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let story: Vec<_> = lines
         .iter()
-        .filter(|line| line["mirror"] == name)
-        .map(|line| (line["message"].as_str().unwrap(), line["cycle"].as_u64().unwrap()))
+        .filter(|line| line["span"]["mirror"] == name)
+        .map(|line| (line["message"].as_str().unwrap(), line["span"]["cycle"].as_u64().unwrap()))
         .collect();
     // The second cycle was quiet, and the fourth had nothing new to tell.
     assert_eq!(story, [("synced", 1), ("degraded", 3), ("healed", 4), ("recovered", 5)]);

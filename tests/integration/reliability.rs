@@ -1,8 +1,10 @@
 //! What docs/reliability.md promises is held by tests that exist.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::Path;
+use std::process::Command;
+use std::sync::LazyLock;
+use std::{env, fs};
 
 use crate::world::root;
 
@@ -30,7 +32,26 @@ fn every_test_that_is_named_here_exists() {
     }
 }
 
-/// Whether the module has a test of that name, which is not switched off.
+/// The tests of this program that are not switched off, as the test harness lists them.
+static LISTED: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
+    let list = |arguments: &[&str]| {
+        let output = Command::new(env::current_exe().unwrap())
+            .args(["--list", "--format=terse"])
+            .args(arguments)
+            .output()
+            .unwrap();
+        let names = String::from_utf8(output.stdout).unwrap();
+        names
+            .lines()
+            .filter_map(|line| line.strip_suffix(": test").map(str::to_owned))
+            .collect::<BTreeSet<_>>()
+    };
+    let (all, ignored) = (list(&[]), list(&["--ignored"]));
+    assert!(all.len() > 200, "only {} tests are listed", all.len());
+    all.difference(&ignored).cloned().collect()
+});
+
+/// Whether there is a test of that name, or one with cases, which is not switched off.
 pub fn exists(test: &str) -> bool {
     let (module, name) = test.rsplit_once("::").unwrap();
     let (folder, module) = match module.split_once("::") {
@@ -39,7 +60,10 @@ pub fn exists(test: &str) -> bool {
         // Programs of their own, with their tests in main.rs.
         None if module == "e2e" => ("tests/e2e", "main"),
         None if module == "upgrade" => ("tests/upgrade", "main"),
-        _ => ("tests/integration", module),
+        _ => {
+            let with_cases = format!("{test}::");
+            return LISTED.contains(test) || LISTED.iter().any(|listed| listed.starts_with(&with_cases));
+        }
     };
     let file = root().join(folder).join(format!("{}.rs", module.replace("::", "/")));
     let source = fs::read_to_string(Path::new(&file)).unwrap_or_default();
@@ -47,4 +71,11 @@ pub fn exists(test: &str) -> bool {
     let attributes: Vec<&str> = before.lines().rev().take_while(|line| !line.is_empty()).collect();
     attributes.iter().any(|line| line.contains("test"))
         && !attributes.iter().any(|line| line.contains("ignore"))
+}
+
+#[test]
+fn a_test_that_does_not_exist_is_found() {
+    assert!(exists("reliability::a_test_that_does_not_exist_is_found"));
+    assert!(!exists("reliability::a_test_that_does_not_exist"));
+    assert!(!exists("nowhere::every_test_that_is_named_here_exists"));
 }

@@ -39,8 +39,8 @@ fn evict(mirror: &ObjectRef<ParameterMirror>, state: &mut MirrorState, ctx: &Con
     if let Some(trace) = trace(state) {
         state.evicted = Some(trace);
         state.good = None;
-        state.secret.observed = None;
-        state.redis.observed = None;
+        state.targets.secret.observed = None;
+        state.targets.redis.observed = None;
         ctx.values.settle(mirror, Load { is_backed: true, ..Load::default() });
     }
 }
@@ -48,12 +48,12 @@ fn evict(mirror: &ObjectRef<ParameterMirror>, state: &mut MirrorState, ctx: &Con
 /// What remains of the observations, if both targets hold the last known good and no read is under way.
 fn trace(state: &MirrorState) -> Option<Evicted> {
     let good = state.good.as_ref()?;
-    let secret = state.secret.observed.as_ref()?;
-    let redis = state.redis.observed.as_ref()?;
+    let secret = state.targets.secret.observed.as_ref()?;
+    let redis = state.targets.redis.observed.as_ref()?;
     let holds_it = |found| copies::verified(found).is_some_and(|held| held.content.same_as(&good.content));
-    let is_backed = state.in_flight.is_none()
-        && state.deferred_since.is_none()
-        && state.settled.is_some()
+    let is_backed = state.source.in_flight.is_none()
+        && state.report.deferred_since.is_none()
+        && state.last.is_some()
         && holds_it(secret.found.as_ref())
         && holds_it(Some(&redis.found));
     is_backed.then(|| Evicted {
@@ -65,7 +65,7 @@ fn trace(state: &MirrorState) -> Option<Evicted> {
 /// Whether the values are put down and may stay so: nobody touched the targets, and nothing is to be told.
 pub async fn is_unchanged(plan: &Plan, state: &MirrorState, ctx: &Context) -> bool {
     let Some(known) = &state.evicted else { return false };
-    let same_plan = state.settled.as_ref().is_some_and(|settled| *settled.plan == *plan);
+    let same_plan = state.last.as_ref().is_some_and(|last| *last.plan == *plan);
     // How old it is has to be told in time.
     let may_go_stale = plan.max_staleness.is_some() && state.source.issue.is_some();
     let (Some(secret), Some(redis), RedisBackend::Configured(store)) =
@@ -75,7 +75,7 @@ pub async fn is_unchanged(plan: &Plan, state: &MirrorState, ctx: &Context) -> bo
     };
     same_plan
         && !may_go_stale
-        && state.keys_version == ctx.keys().version
+        && state.targets.keys_version == ctx.keys().version
         && secret_version(plan, secret, ctx)
             .await
             .is_ok_and(|version| known.is_secret_version(version.as_deref()))

@@ -4,17 +4,18 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 use kube::api::{Api, Patch, PatchParams};
+use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::ObjectRef;
 use parameter_mirror_format::hash::redis_key;
 use parameter_mirror_format::verdict::Found;
 use serde_json::json;
 
-use crate::api::{DeletionPolicy, FINALIZER, ParameterMirror, full_name};
+use crate::api::{DeletionPolicy, FINALIZER, ParameterMirror};
 use crate::controller::context::{Context, RedisBackend};
 use crate::controller::state::mirror_state::MirrorState;
-use crate::controller::steps::confirm;
 use crate::kubernetes::client::{ApiError, with_timeout};
 use crate::kubernetes::events::EventDraft;
 use crate::kubernetes::queue::Requeue;
@@ -32,13 +33,13 @@ const RETRY: Duration = Duration::from_secs(5);
 
 /// The mirror is being deleted. The Secret goes by its owner reference, if at all; the hash goes here.
 pub async fn delete(mirror: &ParameterMirror, state: &mut MirrorState, ctx: &Context) -> Requeue {
-    state.in_flight = None;
+    state.source.in_flight = None;
     if mirror.finalizers().iter().any(|finalizer| finalizer == FINALIZER) {
-        match confirm::is_current(mirror, ctx).await {
+        match is_current(mirror, ctx).await {
             Some(true) => {}
             // It is gone already, perhaps applied anew; the watch will show.
             Some(false) => {
-                tracing::info!(target: "parameter_mirror", mirror = full_name(mirror), "it is not as the watch shows it; nothing is deleted");
+                tracing::info!("the mirror is not as the watch shows it; nothing is deleted");
                 return Requeue::OnChange;
             }
             None => return Requeue::After(RETRY),
@@ -53,12 +54,24 @@ pub async fn delete(mirror: &ParameterMirror, state: &mut MirrorState, ctx: &Con
                 "Redis {key} could not be deleted ({why}) and is left behind. Remove it by hand: UNLINK '{key}'"
             );
             ctx.events.emit(mirror, &EventDraft::warning("LeftBehind", note.clone()));
-            tracing::warn!(target: "parameter_mirror", mirror = full_name(mirror), "{note}");
+            tracing::warn!("{note}");
         }
         set_finalizer(mirror, false, ctx).await;
     }
     ctx.forget(&ObjectRef::from_obj(mirror));
     Requeue::OnChange
+}
+
+/// Whether a mirror is still what the watch showed: nothing is deleted on the word of a watch, which may show a spec or a deletion
+/// of the past. `None` if the API server does not answer.
+async fn is_current(mirror: &ParameterMirror, ctx: &Context) -> Option<bool> {
+    let mirrors: Api<PartialObjectMeta<ParameterMirror>> =
+        Api::namespaced(ctx.client.clone(), &mirror.namespace().unwrap_or_default());
+    let live = with_timeout(mirrors.get_metadata_opt(&mirror.name_any())).await.ok()?;
+    let of = |metadata: &ObjectMeta| {
+        (metadata.uid.clone(), metadata.generation, metadata.deletion_timestamp.is_some())
+    };
+    Some(live.is_some_and(|live| of(&live.metadata) == of(&mirror.metadata)))
 }
 
 /// The hash that the status names, else the one that the spec asks for: it may have been written a moment ago.
@@ -97,9 +110,8 @@ pub async fn ensure_finalizer(mirror: &ParameterMirror, plan: &Plan, ctx: &Conte
 }
 
 async fn set_finalizer(mirror: &ParameterMirror, present: bool, ctx: &Context) {
-    let name = full_name(mirror);
     if let Err(problem) = try_set_finalizer(mirror, present, ctx).await {
-        tracing::debug!(target: "parameter_mirror", mirror = name, %problem, "the finalizer cannot be set");
+        tracing::debug!(%problem, "the finalizer cannot be set");
     }
 }
 
@@ -147,16 +159,16 @@ pub async fn delete_orphans(
     let mut orphans = OrphansDeleted { secret: old_secret.is_none(), redis: old_hash.is_none() };
     let held = |found: Option<&Found>| copies::verified(found).is_some();
     let new_secret_holds = plan.secret.is_none()
-        || held(state.secret.observed.as_ref().and_then(|observed| observed.found.as_ref()));
+        || held(state.targets.secret.observed.as_ref().and_then(|observed| observed.found.as_ref()));
     let new_hash_holds =
-        plan.redis.is_none() || held(state.redis.observed.as_ref().map(|observed| &observed.found));
+        plan.redis.is_none() || held(state.targets.redis.observed.as_ref().map(|observed| &observed.found));
     if !new_secret_holds || !new_hash_holds {
         return orphans;
     }
     let retain = DeletionPolicy::Retain;
     let any_to_delete = old_secret.as_ref().is_some_and(|old| old.deletion_policy != retain)
         || old_hash.as_ref().is_some_and(|old| old.deletion_policy != retain);
-    let may_delete = any_to_delete && confirm::is_current(mirror, ctx).await == Some(true);
+    let may_delete = any_to_delete && is_current(mirror, ctx).await == Some(true);
     if let Some(old) = old_secret {
         orphans.secret = old.deletion_policy == retain
             || (may_delete && delete_secret(plan, &old.name, ctx).await.is_ok());

@@ -1,11 +1,12 @@
 //! Step 2: what do the targets hold?
 //!
-//! A quiet pass costs no call to the API server (one for metadata, if Secrets are not watched) and one small one to Redis.
-//! Only a surprise, or a cycle, leads to a full read-back.
+//! A quiet reconcile costs no call to the API server (one for metadata, if Secrets are not watched) and one small one to Redis. Only
+//! an unexpected version, or a read that is due, leads to a full read-back.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use parameter_mirror_format::content::Signed;
 use parameter_mirror_format::crypto::keys::KeyRing;
 use parameter_mirror_format::verdict::{Found, Verdict};
@@ -13,16 +14,16 @@ use parameter_mirror_redis::ConnectionError;
 
 use crate::api::ParameterMirror;
 use crate::controller::context::{Context, RedisBackend};
-use crate::controller::state::mirror_state::{Existence, MirrorState, RedisState, SecretState};
+use crate::controller::state::target_state::{Existence, RedisState, SecretState, Targets};
 use crate::kubernetes::client::ApiError;
 use crate::kubernetes::watches::CachedVersion;
-use crate::mirror::copies;
+use crate::mirror::copies::{self, Origin};
 use crate::mirror::plan::{Plan, SecretPlan};
 use crate::mirror::target::{TargetIssue, TargetReason};
 use crate::targets::redis::copy::{self, Trace};
 use crate::targets::secret::{self, ObservedSecret};
 
-/// How thoroughly to look.
+/// How thoroughly to observe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Depth {
     /// Has anything changed?
@@ -31,102 +32,107 @@ pub enum Depth {
     Full,
 }
 
-/// Brings the memory of both targets up to date. Neither waits for the other.
+/// What a reconcile knows before it observes.
+#[derive(Clone, Copy)]
+pub struct KnownSet<'a> {
+    /// The last known good set, if this process holds it.
+    pub good: Option<&'a Signed>,
+    /// Read time that the last good read of this process would stamp, Unix ms.
+    pub confirmed_at: i64,
+    /// Whether a read has an answer that this reconcile takes.
+    pub has_answer: bool,
+}
+
+/// What the targets have shown beyond their own state.
+#[derive(Default)]
+pub struct Observation {
+    /// The latest verified read time that a target holds, Unix ms.
+    pub read_at: Option<i64>,
+    /// A set in a target that is newer than the known one.
+    pub adopted: Option<Adopted>,
+    /// Somebody else wrote it while this process held another one: SSM says who is right.
+    pub read_again: bool,
+}
+
+/// A set that becomes the last known good because a target holds it (docs/design/formats.md, "Copies", rules 2 and 3).
+pub struct Adopted {
+    /// The set.
+    pub set: Signed,
+    /// When it was last known to be current.
+    pub known_good_at: Timestamp,
+}
+
+/// Observes both targets, each without waiting for the other, and looks for a newer set in them.
 pub async fn observe(
     mirror: &ParameterMirror,
     plan: &Plan,
-    state: &mut MirrorState,
     depth: Depth,
+    known: KnownSet<'_>,
+    targets: &mut Targets,
     ctx: &Context,
-) {
+) -> Observation {
     let keys = ctx.keys();
-    state.evicted = None;
-    state.reset_if_retargeted(plan, keys.version);
+    targets.reset_if_retargeted(plan, keys.version);
     if let Some(secret) = &plan.secret {
-        assume_missing(mirror, plan, secret, depth, state, ctx);
+        assume_missing(mirror, plan, secret, (depth, known.has_answer), &mut targets.secret, ctx);
     }
-    let answered = state.in_flight.as_ref().is_some_and(|read| read.has_ended());
-    let MirrorState { secret, redis, .. } = state;
     tokio::join!(
-        observe_secret(plan, secret, keys.ring.as_deref(), ctx),
-        observe_redis(plan, redis, depth, answered, keys.ring.as_deref(), ctx)
+        observe_secret(plan, &mut targets.secret, keys.ring.as_deref(), ctx),
+        observe_redis(plan, &mut targets.redis, depth, known.has_answer, keys.ring.as_deref(), ctx)
     );
-    adopt(plan, state, ctx);
-    if let Some(good) = &state.good {
-        let secret = state.secret.observed.as_mut().and_then(|observed| observed.found.as_mut());
-        let redis = state.redis.observed.as_mut().map(|observed| &mut observed.found);
-        secret.into_iter().chain(redis).for_each(|found| share_content(found, good));
-    }
+    adopt(known, targets, ctx)
 }
 
-/// Most of the time all copies are the same.
-fn share_content(found: &mut Found, good: &Signed) {
-    if let Found::Ours(Verdict::Verified(copy)) = found
-        && copy.content == good.content
-    {
-        copy.content = Arc::clone(&good.content);
-    }
-}
-
-/// The newest verified copy becomes the last known good (docs/design/formats.md, "Copies", rules 2 and 3).
-fn adopt(plan: &Plan, state: &mut MirrorState, ctx: &Context) {
-    let secret =
-        copies::verified(state.secret.observed.as_ref().and_then(|observed| observed.found.as_ref()))
-            .cloned();
-    let redis = copies::verified(state.redis.observed.as_ref().map(|observed| &observed.found)).cloned();
-    for copy in [&secret, &redis].into_iter().flatten() {
-        state.advance_read_at(copy.content.read_at);
-    }
-    let remembered =
-        state.good.as_ref().map(|signed| copies::MemoryCopy { signed, confirmed_at: state.confirmed_at });
-    let Some((newest, origin)) = copies::newest(remembered, secret.as_ref(), redis.as_ref()) else { return };
-    if origin == copies::Origin::Memory {
-        return;
-    }
-    let newest = newest.clone();
-    if state.good.is_some() {
-        record_external_write(plan, origin, state, ctx.clock.uptime());
-    }
-    let checked = state.redis.observed.as_ref().and_then(|observed| observed.checked_at).unwrap_or(0);
-    let known_good_at = newest.content.read_at.max(checked);
+/// Looks for a verified copy that is newer than the known set.
+fn adopt(known: KnownSet<'_>, targets: &mut Targets, ctx: &Context) -> Observation {
+    let [secret, redis] = targets.found().map(copies::verified);
+    let read_at = [secret, redis].into_iter().flatten().map(|copy| copy.content.read_at).max();
+    let own = known.good.map(|signed| copies::MemoryCopy { signed, confirmed_at: known.confirmed_at });
+    let Some((newest, origin)) =
+        copies::newest(own, secret, redis).filter(|(_, origin)| *origin != Origin::Memory)
+    else {
+        return Observation { read_at, ..Observation::default() };
+    };
+    let set = newest.clone();
+    let checked = targets.redis.observed.as_ref().and_then(|observed| observed.checked_at).unwrap_or(0);
     let known_good_at =
-        jiff::Timestamp::from_millisecond(known_good_at).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+        Timestamp::from_millisecond(set.content.read_at.max(checked)).unwrap_or(Timestamp::UNIX_EPOCH);
     // A stamp ahead of the clock has no age (docs/design/formats.md: never below 0).
     let known_good_at = known_good_at.min(ctx.clock.now());
-    state.last_sync = state.last_sync.max(Some(known_good_at));
-    state.good = Some(newest);
+    let read_again = known.good.is_some() && record_external_write(origin, targets, ctx.clock.uptime());
+    Observation { read_at, adopted: Some(Adopted { set, known_good_at }), read_again }
 }
 
-/// Somebody else wrote a newer set (rule 3): SSM says who is right. Two operators that read different things would
-/// chase each other like this, so it counts towards the limit on heals.
-fn record_external_write(plan: &Plan, origin: copies::Origin, state: &mut MirrorState, now: Duration) {
+/// Records that somebody else wrote a newer set (rule 3). Two operators that read different things would chase each other like this,
+/// so it counts towards the limit on heals. Returns whether SSM is read at once.
+fn record_external_write(origin: Origin, targets: &mut Targets, now: Duration) -> bool {
     let heals = match origin {
-        copies::Origin::Redis => &mut state.redis.heals,
-        copies::Origin::Memory | copies::Origin::Secret => &mut state.secret.heals,
+        Origin::Redis => &mut targets.redis.heals,
+        Origin::Memory | Origin::Secret => &mut targets.secret.heals,
     };
     heals.record(now);
-    let contested = heals.is_contested(now);
-    state.source.due_now |= !contested;
-    if !contested {
-        let (mirror, cycle) = (format!("{}/{}", plan.namespace, plan.mirror), state.source.cycle);
-        tracing::info!(target: "parameter_mirror", mirror, cycle, from = origin.as_str(), "a target holds a newer set than memory; it is taken over and SSM is read");
+    let is_contested = heals.is_contested(now);
+    if !is_contested {
+        tracing::info!(
+            from = origin.as_str(),
+            "a target holds a newer set than this process; it is adopted, and SSM is read"
+        );
     }
+    !is_contested
 }
 
-/// A new mirror's Secret is not asked for while its first read is under way: the watch shows none, and the create that follows
-/// finds out. That is a third of what a new mirror costs the API server. Whatever else comes of the read, and a read that
+/// Assumes that a new mirror's Secret does not exist while its first read is under way: the watch shows none, and the create that
+/// follows finds out. That is a third of what a new mirror costs the API server. Whatever else comes of the read, and a read that
 /// takes its time, end the assumption: then the Secret is asked for like any other.
 fn assume_missing(
     mirror: &ParameterMirror,
     plan: &Plan,
     secret: &SecretPlan,
-    depth: Depth,
-    state: &mut MirrorState,
+    (depth, has_answer): (Depth, bool),
+    state: &mut SecretState,
     ctx: &Context,
 ) {
-    let answered = state.in_flight.as_ref().is_some_and(|read| read.has_ended());
     let never_written = mirror.status.as_ref().is_none_or(|status| status.secret.is_none());
-    let state = &mut state.secret;
     match state.existence {
         Existence::Unknown
             if depth == Depth::Full
@@ -137,7 +143,7 @@ fn assume_missing(
             state.existence = Existence::Assumed;
             state.observed = Some(ObservedSecret::missing());
         }
-        Existence::Assumed if !answered => state.doubt_existence(),
+        Existence::Assumed if !has_answer => state.doubt_existence(),
         Existence::Unknown | Existence::Assumed | Existence::Asked => {}
     }
 }
@@ -247,13 +253,13 @@ fn share(found: &mut Found, ctx: &Context) {
     }
 }
 
-/// What was known of the hash is not known any more; nothing is written before it has been seen again.
+/// Invalidates the observation. The hash is read again before the next write.
 fn invalidate(state: &mut RedisState, error: &ConnectionError) {
     state.observed = None;
     state.issue = Some(redis_issue(error));
 }
 
-/// A failed call to the API server as a trouble of the Secret.
+/// A failed call to the API server as an issue of the Secret.
 #[must_use]
 pub fn secret_issue(verb: &str, problem: &ApiError) -> TargetIssue {
     let hint = match problem {
@@ -266,7 +272,7 @@ pub fn secret_issue(verb: &str, problem: &ApiError) -> TargetIssue {
     TargetIssue::new(TargetReason::SecretWriteFailed, format!("it cannot be {verb}: {problem}.{hint}"))
 }
 
-/// A failed call to Redis as a trouble of the hash.
+/// A failed call to Redis as an issue of the hash.
 #[must_use]
 pub fn redis_issue(error: &ConnectionError) -> TargetIssue {
     let (reason, hint) = match error {

@@ -4,7 +4,7 @@ use parameter_mirror_format::content::source::StoredSource;
 
 use crate::api::{ParameterMirrorStatus, RedisEncryption};
 use crate::controller::context::Context;
-use crate::controller::state::mirror_state::MirrorState;
+use crate::controller::state::target_state::Targets;
 use crate::mirror::copies;
 use crate::mirror::plan::permission::{Existing, Permission};
 use crate::mirror::plan::{Plan, SourcePlan};
@@ -25,7 +25,7 @@ pub fn permit(
     plan: &Plan,
     resolution: &Resolution,
     previous: &ParameterMirrorStatus,
-    state: &MirrorState,
+    targets: &Targets,
     ctx: &Context,
 ) -> Permit {
     let Some(stored) =
@@ -35,7 +35,7 @@ pub fn permit(
     };
     match permission(plan, &stored, ctx) {
         Permission::Granted { encryption } => Permit { secret: Ok(()), redis: Ok(encryption) },
-        Permission::SourceMissing => while_missing(plan, previous, state),
+        Permission::SourceMissing => while_missing(plan, previous, targets),
         Permission::NotGranted => {
             let issue = not_granted(plan, &stored);
             Permit { secret: Err(issue.clone()), redis: Err(issue) }
@@ -61,7 +61,7 @@ fn permission(plan: &Plan, stored: &StoredSource, ctx: &Context) -> Permission {
 }
 
 /// Only what was written before is kept, and no value that is encrypted is written in clear.
-fn while_missing(plan: &Plan, previous: &ParameterMirrorStatus, state: &MirrorState) -> Permit {
+fn while_missing(plan: &Plan, previous: &ParameterMirrorStatus, targets: &Targets) -> Permit {
     let new = || {
         TargetIssue::new(
             TargetReason::SourceNotFound,
@@ -74,8 +74,8 @@ fn while_missing(plan: &Plan, previous: &ParameterMirrorStatus, state: &MirrorSt
     };
     let wrote_secret = previous.secret.as_ref().map(|secret| &secret.name);
     let wrote_hash = previous.redis.as_ref().map(|redis| &redis.key);
-    let secret = state.secret.observed.as_ref().and_then(|secret| secret.found.as_ref());
-    let held = state.redis.observed.as_ref().filter(|hash| copies::verified(Some(&hash.found)).is_some());
+    let secret = targets.secret.observed.as_ref().and_then(|secret| secret.found.as_ref());
+    let held = targets.redis.observed.as_ref().filter(|hash| copies::verified(Some(&hash.found)).is_some());
     let had_secret = copies::verified(secret).is_some()
         || plan.secret.as_ref().is_some_and(|desired| wrote_secret == Some(&desired.name));
     let had_hash =

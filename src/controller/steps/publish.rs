@@ -8,7 +8,7 @@ use parameter_mirror_format::crypto::keys::KeyRing;
 use parameter_mirror_format::verdict::Found;
 
 use crate::controller::context::{Context, RedisBackend};
-use crate::controller::state::mirror_state::{Existence, MirrorState, RedisState, SecretState};
+use crate::controller::state::target_state::{Existence, RedisState, SecretState, Targets};
 use crate::controller::steps::observe::{redis_issue, secret_issue};
 use crate::controller::steps::permit::Permit;
 use crate::controller::steps::read::ReadOutcome;
@@ -17,18 +17,23 @@ use crate::mirror::copies::{self, Action, Freshness};
 use crate::mirror::plan::{Plan, RedisPlan, SecretPlan};
 use crate::mirror::resolve::{Desired, DesiredSet, Resolution};
 use crate::mirror::schedule::{HealLimiter, MAX_HEALS};
+use crate::mirror::snapshot::{ReadError, Snapshot};
 use crate::mirror::target::{TargetIssue, TargetReason};
 use crate::targets::redis::copy;
 use crate::targets::redis::{Guard, HashStore, Heartbeat, ScriptOutcome};
 use crate::targets::secret::{self, ObservedSecret, Owner};
 
-/// What one pass wrote.
+/// What one reconcile wrote.
 #[derive(Debug, Default)]
 pub struct Published {
+    /// The set that the targets are to hold, signed: from now on it is the last known good.
+    pub signed: Option<Signed>,
     /// Targets that were restored, and what had happened to them.
     pub healed: Vec<Heal>,
-    /// A target changed under our hands: look again at once.
-    pub look_again: bool,
+    /// A target changed meanwhile: observe again at once.
+    pub observe_again: bool,
+    /// A target holds what nobody had seen when SSM was read: read again at once.
+    pub read_again: bool,
 }
 
 /// One restored target.
@@ -42,12 +47,20 @@ pub struct Heal {
     pub part: &'static str,
 }
 
-/// How a pass may write to one target.
+/// What publishing takes of the state of a mirror.
+pub struct Publishing<'a> {
+    /// Latest verified read time ever seen, Unix ms.
+    pub latest_read_at: i64,
+    /// The targets.
+    pub targets: &'a mut Targets,
+}
+
+/// How one target may be written.
 struct WriteContext<'a> {
     signed: &'a Signed,
     desired: &'a Desired,
     freshness: Freshness,
-    /// What a cycle that has ended tells readers; `None` between cycles.
+    /// What a read that has ended says to readers; `None` between reads.
     heartbeat: Option<Heartbeat>,
     now: Duration,
     interval: Duration,
@@ -60,33 +73,28 @@ impl WriteContext<'_> {
     }
 }
 
-/// Writes what differs; remembers the last known good.
+/// Brings the targets to what the resolution asks for, as far as the permit allows.
 pub async fn publish(
     plan: &Plan,
     owner: &Owner,
     resolution: &Resolution,
     permit: Permit,
-    answer: Option<&ReadOutcome>,
-    state: &mut MirrorState,
+    outcome: Option<&ReadOutcome>,
+    state: Publishing<'_>,
     ctx: &Context,
 ) -> Published {
+    let Publishing { latest_read_at, targets } = state;
     let mut published = Published::default();
     let keys = ctx.keys();
     let (Some(desired), Some(ring)) = (resolution.desired(), keys.ring.as_deref()) else {
-        record_secret_conflict(plan, &mut state.secret);
-        record_hash_conflict(plan, &mut state.redis);
+        record_secret_conflict(plan, &mut targets.secret);
+        record_hash_conflict(plan, &mut targets.redis);
+        end_assumption(outcome, targets, &mut published);
         return published;
     };
-    let signed = sign(desired, state, ring, ctx);
-    let heartbeat = answer.and_then(|answer| match (&answer.outcome, resolution) {
-        (Ok(reading), Resolution::Fresh { .. }) => Some(Heartbeat::Good { checked_at: reading.started_at }),
-        // The next read decides.
-        (Ok(_), Resolution::Awaiting { .. }) => None,
-        // Also a good read that is not published, because nothing is left or a required name is gone: what is served was not
-        // confirmed by it.
-        _ => Some(Heartbeat::Failed),
-    });
-    let write = |freshness: Option<Freshness>| WriteContext {
+    let signed = sign(desired, targets, latest_read_at, ring, ctx);
+    let heartbeat = outcome.and_then(|outcome| heartbeat_for(&outcome.outcome, resolution));
+    let context = |freshness: Option<Freshness>| WriteContext {
         signed: &signed,
         desired,
         freshness: freshness.map_or(desired.freshness, |freshness| freshness.and(desired.freshness)),
@@ -96,49 +104,65 @@ pub async fn publish(
     };
     match (&plan.secret, permit.secret) {
         (Some(target), Ok(())) => {
-            let write = write(answer.map(|answer| answer.secret));
-            let was_assumed = state.secret.existence == Existence::Assumed;
-            publish_secret(plan, target, owner, &write, &mut state.secret, &mut published, ctx).await;
+            let write = context(outcome.map(|outcome| outcome.secret));
+            let was_assumed = targets.secret.existence == Existence::Assumed;
+            publish_secret(plan, target, owner, &write, &mut targets.secret, &mut published, ctx).await;
             // There is one, which nobody had seen when SSM was read: what may replace it has to be read after it is seen.
-            state.source.due_now |= was_assumed && published.look_again;
+            published.read_again = was_assumed && published.observe_again;
         }
         (Some(_), Err(issue)) => {
-            state.secret.issue = Some(issue);
-            record_secret_conflict(plan, &mut state.secret);
+            targets.secret.issue = Some(issue);
+            record_secret_conflict(plan, &mut targets.secret);
         }
         (None, _) => {}
     }
     if let (Some(target), RedisBackend::Configured(store)) = (&plan.redis, &ctx.redis) {
         match permit.redis {
             Ok(least) => {
-                let write = write(answer.map(|answer| answer.redis));
+                let write = context(outcome.map(|outcome| outcome.redis));
                 let target = RedisPlan { encryption: target.encryption.max(least), ..target.clone() };
                 let edge = (store.as_ref(), ring);
-                publish_redis(plan, &target, &write, &mut state.redis, edge, &mut published, ctx).await;
+                publish_redis(plan, &target, &write, &mut targets.redis, edge, &mut published, ctx).await;
             }
             Err(issue) => {
-                state.redis.issue = Some(issue);
-                record_hash_conflict(plan, &mut state.redis);
+                targets.redis.issue = Some(issue);
+                record_hash_conflict(plan, &mut targets.redis);
             }
         }
     }
-    published
+    end_assumption(outcome, targets, &mut published);
+    Published { signed: Some(signed), ..published }
 }
 
-/// A set that differs from the last known good is signed, and becomes it. A heal over a verified older copy
-/// stamps the most_specific anew too, so that nobody who still holds the older one heals it back.
-fn sign(desired: &Desired, state: &mut MirrorState, ring: &KeyRing, ctx: &Context) -> Signed {
-    let older_copy = |found: Option<&Found>, signed: &Signed| {
-        copies::verified(found).is_some_and(|held| !held.content.same_as(&signed.content))
-    };
-    let signed = match &desired.set {
+/// What a read that has ended says to readers of the hash; `None` if there is none, or if the next read decides.
+fn heartbeat_for(outcome: &Result<Snapshot, ReadError>, resolution: &Resolution) -> Option<Heartbeat> {
+    match (outcome, resolution) {
+        (Ok(snapshot), Resolution::Fresh { .. }) => Some(Heartbeat::Good { checked_at: snapshot.started_at }),
+        (Ok(_), Resolution::Awaiting { .. }) => None,
+        // Also a good read that is not published, because nothing is left or a required name is gone: what is served was not
+        // confirmed by it.
+        _ => Some(Heartbeat::Failed),
+    }
+}
+
+/// Nothing was to be created although a Secret was assumed to be missing. What is there, if anything, has to be known now.
+fn end_assumption(outcome: Option<&ReadOutcome>, targets: &mut Targets, published: &mut Published) {
+    if outcome.is_some() && targets.secret.existence == Existence::Assumed {
+        targets.secret.doubt_existence();
+        published.observe_again = true;
+    }
+}
+
+/// Signs a set that differs from the last known good. A heal over a verified older copy stamps the set with a new time too, so that
+/// nobody who still holds the older one heals it back.
+fn sign(desired: &Desired, targets: &Targets, latest_read_at: i64, ring: &KeyRing, ctx: &Context) -> Signed {
+    match &desired.set {
         DesiredSet::New(content) => ring.sign(content.clone()),
         DesiredSet::AsItIs(signed) => {
-            let secret = state.secret.observed.as_ref().and_then(|observed| observed.found.as_ref());
-            let redis = state.redis.observed.as_ref().map(|observed| &observed.found);
-            if older_copy(secret, signed) || older_copy(redis, signed) {
+            let is_older = |held: &Signed| !held.content.same_as(&signed.content);
+            if targets.found().into_iter().filter_map(copies::verified).any(is_older) {
                 let mut content = Content::clone(&signed.content);
-                content.read_at = ctx.clock.now().as_millisecond().max(state.latest_read_at + 1);
+                content.read_at = ctx.clock.now().as_millisecond().max(latest_read_at + 1);
                 ring.sign(content)
             } else if !ring.contains(&signed.key_id)
                 || (desired.freshness == Freshness::FreshRead && signed.key_id != *ring.active())
@@ -150,10 +174,7 @@ fn sign(desired: &Desired, state: &mut MirrorState, ring: &KeyRing, ctx: &Contex
                 signed.clone()
             }
         }
-    };
-    state.advance_read_at(signed.content.read_at);
-    state.good = Some(signed.clone());
-    signed
+    }
 }
 
 /// Without anything to write, a Secret that must not be written is still worth telling.
@@ -264,7 +285,7 @@ async fn publish_secret(
         Err(ApiError::Conflict) => {
             state.external_changes += 1;
             state.observed = None;
-            published.look_again = true;
+            published.observe_again = true;
         }
         Err(problem) => {
             // Whether it was written is not known after a timeout: it is read back.
@@ -352,7 +373,7 @@ async fn publish_redis(
         Ok(ScriptOutcome::Stale | ScriptOutcome::Gone | ScriptOutcome::Torn) => {
             state.external_changes += 1;
             state.observed = None;
-            published.look_again = true;
+            published.observe_again = true;
         }
         Ok(ScriptOutcome::NewerLayout | ScriptOutcome::WrongType) => state.observed = None,
         Err(error) => {

@@ -1,11 +1,12 @@
-//! Step 3: begins a read of SSM when one is due, and hands over the answer of one that has ended.
+//! Step 3: begins a read of SSM when one is due, and takes the answer of one that has ended.
 //!
-//! A read runs beside the passes of its mirror: a target that is lost while SSM keeps silent is restored at once.
+//! A read runs beside the reconciles of its mirror: a target that is lost while SSM keeps silent is restored at once.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use kube::runtime::reflector::ObjectRef;
 use parameter_mirror_format::content::Signed;
 use parameter_mirror_format::humanize;
@@ -16,7 +17,8 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::api::{DRILL_UNTIL, ParameterMirror};
 use crate::controller::context::Context;
 use crate::controller::state::memory_shares::OverShare;
-use crate::controller::state::mirror_state::{InFlight, MirrorState, ReadResult};
+use crate::controller::state::read_state::{InFlight, ReadResult, ReadState};
+use crate::controller::state::target_state::{Seen, Targets};
 use crate::controller::state::unpublished::FirstValues;
 use crate::kubernetes::queue::Urgency;
 use crate::mirror::content;
@@ -41,22 +43,22 @@ pub struct ReadOutcome {
 
 /// Whether a read would begin now.
 #[must_use]
-pub fn is_due(plan: &Plan, state: &MirrorState, ctx: &Context) -> bool {
+pub fn is_due(plan: &Plan, reads: &ReadState, ctx: &Context) -> bool {
     let now = ctx.clock.uptime();
-    state.in_flight.is_none()
-        && (has_recovered(state, ctx)
-            || drill_flips(plan, state, ctx)
+    reads.in_flight.is_none()
+        && (has_recovered(reads, ctx)
+            || drill_flips(plan, reads, ctx)
             || ctx.read_groups.is_triggered(&ObjectRef::new(&plan.mirror).within(&plan.namespace))
-            || state.source.next_read(plan.interval, now) <= now)
+            || reads.next_read(plan.interval, now) <= now)
 }
 
-/// Whether a drill has begun or ended since the last read. One tells at once, unlike an outage: it is short.
-fn drill_flips(plan: &Plan, state: &MirrorState, ctx: &Context) -> bool {
-    let is_told = matches!(
-        &state.source.issue,
+/// Whether a drill has begun or ended since the last read. A drill is reported at once, unlike an outage: it is short.
+fn drill_flips(plan: &Plan, reads: &ReadState, ctx: &Context) -> bool {
+    let is_known = matches!(
+        &reads.issue,
         Some((SourceIssue::Read(failure), _)) if failure.reason == ReadErrorKind::Drill
     );
-    is_told != is_drill(plan, ctx)
+    is_known != is_drill(plan, ctx)
 }
 
 fn is_drill(plan: &Plan, ctx: &Context) -> bool {
@@ -64,81 +66,97 @@ fn is_drill(plan: &Plan, ctx: &Context) -> bool {
 }
 
 /// Whether SSM answers again somewhere since the read that failed: then the retry need not be waited for.
-fn has_recovered(state: &MirrorState, ctx: &Context) -> bool {
-    state.source.failures > 0 && state.source.recoveries_seen != *ctx.recoveries.borrow()
+fn has_recovered(reads: &ReadState, ctx: &Context) -> bool {
+    reads.failures > 0 && reads.recoveries_seen != *ctx.recoveries.borrow()
 }
 
-/// Begins the read, and calls those that read the same. The targets have been observed before.
+/// What a read takes of the state of its mirror.
+#[derive(Clone, Copy)]
+pub struct Before<'a> {
+    /// The last known good set.
+    pub good: Option<&'a Signed>,
+    /// When the last good read began.
+    pub last_sync: Option<Timestamp>,
+    /// What is known of the targets: they have been observed just now.
+    pub seen: Seen,
+}
+
+/// Begins a read, and triggers the mirrors that read the same.
 pub fn begin(
     mirror: &ObjectRef<ParameterMirror>,
     plan: &Arc<Plan>,
-    state: &mut MirrorState,
+    reads: &mut ReadState,
+    before: Before<'_>,
     ctx: &Arc<Context>,
 ) {
-    let was_called = ctx.read_groups.is_triggered(mirror);
+    let was_triggered = ctx.read_groups.is_triggered(mirror);
     let peers = ctx.read_groups.begins(mirror, plan, ctx.clock.uptime());
-    let good = state.good.as_ref().map(|good| &*good.content);
+    let good = before.good.map(|good| &*good.content);
     let request = ReadRequest {
         selections: plan.selections.clone(),
         known: good.map(|good| content::known(good, plan)).unwrap_or_default(),
         known_account: good.and_then(content::account),
-        last_failure: last_failure(state),
-        turn: turn(plan, state),
-        coalesce: !peers.is_empty() || was_called,
+        last_failure: last_error(reads),
+        turn: queue_key(plan, reads, before),
+        coalesce: !peers.is_empty() || was_triggered,
         started: Arc::default(),
     };
-    for other in peers {
-        ctx.queue.add(&other, Urgency::Routine);
+    for peer in peers {
+        ctx.queue.add(&peer, Urgency::Routine);
     }
     let started = Arc::clone(&request.started);
-    state.source.due_now = false;
-    state.source.absences.confirm_at = None;
-    state.source.recoveries_seen = *ctx.recoveries.borrow();
-    state.source.cycle = state.source.cycle.saturating_add(1);
-    state.source.last_began = Some(ctx.clock.uptime());
-    state.last_attempt = Some(ctx.clock.now());
-    let (answered, answer) = oneshot::channel();
+    reads.due_now = false;
+    reads.absences.confirm_at = None;
+    reads.recoveries_seen = *ctx.recoveries.borrow();
+    reads.cycle = reads.cycle.saturating_add(1);
+    reads.last_began = Some(ctx.clock.uptime());
+    reads.last_attempt = Some(ctx.clock.now());
+    let (sender, answer) = oneshot::channel();
     let task = tokio::spawn({
         let (ctx, mirror, source) = (Arc::clone(ctx), mirror.clone(), plan.source.clone());
-        let (place, is_first) = (plan.source_name.clone(), state.good.is_none());
+        let (source_name, is_first) = (plan.source_name.clone(), before.good.is_none());
         async move {
             let outcome = match source {
                 Some(source) if source.is_drill(ctx.clock.now()) => Err(drill(&source)),
                 Some(source) => ctx.ssm.read(&source, &request).await,
-                None => Err(no_source(&place)),
+                None => Err(no_source(&source_name)),
             };
             ctx.metrics.read(&outcome);
             // The mirror may be gone by now; then nobody wants the answer.
             let first = (is_first && outcome.is_ok()).then(|| ctx.unpublished.one_more());
-            let _ = answered.send(ReadResult { outcome, first });
+            let _ = sender.send(ReadResult { outcome, first });
             ctx.queue.add(&mirror, Urgency::Routine);
         }
     });
-    state.in_flight = Some(Box::new(InFlight {
+    reads.in_flight = Some(Box::new(InFlight {
         answer,
         task: AbortOnDropHandle::new(task),
         plan: Arc::clone(plan),
         started,
-        sync_at: state.requested_sync_at.clone(),
+        sync_at: reads.requested_sync_at.clone(),
         due: ctx.clock.uptime(),
-        secret_seen: state.secret.observed.is_some().then_some(state.secret.external_changes),
-        redis_seen: state.redis.observed.is_some().then_some(state.redis.external_changes),
+        seen: before.seen,
     }));
 }
 
-/// The answer of the read under way, if it has ended and was for this plan.
+/// Takes the answer of the read under way, if the read has ended and was for this plan.
 ///
-/// If somebody changed a target while SSM was read, the answer may be older than that change: SSM is read once
-/// more at once, and after that the answer is used for the targets that did not change.
-pub fn finished(plan: &Plan, state: &mut MirrorState, ctx: &Context) -> Option<ReadOutcome> {
-    if state.in_flight.as_ref().is_some_and(|read| !same_read(&read.plan, plan)) {
-        state.in_flight = None;
-        state.source.due_now = true;
+/// If somebody changed a target while SSM was read, the answer may be older than that change: SSM is read once more at once, and after
+/// that the answer is used for the targets that did not change.
+pub fn take(
+    plan: &Plan,
+    reads: &mut ReadState,
+    targets: &Targets,
+    good: Option<&Signed>,
+    ctx: &Context,
+) -> Option<ReadOutcome> {
+    if reads.in_flight.as_ref().is_some_and(|read| !same_read(&read.plan, plan)) {
+        reads.in_flight = None;
+        reads.due_now = true;
     }
-    let read = state.in_flight.as_mut()?;
-    let (outcome, first) = match read.answer.try_recv() {
+    let (outcome, first) = match reads.in_flight.as_mut()?.answer.try_recv() {
         Ok(ReadResult { outcome, first }) => {
-            (outcome.and_then(|reading| intern_values(reading, plan, state.good.as_ref(), ctx)), first)
+            (outcome.and_then(|snapshot| intern_values(snapshot, plan, good, ctx)), first)
         }
         Err(TryRecvError::Empty) => return None,
         Err(TryRecvError::Closed) => {
@@ -146,26 +164,26 @@ pub fn finished(plan: &Plan, state: &mut MirrorState, ctx: &Context) -> Option<R
             (Err(ReadError::new(ReadErrorKind::InvalidResponse, detail)), None)
         }
     };
-    let unchanged = |seen: Option<u64>, changes: u64| {
-        if seen == Some(changes) { Freshness::FreshRead } else { Freshness::LastKnownGood }
-    };
-    let mut answer = ReadOutcome {
-        outcome,
-        secret: unchanged(read.secret_seen, state.secret.external_changes),
-        redis: unchanged(read.redis_seen, state.redis.external_changes),
-        sync_at: None,
-        _first: first,
-    };
-    let stale = read.secret_seen.is_some_and(|seen| seen != state.secret.external_changes)
-        || read.redis_seen.is_some_and(|seen| seen != state.redis.external_changes);
-    answer.sync_at = state.in_flight.take().and_then(|read| read.sync_at);
-    if stale && answer.outcome.is_ok() && !state.source.retried_stale {
-        state.source.retried_stale = true;
-        state.source.due_now = true;
+    let InFlight { seen, sync_at, .. } = *reads.in_flight.take()?;
+    let has_changed = |seen: Option<u64>, changes: u64| seen.is_some_and(|seen| seen != changes);
+    let is_stale = has_changed(seen.secret, targets.secret.external_changes)
+        || has_changed(seen.redis, targets.redis.external_changes);
+    if is_stale && outcome.is_ok() && !reads.retried_stale {
+        reads.retried_stale = true;
+        reads.due_now = true;
         return None;
     }
-    state.source.retried_stale = false;
-    Some(answer)
+    reads.retried_stale = false;
+    let freshness = |seen: Option<u64>, changes: u64| {
+        if seen == Some(changes) { Freshness::FreshRead } else { Freshness::LastKnownGood }
+    };
+    Some(ReadOutcome {
+        outcome,
+        secret: freshness(seen.secret, targets.secret.external_changes),
+        redis: freshness(seen.redis, targets.redis.external_changes),
+        sync_at,
+        _first: first,
+    })
 }
 
 /// A value that another mirror holds is held once. A set that grows has to fit into memory.
@@ -196,10 +214,10 @@ fn intern_values(
     Ok(reading)
 }
 
-/// A due read that still waits for the budget after max(interval, 60 s) is a trouble of its own.
+/// The error of a due read that still waits for the budget after max(interval, 60 s).
 #[must_use]
-pub fn budget_exhausted(plan: &Plan, state: &MirrorState, ctx: &Context) -> Option<ReadError> {
-    let read = state.in_flight.as_ref()?;
+pub fn budget_exhausted(plan: &Plan, reads: &ReadState, ctx: &Context) -> Option<ReadError> {
+    let read = reads.in_flight.as_ref()?;
     let waited = ctx.clock.uptime().saturating_sub(read.due);
     let is_starving =
         !read.started.load(Ordering::Relaxed) && waited >= plan.interval.max(Duration::from_mins(1));
@@ -218,22 +236,22 @@ fn same_read(one: &Plan, other: &Plan) -> bool {
     one.source == other.source && one.selections == other.selections
 }
 
-fn last_failure(state: &MirrorState) -> Option<ReadError> {
-    match &state.source.issue {
-        Some((SourceIssue::Read(failure), _)) => Some(failure.clone()),
+fn last_error(reads: &ReadState) -> Option<ReadError> {
+    match &reads.issue {
+        Some((SourceIssue::Read(error), _)) => Some(error.clone()),
         _ => None,
     }
 }
 
-fn turn(plan: &Plan, state: &MirrorState) -> QueueKey {
+fn queue_key(plan: &Plan, reads: &ReadState, before: Before<'_>) -> QueueKey {
     // A deletion that has to be confirmed is late already.
-    let is_urgent = state.source.due_now || state.source.absences.waits > 0;
-    let priority = match (&state.good, is_urgent) {
+    let is_urgent = reads.due_now || reads.absences.waits > 0;
+    let priority = match (before.good, is_urgent) {
         (None, _) => Priority::FirstSync,
         (Some(_), true) => Priority::Requested,
         (Some(_), false) => Priority::Refresh,
     };
-    let last_good = state.last_sync.map_or(0, jiff::Timestamp::as_millisecond);
+    let last_good = before.last_sync.map_or(0, Timestamp::as_millisecond);
     QueueKey { namespace: plan.namespace.as_str().into(), priority, last_good }
 }
 

@@ -8,14 +8,16 @@ use kube::api::{Patch, PatchParams};
 use kube::core::Request;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
+use parameter_mirror_format::content::Signed;
 use parameter_mirror_format::humanize;
 use serde::de::IgnoredAny;
 use serde_json::{Value as Json, json};
 
 use crate::api::conditions::{self, DEGRADED, READY, STALLED};
-use crate::api::{MirrorRedisStatus, MirrorSecretStatus, ParameterMirror, ParameterMirrorStatus, full_name};
+use crate::api::{MirrorRedisStatus, MirrorSecretStatus, ParameterMirror, ParameterMirrorStatus};
 use crate::controller::context::Context;
-use crate::controller::state::mirror_state::MirrorState;
+use crate::controller::state::mirror_state::{MirrorState, ReportState};
+use crate::controller::state::target_state::Targets;
 use crate::controller::steps::finalize::OrphansDeleted;
 use crate::controller::steps::publish::{Heal, Published};
 use crate::kubernetes::client::{ApiError, with_timeout};
@@ -25,48 +27,63 @@ use crate::mirror::plan::{Plan, PlanError};
 use crate::mirror::schedule;
 use crate::mirror::status::{self, ConditionState, Conditions, SourceState, StatusInput, TargetState};
 
-/// Writes the status of a mirror that was carried out, and tells what happened.
+/// What became of the status.
+pub enum Reported {
+    /// It would be out of date within a moment.
+    TooEarly,
+    /// It gives way to the first values of other mirrors.
+    Deferred,
+    /// It says all that there is to say.
+    Unchanged,
+    /// It was written.
+    Written(Box<ParameterMirrorStatus>),
+    /// It could not be written.
+    Failed(Box<ParameterMirrorStatus>),
+}
+
+/// Writes the status of a mirror that was carried out, with events and log lines for what has changed.
 pub async fn report(
     mirror: &ParameterMirror,
     plan: &Plan,
     published: &Published,
     orphans: OrphansDeleted,
-    state: &mut MirrorState,
+    state: &MirrorState,
     ctx: &Context,
-) {
+) -> Reported {
     let previous = state.previous_status(mirror, ctx.clock.uptime());
     if is_about_to_be_known(mirror, published, state, ctx.clock.uptime()) {
-        return;
+        return Reported::TooEarly;
     }
     if let Some(time) = served_as_of(state) {
         let stale_after = plan.max_staleness.unwrap_or_else(|| schedule::stale_after(plan.interval));
         ctx.metrics.serves(ObjectRef::from_obj(mirror), time, stale_after);
     }
     if should_defer(mirror, published, state, ctx) {
-        return;
+        return Reported::Deferred;
     }
-    state.deferred_since = None;
     let conditions = status::conditions(&facts(mirror, plan, state, ctx));
     let mut next = with_conditions(mirror, &previous, &conditions, ctx.clock.now());
     next.last_sync_time = state.last_sync.map(Time).or(previous.last_sync_time.clone());
-    next.last_attempt_time = state.last_attempt.map(Time).or(previous.last_attempt_time.clone());
-    next.last_handled_sync_at = state.handled_sync_at.clone().or(previous.last_handled_sync_at.clone());
+    next.last_attempt_time = state.source.last_attempt.map(Time).or(previous.last_attempt_time.clone());
+    next.last_handled_sync_at =
+        state.source.handled_sync_at.clone().or(previous.last_handled_sync_at.clone());
     if let Some(good) = &state.good {
         next.parameters = i32::try_from(good.content.entries.len()).ok();
         next.revision = Some(good.content.revision());
     }
-    next.secret = secret_status(plan, state, &previous, orphans);
-    next.redis = redis_status(plan, state, &previous, orphans);
+    next.secret = secret_status(plan, &state.targets, &previous, orphans);
+    next.redis = redis_status(plan, &state.targets, &previous, orphans);
     for heal in healed(&previous, published) {
         ctx.metrics.healed(heal.part);
     }
-    // What could not be written before has been told all the same, once.
-    let told = state.unwritten_status.as_deref().unwrap_or(&previous);
-    let drafts = event_drafts(told, &next, published, state, ctx.clock.now());
-    write(mirror, previous, next, plan.interval, state, ctx).await;
+    // What could not be written before has been reported to log and events all the same, once.
+    let known = state.report.unwritten.as_deref().unwrap_or(&previous);
+    let drafts = event_drafts(known, &next, published, state.good.as_ref(), ctx.clock.now());
+    let reported = write(mirror, &previous, next, plan.interval, &state.report, ctx).await;
     for draft in drafts {
-        emit(mirror, &draft, state, ctx);
+        emit(mirror, &draft, ctx);
     }
+    reported
 }
 
 /// How long a first read may take before its mirror is said to be pending.
@@ -81,8 +98,8 @@ fn is_about_to_be_known(
     now: Duration,
 ) -> bool {
     let is_new = mirror.status.as_ref().is_none_or(|status| status.conditions.is_empty());
-    let is_reading = state.in_flight.as_ref().is_some_and(|read| now < read.due + PENDING_AFTER);
-    is_new && state.reported.is_none() && (is_reading || published.look_again)
+    let is_reading = state.source.in_flight.as_ref().is_some_and(|read| now < read.due + PENDING_AFTER);
+    is_new && state.report.written.is_none() && (is_reading || published.observe_again)
 }
 
 /// How long the first status of a mirror gives way to first values of others.
@@ -92,57 +109,53 @@ pub const RETRY_EVERY: Duration = Duration::from_secs(1);
 
 /// Whether the first status of a new mirror that is well is written later, because many others wait for their first values. What is
 /// wrong is reported at once.
-fn should_defer(
-    mirror: &ParameterMirror,
-    published: &Published,
-    state: &mut MirrorState,
-    ctx: &Context,
-) -> bool {
+fn should_defer(mirror: &ParameterMirror, published: &Published, state: &MirrorState, ctx: &Context) -> bool {
     let now = ctx.clock.uptime();
-    let is_first =
-        state.reported.is_none() && mirror.status.as_ref().is_none_or(|status| status.conditions.is_empty());
+    let is_first = state.report.written.is_none()
+        && mirror.status.as_ref().is_none_or(|status| status.conditions.is_empty());
     let is_well = state.source.issue.is_none()
-        && state.secret.issue.is_none()
-        && state.redis.issue.is_none()
+        && !state.targets.has_issue()
         && state.good.is_some()
         && published.healed.is_empty();
-    let gives_way = is_first
+    is_first
         && is_well
         && ctx.unpublished.are_many()
-        && state.deferred_since.is_none_or(|since| now < since + LONGEST_DEFERRAL);
-    if gives_way {
-        state.deferred_since.get_or_insert(now);
-    }
-    gives_way
+        && state.report.deferred_since.is_none_or(|since| now < since + LONGEST_DEFERRAL)
 }
 
 /// Writes the status of a mirror whose spec is refused.
-pub async fn refused(mirror: &ParameterMirror, refusal: &PlanError, state: &mut MirrorState, ctx: &Context) {
+pub async fn refused(
+    mirror: &ParameterMirror,
+    error: &PlanError,
+    state: &MirrorState,
+    ctx: &Context,
+) -> Reported {
     let previous = state.previous_status(mirror, ctx.clock.uptime());
     let served = previous.parameters.and_then(|count| usize::try_from(count).ok());
-    let next = with_conditions(mirror, &previous, &status::refused(refusal, served), ctx.clock.now());
-    let told = state.unwritten_status.as_deref().unwrap_or(&previous);
-    let draft = changed(told, &next, READY)
+    let next = with_conditions(mirror, &previous, &status::refused(error, served), ctx.clock.now());
+    let known = state.report.unwritten.as_deref().unwrap_or(&previous);
+    let draft = changed(known, &next, READY)
         .map(|ready| EventDraft::warning(ready.reason.clone(), ready.message.clone()));
-    write(mirror, previous, next, Duration::ZERO, state, ctx).await;
+    let reported = write(mirror, &previous, next, Duration::ZERO, &state.report, ctx).await;
     if let Some(draft) = draft {
-        emit(mirror, &draft, state, ctx);
+        emit(mirror, &draft, ctx);
     }
+    reported
 }
 
 /// Writes the status of a suspended mirror.
-pub async fn suspended(mirror: &ParameterMirror, state: &mut MirrorState, ctx: &Context) {
+pub async fn suspended(mirror: &ParameterMirror, state: &MirrorState, ctx: &Context) -> Reported {
     let previous = state.previous_status(mirror, ctx.clock.uptime());
-    let before = match condition(&previous, "Ready").map(|ready| ready.status.as_str()) {
+    let before = match condition(&previous, READY).map(|ready| ready.status.as_str()) {
         Some("True") => "True",
         Some("False") => "False",
         _ => "Unknown",
     };
     let next = with_conditions(mirror, &previous, &status::suspended(before), ctx.clock.now());
     if let Some(ready) = changed(&previous, &next, READY) {
-        emit(mirror, &EventDraft::normal("Suspended", ready.message.clone()), state, ctx);
+        emit(mirror, &EventDraft::normal("Suspended", ready.message.clone()), ctx);
     }
-    write(mirror, previous, next, Duration::ZERO, state, ctx).await;
+    write(mirror, &previous, next, Duration::ZERO, &state.report, ctx).await
 }
 
 fn facts<'a>(
@@ -164,21 +177,27 @@ fn facts<'a>(
         source: source_state(plan, state, ctx),
         secret: plan.secret.as_ref().map(|secret| TargetState {
             name: format!("Secret {}", secret.name),
-            holds_a_set: match state.secret.observed.as_ref().and_then(|observed| observed.found.as_ref()) {
+            holds_a_set: match state
+                .targets
+                .secret
+                .observed
+                .as_ref()
+                .and_then(|observed| observed.found.as_ref())
+            {
                 Some(found) => copies::holds_a_set(found),
                 None => mirror.status.as_ref().is_some_and(|status| status.secret.is_some()),
             },
-            seen: state.secret.observed.is_some(),
-            issue: state.secret.issue.clone(),
+            seen: state.targets.secret.observed.is_some(),
+            issue: state.targets.secret.issue.clone(),
         }),
         redis: plan.redis.as_ref().map(|redis| TargetState {
             name: format!("Redis {}", redis.key),
-            holds_a_set: match &state.redis.observed {
+            holds_a_set: match &state.targets.redis.observed {
                 Some(observed) => copies::holds_a_set(&observed.found),
                 None => mirror.status.as_ref().is_some_and(|status| status.redis.is_some()),
             },
-            seen: state.redis.observed.is_some(),
-            issue: state.redis.issue.clone(),
+            seen: state.targets.redis.observed.is_some(),
+            issue: state.targets.redis.issue.clone(),
         }),
         keys: ctx.keys().issue,
     }
@@ -215,12 +234,12 @@ fn source_state(plan: &Plan, state: &MirrorState, ctx: &Context) -> SourceState 
 /// The Secret that holds the set; while an old one waits to be retired, that one.
 fn secret_status(
     plan: &Plan,
-    state: &MirrorState,
+    targets: &Targets,
     previous: &ParameterMirrorStatus,
     orphans: OrphansDeleted,
 ) -> Option<MirrorSecretStatus> {
-    let observed = state.secret.observed.as_ref().and_then(|observed| observed.found.as_ref());
-    match (&plan.secret, copies::verified(observed)) {
+    let [found, _] = targets.found();
+    match (&plan.secret, copies::verified(found)) {
         _ if !orphans.secret => previous.secret.clone(),
         (None, _) => None,
         (Some(secret), Some(held)) => Some(MirrorSecretStatus {
@@ -235,12 +254,12 @@ fn secret_status(
 /// The hash that holds the set; while an old one waits to be retired, that one.
 fn redis_status(
     plan: &Plan,
-    state: &MirrorState,
+    targets: &Targets,
     previous: &ParameterMirrorStatus,
     orphans: OrphansDeleted,
 ) -> Option<MirrorRedisStatus> {
-    let observed = state.redis.observed.as_ref().map(|observed| &observed.found);
-    match (&plan.redis, copies::verified(observed)) {
+    let [_, found] = targets.found();
+    match (&plan.redis, copies::verified(found)) {
         _ if !orphans.redis => previous.redis.clone(),
         (None, _) => None,
         (Some(redis), Some(held)) => Some(MirrorRedisStatus {
@@ -306,7 +325,7 @@ fn event_drafts(
     previous: &ParameterMirrorStatus,
     next: &ParameterMirrorStatus,
     published: &Published,
-    state: &MirrorState,
+    good: Option<&Signed>,
     now: Timestamp,
 ) -> Vec<EventDraft> {
     let mut drafts: Vec<EventDraft> = healed(previous, published)
@@ -341,7 +360,7 @@ fn event_drafts(
             _ => {}
         }
     }
-    if let (None, Some(good), false) = (&previous.revision, &state.good, published.healed.is_empty()) {
+    if let (None, Some(good), false) = (&previous.revision, good, published.healed.is_empty()) {
         let read_at = Timestamp::from_millisecond(good.content.read_at).unwrap_or(now);
         let note = format!(
             "SSM cannot be read; filled from other mirrors that hold the same parameters, as read at {}.",
@@ -351,7 +370,7 @@ fn event_drafts(
     }
     let was_ready = condition(previous, READY).is_some_and(|ready| ready.status == "True");
     if !was_ready
-        && state.good.is_some()
+        && good.is_some()
         && condition(next, READY).is_some_and(|ready| ready.status == "True" && ready.reason == "Synced")
     {
         drafts.push(EventDraft::normal(
@@ -362,13 +381,13 @@ fn event_drafts(
     drafts
 }
 
-/// One story: an event for people at the API server, a line for people at the log.
-fn emit(mirror: &ParameterMirror, draft: &EventDraft, state: &MirrorState, ctx: &Context) {
-    let (name, cycle, headline) = (full_name(mirror), state.source.cycle, draft.reason.to_ascii_lowercase());
+/// Emits an event for people at the API server, and a line for people at the log.
+fn emit(mirror: &ParameterMirror, draft: &EventDraft, ctx: &Context) {
+    let headline = draft.reason.to_ascii_lowercase();
     if draft.warning {
-        tracing::warn!(target: "parameter_mirror", mirror = name, cycle, note = draft.note, "{headline}");
+        tracing::warn!(note = draft.note, "{headline}");
     } else {
-        tracing::info!(target: "parameter_mirror", mirror = name, cycle, note = draft.note, "{headline}");
+        tracing::info!(note = draft.note, "{headline}");
     }
     ctx.events.emit(mirror, draft);
 }
@@ -377,31 +396,30 @@ fn emit(mirror: &ParameterMirror, draft: &EventDraft, state: &MirrorState, ctx: 
 /// max(1 min, interval).
 async fn write(
     mirror: &ParameterMirror,
-    previous: ParameterMirrorStatus,
+    previous: &ParameterMirrorStatus,
     next: ParameterMirrorStatus,
     interval: Duration,
-    state: &mut MirrorState,
+    state: &ReportState,
     ctx: &Context,
-) {
+) -> Reported {
     let now = ctx.clock.uptime();
     let may_wait =
-        state.reported.as_ref().is_some_and(|(_, at)| now < *at + interval.max(Duration::from_mins(1)));
-    if previous == next || (may_wait && without_volatile_fields(&previous) == without_volatile_fields(&next))
+        state.written.as_ref().is_some_and(|(_, at)| now < *at + interval.max(Duration::from_mins(1)));
+    if *previous == next || (may_wait && without_volatile_fields(previous) == without_volatile_fields(&next))
     {
-        return;
+        return Reported::Unchanged;
     }
     let status = as_patch(&next);
     match write_status(&mirror.namespace().unwrap_or_default(), &mirror.name_any(), &status, ctx).await {
         Ok(()) => {
             ctx.metrics.reported();
-            state.reported = Some((next, now));
-            state.unwritten_status = None;
+            Reported::Written(Box::new(next))
         }
-        Err(ApiError::NotFound) => {}
+        Err(ApiError::NotFound) => Reported::Unchanged,
         Err(problem) => {
-            // The next pass sees that the status still says something else, and writes it.
-            state.unwritten_status = Some(Box::new(next));
-            tracing::warn!(target: "parameter_mirror", mirror = full_name(mirror), cycle = state.source.cycle, %problem, "the status cannot be written");
+            // The next reconcile sees that the status still says something else, and writes it.
+            tracing::warn!(%problem, "the status cannot be written");
+            Reported::Failed(Box::new(next))
         }
     }
 }

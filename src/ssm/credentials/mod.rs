@@ -273,7 +273,7 @@ impl<F: Fetch> RefreshTask<F> {
     fn hold(&self, state: &mut State, credentials: Credentials, wall: SystemTime) {
         let were_wanting = state.valid(&self.shared).is_none();
         if state.failure.take().is_some() {
-            tracing::info!(target: "parameter_mirror", principal = self.shared.whose, "AWS credentials can be fetched again");
+            tracing::info!(principal = self.shared.whose, "AWS credentials can be fetched again");
             if were_wanting {
                 self.recoveries.send_modify(|recoveries| *recoveries += 1);
             }
@@ -290,7 +290,12 @@ impl<F: Fetch> RefreshTask<F> {
         let held = state.held.as_ref();
         let left = held.map_or(Duration::ZERO, |held| lifetime::left(held.expiry(), wall));
         if in_a_row == 1 {
-            tracing::warn!(target: "parameter_mirror", principal = self.shared.whose, problem = what, seconds_left = left.as_secs(), "AWS credentials cannot be fetched; those held are used until they end");
+            tracing::warn!(
+                principal = self.shared.whose,
+                problem = what,
+                seconds_left = left.as_secs(),
+                "AWS credentials cannot be fetched; those held are used until they end"
+            );
         }
         let now = Instant::now();
         state.next = now + jittered(lifetime::retry_after(in_a_row, left));

@@ -1,69 +1,22 @@
-//! Live reads of sources and namespaces, to confirm what the watch denies; and the status of sources.
+//! After a read: what the reads of all its mirrors say about a source.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
-
-use k8s_openapi::api::core::v1::Namespace;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use kube::api::{Api, Patch, PatchParams};
-use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::ObjectRef;
 use parameter_mirror_format::humanize;
 use serde_json::json;
 
+use crate::api::ParameterSource;
 use crate::api::conditions::{self, AVAILABLE};
-use crate::api::{ParameterMirror, ParameterSource};
 use crate::controller::context::Context;
-use crate::controller::state::mirror_state::MirrorState;
 use crate::controller::state::source_health::Outcome;
 use crate::controller::state::status_dedup::StatusKey;
 use crate::controller::steps::read::ReadOutcome;
 use crate::kubernetes::client::with_timeout;
-use crate::mirror::plan::{Plan, PlanError};
+use crate::mirror::plan::Plan;
 use crate::mirror::snapshot::ReadErrorKind;
 use crate::ssm::limiter::breaker::BreakerState;
-
-/// How long a confirmed refusal stands before it is confirmed again. A change that the watch shows ends it at once.
-pub const CONFIRM_EVERY: Duration = Duration::from_mins(5);
-/// Whether exactly this refusal was confirmed against the API server a short while ago.
-#[must_use]
-pub fn is_confirmed(refusal: &PlanError, state: &MirrorState, ctx: &Context) -> bool {
-    state
-        .refused
-        .as_ref()
-        .is_some_and(|(confirmed, at)| confirmed == refusal && ctx.clock.uptime() < *at + CONFIRM_EVERY)
-}
-
-/// The source and the labels of the namespace as the API server has them now; `None` if it does not answer.
-pub async fn fetch_inputs(
-    name: &str,
-    namespace: &str,
-    ctx: &Context,
-) -> Option<(Option<ParameterSource>, BTreeMap<String, String>)> {
-    let sources: Api<ParameterSource> = Api::all(ctx.client.clone());
-    let namespaces: Api<PartialObjectMeta<Namespace>> = Api::all(ctx.client.clone());
-    let (found, namespace) = tokio::join!(
-        with_timeout(sources.get_opt(name)),
-        with_timeout(namespaces.get_metadata_opt(namespace))
-    );
-    let labels = namespace.ok()?.map(|namespace| namespace.labels().clone()).unwrap_or_default();
-    let found = found.ok()?;
-    ctx.missing_sources.found(name, found.is_some(), ctx.clock.uptime());
-    Some((found, labels))
-}
-
-/// Whether a mirror is still what the watch showed: nothing is deleted on the word of a watch, which may show a spec or a deletion
-/// of the past. `None` if the API server does not answer.
-pub async fn is_current(mirror: &ParameterMirror, ctx: &Context) -> Option<bool> {
-    let mirrors: Api<PartialObjectMeta<ParameterMirror>> =
-        Api::namespaced(ctx.client.clone(), &mirror.namespace().unwrap_or_default());
-    let live = with_timeout(mirrors.get_metadata_opt(&mirror.name_any())).await.ok()?;
-    let of = |metadata: &ObjectMeta| {
-        (metadata.uid.clone(), metadata.generation, metadata.deletion_timestamp.is_some())
-    };
-    Some(live.is_some_and(|live| of(&live.metadata) == of(&mirror.metadata)))
-}
 
 /// How the reads through a source go.
 fn source_message(plan: &Plan, answer: &ReadOutcome, is_available: bool, ctx: &Context) -> String {
@@ -148,6 +101,6 @@ pub async fn report_source(plan: &Plan, answer: Option<&ReadOutcome>, ctx: &Cont
     if let Err(problem) =
         with_timeout(api.patch_status(&source.name_any(), &PatchParams::default(), &patch)).await
     {
-        tracing::debug!(target: "parameter_mirror", source = plan.source_name, %problem, "the status of the source cannot be written");
+        tracing::debug!(source = plan.source_name, %problem, "the status of the source cannot be written");
     }
 }

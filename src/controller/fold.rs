@@ -1,0 +1,139 @@
+//! The one place where the results of the steps become the state of a mirror.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kube::ResourceExt as _;
+
+use crate::api::conditions::{self, DEGRADED};
+use crate::api::{ACCEPT_SHRINK, ParameterMirror, SYNC_AT};
+use crate::controller::context::Context;
+use crate::controller::state::mirror_state::MirrorState;
+use crate::controller::steps::observe::Observation;
+use crate::controller::steps::plan::{Confirmation, Planned};
+use crate::controller::steps::publish::Published;
+use crate::controller::steps::report::Reported;
+use crate::controller::steps::resolve::ReadChange;
+use crate::mirror::plan::{Plan, PlanError};
+use crate::mirror::resolve::SourceIssue;
+use crate::mirror::schedule;
+
+/// A mirror has been planned.
+pub fn planned(state: &mut MirrorState, planned: &Planned, now: Duration) {
+    match (planned.confirmation, &planned.plan) {
+        (Confirmation::Granted, _) => state.source.due_now |= state.refused.take().is_some(),
+        (Confirmation::Refused, Err(error)) => state.refused = Some((PlanError::clone(error), now)),
+        (Confirmation::Refused | Confirmation::Unchanged, _) => {}
+    }
+}
+
+/// What the user asks for besides the schedule: a read now, or removals approved.
+pub fn annotations(state: &mut MirrorState, mirror: &ParameterMirror, plan: &Plan, now: Timestamp) {
+    let requested = mirror.annotations().get(SYNC_AT);
+    let recorded = || mirror.status.as_ref()?.last_handled_sync_at.clone();
+    let known = state.source.requested_sync_at.clone().or_else(recorded);
+    state.source.due_now |= requested.is_some() && requested != known.as_ref();
+    state.source.requested_sync_at = requested.cloned().or(known);
+    if let Some(last) = &state.last {
+        let approved = mirror.annotations().get(ACCEPT_SHRINK);
+        let is_another_set = last.plan.source != plan.source || last.plan.selections != plan.selections;
+        let is_approved = approved.is_some() && approved != last.accept_shrink.as_ref();
+        state.source.due_now |= is_another_set || is_approved;
+    }
+    if state.last_sync.is_none() {
+        let recorded = mirror.status.as_ref().and_then(|status| status.last_sync_time.as_ref());
+        state.last_sync = recorded.map(|time| time.0.min(now));
+    }
+}
+
+/// The targets have been observed.
+pub fn observed(state: &mut MirrorState, observation: Observation) {
+    state.evicted = None;
+    if let Some(read_at) = observation.read_at {
+        state.advance_read_at(read_at);
+    }
+    state.source.due_now |= observation.read_again;
+    if let Some(adopted) = observation.adopted {
+        state.last_sync = state.last_sync.max(Some(adopted.known_good_at));
+        state.good = Some(adopted.set);
+    }
+    if let Some(good) = &state.good {
+        state.targets.share_content(good);
+    }
+}
+
+/// A read has ended, or waits for too long. `sync_at` is the annotation that it answers.
+pub fn read(
+    state: &mut MirrorState,
+    change: ReadChange,
+    sync_at: Option<&String>,
+    mirror: &ParameterMirror,
+    ctx: &Context,
+) {
+    let (now, uptime) = (ctx.clock.now(), ctx.clock.uptime());
+    let reads = &mut state.source;
+    let (issue, is_awaiting) = match change {
+        ReadChange::Starved(error) => {
+            reads.issue.get_or_insert((SourceIssue::Read(error), now));
+            return;
+        }
+        ReadChange::Failed(error) => {
+            reads.failures = reads.failures.saturating_add(1);
+            (Some(SourceIssue::Read(error)), false)
+        }
+        ReadChange::Complete { started_at, absent, is_fresh, is_awaiting, issue } => {
+            reads.failures = 0;
+            let confirm_at =
+                is_awaiting.then(|| schedule::confirm_at(reads.last_began.unwrap_or(uptime), uptime));
+            reads.absences.note(absent, confirm_at);
+            if is_fresh {
+                let began = Timestamp::from_millisecond(started_at).unwrap_or(now);
+                state.confirmed_at = started_at.max(state.latest_read_at.saturating_add(1));
+                state.last_sync = state.last_sync.max(Some(began));
+            }
+            (issue, is_awaiting)
+        }
+    };
+    let reads = &mut state.source;
+    reads.has_read = true;
+    let since = reads.issue.as_ref().map(|(_, since)| *since);
+    reads.issue = issue.map(|issue| (issue, since.or_else(|| degraded_since(mirror)).unwrap_or(now)));
+    // A read that waits for the next one ends with that one.
+    if !is_awaiting {
+        reads.handled_sync_at = sync_at.cloned();
+    }
+}
+
+/// Since when a restarted operator's mirror has been degraded.
+fn degraded_since(mirror: &ParameterMirror) -> Option<Timestamp> {
+    let degraded = conditions::find(&mirror.status.as_ref()?.conditions, DEGRADED)?;
+    (degraded.status == "True").then_some(degraded.last_transition_time.0)
+}
+
+/// The targets have been written.
+pub fn published(state: &mut MirrorState, published: &Published) {
+    if let Some(signed) = &published.signed {
+        state.advance_read_at(signed.content.read_at);
+        state.good = Some(signed.clone());
+    }
+    state.source.due_now |= published.read_again;
+}
+
+/// The status has been written, or not.
+pub fn reported(state: &mut MirrorState, reported: Reported, now: Duration) {
+    let report = &mut state.report;
+    match reported {
+        Reported::TooEarly => return,
+        Reported::Deferred => {
+            report.deferred_since.get_or_insert(now);
+            return;
+        }
+        Reported::Unchanged => {}
+        Reported::Written(status) => {
+            report.written = Some((*status, now));
+            report.unwritten = None;
+        }
+        Reported::Failed(status) => report.unwritten = Some(status),
+    }
+    report.deferred_since = None;
+}

@@ -1,0 +1,120 @@
+//! Step 1: spec and grants become a plan, or the reason why there is none.
+//!
+//! What the watch allows is allowed. A refusal is confirmed by a live read of source and namespace before anybody acts on it: a watch
+//! may lag (docs/design/formats.md, "Grants").
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Namespace;
+use kube::ResourceExt;
+use kube::api::Api;
+use kube::core::PartialObjectMeta;
+
+use crate::api::{ParameterMirror, ParameterSource};
+use crate::controller::context::Context;
+use crate::controller::state::mirror_state::MirrorState;
+use crate::controller::steps::read;
+use crate::kubernetes::client::with_timeout;
+use crate::mirror::plan::{Plan, PlanError, PlanInput};
+
+/// How long a confirmed refusal stands before it is confirmed again. A change that the watch shows ends it at once.
+pub const CONFIRM_EVERY: Duration = Duration::from_mins(5);
+
+/// A plan or an error, and how sure it is.
+pub struct Planned {
+    /// The plan; the one of the last reconcile if it is the same, because a plan is as large as its spec.
+    pub plan: Result<Arc<Plan>, PlanError>,
+    /// What it says about a refusal.
+    pub confirmation: Confirmation,
+}
+
+/// Whether the API server was asked about a refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Confirmation {
+    /// The watch has the source, and it grants everything: a refusal of before is over.
+    Granted,
+    /// The API server has just confirmed the refusal.
+    Refused,
+    /// Nothing new.
+    Unchanged,
+}
+
+/// Plans one mirror.
+pub async fn plan(mirror: &ParameterMirror, state: &MirrorState, ctx: &Context) -> Planned {
+    let namespace = mirror.namespace().unwrap_or_default();
+    let name = mirror.name_any();
+    let source = ctx.watches.source(&mirror.spec.source);
+    let labels = ctx.watches.namespace_labels(&namespace).unwrap_or_default();
+    let judge = |source: Option<&ParameterSource>, labels: &BTreeMap<String, String>| {
+        let input = PlanInput {
+            cluster: &ctx.settings.cluster,
+            namespace: &namespace,
+            namespace_labels: labels,
+            mirror: &name,
+            source: source.map(|source| &source.spec),
+            drill_until: ctx.drills.until(&mirror.spec.source, source, ctx.clock.now()),
+            redis_prefix: &ctx.settings.redis_prefix,
+            key_secret: ctx.settings.keys.of(&namespace),
+        };
+        Plan::new(&mirror.spec, &input)
+    };
+    let judged = judge(source.as_ref(), &labels);
+    let (plan, confirmation) = match &judged {
+        Ok(plan) if plan.source.is_some() => (judged, Confirmation::Granted),
+        Ok(plan) if !may_fetch_source(plan, state, ctx) => (judged, Confirmation::Unchanged),
+        Err(error @ PlanError::NotGranted(_)) if is_confirmed(error, state, ctx) => {
+            (judged, Confirmation::Unchanged)
+        }
+        Err(PlanError::InvalidSpec(_)) => (judged, Confirmation::Unchanged),
+        Ok(_) | Err(PlanError::NotGranted(_)) => {
+            match fetch_inputs(&mirror.spec.source, &namespace, ctx).await {
+                Some((source, labels)) => match judge(source.as_ref(), &labels) {
+                    Ok(plan) => (Ok(plan), Confirmation::Unchanged),
+                    Err(error) => (Err(error), Confirmation::Refused),
+                },
+                // The API server does not say: a plan without a source is an outage, and a refusal stands for now.
+                None => (judged, Confirmation::Unchanged),
+            }
+        }
+    };
+    let last = state.last.as_ref().map(|last| &last.plan);
+    let shared = |plan: Plan| match last {
+        Some(last) if **last == plan => Arc::clone(last),
+        _ => Arc::new(plan),
+    };
+    Planned { plan: plan.map(shared), confirmation }
+}
+
+/// Whether it is worth asking for a source that the watch does not show: only for a read, and once for all mirrors that name it.
+fn may_fetch_source(plan: &Plan, state: &MirrorState, ctx: &Context) -> bool {
+    read::is_due(plan, &state.source, ctx)
+        && !ctx.missing_sources.is_missing(&plan.source_name, ctx.clock.uptime())
+}
+
+/// Whether the API server confirmed exactly this refusal a short while ago.
+fn is_confirmed(error: &PlanError, state: &MirrorState, ctx: &Context) -> bool {
+    state
+        .refused
+        .as_ref()
+        .is_some_and(|(confirmed, at)| confirmed == error && ctx.clock.uptime() < *at + CONFIRM_EVERY)
+}
+
+/// The source and the labels of the namespace as the API server has them now; `None` if it does not answer.
+async fn fetch_inputs(
+    name: &str,
+    namespace: &str,
+    ctx: &Context,
+) -> Option<(Option<ParameterSource>, BTreeMap<String, String>)> {
+    let sources: Api<ParameterSource> = Api::all(ctx.client.clone());
+    let namespaces: Api<PartialObjectMeta<Namespace>> = Api::all(ctx.client.clone());
+    let (found, namespace) = tokio::join!(
+        with_timeout(sources.get_opt(name)),
+        with_timeout(namespaces.get_metadata_opt(namespace))
+    );
+    let labels = namespace.ok()?.map(|namespace| namespace.labels().clone()).unwrap_or_default();
+    let found = found.ok()?;
+    ctx.missing_sources.found(name, found.is_some(), ctx.clock.uptime());
+    Some((found, labels))
+}
