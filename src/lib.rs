@@ -10,13 +10,13 @@
 //! | 1 | [`commands`] | the other subcommands: `verify`, `convert`, `iam`, `source`, `keygen`, `key`, `crd` |
 //! | 2 | [`cli`] | the command line |
 //! | 3 | [`controller`] | the reconcile loop, one file for each step, and what it remembers |
-//! | 4 | [`metrics`] | what is counted and measured |
+//! | 4 | `metrics` | what is counted and measured |
 //! | 5 | [`ssm`] | reading: pages, batches, error classes, budget, clients |
 //! | 5 | [`targets`] | writing: one Secret, one Redis hash |
 //! | 5 | [`kubernetes`] | watches, work queue, events, leadership |
 //! | 6 | [`mirror`] | the decisions, pure: plan, guard, resolve, schedule, status |
 //! | 7 | [`api`] | `ParameterMirror` and `ParameterSource`: serde, schema, CEL |
-//! | 8 | [`clock`], [`fair_queue`] | what everything above may use |
+//! | 8 | [`clock`], `fair_queue` | what everything above may use |
 //!
 //! A module uses modules of its own layer and of the layers below, never one above. Stored layouts are a crate of their own,
 //! `parameter-mirror-format`.
@@ -27,9 +27,9 @@ pub mod cli;
 pub mod clock;
 pub mod commands;
 pub mod controller;
-pub mod fair_queue;
+pub(crate) mod fair_queue;
 pub mod kubernetes;
-pub mod metrics;
+pub(crate) mod metrics;
 pub mod mirror;
 pub mod process;
 pub mod ssm;

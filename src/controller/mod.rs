@@ -3,13 +3,13 @@
 //! [`reconcile`] is one reconcile of one mirror and reads as the product does. Everything else here serves it.
 
 pub mod context;
-pub mod dispatch;
-pub mod drill;
-pub mod fencing;
-pub mod fold;
-pub mod invalid_object;
-pub mod reconcile;
-pub mod requeue;
-pub mod signing_keys;
-pub mod state;
-pub mod steps;
+pub(crate) mod dispatch;
+pub(crate) mod drill;
+pub(crate) mod fencing;
+pub(crate) mod fold;
+pub(crate) mod invalid_object;
+pub(crate) mod reconcile;
+pub(crate) mod requeue;
+pub(crate) mod signing_keys;
+pub(crate) mod state;
+pub(crate) mod steps;

@@ -3,7 +3,7 @@
 pub(crate) mod changes;
 pub mod client;
 pub mod election;
-pub mod events;
+pub(crate) mod events;
 pub mod leadership;
-pub mod queue;
-pub mod watches;
+pub(crate) mod queue;
+pub(crate) mod watches;

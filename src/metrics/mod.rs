@@ -1,7 +1,7 @@
 //! The metrics of the operator: counters that are incremented where things happen, and gauges that are read at a scrape.
 
 pub(crate) mod exposition;
-pub mod gauges;
+pub(crate) mod gauges;
 pub(crate) mod per_mirror;
 mod register;
-pub mod registry;
+pub(crate) mod registry;

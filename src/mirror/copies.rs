@@ -6,7 +6,8 @@ use parameter_mirror_format::verdict::{Found, Verdict};
 use super::target::{TargetIssue, TargetReason};
 
 /// Where the last known good was found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
 pub enum Origin {
     /// This process has it.
     Memory,
@@ -19,12 +20,8 @@ pub enum Origin {
 impl Origin {
     /// As logs and events name it.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Memory => "memory",
-            Self::Secret => "secret",
-            Self::Redis => "redis",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 

@@ -4,7 +4,6 @@
 //! value was read, and a name may leave a target only if it is in [`Reading::absent`].
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -129,7 +128,7 @@ impl ReadError {
 }
 
 /// Classes of failed reads: the "source's" reasons of docs/design/formats.md, and a set that is too large.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, strum::Display, strum::IntoStaticStr)]
 pub enum ReadErrorKind {
     /// HTTP 5xx, refused, reset, no such host.
     SourceUnavailable,
@@ -162,22 +161,8 @@ pub enum ReadErrorKind {
 impl ReadErrorKind {
     /// The reason as conditions carry it.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::SourceUnavailable => "SourceUnavailable",
-            Self::Throttled => "Throttled",
-            Self::Timeout => "Timeout",
-            Self::CredentialsUnavailable => "CredentialsUnavailable",
-            Self::AccessDenied => "AccessDenied",
-            Self::KmsUnavailable => "KmsUnavailable",
-            Self::InvalidResponse => "InvalidResponse",
-            Self::SourceNotFound => "SourceNotFound",
-            Self::SourceChanging => "SourceChanging",
-            Self::BudgetExhausted => "BudgetExhausted",
-            Self::TooManyParameters => "TooManyParameters",
-            Self::MemoryShareExceeded => "MemoryShareExceeded",
-            Self::Drill => "Drill",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 
     /// Whether SSM may well hold the parameters, and only cannot say so: then what others read of it is good enough.
@@ -199,12 +184,6 @@ impl ReadErrorKind {
     #[must_use]
     pub const fn is_denial(self) -> bool {
         matches!(self, Self::AccessDenied | Self::TooManyParameters | Self::MemoryShareExceeded)
-    }
-}
-
-impl fmt::Display for ReadErrorKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
     }
 }
 

@@ -1,9 +1,7 @@
 //! What can be wrong with a target, as a value.
 
-use std::fmt;
-
 /// Reasons that speak of a target (docs/design/formats.md, "Reasons").
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, strum::Display, strum::IntoStaticStr)]
 pub enum TargetReason {
     /// The keys of the operator are lost; nothing can be verified or signed.
     KeyMissing,
@@ -38,35 +36,14 @@ pub enum TargetReason {
 impl TargetReason {
     /// The reason as conditions carry it.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::KeyMissing => "KeyMissing",
-            Self::SecretConflict => "SecretConflict",
-            Self::SecretKeyInvalid => "SecretKeyInvalid",
-            Self::SecretTooLarge => "SecretTooLarge",
-            Self::SecretWriteFailed => "SecretWriteFailed",
-            Self::RedisNotConfigured => "RedisNotConfigured",
-            Self::RedisConflict => "RedisConflict",
-            Self::RedisUnavailable => "RedisUnavailable",
-            Self::RedisOutOfMemory => "RedisOutOfMemory",
-            Self::RedisDenied => "RedisDenied",
-            Self::LayoutTooNew => "LayoutTooNew",
-            Self::TargetContested => "TargetContested",
-            Self::NotGranted => "NotGranted",
-            Self::SourceNotFound => "SourceNotFound",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 
     /// Whether only a person can resolve it; such a mirror is Stalled.
     #[must_use]
     pub const fn is_conflict(self) -> bool {
         matches!(self, Self::SecretConflict | Self::RedisConflict)
-    }
-}
-
-impl fmt::Display for TargetReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
     }
 }
 

@@ -5,20 +5,20 @@
 //! | [`api`] | the seam: one page of a listing, one batch of names |
 //! | [`client`] | the seam over the AWS SDK, one client per source |
 //! | [`credentials`] | principals whose credentials survive an outage of STS |
-//! | [`errors`] | errors of the SDK as reasons, without bodies |
-//! | [`limiter`] | how many requests are sent, whose is next, and when none are |
-//! | [`probes`] | what is asked while none are |
-//! | [`coalesce`] | requests that wait at the same moment and ask the same are sent once |
-//! | [`read`] | one read of one mirror: all pages and all values, or nothing |
+//! | `errors` | errors of the SDK as reasons, without bodies |
+//! | `limiter` | how many requests are sent, whose is next, and when none are |
+//! | `probes` | what is asked while none are |
+//! | `coalesce` | requests that wait at the same moment and ask the same are sent once |
+//! | `read` | one read of one mirror: all pages and all values, or nothing |
 
 pub mod api;
 pub mod client;
-pub mod coalesce;
+pub(crate) mod coalesce;
 pub mod credentials;
-pub mod errors;
-pub mod limiter;
-pub mod probes;
-pub mod read;
+pub(crate) mod errors;
+pub(crate) mod limiter;
+pub(crate) mod probes;
+pub(crate) mod read;
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, Hasher, RandomState};

@@ -1,13 +1,13 @@
 //! What is remembered between reconciles. All of it can be rebuilt from the targets, the statuses and SSM.
 
-pub mod keys;
+pub(crate) mod keys;
 pub(crate) mod memory_shares;
-pub mod mirror_state;
-pub mod missing_sources;
-pub mod read_groups;
-pub mod read_state;
-pub mod source_health;
-pub mod status_dedup;
-pub mod target_state;
+pub(crate) mod mirror_state;
+pub(crate) mod missing_sources;
+pub(crate) mod read_groups;
+pub(crate) mod read_state;
+pub(crate) mod source_health;
+pub(crate) mod status_dedup;
+pub(crate) mod target_state;
 pub(crate) mod unpublished;
-pub mod values;
+pub(crate) mod values;

@@ -1,13 +1,13 @@
 //! The steps of one reconcile, in order: plan, observe, read, resolve, permit, publish, report; and what ends a mirror.
 
-pub mod bootstrap;
-pub mod evict;
-pub mod finalize;
-pub mod observe;
-pub mod permit;
-pub mod plan;
-pub mod publish;
-pub mod read;
-pub mod report;
-pub mod report_source;
-pub mod resolve;
+pub(crate) mod bootstrap;
+pub(crate) mod evict;
+pub(crate) mod finalize;
+pub(crate) mod observe;
+pub(crate) mod permit;
+pub(crate) mod plan;
+pub(crate) mod publish;
+pub(crate) mod read;
+pub(crate) mod report;
+pub(crate) mod report_source;
+pub(crate) mod resolve;

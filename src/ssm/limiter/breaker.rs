@@ -32,7 +32,7 @@ pub(super) struct Breaker {
 }
 
 /// What a breaker does, as the status of a source has it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr)]
 pub enum BreakerState {
     /// Lets every request through.
     Closed,
@@ -49,12 +49,8 @@ pub struct Generation(u64);
 impl BreakerState {
     /// The word in the status.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Closed => "Closed",
-            Self::Open => "Open",
-            Self::HalfOpen => "HalfOpen",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 

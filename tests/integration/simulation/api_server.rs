@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::line::{Edge, Fault, Line};
-use super::objects::{Objects, PlanError, Target};
+use super::objects::{ApiRefusal, Objects, Target};
 
 /// How long a watch lasts if its request does not say.
 const WATCH: Duration = Duration::from_secs(290);
@@ -145,7 +145,13 @@ impl ApiServer {
     }
 
     /// `None` opens a watch.
-    fn act(&self, verb: &str, target: &Target, query: &Query, body: Json) -> Result<Option<Json>, PlanError> {
+    fn act(
+        &self,
+        verb: &str,
+        target: &Target,
+        query: &Query,
+        body: Json,
+    ) -> Result<Option<Json>, ApiRefusal> {
         let mut objects = self.lock();
         let done = match verb {
             "watch" => return Ok(None),
@@ -161,7 +167,7 @@ impl ApiServer {
                 let (namespace, name) = (target.namespace.as_deref(), target.name.as_deref());
                 let found =
                     objects.get(&target.resource, namespace.unwrap_or_default(), name.unwrap_or_default());
-                found.ok_or(PlanError { code: 404, reason: "NotFound" })
+                found.ok_or(ApiRefusal { code: 404, reason: "NotFound" })
             }
             "create" => objects.create(target, body),
             "replace" => objects.replace(target, body),

@@ -47,7 +47,7 @@ async fn what_cannot_be_written_is_told_once() {
     let _operator = world.operator();
     world.both_serve("app", 1, SOON).await;
     world.becomes("app", "Degraded", "False", "Synced", SOON).await;
-    world.sky.set(|call| match call.edge {
+    world.faults.set(|call| match call.edge {
         Edge::Ssm => Some(super::line::Fault::Silent),
         Edge::Kubernetes if call.point.ends_with("/status") => Some(super::line::Fault::Http(500)),
         _ => None,
@@ -55,7 +55,7 @@ async fn what_cannot_be_written_is_told_once() {
     world.pass(Duration::from_mins(30)).await;
     let told = world.events("app").iter().filter(|event| *event == "Degraded").count();
     assert_eq!(told, 1);
-    world.sky.clear();
+    world.faults.clear();
     world.becomes("app", "Degraded", "False", "Synced", SOON).await;
 }
 

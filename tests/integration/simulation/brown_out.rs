@@ -57,7 +57,7 @@ async fn reads_go_on_at_a_useful_rate(
         seen.lock().unwrap().answered_at.insert(path(number), Instant::now());
     }
     let (noted, mut rng) = (Arc::clone(&seen), fastrand::Rng::with_seed(percent.into()));
-    world.sky.set(move |call| {
+    world.faults.set(move |call| {
         if call.edge != Edge::Ssm {
             return None;
         }
@@ -120,7 +120,7 @@ async fn one_selection_that_is_never_answered_does_not_keep_the_breaker_open(#[c
             concerns.then_some(Fault::Source(ReadErrorKind::SourceUnavailable))
         }
     };
-    world.sky.set(fails("/"));
+    world.faults.set(fails("/"));
     let probed = |what: &str| operator.line.calls().iter().any(|call| call.point == format!("probe {what}"));
     world
         .eventually(Duration::from_mins(5), || {
@@ -131,6 +131,6 @@ async fn one_selection_that_is_never_answered_does_not_keep_the_breaker_open(#[c
     let asked = json!({"metadata": {"annotations": {"parameter-mirror.dev/sync-at": "now"}}});
     world.patch("parametermirrors", Some("shop"), "app", &asked);
     world.becomes("app", "Degraded", "True", "SourceUnavailable", Duration::from_mins(1)).await;
-    world.sky.set(fails("/stuck"));
+    world.faults.set(fails("/stuck"));
     world.becomes("app", "Degraded", "False", "Synced", Duration::from_mins(3)).await;
 }

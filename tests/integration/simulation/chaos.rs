@@ -53,12 +53,12 @@ async fn run(mut rng: Rng) {
     let mut operator = world.operator();
     // Some worlds begin with the chaos.
     world.pass(Duration::from_secs(rng.u64(0..10))).await;
-    world.sky.set(weather(rng.u64(..)));
+    world.faults.set(policy(rng.u64(..)));
     for _ in 0..30 {
         disturb(&world, &mut operator, &mut rng).await;
         world.pass(Duration::from_secs(2)).await;
     }
-    world.sky.clear();
+    world.faults.clear();
 
     let peace = world.elapsed();
     let released = world.released();
@@ -107,7 +107,7 @@ async fn disturb(world: &World, operator: &mut Operator, rng: &mut Rng) {
 
 /// About one call in five goes wrong, each edge in all its ways. What happens to a call hangs on its name and on how often it
 /// was made, not on the order among all calls: so a seed means the same when it runs again.
-fn weather(seed: u64) -> impl FnMut(&Call) -> Option<Fault> {
+fn policy(seed: u64) -> impl FnMut(&Call) -> Option<Fault> {
     let mut made = HashMap::<Call, u64>::new();
     move |call| {
         let times = made.entry(call.clone()).or_default();

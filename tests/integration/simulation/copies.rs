@@ -59,7 +59,7 @@ impl Copies {
 }
 
 fn silence_ssm(world: &World) {
-    world.sky.set(|call| (call.edge == Edge::Ssm).then_some(Fault::Silent));
+    world.faults.set(|call| (call.edge == Edge::Ssm).then_some(Fault::Silent));
 }
 
 /// The operator knows better, or the other target does after a restart: in an outage, too.
@@ -120,7 +120,7 @@ async fn a_restored_backup_of_everything_is_served_until_ssm_answers() {
     world.pass(Duration::from_mins(10)).await;
     assert_eq!(world.serves("app", Part::Secret), Some(1));
     assert_eq!(world.serves("app", Part::Redis), Some(1));
-    world.sky.clear();
+    world.faults.clear();
     world.both_serve("app", 3, SOON).await;
 }
 
@@ -219,7 +219,7 @@ async fn a_backup_from_before_a_key_rotation_touches_nothing_until_ssm_answers()
     );
     assert_eq!(world.serves("app", Part::Redis), Some(2), "nor over it");
 
-    world.sky.clear();
+    world.faults.clear();
     world.both_serve("app", 2, SOON).await;
     world.becomes("app", "Degraded", "False", "Synced", SOON).await;
     world.assert_whole_and_forward();
@@ -299,7 +299,7 @@ async fn nothing_is_served_rather_than_something_empty() {
     world.becomes("app", "Ready", "False", "NoLastKnownGood", SOON).await;
     world.pass(Duration::from_hours(1)).await;
     assert_eq!(world.history().len(), writes);
-    world.sky.clear();
+    world.faults.clear();
     world.both_serve("app", 2, SOON).await;
 }
 
@@ -314,7 +314,7 @@ async fn each_read_begins_with_a_look_at_what_the_targets_hold() {
         let asked = json!({"metadata": {"annotations": {"parameter-mirror.dev/sync-at": token}}});
         world.patch("parametermirrors", Some(NAMESPACE), "app", &asked);
     };
-    world.sky.set(|call| (call.edge == Edge::Ssm).then_some(Fault::Slow(Duration::from_secs(5))));
+    world.faults.set(|call| (call.edge == Edge::Ssm).then_some(Fault::Slow(Duration::from_secs(5))));
     ask("first");
     world.pass(Duration::from_secs(1)).await;
     // What a reader sees is another value, and nothing else has moved: no check notices.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::line::{Call, Fate, Side, State};
+use super::line::{Call, CrashMode, Side, State};
 use super::world::{NAMESPACE, Part, World, in_virtual_time};
 
 #[test]
@@ -33,7 +33,7 @@ async fn live(doom: Option<(usize, Side)>) -> Vec<Call> {
     world.mirror_with("app", json!({"interval": "10s", "parameters": parameters, "secret": secret}));
     let mut operator = world.operator();
     if let Some((call, side)) = doom {
-        operator.line.doom(call, side, Fate::Dies);
+        operator.line.doom(call, side, CrashMode::Dies);
     }
     for second in 0..60 {
         match second {

@@ -14,7 +14,7 @@ async fn outage_with_one_mirror() -> (World, super::world::Operator) {
     world.mirror("old", "1m");
     let operator = world.operator();
     world.both_serve("old", 1, SOON).await;
-    world.sky.set(|call| (call.edge == Edge::Ssm).then_some(Fault::Silent));
+    world.faults.set(|call| (call.edge == Edge::Ssm).then_some(Fault::Silent));
     world.release(2);
     world.pass(Duration::from_mins(3)).await;
     (world, operator)
@@ -37,7 +37,7 @@ async fn a_mirror_made_in_the_outage_is_served_from_another_one() {
     let _operator = world.operator();
     world.mirror("newer", "1m");
     world.both_serve("newer", 1, SOON).await;
-    world.sky.clear();
+    world.faults.clear();
     for mirror in ["old", "new", "newer"] {
         world.both_serve(mirror, 2, SOON).await;
         world.becomes(mirror, "Degraded", "False", "Synced", SOON).await;
@@ -134,7 +134,7 @@ async fn an_old_copy_that_was_put_back_is_given_to_nobody() {
     serves(2).await;
     world.becomes("old", "Degraded", "False", "Synced", SOON).await;
     operator.kill();
-    world.sky.set(|call| (call.edge == Edge::Ssm).then_some(Fault::Silent));
+    world.faults.set(|call| (call.edge == Edge::Ssm).then_some(Fault::Silent));
     let put_back =
         json!({"data": kept["data"], "metadata": {"annotations": kept["metadata"]["annotations"]}});
     world.destroy("old", Part::Secret, || world.patch("secrets", Some(NAMESPACE), "old", &put_back));
@@ -146,7 +146,7 @@ async fn an_old_copy_that_was_put_back_is_given_to_nobody() {
     world.pass(Duration::from_mins(10)).await;
     assert_eq!([Part::Secret, Part::Redis].map(|part| world.values("new", part)), [None, None]);
 
-    world.sky.clear();
+    world.faults.clear();
     world.both_serve("new", 2, SOON).await;
     serves(2).await;
 }

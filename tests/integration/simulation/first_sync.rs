@@ -99,7 +99,7 @@ async fn while_ssm_fails_or_is_silent_the_secret_is_asked_for() {
         let world = World::new();
         foreign(&world, &json!({}));
         let silent = fault.clone();
-        world.sky.set(move |call| (call.edge == Edge::Ssm).then(|| silent.clone()));
+        world.faults.set(move |call| (call.edge == Edge::Ssm).then(|| silent.clone()));
         let operator = world.operator();
         world.mirror("app", "1m");
         world
@@ -136,7 +136,7 @@ async fn first_statuses_give_way_to_first_values() {
     const MIRRORS: usize = 200;
     let world = World::new();
     // An API server that takes a moment for each write.
-    world.sky.set(|call| {
+    world.faults.set(|call| {
         let is_write = call.edge == Edge::Kubernetes && !call.point.starts_with("watch");
         is_write.then_some(Fault::Slow(Duration::from_millis(20)))
     });

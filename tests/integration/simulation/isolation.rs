@@ -22,7 +22,7 @@ async fn a_mirror_that_panics_and_one_that_hangs_delay_nobody() {
     }
     let operator = world.operator();
     world.pass(Duration::from_mins(2)).await;
-    world.sky.set(|call| match () {
+    world.faults.set(|call| match () {
         () if concerns(call, "m0") => Some(Fault::Panics("m0".to_owned())),
         () if concerns(call, "m1") => Some(Fault::Stuck),
         () => None,
@@ -41,7 +41,7 @@ async fn a_mirror_that_panics_and_one_that_hangs_delay_nobody() {
     assert_eq!(operator.health.stall(), None, "broken passes end, so the process lives on");
 
     // Healed from within, without a restart.
-    world.sky.clear();
+    world.faults.clear();
     world.pass(Duration::from_mins(3)).await;
     let latest = world.released().to_string();
     for mirror in &mirrors[..2] {
@@ -55,10 +55,10 @@ async fn an_operator_in_which_nothing_happens_is_not_alive() {
     world.mirror("app", "10s");
     let operator = world.operator();
     world.both_serve("app", 1, INTERVAL).await;
-    world.sky.set(|call| (call.edge != Edge::Redis).then_some(Fault::Silent));
+    world.faults.set(|call| (call.edge != Edge::Redis).then_some(Fault::Silent));
     world.pass(Duration::from_hours(3)).await;
     assert_eq!(operator.health.stall(), None, "an outage of everything is no reason to restart");
-    world.sky.clear();
+    world.faults.clear();
     world.pass(Duration::from_mins(2)).await;
     operator.hang();
     world.pass(Duration::from_mins(4)).await;

@@ -52,16 +52,16 @@ pub enum Fault {
 }
 
 /// What the world does to calls; asked for each of them.
-pub type Weather = Box<dyn FnMut(&Call) -> Option<Fault> + Send>;
+pub type FaultPolicy = Box<dyn FnMut(&Call) -> Option<Fault> + Send>;
 
 /// The weather, shared by all incarnations.
 #[derive(Clone, Default)]
-pub struct Sky(Arc<Mutex<Option<Weather>>>);
+pub struct FaultInjector(Arc<Mutex<Option<FaultPolicy>>>);
 
-impl Sky {
+impl FaultInjector {
     /// From now on this is done to calls.
-    pub fn set(&self, weather: impl FnMut(&Call) -> Option<Fault> + Send + 'static) {
-        *self.lock() = Some(Box::new(weather));
+    pub fn set(&self, policy: impl FnMut(&Call) -> Option<Fault> + Send + 'static) {
+        *self.lock() = Some(Box::new(policy));
     }
 
     /// From now on nothing is.
@@ -69,11 +69,11 @@ impl Sky {
         *self.lock() = None;
     }
 
-    fn strike(&self, call: &Call) -> Option<Fault> {
-        self.lock().as_mut().and_then(|weather| weather(call))
+    fn inject(&self, call: &Call) -> Option<Fault> {
+        self.lock().as_mut().and_then(|policy| policy(call))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Weather>> {
+    fn lock(&self) -> MutexGuard<'_, Option<FaultPolicy>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -87,7 +87,7 @@ pub enum Side {
 
 /// What happens to the process at a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub enum CrashMode {
     /// As after SIGKILL.
     Dies,
     /// As after SIGSTOP, until [`Line::resume`].
@@ -108,22 +108,22 @@ pub struct Line(Arc<Inner>);
 
 struct Inner {
     operator: usize,
-    sky: Sky,
+    faults: FaultInjector,
     state: watch::Sender<State>,
     calls: Mutex<Vec<Call>>,
     /// What happens to the process at which call, counted from 0.
-    doom: Mutex<Option<(usize, Side, Fate)>>,
+    doom: Mutex<Option<(usize, Side, CrashMode)>>,
 }
 
 impl Line {
-    pub fn new(operator: usize, sky: Sky) -> Self {
+    pub fn new(operator: usize, faults: FaultInjector) -> Self {
         let state = watch::Sender::new(State::Running);
-        Self(Arc::new(Inner { operator, sky, state, calls: Mutex::default(), doom: Mutex::default() }))
+        Self(Arc::new(Inner { operator, faults, state, calls: Mutex::default(), doom: Mutex::default() }))
     }
 
     /// From this call on the process is dead or stopped.
-    pub fn doom(&self, call: usize, side: Side, fate: Fate) {
-        *self.0.doom.lock().unwrap() = Some((call, side, fate));
+    pub fn doom(&self, call: usize, side: Side, mode: CrashMode) {
+        *self.0.doom.lock().unwrap() = Some((call, side, mode));
     }
 
     /// Nothing of the process ever does anything again.
@@ -165,7 +165,7 @@ impl Line {
             calls.len() - 1
         };
         self.meet(number, Side::Before).await;
-        let fault = self.0.sky.strike(&call);
+        let fault = self.0.faults.inject(&call);
         match &fault {
             Some(Fault::Silent) => std::future::pending().await,
             Some(Fault::Panics(text)) => panic!("as scripted: {text}"),
@@ -192,10 +192,10 @@ impl Line {
     }
 
     async fn meet(&self, number: usize, side: Side) {
-        let fate = self.0.doom.lock().unwrap().take_if(|(at, on, _)| (*at, *on) == (number, side));
-        match fate {
-            Some((_, _, Fate::Dies)) => self.kill(),
-            Some((_, _, Fate::Stops)) => self.stop(),
+        let mode = self.0.doom.lock().unwrap().take_if(|(at, on, _)| (*at, *on) == (number, side));
+        match mode {
+            Some((_, _, CrashMode::Dies)) => self.kill(),
+            Some((_, _, CrashMode::Stops)) => self.stop(),
             None => {}
         }
         self.alive().await;

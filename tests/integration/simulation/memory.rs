@@ -96,7 +96,7 @@ async fn what_is_put_down_heals_in_an_outage_like_everything_else() {
 async fn heals_in_an_outage(secret_watch: bool) {
     let (world, operator) = crowded("5m", secret_watch).await;
     world.pass(SOON).await;
-    world.sky.set(|call| (call.edge == Edge::Ssm).then_some(Fault::Silent));
+    world.faults.set(|call| (call.edge == Edge::Ssm).then_some(Fault::Silent));
     for mirror in MIRRORS {
         world.delete("secrets", NAMESPACE, mirror);
         both_hold(&world, mirror, "1").await;
@@ -115,7 +115,7 @@ async fn heals_in_an_outage(secret_watch: bool) {
         both_hold(&world, mirror, "1").await;
         put(&world, mirror, "2");
     }
-    world.sky.clear();
+    world.faults.clear();
     world.pass(Duration::from_mins(5)).await;
     for mirror in MIRRORS {
         both_hold(&world, mirror, "2").await;
@@ -148,7 +148,7 @@ async fn what_is_put_down_moves_to_the_new_key_with_everything_else() {
     }
     // An outage, a restart, and the old key is gone: what either target loses comes back.
     change(json!({old[0].as_str(): null}));
-    world.sky.set(|call| (call.edge == Edge::Ssm).then_some(Fault::Silent));
+    world.faults.set(|call| (call.edge == Edge::Ssm).then_some(Fault::Silent));
     operator.terminate().await;
     let _operator = world.operator();
     for mirror in MIRRORS {
@@ -169,7 +169,7 @@ async fn what_is_put_down_grows_stale_in_time() {
         world.patch("parametermirrors", Some(NAMESPACE), name, &mirror);
     }
     world.pass(Duration::from_mins(6)).await;
-    world.sky.set(|call| (call.edge == Edge::Ssm).then_some(Fault::Silent));
+    world.faults.set(|call| (call.edge == Edge::Ssm).then_some(Fault::Silent));
     world.pass(Duration::from_mins(24)).await;
     for name in MIRRORS {
         assert_ne!(world.condition(name, "Degraded").1, "Stale");

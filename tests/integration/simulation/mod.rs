@@ -7,6 +7,7 @@
 //! | [`objects`], [`api_server`] | nothing by itself: Kubernetes in memory |
 //! | [`hashes`] | nothing by itself: Redis in memory |
 //! | [`parameters`] | nothing by itself: SSM in memory |
+//! | [`contract`] | Kubernetes in memory behaves as a real API server |
 //! | [`world`] | nothing by itself: all of it together |
 //! | [`static_stability`] | what is served while SSM is away for a day, and what that costs |
 //! | [`telling`] | what the status tells, how soon, and how quietly |
@@ -28,6 +29,7 @@ mod api_server;
 mod bounds;
 mod brown_out;
 mod chaos;
+mod contract;
 mod copies;
 mod crash_points;
 mod donors;

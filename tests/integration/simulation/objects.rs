@@ -40,14 +40,14 @@ impl Target {
 
 /// A refusal as the API server words it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PlanError {
+pub struct ApiRefusal {
     pub code: u16,
     pub reason: &'static str,
 }
 
-const NOT_FOUND: PlanError = PlanError { code: 404, reason: "NotFound" };
-const CONFLICT: PlanError = PlanError { code: 409, reason: "Conflict" };
-const EXISTS: PlanError = PlanError { code: 409, reason: "AlreadyExists" };
+const NOT_FOUND: ApiRefusal = ApiRefusal { code: 404, reason: "NotFound" };
+const CONFLICT: ApiRefusal = ApiRefusal { code: 409, reason: "Conflict" };
+const EXISTS: ApiRefusal = ApiRefusal { code: 409, reason: "AlreadyExists" };
 
 /// One change of one object, in the order of versions.
 #[derive(Clone)]
@@ -106,7 +106,7 @@ impl Objects {
         self.log.clear();
     }
 
-    pub fn create(&mut self, target: &Target, mut object: Json) -> Result<Arc<Json>, PlanError> {
+    pub fn create(&mut self, target: &Target, mut object: Json) -> Result<Arc<Json>, ApiRefusal> {
         let namespace = target.namespace.clone().unwrap_or_default();
         let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         if self.get(&target.resource, &namespace, &name).is_some() {
@@ -120,7 +120,7 @@ impl Objects {
         Ok(self.store(&target.resource, &namespace, &name, Some(object)).unwrap())
     }
 
-    pub fn replace(&mut self, target: &Target, object: Json) -> Result<Arc<Json>, PlanError> {
+    pub fn replace(&mut self, target: &Target, object: Json) -> Result<Arc<Json>, ApiRefusal> {
         let before = self.of(target)?;
         let expected = &object["metadata"]["resourceVersion"];
         if !expected.is_null() && *expected != before["metadata"]["resourceVersion"] {
@@ -130,7 +130,7 @@ impl Objects {
     }
 
     /// A merge patch, of the status only if the target says so.
-    pub fn patch(&mut self, target: &Target, patch: &Json) -> Result<Arc<Json>, PlanError> {
+    pub fn patch(&mut self, target: &Target, patch: &Json) -> Result<Arc<Json>, ApiRefusal> {
         let before = self.of(target)?;
         let expected = &patch["metadata"]["resourceVersion"];
         if !expected.is_null() && *expected != before["metadata"]["resourceVersion"] {
@@ -149,7 +149,7 @@ impl Objects {
         Ok(self.change(target, &before, object))
     }
 
-    pub fn delete(&mut self, target: &Target, options: &Json) -> Result<Arc<Json>, PlanError> {
+    pub fn delete(&mut self, target: &Target, options: &Json) -> Result<Arc<Json>, ApiRefusal> {
         let before = self.of(target)?;
         let expected = &options["preconditions"]["resourceVersion"];
         if !expected.is_null() && *expected != before["metadata"]["resourceVersion"] {
@@ -160,7 +160,7 @@ impl Objects {
         Ok(self.change(target, &before, object))
     }
 
-    fn of(&self, target: &Target) -> Result<Arc<Json>, PlanError> {
+    fn of(&self, target: &Target) -> Result<Arc<Json>, ApiRefusal> {
         let namespace = target.namespace.as_deref().unwrap_or_default();
         self.get(&target.resource, namespace, target.name.as_deref().unwrap_or_default()).ok_or(NOT_FOUND)
     }

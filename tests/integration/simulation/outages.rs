@@ -43,7 +43,7 @@ async fn recovers(world: &World) {
 #[tokio::test(start_paused = true)]
 async fn outage_2020_11_25_events_stop_and_values_do_not() {
     let (world, _operator) = served().await;
-    world.sky.set(|call| call.point.contains("events").then_some(Fault::Silent));
+    world.faults.set(|call| call.point.contains("events").then_some(Fault::Silent));
     for _ in 0..8 {
         world.pass(Duration::from_mins(30)).await;
         let latest = world.release_next();
@@ -59,7 +59,7 @@ async fn outage_2021_12_07_seven_hours_of_latency_without_new_credentials() {
     let before = held(&world);
     world.release(2);
     let mut number = 0;
-    world.sky.set(move |call| {
+    world.faults.set(move |call| {
         number += 1;
         let fault = if number % 3 == 0 {
             Fault::Source(ReadErrorKind::CredentialsUnavailable)
@@ -78,7 +78,7 @@ async fn outage_2021_12_07_seven_hours_of_latency_without_new_credentials() {
             "{reason}"
         );
     }
-    world.sky.clear();
+    world.faults.clear();
     recovers(&world).await;
 }
 
@@ -89,7 +89,7 @@ async fn outage_2022_09_09_errors_and_latency_while_tasks_start() {
     let (world, operator) = served().await;
     let before = held(&world);
     let mut rng = fastrand::Rng::with_seed(2022);
-    world.sky.set(move |call| {
+    world.faults.set(move |call| {
         let fault = match rng.u8(0..10) {
             0..=5 => Fault::Source(ReadErrorKind::SourceUnavailable),
             6 | 7 => Fault::Source(ReadErrorKind::Throttled),
@@ -110,7 +110,7 @@ async fn outage_2022_09_09_errors_and_latency_while_tasks_start() {
     world.pass(Duration::from_mins(30)).await;
     assert_eq!(held(&world), before);
     world.release(2);
-    world.sky.clear();
+    world.faults.clear();
     recovers(&world).await;
 }
 
@@ -120,7 +120,7 @@ async fn outage_2023_06_13_sts_and_the_api_server() {
     let (world, operator) = served().await;
     let before = held(&world);
     world.release(2);
-    world.sky.set(|call| match call.edge {
+    world.faults.set(|call| match call.edge {
         Edge::Ssm => Some(Fault::Source(ReadErrorKind::CredentialsUnavailable)),
         Edge::Kubernetes => Some(Fault::Silent),
         Edge::Redis => None,
@@ -131,7 +131,7 @@ async fn outage_2023_06_13_sts_and_the_api_server() {
     let _operator = world.operator();
     world.pass(Duration::from_hours(2)).await;
     assert_eq!(held(&world), before);
-    world.sky.clear();
+    world.faults.clear();
     recovers(&world).await;
 }
 
@@ -139,7 +139,7 @@ async fn outage_2023_06_13_sts_and_the_api_server() {
 #[tokio::test(start_paused = true)]
 async fn outage_2024_07_30_nobody_listens_to_stories() {
     let (world, _operator) = served().await;
-    world.sky.set(|call| call.point.contains("events").then_some(Fault::Http(500)));
+    world.faults.set(|call| call.point.contains("events").then_some(Fault::Http(500)));
     for _ in 0..7 {
         world.pass(Duration::from_hours(1)).await;
         let latest = world.release_next();
@@ -154,15 +154,15 @@ async fn outage_2025_10_20_fifteen_hours_with_a_relapse_and_restarts() {
     let (world, mut operator) = served().await;
     let no_such_host = |call: &Call| (call.edge == Edge::Ssm).then_some(Fault::Refused);
     let mut before = held(&world);
-    world.sky.set(no_such_host);
+    world.faults.set(no_such_host);
     for hour in 0..15 {
         match hour {
             3 => {
                 // Ten minutes of SSM, with new values.
-                world.sky.clear();
+                world.faults.clear();
                 world.release(2);
                 world.pass(Duration::from_mins(10)).await;
-                world.sky.set(no_such_host);
+                world.faults.set(no_such_host);
                 before = held(&world);
                 assert_eq!(world.serves("fast", Part::Redis), Some(2), "it made use of the ten minutes");
             }
@@ -188,7 +188,7 @@ async fn outage_2025_10_20_fifteen_hours_with_a_relapse_and_restarts() {
         }
     }
     world.release_next();
-    world.sky.clear();
+    world.faults.clear();
     recovers(&world).await;
     drop(operator);
 }

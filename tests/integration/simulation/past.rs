@@ -22,7 +22,7 @@ async fn one_that_is_served() -> (World, Operator) {
     );
     let operator = world.operator();
     world.becomes("app", "Ready", "True", "Synced", SOON).await;
-    world.sky.set(|call| (call.edge == Edge::Ssm).then_some(Fault::Silent));
+    world.faults.set(|call| (call.edge == Edge::Ssm).then_some(Fault::Silent));
     (world, operator)
 }
 

@@ -14,7 +14,7 @@ use super::world::{NAMESPACE, Part, World};
 const MANY: usize = 400;
 const DEADLINE: Duration = Duration::from_mins(20);
 
-type Weather = fn(&Call) -> Option<Fault>;
+type FaultPolicy = fn(&Call) -> Option<Fault>;
 
 /// The reconciles and reads that were under way when the turn of the one came have to end: a few calls of the slow edge, in order.
 const SLOTS_END: Duration = Duration::from_secs(15);
@@ -30,7 +30,7 @@ struct Waits {
     changed: Duration,
 }
 
-async fn waits(many: usize, weather: Weather) -> Waits {
+async fn waits(many: usize, policy: FaultPolicy) -> Waits {
     let world = World::new();
     world.create("namespaces", None, json!({"metadata": {"name": "many", "labels": {}}}));
     let to = |namespace: &str| json!({"namespaces": {"names": [namespace]}, "paths": ["/"]});
@@ -53,7 +53,7 @@ async fn waits(many: usize, weather: Weather) -> Waits {
     world.both_serve("calm", 1, DEADLINE).await;
     world.pass(Duration::from_mins(3)).await;
 
-    world.sky.set(weather);
+    world.faults.set(policy);
     world.pass(Duration::from_mins(2)).await;
     // The many lose all that they have at the same moment.
     for number in 0..many {
@@ -118,9 +118,9 @@ async fn serves(world: &World, mirror: &str, release: u64) {
     (call.edge == Edge::Ssm && call.point.contains("/many/")).then_some(throttled)
 })]
 #[tokio::test(start_paused = true)]
-async fn one_beside_many_waits_no_longer_than_alone(#[case] weather: Weather) {
-    let alone = waits(0, weather).await;
-    let beside = waits(MANY, weather).await;
+async fn one_beside_many_waits_no_longer_than_alone(#[case] policy: FaultPolicy) {
+    let alone = waits(0, policy).await;
+    let beside = waits(MANY, policy).await;
     println!("alone {alone:?}, beside {MANY} {beside:?}");
     let pairs = [
         ("first values", alone.first_values, beside.first_values),

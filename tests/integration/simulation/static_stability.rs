@@ -31,7 +31,7 @@ async fn a_day_without_ssm_changes_not_a_byte() {
     let before: Vec<_> = mirrors.iter().map(|mirror| held(&world, mirror)).collect();
     let writes = world.history().len();
 
-    world.sky.set(|call| (call.edge == Edge::Ssm).then_some(Fault::Silent));
+    world.faults.set(|call| (call.edge == Edge::Ssm).then_some(Fault::Silent));
     world.release(2);
     world.pass(Duration::from_hours(24)).await;
     for (mirror, before) in mirrors.iter().zip(before) {
@@ -41,7 +41,7 @@ async fn a_day_without_ssm_changes_not_a_byte() {
     }
     assert_eq!(world.history().len(), writes, "no content was written");
 
-    world.sky.clear();
+    world.faults.clear();
     for mirror in &mirrors {
         world.both_serve(mirror, 2, Duration::from_mins(1)).await;
         world.becomes(mirror, "Degraded", "False", "Synced", SOON).await;
@@ -63,7 +63,9 @@ async fn an_hour_of_errors_for_500_mirrors() {
     // Past the first reads, which all were due at once: from here on they are spread by the budget.
     let calls = || operator.line.calls().into_iter().filter(|call| call.edge == Edge::Ssm);
     let before = calls().count();
-    world.sky.set(|call| (call.edge == Edge::Ssm).then_some(Fault::Source(ReadErrorKind::SourceUnavailable)));
+    world
+        .faults
+        .set(|call| (call.edge == Edge::Ssm).then_some(Fault::Source(ReadErrorKind::SourceUnavailable)));
     world.pass(Duration::from_hours(1)).await;
     let requests: usize = calls()
         .skip(before)
@@ -77,7 +79,7 @@ async fn an_hour_of_errors_for_500_mirrors() {
     for mirror in &mirrors {
         world.ssm.put(&format!("/{mirror}/x"), "2", world.now());
     }
-    world.sky.clear();
+    world.faults.clear();
     let needed = Duration::from_secs(500 / 10);
     all_hold(&world, &mirrors, "2", Duration::from_mins(5) + SOON + needed).await;
 }

@@ -11,7 +11,9 @@ use super::world::{Operator, Part, World};
 const SOON: Duration = Duration::from_mins(1);
 
 fn down(world: &World) {
-    world.sky.set(|call| (call.edge == Edge::Ssm).then_some(Fault::Source(ReadErrorKind::SourceUnavailable)));
+    world
+        .faults
+        .set(|call| (call.edge == Edge::Ssm).then_some(Fault::Source(ReadErrorKind::SourceUnavailable)));
 }
 
 fn is(world: &World, mirror: &str, type_: &str) -> String {
@@ -30,7 +32,7 @@ async fn degraded_and_recovered_are_told_in_time() {
         down(&world);
         world.becomes("app", "Degraded", "True", "SourceUnavailable", Duration::from_secs(90)).await;
         world.pass(outage).await;
-        world.sky.clear();
+        world.faults.clear();
         world.becomes("app", "Degraded", "False", "Synced", Duration::from_secs(90)).await;
         assert_eq!(is(&world, "app", "Ready"), "True/Synced", "though no value changed");
     }
@@ -48,7 +50,7 @@ async fn an_outage_of_a_day_is_two_events_and_few_writes() {
     // Each failure has another text.
     let reasons = [ReadErrorKind::SourceUnavailable, ReadErrorKind::Timeout, ReadErrorKind::Throttled];
     let mut number = 0;
-    world.sky.set(move |call| {
+    world.faults.set(move |call| {
         number += 1;
         (call.edge == Edge::Ssm).then(|| Fault::Source(reasons[number % reasons.len()]))
     });
@@ -62,7 +64,7 @@ async fn an_outage_of_a_day_is_two_events_and_few_writes() {
         since.as_str().unwrap() < "2026-11-23T00:40",
         "a transition time moves only when its status flips: {since}"
     );
-    world.sky.clear();
+    world.faults.clear();
     world.becomes("app", "Degraded", "False", "Synced", Duration::from_mins(6)).await;
     let noise = Noise::of(&operator).since(&before);
     assert!(noise.status_writes <= 24 * 12 * 2 + 10, "{noise:?}");
@@ -163,7 +165,7 @@ async fn what_is_older_than_max_staleness_is_stale_and_stays() {
     assert_eq!(is(&world, "app", "Ready"), "True/ServingLastKnownGood");
     assert_eq!(is(&world, "patient", "Degraded"), "True/SourceUnavailable");
     assert_eq!([Part::Secret, Part::Redis].map(|part| world.serves("app", part)), [Some(1); 2]);
-    world.sky.clear();
+    world.faults.clear();
     world.becomes("app", "Degraded", "False", "Synced", Duration::from_mins(6)).await;
 }
 
@@ -227,7 +229,7 @@ async fn one_tenant_whose_reads_fail_does_not_flip_the_source() {
         world.mirror_with(name, json!({"interval": "10s", "parameters": [{"path": "/denied"}]}));
     }
     let denied = |call: &super::line::Call| call.edge == Edge::Ssm && call.point.contains("/denied");
-    world.sky.set(move |call| denied(call).then_some(Fault::Source(ReadErrorKind::AccessDenied)));
+    world.faults.set(move |call| denied(call).then_some(Fault::Source(ReadErrorKind::AccessDenied)));
     let operator = world.operator();
     world.both_serve("c", 1, SOON).await;
     world.becomes("denied", "Ready", "False", "NoLastKnownGood", SOON).await;
@@ -253,7 +255,7 @@ async fn one_tenant_whose_reads_fail_does_not_flip_the_source() {
     down(&world);
     let seen = availability(&world, Duration::from_mins(5)).await;
     assert_eq!(seen[120..].iter().filter(|status| *status == "True").count(), 0, "{seen:?}");
-    world.sky.clear();
+    world.faults.clear();
     let seen = availability(&world, Duration::from_mins(5)).await;
     assert_eq!(seen[90..].iter().filter(|status| *status != "True").count(), 0, "{seen:?}");
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::line::{Fate, Side, State};
+use super::line::{CrashMode, Side, State};
 use super::world::{Part, World, in_virtual_time};
 
 /// How often the promise is tried.
@@ -38,7 +38,7 @@ async fn trial(mut rng: fastrand::Rng) -> String {
     // Something to write for the first one, and a stop at one of its next calls.
     let side = if rng.bool() { Side::Before } else { Side::After };
     let next = first.line.calls().len() + rng.usize(0..30);
-    first.line.doom(next, side, Fate::Stops);
+    first.line.doom(next, side, CrashMode::Stops);
     match rng.u8(0..3) {
         0 => world.release(2),
         1 => world.delete("secrets", super::world::NAMESPACE, "app"),

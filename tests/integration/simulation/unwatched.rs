@@ -21,7 +21,7 @@ fn world() -> World {
 
 /// The same while SSM is silent, if it is.
 fn forbid_lists(world: &World, silent: bool) {
-    world.sky.set(move |call| match call.edge {
+    world.faults.set(move |call| match call.edge {
         Edge::Ssm => silent.then_some(Fault::Silent),
         Edge::Kubernetes => {
             ["list secrets/", "watch secrets/"].contains(&call.point.as_str()).then_some(Fault::Http(403))
@@ -80,7 +80,7 @@ async fn a_secret_that_cannot_be_asked_for_is_the_matter_of_that_secret() {
     world.mirror("app", "1m");
     let _operator = world.operator();
     world.both_serve("app", 1, SOON).await;
-    world.sky.set(|call| call.point.ends_with(" secrets/app").then_some(Fault::Http(500)));
+    world.faults.set(|call| call.point.ends_with(" secrets/app").then_some(Fault::Http(500)));
     world.becomes("app", "Degraded", "True", "SecretWriteFailed", CHECK).await;
     world.release(2);
     world.pass(Duration::from_mins(2)).await;

@@ -132,7 +132,7 @@ async fn rebuilt_at(call: usize) -> usize {
     let world = World::new();
     world.mirror("app", "10s");
     let (mut seen, api) = (0, world.api.clone());
-    world.sky.set(move |_| {
+    world.faults.set(move |_| {
         seen += 1;
         if seen == call {
             api.objects(super::objects::Objects::compact);

@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::api_server::ApiServer;
 use super::hashes;
-use super::line::{Line, Sky};
+use super::line::{FaultInjector, Line};
 use super::objects::Target;
 use super::parameters;
 
@@ -60,7 +60,7 @@ pub struct World {
     pub api: ApiServer,
     pub redis: hashes::Store,
     pub ssm: parameters::Store,
-    pub sky: Sky,
+    pub faults: FaultInjector,
     began: Instant,
     skew: Arc<AtomicI64>,
     history: Arc<Mutex<Vec<Written>>>,
@@ -102,7 +102,7 @@ impl World {
             api: ApiServer::default(),
             redis: hashes::Store::default(),
             ssm: parameters::Store::default(),
-            sky: Sky::default(),
+            faults: FaultInjector::default(),
             began: Instant::now(),
             skew: Arc::default(),
             history: Arc::default(),
@@ -244,7 +244,7 @@ impl World {
     /// Starts an operator whose clock is ahead by so much.
     pub fn operator_with(&self, ahead: Duration) -> Operator {
         let number = self.operators.replace(self.operators.get() + 1);
-        let line = Line::new(number, self.sky.clone());
+        let line = Line::new(number, self.faults.clone());
         let (began, skew) = (self.began, Arc::clone(&self.skew));
         let ahead = i64::try_from(ahead.as_millis()).unwrap();
         let wall = move || {
