@@ -1,4 +1,4 @@
-//! The command line: types only. Values travel on as arguments, never through globals.
+//! The command line: types only. Values are passed on as arguments, never through globals.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

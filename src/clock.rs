@@ -1,4 +1,4 @@
-//! The clocks of the operator, behind a seam so that tests can drive hours and days.
+//! The clocks of the operator. Tests inject them and simulate hours and days.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-/// Wall time for stamps and messages, process time for everything that waits.
+/// Wall time for timestamps and messages, process time for everything that waits.
 #[derive(Clone)]
 pub struct Clock {
     started: Instant,
@@ -16,40 +16,40 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// Starts counting now; wall time is the system's.
+    /// Starts the process clock now; wall time is the system's.
     #[must_use]
     pub fn start() -> Self {
         Self { started: Instant::now(), wall: Arc::new(Timestamp::now), awake_or_not: Arc::new(boottime) }
     }
 
-    /// Starts counting now; wall time is what `wall` says and may jump. Nothing suspends the machine.
+    /// Starts the process clock now; `wall` returns the wall time, which may jump. The machine is never suspended.
     #[must_use]
     pub fn with_wall(wall: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
         let started = Instant::now();
         Self { started, wall: Arc::new(wall), awake_or_not: Arc::new(move || started.elapsed()) }
     }
 
-    /// Wall time; may jump.
+    /// Returns the wall time; it may jump.
     #[must_use]
     pub fn now(&self) -> Timestamp {
         (self.wall)()
     }
 
-    /// Time since the process started; never jumps.
+    /// Returns the time since the process started; it never jumps.
     #[must_use]
     pub fn uptime(&self) -> Duration {
         self.started.elapsed()
     }
 
-    /// Time since some fixed moment, which also passes while the machine is suspended: what others see of us goes on
-    /// meanwhile.
+    /// Returns the time since a fixed moment, which also passes while the machine is suspended: other processes, and
+    /// the leases that they wait for, do not stop meanwhile.
     #[must_use]
     pub fn boottime(&self) -> Duration {
         (self.awake_or_not)()
     }
 }
 
-/// `CLOCK_MONOTONIC`, which everything else here counts by, stands still in a suspended machine; this one does not.
+/// Unlike `CLOCK_MONOTONIC`, by which everything else here counts, this clock goes on in a suspended machine.
 fn boottime() -> Duration {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     Duration::new(now.tv_sec.try_into().unwrap_or_default(), now.tv_nsec.try_into().unwrap_or_default())

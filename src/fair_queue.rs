@@ -1,19 +1,20 @@
-//! What is next: namespaces take turns, so that one with thousands of mirrors delays nobody else.
+//! A fair queue: namespaces take turns, so that one with thousands of mirrors delays no other.
 //!
-//! Each namespace has a queue of its own, in the order of urgency, of `order` and then of arrival. Every item that is let through
-//! costs its namespace one turn, and of two namespaces the one that had fewer goes first (stride scheduling, Waldspurger 1995, with
-//! equal shares). A more urgent item goes before the ordinary ones of all namespaces, but only while its own namespace is less than
-//! [`AHEAD`] turns ahead of the others: the namespace that raises a storm of them pays for it.
+//! Each namespace has its own queue, ordered by urgency, then by `order`, then by arrival. Every item that is let
+//! through costs its namespace one turn, and of two namespaces the one with fewer turns goes first (stride scheduling,
+//! Waldspurger 1995, with equal shares). A more urgent item goes before the ordinary ones of all namespaces, but only
+//! while its own namespace is less than [`AHEAD`] turns ahead of the others: a namespace that raises a storm of urgent
+//! items pays for it.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 
-/// How many turns a namespace may be ahead of the others before its urgent items wait like all: two seconds of the default
-/// rate of SSM requests.
+/// How many turns a namespace may be ahead of the others before its urgent items wait like all others: two seconds at
+/// the default rate of SSM requests.
 const AHEAD: u64 = 20;
 
-/// Items that wait. `U` is their urgency: the smallest goes first, and the default is that of an ordinary item.
+/// The items that wait. `U` is their urgency: the smallest goes first, and the default is that of an ordinary item.
 #[derive(Debug)]
 pub struct FairQueue<U, T> {
     lanes: BTreeMap<Arc<str>, Lane<U, T>>,
@@ -24,7 +25,7 @@ pub struct FairQueue<U, T> {
 /// The items of one namespace.
 #[derive(Debug)]
 struct Lane<U, T> {
-    /// How many items were let through, counted from where the others stood when it began to wait.
+    /// How many items were let through, counted from the turns of the others when this lane began to wait.
     turns: u64,
     waiters: BinaryHeap<Waiter<U, T>>,
 }
@@ -59,25 +60,25 @@ impl<U, T> Default for FairQueue<U, T> {
 }
 
 impl<U: Ord + Copy + Default, T> FairQueue<U, T> {
-    /// How many items wait that are still `wanted`. Others stay in their lane until it is their turn.
+    /// Counts the waiting items that are still `wanted`. Others stay in their lane until their turn.
     pub fn count(&self, wanted: impl Fn(&T) -> bool) -> usize {
         let waiters = self.lanes.values().flat_map(|lane| &lane.waiters);
         waiters.filter(|waiter| wanted(&waiter.item)).count()
     }
 
-    /// How many items of a namespace wait, also those that are no longer wanted.
+    /// Counts the waiting items of a namespace, including those that are no longer wanted.
     #[must_use]
     pub fn waiting(&self, namespace: &str) -> usize {
         self.lanes.get(namespace).map_or(0, |lane| lane.waiters.len())
     }
 
-    /// Whether nothing is in any lane, not even what is no longer wanted.
+    /// Whether every lane is empty, even of items that are no longer wanted.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.waiting == 0
     }
 
-    /// Adds an item to the lane of its namespace. Of two that are equally urgent the one with the smaller `order` goes first.
+    /// Adds an item to the lane of its namespace. Of two equally urgent items, the one with the smaller `order` goes first.
     pub fn push(&mut self, namespace: &Arc<str>, urgency: U, order: i64, item: T) {
         self.arrivals += 1;
         self.waiting += 1;
@@ -87,18 +88,18 @@ impl<U: Ord + Copy + Default, T> FairQueue<U, T> {
             .entry(Arc::clone(namespace))
             .or_insert_with(|| Lane { turns: 0, waiters: BinaryHeap::new() });
         if lane.waiters.is_empty() {
-            // Having been away is no credit, and no way out of a debt either.
+            // An empty lane gains no credit, and does not lose its debt either.
             lane.turns = lane.turns.max(floor);
         }
         lane.waiters.push(Waiter { rank: Reverse((urgency, order, self.arrivals)), item });
     }
 
-    /// Removes the next item, with its namespace. One that is no longer `wanted` costs its namespace nothing.
+    /// Removes the next item and returns it with its namespace. An item that is no longer `wanted` costs nothing.
     pub fn pop(&mut self, wanted: impl Fn(&T) -> bool) -> Option<(Arc<str>, T)> {
         self.pop_of(|_| true, wanted)
     }
 
-    /// The same, of those namespaces only that `may` have one more.
+    /// The same, but only for namespaces that `may` have one more item.
     pub fn pop_of(
         &mut self,
         may: impl Fn(&str) -> bool,
@@ -122,7 +123,7 @@ impl<U: Ord + Copy + Default, T> FairQueue<U, T> {
         None
     }
 
-    /// An item was given up in the moment in which it was let through: its namespace gets the turn back.
+    /// Refunds a turn to a namespace whose item was given up at the moment it was let through.
     pub fn give_back(&mut self, namespace: &str) {
         if let Some(lane) = self.lanes.get_mut(namespace) {
             lane.turns = lane.turns.saturating_sub(1);
@@ -136,7 +137,7 @@ impl<U: Ord + Copy + Default, T> FairQueue<U, T> {
         waiting.min_by_key(|(_, lane)| lane.rank(floor))
     }
 
-    /// The fewest turns of any namespace that waits.
+    /// Returns the fewest turns of any namespace that waits.
     fn floor(&self) -> u64 {
         let waiting = self.lanes.values().filter(|lane| !lane.waiters.is_empty());
         waiting.map(|lane| lane.turns).min().unwrap_or_default()
@@ -171,7 +172,7 @@ mod tests {
         queue.pop(|request| !request.is_closed())
     }
 
-    /// All requests wait from the beginning; returns the namespaces in the order in which they are let through.
+    /// Adds all requests first, and returns the namespaces in the order in which they are let through.
     fn order(waiters: &[(&str, Priority, usize)]) -> Vec<String> {
         let mut queue = Requests::default();
         let mut answers = Vec::new();
@@ -216,7 +217,7 @@ mod tests {
     fn a_late_namespace_has_no_credit_and_a_served_one_keeps_its_debt() {
         let mut queue = Requests::default();
         let calm: Vec<_> = (0..100).map(|_| push(&mut queue, "calm", Priority::Refresh)).collect();
-        // One at a time, as the pages of a listing: it never has two that wait.
+        // One at a time, as the pages of a listing: this namespace never has two that wait.
         let mut ahead = 0;
         loop {
             let answer = push(&mut queue, "storm", Priority::Requested);

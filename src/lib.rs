@@ -1,25 +1,25 @@
 //! parameter-mirror mirrors AWS SSM parameters into Kubernetes Secrets and Redis, and keeps serving the last
 //! known good values when SSM is down.
 //!
-//! Readers never depend on SSM, nor on this program being alive. Each cycle does the same two things: refresh the
-//! last known good set from SSM, which may fail, and converge every target on it.
+//! Readers depend neither on SSM nor on this program being alive. Each reconcile does the same two things: it refreshes
+//! the last known good set from SSM, which may fail, and it converges every target on that set.
 //!
 //! | layer | module | what |
 //! |---|---|---|
 //! | 1 | [`process`] | from the command line to a running operator, endpoints, watchdog |
 //! | 1 | [`commands`] | the other subcommands: `verify`, `convert`, `iam`, `source`, `keygen`, `key`, `crd` |
 //! | 2 | [`cli`] | the command line |
-//! | 3 | [`controller`] | the reconcile loop, one file for each step, and what it remembers |
-//! | 4 | `metrics` | what is counted and measured |
-//! | 5 | [`ssm`] | reading: pages, batches, error classes, budget, clients |
+//! | 3 | [`controller`] | the reconcile loop, one file for each step, and its state |
+//! | 4 | `metrics` | counters and gauges |
+//! | 5 | [`ssm`] | reading: pages, batches, error classes, rate limits, clients |
 //! | 5 | [`targets`] | writing: one Secret, one Redis hash |
 //! | 5 | [`kubernetes`] | watches, work queue, events, leadership |
 //! | 6 | [`mirror`] | the decisions, pure: plan, guard, resolve, schedule, status |
 //! | 7 | [`api`] | `ParameterMirror` and `ParameterSource`: serde, schema, CEL |
 //! | 8 | [`clock`], `fair_queue` | what everything above may use |
 //!
-//! A module uses modules of its own layer and of the layers below, never one above. Stored layouts are a crate of their own,
-//! `parameter-mirror-format`.
+//! A module uses modules of its own layer and of the layers below, never one above. Stored layouts are in a crate of
+//! their own, `parameter-mirror-format`.
 #![cfg_attr(test, allow(clippy::significant_drop_tightening, reason = "a test may hold what it looks at"))]
 
 pub mod api;

@@ -1,4 +1,4 @@
-//! The `parameter-mirror` binary: arguments in, one subcommand out.
+//! The `parameter-mirror` binary: parses the arguments and runs one subcommand.
 
 use std::process::ExitCode;
 
@@ -8,7 +8,7 @@ use parameter_mirror::commands::{convert, iam, manifests, sub_keys, verify};
 use parameter_mirror::process::{hardening, run, telemetry};
 use parameter_mirror_format::humanize::printable;
 
-/// The operator allocates from several threads all the time and runs for months: jemalloc does both in less time and without
+/// The operator allocates from several threads all the time and runs for months: jemalloc does both faster and without
 /// fragmentation. `.cargo/config.toml` holds its settings.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -25,8 +25,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Two threads: this one reconciles, and a worker reads, watches and serves. More of them mostly hand work to each other, which
-/// costs a fifth of the CPU time (ADR 0018). `TOKIO_WORKER_THREADS` sets another number of workers.
+/// Two threads: this one reconciles, and a worker reads, watches and serves. More workers mostly hand work to each
+/// other, which costs a fifth of the CPU time (ADR 0018). `TOKIO_WORKER_THREADS` sets another number of workers.
 fn operator_runtime() -> tokio::runtime::Builder {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     builder.enable_all();

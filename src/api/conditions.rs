@@ -1,24 +1,24 @@
-//! The conditions of mirrors and sources: their types, and the one place where a transition time is decided.
+//! The condition types of mirrors and sources, and the one function that sets a transition time.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-/// Of a mirror: it has a set, whole and as young as its spec wants it.
+/// Condition of a mirror: the spec is valid and granted, and every target holds a complete set.
 pub const READY: &str = "Ready";
-/// Of a mirror: something is wrong that may pass.
+/// Condition of a mirror: something is wrong that may resolve by itself.
 pub const DEGRADED: &str = "Degraded";
-/// Of a mirror: nothing gets better until somebody changes the spec.
+/// Condition of a mirror: only a person can resolve the issue.
 pub const STALLED: &str = "Stalled";
-/// Of a source: it can be read.
+/// Condition of a source: mirrors can be read through it.
 pub const AVAILABLE: &str = "Available";
 
-/// A condition by its type.
+/// Finds a condition by its type.
 #[must_use]
 pub fn find<'c>(conditions: &'c [Condition], type_: &str) -> Option<&'c Condition> {
     conditions.iter().find(|condition| condition.type_ == type_)
 }
 
-/// A condition with this state. Its transition time moves only when its status changes.
+/// Builds a condition with this state. Its transition time moves only when its status changes.
 #[must_use]
 pub fn set(
     previous: &[Condition],

@@ -8,17 +8,17 @@ use serde_json::json;
 
 use super::{ParameterMirror, ParameterSource};
 
-/// Both definitions, mirrors first.
+/// Returns both CRDs, `ParameterMirror` first.
 #[must_use]
 pub fn crds() -> [CustomResourceDefinition; 2] {
     [with_unseen_status(ParameterMirror::crd()), ParameterSource::crd()].map(with_bounded_conditions)
 }
 
-/// Most conditions of an object. The operator sets three.
+/// Maximum number of conditions of an object. The operator sets three.
 const MOST_CONDITIONS: i64 = 8;
 
-/// Bounds the conditions as `metav1.Condition` does in Go, which is lost on the way to Rust: the operator keeps the status of every
-/// object in memory, and a role may let a tenant write it.
+/// Bounds the conditions as Go's `metav1.Condition` does; the Rust types lose these limits. The operator keeps the
+/// status of every object in memory, and a role may let a tenant write it.
 fn with_bounded_conditions(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
     let longest = [("type", 316), ("reason", 1_024), ("status", 7), ("message", 4_096)];
     for version in &mut crd.spec.versions {
@@ -43,8 +43,9 @@ fn property<'schema>(
     schema.properties.as_mut()?.get_mut(name)
 }
 
-/// An object that the operator has not looked at yet must not pass for ready: kstatus takes an object
-/// without status as current, one whose observed generation differs from its generation as in progress.
+/// Sets `observedGeneration` to -1 by default, so that an object that the operator has not observed yet does not pass
+/// for ready: kstatus takes an object without status as current, and one whose observed generation differs from its
+/// generation as in progress.
 fn with_unseen_status(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
     for version in &mut crd.spec.versions {
         let schema = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut());

@@ -222,7 +222,7 @@ pub struct RedisTargetSpec {
 }
 
 impl SecretTargetSpec {
-    /// The Secret's name, for a mirror of this name.
+    /// Returns the name of the Secret, for a mirror of this name.
     #[must_use]
     pub fn name_for<'spec>(&'spec self, mirror: &'spec str) -> &'spec str {
         self.name.as_deref().unwrap_or(mirror)
@@ -266,7 +266,7 @@ pub enum SecretType {
 }
 
 impl SecretType {
-    /// The type as the Secret carries it.
+    /// Returns the type as the Secret carries it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -278,7 +278,7 @@ impl SecretType {
         }
     }
 
-    /// Keys without which the API server refuses a Secret of this type.
+    /// Returns the keys without which the API server refuses a Secret of this type.
     #[must_use]
     pub const fn required_keys(self) -> &'static [&'static str] {
         match self {

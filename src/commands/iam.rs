@@ -1,4 +1,4 @@
-//! `iam`: the policies that the sources and their grants need, and no more.
+//! `iam`: prints the IAM policies that the sources and their grants need, and no more.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -18,7 +18,7 @@ use crate::targets::redis::token::Service;
 /// The name of the operator's own identity among the policies.
 pub const OPERATOR: &str = "operator";
 
-/// The policies as JSON, and on standard error what somebody should know before using them.
+/// Returns the policies as JSON, and prints warnings on standard error.
 pub async fn iam(args: &IamArgs) -> anyhow::Result<String> {
     let sources = match &args.file {
         Some(file) => from_file(file)?,
@@ -63,27 +63,27 @@ async fn from_cluster() -> anyhow::Result<Vec<ParameterSource>> {
     Ok(found.items)
 }
 
-/// What each identity needs.
+/// The permissions that each identity needs.
 #[derive(Debug, Default)]
 pub struct Policies(BTreeMap<String, Needs>);
 
-/// What one identity needs.
+/// The permissions that one identity needs.
 #[derive(Debug, Default)]
 struct Needs {
-    /// Parameter ARNs.
+    /// ARNs of parameters.
     parameters: BTreeSet<String>,
-    /// KMS keys by the service that may use them.
+    /// ARNs of KMS keys, by the region of the SSM that may use them.
     keys: BTreeMap<String, BTreeSet<String>>,
-    /// Roles to assume.
+    /// ARNs of roles to assume.
     roles: BTreeSet<String>,
-    /// Caches and their users to sign in as, by the service.
+    /// ARNs of caches and of the users to sign in as, by IAM action.
     sign_ins: BTreeMap<&'static str, BTreeSet<String>>,
-    /// Who reads which path, for what is to be told.
+    /// Each granted path with its reader, for the warnings.
     grants: BTreeSet<(String, String)>,
 }
 
 impl Policies {
-    /// The needs of these sources. `account` is that of the operator's own identity; keys are for the sources of their Region.
+    /// Collects what these sources need. `account` is that of the operator's own identity; a key applies to the sources in its Region.
     pub fn of(sources: &[ParameterSource], account: &str, keys: &[String]) -> anyhow::Result<Self> {
         if sources.is_empty() {
             bail!("there is no ParameterSource: without one, nothing is read and nothing has to be allowed");
@@ -117,7 +117,7 @@ impl Policies {
         Ok(policies)
     }
 
-    /// Lets the operator sign in to the caches among these ARNs, as the users among them. IAM asks for both.
+    /// Lets the operator sign in to the caches among these ARNs, as the users among them. IAM requires both.
     pub fn sign_in(&mut self, arns: &[String]) -> anyhow::Result<()> {
         let mut found = BTreeMap::<&'static str, (usize, usize)>::new();
         for arn in arns {
@@ -138,7 +138,7 @@ impl Policies {
         Ok(())
     }
 
-    /// A policy document by identity: `operator`, or the ARN of a role.
+    /// Returns the policy document of each identity: `operator`, or the ARN of a role.
     #[must_use]
     pub fn documents(&self) -> serde_json::Map<String, Value> {
         self.0.iter().map(|(identity, needs)| (identity.clone(), needs.document())).collect()
@@ -148,7 +148,7 @@ impl Policies {
         self.0.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
     }
 
-    /// What no policy can prevent.
+    /// Returns the warnings: what no policy can prevent, and which identities have no KMS key.
     #[must_use]
     pub fn told(&self) -> String {
         let mut told = String::from(
@@ -200,7 +200,7 @@ impl Needs {
     }
 }
 
-/// What it takes to sign in to what this ARN names or as whom it names, and whether it is a user.
+/// Returns the IAM action for signing in to the cache, or as the user, that this ARN names, and whether it is a user.
 fn sign_in_arn(arn: &str) -> Option<(&'static str, bool)> {
     let parts: Vec<&str> = arn.splitn(6, ':').collect();
     let &["arn", _, service, _, _, resource] = parts.as_slice() else { return None };
@@ -214,7 +214,7 @@ fn sign_in_arn(arn: &str) -> Option<(&'static str, bool)> {
     Some((service.action(), kind == "user"))
 }
 
-/// The path itself, which a listing asks for, and what lies below it, which `GetParameters` asks for.
+/// Returns the ARN of the path itself, which a listing needs, and of everything below it, which `GetParameters` needs.
 fn parameter_arns(spec: &ParameterSourceSpec, account: &str, path: &str) -> Vec<String> {
     let partition = partition(spec);
     let arn = |path: &str| format!("arn:{partition}:ssm:{}:{account}:parameter{path}", spec.region);
@@ -238,7 +238,7 @@ fn partition(spec: &ParameterSourceSpec) -> &str {
     }
 }
 
-/// What SSM calls itself to KMS. In China there are two endings, and either may be meant.
+/// Returns the names by which KMS knows SSM. In China there are two endings, and either may apply.
 fn services(region: &str) -> Vec<String> {
     let service = format!("ssm.{region}.amazonaws.com");
     let chinese = region.starts_with("cn-").then(|| format!("{service}.cn"));
@@ -253,7 +253,7 @@ fn readers(grant: &crate::api::GrantSpec) -> impl Iterator<Item = String> {
     selector.names.iter().map(|name| format!("namespace {name}")).chain(by_labels)
 }
 
-/// `/prod/` is `/prod`.
+/// `/prod/` becomes `/prod`.
 fn normal(path: &str) -> &str {
     path.strip_suffix('/').filter(|path| !path.is_empty()).unwrap_or(path)
 }

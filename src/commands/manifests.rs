@@ -1,4 +1,4 @@
-//! The subcommands that only print: YAML on standard output, ready for `kubectl apply -f -`.
+//! The subcommands that only print YAML on standard output, ready for `kubectl apply -f -`.
 
 use anyhow::Context as _;
 use serde::Serialize;
@@ -7,13 +7,13 @@ use crate::api::{GrantSpec, NamespaceSelector, ParameterSource, ParameterSourceS
 use crate::cli::{KeygenArgs, SourceArgs};
 use crate::controller::signing_keys;
 
-/// Both custom resource definitions.
+/// Returns both custom resource definitions as YAML.
 pub fn crd() -> anyhow::Result<String> {
     let documents: Vec<String> = crds().iter().map(yaml).collect::<anyhow::Result<_>>()?;
     Ok(documents.join("---\n"))
 }
 
-/// A `ParameterSource`.
+/// Returns a `ParameterSource` as YAML.
 pub fn source(args: SourceArgs) -> anyhow::Result<String> {
     let grants = args
         .grants
@@ -33,7 +33,7 @@ pub fn source(args: SourceArgs) -> anyhow::Result<String> {
     yaml(&ParameterSource::new(&args.name, spec))
 }
 
-/// A new key Secret. Its values are what this command exists to print.
+/// Returns a new key Secret as YAML. Printing its values is the purpose of this command.
 pub fn keygen(args: &KeygenArgs) -> anyhow::Result<String> {
     let secret =
         signing_keys::manifest(&args.namespace, &args.name).context("no randomness to make a key from")?;

@@ -1,4 +1,4 @@
-//! The subcommands beside `run`.
+//! The subcommands other than `run`.
 
 pub mod convert;
 pub mod iam;

@@ -1,4 +1,4 @@
-//! `key`: what a reader is handed, so that it opens one mirror and no other.
+//! `key`: prints the sub-keys with which a reader decrypts one mirror and no other.
 
 use anyhow::{Context as _, anyhow};
 use k8s_openapi::api::core::v1::Secret;
@@ -9,8 +9,8 @@ use crate::cli::{KeyArgs, KeyPlace};
 use crate::kubernetes::client::connect;
 use crate::kubernetes::client::with_timeout;
 
-/// The sub-keys of a mirror, one a line, the active one first. Printing them is what this command is for. With the rights
-/// of whoever runs it, who must be able to read the key Secret.
+/// Returns the sub-keys of a mirror, one a line, the active one first. Printing them is the purpose of this command. It
+/// runs with the caller's permissions, so the caller must be able to read the key Secret.
 pub async fn sub_keys(args: &KeyArgs) -> anyhow::Result<String> {
     let secrets: Api<Secret> = Api::namespaced(connect().await?, &args.keys.namespace);
     let secret = with_timeout(secrets.get(&args.keys.key_secret)).await;

@@ -1,4 +1,4 @@
-//! Which changes of sources and namespaces are news to their mirrors.
+//! Which changes of sources and namespaces concern their mirrors.
 
 use std::collections::HashMap;
 
@@ -9,21 +9,21 @@ use kube::{Resource, ResourceExt};
 
 use crate::api::{DRILL_UNTIL, ParameterSource};
 
-/// What of a source concerns its mirrors: its spec, which the generation counts, and a drill. Its status, which is the operator's own
-/// word on their reads, would wake all of them each time that one of them was read.
+/// Returns what of a source concerns its mirrors: its spec, which the generation counts, and a drill. Its status does
+/// not: the operator writes it after reads, and would wake all mirrors each time that one of them was read.
 pub fn of_source(source: &DeserializeGuard<ParameterSource>) -> impl PartialEq + Clone + Send + use<> {
     let metadata = source.meta();
     (metadata.uid.clone(), metadata.generation, source.annotations().get(DRILL_UNTIL).cloned())
 }
 
-/// What of a namespace concerns its mirrors. Other controllers may annotate it as often as they like.
+/// Returns what of a namespace concerns its mirrors. Other controllers may annotate it as often as they like.
 pub fn of_namespace(namespace: &PartialObjectMeta<Namespace>) -> impl PartialEq + Clone + Send + use<> {
     let metadata = namespace.meta();
     (metadata.uid.clone(), metadata.labels.clone(), metadata.deletion_timestamp.clone())
 }
 
-/// Passes on changes of what `concerns`, and the first sight and the loss of an object: one that the store does not hold is gone, or has
-/// not been there before.
+/// Passes on changes of what `concerns` returns, and the creation and deletion of an object: one that the store does
+/// not hold was deleted, or is new.
 pub fn on_news<K, C>(
     store: Store<K>,
     concerns: impl Fn(&K) -> C + Send + 'static,
@@ -68,7 +68,7 @@ mod tests {
         serde_json::from_value(source).unwrap()
     }
 
-    /// One mirror's reads fail and another's are good: the status of their source changes each time, and wakes none of the others.
+    /// The reads of one mirror fail and those of another succeed: the status of their source changes each time, and wakes no mirror.
     #[test]
     fn a_source_wakes_its_mirrors_when_its_spec_or_a_drill_changes_and_when_it_comes_or_goes() {
         let (store, mut writer) = reflector::store();

@@ -1,7 +1,7 @@
-//! Who of several operators works: the one whose name stands in the Lease (docs/adr/0011-leadership.md).
+//! Leader election: the operator whose name is in the Lease leads (docs/adr/0011-leadership.md).
 //!
-//! No clock of another machine is trusted: a lease has expired when it has looked the same for its whole duration on our own
-//! clock. Every write of it is a compare-and-set.
+//! No clock of another machine is trusted: a lease has expired when it has not changed for its whole duration on our
+//! own clock. Every write of the lease is a compare-and-set.
 
 use std::time::Duration;
 
@@ -15,53 +15,53 @@ use crate::clock::Clock;
 use crate::kubernetes::client::{ApiError, FIELD_MANAGER};
 use crate::kubernetes::leadership::Term;
 
-/// How long a lease lasts that is not renewed: a leader that was killed is succeeded after that.
+/// How long a lease lasts without a renewal. A killed leader is succeeded after this time.
 const LEASE_DURATION: Duration = Duration::from_secs(15);
-/// How often the leader renews it.
+/// How often the leader renews the lease.
 const RENEW_INTERVAL: Duration = Duration::from_secs(4);
-/// How often the others look, and a leader tries again that could not renew: a lease that was given up is taken at once.
+/// How often a standby polls the lease, so that it acquires a released one at once; and how often a leader retries a failed renewal.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
-/// How long one call may take: a renewal has to be tried more than once before the term ends.
+/// Deadline of one call: a renewal has to be tried more than once before the term ends.
 const CALL_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// Where the lease is, and who we are.
+/// The lease, and the identity that competes for it.
 #[derive(Clone, Debug)]
 pub struct Candidate {
     /// Namespace of the operator.
     pub namespace: String,
     /// Name of the lease.
     pub lease: String,
-    /// Unlike that of any other process that lives: the name of the pod.
+    /// Unlike that of any other live process: the name of the pod.
     pub identity: String,
 }
 
-/// Takes part in the election.
+/// A candidate in the election.
 pub struct Election {
     api: Api<Lease>,
     candidate: Candidate,
     clock: Clock,
-    /// The lease as it was seen last, and since when it has looked like that.
+    /// The lease as last observed, and since when it has not changed.
     seen: Option<(Lease, Duration)>,
 }
 
 /// What to do about a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Move {
-    /// It is free, expired, or was ours in an earlier life.
+    /// It is free or expired, or an earlier run of ours holds it.
     Take,
-    /// Somebody else has it.
+    /// Another operator holds it.
     Wait,
 }
 
 impl Election {
-    /// Nothing is asked yet.
+    /// Creates the candidate. Nothing is requested yet.
     #[must_use]
     pub fn new(client: Client, candidate: Candidate, clock: Clock) -> Self {
         let api = Api::namespaced(client, &candidate.namespace);
         Self { api, candidate, clock, seen: None }
     }
 
-    /// Waits until we are the leader.
+    /// Waits until this operator is the leader.
     pub async fn acquire(&mut self) -> Term {
         let mut logged = None;
         loop {
@@ -84,7 +84,7 @@ impl Election {
         }
     }
 
-    /// Keeps the term as long as it can; returns when it is lost.
+    /// Renews the lease for as long as it can; returns when the term is lost.
     pub async fn renew_until_lost(&mut self, term: &Term) {
         let mut pause = RENEW_INTERVAL;
         while term.is_valid() {
@@ -111,10 +111,10 @@ impl Election {
         term.revoke();
     }
 
-    /// Gives the lease up if it is ours, so that nobody has to wait for its end. The work has ended before.
+    /// Releases the lease if it is ours, so that nobody has to wait for its expiry. The work has ended before.
     ///
-    /// What was seen last is not enough: a call whose answer nobody waited for any more may have taken or renewed the lease since,
-    /// or may do so while this looks.
+    /// The last observation is not enough: an abandoned call may have acquired or renewed the lease since, or may still
+    /// do so during this call.
     pub async fn release(&mut self) {
         for _ in 0..2 {
             if !matches!(self.vacate().await, Err(ApiError::Conflict)) {
@@ -159,7 +159,7 @@ impl Election {
         self.write(&lease).await
     }
 
-    /// `false` if the lease is somebody else's by now.
+    /// Returns `false` if another operator holds the lease by now.
     async fn renew(&mut self) -> Result<bool, ApiError> {
         for _ in 0..2 {
             let Some((lease, _)) = &self.seen else { return Ok(false) };
@@ -168,7 +168,7 @@ impl Election {
             match self.write(&lease).await {
                 Ok(()) => return Ok(true),
                 Err(ApiError::Conflict | ApiError::NotFound) => {
-                    // Somebody has touched it: perhaps only its annotations, as the operator itself does once.
+                    // Somebody changed the lease: perhaps only its annotations, as the operator itself does once.
                     let found = in_time(self.api.get_opt(&self.candidate.lease)).await?;
                     self.note(found);
                     if self.holder() != self.candidate.identity {
@@ -181,7 +181,7 @@ impl Election {
         Err(ApiError::Conflict)
     }
 
-    /// Creates the lease if it has no version, else replaces exactly that version.
+    /// Creates the lease if it has no version, otherwise replaces exactly that version.
     async fn write(&mut self, lease: &Lease) -> Result<(), ApiError> {
         let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
         let written = match lease.resource_version() {
@@ -210,7 +210,7 @@ impl Election {
     }
 }
 
-/// Pure: `seen` is the lease and since when it has looked like that, on the clock that says `now`.
+/// Pure: `seen` is the lease and since when it has not changed, on the clock of `now`.
 fn decide(identity: &str, seen: Option<(Option<&LeaseSpec>, Duration)>, now: Duration) -> Move {
     let Some((Some(spec), since)) = seen else { return Move::Take };
     let lasts = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
@@ -223,7 +223,7 @@ fn decide(identity: &str, seen: Option<(Option<&LeaseSpec>, Duration)>, now: Dur
     }
 }
 
-/// Says it once.
+/// Logs a message unless it repeats the last one.
 fn log_once(logged: &mut Option<String>, what: String) {
     if logged.as_ref() != Some(&what) {
         tracing::info!("{what}");
@@ -238,7 +238,7 @@ async fn in_time<T>(call: impl Future<Output = kube::Result<T>>) -> Result<T, Ap
     }
 }
 
-/// An identity that no other process has, for whoever is no pod.
+/// Returns an identity that no other process has, for a process that is not a pod.
 #[must_use]
 pub fn generated_identity() -> String {
     format!("process-{}-{}", std::process::id(), Timestamp::now().as_nanosecond())
@@ -267,7 +267,7 @@ mod tests {
         LeaseSpec {
             holder_identity: holder.map(str::to_owned),
             lease_duration_seconds: seconds,
-            // What its holder's clock says is of no interest.
+            // The clock of the holder does not matter.
             renew_time: Some(MicroTime(Timestamp::UNIX_EPOCH)),
             ..LeaseSpec::default()
         }
@@ -301,7 +301,7 @@ mod tests {
     #[derive(Clone, Default)]
     struct Server {
         lease: Arc<Mutex<Option<Json>>>,
-        /// The next write happens, and is never answered.
+        /// The next write is applied, and never answered.
         keeps_silent: Arc<Mutex<bool>>,
         has_kept_silent: Arc<Notify>,
     }
@@ -361,7 +361,7 @@ mod tests {
         }
     }
 
-    /// It is told to stop while a renewal is under way: nobody waits for its answer.
+    /// The leader stops while a renewal is under way, and nobody waits for the answer.
     #[tokio::test(start_paused = true)]
     async fn a_leader_gives_up_its_lease_whatever_became_of_its_last_renewal() {
         let server = Server::default();
@@ -391,7 +391,7 @@ mod tests {
         assert_eq!(server.holder(), None);
     }
 
-    /// An annotation of an administrator, or the operator's own: the lease is renewed over it, and keeps it.
+    /// After an annotation by an administrator or the operator itself, the leader renews the lease and keeps the annotation.
     #[tokio::test(start_paused = true)]
     async fn a_lease_that_somebody_annotated_is_renewed_at_once() {
         let server = Server::default();

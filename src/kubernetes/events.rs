@@ -1,4 +1,4 @@
-//! Events of the API server: the story of a mirror, one line per transition.
+//! Kubernetes events: the history of a mirror, one event per transition.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,18 +14,18 @@ use tracing_mutex::parkinglot::Mutex;
 use crate::api::ParameterMirror;
 use crate::fair_queue::FairQueue;
 
-/// Longest note that the API server takes.
+/// Maximum length of a note that the API server accepts.
 const MAX_NOTE: usize = 1_024;
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// Most events of one namespace that wait to be recorded; further ones are dropped. An outage is one event for each mirror.
+/// Maximum events of one namespace that wait to be recorded; further ones are dropped. An outage is one event per mirror.
 const WAITING: usize = 2_000;
 
-/// A recorder keeps what it recorded, to count repeats, and gives the memory back never: 2.4 KB a mirror after a first start. So it is
-/// replaced after so many; a repeat of an event before that is a new event.
+/// How many events a recorder records before it is replaced. A recorder remembers them to count repeats and never frees
+/// the memory: 2.4 KB a mirror after a first start. After a replacement, a repeat is a new event.
 const REMEMBERED: usize = 256;
 
-/// Records events, one after the other: they must not crowd out the writes that serve somebody. Namespaces take turns.
+/// Records events one at a time, so that they do not crowd out the writes that serve readers. Namespaces take turns.
 #[derive(Clone)]
 pub struct Events(Arc<Recording>);
 
@@ -41,7 +41,7 @@ struct Waiting {
 }
 
 impl Waiting {
-    /// Adds an event, unless too many of its namespace wait.
+    /// Adds an event, unless too many events of its namespace wait. Returns whether it did.
     fn add(&self, about: ObjectReference, story: EventDraft) -> bool {
         let namespace: Arc<str> = about.namespace.as_deref().unwrap_or_default().into();
         let mut stories = self.stories.lock();
@@ -65,33 +65,33 @@ impl Waiting {
     }
 }
 
-/// One thing worth telling.
+/// An event to record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventDraft {
-    /// Whether it is a Warning.
+    /// Whether its type is Warning.
     pub warning: bool,
-    /// `Synced`, `Degraded`, `Recovered`, `Healed`, ...
+    /// The reason: `Synced`, `Degraded`, `Recovered`, `Healed`, ...
     pub reason: String,
     /// What happened, for people.
     pub note: String,
-    /// To which part of the mirror.
+    /// The part of the mirror that it concerns.
     pub action: &'static str,
 }
 
 impl EventDraft {
-    /// Good news.
+    /// An event of type Normal.
     #[must_use]
     pub fn normal(reason: impl Into<String>, note: impl Into<String>) -> Self {
         Self { warning: false, reason: reason.into(), note: note.into(), action: "Mirror" }
     }
 
-    /// The same story of one part of the mirror.
+    /// The same event, about one part of the mirror.
     #[must_use]
     pub fn of(self, action: &'static str) -> Self {
         Self { action, ..self }
     }
 
-    /// Bad news.
+    /// An event of type Warning.
     #[must_use]
     pub fn warning(reason: impl Into<String>, note: impl Into<String>) -> Self {
         Self { warning: true, reason: reason.into(), note: note.into(), action: "Mirror" }
@@ -99,7 +99,7 @@ impl EventDraft {
 }
 
 impl Events {
-    /// Events in the name of the operator.
+    /// Starts to record events in the name of the operator.
     #[must_use]
     pub fn new(client: Client) -> Self {
         let recorder = move || {
@@ -122,7 +122,7 @@ impl Events {
         Self(Arc::new(Recording { waiting, _task: AbortOnDropHandle::new(task) }))
     }
 
-    /// Tells a story about a mirror, beside the pass: an event is never worth waiting for.
+    /// Queues an event about a mirror. The reconcile does not wait for it.
     pub fn emit(&self, mirror: &ParameterMirror, story: &EventDraft) {
         let story = EventDraft { note: humanize::cut(&story.note, MAX_NOTE), ..story.clone() };
         let reason = story.reason.clone();
@@ -137,7 +137,7 @@ async fn publish(recorder: &Recorder, about: &ObjectReference, story: EventDraft
         type_: if story.warning { EventType::Warning } else { EventType::Normal },
         reason: story.reason.clone(),
         note: Some(story.note),
-        // Repeats are counted by reason and action, and keep their first note: what differs must differ here.
+        // The recorder counts repeats by reason and action and keeps their first note: what differs must differ here.
         action: story.action.to_owned(),
         secondary: None,
     };
@@ -155,7 +155,7 @@ mod tests {
         ObjectReference { namespace: Some(namespace.to_owned()), ..ObjectReference::default() }
     }
 
-    /// A tenant whose mirrors raise events without end neither delays those of others nor takes their room.
+    /// A tenant whose mirrors raise events without end neither delays the events of others nor takes their room.
     #[tokio::test]
     async fn namespaces_take_turns_and_each_has_its_room() {
         let waiting = Waiting::default();

@@ -1,4 +1,4 @@
-//! The right to write: one unbroken time of leadership (docs/design/formats.md, "Copies", rule 6).
+//! The right to write: one unbroken term of leadership (docs/design/formats.md, "Copies", rule 6).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,16 +8,16 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 
-/// How much earlier than others may take over a leader stops: a write that has just been sent still arrives in time.
+/// How long before others may acquire the lease the leader stops writing: a write that was sent just before still arrives in time.
 pub const MARGIN: Duration = Duration::from_secs(2);
 
-/// One term. Once it is lost it never comes back; the next one is another, with other states.
+/// One term. Once lost, it never becomes valid again; the next term is another one, with other state.
 #[derive(Clone, Debug)]
 pub struct Term(Option<Arc<Limited>>);
 
 #[derive(Debug)]
 struct Limited {
-    /// When the last renewal was asked for that was granted, on the clock that counts suspension.
+    /// When the latest successful renewal was requested, on the clock that counts suspension.
     renewed: AtomicU64,
     lasts: Duration,
     lost: CancellationToken,
@@ -25,47 +25,47 @@ struct Limited {
 }
 
 impl Term {
-    /// As long as the process lives: there is no other one.
+    /// A term that lasts as long as the process, because there is no other operator.
     #[must_use]
     pub const fn unlimited() -> Self {
         Self(None)
     }
 
-    /// From `since`, a time of [`Clock::boottime`], for `lasts` unless it is renewed.
+    /// A term from `since`, a time of [`Clock::boottime`], for `lasts` unless it is renewed.
     #[must_use]
     pub fn limited(since: Duration, lasts: Duration, clock: Clock) -> Self {
         let renewed = AtomicU64::new(millis(since));
         Self(Some(Arc::new(Limited { renewed, lasts, lost: CancellationToken::new(), clock })))
     }
 
-    /// Whether anything may be written. Asked right before each write, because the process may have been stopped since.
+    /// Whether the operator may write. Checked right before each write, because the process may have been suspended since.
     #[must_use]
     pub fn is_valid(&self) -> bool {
         let Some(term) = &self.0 else { return true };
         let ends = term.renewed.load(Ordering::Acquire) + millis(term.lasts.saturating_sub(MARGIN));
         let held = !term.lost.is_cancelled() && millis(term.clock.boottime()) < ends;
         if !held {
-            // Not even a renewal brings it back: others may have been in office between.
+            // Not even a renewal makes it valid again: another operator may have led in between.
             term.lost.cancel();
         }
         held
     }
 
-    /// The leader was confirmed; it had asked at `since`. Nothing happens to a term that is lost.
+    /// Renews the term: the leader was confirmed by a request sent at `since`. A lost term stays lost.
     pub fn renew(&self, since: Duration) {
         if let Some(term) = self.0.as_ref().filter(|_| self.is_valid()) {
             term.renewed.fetch_max(millis(since), Ordering::AcqRel);
         }
     }
 
-    /// Ends it.
+    /// Ends the term.
     pub fn revoke(&self) {
         if let Some(term) = &self.0 {
             term.lost.cancel();
         }
     }
 
-    /// Waits until it is lost.
+    /// Waits until the term is lost.
     pub async fn lost(&self) {
         match &self.0 {
             Some(term) => term.lost.cancelled().await,

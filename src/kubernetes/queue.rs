@@ -1,7 +1,8 @@
 //! The work queue: which mirror is reconciled when, and which one is next.
 //!
-//! Namespaces take turns and a namespace's mirrors are served in the order in which they became due, those whose target was changed
-//! first. A mirror is in the queue once, and is reconciled once at a time; what asks for it meanwhile asks for one more reconcile.
+//! Namespaces take turns. The mirrors of a namespace are served in the order in which they became due, those with a
+//! changed target first. A mirror is in the queue once and is reconciled once at a time; adding it during its reconcile
+//! asks for one more reconcile.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
@@ -16,16 +17,16 @@ use crate::api::ParameterMirror;
 use crate::clock::Clock;
 use crate::fair_queue::FairQueue;
 
-/// How many mirrors are reconciled at once. A reconcile never waits for SSM, so more would only pile requests up at the API server,
-/// which then misses the deadlines of all of them (1,000 new mirrors took 40 s instead of 6).
+/// How many mirrors are reconciled at once. A reconcile never waits for SSM, so more would only pile up requests at the
+/// API server, which then misses the deadlines of all of them (1,000 new mirrors took 40 s instead of 6).
 pub const RECONCILES: usize = 40;
-/// How many of them may be of one namespace: if its Secrets take long to write, because of a webhook or a quota, others still have
-/// slots.
+/// How many of them may be of one namespace: if its Secrets take long to write, because of a webhook or a quota, other
+/// namespaces still have slots.
 const RECONCILES_OF_A_NAMESPACE: usize = 32;
 
-/// The longest that one reconcile may take; every call in it has a shorter deadline of its own.
+/// Deadline of one reconcile; every call in it has a shorter deadline of its own.
 pub const RECONCILE: Duration = Duration::from_mins(2);
-/// How much longer than [`RECONCILE`] nothing may end.
+/// How long beyond [`RECONCILE`] a lack of progress counts as a stall.
 const GRACE: Duration = Duration::from_mins(1);
 
 /// When a mirror is reconciled next.
@@ -33,20 +34,20 @@ const GRACE: Duration = Duration::from_mins(1);
 pub enum Requeue {
     /// After this time, or when something changes.
     After(Duration),
-    /// When something changes.
+    /// Only when something changes.
     OnChange,
 }
 
-/// Why nothing goes on any more. An operator that hangs looks alive from outside: it serves its endpoints, and nothing happens
-/// (kubernetes-external-secrets did so for hours). A slow API server or a long queue is not a stop: reconciles end.
+/// Why the operator makes no progress. An operator that hangs looks alive from outside: it serves its endpoints, and
+/// nothing happens (kubernetes-external-secrets did so for hours). A slow API server or a long queue is not a stall: reconciles end.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Stall {
-    /// A reconcile neither ends nor runs into its deadline.
+    /// A reconcile neither ends nor reaches its deadline.
     #[error("the reconcile of {mirror} has been in step {step} for {} s", .since.as_secs())]
     Reconcile {
         /// `namespace/name`.
         mirror: String,
-        /// The step that it has not left.
+        /// The step that it is in.
         step: &'static str,
         /// How long it has been running.
         since: Duration,
@@ -54,7 +55,7 @@ pub enum Stall {
     /// Mirrors are due, and none is reconciled.
     #[error("no reconcile has ended for {} s, although {due} mirrors are due", .since.as_secs())]
     Queue {
-        /// How many mirrors are due.
+        /// How many mirrors are overdue.
         due: usize,
         /// How long ago a reconcile last ended.
         since: Duration,
@@ -64,7 +65,7 @@ pub enum Stall {
 /// Why a mirror is due.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Urgency {
-    /// Its Secret was changed or deleted: somebody may miss it.
+    /// Its Secret was changed or deleted: a reader may miss it.
     TargetChanged,
     /// Everything else.
     #[default]
@@ -84,16 +85,16 @@ type Mirror = ObjectRef<ParameterMirror>;
 struct State {
     entries: HashMap<Arc<Mirror>, Entry>,
     waiting: FairQueue<Urgency, (Arc<Mirror>, Position)>,
-    /// Those that are due later, by when.
+    /// The mirrors that are due later, by due time.
     resting: BTreeMap<(Duration, Position), Arc<Mirror>>,
     tickets: Position,
-    /// How many reconciles of each namespace run.
+    /// The number of running reconciles of each namespace.
     running: HashMap<String, usize>,
     /// When a reconcile last ended.
     ended_at: Duration,
 }
 
-/// Tells apart the times that a mirror was put somewhere: one that has moved leaves the old place in the queue behind.
+/// Identifies one placement of a mirror in the queue. A mirror that moves leaves its old placement behind.
 type Position = u64;
 
 #[derive(Clone, Copy)]
@@ -104,27 +105,27 @@ enum Entry {
 }
 
 impl Queue {
-    /// Nothing is due yet. Now counts as the last end of a reconcile.
+    /// Creates an empty queue. The current time counts as the last end of a reconcile.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
         let state = State { ended_at: clock.uptime(), ..State::default() };
         Self { state: Mutex::new(state), added: Notify::new(), clock }
     }
 
-    /// The mirror is due now.
+    /// Makes the mirror due now.
     pub fn add(&self, mirror: &Mirror, urgency: Urgency) {
         let now = self.clock.uptime();
         self.state.lock().add(mirror, urgency, now);
         self.added.notify_one();
     }
 
-    /// The next mirror that is due, if one is. Its reconcile begins.
+    /// Takes the next mirror that is due, if there is one. Its reconcile begins.
     pub fn next(&self) -> Option<Arc<Mirror>> {
         let now = self.clock.uptime();
         self.state.lock().next(now)
     }
 
-    /// Waits until [`next`](Self::next) may have another answer than none. For one task only.
+    /// Waits until [`next`](Self::next) may return a mirror. Only one task may wait.
     pub async fn changed(&self) {
         let now = self.clock.uptime();
         let rest = self.state.lock().rest(now);
@@ -134,25 +135,25 @@ impl Queue {
         }
     }
 
-    /// A reconcile enter_step a step.
+    /// Records that a reconcile enters a step.
     pub fn enter_step(&self, mirror: &Mirror, step: &'static str) {
         self.state.lock().enter_step(mirror, step);
     }
 
-    /// A reconcile has ended.
+    /// Records that a reconcile has ended, and requeues its mirror.
     pub fn finished(&self, mirror: &Mirror, next: Requeue) {
         let now = self.clock.uptime();
         self.state.lock().finished(mirror, next, now);
     }
 
-    /// Why nothing goes on any more, if so.
+    /// Returns why the operator makes no progress, if it makes none.
     #[must_use]
     pub fn stall(&self) -> Option<Stall> {
         let now = self.clock.uptime();
         self.state.lock().stall(now)
     }
 
-    /// The reconciles that run, one a line, the oldest first.
+    /// Lists the running reconciles, one a line, the oldest first.
     #[must_use]
     pub fn running(&self) -> String {
         let now = self.clock.uptime();
@@ -210,7 +211,7 @@ impl State {
         Some(mirror)
     }
 
-    /// How long until the next one is due that rests now.
+    /// Returns how long until the next mirror is due.
     fn rest(&self, now: Duration) -> Option<Duration> {
         self.resting.first_key_value().map(|((due, _), _)| due.saturating_sub(now))
     }
@@ -264,7 +265,7 @@ impl State {
         (due > 0).then_some(Stall::Queue { due, since })
     }
 
-    /// Since when, which mirror, and in which step.
+    /// Returns start, mirror and step of each running reconcile.
     fn under_way(&self) -> Vec<(Duration, String, &'static str)> {
         let running = self.entries.iter().filter_map(|(mirror, entry)| match *entry {
             Entry::Running { since, step, .. } => {
@@ -277,7 +278,7 @@ impl State {
     }
 }
 
-/// Its name alone: a reference that was made from an object holds its UID and version too.
+/// Keeps the name alone: a reference made from an object also holds its UID and version.
 fn bare(mirror: &Mirror) -> Arc<Mirror> {
     let mut bare = ObjectRef::new(&mirror.name);
     bare.namespace.clone_from(&mirror.namespace);
@@ -343,8 +344,8 @@ mod tests {
         assert_eq!(before, 1);
     }
 
-    /// Five hundred that are merely looked at stand before a Secret that somebody deleted; and before those of others, who deletes one
-    /// Secret after the other goes for twenty turns only.
+    /// A deleted Secret goes before five hundred routine reconciles. A namespace that deletes one Secret after the
+    /// other goes before other namespaces for twenty turns only.
     #[test]
     fn a_changed_target_goes_first_and_a_storm_of_them_does_not() {
         let mut state = State::default();
@@ -423,7 +424,7 @@ mod tests {
         assert_eq!(stall.to_string(), "no reconcile has ended for 211 s, although 1 mirrors are due");
     }
 
-    /// With an API server that takes three seconds for an answer, a thousand mirrors wait for minutes; one after the other ends.
+    /// With an API server that takes three seconds to answer, a thousand mirrors wait for minutes, but reconciles keep ending.
     #[test]
     fn a_long_queue_is_no_stall_as_long_as_reconciles_end() {
         let mut state = State::default();

@@ -1,7 +1,7 @@
-//! What is watched, and how a change brings the mirrors it concerns to the work queue.
+//! The watches, and how a change adds the mirrors it concerns to the work queue.
 //!
-//! Watches may lag and drop entries for a moment: what they show is a hint. Nothing is refused or removed on
-//! their word alone (docs/design/formats.md, "Grants").
+//! Watches may lag and drop entries for a moment, so what they show is a hint. Nothing is refused or removed because of
+//! a watch alone (docs/design/formats.md, "Grants").
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Debug;
@@ -28,62 +28,63 @@ use crate::kubernetes::changes::{self, on_news};
 use crate::kubernetes::queue::{Queue, Urgency};
 use crate::mirror::plan::{SourceIdentity, SourcePlan};
 
-/// How long one watch lasts before it is begun anew. A connection that falls silent is noticed only then, and a Secret that
-/// is lost meanwhile has to be back within a minute (promise 2); the library's 290 s are too long for that.
+/// How long one watch lasts before it is restarted. A connection that falls silent is noticed only then, and a lost
+/// Secret has to be back within a minute (docs/reliability.md, promise 2); the library's 290 s are too long for that.
 pub const WATCH_TIMEOUT: Duration = Duration::from_secs(45);
 
-/// How many objects one answer to a list may hold. An object may have 1.5 MB, the limit of etcd, whatever its spec is bounded to: nobody
-/// limits finalizers and labels. A decoded page takes several times the bytes of its text.
+/// How many objects one page of a list may hold. An object may have 1.5 MB, the limit of etcd, whatever bounds its spec
+/// has: finalizers and labels have none. A decoded page takes several times the bytes of its text.
 pub const PAGE: u32 = 10;
 
-/// How to watch: everything, in watches that [last](WATCH_TIMEOUT) less than a minute.
+/// The watcher configuration: all objects, in watches that [last](WATCH_TIMEOUT) less than a minute.
 #[must_use]
 pub fn config() -> watcher::Config {
     watcher::Config::default().timeout(u32::try_from(WATCH_TIMEOUT.as_secs()).unwrap_or(45)).page_size(PAGE)
 }
 
-/// The longest value of an annotation that the operator keeps. Longer ones are cut, so that what the status repeats is short too.
+/// Maximum length of an annotation value that the operator keeps. Longer ones are cut, so that the status, which
+/// repeats them, stays short.
 const LONGEST_ANNOTATION: usize = 64;
-/// The longest name of an owner: cluster, namespace and mirror.
+/// Maximum length of an owner: cluster, namespace and mirror.
 const LONGEST_OWNER: usize = 1_024;
-/// The longest account of why an object does not decode, which may quote it.
+/// Maximum length of the error of an object that does not decode, which may quote the object.
 const LONGEST_ERROR: usize = 512;
 
-/// The stores that the watches keep up to date. An object that does not decode must not stall the others, hence the guards.
+/// The stores that the watches keep up to date. The guards keep an object that does not decode from stalling the others.
 pub struct Watches {
     mirrors: Vec<Store<DeserializeGuard<ParameterMirror>>>,
     sources: Store<DeserializeGuard<ParameterSource>>,
     namespaces: Store<PartialObjectMeta<Namespace>>,
-    /// None if Secrets are not watched.
+    /// `None` if Secrets are not watched.
     secrets: Option<Vec<Store<PartialObjectMeta<Secret>>>>,
     _tasks: Vec<AbortOnDropHandle<()>>,
 }
 
-/// What the watch shows of one of our Secrets.
+/// The version of one of our Secrets, according to the watch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CachedVersion {
-    /// Its version; `None` if it shows no such Secret.
+    /// Its version; `None` if the watch shows no such Secret.
     Known(Option<String>),
-    /// Secrets are not watched (`--secret-watch false`): whoever wants to know has to ask the API server.
+    /// Secrets are not watched (`--secret-watch false`): the caller has to ask the API server.
     NotWatched,
 }
 
-/// What the conditions of a mirror say.
+/// The conditions of one mirror.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MirrorConditions {
-    /// Its namespace.
+    /// Namespace of the mirror.
     pub namespace: String,
-    /// Its name.
+    /// Name of the mirror.
     pub mirror: String,
     /// Whether Ready is True.
     pub is_ready: bool,
-    /// The reason of Degraded while that is True.
+    /// The reason of Degraded while it is True.
     pub degraded: Option<String>,
 }
 
 impl Watches {
-    /// Starts the watches; they end when this is dropped. Every change adds the mirrors it concerns to the `queue`. A watch of
-    /// Secrets is only begun `with_secrets`.
+    /// Starts the watches; they end when this is dropped. Every change adds the mirrors it concerns to `queue`. Secrets
+    /// are watched only `with_secrets`.
     #[must_use]
     pub fn start(client: &Client, scopes: &[Option<String>], queue: &Arc<Queue>, with_secrets: bool) -> Self {
         let mut tasks = Vec::new();
@@ -124,7 +125,7 @@ impl Watches {
         Self { mirrors, sources, namespaces, secrets, _tasks: tasks }
     }
 
-    /// Waits until the stores hold what was there at the start. Only one task may wait for a store: a second one loses the
+    /// Waits until the stores hold the initial lists. Only one task may wait for a store: a second one loses the
     /// wake-up of the first.
     pub async fn ready(&self) -> bool {
         let mirrors = join_all(self.mirrors.iter().map(Store::wait_until_ready));
@@ -138,7 +139,7 @@ impl Watches {
         sources.is_ok() && namespaces.is_ok() && mirrors.iter().chain(&secrets).all(Result::is_ok)
     }
 
-    /// A mirror as it is, if it is there.
+    /// Returns a mirror, if the watch shows it.
     #[must_use]
     pub fn mirror(
         &self,
@@ -149,14 +150,14 @@ impl Watches {
         self.mirrors.iter().find_map(|store| store.get(&key))
     }
 
-    /// A source by name. One that does not decode counts as absent, which is an outage and no withdrawal.
+    /// Returns a source by name. One that does not decode counts as absent, which is an outage and not a withdrawal.
     #[must_use]
     pub fn source(&self, name: &str) -> Option<ParameterSource> {
         let found = self.sources.get(&ObjectRef::new(name))?;
         found.0.as_ref().ok().cloned()
     }
 
-    /// Every source that decodes, as it looks to a namespace.
+    /// Returns every source that decodes, as a namespace sees it.
     #[must_use]
     pub fn sources_for(&self, namespace: &str) -> Vec<(String, SourcePlan)> {
         let labels = self.namespace_labels(namespace).unwrap_or_default();
@@ -167,7 +168,7 @@ impl Watches {
             .collect()
     }
 
-    /// What all sources read with.
+    /// Returns the identities that all sources read with.
     #[must_use]
     pub fn identities(&self) -> HashSet<SourceIdentity> {
         let sources = self.sources.state();
@@ -175,13 +176,13 @@ impl Watches {
         specs.map(SourceIdentity::from).collect()
     }
 
-    /// Labels of a namespace, if the watch knows it.
+    /// Returns the labels of a namespace, if the watch shows it.
     #[must_use]
     pub fn namespace_labels(&self, name: &str) -> Option<BTreeMap<String, String>> {
         self.namespaces.get(&ObjectRef::new(name)).map(|namespace| namespace.labels().clone())
     }
 
-    /// Whether a namespace is being deleted, as far as the watch knows.
+    /// Whether a namespace is being deleted, according to the watch.
     #[must_use]
     pub fn is_terminating(&self, name: &str) -> bool {
         self.namespaces
@@ -195,7 +196,7 @@ impl Watches {
         self.secrets.is_some()
     }
 
-    /// One of our Secrets, as far as the watch knows.
+    /// Returns the version of one of our Secrets, according to the watch.
     #[must_use]
     pub fn secret(&self, namespace: &str, name: &str) -> CachedVersion {
         let Some(secrets) = &self.secrets else { return CachedVersion::NotWatched };
@@ -204,34 +205,34 @@ impl Watches {
         CachedVersion::Known(found.and_then(|secret| secret.resource_version()))
     }
 
-    /// Number of mirrors on a source.
+    /// Returns the number of mirrors on a source.
     #[must_use]
     pub fn mirrors_on(&self, source: &str) -> usize {
         self.mirrors.iter().flat_map(Store::state).filter(|mirror| is_on(mirror, source)).count()
     }
 
-    /// All mirrors that can be read.
+    /// Returns all mirrors that decode.
     #[must_use]
     pub fn every_mirror(&self) -> Vec<ObjectRef<ParameterMirror>> {
         let mirrors = self.mirrors.iter().flat_map(Store::state);
         mirrors.filter_map(|mirror| mirror.0.as_ref().ok().map(ObjectRef::from_obj)).collect()
     }
 
-    /// What the conditions say of every mirror that can be read.
+    /// Returns the conditions of every mirror that decodes.
     #[must_use]
     pub fn states(&self) -> Vec<MirrorConditions> {
         let mirrors = self.mirrors.iter().flat_map(Store::state);
         mirrors.filter_map(|mirror| mirror.0.as_ref().ok().map(state)).collect()
     }
 
-    /// Number of namespaces that have mirrors.
+    /// Returns the number of namespaces that have mirrors.
     #[must_use]
     pub fn namespaces_with_mirrors(&self) -> usize {
         let mirrors = self.mirrors.iter().flat_map(Store::state);
         mirrors.filter_map(|mirror| mirror.meta().namespace.clone()).collect::<HashSet<_>>().len()
     }
 
-    /// Number of mirrors.
+    /// Returns the number of mirrors.
     #[must_use]
     pub fn mirrors(&self) -> usize {
         self.mirrors.iter().map(Store::len).sum()
@@ -248,7 +249,8 @@ where
     }
 }
 
-/// Drops the annotations that are not for us, and cuts the others: a tenant may hang 256 KiB of them on each of thousands of objects.
+/// Drops the annotations that are not for us, and cuts the others: a tenant may put 256 KiB of them on each of
+/// thousands of objects.
 fn keep_annotations(object: &mut impl ResourceExt, ours: &[&str]) {
     let annotations = object.annotations_mut();
     annotations.retain(|name, _| ours.contains(&name.as_str()));
@@ -263,7 +265,6 @@ fn cut_error<K>(object: &mut DeserializeGuard<K>) {
     }
 }
 
-/// Watches the mirrors.
 fn watch_mirrors(
     api: Api<DeserializeGuard<ParameterMirror>>,
     queue: Arc<Queue>,
@@ -283,7 +284,7 @@ fn watch_mirrors(
     (mirrors, spawn(api, config(), writer, slim, add))
 }
 
-/// Watches the Secrets that mirrors write, their metadata only.
+/// Watches the metadata of the Secrets that mirrors write.
 fn watch_secrets(
     api: Api<PartialObjectMeta<Secret>>,
     queue: Arc<Queue>,
@@ -291,7 +292,7 @@ fn watch_secrets(
     let (label, value) = layout::LABEL;
     let ours = config().labels(&format!("{label}={value}"));
     let (secrets, writer) = reflector::store();
-    // Only its version and its owner are of use here, and its manifest is as large as the rest.
+    // Only its version and its owner are used here, and its manifest is as large as the rest.
     let slim = |secret: &mut PartialObjectMeta<Secret>| {
         let is_owner = |name: &str, value: &str| name == layout::OWNER && value.len() <= LONGEST_OWNER;
         secret.annotations_mut().retain(|name, value| is_owner(name, value));
@@ -323,14 +324,14 @@ fn is_on(mirror: &DeserializeGuard<ParameterMirror>, source: &str) -> bool {
     mirror.0.as_ref().is_ok_and(|mirror| mirror.spec.source == source)
 }
 
-/// The mirror that a Secret names as its owner.
+/// Returns the mirror that a Secret names as its owner.
 fn mirror_of(secret: &PartialObjectMeta<Secret>) -> Option<ObjectRef<ParameterMirror>> {
     let mut owner = secret.annotations().get(layout::OWNER)?.rsplitn(3, '/');
     let (mirror, namespace) = (owner.next()?, owner.next()?);
     Some(ObjectRef::new(mirror).within(namespace))
 }
 
-/// Adds every mirror that `concerns` says the changed object concerns.
+/// Adds every mirror that the changed object concerns, according to `concerns`.
 fn add_by<K>(
     mirrors: &[Store<DeserializeGuard<ParameterMirror>>],
     queue: &Arc<Queue>,
@@ -359,7 +360,7 @@ where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
     K::DynamicType: Hash + Eq + Clone,
 {
-    // Who wrote which field is of no use here, and is half of what a small object weighs.
+    // Managed fields are not used here, and are half of what a small object weighs.
     let objects = watcher(api, config).modify(move |object| {
         let metadata = object.meta_mut();
         metadata.managed_fields = None;
@@ -385,7 +386,7 @@ where
     }))
 }
 
-/// The class of a watch error; its text can quote objects.
+/// Classifies a watch error; its text can quote objects.
 fn watch_problem(error: &watcher::Error) -> &'static str {
     match error {
         watcher::Error::InitialListFailed(_) => "list failed",

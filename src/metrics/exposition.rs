@@ -1,10 +1,10 @@
-//! How figures are written down: as OpenMetrics, which Prometheus asks for, or in the older text format for everybody who does not ask,
-//! among them people with curl, `promtool check metrics`, and agents that know only that one.
+//! The formats of metrics: OpenMetrics, which Prometheus asks for, and the older text format for every client that does
+//! not ask, among them people with curl, `promtool check metrics`, and agents that know only that one.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
-/// A way to write figures down.
+/// A format of metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// <https://prometheus.io/docs/specs/om/open_metrics_spec/>
@@ -14,14 +14,14 @@ pub enum Format {
 }
 
 impl Format {
-    /// What the `Accept` header of a request asks for.
+    /// Returns the format that the `Accept` header of a request asks for.
     #[must_use]
     pub fn asked(accept: Option<&str>) -> Self {
         let is_asked = accept.is_some_and(|accept| accept.contains("application/openmetrics-text"));
         if is_asked { Self::OpenMetrics } else { Self::Text }
     }
 
-    /// Its `Content-Type`.
+    /// Returns its `Content-Type`.
     #[must_use]
     pub const fn content_type(self) -> &'static str {
         match self {
@@ -30,7 +30,7 @@ impl Format {
         }
     }
 
-    /// What is written as OpenMetrics, in this format.
+    /// Converts OpenMetrics to this format.
     #[must_use]
     pub fn write(self, open_metrics: String) -> String {
         match self {

@@ -1,8 +1,8 @@
-//! Gauges for Prometheus that are computed for one scrape; docs/metrics.md lists them. Labels are bounded: no parameter is ever one,
-//! and mirrors only where an alert has to name one.
+//! Gauges for Prometheus that are computed at each scrape; docs/metrics.md lists them. Labels are bounded: no parameter
+//! is ever one, and mirrors only where an alert has to name one.
 //!
-//! Each scrape has a registry of its own. Two scrapers at once share nothing, so no lock is held while metrics are written down, and
-//! a series of a mirror that is gone needs no clearing.
+//! Each scrape has a registry of its own. Concurrent scrapes share nothing, so no lock is held while metrics are
+//! encoded, and the series of a deleted mirror need no cleanup.
 
 use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
@@ -29,33 +29,33 @@ struct AccountLabels {
     region: String,
 }
 
-/// What the gauges of one scrape are computed from.
+/// The inputs of the gauges of one scrape.
 #[derive(Clone, Debug)]
 pub struct GaugeValues {
-    /// Mirrors that are watched.
+    /// Number of watched mirrors.
     pub mirrors: usize,
-    /// What the conditions of those say that can be read.
+    /// Conditions of the mirrors that decode.
     pub states: Vec<MirrorConditions>,
-    /// Accounts and regions.
+    /// State of each account and region.
     pub accounts: Vec<AccountState>,
     /// Bytes of values in memory.
     pub values_bytes: usize,
-    /// The operator's own AWS identity, and the roles of sources.
+    /// Health of the credentials of the operator's own AWS identity, and of the roles of sources.
     pub credentials: Vec<Health>,
     /// Wall time.
     pub now: Timestamp,
 }
 
-/// What a mirror serves.
+/// The age of what a mirror serves.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Served {
     /// When it was last known to be current.
     pub current_at: Timestamp,
-    /// The age from which on it counts as stale.
+    /// The age at which it becomes stale.
     pub stale_after: Duration,
 }
 
-/// All gauges of one scrape; none of them has a series of a mirror or an account while another operator leads.
+/// Returns all gauges of one scrape. While another operator leads, none has a series of a mirror or an account.
 pub(super) fn registry(
     values: Option<&GaugeValues>,
     served: &HashMap<ObjectRef<ParameterMirror>, Served>,
@@ -108,7 +108,7 @@ fn credentials(identities: &[Health], all: &mut Registry) {
     end.set(first.map_or(0, |end| end.as_secs()));
 }
 
-/// The series that each mirror has.
+/// Returns the series of each mirror.
 fn per_mirror(values: &GaugeValues, served: &HashMap<ObjectRef<ParameterMirror>, Served>) -> PerMirror {
     let age = |(mirror, served): (&ObjectRef<ParameterMirror>, &Served)| Age {
         mirror: mirror.clone(),

@@ -1,4 +1,4 @@
-//! The metrics of the operator: counters that are incremented where things happen, and gauges that are read at a scrape.
+//! The metrics of the operator: counters that are incremented where things happen, and gauges that are computed at a scrape.
 
 pub(crate) mod exposition;
 pub(crate) mod gauges;

@@ -1,5 +1,5 @@
-//! Series that each mirror has. They are written from what is known when somebody asks, without a registered metric for each: with
-//! thousands of mirrors a scrape would else cost more than the reads between two of them.
+//! The series of each mirror. They are encoded at the scrape, without a registered metric for each: with thousands of
+//! mirrors a scrape would otherwise cost more than the reads between two of them.
 
 use std::fmt;
 
@@ -12,23 +12,23 @@ use prometheus_client::registry::Unit;
 use crate::api::ParameterMirror;
 use crate::kubernetes::watches::MirrorConditions;
 
-/// What a scrape says of each mirror.
+/// The series of all mirrors in one scrape.
 #[derive(Debug)]
 pub struct PerMirror {
-    /// What the conditions say.
+    /// The conditions of the mirrors.
     pub states: Vec<MirrorConditions>,
-    /// How old it is what they serve.
+    /// The age of what each mirror serves.
     pub served: Vec<Age>,
 }
 
-/// How old it is what a mirror serves, in seconds.
+/// The age of what a mirror serves, in seconds.
 #[derive(Debug)]
 pub struct Age {
     /// The mirror.
     pub mirror: ObjectRef<ParameterMirror>,
-    /// Its age.
+    /// The age.
     pub seconds: i64,
-    /// The age from which on it counts as stale.
+    /// The age at which it becomes stale.
     pub limit: i64,
 }
 
@@ -77,7 +77,7 @@ const fn labels<'m>(namespace: &'m str, mirror: &'m str) -> [(&'static str, &'m 
     [("namespace", namespace), ("mirror", mirror)]
 }
 
-/// A gauge with these series; nothing if there are none, as a registered one.
+/// Encodes a gauge with these series, or nothing if there are none, like a registered gauge.
 fn gauge<L: EncodeLabelSet>(
     encoder: &mut DescriptorEncoder<'_>,
     (name, unit): (&str, Option<Unit>),

@@ -2,14 +2,14 @@
 
 use prometheus_client::registry::{Metric, Registry, Unit};
 
-/// A metric that is in the registry too.
+/// Creates a metric and registers it.
 pub(super) fn register<M: Metric + Clone + Default>(name: &str, help: &str, registry: &mut Registry) -> M {
     let metric = M::default();
     registry.register(name, help, metric.clone());
     metric
 }
 
-/// The same for one with a unit, which ends its name.
+/// The same for a metric with a unit, which ends its name.
 pub(super) fn register_with_unit<M: Metric + Clone + Default>(
     unit: Unit,
     name: &str,

@@ -1,5 +1,5 @@
-//! Counters for Prometheus; docs/metrics.md lists them. Labels are bounded: no parameter is ever one, and mirrors only where an
-//! alert has to name one.
+//! Counters for Prometheus; docs/metrics.md lists them. Labels are bounded: no parameter is ever one, and mirrors only
+//! where an alert has to name one.
 
 use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
@@ -53,7 +53,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// All counters at zero.
+    /// Creates all counters at zero.
     #[must_use]
     pub fn new() -> Self {
         let mut registry = Registry::with_prefix("parameter_mirror");
@@ -94,7 +94,7 @@ impl Metrics {
             served: Mutex::default(),
             registry,
         };
-        // A counter that first appears at 1 has not increased, as Prometheus sees it.
+        // Prometheus sees no increase in a counter that first appears at 1.
         metrics.reads.get_or_create(&ReadLabels { result: "good" }).inc_by(0);
         for target in ["secret", "redis"] {
             metrics.writes.get_or_create(&TargetLabels { target }).inc_by(0);
@@ -103,7 +103,7 @@ impl Metrics {
         metrics
     }
 
-    /// A read has ended.
+    /// Counts a read that has ended.
     pub fn read(&self, outcome: &Result<Snapshot, ReadError>) {
         let result = match outcome {
             Ok(_) => "good",
@@ -117,54 +117,54 @@ impl Metrics {
         }
     }
 
-    /// A pass panicked or took too long.
+    /// Counts a reconcile that panicked or took too long.
     pub fn reconcile_panicked(&self) {
         self.broken_passes.inc();
     }
 
-    /// What a mirror serves was current at this time, and is stale so much later.
+    /// Records when what a mirror serves was last current, and how much later it becomes stale.
     pub fn serves(&self, mirror: ObjectRef<ParameterMirror>, current_at: Timestamp, stale_after: Duration) {
         let served = Served { current_at, stale_after };
         self.served.lock().insert(mirror, served);
     }
 
-    /// A mirror is gone.
+    /// Forgets a deleted mirror.
     pub fn forget(&self, mirror: &ObjectRef<ParameterMirror>) {
         self.served.lock().remove(mirror);
     }
 
-    /// A Secret was written.
+    /// Counts a write of a Secret.
     pub fn secret_written(&self) {
         self.writes.get_or_create(&TargetLabels { target: "secret" }).inc();
     }
 
-    /// Values were written to Redis.
+    /// Counts a write of values to Redis.
     pub fn redis_written(&self) {
         self.writes.get_or_create(&TargetLabels { target: "redis" }).inc();
     }
 
-    /// A target was restored: `Secret` or `Redis`.
+    /// Counts the restoration of a target: `Secret` or `Redis`.
     pub fn healed(&self, part: &str) {
         let target = if part == "Secret" { "secret" } else { "redis" };
         self.heals.get_or_create(&TargetLabels { target }).inc();
     }
 
-    /// The status of a mirror was written.
+    /// Counts a write of the status of a mirror.
     pub fn reported(&self) {
         self.status_writes.inc();
     }
 
-    /// Whether Redis may evict what is served.
+    /// Records whether Redis may evict what is served.
     pub fn redis_evicts(&self, evicts: bool) {
         self.redis_evicts.set(evicts.into());
     }
 
-    /// Nothing is known of any mirror any more.
+    /// Forgets all mirrors.
     pub fn forget_all(&self) {
         self.served.lock().clear();
     }
 
-    /// All of it in the text format of OpenMetrics; `values` only while this operator leads.
+    /// Returns all metrics as OpenMetrics text; `values` is `None` unless this operator leads.
     #[must_use]
     pub fn text(&self, values: Option<&GaugeValues>) -> String {
         let served = values.map(|_| self.served.lock().clone()).unwrap_or_default();

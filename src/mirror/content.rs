@@ -1,4 +1,4 @@
-//! Between what SSM answers and what targets hold.
+//! Converts between the parameters that SSM returns and the content that targets hold.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::mirror::secret_keys::{self, Keys};
 use crate::mirror::selection::Selection;
 use crate::mirror::snapshot::{CachedParameter, Parameter};
 
-/// The signed part of the set that `plan` publishes for these parameters, and what is wrong with its keys.
+/// Returns the content that `plan` publishes for these parameters, not yet signed, and what is wrong with its keys.
 #[must_use]
 pub fn content(
     plan: &Plan,
@@ -37,7 +37,7 @@ pub fn content(
     (content, keys.problems)
 }
 
-/// The parameters of a set that the plan still selects.
+/// Returns the parameters of a set that the plan still selects.
 #[must_use]
 pub fn still_selected(content: &Content, plan: &Plan) -> BTreeMap<String, Parameter> {
     content
@@ -48,7 +48,7 @@ pub fn still_selected(content: &Content, plan: &Plan) -> BTreeMap<String, Parame
         .collect()
 }
 
-/// What the next read may take as known: data in the last known good set counts as read.
+/// Returns what the next read may take as known: the parameters of the last known good set count as read.
 ///
 /// Versions and dates are comparable only if the operation that reported them reads the parameter now too.
 #[must_use]
@@ -78,7 +78,7 @@ pub fn known(content: &Content, plan: &Plan) -> BTreeMap<String, CachedParameter
         .collect()
 }
 
-/// The account that a set was read from, if it says so.
+/// Returns the account that a set was read from, if the set names it.
 #[must_use]
 pub fn account(content: &Content) -> Option<String> {
     StoredSource::decode(&content.source)
@@ -87,7 +87,7 @@ pub fn account(content: &Content) -> Option<String> {
         .filter(|account| !account.is_empty())
 }
 
-/// A parameter as an entry has it.
+/// Converts an entry into a parameter.
 #[must_use]
 pub fn parameter(entry: &Entry) -> Parameter {
     Parameter { kind: entry.kind, version: entry.version, date: entry.date, value: entry.value.clone() }
@@ -101,13 +101,13 @@ mod tests {
     use crate::api::SelectionSpec;
     use crate::mirror::fixtures::{self, name, path, plan};
 
-    /// What a plan knows of a set that another one published.
+    /// Returns what the plan `now` knows of a set that the plan `before` published.
     fn known_to(now: &Plan, before: &Plan, all: &[(&str, &str)]) -> Vec<(String, bool)> {
         let known = known(&fixtures::content(before, all, 1_000), now);
         known.into_iter().map(|(name, known)| (name, known.comparable)).collect()
     }
 
-    /// Dates of different operations are never compared; what nothing selects any more is not known.
+    /// Dates of different operations are never compared; a parameter that is no longer selected is not known.
     #[rstest]
     #[case::the_same_path(path("/app"), path("/app"), "/app/x", Some(true))]
     #[case::a_wider_path(path("/app/sub"), path("/app"), "/app/sub/x", Some(true))]
@@ -138,7 +138,7 @@ mod tests {
         assert_eq!(known_to(&now, &before, &[(stored, "v")]), expected);
     }
 
-    /// Versions of another region or role say nothing.
+    /// Versions of another region or role mean nothing.
     #[test]
     fn nothing_is_known_of_another_place() {
         let before = plan(&[path("/app")]);

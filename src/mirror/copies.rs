@@ -5,11 +5,11 @@ use parameter_mirror_format::verdict::{Found, Verdict};
 
 use super::target::{TargetIssue, TargetReason};
 
-/// Where the last known good was found.
+/// Where the last known good set was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr)]
 #[strum(serialize_all = "lowercase")]
 pub enum Origin {
-    /// This process has it.
+    /// This process holds it.
     Memory,
     /// The Secret holds it.
     Secret,
@@ -18,26 +18,26 @@ pub enum Origin {
 }
 
 impl Origin {
-    /// As logs and events name it.
+    /// Returns the word for it in logs and events.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         self.into()
     }
 }
 
-/// The set that a process holds, and the last time SSM confirmed it.
+/// The set that this process holds, and the last time SSM confirmed it.
 #[derive(Clone, Copy, Debug)]
 pub struct MemoryCopy<'a> {
     /// The set.
     pub signed: &'a Signed,
-    /// The read time that the last good read would stamp, Unix ms; 0 if nothing was read yet.
+    /// The read time that the last good read would stamp, Unix ms; 0 if nothing has been read yet.
     pub confirmed_at: i64,
 }
 
-/// The newest of the verified copies; a target that is later than memory with other content wins over it.
+/// Returns the newest of the verified copies. A target with a later read time than memory and with other content wins over it.
 ///
-/// Equal content is never older or newer, so the copy that is nearer (memory, Secret, Redis) is taken; it counts
-/// with the latest time at which any copy shows that content.
+/// Equal content is never older or newer, so the nearer copy (memory, Secret, Redis) is taken. It counts with the
+/// latest read time of any copy with that content.
 #[must_use]
 pub fn newest<'a>(
     memory: Option<MemoryCopy<'a>>,
@@ -64,7 +64,7 @@ pub fn newest<'a>(
         .map(|(_, signed, origin)| (signed, origin))
 }
 
-/// The verified copy in what was found, if it is one.
+/// Returns the verified copy in `found`, if it is one.
 #[must_use]
 pub fn verified(found: Option<&Found>) -> Option<&Signed> {
     match found {
@@ -73,23 +73,23 @@ pub fn verified(found: Option<&Found>) -> Option<&Signed> {
     }
 }
 
-/// Whether a target holds some complete set, ours to verify or not.
+/// Whether a target holds some complete set, even one that this operator cannot verify.
 #[must_use]
 pub const fn holds_a_set(found: &Found) -> bool {
     matches!(found, Found::Ours(Verdict::Verified(_) | Verdict::ForeignKey(_) | Verdict::NewerLayout(_)))
 }
 
-/// How sure it is that the wanted set is newer than whatever a target holds.
+/// How certain it is that the desired set is newer than what a target holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Freshness {
     /// It comes from a complete read of SSM that began after the target was observed.
     FreshRead,
-    /// It is the last known good.
+    /// It is the last known good set.
     LastKnownGood,
 }
 
 impl Freshness {
-    /// The weaker of two.
+    /// Returns the weaker of two.
     #[must_use]
     pub const fn and(self, other: Self) -> Self {
         match (self, other) {
@@ -104,15 +104,15 @@ impl Freshness {
 pub enum Action {
     /// It holds the content already.
     Nothing,
-    /// It is missing or broken: it gets the wanted set with the read time and MAC as they are.
+    /// It is missing or broken: it gets the desired set with read time and MAC unchanged.
     Restore(&'static str),
-    /// It holds another verified set, which is older.
+    /// It holds an older set, or a set that is not signed with the active key.
     Replace,
     /// It must not be written.
     Refused(TargetIssue),
 }
 
-/// Why a target must not be written from the last known good; `None` if it may be.
+/// Returns why a target must not be written from the last known good set; `None` if it may be.
 #[must_use]
 pub fn refusal(found: &Found, conflict: TargetReason) -> Option<TargetIssue> {
     match found {
@@ -132,13 +132,13 @@ pub fn refusal(found: &Found, conflict: TargetReason) -> Option<TargetIssue> {
     }
 }
 
-/// Compares what was found with what is wanted.
+/// Compares what a target holds with the desired set.
 #[must_use]
 pub fn action(found: &Found, wanted: &Signed, freshness: Freshness, conflict: TargetReason) -> Action {
     match found {
         Found::Ours(Verdict::ForeignKey(_)) if freshness == Freshness::FreshRead => Action::Replace,
         Found::Ours(Verdict::Verified(held)) if held.content.same_as(&wanted.content) => {
-            // A good read moves each target to the key that is active, once (docs/design/formats.md, "Keys": rotation).
+            // A good read moves each target to the active key, once (docs/design/formats.md, "Keys": rotation).
             let is_under_its_key = held.key_id == wanted.key_id || freshness == Freshness::LastKnownGood;
             if is_under_its_key { Action::Nothing } else { Action::Replace }
         }
@@ -193,8 +193,8 @@ mod tests {
         assert_eq!(found.map(|(_, origin)| origin), expected);
     }
 
-    /// Memory counts with the read time that its last good read would have stamped: a target put back from between the
-    /// two is an old one.
+    /// Memory counts with the read time that its last good read would have stamped: a target that was restored to a
+    /// state between the two is older.
     #[test]
     fn a_good_read_makes_memory_as_new_as_the_read() {
         let (memory, put_back) = (copy("current", 5), copy("old", 7));
@@ -204,7 +204,7 @@ mod tests {
     }
 
     proptest! {
-        /// The later read time wins, whichever of the copies with that content shows it; between equals the nearer.
+        /// The later read time wins, whichever copy with that content has it; between equals the nearer copy wins.
         #[test]
         fn the_content_that_was_read_last_counts(
             copies in prop::array::uniform3(prop::option::of((0..2_u8, 0..6_i64))),

@@ -42,7 +42,7 @@ pub fn spec(parameters: &[SelectionSpec]) -> ParameterMirrorSpec {
     }
 }
 
-/// What becomes of a spec of `shop/checkout`.
+/// Plans a spec of `shop/checkout`.
 pub fn judge(spec: &ParameterMirrorSpec, source: Option<&ParameterSourceSpec>) -> Result<Plan, PlanError> {
     let around = PlanInput {
         cluster: "c",
@@ -78,7 +78,7 @@ pub fn parameters(all: &[(&str, &str)]) -> BTreeMap<String, Parameter> {
     all.iter().map(|&(name, value)| (name.to_owned(), parameter(value))).collect()
 }
 
-/// What `plan` publishes for these parameters, read at `read_at`.
+/// Returns the content that `plan` publishes for these parameters, read at `read_at`.
 pub fn content(plan: &Plan, all: &[(&str, &str)], read_at: i64) -> Content {
     let source = plan.stored_source("111122223333").unwrap();
     content::content(plan, &source, &parameters(all), read_at).0
@@ -89,7 +89,7 @@ pub fn signed(plan: &Plan, all: &[(&str, &str)], read_at: i64) -> Signed {
     keys().sign(content(plan, all, read_at))
 }
 
-/// A good read that found these.
+/// The snapshot of a good read that found these parameters.
 pub fn reading(all: &[(&str, &str)], started_at: i64) -> Snapshot {
     Snapshot {
         started_at,

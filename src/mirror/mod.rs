@@ -1,4 +1,4 @@
-//! The pure middle: values in, values out. Nothing here knows a clock, a network or a cluster.
+//! Pure decisions: values in, values out. Nothing here uses a clock, a network or a cluster.
 
 pub(crate) mod content;
 pub(crate) mod copies;

@@ -1,19 +1,19 @@
-//! When to read and when to look at the targets. Time is passed in: durations since the process began.
+//! When to read and when to check the targets. Time is passed in, as durations since the process started.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
-/// The longest time between two looks at the targets, and the first pause after a failed read.
+/// The longest time between two checks of the targets, and the first pause after a failed read.
 pub const CHECK: Duration = Duration::from_secs(30);
-/// How long after the beginning of a read that lacked parameters for the first time SSM is read again: by then a replica that lagged has
-/// mostly caught up, and a deletion is not late.
+/// When SSM is read again after a read that lacked parameters for the first time, counted from its beginning: by then a
+/// lagging replica has mostly caught up, and a deletion is not late.
 const CONFIRM_ABSENCE: Duration = Duration::from_secs(5);
-/// At least so long after its end: a read that took long is no reason to ask the same replica at once.
+/// The minimum pause after the end of that read: a read that took long is no reason to ask the same replica at once.
 const CONFIRM_PAUSE: Duration = Duration::from_secs(1);
-/// How many reads in a row may wait for the next one to confirm what each of them lacks. A set from which something new is removed
-/// in each of them is taken as it is then: changes of values wait with it.
+/// How many reads in a row may wait for the next one to confirm what each of them lacks. Then a set that loses
+/// something new in each read is taken as it is, because changes of values wait with it.
 pub const MOST_CONFIRMATIONS: u32 = 6;
-/// Over how much time first reads are spread after a restart.
+/// The time over which first reads are spread after a restart.
 const SPREAD: Duration = Duration::from_mins(5);
 
 /// What decides when a mirror is read next.
@@ -25,14 +25,14 @@ pub struct ReadSchedule {
     pub last_began: Option<Duration>,
     /// How many reads in a row failed.
     pub failures: u32,
-    /// Whether the last failure was a denial: asking again soon cannot help.
+    /// Whether the last failure was a denial, which an early retry cannot resolve.
     pub denied: bool,
     /// When the first read of this process is due.
     pub first_due: Duration,
 }
 
 impl ReadSchedule {
-    /// When the next read is due.
+    /// Returns when the next read is due.
     #[must_use]
     pub fn next_read(&self) -> Duration {
         let Some(began) = self.last_began else { return self.first_due };
@@ -45,7 +45,7 @@ impl ReadSchedule {
     }
 }
 
-/// min(interval, 30 s), doubling up to the interval.
+/// Backs off: min(interval, 30 s), doubling up to the interval.
 fn retry_pause(interval: Duration, failures: u32) -> Duration {
     let first = interval.min(CHECK);
     let doubled =
@@ -53,33 +53,32 @@ fn retry_pause(interval: Duration, failures: u32) -> Duration {
     doubled.min(interval)
 }
 
-/// When SSM is read to confirm what a read lacked that began at `began` and ends `now`.
+/// Returns when SSM is read to confirm what was lacking in a read that began at `began` and ends `now`.
 #[must_use]
 pub fn confirm_at(began: Duration, now: Duration) -> Duration {
     (began + CONFIRM_ABSENCE).max(now + CONFIRM_PAUSE)
 }
 
-/// From when on a mirror may be read along with others, if its last read began at `began`.
+/// Returns from when on a mirror may be read together with peers, if its last read began at `began`.
 #[must_use]
 pub fn may_read_from(began: Duration, interval: Duration) -> Duration {
     began + interval.mul_f64(0.9)
 }
 
-/// How often targets are looked at, SSM or not.
+/// How often targets are checked, whether or not SSM is read.
 #[must_use]
 pub fn check_every(interval: Duration) -> Duration {
     interval.min(CHECK)
 }
 
-/// The age from which on a set counts as stale where the spec does not say: three reads were missed, and nobody is woken
-/// within the hour.
+/// The age at which a set becomes stale if the spec does not say: three reads were missed, and nobody is paged within the hour.
 #[must_use]
 pub fn stale_after(interval: Duration) -> Duration {
     interval.saturating_mul(3).max(Duration::from_hours(1))
 }
 
-/// When a mirror that already has a set is first read by a process: spread, so that a restart with many
-/// mirrors is no stampede. Mirrors with the same first selection fall together and can share a read.
+/// Returns when a process first reads a mirror that already has a set. First reads are spread, so that a restart with
+/// many mirrors causes no stampede. Mirrors with the same first selection are due together and can share a read.
 #[must_use]
 pub fn first_read(now: Duration, interval: Duration, source: &str, first_selection: &str) -> Duration {
     let mut hasher = DefaultHasher::new();
@@ -88,12 +87,12 @@ pub fn first_read(now: Duration, interval: Duration, source: &str, first_selecti
     now + interval.min(SPREAD).mul_f64(f64::from(share) / (f64::from(u32::MAX) + 1.0))
 }
 
-/// At most this many heals within [`HEAL_WINDOW`] per target; after that somebody else is at work.
+/// Maximum heals of one target within [`HEAL_WINDOW`]; beyond that, another writer is at work.
 pub const MAX_HEALS: usize = 5;
 /// The window of [`MAX_HEALS`].
 pub const HEAL_WINDOW: Duration = Duration::from_mins(10);
 
-/// The heals of one target and the newer sets that others put there, to notice that somebody else keeps writing it.
+/// The heals of one target, and the newer sets that others wrote there: they show that another writer keeps changing it.
 #[derive(Clone, Debug, Default)]
 pub struct HealLimiter {
     at: Vec<Duration>,
@@ -106,13 +105,13 @@ impl HealLimiter {
         !self.is_contested(now) || self.at.last().is_none_or(|&last| now >= last + interval)
     }
 
-    /// Whether the limit is used up.
+    /// Whether the limit is reached.
     #[must_use]
     pub fn is_contested(&self, now: Duration) -> bool {
         self.at.iter().filter(|&&at| now < at + HEAL_WINDOW).count() >= MAX_HEALS
     }
 
-    /// Remembers a heal.
+    /// Records a heal.
     pub fn record(&mut self, now: Duration) {
         self.at.retain(|&at| now < at + HEAL_WINDOW);
         self.at.push(now);

@@ -1,4 +1,4 @@
-//! Secret keys: how parameter names become keys, and which keys cannot be.
+//! Secret keys: how parameter names become keys, and which keys are not possible.
 
 use std::collections::BTreeMap;
 
@@ -10,14 +10,14 @@ use crate::mirror::selection::{NameSelection, PathSelection, Selection};
 /// The keys of a set of parameters, by name as selected.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Keys {
-    /// The key of each parameter; `None` if it is illegal or another parameter has it too.
+    /// The key of each parameter; `None` if the key is illegal or another parameter has it too.
     pub by_name: BTreeMap<String, Option<String>>,
     /// What is wrong with the keys that are `None`, for people; empty if all is well.
     pub problems: Vec<String>,
 }
 
 impl Keys {
-    /// Gives every name its key. A name selection beats a path, the longer path beats the shorter.
+    /// Assigns a key to every name. A name selection beats a path, and the longer path beats the shorter.
     pub fn assign<'n>(
         names: impl IntoIterator<Item = &'n str>,
         selections: &[Selection],
@@ -51,7 +51,7 @@ impl Keys {
     }
 }
 
-/// What Kubernetes allows as a key of a Secret; the kubelet keeps names starting with `..` for itself.
+/// Whether Kubernetes allows this key in a Secret. The kubelet reserves names that start with `..`.
 #[must_use]
 pub fn is_legal(key: &str) -> bool {
     !key.is_empty()
@@ -61,7 +61,7 @@ pub fn is_legal(key: &str) -> bool {
         && key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
 }
 
-/// The selection whose word on the key counts.
+/// Returns the selection that determines the key.
 #[must_use]
 pub fn most_specific<'s>(name: &str, selections: &'s [Selection]) -> Option<&'s Selection> {
     let by_name = |selection: &&Selection| matches!(selection, Selection::Name(one) if one.name() == name);
@@ -78,8 +78,8 @@ pub fn most_specific<'s>(name: &str, selections: &'s [Selection]) -> Option<&'s 
     selections.iter().find(by_name).or_else(longest_path)
 }
 
-/// Whether the spec gives the parameter its key by name. Programs may then be steered by a variable of that name: it was said, and does not
-/// come from what somebody called a parameter.
+/// Whether the spec gives the parameter its key by name. A variable of that name may then steer programs: it is the
+/// user's choice, and not the result of a parameter's name.
 #[must_use]
 pub fn is_given(name: &str, selections: &[Selection]) -> bool {
     matches!(most_specific(name, selections), Some(Selection::Name(NameSelection { key: Some(_), .. })))
@@ -174,7 +174,7 @@ mod tests {
     }
 
     proptest! {
-        /// Also names that SSM does not allow, should it ever answer them.
+        /// Includes names that SSM does not allow, should it ever return them.
         #[test]
         fn no_name_panics_or_gets_an_illegal_key(names in proptest::collection::btree_set("\\PC{0,12}", 0..6)) {
             for format in [KeyFormat::EnvVar, KeyFormat::Dotted, KeyFormat::Basename] {

@@ -1,10 +1,10 @@
-//! What a mirror selects: paths and names of SSM parameters, normalised and judged once.
+//! What a mirror selects: paths and names of SSM parameters, normalised and validated once.
 
 use std::fmt;
 
 pub use parameter_mirror_format::content::coverage::{PathSelection, is_at_or_below, is_of_aws, normalised};
 
-/// One entry of a mirror's `parameters` after `plan` has judged it.
+/// One entry of a mirror's `parameters`, validated by `plan`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Selection {
     /// Everything below a path.
@@ -16,15 +16,15 @@ pub enum Selection {
 /// One parameter, read with `GetParameters`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct NameSelection {
-    /// The name to ask SSM for, as the user wrote it, with its selector (`x`, `/x:3`, `/x:live`).
+    /// The name to request from SSM, as the user wrote it, with its selector (`x`, `/x:3`, `/x:live`).
     pub requested: String,
     /// The Secret key the user chose, if any.
     pub key: Option<String>,
-    /// Whether absence in SSM is fine.
+    /// Whether the parameter may be absent in SSM.
     pub optional: bool,
 }
 
-/// What SSM is asked for a selection. Two that ask the same can be read at once, whatever is made of the answer.
+/// The request to SSM for a selection. Equal requests can be coalesced, whatever each mirror makes of the answer.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Asked {
     /// A listing.
@@ -39,7 +39,7 @@ pub enum Asked {
 }
 
 impl Selection {
-    /// What SSM is asked.
+    /// Returns the request to SSM.
     #[must_use]
     pub fn asked(&self) -> Asked {
         match self {
@@ -52,13 +52,13 @@ impl Selection {
 }
 
 impl NameSelection {
-    /// The *name as selected*: begins with `/`, keeps its selector (docs/design/formats.md, "Encodings").
+    /// Returns the *name as selected*: it begins with `/` and keeps its selector (docs/design/formats.md, "Encodings").
     #[must_use]
     pub fn name(&self) -> String {
         normalised(&self.requested)
     }
 
-    /// The parameter's own name, begins with `/`, without selector.
+    /// Returns the parameter's own name: it begins with `/` and has no selector.
     #[must_use]
     pub fn bare_name(&self) -> String {
         let name = self.name();
@@ -68,7 +68,7 @@ impl NameSelection {
         }
     }
 
-    /// The version or label asked for, without the colon.
+    /// Returns the requested version or label, without the colon.
     #[must_use]
     pub fn selector(&self) -> Option<&str> {
         self.requested.split_once(':').map(|(_, selector)| selector)

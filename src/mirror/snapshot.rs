@@ -1,7 +1,7 @@
-//! What one read of SSM is asked for and what it answers.
+//! The request and the result of one read of SSM.
 //!
-//! The types keep absence, denial and outage apart: a [`Snapshot`] exists only if every page and every
-//! value was read, and a name may leave a target only if it is in [`Reading::absent`].
+//! The types keep absence, denial and outage apart: a [`Snapshot`] exists only if every page and every value was read,
+//! and a name may leave a target only if it is in [`Snapshot::absent`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,50 +12,50 @@ use parameter_mirror_format::value::Value;
 
 use crate::mirror::selection::Selection;
 
-/// The most parameters one mirror may hold (docs/design/architecture.md, "The API").
+/// Maximum parameters of one mirror (docs/design/architecture.md, "The API").
 pub const MAX_PARAMETERS: usize = 2_000;
 
-/// One parameter as SSM answered it.
+/// One parameter as SSM returned it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parameter {
     /// Its type; a `SecureString` here is always decrypted.
     pub kind: ParameterType,
-    /// Version as the call that detects changes reported it. Restarts at 1 after delete and re-create.
+    /// Version as reported by the call that detects changes. It restarts at 1 after delete and re-create.
     pub version: i64,
     /// Last-modified, Unix milliseconds, from the same call as `version`.
     pub date: i64,
-    /// The plain value.
+    /// The plaintext value.
     pub value: Value,
 }
 
-/// A parameter that is known already and need not be decrypted again while it has not changed.
+/// A parameter that is known and is not decrypted again while it has not changed.
 #[derive(Clone, Debug)]
 pub struct CachedParameter {
     /// The parameter as last read, or as found in a verified target.
     pub parameter: Parameter,
-    /// Whether `version` and `date` come from the operation that reads this parameter now. Dates of
-    /// different operations are never compared (docs/design/architecture.md, "Reading SSM"); such a parameter is decrypted anew.
+    /// Whether `version` and `date` come from the operation that reads this parameter now. Dates of different
+    /// operations are never compared (docs/design/architecture.md, "Reading SSM"), so a parameter of another one is decrypted again.
     pub comparable: bool,
 }
 
-/// Who goes first when the budget is short.
+/// Who goes first when the limiter is short of tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Priority {
-    /// Somebody asked for it by annotation: the front of the queue.
+    /// An annotation requests the read: it goes first.
     Requested,
-    /// A mirror that never had a set.
+    /// The mirror has never had a set.
     FirstSync,
     /// Everything else.
     #[default]
     Refresh,
 }
 
-/// The place in the queue for the budget: namespaces take turns; in one, by priority, then whoever serves the oldest values.
+/// The position in the limiter's queue: namespaces take turns; within one, by priority, then by the age of the values served.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueueKey {
-    /// Whose request it is.
+    /// Namespace of the mirror.
     pub namespace: Arc<str>,
-    /// Who goes first.
+    /// Priority of the read.
     pub priority: Priority,
     /// When the last good read began, Unix ms; 0 if there was none.
     pub last_good: i64,
@@ -64,63 +64,63 @@ pub struct QueueKey {
 /// One read: the whole set of one mirror, or nothing.
 #[derive(Clone, Debug)]
 pub struct ReadRequest {
-    /// What is selected; not empty.
+    /// The selections; not empty.
     pub selections: Vec<Selection>,
-    /// By name as selected: everything that is published today and still selected.
+    /// Everything that is published today and still selected, by name as selected.
     pub known: BTreeMap<String, CachedParameter>,
-    /// The account that `known` was read from, if that is known. Versions of another account say nothing.
+    /// The account that `known` was read from, if known. Versions of another account mean nothing.
     pub known_account: Option<String>,
-    /// How the read before this one failed, if it did.
+    /// How the previous read failed, if it did.
     pub last_failure: Option<ReadError>,
-    /// The place in the queue for the budget.
+    /// The position in the limiter's queue.
     pub turn: QueueKey,
-    /// Whether mirrors with equal selections have been called to read at the same moment.
+    /// Whether mirrors with equal selections were triggered to read at the same moment.
     pub coalesce: bool,
-    /// Set when the first request has got through the budget.
+    /// Set when the limiter has granted the first request.
     pub started: Arc<AtomicBool>,
 }
 
-/// The complete answer of one successful read: all pages and all values.
+/// The complete result of one successful read: all pages and all values.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     /// Wall clock at the read's first request, Unix milliseconds.
     pub started_at: i64,
-    /// The account, learnt from ARNs; `None` if nothing was read that shows it.
+    /// The account, learnt from ARNs; `None` if nothing that was read shows it.
     pub account: Option<String>,
     /// By name as selected; the union of all selections.
     pub parameters: BTreeMap<String, Parameter>,
-    /// Names as selected that SSM itself calls non-existent (`InvalidParameters`): selected names, and
-    /// known names that a listing no longer held. Only these may be removed.
+    /// Names as selected that SSM itself calls nonexistent (`InvalidParameters`): selected names, and known names that
+    /// a listing no longer holds. Only these may be removed.
     pub absent: BTreeSet<String>,
-    /// What it cost.
+    /// The cost of the read.
     pub cost: Cost,
 }
 
 /// What a read cost at SSM.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cost {
-    /// Operations that it took (the SDK's own retries not counted).
+    /// Operations, without the SDK's own retries.
     pub calls: u32,
-    /// So many of them were sent by the reads of other mirrors that asked the same at the same moment.
+    /// How many of them the reads of other mirrors sent, which requested the same at the same moment.
     pub shared: u32,
-    /// `SecureString` values that its own operations had decrypted: each is one KMS call at AWS.
+    /// `SecureString` values that its own operations decrypted; each is one KMS call at AWS.
     pub decrypts: u32,
 }
 
-/// Why a read brought nothing. Never carries a response body or a value.
+/// Why a read failed. It never carries a response body or a value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}: {detail}")]
 pub struct ReadError {
     /// The class, one of the closed list in docs/design/formats.md.
     pub reason: ReadErrorKind,
-    /// One clause for people: operation, status or code, parameter names at most.
+    /// One clause for people, with at most operation, status or code, and parameter names.
     pub detail: String,
-    /// The one parameter that it is about, if it is known.
+    /// The one parameter that it concerns, if known.
     pub culprit: Option<String>,
 }
 
 impl ReadError {
-    /// A failure that is about no parameter in particular.
+    /// An error that concerns no parameter in particular.
     #[must_use]
     pub fn new(reason: ReadErrorKind, detail: impl Into<String>) -> Self {
         Self { reason, detail: detail.into(), culprit: None }
@@ -130,42 +130,42 @@ impl ReadError {
 /// Classes of failed reads: the "source's" reasons of docs/design/formats.md, and a set that is too large.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, strum::Display, strum::IntoStaticStr)]
 pub enum ReadErrorKind {
-    /// HTTP 5xx, refused, reset, no such host.
+    /// HTTP 5xx, or a connection that is refused or reset, or no such host.
     SourceUnavailable,
-    /// SSM asks for fewer calls.
+    /// SSM throttles requests.
     Throttled,
-    /// Accepted and not answered within the deadline.
+    /// SSM accepted the request and did not answer within the deadline.
     Timeout,
     /// No valid credentials: STS, IMDS or the token file failed, or the token expired.
     CredentialsUnavailable,
-    /// IAM says no.
+    /// IAM denies the request.
     AccessDenied,
     /// KMS denies, throttles or has disabled the key.
     KmsUnavailable,
-    /// An answer that cannot be what SSM says, or a request it refuses as malformed.
+    /// An answer that cannot be valid, or a request that SSM refuses as malformed.
     InvalidResponse,
-    /// The `ParameterSource` is not there.
+    /// The `ParameterSource` does not exist.
     SourceNotFound,
-    /// The parameters moved while they were read, or the answer is older than what is known.
+    /// The parameters changed during the read, or the answer is older than what is known.
     SourceChanging,
-    /// A due read has not begun in time for want of budget.
+    /// The limiter did not let a due read begin in time.
     BudgetExhausted,
     /// More than [`MAX_PARAMETERS`].
     TooManyParameters,
-    /// The namespace's share of the memory for values is used up.
+    /// The namespace has used up its share of the memory for values.
     MemoryShareExceeded,
-    /// Somebody rehearses an outage: nothing was asked.
+    /// A drill is under way: nothing was requested.
     Drill,
 }
 
 impl ReadErrorKind {
-    /// The reason as conditions carry it.
+    /// Returns the reason for conditions.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         self.into()
     }
 
-    /// Whether SSM may well hold the parameters, and only cannot say so: then what others read of it is good enough.
+    /// Whether SSM may hold the parameters but cannot return them: then the sets of peers are good enough.
     #[must_use]
     pub const fn is_outage(self) -> bool {
         !matches!(
@@ -174,13 +174,13 @@ impl ReadErrorKind {
         )
     }
 
-    /// Whether SSM answered, and the operator does not take that much.
+    /// Whether SSM answered with more than the operator accepts.
     #[must_use]
     pub const fn is_limit(self) -> bool {
         matches!(self, Self::TooManyParameters | Self::MemoryShareExceeded)
     }
 
-    /// Whether trying again soon cannot help: these wait for the interval (docs/design/architecture.md, "Reading SSM").
+    /// Whether an early retry cannot help: these wait for the interval (docs/design/architecture.md, "Reading SSM").
     #[must_use]
     pub const fn is_denial(self) -> bool {
         matches!(self, Self::AccessDenied | Self::TooManyParameters | Self::MemoryShareExceeded)
@@ -193,7 +193,7 @@ mod tests {
 
     use super::*;
 
-    /// The closed list of docs/design/formats.md, and which of them wait for the interval: asking again soon cannot help.
+    /// The closed list of docs/design/formats.md, and which reasons wait for the interval because an early retry cannot help.
     #[rstest]
     #[case(ReadErrorKind::SourceUnavailable, "SourceUnavailable", false)]
     #[case(ReadErrorKind::Throttled, "Throttled", false)]
@@ -218,7 +218,7 @@ mod tests {
         assert_eq!(failure.to_string(), format!("{word}: HTTP 500"));
     }
 
-    /// Who asked goes first, then who has nothing yet.
+    /// Requested reads go first, then mirrors that have nothing yet.
     #[test]
     fn priorities_are_in_order() {
         assert!(Priority::Requested < Priority::FirstSync && Priority::FirstSync < Priority::Refresh);

@@ -1,4 +1,4 @@
-//! From what was found and done to what the conditions say (docs/design/formats.md, "Reasons").
+//! Turns what a reconcile found and did into conditions (docs/design/formats.md, "Reasons").
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::mirror::snapshot::{ReadError, ReadErrorKind};
 pub struct ConditionState {
     /// `True`, `False` or `Unknown`.
     pub status: &'static str,
-    /// One of the closed list.
+    /// The reason, one of the closed list.
     pub reason: String,
     /// What is served, since when, why, what happens next, what to do.
     pub message: String,
@@ -24,55 +24,55 @@ pub struct ConditionState {
 /// The three conditions of a mirror.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conditions {
-    /// Whether only a person can get it going again.
+    /// Whether only a person can resolve the issue.
     pub stalled: ConditionState,
-    /// Whether held values are served or a target lags; `None` leaves it as it was.
+    /// Whether the last known good set is served or a target lags; `None` leaves the condition unchanged.
     pub degraded: Option<ConditionState>,
-    /// Whether the spec is valid and granted and every target holds a complete set.
+    /// Whether the spec is valid and granted and every target holds a complete set; `None` leaves the condition unchanged.
     pub ready: Option<ConditionState>,
 }
 
-/// One target as it stands after this pass.
+/// One target after this reconcile.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TargetState {
-    /// As messages name it: `Secret checkout-config`, `Redis pm:{shop/checkout}`.
+    /// The name in messages: `Secret checkout-config`, `Redis pm:{shop/checkout}`.
     pub name: String,
     /// Whether it holds a complete set, perhaps an older one.
     pub holds_a_set: bool,
-    /// Whether this process knows that, or goes by what was said before.
+    /// Whether this process has observed that; otherwise it is taken from the status.
     pub seen: bool,
-    /// What is wrong with it.
+    /// The issue, if there is one.
     pub issue: Option<TargetIssue>,
 }
 
-/// The source's side, as the last due read left it.
+/// The state of the source, after the last due read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SourceState {
-    /// This process has not read yet; what was said before still holds.
+    /// This process has not read yet; the previous conditions still hold.
     NotReadYet,
     /// The last due read was good.
     Good,
-    /// Held, withheld or never had.
+    /// The last read failed, or was not published in full.
     Trouble {
-        /// What.
+        /// The issue.
         issue: SourceIssue,
         /// Since when.
         since: Timestamp,
         /// Failed reads in a row.
         failed_reads: u32,
-        /// Until the next read.
+        /// Time until the next read.
         next_read: Duration,
     },
 }
 
-/// Everything the conditions speak of.
+/// Everything that the conditions depend on.
 #[derive(Clone, Debug)]
 pub struct StatusInput<'a> {
-    /// Now, for dates in messages.
+    /// The current time, for dates in messages.
     pub now: Timestamp,
     /// Name of the mirror, for commands in messages.
     pub mirror: &'a str,
-    /// Where the parameters come from, as messages name it: `us-east-1 (source default)`.
+    /// Where the parameters come from, for messages: `us-east-1 (source default)`.
     pub place: String,
     /// What the mirror selects, for messages.
     pub selected: String,
@@ -80,11 +80,11 @@ pub struct StatusInput<'a> {
     pub served: Option<(usize, Timestamp)>,
     /// The age of what is served, if it exceeds `maxStaleness`.
     pub stale: Option<Duration>,
-    /// The source's side.
+    /// The state of the source.
     pub source: SourceState,
-    /// The Secret, if the spec wants one.
+    /// The Secret, if the spec has this target.
     pub secret: Option<TargetState>,
-    /// The hash, if the spec wants one.
+    /// The hash, if the spec has this target.
     pub redis: Option<TargetState>,
     /// Why nothing can be signed or verified, if the keys are lost.
     pub keys: Option<TargetIssue>,
@@ -96,7 +96,7 @@ fn verdict(status: &'static str, reason: impl Into<String>, message: impl Into<S
     ConditionState { status, reason: reason.into(), message: message.into() }
 }
 
-/// The spec is wrong or not granted: Ready is False whatever is served.
+/// The conditions of a spec that is invalid or not granted: Ready is False, whatever is served.
 #[must_use]
 pub fn refused(refusal: &PlanError, served: Option<usize>) -> Conditions {
     let reason = match refusal {
@@ -115,7 +115,7 @@ pub fn refused(refusal: &PlanError, served: Option<usize>) -> Conditions {
     }
 }
 
-/// `suspend: true`: everything as before, said so.
+/// The conditions while `suspend` is true: Ready keeps its status and says so.
 #[must_use]
 pub fn suspended(ready_before: &'static str) -> Conditions {
     let message = "spec.suspend is true: no reads, no writes, no healing. The targets stay as they are; set it to false to go on.";
@@ -126,7 +126,7 @@ pub fn suspended(ready_before: &'static str) -> Conditions {
     }
 }
 
-/// The conditions of a mirror whose spec is carried out.
+/// The conditions of a mirror that has a plan.
 #[must_use]
 pub fn conditions(facts: &StatusInput<'_>) -> Conditions {
     Conditions { stalled: stalled(facts), degraded: degraded(facts), ready: ready(facts) }
@@ -152,13 +152,13 @@ impl StatusInput<'_> {
         }
     }
 
-    /// Nothing was read yet, and a target that held a set when it was last seen cannot be seen now, as after a restart: what
-    /// is served is not known, and must not be called nothing.
+    /// Whether nothing has been read yet and a target that last held a set cannot be observed, as after a restart: what
+    /// is served is unknown, and must not be reported as nothing.
     fn is_unobserved(&self) -> bool {
         self.served.is_none() && self.targets().any(|target| target.holds_a_set && !target.seen)
     }
 
-    /// `Secret a and Redis b hold all 40 parameters as read at 15:57:02 UTC.` A target in trouble is not said to.
+    /// `Secret a and Redis b hold all 40 parameters as read at 15:57:02 UTC.` A target with an issue is left out.
     fn serving(&self) -> String {
         let Some((count, read_at)) = self.served else {
             return if self.is_unobserved() { AS_THEY_ARE } else { "Nothing is served yet." }.to_owned();
@@ -196,7 +196,7 @@ fn stalled(facts: &StatusInput<'_>) -> ConditionState {
 fn ready(facts: &StatusInput<'_>) -> Option<ConditionState> {
     let unreadable = || facts.target_troubles().any(|(_, issue)| issue.reason == TargetReason::KeyMissing);
     if facts.keys.is_some() || facts.is_unobserved() || (facts.served.is_none() && unreadable()) {
-        // Nothing can be seen or verified, so nothing new can be said.
+        // Nothing can be observed or verified, so there is nothing new to report.
         return None;
     }
     let empty = facts.target_troubles().find(|(target, _)| !target.holds_a_set);
@@ -224,7 +224,7 @@ fn ready(facts: &StatusInput<'_>) -> Option<ConditionState> {
     Some(verdict("False", reason, source_message(facts).unwrap_or_default()))
 }
 
-/// A conflict or a missing configuration is told even before there is a set to publish.
+/// Whether there is a conflict or a missing configuration. These are reported even before there is a set to publish.
 fn is_lasting(facts: &StatusInput<'_>) -> bool {
     facts
         .target_troubles()
@@ -236,7 +236,7 @@ fn degraded(facts: &StatusInput<'_>) -> Option<ConditionState> {
     Some(facts.stale.filter(|_| verdict.status == "True").map_or(verdict.clone(), |age| stale(&verdict, age)))
 }
 
-/// Older than `maxStaleness`: that is the reason then, and the cause stays in the message.
+/// What is served is older than `maxStaleness`: `Stale` becomes the reason, and the cause stays in the message.
 fn stale(cause: &ConditionState, age: Duration) -> ConditionState {
     let message = format!(
         "What is served is {} old, more than spec.maxStaleness. It stays as it is. {}: {}",
@@ -276,7 +276,7 @@ fn degraded_as_is(facts: &StatusInput<'_>) -> Option<ConditionState> {
     }
 }
 
-/// The Degraded reason of the source's side.
+/// Returns the reason of Degraded for an issue of the source.
 #[must_use]
 pub fn source_reason(issue: &SourceIssue) -> &'static str {
     match issue {
@@ -347,7 +347,7 @@ fn source_message(facts: &StatusInput<'_>) -> Option<String> {
 
 fn about(facts: &StatusInput<'_>, target: &TargetState, issue: &TargetIssue) -> String {
     let served = if issue.reason == TargetReason::TargetContested {
-        // What it holds at the moment depends on who wrote last.
+        // What it holds at the moment depends on the last writer.
         ""
     } else if target.holds_a_set {
         "It holds an older whole set."

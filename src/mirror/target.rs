@@ -1,40 +1,40 @@
-//! What can be wrong with a target, as a value.
+//! The issues of a target, as values.
 
-/// Reasons that speak of a target (docs/design/formats.md, "Reasons").
+/// Reasons that concern a target (docs/design/formats.md, "Reasons").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, strum::Display, strum::IntoStaticStr)]
 pub enum TargetReason {
     /// The keys of the operator are lost; nothing can be verified or signed.
     KeyMissing,
-    /// The Secret belongs to somebody else.
+    /// The Secret belongs to another owner.
     SecretConflict,
-    /// A parameter has no key, or two have the same.
+    /// A parameter has no key, or two have the same key.
     SecretKeyInvalid,
     /// More than 1 MiB of data or 256 KiB of annotations.
     SecretTooLarge,
-    /// The API server did not take it.
+    /// The API server did not accept the write.
     SecretWriteFailed,
-    /// The operator has no Redis, or an unusable configuration of it.
+    /// The operator has no Redis, or its configuration is unusable.
     RedisNotConfigured,
-    /// The hash belongs to somebody else, or the key is no hash.
+    /// The hash belongs to another owner, or the key is not a hash.
     RedisConflict,
     /// Redis does not answer.
     RedisUnavailable,
     /// Redis is out of memory.
     RedisOutOfMemory,
-    /// Redis refuses the operator's user.
+    /// Redis denies the operator's user a command.
     RedisDenied,
     /// A newer operator wrote it.
     LayoutTooNew,
-    /// Somebody else keeps changing it.
+    /// Another writer keeps changing it.
     TargetContested,
-    /// What there is to write was read under a grant that is gone.
+    /// The set to write was read under a grant that no longer exists.
     NotGranted,
-    /// It was never written, and the source of what there is to write does not exist.
+    /// The target was never written, and the source of the set to write does not exist.
     SourceNotFound,
 }
 
 impl TargetReason {
-    /// The reason as conditions carry it.
+    /// Returns the reason for conditions.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         self.into()
@@ -47,7 +47,7 @@ impl TargetReason {
     }
 }
 
-/// Why a target is not what it should be. Never carries a value or a server's error text.
+/// Why a target is not as it should be. It never carries a value or a server's error text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TargetIssue {
     /// The class.
@@ -57,14 +57,14 @@ pub struct TargetIssue {
 }
 
 impl TargetIssue {
-    /// A trouble with its sentence.
+    /// An issue with its sentence.
     #[must_use]
     pub fn new(reason: TargetReason, detail: impl Into<String>) -> Self {
         Self { reason, detail: detail.into() }
     }
 
-    /// The target is there and belongs to somebody else. Whose it is stays unsaid: a reader of the mirror may not be allowed to read
-    /// the Secret, let alone Redis.
+    /// The target exists and belongs to another owner, who is not named: a reader of the mirror may not be allowed to
+    /// read the Secret, let alone Redis.
     #[must_use]
     pub fn conflict(reason: TargetReason) -> Self {
         Self::new(reason, "it exists and is not of this mirror. It was not touched.")

@@ -1,4 +1,4 @@
-//! `/livez`, `/readyz` and `/metrics`. An outage of SSM or Redis fails none of them: restarting helps nobody then.
+//! `/livez`, `/readyz` and `/metrics`. An outage of SSM or Redis fails none of them: a restart would not help.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -18,33 +18,33 @@ use crate::metrics::registry::Metrics;
 use crate::process::watchdog::{self, Section};
 use crate::ssm::limiter::{AccountKey, AccountState};
 
-/// What the endpoints speak of.
+/// The state that the endpoints report on.
 #[derive(Clone, Default)]
 pub struct Health(Arc<Mutex<HealthState>>);
 
 #[derive(Clone, Default)]
 struct HealthState {
     metrics: Option<Arc<Metrics>>,
-    /// Of the term, while there is one.
+    /// The context of the current term, if there is one.
     context: Option<Arc<Context>>,
 }
 
 impl Health {
-    /// Everything is there that leading needs.
+    /// Reports ready: the operator has everything that it needs to lead.
     pub fn set_ready(&self, metrics: Arc<Metrics>) {
         self.0.lock().metrics = Some(metrics);
     }
 
-    /// The watches hold what was there and mirrors are being worked on.
+    /// Reports leading: the watches hold the initial lists, and mirrors are reconciled.
     pub fn set_leading(&self, context: Arc<Context>) {
         let before = self.0.lock().context.replace(context);
         drop(before);
     }
 
-    /// Somebody else works on the mirrors, or nobody.
+    /// Reports standby: another operator reconciles the mirrors, or none does.
     pub fn set_standby(&self) {
         let context = self.0.lock().context.take();
-        // Outside the lock: this may be the last of everything that the term has known.
+        // Outside the lock: this may drop everything that the term has learnt.
         drop(context);
         if let Some(metrics) = self.known().metrics {
             metrics.forget_all();
@@ -56,25 +56,25 @@ impl Health {
     }
 }
 
-/// What the kubelet asks. It has a listener of its own: who may scrape metrics must not be able to keep probes out.
+/// Serves the kubelet. Probes have a listener of their own: a client that may scrape metrics must not be able to block them.
 pub fn probes(health: Health) -> Router {
     Router::new().route("/livez", get(livez)).route("/readyz", get(readyz)).with_state(health)
 }
 
-/// What Prometheus asks.
+/// Serves Prometheus.
 pub fn scrapes(health: Health) -> Router {
     Router::new().route("/metrics", get(metrics)).with_state(health)
 }
 
 impl Health {
-    /// Why nothing goes on any more, if so.
+    /// Returns why the operator makes no progress, if it makes none.
     #[must_use]
     pub fn stall(&self) -> Option<Stall> {
         let context = self.known().context?;
         context.queue.stall()
     }
 
-    /// What the operator waits for, for the message with which the process ends if it has stopped.
+    /// Returns what the operator waits for, for the message with which the watchdog ends the process.
     #[must_use]
     pub fn report(&self) -> Vec<Section> {
         let mut sections: Vec<Section> = vec![("threads", Box::new(watchdog::threads))];

@@ -1,4 +1,4 @@
-//! Says when Redis may evict what is served. It is healed at the next check, but until then readers find nothing.
+//! Reports when Redis may evict what is served. The next check restores a mirror, but until then readers find nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,12 +7,12 @@ use crate::metrics::registry::Metrics;
 use crate::targets::redis::copy::LOOK;
 use crate::targets::redis::{Eviction, HashStore};
 
-/// How often a Redis is asked: its policy seldom changes, but a failover may lead to a server with another one.
+/// How often Redis is asked: its policy seldom changes, but a failover may lead to a server with another one.
 const EVERY: Duration = Duration::from_mins(10);
-/// How often one is asked that did not answer.
+/// How often a Redis is asked that did not answer.
 const RETRY: Duration = Duration::from_secs(30);
 
-/// Asks for as long as it is polled; one line in the log each time the answer changes.
+/// Asks for as long as it is polled, and logs one line each time the answer changes.
 pub async fn watch(redis: Arc<dyn HashStore>, metrics: Arc<Metrics>) {
     let mut told = Eviction::SparesOurs;
     loop {
@@ -25,7 +25,7 @@ pub async fn watch(redis: Arc<dyn HashStore>, metrics: Arc<Metrics>) {
                 told = eviction;
                 EVERY
             }
-            // It may not be asked: nothing is known, and nothing is wrong with that.
+            // Redis denies the question: the policy is unknown, and that is not an issue.
             Err(error) if error.is_denied() => EVERY,
             Err(_) => RETRY,
         };

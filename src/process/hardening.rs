@@ -2,8 +2,8 @@
 
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 
-/// No core dumps, and no debugger of the same user: the memory holds every value. Neither needs a right, so a refusal is said and
-/// is no reason not to run.
+/// Disables core dumps and debuggers of the same user, because the memory holds every value. Neither needs a privilege,
+/// so a failure is logged and does not end the process.
 pub fn keep_memory_private() {
     let no_core = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
     let no_debugger = set_dumpable_behavior(DumpableBehavior::NotDumpable);
@@ -12,8 +12,7 @@ pub fn keep_memory_private() {
     }
 }
 
-/// A panic says where it was, and not what: its text can quote what was worked on. For commands that do not log; `run` says it in
-/// its log.
+/// Prints where a panic occurred and not its text, which can quote the data. For commands that do not log; `run` logs it.
 pub fn keep_panics_silent() {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map_or_else(String::new, ToString::to_string);

@@ -1,5 +1,5 @@
-//! Serves HTTP to clients that may be hostile: every pod of the cluster reaches the ports of the operator unless a `NetworkPolicy` keeps
-//! it out. Nothing that a client sends, or does not send, holds more than a bounded amount of memory.
+//! Serves HTTP to clients that may be hostile: every pod of the cluster reaches the ports of the operator unless a
+//! `NetworkPolicy` keeps it out. Nothing that a client sends, or does not send, holds more than a bounded amount of memory.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -13,12 +13,12 @@ use tokio_util::task::AbortOnDropHandle;
 
 /// How long a client may take to send the head of a request. A connection without a request is closed after this time too.
 pub const HEAD_WITHIN: Duration = Duration::from_secs(5);
-/// Most connections of one listener. A new connection closes the oldest one: the kubelet and Prometheus need theirs for milliseconds,
-/// and clients that hold on to connections lose them.
+/// Maximum connections of one listener. A new connection closes the oldest one: the kubelet and Prometheus need theirs
+/// for milliseconds, and clients that hold on to connections lose them.
 pub const MOST_CONNECTIONS: usize = 32;
-/// Most bytes of the head of a request, the least that hyper accepts.
+/// Maximum bytes of the head of a request, the least that hyper accepts.
 const HEAD_BYTES: usize = 8_192;
-/// The wait after a failed accept: while the process has no file descriptors left, each one fails.
+/// Pause after a failed accept: while the process has no file descriptors left, every accept fails.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
 /// Serves `router` until it is dropped.
@@ -77,7 +77,7 @@ mod tests {
         stream
     }
 
-    /// What a connection brings until it is closed, by an answer, by the end or by a reset.
+    /// Returns what a connection receives until it is closed, by a response, by the end or by a reset.
     async fn rest(mut stream: TcpStream) -> String {
         let mut all = Vec::new();
         let _ = stream.read_to_end(&mut all).await;
@@ -96,7 +96,7 @@ mod tests {
         assert!(began.elapsed() >= 3 * HEAD_WITHIN, "{:?}", began.elapsed());
     }
 
-    /// Half-sent requests on as many connections as there may be, and ten times that.
+    /// Ten times as many clients as there may be connections send half a request each.
     #[tokio::test]
     async fn a_new_client_is_served_however_many_hold_on() {
         let (address, _serving) = listening().await;
@@ -108,7 +108,7 @@ mod tests {
         let mut head = [0; 15];
         client.read_exact(&mut head).await.unwrap();
         assert_eq!(&head, b"HTTP/1.1 200 OK");
-        // The oldest ones are closed for newer ones, and not for their own silence.
+        // The oldest connections are closed for newer ones, and not for their own silence.
         let began = std::time::Instant::now();
         for stream in stuck.drain(..9 * MOST_CONNECTIONS) {
             assert_eq!(rest(stream).await, "");

@@ -1,5 +1,5 @@
-//! The operator at work: what it waits for, what it watches, and the work queues. The edges are given, so that hours and
-//! days can be driven over edges in memory.
+//! The running operator: what it waits for, what it watches, and the work queue. Its dependencies are injected, so that
+//! tests simulate hours and days in memory.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,36 +50,36 @@ pub struct Dependencies {
     pub redis: RedisBackend,
     /// SSM.
     pub connect: Box<dyn Connect>,
-    /// Both clocks.
+    /// Wall clock and process clock.
     pub clock: Clock,
 }
 
-/// What an operator was told.
+/// The configuration of an operator.
 #[derive(Clone, Debug)]
 pub struct OperatorConfig {
-    /// Its own namespace, where the keys are.
+    /// The operator's namespace, where the keys are.
     pub namespace: String,
     /// Name of the key Secret.
     pub key_secret: String,
-    /// Namespaces whose mirrors it works on; all if empty.
+    /// Namespaces whose mirrors it reconciles; all if empty.
     pub watch_namespaces: Vec<String>,
     /// Name of this cluster in owners; the UID of kube-system if not given.
     pub cluster_name: Option<String>,
-    /// First part of every Redis key.
+    /// Prefix of every Redis key.
     pub redis_prefix: String,
     /// SSM requests per second for each account and region.
     pub requests_per_second: u32,
-    /// Most bytes of values to hold in memory, as far as targets hold them too.
+    /// Maximum bytes of values in memory, for values that targets hold too.
     pub memory_values: usize,
-    /// Whether to watch Secrets; else each is asked for at each check.
+    /// Whether to watch Secrets; otherwise each check requests them.
     pub secret_watch: bool,
-    /// Name of the Lease in its namespace, for the election and for what has to be remembered there.
+    /// Name of the Lease in its namespace, for leader election and for the annotation that records that the keys exist.
     pub lease: String,
-    /// Who it is in the election of a leader; none if there is no other operator.
+    /// The identity in the leader election; `None` if there is no other operator.
     pub candidate: Option<Candidate>,
 }
 
-/// Works until `stop`, whenever this operator leads; a pass that has begun is finished.
+/// Reconciles until `stop`, whenever this operator leads; a reconcile that has begun is finished.
 pub async fn operate(
     dependencies: Dependencies,
     config: OperatorConfig,
@@ -108,7 +108,7 @@ pub async fn operate(
             Some(election) => tokio::select! {
                 term = election.acquire() => term,
                 () = stop.cancelled() => {
-                    // It may have won in the very moment it was told to stop.
+                    // It may have acquired the lease at the very moment of the stop.
                     election.release().await;
                     return Ok(());
                 }
@@ -155,7 +155,7 @@ async fn keep(election: Option<&mut Election>, term: &Term) {
     }
 }
 
-/// One term: everything that is known is learnt anew, and forgotten when this is dropped.
+/// Runs one term: all state is learnt from scratch, and forgotten when this is dropped.
 async fn lead(
     leadership: &Leadership,
     term: &Term,
@@ -216,7 +216,7 @@ async fn lead(
     Ok(())
 }
 
-/// Ends everything that was begun in a term, with the reads under way.
+/// Ends everything that a term has begun, including reads under way.
 struct TermGuard {
     context: Arc<Context>,
     _tasks: Vec<AbortOnDropHandle<()>>,
@@ -228,7 +228,7 @@ impl Drop for TermGuard {
     }
 }
 
-/// When SSM answers again, every mirror is looked at: those whose reads failed are due at once.
+/// Requeues every mirror when SSM answers again: those whose reads failed are due at once.
 async fn trigger_on_recovery(context: Arc<Context>) {
     let mut recoveries = context.recoveries.clone();
     while recoveries.changed().await.is_ok() {
@@ -243,7 +243,7 @@ fn scopes(namespaces: &[String]) -> Vec<Option<String>> {
     if named.is_empty() { vec![None] } else { named }
 }
 
-/// Waits for the definitions instead of crash-looping: they may be applied after us.
+/// Waits for the CRDs instead of crash-looping: they may be applied after the operator.
 async fn wait_for_crds(client: &Client, scopes: &[Option<String>]) {
     let one = ListParams::default().limit(1);
     let mut told = false;
@@ -269,7 +269,7 @@ async fn wait_for_crds(client: &Client, scopes: &[Option<String>]) {
     }
 }
 
-/// The UID of kube-system stays the same as long as the cluster does.
+/// Returns the given name, otherwise the UID of kube-system, which stays the same as long as the cluster does.
 async fn cluster_name(client: &Client, given: Option<String>) -> String {
     if let Some(name) = given {
         return name;

@@ -1,4 +1,4 @@
-//! Signing in to a Redis of AWS with the operator's own identity.
+//! Signs in to an AWS Redis with the operator's own identity.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,10 +13,10 @@ use crate::clock::Clock;
 use crate::ssm::credentials::{CredentialsCache, Generation, OperatorIdentity, region_of_environment};
 use crate::targets::redis::token::{Cache, NotACache};
 
-/// Both services end a connection 12 h after its sign-in. Within the last of them a successor is made, which takes a moment.
+/// Both services end a connection 12 h after its sign-in. Its successor, which takes a moment, is made in the last hour.
 const LIFETIME: Duration = Duration::from_hours(11);
-/// A refusal does not say whether the key or the policy is the reason. So other credentials are fetched on account of one, as after a
-/// rotation, but not again and again while a policy is missing.
+/// Minimum time between two fetches of other credentials after a refusal. A refusal does not say whether the
+/// credentials or the policy is the reason: other credentials help after a rotation, but not while a policy is missing.
 const ANOTHER_KEY_EACH: Duration = Duration::from_mins(10);
 
 /// Why Redis cannot be used as configured.
@@ -25,17 +25,17 @@ pub enum Unusable {
     /// A setting is wrong or contradicts another.
     #[error(transparent)]
     Settings(#[from] SettingsError),
-    /// That is not where one signs in.
+    /// The given name is not the name of a cache.
     #[error("--redis-iam-cache: {0}")]
     Cache(#[from] NotACache),
-    /// Nobody says which region the cache is in.
+    /// The region of the cache is unknown.
     #[error(
         "the region of the cache is not known: give --redis-iam-region (chart: redis.iam.region), or set AWS_REGION"
     )]
     NoRegion,
 }
 
-/// The settings with the way to sign in that is wanted, checked.
+/// Returns the settings with the requested way to sign in, checked.
 pub async fn settled(
     mut settings: RedisSettings,
     iam: &RedisIamArgs,
@@ -47,7 +47,7 @@ pub async fn settled(
             None => region_of_environment().await.ok_or(Unusable::NoRegion)?,
         };
         let cache = Cache::new(iam.redis_iam_service, name, region.to_string())?;
-        // Before anything is signed: credentials are fetched while the other edges are made.
+        // Before anything is signed: credentials are fetched while the other dependencies are created.
         let identity = IamAuth::new(cache, base.principal(&region), base.clock().clone());
         settings.sign_in_with(Arc::new(identity), LIFETIME)?;
     }
@@ -55,7 +55,7 @@ pub async fn settled(
     Ok(settings)
 }
 
-/// A principal that signs in to a cache.
+/// Signs in to a cache with an AWS identity.
 #[derive(Debug)]
 pub struct IamAuth {
     cache: Cache,
@@ -66,14 +66,14 @@ pub struct IamAuth {
 
 #[derive(Debug, Default)]
 struct Used {
-    /// The credentials of the latest token.
+    /// The generation of the credentials in the latest token.
     generation: Generation,
-    /// When others were last asked for.
+    /// When other credentials were last requested.
     rejected: Option<Instant>,
 }
 
 impl Used {
-    /// The generation of credentials to replace, unless others were asked for a moment ago.
+    /// Returns the generation of credentials to replace, unless others were requested a moment ago.
     fn refuse(&mut self, now: Instant) -> Option<Generation> {
         let is_due = self.rejected.is_none_or(|at| now.duration_since(at) >= ANOTHER_KEY_EACH);
         is_due.then(|| {
@@ -84,7 +84,7 @@ impl Used {
 }
 
 impl IamAuth {
-    /// This principal, by this clock.
+    /// Signs in to `cache` with the credentials of `principal`, by this clock.
     #[must_use]
     pub fn new(cache: Cache, principal: Arc<CredentialsCache>, clock: Clock) -> Self {
         Self { cache, principal, clock, used: Mutex::default() }

@@ -1,4 +1,4 @@
-//! `parameter-mirror run`: from arguments to the edges of a working operator, and down again in order.
+//! `parameter-mirror run`: creates the dependencies of the operator, runs it, and shuts it down in order.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use crate::ssm::client::Aws;
 use crate::ssm::credentials::OperatorIdentity;
 use crate::targets::redis::RedisStore;
 
-/// How long passes under way may take after SIGTERM; Kubernetes kills after 30 s by default.
+/// How long reconciles under way may take after SIGTERM; Kubernetes kills the process after 30 s by default.
 pub const DRAIN: Duration = Duration::from_secs(15);
 
 const MIB: usize = 1 << 20;
@@ -35,7 +35,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     let metrics = listen(args.listen).await?;
     let probes = listen(args.probe_listen).await?;
     let health = Health::default();
-    // The work runs in this task, and everything else in tasks of the runtime: a stop of either must be noticed.
+    // The work runs in this task, and everything else in tasks of the runtime. The watchdog must notice a stop of either.
     let (work_pulse, runtime_pulse) = (Pulse::new("the operator"), Pulse::new("the async runtime"));
     let pulses = vec![work_pulse.clone(), runtime_pulse.clone()];
     let report = {
@@ -70,7 +70,7 @@ async fn work(args: RunArgs, health: Health, stop: CancellationToken) -> anyhow:
     let clock = Clock::start();
     let base = OperatorIdentity::new(clock.clone());
     let dependencies = Dependencies {
-        // First: what would be unsafe to run with is told without any API server.
+        // First, so that an unsafe configuration is reported without any API server.
         redis: redis_edge(&args.redis, &args.redis_iam, &base).await?,
         client: client::connect().await?,
         connect: Box::new(Aws::new(base)),
@@ -96,7 +96,7 @@ async fn work(args: RunArgs, health: Health, stop: CancellationToken) -> anyhow:
     operate(dependencies, config, health, stop).await
 }
 
-/// SIGTERM and SIGINT drain; a second one is left to the system.
+/// Returns a token that SIGTERM or SIGINT cancels, to drain. A second signal ends the process at once.
 fn shutdown_token() -> anyhow::Result<CancellationToken> {
     let stop = CancellationToken::new();
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -117,8 +117,8 @@ fn shutdown_token() -> anyhow::Result<CancellationToken> {
     Ok(stop)
 }
 
-/// A Redis that cannot be used is a condition of the mirrors that want it. Only what would be unsafe to run
-/// with ends the process.
+/// A Redis that cannot be used is a condition of the mirrors that want it. Only a configuration that would be unsafe to
+/// run with ends the process.
 async fn redis_edge(
     args: &RedisArgs,
     iam: &RedisIamArgs,

@@ -4,8 +4,8 @@ use tracing_subscriber::EnvFilter;
 
 use crate::cli::LogFormat;
 
-/// Starts logging to standard output. Crates that can log request or response bodies stay silent whatever
-/// `filter` says: an answer of SSM holds secrets.
+/// Starts logging to standard output. Crates that can log request or response bodies stay silent whatever `filter`
+/// says, because an answer of SSM holds secrets.
 pub fn start(format: LogFormat, filter: &str) -> anyhow::Result<()> {
     let silenced = [
         "aws_smithy",
@@ -29,7 +29,7 @@ pub fn start(format: LogFormat, filter: &str) -> anyhow::Result<()> {
         LogFormat::Json => lines.json().flatten_event(true).with_span_list(false).with_target(false).init(),
     }
     std::panic::set_hook(Box::new(|panic| {
-        // Where, and not what: the text of a panic can quote what was worked on.
+        // The location and not the text: the text of a panic can quote the data.
         let place = panic.location().map_or_else(String::new, ToString::to_string);
         tracing::error!(place, "panic; this is a fault of the operator");
     }));

@@ -1,5 +1,5 @@
-//! Ends the process when the async runtime has stopped. A deadlock leaves a process that looks alive from outside: it listens, logs
-//! nothing, and does nothing. Nothing that runs on the runtime can notice that, so this is a thread of its own.
+//! Ends the process when the async runtime has stopped. A deadlock leaves a process that looks alive from outside: it
+//! listens, logs nothing, and does nothing. Nothing that runs on the runtime can notice that, so the watchdog is a thread of its own.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -8,15 +8,15 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-/// How long a part may show no sign of life. Longer than a thread waits for a processor on a machine under load, and not much
-/// longer than the lease of the leader, which another operator takes over after 15 s.
+/// How long a part may show no sign of life. Longer than a thread waits for a processor on a machine under load, and
+/// not much longer than the lease of the leader, which another operator acquires after 15 s.
 pub const BOUND: Duration = Duration::from_secs(15);
-/// How often a part gives a sign of life and the watchdog looks.
+/// How often a part beats and the watchdog checks.
 const TICK: Duration = Duration::from_secs(1);
-/// How long one section of the report may take. One that takes longer waits for a lock that is never released.
+/// Deadline of one section of the report. A section that takes longer waits for a lock that is never released.
 const SECTION: Duration = Duration::from_millis(500);
 
-/// One part of the report: a title, and what it says when it is asked. It may block.
+/// One part of the report: a title, and a function that returns its text. It may block.
 pub type Section = (&'static str, Box<dyn FnOnce() -> String + Send>);
 
 /// Watches the parts of a process. Dropping it ends the watch.
@@ -24,7 +24,7 @@ pub struct Watchdog {
     is_over: Arc<AtomicBool>,
 }
 
-/// The signs of life of one part.
+/// The heartbeat of one part.
 #[derive(Clone, Debug)]
 pub struct Pulse {
     part: &'static str,
@@ -32,7 +32,7 @@ pub struct Pulse {
 }
 
 impl Pulse {
-    /// The pulse of a part, as the message names it.
+    /// Creates the heartbeat of a part, with the name for the message.
     #[must_use]
     pub fn new(part: &'static str) -> Self {
         Self { part, beats: Arc::default() }
@@ -50,7 +50,8 @@ impl Pulse {
 }
 
 impl Watchdog {
-    /// Calls `end` with a message once a pulse has been missing for `bound`. `report` gives the sections of the message.
+    /// Starts a thread that calls `end` with a message once a heartbeat has been missing for `bound`. `report` returns
+    /// the sections of the message.
     ///
     /// Time is counted in ticks of the watchdog itself: a machine that is suspended, or a process that is frozen, stops both.
     ///
@@ -79,7 +80,7 @@ impl Drop for Watchdog {
     }
 }
 
-/// Waits until a pulse has been missing for `bound`. `None` when the watch is over.
+/// Waits until a heartbeat has been missing for `bound`, and returns its part; `None` when the watch is over.
 fn missing(bound: Duration, pulses: &[Pulse], is_over: &AtomicBool) -> Option<&'static str> {
     let mut seen: Vec<(u64, Duration)> = vec![(0, Duration::ZERO); pulses.len()];
     loop {
@@ -112,7 +113,7 @@ fn message(part: &str, bound: Duration, sections: Vec<Section>) -> String {
     text
 }
 
-/// What `section` says, if it says it in time.
+/// Returns the text of `section`, if it comes in time.
 fn within(time: Duration, section: Box<dyn FnOnce() -> String + Send>) -> Option<String> {
     let (answer, said) = mpsc::channel();
     let asked = thread::Builder::new().spawn(move || {
@@ -121,7 +122,7 @@ fn within(time: Duration, section: Box<dyn FnOnce() -> String + Send>) -> Option
     asked.ok().and_then(|_| said.recv_timeout(time).ok())
 }
 
-/// What each thread of this process does, as the kernel says.
+/// Returns what each thread of this process does, according to the kernel.
 #[must_use]
 pub fn threads() -> String {
     let mut text = String::new();
@@ -140,7 +141,7 @@ pub fn threads() -> String {
     text
 }
 
-/// Prints the message and ends the process at once. Standard error may be blocked too, so it is not waited for.
+/// Prints the message and aborts the process. Standard error may be blocked too, so the wait for it is short.
 pub fn abort(message: String) {
     let (printed, done) = mpsc::channel();
     let printing = thread::Builder::new().spawn(move || {
@@ -206,7 +207,7 @@ mod tests {
         assert!(message.recv_timeout(SHORT * 2).is_err(), "it beats");
         drop(watchdog);
         drop(runtime);
-        // The thread ends, and with it what would have ended the process.
+        // The thread ends without ending the process.
         assert_eq!(message.recv_timeout(SHORT * 2), Err(mpsc::RecvTimeoutError::Disconnected));
     }
 

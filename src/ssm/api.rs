@@ -1,4 +1,4 @@
-//! The seam between reading and SSM. An in-memory SSM can stand behind it as well as the SDK.
+//! The interface between reads and SSM. The SDK implements it, and so does an in-memory SSM.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -14,19 +14,19 @@ use crate::mirror::snapshot::ReadError;
 
 use super::credentials::Health;
 
-/// The most parameters a page holds and a batch may name (API reference, both operations).
+/// Maximum parameters of a page, and maximum names of a batch (API reference, both operations).
 pub const PAGE: usize = 10;
 
-/// One page of `GetParametersByPath`.
+/// The request for one page of `GetParametersByPath`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListPage<'a> {
     /// The path.
     pub path: &'a str,
-    /// Whether levels below the first count.
+    /// Whether levels below the first are listed.
     pub recursive: bool,
-    /// Whether `SecureString` values come in plain text; each costs a KMS call.
+    /// Whether `SecureString` values are decrypted; each costs a KMS call.
     pub decrypt: bool,
-    /// Where the last page ended.
+    /// The token of the previous page.
     pub token: Option<&'a str>,
 }
 
@@ -35,7 +35,7 @@ pub struct ListPage<'a> {
 pub struct Listed {
     /// Its name as SSM writes it.
     pub name: String,
-    /// The selector it was asked for with, with the colon as SSM echoes it.
+    /// The selector of the request, with the colon as SSM echoes it.
     pub selector: Option<String>,
     /// Its type.
     pub kind: ParameterType,
@@ -45,59 +45,59 @@ pub struct Listed {
     pub date: i64,
     /// The account in its ARN, if it has one.
     pub account: Option<String>,
-    /// The plain value; `None` for a `SecureString` that was not decrypted, so that ciphertext can never be
-    /// taken for a value.
+    /// The plaintext value; `None` for a `SecureString` that was not decrypted, so that ciphertext can never be taken for a value.
     pub value: Option<Value>,
-    /// What stands in place of the value of a `SecureString` that was not decrypted.
+    /// The ciphertext of a `SecureString` that was not decrypted.
     pub ciphertext: Option<Value>,
 }
 
 /// A page of a listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page {
-    /// What it holds; may be nothing although the listing goes on.
+    /// Its parameters; there may be none although the listing goes on.
     pub parameters: Vec<Listed>,
-    /// Where the next page begins; only its absence ends a listing.
+    /// The token of the next page; only its absence ends a listing.
     pub next: Option<String>,
 }
 
 /// The answer to a batch of names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Batch {
-    /// What there is.
+    /// The parameters that exist.
     pub parameters: Vec<Listed>,
-    /// Names as asked for that do not exist, or not in the version or with the label asked for.
+    /// Requested names that do not exist, or not in the requested version or with the requested label.
     pub invalid: Vec<String>,
 }
 
 /// The two operations that a mirror needs. There is no third one to fall back on when they are denied.
 #[async_trait]
 pub trait ParameterApi: Send + Sync {
-    /// One page below a path.
+    /// Requests one page below a path.
     async fn list(&self, page: ListPage<'_>) -> Result<Page, ReadError>;
-    /// At most [`PAGE`] parameters by name.
+    /// Requests at most [`PAGE`] parameters by name.
     async fn get(&self, names: &[String], decrypt: bool) -> Result<Batch, ReadError>;
-    /// One request for something that a mirror selects, without retries, to see whether anybody answers. Whatever it says
-    /// is thrown away.
+    /// Sends one request for something that a mirror selects, without retries, to see whether anybody answers. The
+    /// answer is discarded.
     async fn probe(&self, selection: &Selection) -> Result<(), ReadError>;
-    /// Waits until requests can be signed, or says why they cannot.
+    /// Waits until requests can be signed, or returns why they cannot.
     async fn ready(&self) -> Result<(), ReadError> {
         Ok(())
     }
 }
 
-/// Makes the client of an identity.
+/// Creates the client of an identity.
 #[async_trait]
 pub trait Connect: Send + Sync {
-    /// A client. Nothing is sent to SSM before its first call.
+    /// Creates a client. It sends nothing to SSM before its first call.
     async fn connect(&self, identity: &SourceIdentity) -> Arc<dyn ParameterApi>;
 
-    /// Grows when there are credentials again after reads had to do without. Whoever else knows of a reason to read makes it grow too.
+    /// Counts how often credentials became available again after reads had to do without. Others that know a reason to
+    /// read increment it too.
     fn recoveries(&self) -> watch::Sender<u64> {
         watch::Sender::new(0)
     }
 
-    /// How the credentials are that these identities read with.
+    /// Returns the health of the credentials that these identities read with.
     fn credentials(&self, _of: &HashSet<SourceIdentity>) -> Vec<Health> {
         Vec::new()
     }

@@ -1,4 +1,4 @@
-//! The seam over the AWS SDK.
+//! The AWS SDK behind the interface to SSM.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -27,32 +27,32 @@ use super::api::{Batch, Connect, ListPage, Listed, PAGE, Page, ParameterApi};
 use super::credentials::{Assumed, CredentialsCache, Generation, Health, OperatorIdentity};
 use super::errors;
 
-/// docs/design/formats.md, "Two rhythms". The SDK has no read timeout of its own: a server that accepts and keeps silent would
-/// hang a call for ever (measured).
+/// docs/design/formats.md, "Two rhythms". The SDK has no read timeout of its own: a server that accepts and stays
+/// silent would block a call for ever (measured).
 const CONNECT: Duration = Duration::from_secs(3);
 const ATTEMPT: Duration = Duration::from_secs(5);
 const OPERATION: Duration = Duration::from_secs(20);
 const ATTEMPTS: u32 = 3;
-/// What the retries of one identity may cost: ten of them, and one more for each ten answers. The SDK's own budget is fifty, which
-/// doubles the load of a service that is half down.
+/// The retries of one identity: a burst of ten, and one more for each ten answers. The SDK allows fifty, which doubles
+/// the load of a service that is half down.
 const RETRIES: usize = 10;
 const RETRY_COST: u32 = 10;
 
-/// Connects through the AWS SDK, with what the environment says about endpoints and credentials.
+/// Connects through the AWS SDK, with endpoints and credentials from the environment.
 pub struct Aws {
-    /// The operator itself: one for all clients, and below every role.
+    /// The operator's own identity: one for all clients, and the base of every role.
     base: OperatorIdentity,
     roles: Mutex<HashMap<SourceIdentity, Arc<CredentialsCache>>>,
 }
 
 impl Aws {
-    /// Without any client yet.
+    /// Starts without any client.
     #[must_use]
     pub fn new(base: OperatorIdentity) -> Self {
         Self { base, roles: Mutex::default() }
     }
 
-    /// Who reads: the role, or the operator itself.
+    /// Returns the credentials of the role, or of the operator itself.
     async fn principal(&self, identity: &SourceIdentity) -> Arc<CredentialsCache> {
         let SourceIdentity { region, role_arn, external_id } = identity;
         let region = Region::new(region.clone());
@@ -86,7 +86,7 @@ impl Connect for Aws {
     }
 }
 
-/// SSM through the AWS SDK, for one source.
+/// SSM through the AWS SDK, for one identity.
 pub struct SsmApi {
     client: Client,
     principal: Arc<CredentialsCache>,
@@ -100,13 +100,13 @@ impl SsmApi {
             .operation_attempt_timeout(ATTEMPT)
             .operation_timeout(OPERATION)
             .build();
-        // Retries of all clients of a region share one bucket by default: one failing role would starve the others.
+        // By default the retries of all clients of a region share one bucket: one failing role would starve the others.
         let partition = format!("ssm {region} {}", principal.whose());
         let base = aws_config::defaults(BehaviorVersion::v2026_01_12())
             .region(region)
             .timeout_config(timeouts.clone())
             .credentials_provider(Arc::clone(&principal) as Arc<dyn ProvideCredentials>)
-            // The principal is the cache: the SDK's own uses refused credentials until they end.
+            // `CredentialsCache` replaces the SDK's cache, which uses refused credentials until they expire.
             .identity_cache(IdentityCache::no_cache())
             .load()
             .await;
@@ -129,7 +129,7 @@ impl SsmApi {
         self.principal.ready().await.map_err(|none| ReadError::from(&none))
     }
 
-    /// The class of a failed call. Refused credentials are told to the principal.
+    /// Classifies a failed call, and reports refused credentials to their cache.
     fn failed<E>(&self, operation: &str, used: Generation, error: &SdkError<E, HttpResponse>) -> ReadError
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
@@ -159,7 +159,7 @@ impl ParameterApi for SsmApi {
             .send()
             .await
             .map_err(|error| self.failed("GetParametersByPath", used, &error))?;
-        // HTTP 200 with no such field decodes as "nothing there" (measured); it is no answer at all.
+        // HTTP 200 without this field decodes as "nothing there" (measured); it is not an answer at all.
         let parameters =
             answer.parameters.ok_or_else(|| malformed("GetParametersByPath", "no field Parameters"))?;
         Ok(Page {
@@ -223,7 +223,7 @@ fn listed(operation: &str, parameters: Vec<Parameter>, decrypted: bool) -> Resul
         .collect()
 }
 
-/// Every member that a published parameter needs, or the name of the missing one.
+/// Checks that a parameter has every member that publishing needs, or returns the name of the missing one.
 fn complete(parameter: Parameter, decrypted: bool) -> Result<Listed, &'static str> {
     let kind: ParameterType =
         parameter.r#type.as_ref().and_then(|kind| kind.as_str().parse().ok()).ok_or("a known Type")?;
@@ -251,7 +251,7 @@ fn complete(parameter: Parameter, decrypted: bool) -> Result<Listed, &'static st
     })
 }
 
-/// The date is a JSON double: `1795341879.12` decodes to .119999885 s (measured), so it is rounded to milliseconds.
+/// Rounds a date to milliseconds, because it is a JSON double: `1795341879.12` decodes to .119999885 s (measured).
 fn to_millis(seconds: i64, nanos: u32) -> i64 {
     seconds.saturating_mul(1_000).saturating_add(i64::from((nanos + 500_000) / 1_000_000))
 }
@@ -283,7 +283,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is missing or odd: a parameter is complete or refused, never half of one.
+        /// Whatever is missing or odd: a parameter is complete or refused, never partial.
         #[test]
         fn no_answer_is_half_accepted(
             name in proptest::option::of("/?[a-z]{0,3}"),

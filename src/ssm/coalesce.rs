@@ -1,8 +1,8 @@
-//! Requests that wait for the budget at the same moment: those that ask the same are sent once, and the names of several
-//! mirrors go in one batch.
+//! Coalesces requests that wait for the limiter at the same moment: equal requests are sent once, and the names of
+//! several mirrors share a batch.
 //!
-//! Who waits with others shares the answer of whoever is let through first, so nobody waits longer than alone. All of them
-//! began to wait before that request was sent, so the answer is as fresh for each of them as one of its own.
+//! The requests of a flight share the answer of the one that is granted first, so none waits longer than alone. All of
+//! them began to wait before that request was sent, so the answer is as fresh for each of them as one of its own.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -17,36 +17,36 @@ use crate::mirror::snapshot::ReadError;
 
 use super::api::{Batch, ListPage, Listed, PAGE, Page, ParameterApi};
 
-/// One request, as far as it matters whether two are the same.
+/// A request that several reads can share.
 #[async_trait]
 pub trait SharedRequest: Clone + PartialEq + Send + Sync + Sized {
     /// What SSM answers.
     type Answer: Clone + Send;
 
-    /// Those of this kind that wait.
+    /// Returns the flights of this kind of request.
     fn waiting(of: &Waiting) -> &Flights<Self>;
 
-    /// Makes this one request ask the other one too; `false` if one request cannot.
+    /// Extends this request to ask for `other` too; `false` if one request cannot.
     fn take_in(&mut self, other: &Self) -> bool;
 
-    /// What of the answer to `whole` answers this one.
+    /// Returns the part of the answer to `whole` that answers this request.
     fn own_part(&self, whole: &Self, answer: &Self::Answer) -> Self::Answer;
 
-    /// How many `SecureString` values of the answer AWS has decrypted.
+    /// Returns how many `SecureString` values of the answer AWS has decrypted.
     fn decrypts(&self, answer: &Self::Answer) -> u32;
 
-    /// Sends it.
+    /// Sends the request.
     async fn send(&self, api: &dyn ParameterApi) -> Result<Self::Answer, ReadError>;
 }
 
-/// What waits at one client.
+/// The requests that wait at one client.
 #[derive(Default)]
 pub struct Waiting {
     pages: Flights<PageRequest>,
     names: Flights<NamesRequest>,
 }
 
-/// Groups of questions that one request answers.
+/// The flights of one kind of request.
 pub struct Flights<Q: SharedRequest>(Mutex<Vec<Weak<Flight<Q>>>>);
 
 impl<Q: SharedRequest> Default for Flights<Q> {
@@ -55,7 +55,7 @@ impl<Q: SharedRequest> Default for Flights<Q> {
     }
 }
 
-/// A group is open until one of its members is let through and sends for all.
+/// Requests that one request answers. A flight is open until one of its members is granted and sends for all.
 struct Flight<Q: SharedRequest>(Mutex<Option<Open<Q>>>);
 
 struct Open<Q: SharedRequest> {
@@ -78,35 +78,35 @@ struct Member<Q: SharedRequest> {
     respond: oneshot::Sender<Response<Q::Answer>>,
 }
 
-/// What a member hears from the one that sent.
+/// What the leader of a flight sends to each member.
 pub struct Response<A> {
-    /// When it was sent, Unix ms.
+    /// When the request was sent, Unix ms.
     pub sent_at: i64,
-    /// What was answered; `None` if the request failed and that may be about the names of others: ask alone.
+    /// The answer; `None` if the request failed, perhaps because of the names of others: the member sends its own.
     pub outcome: Option<Result<A, ReadError>>,
 }
 
-/// A place in a group.
+/// A place in a flight.
 pub struct Ticket<Q: SharedRequest> {
     group: Arc<Flight<Q>>,
     asked: Q,
-    /// The answer, if somebody else sends. An error: whoever sent was stopped before the answer came.
+    /// The response, if another member leads. An error means that the leader was stopped before the answer came.
     pub response: oneshot::Receiver<Response<Q::Answer>>,
 }
 
-/// The duty to send for a group.
+/// The member that has to send for its flight.
 pub struct FlightLeader<Q: SharedRequest> {
     asked: Q,
     open: Open<Q>,
 }
 
 impl<Q: SharedRequest> Flights<Q> {
-    /// Takes a place in a group that waits, or in a new one.
+    /// Joins a flight that waits, or starts a new one.
     pub fn join(&self, asked: Q) -> Ticket<Q> {
         let (respond, response) = oneshot::channel();
         let mut member = Member { asked: asked.clone(), respond };
-        // Held while each group is asked, so that two that ask the same do not both begin a group. The order of the two locks is
-        // always this one (docs/design/locks.md).
+        // Held while each flight is checked, so that two equal requests do not both start one. The two locks are always
+        // taken in this order (docs/design/locks.md).
         let mut groups = self.0.lock();
         groups.retain(|group| group.upgrade().is_some_and(|group| group.is_open()));
         for group in groups.iter().filter_map(Weak::upgrade) {
@@ -127,7 +127,7 @@ impl<Q: SharedRequest> Flight<Q> {
         Self(Mutex::new(Some(Open { whole: member.asked.clone(), members: vec![member] })))
     }
 
-    /// Takes a member in, or gives it back.
+    /// Admits a member, or gives it back.
     fn admit(&self, member: Member<Q>) -> Option<Member<Q>> {
         let mut open = self.0.lock();
         match open.as_mut() {
@@ -146,19 +146,19 @@ impl<Q: SharedRequest> Flight<Q> {
 }
 
 impl<Q: SharedRequest> Ticket<Q> {
-    /// Closes the group, to send for it. `None` if somebody else has, and the answer comes.
+    /// Closes the flight, to send for it. `None` if another member has closed it and sends.
     pub fn send_for_all(&self) -> Option<FlightLeader<Q>> {
         self.group.close().map(|open| FlightLeader { asked: self.asked.clone(), open })
     }
 }
 
 impl<Q: SharedRequest> FlightLeader<Q> {
-    /// What to send.
+    /// Returns the request to send.
     pub const fn whole(&self) -> &Q {
         &self.open.whole
     }
 
-    /// Tells the others. Returns what the sender itself is told, and whether anybody else was.
+    /// Responds to the members. Returns the leader's own part, and whether any other member received a response.
     pub fn respond(
         self,
         sent_at: i64,
@@ -179,7 +179,7 @@ impl<Q: SharedRequest> FlightLeader<Q> {
             let outcome = response(&asked);
             heard += usize::from(respond.send(Response { sent_at, outcome }).is_ok());
         }
-        // The sender is a member too, and hears itself.
+        // The leader is a member too, and receives its own response.
         (response(&self.asked), heard > 1)
     }
 }
@@ -190,7 +190,7 @@ const fn may_be_about_names(failure: &ReadError) -> bool {
     matches!(failure.reason, Reason::AccessDenied | Reason::KmsUnavailable | Reason::InvalidResponse)
 }
 
-/// A page of a listing.
+/// The request for a page of a listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PageRequest {
     path: String,
@@ -237,12 +237,12 @@ impl SharedRequest for PageRequest {
     }
 }
 
-/// A batch of names.
+/// The request for a batch of names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamesRequest {
-    /// As the users wrote them, with selectors; at most [`PAGE`].
+    /// Names as the users wrote them, with selectors; at most [`PAGE`].
     pub names: Vec<String>,
-    /// Whether values come in plain text.
+    /// Whether values are decrypted.
     pub decrypt: bool,
 }
 
@@ -254,7 +254,7 @@ impl SharedRequest for NamesRequest {
         &of.names
     }
 
-    /// SSM refuses a batch with the same parameter twice, with whatever selectors.
+    /// SSM refuses a batch that has the same parameter twice, whatever the selectors.
     fn take_in(&mut self, other: &Self) -> bool {
         let new: Vec<&String> = other.names.iter().filter(|name| !self.names.contains(name)).collect();
         let clashes = |name: &&String| self.names.iter().any(|own| bare(own) == bare(name));
@@ -267,7 +267,7 @@ impl SharedRequest for NamesRequest {
         fits
     }
 
-    /// Everything but what only others asked for: what nobody asked for is everybody's trouble.
+    /// Drops what only others requested. What nobody requested stays, and is an issue for every member.
     fn own_part(&self, whole: &Self, answer: &Batch) -> Batch {
         let of_others: Vec<String> = whole
             .names
@@ -301,26 +301,26 @@ fn bare(requested: &str) -> String {
     name.split_once(':').map_or_else(|| name.clone(), |(bare, _)| bare.to_owned())
 }
 
-/// The name as selected of a parameter in an answer.
+/// Returns the name as selected of a parameter in an answer.
 fn selected(one: &Listed) -> String {
     let selector = one.selector.as_deref().map(|selector| selector.trim_start_matches(':'));
     let name = normalised(&one.name);
     selector.map_or_else(|| name.clone(), |selector| format!("{name}:{selector}"))
 }
 
-/// How long a request waits for others that are about to ask the same.
+/// How long a request waits for peers that are about to request the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peers {
-    /// Nobody is.
+    /// There are none.
     None,
-    /// Other mirrors have been called: they look at their targets first.
+    /// Other mirrors were triggered: they observe their targets first.
     Called,
-    /// The request before was shared: the others are as far as this one.
+    /// The previous request was shared: the peers are as far as this read.
     Present,
 }
 
 impl Peers {
-    /// The time to wait.
+    /// Returns the time to wait.
     #[must_use]
     pub const fn pause(self) -> Duration {
         match self {

@@ -1,7 +1,7 @@
-//! Errors of the SDK as reasons.
+//! Classifies errors of the SDK.
 //!
 //! An `SdkError` printed with `{:?}` or with its sources shows the body of the answer, which can hold secrets
-//! (measured). So nothing of it is printed: only the operation, the HTTP status, and codes that look like codes.
+//! (measured). So nothing of it is printed but the operation, the HTTP status, and codes that look like codes.
 
 use std::error::Error;
 
@@ -12,7 +12,7 @@ use crate::mirror::snapshot::{ReadError, ReadErrorKind};
 
 use super::credentials::Unavailable;
 
-/// The class of a failed call, with a clause for people.
+/// Classifies a failed call, with a clause for people.
 pub fn classify<E>(operation: &str, error: &SdkError<E, HttpResponse>) -> ReadError
 where
     E: ProvideErrorMetadata + Error + 'static,
@@ -47,7 +47,7 @@ where
     ReadError::new(reason, format!("{operation}: {what}"))
 }
 
-/// The table of the API's codes. Real codes outnumber the SDK's typed errors, so the text counts, not the variant.
+/// Classifies by the API's codes. Real codes outnumber the SDK's typed errors, so the text counts, not the variant.
 fn service_error(code: Option<&str>, status: Option<u16>, about_kms: bool) -> (ReadErrorKind, String) {
     let shown = shown_code(code);
     let status_text = status.map_or_else(String::new, |status| format!("HTTP {status} "));
@@ -123,7 +123,7 @@ fn service_error(code: Option<&str>, status: Option<u16>, about_kms: bool) -> (R
     (reason, format!("{text}{hint}"))
 }
 
-/// Whether AWS says with this code that credentials are over or unknown. A wrong signature or date says nothing about
+/// Whether this code says that credentials have expired or are unknown. A wrong signature or date says nothing about
 /// them: other credentials would not help.
 #[must_use]
 pub fn refuses_credentials(code: &str) -> bool {
@@ -137,39 +137,39 @@ pub fn refuses_credentials(code: &str) -> bool {
     )
 }
 
-/// The code of a failed call, if it was answered with one.
+/// Returns the code of a failed call, if the answer had one.
 #[must_use]
 pub fn code<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> Option<String> {
     error.as_service_error().and_then(ProvideErrorMetadata::code).map(bare_code)
 }
 
-/// A code as it may be shown: others put texts there that nobody has checked.
+/// Returns a code that is safe to show: some servers put unchecked text there.
 #[must_use]
 pub fn shown_code(code: Option<&str>) -> &str {
     code.filter(|code| looks_like_a_code(code)).unwrap_or("an unknown error")
 }
 
-/// `com.amazonaws.ssm#ThrottlingException:http://...` is `ThrottlingException`.
+/// `com.amazonaws.ssm#ThrottlingException:http://...` becomes `ThrottlingException`.
 fn bare_code(code: &str) -> String {
     let code = code.rsplit('#').next().unwrap_or(code);
     code.split(':').next().unwrap_or(code).to_owned()
 }
 
 fn looks_like_a_code(code: &str) -> bool {
-    // Digits are in no code of SSM, STS or KMS, and in most tokens and passwords.
+    // No code of SSM, STS or KMS has digits; most tokens and passwords do.
     (1..=64).contains(&code.len())
         && code.starts_with(|c: char| c.is_ascii_uppercase())
         && code.chars().all(|c| c.is_ascii_alphabetic() || c == '.')
 }
 
-/// SSM passes errors of KMS on under its own codes; only the message tells.
+/// Whether an error is about KMS. SSM passes KMS errors on under its own codes; only the message shows it.
 fn speaks_of_kms(message: &str) -> bool {
     ["Service: AWSKMS", "Service: Kms", "KMS", "customer master key", "ciphertext refers to"]
         .iter()
         .any(|marker| message.contains(marker))
 }
 
-/// The principal had nothing to sign with; the SDK reports it as a failed dispatch with the cause deep below.
+/// Returns why there were no credentials to sign with. The SDK reports this as a failed dispatch with the cause deep below.
 fn lack_of_credentials<E, R>(error: &SdkError<E, R>) -> Option<&Unavailable>
 where
     E: Error + 'static,
@@ -178,7 +178,7 @@ where
     causes(error).find_map(|cause| cause.downcast_ref())
 }
 
-/// What lies below an error, from the top. Only for finding types: the texts quote bodies.
+/// Returns the causes of an error, from the top. Only for finding types: the texts quote bodies.
 pub fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
     std::iter::successors(error.source(), |&cause| cause.source())
 }

@@ -1,15 +1,15 @@
-//! Reading SSM: the only edge that may fail for hours without anybody noticing at the targets.
+//! Reads SSM: the only dependency that may fail for hours without any effect on the targets.
 //!
 //! | module | what |
 //! |---|---|
-//! | [`api`] | the seam: one page of a listing, one batch of names |
-//! | [`client`] | the seam over the AWS SDK, one client per source |
-//! | [`credentials`] | principals whose credentials survive an outage of STS |
-//! | `errors` | errors of the SDK as reasons, without bodies |
-//! | `limiter` | how many requests are sent, whose is next, and when none are |
-//! | `probes` | what is asked while none are |
-//! | `coalesce` | requests that wait at the same moment and ask the same are sent once |
-//! | `read` | one read of one mirror: all pages and all values, or nothing |
+//! | [`api`] | the interface to SSM: one page of a listing, one batch of names |
+//! | [`client`] | the AWS SDK behind that interface, one client per identity |
+//! | [`credentials`] | credentials that survive an outage of STS |
+//! | [`errors`] | classes of SDK errors, without bodies |
+//! | [`limiter`] | how many requests are sent, which one is next, and when none are |
+//! | [`probes`] | what an open breaker probes |
+//! | [`coalesce`] | equal requests that wait at the same moment are sent once |
+//! | [`read`] | one read of one mirror: all pages and all values, or nothing |
 
 pub mod api;
 pub mod client;
@@ -42,32 +42,32 @@ use self::limiter::{AccountKey, AccountLimiters, AccountState, Limiter, Slots};
 use self::probes::{Probe, Probes};
 use self::read::read;
 
-/// Reads the parameters of a mirror from where its source says.
+/// Reads the parameters of a mirror through its source.
 #[async_trait]
 pub trait ParameterReader: Send + Sync {
-    /// One read: the whole set, or why not.
+    /// Reads once, and returns the whole set, or why it could not be read.
     async fn read(&self, source: &SourcePlan, request: &ReadRequest) -> Result<Snapshot, ReadError>;
 
-    /// Grows each time an account and region answers again: whatever failed is due then.
+    /// Counts how often an account and region answered again: whatever failed is due then.
     fn recoveries(&self) -> watch::Receiver<u64>;
 
-    /// A snapshot of each account and region that was read from.
+    /// Takes a snapshot of each account and region that was read from.
     fn accounts(&self) -> Vec<AccountState>;
 
-    /// A snapshot of the account and region of a source.
+    /// Takes a snapshot of the account and region of a source.
     fn account_of(&self, source: &SourcePlan) -> AccountState;
 
-    /// How the credentials are that these identities read with.
+    /// Returns the health of the credentials that these identities read with.
     fn credentials(&self, of: &HashSet<SourceIdentity>) -> Vec<Health>;
 }
 
-/// Reads parameters of all sources, each with its own client, inside the budget of its account and region.
+/// Reads the parameters of all sources, with one client per identity, within the rate limit of its account and region.
 pub struct SsmReader {
     connect: Box<dyn Connect>,
     clock: Clock,
     limiters: AccountLimiters,
     recoveries: watch::Sender<u64>,
-    /// A cell for each identity, so that one that takes long to connect holds up nobody else.
+    /// One cell per identity, so that one that takes long to connect delays no other.
     clients: Mutex<HashMap<SourceIdentity, Arc<OnceCell<Connected>>>>,
     /// The account of each identity, once an ARN has shown it.
     accounts: Mutex<HashMap<SourceIdentity, String>>,
@@ -76,7 +76,7 @@ pub struct SsmReader {
     probes: Mutex<HashMap<AccountKey, Arc<Probes>>>,
 }
 
-/// A client, how many of its operations may be under way, and which wait.
+/// A client, the slots for its operations, and the requests that wait for it.
 #[derive(Clone)]
 struct Connected {
     api: Arc<dyn ParameterApi>,
@@ -109,14 +109,14 @@ impl SsmReader {
         client.get_or_init(async || connect.await).await.clone()
     }
 
-    /// `requestsPerSecond` of a source, shared by everything that reads through it.
+    /// Returns the limiter for `requestsPerSecond` of a source, which everything that reads through it shares.
     fn cap(&self, source: &SourcePlan, key: &SourceIdentity) -> Option<Arc<RateLimiter>> {
         let rate = source.requests_per_second?;
         let mut caps = self.caps.lock();
         Some(Arc::clone(caps.entry((key.clone(), rate)).or_insert_with(|| RateLimiter::new(rate))))
     }
 
-    /// The account is in `roleArn`, else in the ARNs read so far.
+    /// Returns account and region. The account is in `roleArn`, otherwise in the ARNs read so far.
     fn account_key(&self, source: &SourcePlan, key: &SourceIdentity) -> AccountKey {
         let learnt = || self.accounts.lock().get(key).cloned();
         let account = source
@@ -133,7 +133,7 @@ impl ParameterReader for SsmReader {
     async fn read(&self, source: &SourcePlan, request: &ReadRequest) -> Result<Snapshot, ReadError> {
         let key = source.identity();
         let Connected { api, slots, waiting } = self.client(&key).await;
-        // Before the limiter: what cannot be sent takes nothing from the budget.
+        // Before the limiter: a request that cannot be signed takes no token.
         api.ready().await?;
         let account_key = self.account_key(source, &key);
         let account = self.limiters.of(&account_key);
@@ -172,7 +172,7 @@ impl ParameterReader for SsmReader {
     }
 }
 
-/// Sends one request each 30 s until SSM answers.
+/// Sends one request every 30 s until SSM answers.
 async fn probe(
     key: AccountKey,
     limiter: Arc<RateLimiter>,
@@ -188,7 +188,7 @@ async fn probe(
     );
     loop {
         tokio::time::sleep(jittered(PROBE_EVERY)).await;
-        // The read that opened the breaker has left something to ask for.
+        // The read that opened the breaker has noted something to probe.
         let Some(Probe { api, selection }) = probes.next() else { continue };
         let outcome = api.probe(&selection).await;
         if limiter.record_probe(outcome.as_ref().map(|&()| ())) {
@@ -200,7 +200,7 @@ async fn probe(
     }
 }
 
-/// Give or take a fifth, so that operators that lost SSM together do not come back together.
+/// Jitters by a fifth, so that operators that lost SSM together do not come back together.
 fn jittered(pause: Duration) -> Duration {
     let random = RandomState::new().build_hasher().finish() % 401;
     pause * (800 + u32::try_from(random).unwrap_or_default()) / 1_000

@@ -1,5 +1,5 @@
-//! What an open breaker asks. Not one selection for ever: that one may be the only thing which SSM does not answer, or belong to a
-//! mirror that is gone, and all other mirrors of the account would wait for it.
+//! What an open breaker probes. It does not probe one selection for ever: that one may be the only thing that SSM does
+//! not answer, or belong to a deleted mirror, and all other mirrors of the account would wait for it.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -10,17 +10,17 @@ use crate::mirror::selection::Selection;
 
 use super::api::ParameterApi;
 
-/// Most candidates of one namespace, the latest ones.
+/// Maximum candidates of one namespace; the latest ones stay.
 const MOST_OF_A_NAMESPACE: usize = 16;
 
-/// What was to be read while the breaker of one account and region is open.
+/// What was due to be read while the breaker of one account and region is open.
 #[derive(Default)]
 pub struct Probes(Mutex<Candidates<Probe>>);
 
-/// Something to ask for, and the client to ask with.
+/// A selection to probe, and the client to probe it with.
 #[derive(Clone)]
 pub struct Probe {
-    /// Of the identity that reads it.
+    /// The client of the identity that reads it.
     pub api: Arc<dyn ParameterApi>,
     /// What a mirror selects.
     pub selection: Selection,
@@ -33,7 +33,7 @@ impl PartialEq for Probe {
 }
 
 impl Probes {
-    /// These selections were to be read.
+    /// Notes selections that were due to be read.
     pub fn note(&self, namespace: &Arc<str>, api: &Arc<dyn ParameterApi>, selections: &[Selection]) {
         let mut candidates = self.0.lock();
         for selection in selections.iter().take(MOST_OF_A_NAMESPACE) {
@@ -41,15 +41,15 @@ impl Probes {
         }
     }
 
-    /// What is asked next.
+    /// Returns the next probe.
     pub fn next(&self) -> Option<Probe> {
         self.0.lock().next()
     }
 
-    /// Nothing is to be asked any more.
+    /// Removes all candidates.
     pub fn clear(&self) {
         let before = std::mem::take(&mut *self.0.lock());
-        // Outside the lock: this may be the last of a client.
+        // Outside the lock: this may drop the last reference to a client.
         drop(before);
     }
 }

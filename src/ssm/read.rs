@@ -1,10 +1,10 @@
 //! One read of one mirror: all pages and all values of one moment, or nothing.
 //!
-//! 1. List the paths and look up the names. What is known is asked for undecrypted: versions and dates cost no
+//! 1. List the paths and look up the names. What is known is requested without decryption: versions and dates cost no
 //!    KMS call. What is not known yet is decrypted at once: one call per ten.
 //! 2. Decrypt what changed, ten at a time.
-//! 3. Ask for known names that a listing no longer holds: only SSM's own word removes a parameter.
-//! 4. If several calls were needed and something changed, look once more. Two looks that agree are one moment.
+//! 3. Ask for known names that a listing no longer holds: only SSM's own answer removes a parameter.
+//! 4. If several calls were needed and something changed, scan once more. Two scans that agree are one moment.
 
 mod ask;
 mod bisect;
@@ -26,15 +26,15 @@ use super::api::{Batch, ListPage, Listed, PAGE, Page, ParameterApi};
 use super::coalesce::{PageRequest, Peers, Waiting};
 use super::limiter::{Limiter, Slot};
 
-/// Most pages of one read.
+/// Maximum pages of one read.
 const MAX_PAGES: u32 = 1_000;
-/// Bytes of values from which on a set is large. A tenant may have thousands of mirrors, and their reads go on beside each other: each
-/// may hold this much, and only a few may hold more.
+/// Bytes of values from which on a set is large. A tenant may have thousands of mirrors, whose reads run concurrently:
+/// each may hold this much, and only a few may hold more.
 pub(super) const LARGE: usize = 65_536;
-/// How often a moving set is read again before it is given up.
+/// How often a set that changes is read before the read fails.
 const ROUNDS: usize = 3;
 
-/// Reads what `request` asks for. Each operation waits for the limiter, together with those that wait for the same.
+/// Reads what `request` selects. Each operation waits for the limiter, and is coalesced with equal requests that wait.
 pub async fn read(
     api: &dyn ParameterApi,
     (limiter, waiting): (&Limiter, &Waiting),
@@ -77,7 +77,7 @@ pub async fn read(
     ))
 }
 
-/// Whether a read brought anything that is not published already.
+/// Whether a read returned anything that is not published yet.
 fn differs(reading: &Snapshot, request: &ReadRequest) -> bool {
     let same = |(name, parameter): (&String, &Parameter)| {
         request.known.get(name).is_some_and(|known| known.comparable && known.parameter == *parameter)
@@ -85,7 +85,7 @@ fn differs(reading: &Snapshot, request: &ReadRequest) -> bool {
     reading.parameters.len() != request.known.len() || !reading.parameters.iter().all(same)
 }
 
-/// What to decrypt while looking.
+/// What a scan decrypts.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Decrypt {
     /// Selections of which nothing comparable is known.
@@ -94,7 +94,7 @@ enum Decrypt {
     Nothing,
 }
 
-/// What one look at SSM showed, by name as selected.
+/// What one scan of SSM found, by name as selected.
 #[derive(Default)]
 struct Scan {
     found: BTreeMap<String, Listed>,
@@ -119,14 +119,14 @@ struct Read<'a> {
     began: Instant,
     account: Option<String>,
     known: BTreeMap<String, CachedParameter>,
-    /// Bytes of values that were fetched.
+    /// Bytes of fetched values.
     fetched: usize,
-    /// Held once they are many.
+    /// Held once the values are large.
     large: Option<Slot>,
 }
 
 impl Read<'_> {
-    /// Every path listed to its end, every name looked up.
+    /// Lists every path to its end, and looks up every name.
     async fn scan(&mut self, decrypt: Decrypt) -> Result<Scan, ReadError> {
         let mut scan = Scan::default();
         let selections = &self.request.selections;
@@ -150,7 +150,7 @@ impl Read<'_> {
         Ok(scan)
     }
 
-    /// All pages of a path. Only a missing token ends a listing.
+    /// Lists all pages of a path. Only a missing token ends a listing.
     async fn list(
         &mut self,
         selection: &PathSelection,
@@ -196,7 +196,7 @@ impl Read<'_> {
         }
     }
 
-    /// A batch of names; each answer belongs to exactly one of them.
+    /// Looks up a batch of names; each answer belongs to exactly one of them.
     async fn look_up(
         &mut self,
         batch: &[&NameSelection],
@@ -243,8 +243,8 @@ impl Read<'_> {
         Ok(())
     }
 
-    /// Accepts one parameter into a look. Two selections may show the same one; the values agree or the look fails
-    /// its confirmation.
+    /// Accepts one parameter into a scan. Two selections may show the same one; either the answers agree, or the scan
+    /// fails its confirmation.
     fn take(&mut self, name: String, one: Listed, scan: &mut Scan) -> Result<(), ReadError> {
         self.learn_account(&one);
         self.refuse_older(&name, &one)?;
@@ -264,7 +264,7 @@ impl Read<'_> {
         Ok(())
     }
 
-    /// The first ARN tells the account. Versions and values of another one are no longer comparable.
+    /// Learns the account from the first ARN. Versions and values of another account are not comparable.
     fn learn_account(&mut self, one: &Listed) {
         if self.account.is_some() || one.account.is_none() {
             return;
@@ -275,8 +275,8 @@ impl Read<'_> {
         }
     }
 
-    /// An answer from before what is known must not replace it. A lower version with a later date is a parameter
-    /// that was deleted and created again; a selector may point back: that is the rollback.
+    /// Refuses an answer that is older than what is known. A lower version with a later date is a parameter that was
+    /// deleted and created again; a selector may point back: that is the rollback.
     fn refuse_older(&self, name: &str, one: &Listed) -> Result<(), ReadError> {
         let Some(known) = self.known.get(name).filter(|known| known.comparable) else { return Ok(()) };
         let known = &known.parameter;
@@ -292,8 +292,8 @@ impl Read<'_> {
         Ok(())
     }
 
-    /// The value of everything found: in hand, known and unchanged, or decrypted now. `None` if something moved
-    /// between the look and the decryption.
+    /// Returns the value of everything found: fetched already, known and unchanged, or decrypted now. `None` if
+    /// something changed between the scan and the decryption.
     async fn values(&mut self, scan: &Scan) -> Result<Option<BTreeMap<String, Parameter>>, ReadError> {
         let mut parameters = BTreeMap::new();
         let mut changed: Vec<NameSelection> = Vec::new();
@@ -337,8 +337,8 @@ impl Read<'_> {
         Ok(Some(parameters))
     }
 
-    /// Known names below the paths that no listing holds: SSM itself says whether they are gone. `None` if one of
-    /// them is there in another version, so that the listing was of another moment.
+    /// Asks SSM whether known names below the paths are gone if no listing holds them. `None` if one of them still
+    /// exists, so that the listing was of another moment.
     async fn confirm_absence(&mut self, scan: &Scan) -> Result<Option<BTreeSet<String>>, ReadError> {
         let missing: Vec<NameSelection> = self
             .known
@@ -372,7 +372,7 @@ impl Read<'_> {
         }
     }
 
-    /// What one round read is known in the next.
+    /// Makes what one round read known in the next.
     fn learn(&mut self, reading: &Snapshot) {
         for (name, parameter) in &reading.parameters {
             self.known
@@ -388,7 +388,7 @@ impl Read<'_> {
         self.known.get(name).is_some_and(|known| known.comparable)
     }
 
-    /// How to ask for a parameter again: as the user wrote it, or as the listing named it.
+    /// Returns the name to request a parameter by: as the user wrote it, or as the listing named it.
     fn requested(&self, name: &str, listed: &str) -> String {
         let by_name = self.request.selections.iter().find_map(|selection| match selection {
             Selection::Name(selection) if selection.name() == name => Some(selection.requested.clone()),
@@ -398,7 +398,7 @@ impl Read<'_> {
     }
 }
 
-/// Tens, without the same parameter twice in one: SSM refuses that.
+/// Splits names into batches of ten, without the same parameter twice in one, which SSM refuses.
 fn batches<'n>(names: &[&'n NameSelection]) -> Vec<Vec<&'n NameSelection>> {
     let mut batches: Vec<Vec<&NameSelection>> = Vec::new();
     for name in names {

@@ -1,4 +1,4 @@
-//! The edges towards the targets: what is found there, and how it is written.
+//! The targets: how they are observed and written.
 
 pub mod redis;
 pub mod secret;

@@ -1,8 +1,9 @@
-//! An `ExternalSecret`: which parameters become which keys, and what becomes a `ParameterMirror`.
+//! Converts an `ExternalSecret` into the spec of a `ParameterMirror`: which parameters become which keys.
 //!
-//! Read for this, of external-secrets: `apis/externalsecrets/v1/externalsecret_types.go` and the provider `parameterstore.go`. What is
-//! named in `data` is read by `GetParameter` as `prefix + key[:version]`; `find` lists below a path, without the prefix, and its keys
-//! are whole names, rewritten or with every other character than those of a Secret key as `_`.
+//! Read for this, of external-secrets: `apis/externalsecrets/v1/externalsecret_types.go` and the provider
+//! `parameterstore.go`. ESO reads an entry of `data` with `GetParameter` as `prefix + key[:version]`. `find` lists
+//! below a path, without the prefix; its keys are whole names, rewritten, or with `_` for every character that a Secret
+//! key cannot have.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,27 +17,27 @@ use crate::commands::convert::store::StoreName;
 use crate::mirror::plan::{Plan, PlanInput};
 use crate::mirror::selection::normalised;
 
-/// What an `ExternalSecret` comes to.
+/// The result of converting an `ExternalSecret`.
 #[derive(Debug)]
 pub struct Converted {
-    /// Where it reads.
+    /// The store it reads from.
     pub store: StoreName,
     /// The Secret it writes.
     pub secret: String,
     /// `spec` of the mirror; `None` if there is nothing to mirror.
     pub spec: Option<Value>,
-    /// The paths that the mirror needs.
+    /// The paths that the mirror needs grants for.
     pub paths: Vec<String>,
 }
 
-/// Which store the objects of a namespace read from.
+/// Returns the store that a `secretStoreRef` names.
 pub fn store_of(mut reference: Fields, namespace: &str) -> Option<StoreName> {
     let name = reference.text("name")?;
     let is_cluster = reference.text("kind").as_deref() == Some("ClusterSecretStore");
     Some(StoreName { namespace: (!is_cluster).then(|| namespace.to_owned()), name })
 }
 
-/// Reads the spec of `ExternalSecret` `name`; `prefix` tells that of a store.
+/// Converts the spec of the `ExternalSecret` `name`; `prefix` returns the prefix of a store.
 pub fn convert(
     namespace: &str,
     name: &str,
@@ -78,7 +79,7 @@ pub fn convert(
     Some(Converted { store, secret: target.name, spec, paths })
 }
 
-/// Our own judgement of the result.
+/// Plans the result as the operator would, and notes why it is refused, if it is.
 fn check(spec: &Value, name: &str, namespace: &str, notes: &mut Notes) {
     let around = PlanInput {
         cluster: "",
@@ -132,9 +133,9 @@ fn interval(spec: &mut Fields, notes: &mut Notes) -> String {
 
 struct Target {
     name: String,
-    /// `spec.secret` but for name and key format.
+    /// `spec.secret` without name and key format.
     secret: Value,
-    /// Whether ESO does without parameters that SSM does not have.
+    /// Whether ESO tolerates that SSM does not have a parameter.
     optional: bool,
 }
 
@@ -197,10 +198,10 @@ fn template(mut template: Fields, secret: &mut Value, notes: &mut Notes) {
     template.rest(notes);
 }
 
-/// The selections so far.
+/// The selections collected so far.
 #[derive(Default)]
 struct Wanted {
-    /// Secret key to name as selected: the last of two counts, as in ESO.
+    /// Secret keys, each with the name that it selects. Of two entries with the same key the last counts, as in ESO.
     names: Vec<(String, String)>,
     listed: Vec<String>,
     key_format: Option<&'static str>,
@@ -274,8 +275,8 @@ impl Wanted {
         listed.chain(named).collect()
     }
 
-    /// The folder of each name, or the name itself if it has none: less than the store let everybody read, and what the next parameter
-    /// beside it needs.
+    /// Returns the folder of each name, or the name itself if it has none: less than the store allowed, and enough for
+    /// the next parameter that is added beside it.
     fn paths(&self) -> Vec<String> {
         let folder = |(_, name): &(String, String)| {
             let bare = normalised(name.split(':').next().unwrap_or(name));
@@ -288,7 +289,7 @@ impl Wanted {
     }
 }
 
-/// Whether an entry reads from the store of the whole.
+/// Whether an entry reads from the store of the whole `ExternalSecret`.
 fn reads_from(item: &mut Fields, store: &StoreName, namespace: &str, notes: &mut Notes) -> bool {
     let mut source = item.object("sourceRef");
     let at = source.path.clone();
@@ -309,9 +310,9 @@ fn reads_from(item: &mut Fields, store: &StoreName, namespace: &str, notes: &mut
     true
 }
 
-/// The name to select; `None` if the value would not be the same.
+/// Returns the name to select; `None` if the mirror would hold another value than ESO.
 fn named(remote: &mut Fields, prefix: &str, key: &str, notes: &mut Notes) -> Option<String> {
-    remote.take("conversionStrategy"); // It is about keys, and this one has been given.
+    remote.take("conversionStrategy"); // It applies to generated keys, and this key is explicit.
     let at = remote.path.clone();
     let whole = match remote.text("property") {
         None => true,

@@ -1,57 +1,57 @@
-//! An object that is used up field by field: what nobody took was not carried over, and that is told.
+//! An object whose fields are taken one by one. A field that nothing took was not carried over, and is noted.
 
 use serde_json::{Map, Value};
 
-/// What is to be said about one object of the input.
+/// The notes on one object of the input.
 #[derive(Debug, Default)]
 pub struct Notes {
-    /// Kind, namespace and name.
+    /// Kind, namespace and name of the object.
     pub about: String,
-    /// In the order of discovery.
+    /// The notes, in the order of discovery.
     pub all: Vec<Note>,
 }
 
-/// One thing to be said.
+/// One note for the user.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Note {
-    /// Whether the result is not what it was; else it is, and somebody should know or do something.
+    /// Whether something was lost. Otherwise it was carried over, and the user should know or do something.
     pub is_lost: bool,
-    /// What about, and what to do.
+    /// What it is about, and what to do.
     pub text: String,
 }
 
 impl Notes {
-    /// About this object.
+    /// Starts without notes on this object.
     pub fn about(about: String) -> Self {
         Self { about, all: Vec::new() }
     }
 
-    /// This is not carried over.
+    /// Notes that `field` is not carried over.
     pub fn lost(&mut self, field: &str, why: &str) {
         self.all.push(Note { is_lost: true, text: format!("{field}: {why}") });
     }
 
-    /// This is carried over, but somebody should know or do something.
+    /// Notes that `field` is carried over, and what the user should know or do.
     pub fn know(&mut self, field: &str, what: &str) {
         self.all.push(Note { is_lost: false, text: format!("{field}: {what}") });
     }
 
-    /// Whether the result is not what it was.
+    /// Whether anything was lost.
     pub fn has_lost(&self) -> bool {
         self.all.iter().any(|note| note.is_lost)
     }
 }
 
-/// The fields of one object that nobody has taken yet.
+/// The fields of one object that were not taken yet.
 #[derive(Debug)]
 pub struct Fields {
-    /// Where it stands, like `spec.data[2].remoteRef`.
+    /// Path of the object, like `spec.data[2].remoteRef`.
     pub path: String,
     members: Map<String, Value>,
 }
 
 impl Fields {
-    /// All fields of `value`; none if it is no object.
+    /// All fields of `value`; none if it is not an object.
     pub fn of(path: impl Into<String>, value: Value) -> Self {
         let members = match value {
             Value::Object(members) => members,
@@ -60,22 +60,22 @@ impl Fields {
         Self { path: path.into(), members }
     }
 
-    /// Where one of its fields stands.
+    /// Returns the path of one of its fields.
     pub fn at(&self, name: &str) -> String {
         if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
     }
 
-    /// Whether there is nothing, or nothing left.
+    /// Whether no field is left.
     pub fn is_empty(&self) -> bool {
         self.members.is_empty()
     }
 
-    /// Takes a field of any type; `None` also for null.
+    /// Takes a field of any type; `None` if it is absent or null.
     pub fn take(&mut self, name: &str) -> Option<Value> {
         self.members.remove(name).filter(|value| !value.is_null())
     }
 
-    /// Takes a text, or a number as text: people forget quotes. An empty one is none.
+    /// Takes a string, or a number as a string, because people forget quotes; `None` if it is empty.
     pub fn text(&mut self, name: &str) -> Option<String> {
         match self.take(name)? {
             Value::String(text) => Some(text).filter(|text| !text.is_empty()),
@@ -84,7 +84,7 @@ impl Fields {
         }
     }
 
-    /// Takes an object; an empty one if it is not there.
+    /// Takes an object; an empty one if it is absent.
     pub fn object(&mut self, name: &str) -> Self {
         Self::of(self.at(name), self.take(name).unwrap_or_default())
     }
@@ -100,13 +100,13 @@ impl Fields {
             .collect()
     }
 
-    /// Takes texts by name, like labels.
+    /// Takes a map of strings, like labels.
     pub fn texts(&mut self, name: &str) -> Vec<(String, String)> {
         let Some(Value::Object(members)) = self.take(name) else { return Vec::new() };
         members.into_iter().filter_map(|(name, value)| Some((name, value.as_str()?.to_owned()))).collect()
     }
 
-    /// Takes a field that may only have the value which does nothing; anything else is lost.
+    /// Takes a field in which only `neutral` has no effect, and notes any other value as lost. Returns whether it is neutral.
     pub fn only(&mut self, name: &str, neutral: &str, why: &str, notes: &mut Notes) -> bool {
         let text = self.text(name);
         let is_neutral = text.as_deref().is_none_or(|text| text == neutral);
@@ -116,7 +116,7 @@ impl Fields {
         is_neutral
     }
 
-    /// Whatever nobody has taken is lost.
+    /// Notes every field that was not taken as lost.
     pub fn rest(self, notes: &mut Notes) {
         for name in self.members.keys() {
             notes.lost(&self.at(name), "a field that convert does not know");

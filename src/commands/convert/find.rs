@@ -1,15 +1,15 @@
-//! `dataFrom[].find`: everything below a path. Its keys are the same only for the rewrites that do what one of our key formats does.
+//! `dataFrom[].find`: everything below a path. It converts only with a rewrite that makes the keys of one of our key formats.
 
 use crate::commands::convert::fields::{Fields, Notes};
 
-/// A path whose keys come out the same.
+/// A path whose mirror gets the same keys as in ESO.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Listing {
     pub path: String,
     pub key_format: &'static str,
 }
 
-/// The listing of an entry of `dataFrom`; `None` if keys or set would not be the same.
+/// Converts an entry of `dataFrom`; `None` if its keys or its set of parameters would differ.
 pub fn listing(mut item: Fields, notes: &mut Notes) -> Option<Listing> {
     let at = item.path.clone();
     let mut find = item.object("find");
@@ -19,7 +19,7 @@ pub fn listing(mut item: Fields, notes: &mut Notes) -> Option<Listing> {
         notes.lost(&find.at("tags"), "parameters are selected by path and name, not by tag");
         return None;
     }
-    find.take("conversionStrategy"); // Without effect beside a rewrite.
+    find.take("conversionStrategy"); // Has no effect beside a rewrite.
     if !find.only("decodingStrategy", "None", "values are mirrored as SSM has them", notes) {
         return None;
     }
@@ -52,10 +52,10 @@ pub fn listing(mut item: Fields, notes: &mut Notes) -> Option<Listing> {
     Some(Listing { path, key_format })
 }
 
-/// Which of our formats gives the same keys.
+/// Returns the key format that makes the same keys.
 ///
-/// ESO refuses keys with a `/`, so what is left after the path is cut off has none: every parameter lies directly below the path, and there
-/// all that our formats change is upper case.
+/// ESO refuses keys with a `/`. A rewrite that cuts off the path therefore works only if every parameter lies directly
+/// below it, and `Dotted` leaves such a key as it is. A rewrite to the last segment is `Basename`.
 fn key_format(path: &str, rewrites: Vec<Fields>) -> Option<&'static str> {
     let [rewrite]: [Fields; 1] = rewrites.try_into().ok()?;
     let mut rewrite = rewrite;

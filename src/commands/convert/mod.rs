@@ -1,6 +1,6 @@
-//! `convert`: from objects of External Secrets Operator (AWS Parameter Store) to sources and mirrors that give the same Secrets.
+//! `convert`: turns objects of External Secrets Operator (AWS Parameter Store) into sources and mirrors that give the same Secrets.
 //!
-//! What cannot be carried over is named, never guessed. Nothing is read but the objects: no cluster, no SSM.
+//! It names what it cannot carry over, and never guesses. It reads only the objects: no cluster, no SSM.
 
 mod external_secret;
 mod fields;
@@ -25,7 +25,7 @@ use store::{Store, StoreName};
 /// Exit code: something could not be carried over.
 const PARTIAL: u8 = 3;
 
-/// Prints YAML on standard output, and on standard error what is to be said about it.
+/// Prints YAML on standard output, and notes on standard error.
 pub fn convert(args: &ConvertArgs) -> anyhow::Result<ExitCode> {
     let text = if args.file.as_os_str() == "-" {
         let mut text = String::new();
@@ -41,16 +41,16 @@ pub fn convert(args: &ConvertArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(if conversion.is_whole() || args.allow_partial { 0 } else { PARTIAL }))
 }
 
-/// What the objects come to.
+/// The result of a conversion.
 #[derive(Debug)]
 pub struct Conversion {
     sources: Vec<(Value, Notes)>,
     mirrors: Vec<(Mirror, Notes)>,
-    /// What has no counterpart at all.
+    /// Notes on objects that have no counterpart.
     others: Vec<Notes>,
 }
 
-/// A mirror, and what it was.
+/// A mirror, and the `ExternalSecret` that it was.
 #[derive(Debug)]
 struct Mirror {
     namespace: String,
@@ -68,7 +68,7 @@ struct Object {
 }
 
 impl Object {
-    /// Names of what is converted go into commands. What an API server holds has names that it takes.
+    /// Refuses names that no API server accepts, because the names of converted objects go into commands.
     fn check(&self) -> anyhow::Result<()> {
         if !self.api_version.starts_with("external-secrets.io/") {
             return Ok(());
@@ -83,7 +83,7 @@ impl Object {
 }
 
 impl Conversion {
-    /// Converts all documents of `text`; objects without a namespace are in `namespace`.
+    /// Converts all documents of `text`; an object without a namespace is in `namespace`.
     pub fn of(text: &str, namespace: &str) -> anyhow::Result<Self> {
         let documents: Vec<Value> = serde_yaml::from_multiple(text).context("this is not YAML")?;
         let (mut stores, mut wanted, mut others) = (BTreeMap::new(), Vec::new(), Vec::new());
@@ -124,7 +124,7 @@ impl Conversion {
         Ok(Self { sources, mirrors, others })
     }
 
-    /// Whether everything is carried over.
+    /// Whether everything was carried over.
     #[must_use]
     pub fn is_whole(&self) -> bool {
         !self.notes().any(Notes::has_lost)
@@ -177,7 +177,7 @@ fn mirror(namespace: String, name: String, spec: Fields, stores: &mut Stores) ->
     (Mirror { namespace, name, converted }, notes)
 }
 
-/// The objects of a document: itself, or the items of a list, as `kubectl get -o yaml` prints it.
+/// Returns the objects of a document: the document itself, or the items of a list as `kubectl get -o yaml` prints it.
 fn objects(document: Value) -> Vec<Object> {
     let mut object = Fields::of("", document);
     let Some(kind) = object.text("kind") else { return Vec::new() };

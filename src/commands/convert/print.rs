@@ -1,4 +1,4 @@
-//! The result: YAML with comments, and a line for each thing that is to be said.
+//! Prints the result: YAML with comments, and one line for each note.
 
 use std::fmt::Write as _;
 
@@ -8,15 +8,15 @@ use serde_json::{Value, json};
 
 use crate::commands::convert::{Conversion, Mirror, Notes};
 
-/// How a thing that is not carried over begins, to search for.
+/// Prefix of a note on what is not carried over, to search for.
 const LOST: &str = "NOT CARRIED OVER";
 
 impl Conversion {
-    /// Sources, then mirrors, then what has no counterpart, as YAML documents.
+    /// Returns the sources, then the mirrors, then what has no counterpart, as YAML documents.
     pub fn yaml(&self) -> anyhow::Result<String> {
         let mut documents = Vec::new();
         for (source, notes) in &self.sources {
-            // A source that grants nothing is of no use.
+            // A source without grants has no use.
             let is_used = source["spec"]["grants"].as_array().is_some_and(|grants| !grants.is_empty());
             documents.push(document(notes, &[], is_used.then_some(source))?);
         }
@@ -36,7 +36,7 @@ impl Conversion {
         Ok(documents.join("---\n"))
     }
 
-    /// For whoever ran it.
+    /// Returns the notes and a summary, for standard error.
     #[must_use]
     pub fn told(&self) -> String {
         let mut told = String::new();
@@ -76,13 +76,13 @@ fn document(notes: &Notes, more: &[String], object: Option<&Value>) -> anyhow::R
     Ok(text)
 }
 
-/// A line that stays a comment, whatever is in it.
+/// Formats a line that stays a comment, whatever `text` holds.
 fn comment(text: &str) -> String {
     format!("# {}\n", printable(text))
 }
 
-/// How the running Secret changes hands (docs/migration.md). Names in the commands are those of objects: the input is refused if they
-/// are none, and a Secret that is none is something lost.
+/// Returns the commands that hand over the running Secret (docs/migration.md). The names in them are names of objects:
+/// the input is refused if one is not, and a Secret name that is not one counts as lost.
 fn hand_over(mirror: &Mirror, notes: &Notes) -> Vec<String> {
     let Mirror { namespace, name, converted } = mirror;
     let Some(converted) = converted.as_ref().filter(|converted| converted.spec.is_some()) else {

@@ -1,6 +1,6 @@
-//! A `SecretStore` or `ClusterSecretStore`: where ESO reads, and what becomes a `ParameterSource`.
+//! Converts a `SecretStore` or `ClusterSecretStore` into a `ParameterSource`.
 //!
-//! Read for this: external-secrets, `apis/externalsecrets/v1/secretstore_aws_types.go`.
+//! Read for this, of external-secrets: `apis/externalsecrets/v1/secretstore_aws_types.go`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 use crate::commands::convert::fields::{Fields, Notes};
 use crate::mirror::selection::is_at_or_below;
 
-/// Most paths of a grant, and most grants of a source (the CRD's limits).
+/// Maximum paths of a grant, and maximum grants of a source (the CRD's limits).
 const MOST: usize = 20;
 
-/// How an `ExternalSecret` names a store; `namespace` is none for a `ClusterSecretStore`.
+/// How an `ExternalSecret` names a store; `namespace` is `None` for a `ClusterSecretStore`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct StoreName {
     pub namespace: Option<String>,
@@ -20,7 +20,7 @@ pub struct StoreName {
 }
 
 impl StoreName {
-    /// The name of the source: sources are cluster-scoped.
+    /// Returns the name of the source. Sources are cluster-scoped, so it contains the namespace.
     pub fn source(&self) -> String {
         match &self.namespace {
             Some(namespace) => format!("{namespace}-{}", self.name),
@@ -28,7 +28,7 @@ impl StoreName {
         }
     }
 
-    /// As people say it.
+    /// Returns kind and name, for messages.
     pub fn told(&self) -> String {
         match &self.namespace {
             Some(namespace) => format!("SecretStore {namespace}/{}", self.name),
@@ -43,15 +43,15 @@ pub struct Store {
     region: String,
     role: Option<String>,
     external_id: Option<String>,
-    /// Goes before each key that is named; `find` does not use it.
+    /// Prefix of each key in `data`; `find` does not use it.
     pub prefix: String,
-    /// Which namespace needs which paths.
+    /// The paths that each namespace needs.
     grants: BTreeMap<String, BTreeSet<String>>,
 }
 
-/// The store in a spec; `None` if it is none of AWS Parameter Store.
+/// Reads a store from its spec; `None` if it is not an AWS Parameter Store.
 pub fn store(mut spec: Fields, notes: &mut Notes) -> Option<Store> {
-    // How often ESO checks the store, how it retries, and which ESO does: nothing that the result depends on.
+    // How often ESO checks the store, how it retries, and which ESO does it: the result does not depend on these.
     for own in ["controller", "refreshInterval", "retrySettings"] {
         spec.take(own);
     }
@@ -109,7 +109,7 @@ pub fn store(mut spec: Fields, notes: &mut Notes) -> Option<Store> {
 }
 
 impl Store {
-    /// A namespace needs this path.
+    /// Grants a path to a namespace, unless a path above it is granted already.
     pub fn grant(&mut self, namespace: &str, path: &str) {
         let paths = self.grants.entry(namespace.to_owned()).or_default();
         if !paths.iter().any(|granted| is_at_or_below(path, granted)) {
@@ -118,7 +118,7 @@ impl Store {
         }
     }
 
-    /// The `ParameterSource`.
+    /// Returns the `ParameterSource`.
     pub fn source(&self, name: &str, notes: &mut Notes) -> Value {
         let grants: Vec<Value> = self
             .grants

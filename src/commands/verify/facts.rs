@@ -1,4 +1,4 @@
-//! What `verify` has found, before it is judged. No value is looked at beyond its MAC.
+//! The observations of `verify`, before they are judged. No value is inspected beyond its MAC.
 
 use std::time::Duration;
 
@@ -13,19 +13,19 @@ use crate::kubernetes::client::ApiError;
 use crate::mirror::plan::{Plan, PlanError};
 use crate::targets::secret;
 
-/// Everything that is judged.
+/// Everything that `verify` judges.
 pub struct Facts {
-    /// When it was found.
+    /// When the facts were collected.
     pub now: Timestamp,
     /// Where the operator's own objects should be.
     pub home: Home,
-    /// How far the API server's clock is ahead of this machine's; `None` if it did not say.
+    /// How far the API server's clock is ahead of this machine's; `None` if its response had no date.
     pub api_server_ahead: Option<SignedDuration>,
-    /// The Lease that the leader holds, if there is one.
+    /// The Lease that the leader holds, if it exists.
     pub lease: Result<Option<Leader>, ApiError>,
-    /// The key Secret, if there is one.
+    /// The key Secret, if it exists.
     pub keys: Result<Option<Result<KeyRing, KeyError>>, ApiError>,
-    /// The operator's Redis.
+    /// State of the operator's Redis.
     pub redis: RedisFacts,
     /// The mirrors, by name.
     pub mirrors: Vec<MirrorFacts>,
@@ -34,36 +34,36 @@ pub struct Facts {
 /// Names of the operator's own objects.
 #[derive(Clone, Debug)]
 pub struct Home {
-    /// Its namespace.
+    /// Namespace of the operator.
     pub namespace: String,
-    /// Its key Secret.
+    /// Name of its key Secret.
     pub key_secret: String,
-    /// Its Lease.
+    /// Name of its Lease.
     pub lease: String,
 }
 
-/// What the Lease says.
+/// The content of the Lease.
 #[derive(Clone, Debug)]
 pub struct Leader {
-    /// Who holds it; nobody after a leader has given it up.
+    /// The holder; `None` after a leader has released the lease.
     pub holder: Option<String>,
-    /// When it was renewed last.
+    /// When the holder last renewed it.
     pub renewed: Option<Timestamp>,
-    /// How long it lasts without.
+    /// How long the lease lasts without a renewal.
     pub lasts: Duration,
 }
 
-/// What is known of Redis.
+/// The state of Redis, as far as it is known.
 pub enum RedisFacts {
     /// No URL was given.
     NotConfigured,
-    /// What was given cannot be used.
+    /// The configuration cannot be used.
     Unusable(String),
-    /// It was asked.
+    /// Redis was asked.
     Asked {
-        /// Whether this user may do all that the operator does, tried on a hash of its own.
+        /// Whether this user may do everything that the operator does, tried on a scratch hash.
         rights: Result<(), ConnectionError>,
-        /// What happens when its memory is full.
+        /// What Redis evicts when its memory is full.
         eviction: Result<Eviction, ConnectionError>,
         /// How far its clock is ahead of this machine's.
         ahead: Result<SignedDuration, ConnectionError>,
@@ -71,68 +71,68 @@ pub enum RedisFacts {
 }
 
 impl RedisFacts {
-    /// Whether hashes can be looked at.
+    /// Whether hashes can be observed.
     #[must_use]
     pub const fn is_configured(&self) -> bool {
         matches!(self, Self::Asked { .. })
     }
 }
 
-/// What is known of one mirror that was asked for.
+/// What is known of one requested mirror.
 pub enum MirrorFacts {
-    /// There is none of this name.
+    /// No mirror has this name.
     Absent(String),
-    /// It does not decode.
+    /// The mirror does not decode: its name, and the error.
     Unreadable(String, String),
-    /// There is one.
+    /// The mirror exists.
     There(Box<Mirror>),
 }
 
-/// A mirror with everything around it.
+/// A mirror with everything that concerns it.
 pub struct Mirror {
     /// `namespace/name`.
     pub name: String,
     /// The object.
     pub object: ParameterMirror,
-    /// Its source, if there is one of this name.
+    /// Its source, if it exists.
     pub source: Result<Option<ParameterSource>, ApiError>,
-    /// What spec and grants come to; `None` if the source or the namespace could not be read.
+    /// The plan for spec and grants; `None` if the source or the labels of the namespace could not be read.
     pub plan: Option<Result<Plan, PlanError>>,
-    /// Target 1, if the spec has it.
+    /// The Secret, if the spec has this target.
     pub secret: Option<SecretFacts>,
-    /// Target 2, if the spec has it.
+    /// The hash, if the spec has this target.
     pub redis: Option<HashFacts>,
 }
 
-/// A Secret that a mirror should hold.
+/// The Secret that a mirror should hold.
 pub struct SecretFacts {
-    /// Its name.
+    /// Name of the Secret.
     pub name: String,
-    /// What is there.
+    /// What the Secret holds.
     pub observed: Result<secret::ObservedSecret, ApiError>,
 }
 
-/// A hash that a mirror should hold.
+/// The hash that a mirror should hold.
 pub struct HashFacts {
-    /// Its key.
+    /// The Redis key.
     pub key: String,
-    /// What is there; `None` if nobody could look: there is no Redis, or no key to check the MAC with.
+    /// What the hash holds; `None` if it could not be observed, for want of Redis or of a key that verifies the MAC.
     pub observed: Option<Result<HashFound, ConnectionError>>,
 }
 
-/// Whether a leader has renewed its lease in time.
+/// Whether the leader has renewed its lease in time.
 #[must_use]
 pub fn is_operator_alive(lease: &Result<Option<Leader>, ApiError>, now: Timestamp) -> bool {
     let Ok(Some(Leader { holder: Some(_), renewed: Some(renewed), lasts })) = lease else { return false };
     now.duration_since(*renewed) <= patience(*lasts)
 }
 
-/// A lease that has just run out may be taken over this very moment, and clocks differ a little.
+/// A lease that has just expired may be acquired at this very moment, and clocks differ a little.
 fn patience(lasts: Duration) -> SignedDuration {
     SignedDuration::try_from(lasts * 2).unwrap_or(SignedDuration::MAX)
 }
 
-/// The keys, if they can be used.
+/// Returns the keys, if they can be used.
 #[must_use]
 pub fn ring(facts: &Facts) -> Option<&KeyRing> {
     match &facts.keys {

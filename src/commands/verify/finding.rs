@@ -1,4 +1,4 @@
-//! What `verify` says: one line per check, and what it comes to.
+//! The report of `verify`: one line per check, and the exit code.
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
@@ -7,15 +7,15 @@ use serde::Serialize;
 
 use parameter_mirror_format::humanize::printable;
 
-/// How bad it is.
+/// The severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
-    /// As it should be.
+    /// All is as it should be.
     Ok,
-    /// It works, and somebody should look at it.
+    /// It works, but needs attention.
     Warn,
-    /// It does not do what it is there for.
+    /// It does not work.
     Fail,
 }
 
@@ -32,11 +32,11 @@ impl Level {
 /// The result of one check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// How bad it is.
+    /// The severity.
     pub level: Level,
-    /// What was checked, in one word that does not change.
+    /// What was checked, as one word that never changes.
     pub check: &'static str,
-    /// The mirror that it is about, `namespace/name`; none if it is about all of them.
+    /// The mirror it concerns, `namespace/name`; `None` if it concerns all of them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mirror: Option<String>,
     /// What was found, and what to do.
@@ -44,23 +44,23 @@ pub struct Finding {
 }
 
 impl Finding {
-    /// Of something that concerns every mirror.
+    /// A finding that concerns every mirror.
     #[must_use]
     pub fn new(level: Level, check: &'static str, message: impl Into<String>) -> Self {
         Self { level, check, mirror: None, message: message.into() }
     }
 
-    /// The same about one mirror.
+    /// The same finding, about one mirror.
     #[must_use]
     pub fn about(self, mirror: &str) -> Self {
         Self { mirror: Some(mirror.to_owned()), ..self }
     }
 }
 
-/// Everything that was found.
+/// All findings.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Report {
-    /// One for each check, in the order they were made.
+    /// One finding for each check, in the order of the checks.
     pub findings: Vec<Finding>,
 }
 
@@ -70,7 +70,7 @@ impl Report {
     /// Exit code: nothing failed, but there are warnings.
     pub const WARNED: u8 = 4;
 
-    /// For people: one line per check, the worst said last.
+    /// Formats the report for people: one line per check, then the counts, failures last.
     #[must_use]
     pub fn text(&self) -> String {
         let mut text = String::new();
@@ -84,14 +84,14 @@ impl Report {
         text
     }
 
-    /// For machines.
+    /// Formats the report as JSON.
     pub fn json(&self) -> serde_json::Result<String> {
         let [ok, warn, fail] = self.counts();
         let summary = serde_json::json!({"findings": self.findings, "ok": ok, "warn": warn, "fail": fail});
         serde_json::to_string_pretty(&summary).map(|json| json + "\n")
     }
 
-    /// 0 if all is well.
+    /// Returns 0 if every check is ok.
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self.findings.iter().map(|finding| finding.level).max() {

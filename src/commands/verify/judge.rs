@@ -1,4 +1,4 @@
-//! From facts to findings: what concerns every mirror. Pure.
+//! Turns facts into findings that concern every mirror. Pure.
 
 use std::time::Duration;
 
@@ -12,12 +12,12 @@ use crate::commands::verify::finding::{Finding, Level, Report};
 use crate::commands::verify::judge_mirror;
 use crate::kubernetes::client::ApiError;
 
-/// Clocks of machines that are looked after differ by less.
+/// Clocks that are synchronised differ by less.
 const CLOCKS_AGREE: SignedDuration = SignedDuration::from_secs(5);
 /// AWS refuses requests whose time is further off (AWS General Reference, "Troubleshooting signature errors").
 const AWS_REFUSES: SignedDuration = SignedDuration::from_mins(5);
 
-/// Judges everything.
+/// Judges all facts.
 #[must_use]
 pub fn judge(facts: &Facts) -> Report {
     let mut findings = vec![operator(&facts.lease, &facts.home, facts.now), keys(facts)];
@@ -143,7 +143,7 @@ fn redis(facts: &Facts) -> Vec<Finding> {
                 format!("Redis cannot be used as configured: {why}"),
             )]
         }
-        // Nothing else can be known of a Redis that does not answer.
+        // A Redis that does not answer reveals nothing else.
         RedisFacts::Asked { rights: Err(error), .. } if !error.is_denied() => {
             let text =
                 format!("{error}. Secrets are served all the same; Redis is filled as soon as it answers");
@@ -187,7 +187,7 @@ fn eviction_of(eviction: &Result<Eviction, ConnectionError>) -> Finding {
     }
 }
 
-/// What this user may not see is no fault; the operator does not need it either.
+/// A check that this user's permissions rule out is ok: the operator does not need it either.
 fn hidden(check: &'static str, what: &str, command: &str, error: &ConnectionError) -> Finding {
     if error.is_denied() {
         Finding::new(Level::Ok, check, format!("{what} is not visible to this user ({command})"))

@@ -1,4 +1,4 @@
-//! From facts to findings: one mirror. Pure.
+//! Turns facts into findings about one mirror. Pure.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::mirror::copies;
 use crate::mirror::plan::{Plan, PlanError};
 use crate::mirror::target::TargetReason;
 
-/// Everything that is to be said of a mirror.
+/// Returns all findings about a mirror.
 pub(super) fn judge(mirror: &Mirror, facts: &Facts) -> Vec<Finding> {
     let secret = mirror.secret.as_ref().map(|secret| secret_copy(secret, facts));
     let redis = mirror.redis.as_ref().map(|hash| hash_copy(hash, facts));
@@ -33,7 +33,7 @@ pub(super) fn judge(mirror: &Mirror, facts: &Facts) -> Vec<Finding> {
     findings.into_iter().map(|finding| finding.about(&mirror.name)).collect()
 }
 
-/// The plan, if the spec is valid and granted.
+/// Returns the plan, if the spec is valid and granted.
 fn plan(mirror: &Mirror) -> Option<&Plan> {
     mirror.plan.as_ref()?.as_ref().ok()
 }
@@ -68,7 +68,7 @@ fn grants(mirror: &Mirror) -> Finding {
     Finding::new(level, "grants", text)
 }
 
-/// What the operator itself says.
+/// Judges what the operator itself reports.
 fn state(mirror: &Mirror) -> Finding {
     let status = mirror.object.status.clone().unwrap_or_default();
     let condition = |type_: &str| status.conditions.iter().find(|condition| condition.type_ == type_);
@@ -99,7 +99,7 @@ fn state(mirror: &Mirror) -> Finding {
     Finding::new(level, "state", text)
 }
 
-/// A target as it was found.
+/// A target as it was observed.
 struct Copy<'a> {
     finding: Finding,
     signed: Option<&'a Signed>,
@@ -170,7 +170,7 @@ fn copy<'a>(
                 _ => (Level::Ok, holds),
             }
         }
-        // The caller has read it.
+        // The owner may be named: the caller has read the target.
         Found::NotOurs { owner: Some(owner) } => {
             (Level::Fail, format!("{target}: it exists and belongs to {owner}. It was not touched."))
         }
@@ -182,7 +182,7 @@ fn copy<'a>(
     Copy { finding: Finding::new(level, check, text), signed: copies::verified(Some(found)) }
 }
 
-/// Whether both targets and the status speak of the same set, and whether it is the one that the spec asks for.
+/// Whether both targets and the status have the same set, and whether it is the set that the spec asks for.
 fn agreement(mirror: &Mirror, held: &[&Signed]) -> Option<Finding> {
     let first = held.first()?;
     let revision = first.content.revision();
@@ -214,7 +214,7 @@ fn agreement(mirror: &Mirror, held: &[&Signed]) -> Option<Finding> {
     Some(Finding::new(level, "content", text))
 }
 
-/// Whether the reader would give the set to a program: it refuses variables that steer programs and that nobody gave by name.
+/// Whether the reader would pass the set to a program. It refuses variables that steer programs, unless the spec gives them by name.
 fn variables(signed: &Signed) -> Finding {
     let objections = steering::objections(&signed.content.entries);
     if objections.is_empty() {
@@ -228,7 +228,7 @@ fn variables(signed: &Signed) -> Finding {
     Finding::new(Level::Warn, "variables", text)
 }
 
-/// How old what is served is: since it was read, or confirmed.
+/// How old what is served is, since it was read or confirmed.
 fn age(mirror: &Mirror, held: &[&Signed], now: Timestamp) -> Option<Finding> {
     let read =
         held.iter().filter_map(|signed| Timestamp::from_millisecond(signed.content.read_at).ok()).max();
@@ -246,7 +246,7 @@ fn age(mirror: &Mirror, held: &[&Signed], now: Timestamp) -> Option<Finding> {
         Some(most) if age > most => {
             (Level::Fail, format!("{served}, longer than spec.maxStaleness allows ({})", span(most)))
         }
-        // Two reads may be an interval apart, and one takes its time.
+        // Reads are up to an interval apart, and a read takes time.
         _ if age > plan.interval * 2 + Duration::from_secs(30) && !plan.suspend => {
             (Level::Warn, format!("{served}, although it should be read every {}", span(plan.interval)))
         }
@@ -255,7 +255,7 @@ fn age(mirror: &Mirror, held: &[&Signed], now: Timestamp) -> Option<Finding> {
     Some(Finding::new(level, "age", text))
 }
 
-/// What would hold up the deletion of the mirror or its namespace, and what would go with it.
+/// What would block the deletion of the mirror or its namespace, and what would be deleted with it.
 fn deletion(mirror: &Mirror, facts: &Facts) -> Finding {
     let object = &mirror.object;
     let alive = is_operator_alive(&facts.lease, facts.now);

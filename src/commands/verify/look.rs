@@ -1,4 +1,4 @@
-//! Where the facts come from: the API server and Redis, with the rights of whoever asks.
+//! Collects the facts from the API server and Redis, with the caller's permissions.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -35,10 +35,10 @@ use crate::targets::redis::copy::{self, WRITE};
 use crate::targets::redis::{Guard, HashStore, Heartbeat, RedisStore, ScriptOutcome};
 use crate::targets::secret::{self, SecretStore};
 
-/// How many mirrors are looked at at the same time.
+/// How many mirrors are observed at the same time.
 const AT_ONCE: usize = 8;
 
-/// Everything that there is to know. An error means that nothing can be known.
+/// Collects all facts. An error means that nothing can be checked.
 pub async fn look(args: &VerifyArgs, client: Client) -> anyhow::Result<Facts> {
     let home = Home {
         namespace: args.keys.namespace.clone(),
@@ -87,10 +87,10 @@ impl MirrorFacts {
     }
 }
 
-/// A mirror that was asked for, by name; `None` if there is none.
+/// A requested mirror, by name; `None` if it does not exist.
 type Asked = (String, Option<DeserializeGuard<ParameterMirror>>);
 
-/// The mirrors that were named, else all of the watched namespaces.
+/// Returns the mirrors that were named, otherwise all mirrors of the watched namespaces.
 async fn mirrors(args: &VerifyArgs, client: &Client) -> anyhow::Result<Vec<Asked>> {
     let mut found = Vec::new();
     for mirror in &args.mirrors {
@@ -139,7 +139,7 @@ async fn cluster_uid(client: &Client) -> anyhow::Result<String> {
     found.uid().context("the namespace kube-system has no UID; give the operator's --cluster-name")
 }
 
-/// The `Date` of an answer has whole seconds, and was set somewhere between question and answer.
+/// The `Date` of a response has whole seconds, and was set at some time between request and response.
 async fn api_server_ahead(client: &Client) -> Option<SignedDuration> {
     let request = http::Request::get("/version").body(kube::client::Body::empty()).ok()?;
     let asked = Timestamp::now();
@@ -149,7 +149,7 @@ async fn api_server_ahead(client: &Client) -> Option<SignedDuration> {
     Some(ahead(date + SignedDuration::from_millis(500), asked, answered))
 }
 
-/// How far `theirs` was ahead in the middle between question and answer.
+/// Returns how far `theirs` was ahead halfway between request and response.
 fn ahead(theirs: Timestamp, asked: Timestamp, answered: Timestamp) -> SignedDuration {
     theirs.duration_since(asked + answered.duration_since(asked) / 2)
 }
@@ -171,7 +171,7 @@ async fn keys(client: &Client, home: &Home) -> Result<Option<Result<KeyRing, Key
     Ok(Some(KeyRing::from_data(data)))
 }
 
-/// What Redis says, and the way to it.
+/// Returns the state of Redis, and a store that uses it.
 async fn redis(args: &VerifyArgs) -> anyhow::Result<(RedisFacts, Option<RedisStore>)> {
     let Some(settings) = args.redis.settings()? else { return Ok((RedisFacts::NotConfigured, None)) };
     let base = OperatorIdentity::new(Clock::start());
@@ -191,9 +191,9 @@ async fn redis(args: &VerifyArgs) -> anyhow::Result<(RedisFacts, Option<RedisSto
     Ok((facts, Some(store)))
 }
 
-/// Does to a hash of its own what the operator does to a mirror's, and deletes it: only so it is known whether this user may.
+/// Does to a scratch hash what the operator does to a mirror's, and deletes it. Nothing else shows whether this user may.
 async fn rights(servers: &RedisClient, store: &RedisStore, key: &str) -> Result<(), ConnectionError> {
-    // The operator's scripts are there as a rule, and then nobody needs to load them: until Redis starts anew.
+    // The operator's scripts are usually cached, so nobody needs to load them until Redis restarts. This tests it anyway.
     let load = |mut connection: MultiplexedConnection| async move {
         redis::cmd("SCRIPT").arg("LOAD").arg("return 1").exec_async(&mut connection).await
     };
@@ -208,7 +208,7 @@ async fn rights(servers: &RedisClient, store: &RedisStore, key: &str) -> Result<
     done(removed?).map(|_| ())
 }
 
-/// Everything but writing it first and deleting it last.
+/// Uses the hash between its first write and its deletion.
 async fn use_hash(store: &RedisStore, key: &str, written: &Fence) -> Result<Fence, ConnectionError> {
     store.check(&[key], WRITE).await?;
     store.observe(key, WRITE).await?;
@@ -239,7 +239,7 @@ async fn redis_ahead(servers: &RedisClient, key: &str) -> Result<SignedDuration,
     Ok(ahead(theirs, asked, answered))
 }
 
-/// What all mirrors are looked at with.
+/// What is needed to observe a mirror.
 struct Around {
     client: Client,
     secrets: SecretStore,

@@ -1,7 +1,7 @@
-//! `verify`: whether mirrors can be relied on when SSM is down, checked from outside the operator: for drills, for pipelines and for
-//! whoever has just installed it. It changes nothing, and prints no value.
+//! `verify`: checks from outside the operator whether mirrors can be relied on when SSM is down, for drills, for
+//! pipelines and after an installation. It changes nothing, and prints no value.
 //!
-//! [`look`] asks the API server and Redis, [`judge()`] says what the answers mean, a [`Report`] tells it.
+//! [`look`] asks the API server and Redis, [`judge()`] interprets the answers, and a [`Report`] presents the findings.
 
 mod facts;
 mod finding;

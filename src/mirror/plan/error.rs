@@ -1,9 +1,9 @@
-//! Why a spec is not carried out.
+//! Why a spec has no plan.
 
-/// Why a mirror is not carried out. The text names field and remedy.
+/// Why a mirror has no plan. The text names field and remedy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
-    /// The spec cannot mean anything.
+    /// The spec is invalid.
     #[error("{0}")]
     InvalidSpec(String),
     /// A selection is not granted to the namespace.

@@ -1,11 +1,11 @@
-//! Who may read what. Deny by default; whole path segments; `/aws/` only by a grant that says so.
+//! Grants: which namespace may read what. Deny by default; on path-segment boundaries; `/aws/` only by a grant that names it.
 
 use std::collections::BTreeMap;
 
 use crate::api::{NamespaceSelector, ParameterSourceSpec};
 use crate::mirror::selection::{is_at_or_below, is_of_aws};
 
-/// The path prefixes that `source` grants to a namespace with these labels.
+/// Returns the path prefixes that `source` grants to a namespace with these labels.
 #[must_use]
 pub fn granted_paths(
     source: &ParameterSourceSpec,
@@ -20,7 +20,7 @@ pub fn granted_paths(
         .collect()
 }
 
-/// Whether one of the granted paths is `name` itself or above it; a grant of `/` does not mean what is below `/aws/`.
+/// Whether one of the granted paths is `name` itself or above it. A grant of `/` does not cover what is below `/aws/`.
 #[must_use]
 pub fn covers(granted: &[String], name: &str) -> bool {
     granted.iter().any(|grant| is_at_or_below(name, grant) && (!is_of_aws(name) || is_of_aws(grant)))

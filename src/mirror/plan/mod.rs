@@ -1,4 +1,4 @@
-//! Spec and grants in, [`Plan`] out, or the reason why not.
+//! Turns spec and grants into a [`Plan`], or into the reason why there is none.
 
 mod error;
 pub mod grants;
@@ -21,10 +21,10 @@ use crate::api::{
 use crate::mirror::plan::error::invalid;
 use crate::mirror::plan::selections::selections;
 
-/// Everything a mirror is meant to do, judged and normalised.
+/// Everything that a mirror has to do, validated and normalised.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// `<cluster>/<namespace>/<mirror>`: who owns the targets.
+    /// `<cluster>/<namespace>/<mirror>`: the owner of the targets.
     pub owner: String,
     /// Namespace of the mirror and its Secret.
     pub namespace: String,
@@ -32,27 +32,27 @@ pub struct Plan {
     pub mirror: String,
     /// Name of the source, as the spec gives it.
     pub source_name: String,
-    /// What the source says; `None` while it does not exist, which is an outage and not a withdrawal.
+    /// The source; `None` while it does not exist, which is an outage and not a withdrawal.
     pub source: Option<SourcePlan>,
     /// Time from one read to the next.
     pub interval: Duration,
-    /// How old what is served may become until that is said.
+    /// The age beyond which what is served is reported as stale.
     pub max_staleness: Option<Duration>,
-    /// No reads, no writes, no healing.
+    /// Whether reads, writes and healing are suspended.
     pub suspend: bool,
     /// What to read, in the order of the spec.
     pub selections: Vec<Selection>,
     /// How Secret keys are made; also for `@params` when there is no Secret.
     pub key_format: KeyFormat,
-    /// Target 1.
+    /// The Secret, if the spec has this target.
     pub secret: Option<SecretPlan>,
-    /// Target 2.
+    /// The hash, if the spec has this target.
     pub redis: Option<RedisPlan>,
-    /// Share of removals beyond which they are withheld, in percent.
+    /// Percentage of removals beyond which they are withheld.
     pub max_removed_percent: u32,
 }
 
-/// Where and as whom to read.
+/// A source, as one namespace sees it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SourcePlan {
     /// AWS region.
@@ -61,43 +61,43 @@ pub struct SourcePlan {
     pub role_arn: Option<String>,
     /// External ID for that role.
     pub external_id: Option<String>,
-    /// Cap of this source, requests per second.
+    /// Rate limit of this source, requests per second.
     pub requests_per_second: Option<u32>,
-    /// Until when its mirrors behave as in an outage, because somebody rehearses one.
+    /// Until when its mirrors behave as in an outage, for a drill.
     pub drill_until: Option<Timestamp>,
     /// Path prefixes that the mirror's namespace is granted.
     pub granted: Vec<String>,
-    /// The least encryption in Redis that it demands.
+    /// The minimum encryption in Redis that it requires.
     pub redis_encryption: RedisEncryption,
 }
 
 /// The Secret to write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecretPlan {
-    /// Its name.
+    /// Name of the Secret.
     pub name: String,
-    /// Its type.
+    /// Type of the Secret.
     pub type_: SecretType,
-    /// Labels of the user.
+    /// Labels from the spec.
     pub labels: BTreeMap<String, String>,
-    /// Annotations of the user.
+    /// Annotations from the spec.
     pub annotations: BTreeMap<String, String>,
-    /// What happens when it is no longer wanted.
+    /// What happens when the Secret is no longer wanted.
     pub deletion_policy: DeletionPolicy,
 }
 
 /// The Redis hash to write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RedisPlan {
-    /// The live key.
+    /// The Redis key.
     pub key: String,
     /// Which values are encrypted.
     pub encryption: RedisEncryption,
-    /// What happens when it is no longer wanted.
+    /// What happens when the hash is no longer wanted.
     pub deletion_policy: DeletionPolicy,
 }
 
-/// What the plan needs to know besides the spec.
+/// What planning needs besides the spec.
 #[derive(Clone, Copy, Debug)]
 pub struct PlanInput<'a> {
     /// Name of this cluster in owners.
@@ -110,16 +110,16 @@ pub struct PlanInput<'a> {
     pub mirror: &'a str,
     /// The source, if it exists.
     pub source: Option<&'a ParameterSourceSpec>,
-    /// Until when somebody rehearses an outage of it.
+    /// Until when a drill of the source lasts.
     pub drill_until: Option<Timestamp>,
-    /// First part of every Redis key.
+    /// Prefix of every Redis key.
     pub redis_prefix: &'a str,
-    /// The Secret of that namespace that holds the operator's keys, if it is the operator's namespace.
+    /// Name of the Secret with the operator's keys, if this is the operator's namespace.
     pub key_secret: Option<&'a str>,
 }
 
 impl Plan {
-    /// Judges `spec`. Everything the schema checks is checked again: admission may be older or switched off.
+    /// Plans `spec`. It repeats every check of the schema, because admission may be older or switched off.
     pub fn new(spec: &ParameterMirrorSpec, input: &PlanInput<'_>) -> Result<Self, PlanError> {
         let selections = selections(&spec.parameters)?;
         if !is_object_name(&spec.source) {
@@ -145,7 +145,7 @@ impl Plan {
         let interval = interval(&spec.interval)?;
         let max_staleness =
             spec.max_staleness.as_deref().map(|text| max_staleness(text, interval)).transpose()?;
-        // Last: no grant makes a spec valid (docs/design/formats.md, "Reasons").
+        // Last, because no grant makes an invalid spec valid (docs/design/formats.md, "Reasons").
         let source = match input.source {
             Some(source) => Some(source_plan(source, input, &spec.source, &selections)?),
             None => None,
@@ -168,7 +168,7 @@ impl Plan {
         })
     }
 
-    /// The source as targets carry it, with `account` as far as it is known.
+    /// Returns the source as targets store it. `account` is used unless the role names the account.
     #[must_use]
     pub fn stored_source(&self, account: &str) -> Option<StoredSource> {
         let source = self.source.as_ref()?;
@@ -183,21 +183,21 @@ impl Plan {
             Some(source) => {
                 source.place(&self.source_name, source.account().unwrap_or_default()).is_same_place(stored)
             }
-            // While it does not exist, only its name says where the copy is from.
+            // While the source does not exist, only its name says where the copy is from.
             None => self.source_name == stored.name,
         };
         is_same_place && same_selections(&self.selections, &stored.selections)
     }
 }
 
-/// Where and as whom to read. Sources that differ in one of these need a client of their own.
+/// Where and with which identity to read. Sources that differ in one of these need separate clients.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SourceIdentity {
     /// AWS region.
     pub region: String,
     /// The role to assume with the operator's own identity, if any.
     pub role_arn: Option<String>,
-    /// What the role's trust policy wants to hear.
+    /// The external ID that the role's trust policy requires.
     pub external_id: Option<String>,
 }
 
@@ -212,7 +212,7 @@ impl From<&ParameterSourceSpec> for SourceIdentity {
 }
 
 impl SourcePlan {
-    /// Where and as whom to read.
+    /// Returns where and with which identity to read.
     #[must_use]
     pub fn identity(&self) -> SourceIdentity {
         SourceIdentity {
@@ -222,7 +222,7 @@ impl SourcePlan {
         }
     }
 
-    /// What the source says to the mirrors of a namespace.
+    /// Returns the source as the mirrors of a namespace see it.
     #[must_use]
     pub fn new(
         source: &ParameterSourceSpec,
@@ -244,7 +244,7 @@ impl SourcePlan {
         }
     }
 
-    /// Where it reads and as whom, as targets carry it; no selections.
+    /// Returns identity and account as targets store them, without selections.
     #[must_use]
     pub fn place(&self, name: &str, account: &str) -> StoredSource {
         StoredSource {
@@ -257,13 +257,13 @@ impl SourcePlan {
         }
     }
 
-    /// Whether an outage is rehearsed now.
+    /// Whether a drill is under way.
     #[must_use]
     pub fn is_drill(&self, now: Timestamp) -> bool {
         self.drill_until.is_some_and(|until| now < until)
     }
 
-    /// The account of `roleArn`; without a role only what is read tells the account.
+    /// Returns the account of `roleArn`. Without a role, only the ARNs of what is read show the account.
     #[must_use]
     pub fn account(&self) -> Option<&str> {
         self.role_arn.as_deref().and_then(|arn| arn.split(':').nth(4))
@@ -279,7 +279,7 @@ fn same_selections(selections: &[Selection], stored: &[StoredSelection]) -> bool
         == sorted(stored.iter().map(StoredSelection::encode).collect())
 }
 
-/// A selection as stored: keys and `optional` are not part of what was read.
+/// Converts a selection to its stored form: keys and `optional` do not affect what was read.
 fn stored_selection(selection: &Selection) -> StoredSelection {
     match selection {
         Selection::Path(path) => StoredSelection::Path {
@@ -316,7 +316,7 @@ fn source_plan(
     Ok(plan)
 }
 
-/// Whether it can name an object at all. Names become parts of the API server's paths, so nothing else is ever asked for.
+/// Whether `name` can name an object at all. Names become parts of the API server's paths, so no other name is ever requested.
 #[must_use]
 pub fn is_object_name(name: &str) -> bool {
     let ends_well = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
@@ -332,7 +332,7 @@ fn secret_plan(secret: &SecretTargetSpec, input: &PlanInput<'_>) -> Result<Secre
     if !is_object_name(name) {
         return Err(invalid("spec.secret.name must be a lower-case DNS name"));
     }
-    // Also while it is lost: whoever could write it would choose the keys that everything is signed with.
+    // Also while that Secret is lost: a tenant who could write it would choose the keys that everything is signed with.
     if input.key_secret == Some(name) {
         return Err(invalid(format!(
             "spec.secret.name: Secret {name} holds the operator's own keys and is never a target; choose another name"
@@ -363,7 +363,7 @@ fn secret_plan(secret: &SecretTargetSpec, input: &PlanInput<'_>) -> Result<Secre
     })
 }
 
-/// Go's notation, as `metav1.Duration` reads it; `None` if it is none. What is below zero is zero.
+/// Parses Go's notation, as `metav1.Duration` reads it; `None` if it is invalid. A negative duration becomes zero.
 fn duration(text: &str) -> Option<Duration> {
     let parsed: kube::core::Duration = text.parse().ok()?;
     Some(if parsed.is_negative() { Duration::ZERO } else { parsed.into() })

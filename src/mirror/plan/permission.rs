@@ -1,5 +1,5 @@
-//! Whether a verified copy may still be used for a mirror. It is judged by where and as whom it was read, never by what the spec
-//! names now: a tenant writes the spec.
+//! Whether a verified copy may still be used for a mirror. What counts is where and with which identity the copy was
+//! read, never what the spec names now: a tenant writes the spec.
 
 use parameter_mirror_format::content::source::{StoredSelection, StoredSource};
 
@@ -10,35 +10,36 @@ use crate::mirror::plan::{Plan, SourcePlan};
 /// What may be done with a copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Permission {
-    /// A source that exists reads from the same place, and grants the mirror's namespace all that the copy was read from.
+    /// A source that exists reads with the same identity, and grants the mirror's namespace everything that the copy was read from.
     Granted {
-        /// The least encryption in Redis that such a source demands.
+        /// The minimum encryption in Redis that this source requires.
         encryption: RedisEncryption,
     },
-    /// The source that the mirror and its copy name does not exist or does not decode: an outage. What holds the copy is kept and
-    /// healed, and nothing else gets it.
+    /// The source that both the mirror and its copy name does not exist or does not decode: an outage. Targets that
+    /// hold the copy keep it and are healed; no other target gets it.
     SourceMissing,
-    /// No source grants it: nothing is written from it.
+    /// No source grants the copy: nothing is written from it.
     NotGranted,
 }
 
-/// A source that exists, as it looks to one namespace.
+/// A source that exists, as one namespace sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Existing {
-    /// Its name.
+    /// Name of the source.
     pub name: String,
-    /// Where it reads, as whom, and what it grants to the namespace.
+    /// The identity it reads with, and what it grants to the namespace.
     pub plan: SourcePlan,
-    /// The account that it reads from, if that is known.
+    /// The account that it reads from, if known.
     pub account: Option<String>,
 }
 
 impl Plan {
-    /// What may be done with a copy that was read from `stored`, when these sources exist.
+    /// Returns what may be done with a copy that was read from `stored`, given the existing sources.
     #[must_use]
     pub fn permission(&self, stored: &StoredSource, existing: &[Existing]) -> Permission {
         let granting = |source: &&Existing| source.reads(stored) && source.plan.grants_all_of(stored);
-        // Its own demand is met by the spec. Of others the strictest counts: which of them it came from may be long gone.
+        // The spec meets the requirement of its own source. Of others the strictest counts, because the one that the
+        // copy came from may be gone.
         let own = existing.iter().filter(|source| source.name == self.source_name).find(granting);
         let strictest = || existing.iter().filter(granting).max_by_key(|source| source.plan.redis_encryption);
         if let Some(source) = own.or_else(strictest) {
@@ -54,7 +55,7 @@ impl Plan {
 }
 
 impl Existing {
-    /// Whether this source reads from the place that a copy was read from.
+    /// Whether a copy was read with the identity of this source and from its account.
     fn reads(&self, stored: &StoredSource) -> bool {
         let account = self.plan.account().or(self.account.as_deref()).unwrap_or_default();
         self.plan.place(&self.name, account).is_same_place(stored)
@@ -62,7 +63,7 @@ impl Existing {
 }
 
 impl SourcePlan {
-    /// Whether everything that a copy was read from is granted.
+    /// Whether the source grants everything that a copy was read from.
     #[must_use]
     pub fn grants_all_of(&self, stored: &StoredSource) -> bool {
         stored.selections.iter().all(|selection| {
@@ -101,7 +102,7 @@ mod tests {
         plan(&[path("/app")]).stored_source(ACCOUNT).unwrap()
     }
 
-    /// What becomes of that copy when the mirror names this source now.
+    /// Returns the permission for that copy when the mirror names the source `now`.
     fn judged(now: &str, existing: &[Existing]) -> Permission {
         let plan = Plan { source_name: now.to_owned(), source: None, ..plan(&[path("/app")]) };
         plan.permission(&copy(), existing)

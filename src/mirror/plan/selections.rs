@@ -1,4 +1,4 @@
-//! The selections of a spec, judged one by one and as a whole.
+//! Validates the selections of a spec, one by one and as a whole.
 
 use std::collections::BTreeSet;
 
@@ -6,12 +6,12 @@ use crate::api::SelectionSpec;
 use crate::mirror::plan::error::{PlanError, invalid};
 use crate::mirror::selection::{NameSelection, PathSelection, Selection};
 
-/// Most characters of a spec's paths, names, keys and excludes in all.
+/// Maximum characters of a spec's paths, names, keys and excludes in all.
 const MOST_CHARACTERS: usize = 16_384;
-/// Most excludes of a spec in all.
+/// Maximum excludes of a spec in all.
 const MOST_EXCLUDES: usize = 200;
 
-/// Judges all selections of a spec.
+/// Validates all selections of a spec.
 pub(super) fn selections(specs: &[SelectionSpec]) -> Result<Vec<Selection>, PlanError> {
     if specs.is_empty() || specs.len() > 100 {
         return Err(invalid("spec.parameters must have between 1 and 100 selections"));
@@ -36,7 +36,7 @@ pub(super) fn selections(specs: &[SelectionSpec]) -> Result<Vec<Selection>, Plan
     Ok(selections)
 }
 
-/// A spec is held in memory twice, as the object and as the plan, for each of thousands of mirrors.
+/// Bounds the size of a spec: it is held in memory twice, as the object and as the plan, for each of thousands of mirrors.
 fn bound(specs: &[SelectionSpec]) -> Result<(), PlanError> {
     let excludes = || specs.iter().flat_map(|spec| spec.exclude.iter().flatten());
     let others = specs.iter().flat_map(|spec| [&spec.path, &spec.name, &spec.key]).flatten();

@@ -1,4 +1,4 @@
-//! What a spec is judged to mean, and why not. Admission checks most of it first; here it is checked again.
+//! What a spec means, and why it is refused. Admission checks most of it first; the plan checks it again.
 
 use std::collections::BTreeSet;
 
@@ -127,7 +127,7 @@ fn a_mirror_encrypts_at_least_what_its_source_demands() {
     );
 }
 
-/// A source that is not there is an outage: the plan stands, and what is served goes on.
+/// A missing source is an outage: the plan stands, and the targets keep serving.
 #[test]
 fn without_its_source_a_spec_is_still_a_plan() {
     let plan = judge(&spec(&[path("/anything")]), None).unwrap();
@@ -249,7 +249,7 @@ fn a_source_may_have_a_cap_of_its_own(#[case] given: Option<i32>, #[case] taken:
     assert_eq!(plan.source.unwrap().requests_per_second, taken);
 }
 
-/// The role names the account; only without one it is learnt from what is read.
+/// The role names the account; without a role it is learnt from what is read.
 #[test]
 fn the_account_of_a_role_is_known_before_anything_is_read() {
     let role = "arn:aws:iam::444455556666:role/checkout-read".to_owned();
@@ -261,7 +261,7 @@ fn the_account_of_a_role_is_known_before_anything_is_read() {
     assert!(!plan(&[path("/app")]).is_covered_by(&stored), "another role is another source");
 }
 
-/// Without a source nothing can be said of the place: its name and the selections decide.
+/// While the source is missing, its name and the selections decide.
 #[test]
 fn a_copy_covers_a_spec_whose_source_is_gone() {
     let stored = plan(&[path("/app"), name("/app/x:3")]).stored_source("").unwrap();
@@ -274,7 +274,7 @@ fn a_copy_covers_a_spec_whose_source_is_gone() {
     assert!(!reordered.is_covered_by(&through_another));
 }
 
-/// What cannot mean anything is said first: no grant would make it valid.
+/// An invalid spec is reported before a missing grant: no grant would make it valid.
 #[rstest]
 #[case::interval(|spec: &mut ParameterMirrorSpec| "9s".clone_into(&mut spec.interval))]
 #[case::no_target(|spec: &mut ParameterMirrorSpec| { spec.secret = None; spec.redis = None; })]
@@ -286,7 +286,7 @@ fn an_invalid_spec_is_invalid_also_without_a_grant(#[case] change: fn(&mut Param
     assert!(matches!(refusal(&spec), PlanError::InvalidSpec(_)), "{}", refusal(&spec));
 }
 
-/// The remedy can be pasted: a grant takes paths that begin with a slash, without selectors.
+/// The remedy can be pasted: a grant takes paths that begin with a slash and have no selector.
 #[rstest]
 #[case(path("/elsewhere"), "/elsewhere")]
 #[case(name("/elsewhere/x:live"), "/elsewhere/x")]
@@ -301,7 +301,7 @@ fn the_grant_to_ask_for_is_one_that_can_be_given(#[case] selection: SelectionSpe
     assert!(judge(&spec(&[selection]), Some(&given)).is_ok());
 }
 
-/// What the operator or Kubernetes writes itself is not the user's to set.
+/// A user cannot set what the operator or Kubernetes writes itself.
 #[rstest]
 #[case("team", true, true)]
 #[case("example.com/team", true, true)]
@@ -345,7 +345,7 @@ fn a_drill_ends_at_its_time() {
     assert!(!SourcePlan { drill_until: None, ..drill }.is_drill(until - second));
 }
 
-/// Any JSON, with the names that our resources know among its members.
+/// Any JSON, with names that our resources use among its members.
 fn anything() -> impl Strategy<Value = serde_json::Value> {
     use serde_json::{Value, json};
     let text = "\\PC{0,6}|/app(/[a-z.]{1,3}){0,2}|(1|10|-5|999999999)[smh]|arn:aws:.*|EnvVar|Retain|default|[0-9]{1,20}";
@@ -366,7 +366,7 @@ fn anything() -> impl Strategy<Value = serde_json::Value> {
 }
 
 proptest! {
-    /// Whatever is stored as a mirror: it is judged or does not decode, nothing panics, and no plan selects what is not granted.
+    /// Any stored mirror is planned, refused, or does not decode; nothing panics, and no plan selects what is not granted.
     #[test]
     fn no_spec_panics_or_reads_what_is_foreign(
         mut spec in proptest::collection::btree_map("interval|suspend|guard|maxStaleness|secret|redis|source", anything(), 0..4),
@@ -394,7 +394,7 @@ proptest! {
         }
     }
 
-    /// The same for sources: what is no path grants nothing.
+    /// The same for sources: an invalid path grants nothing.
     #[test]
     fn no_source_panics(grants in anything(), labels in anything()) {
         let stored = serde_json::json!({"region": "us-east-1", "grants": [grants, {"namespaces": {"matchLabels": labels}, "paths": ["/app"]}]});

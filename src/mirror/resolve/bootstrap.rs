@@ -1,4 +1,4 @@
-//! A new mirror in an outage: filled from mirrors that already hold its parameters (docs/design/formats.md, "Grants").
+//! Fills a new mirror in an outage from mirrors that already hold its parameters (docs/design/formats.md, "Grants").
 
 use std::collections::BTreeMap;
 
@@ -10,27 +10,27 @@ use crate::mirror::plan::Plan;
 use crate::mirror::selection::{NameSelection, PathSelection, Selection};
 use crate::mirror::snapshot::{MAX_PARAMETERS, Parameter};
 
-/// A set for a mirror that has none, put together from the sets of others.
+/// A set for a mirror that has none, assembled from the sets of its peers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BootstrapSet {
-    /// What it is the set of.
+    /// The source and the selections of the set.
     pub source: StoredSource,
     /// Everything that the mirror selects.
     pub parameters: BTreeMap<String, Parameter>,
-    /// The read time of the earliest donor, Unix ms.
+    /// The earliest read time of its peers, Unix ms.
     pub read_at: i64,
 }
 
-/// Collects what others can give, one after the other.
+/// Collects what peers can contribute, one after the other.
 #[derive(Debug)]
 pub struct Bootstrap<'p> {
     plan: &'p Plan,
     account: Option<String>,
-    /// By selection of the plan.
+    /// One part for each selection of the plan.
     parts: Vec<Option<Part>>,
 }
 
-/// What answers one selection.
+/// The answer to one selection.
 #[derive(Clone, Debug)]
 struct Part {
     parameters: BTreeMap<String, Parameter>,
@@ -38,14 +38,14 @@ struct Part {
 }
 
 impl<'p> Bootstrap<'p> {
-    /// Nothing yet for the mirror of this plan.
+    /// Starts with nothing, for the mirror of this plan.
     #[must_use]
     pub fn new(plan: &'p Plan) -> Self {
         Self { plan, account: None, parts: vec![None; plan.selections.len()] }
     }
 
-    /// Takes what this set can give. The caller has seen that it covers its own mirror's spec. Of two that can give the same,
-    /// the one that was read later counts.
+    /// Takes what this set can contribute. The caller has checked that it covers its own mirror's spec. Of two sets
+    /// that can contribute the same, the one that was read later counts.
     pub fn offer(&mut self, content: &Content) {
         let Ok(stored) = StoredSource::decode(&content.source) else { return };
         if !self.is_same_place(&stored) {
@@ -70,7 +70,7 @@ impl<'p> Bootstrap<'p> {
         }
     }
 
-    /// The whole set, if every selection is answered: nothing partial, nothing empty.
+    /// Returns the whole set if every selection is answered: nothing partial, nothing empty.
     #[must_use]
     pub fn finish(self) -> Option<BootstrapSet> {
         let parts: Vec<Part> = self.parts.into_iter().collect::<Option<_>>()?;
@@ -80,14 +80,15 @@ impl<'p> Bootstrap<'p> {
         (parameters.len() <= MAX_PARAMETERS).then_some(BootstrapSet { source, parameters, read_at })
     }
 
-    /// Same region and role, and the same account where both know it; all donors agree on it.
+    /// Whether region and role are the same, and the account where both know it. All peers have the same account.
     fn is_same_place(&self, stored: &StoredSource) -> bool {
         let account = self.account.clone().unwrap_or_default();
         self.plan.stored_source(&account).is_some_and(|desired| desired.is_same_place(stored))
     }
 }
 
-/// Everything below a path, from a listing of it or of one above. A listing is whole: a name that is not in it is not there.
+/// Returns everything below a path, from a listing of it or of a path above. A listing is complete: a name that is not
+/// in it does not exist.
 fn below(
     desired: &PathSelection,
     stored: &StoredSource,
@@ -98,8 +99,8 @@ fn below(
     Some(all.map(|(name, entry)| (name.clone(), content::parameter(entry))).collect())
 }
 
-/// One parameter, by the same name with the same selector, or from a listing. A name that a donor does not hold proves
-/// nothing: not even that an optional one is absent.
+/// Returns one parameter, by the same name with the same selector, or from a listing. A name that a peer does not hold
+/// proves nothing: not even that an optional one is absent.
 fn named(
     desired: &NameSelection,
     stored: &StoredSource,
@@ -136,7 +137,7 @@ mod tests {
         SelectionSpec { recursive: Some(false), ..path(of) }
     }
 
-    /// Names that a mirror with these selections gets from one with those, which holds `all`.
+    /// Returns the names that a mirror with the selections `desired` gets from one with `held`, which holds `all`.
     fn given(desired: &[SelectionSpec], held: &[SelectionSpec], all: &[&str]) -> Option<Vec<String>> {
         let (desired, held) = (plan(desired), plan(held));
         let all: Vec<(&str, &str)> = all.iter().map(|&name| (name, "v")).collect();

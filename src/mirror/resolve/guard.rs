@@ -1,4 +1,4 @@
-//! The brake on removals (docs/design/formats.md, "Guard").
+//! The guard against removals (docs/design/formats.md, "Guard").
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,10 +7,10 @@ use parameter_mirror_format::content::revision::shrink_id;
 use crate::mirror::selection::Selection;
 use crate::mirror::snapshot::{Parameter, Snapshot};
 
-/// A successful read after the guard: what may be published.
+/// What may be published of a successful read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GuardOutcome {
-    /// The set to publish, by name as selected, with withheld and missing entries as they were.
+    /// The set to publish, by name as selected; withheld and missing entries are unchanged.
     pub parameters: BTreeMap<String, Parameter>,
     /// Removals that wait for approval.
     pub withheld: Option<Withheld>,
@@ -18,29 +18,29 @@ pub struct GuardOutcome {
     pub missing: Vec<String>,
 }
 
-/// Removals that are not carried out until somebody approves exactly them.
+/// Removals that are not applied until somebody approves exactly these.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Withheld {
     /// How many parameters SSM no longer has.
     pub removed: usize,
-    /// Of how many published ones.
+    /// How many parameters are published.
     pub of: usize,
-    /// What the annotation `accept-shrink` has to say.
+    /// The value of the annotation `accept-shrink` that approves them.
     pub id: String,
-    /// Whether what is served is of another source, so that nothing of the new one is published beside it.
+    /// Whether what is served is from another source. Nothing of the new source is then published beside it.
     pub of_another_source: bool,
 }
 
-/// Why a complete read can still not be published. What was there stays.
+/// Why a complete read cannot be published. The targets keep what they hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GuardError {
-    /// Nothing is selected by what SSM holds; empty never replaces anything.
+    /// SSM holds nothing that is selected; an empty read never replaces a set.
     Empty,
     /// A required name is absent and there is no old entry to keep.
     Missing(Vec<String>),
 }
 
-/// What the guard judges by.
+/// The rules that the guard applies.
 #[derive(Clone, Copy, Debug)]
 pub struct GuardPolicy<'a> {
     /// What the spec selects.
@@ -51,10 +51,9 @@ pub struct GuardPolicy<'a> {
     pub accepted: Option<&'a str>,
 }
 
-/// Lets additions and changes through and judges removals.
+/// Lets additions and changes through, and withholds removals beyond the limit.
 ///
-/// `published` is what is served today and still selected: a changed selection is the user's own word and is
-/// not guarded.
+/// `published` is what is served today and still selected. A changed selection is the user's decision and is not guarded.
 pub fn guard(
     reading: &Snapshot,
     published: &BTreeMap<String, Parameter>,
@@ -97,7 +96,7 @@ pub fn guard(
     Ok(GuardOutcome { parameters, withheld, missing })
 }
 
-/// Required names that SSM itself says do not exist.
+/// Returns the required names that SSM itself says do not exist.
 fn missing_names(reading: &Snapshot, selections: &[Selection]) -> Vec<String> {
     selections
         .iter()

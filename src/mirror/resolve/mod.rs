@@ -1,4 +1,4 @@
-//! A read's outcome and the last known good in, what is to be served out.
+//! Resolves the outcome of a read and the last known good set into what is to be served.
 
 pub mod bootstrap;
 pub mod guard;
@@ -15,28 +15,28 @@ use crate::mirror::resolve::bootstrap::BootstrapSet;
 use crate::mirror::resolve::guard::{GuardError, GuardOutcome, GuardPolicy, Withheld, guard};
 use crate::mirror::snapshot::{Parameter, ReadError, Snapshot};
 
-/// What the targets are to hold.
+/// What the targets should hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Desired {
     /// The set: unchanged, or new and still to be signed.
     pub set: DesiredSet,
-    /// Whether it may replace what a target holds without asking who is newer.
+    /// Whether it may replace what a target holds without a comparison of read times.
     pub freshness: Freshness,
-    /// What is wrong with Secret keys; the Secret is held while there is anything.
+    /// What is wrong with Secret keys. The Secret stays as it is until this is empty.
     pub key_problems: Vec<String>,
 }
 
-/// A set as it is, or one that differs and gets a new read time and MAC.
+/// A set as it is, or new content that gets a new read time and MAC.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DesiredSet {
-    /// The last known good, signed as it is.
+    /// The last known good set, with its signature.
     AsItIs(Signed),
     /// New content, to be signed with the active key.
     New(Content),
 }
 
 impl DesiredSet {
-    /// The content, signed or not.
+    /// Returns the content, signed or not.
     #[must_use]
     pub fn content(&self) -> &Content {
         match self {
@@ -46,12 +46,12 @@ impl DesiredSet {
     }
 }
 
-/// What stands between a mirror and a clean bill of health, on the side of the source.
+/// What is wrong on the side of the source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SourceIssue {
     /// The last due read failed.
     Read(ReadError),
-    /// Nothing is selected by what SSM holds.
+    /// SSM holds nothing that is selected.
     NoParameters,
     /// Required names are absent in SSM.
     ParameterNotFound(Vec<String>),
@@ -60,37 +60,37 @@ pub enum SourceIssue {
 }
 
 impl SourceIssue {
-    /// Whether SSM may well hold the parameters, and only cannot say so.
+    /// Whether SSM may hold the parameters but cannot return them.
     #[must_use]
     pub const fn is_outage(&self) -> bool {
         matches!(self, Self::Read(failure) if failure.reason.is_outage())
     }
 }
 
-/// The outcome of resolving: degraded is a value here, not an error.
+/// The outcome of resolving. A degraded mirror is a value here, not an error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Resolution {
-    /// The last due read was good, and this is it; perhaps with something withheld.
+    /// The last due read was good, and this is its set, perhaps with something withheld.
     Fresh {
-        /// What the targets are to hold.
+        /// What the targets should hold.
         desired: Desired,
         /// What was withheld or is missing.
         issue: Option<SourceIssue>,
     },
-    /// The last due read was good and lacks parameters that are served, for the first time: a replica of SSM that lags answers like
-    /// that. The last known good is served as it is until the next read, which is due soon, says the same.
+    /// The last due read was good but lacks served parameters for the first time, as the answer of a lagging SSM
+    /// replica does. The last known good set is served unchanged until the next read, which is due soon, confirms the absence.
     Awaiting {
-        /// What the targets are to hold.
+        /// What the targets should hold.
         desired: Desired,
     },
-    /// The last known good is served; `None` if nothing has been read by this process yet.
+    /// The last known good set is served; `issue` is `None` if this process has not read yet.
     Held {
-        /// What the targets are to hold.
+        /// What the targets should hold.
         desired: Desired,
         /// Why it is held.
         issue: Option<SourceIssue>,
     },
-    /// There never was a good set.
+    /// There has never been a good set.
     Unavailable {
         /// Why; `None` while the first read is under way.
         issue: Option<SourceIssue>,
@@ -98,7 +98,7 @@ pub enum Resolution {
 }
 
 impl Resolution {
-    /// What the targets are to hold, if there is a set.
+    /// Returns what the targets should hold, if there is a set.
     #[must_use]
     pub const fn desired(&self) -> Option<&Desired> {
         match self {
@@ -109,7 +109,7 @@ impl Resolution {
         }
     }
 
-    /// What stands in the way on the side of the source.
+    /// Returns the issue on the side of the source, if there is one.
     #[must_use]
     pub const fn issue(&self) -> Option<&SourceIssue> {
         match self {
@@ -121,10 +121,10 @@ impl Resolution {
     }
 }
 
-/// What is known when a resolution is due.
+/// The input of a resolution.
 #[derive(Clone, Copy, Debug)]
 pub struct ResolveInput<'a> {
-    /// The mirror.
+    /// The plan of the mirror.
     pub plan: &'a Plan,
     /// The newest verified set.
     pub last_known_good: Option<&'a Signed>,
@@ -134,15 +134,15 @@ pub struct ResolveInput<'a> {
     pub now: i64,
     /// Value of the annotation `accept-shrink`.
     pub accepted_shrink: Option<&'a str>,
-    /// What other mirrors hold of what this one selects, if it has nothing itself.
+    /// What peers hold of what this mirror selects, if it has no set itself.
     pub donated: Option<&'a BootstrapSet>,
-    /// What the complete read before this one lacked, as [`Situation::absent`] said; `None`: absences are not confirmed any more.
+    /// What the previous complete read lacked, as [`ResolveInput::absent`] returned it; `None`: absences need no more confirmation.
     pub absent_before: Option<&'a BTreeSet<String>>,
 }
 
 impl ResolveInput<'_> {
-    /// What is served, still selected, and lacking in this read of the same place. Nothing of it goes before two complete reads in a
-    /// row lack it. Another source, or another selection, is the user's own word.
+    /// Returns what is served and still selected but lacking in this read; nothing if the read used another identity.
+    /// It is removed only when two complete reads in a row lack it. A change of source or selection is the user's decision.
     #[must_use]
     pub fn absent(&self, reading: &Snapshot) -> BTreeSet<String> {
         let is_same_place =
@@ -151,7 +151,7 @@ impl ResolveInput<'_> {
         published.into_keys().filter(|name| !reading.parameters.contains_key(name)).collect()
     }
 
-    /// A read brought a complete answer.
+    /// Resolves a complete read.
     #[must_use]
     pub fn after_reading(&self, reading: &Snapshot) -> Resolution {
         if let (Some(before), Some(good)) = (self.absent_before, self.last_known_good)
@@ -172,7 +172,7 @@ impl ResolveInput<'_> {
         }
     }
 
-    /// No fresh answer: the last known good is served, if there is one.
+    /// Resolves without a fresh snapshot: the last known good set is served, if there is one.
     #[must_use]
     pub fn hold(&self, issue: Option<SourceIssue>) -> Resolution {
         let is_outage = issue.as_ref().is_some_and(SourceIssue::is_outage);
@@ -183,7 +183,7 @@ impl ResolveInput<'_> {
         }
     }
 
-    /// What others read, with their read time: it is as old as it is.
+    /// Takes the set of peers with their read time, so that its age is the real one.
     fn take(&self, donated: &BootstrapSet) -> Desired {
         let BootstrapSet { source, parameters, read_at } = donated;
         let (content, key_problems) =
@@ -201,7 +201,7 @@ impl ResolveInput<'_> {
         };
         let Some(source) = source else { return self.hold(issue) };
         if issue.is_some() && of_another_source {
-            // Entries that are kept and entries that were read would be of two sources.
+            // Kept entries and read entries would be from two sources.
             return self.hold(issue);
         }
         let stamp = self.next_read_time(reading.started_at);
@@ -213,7 +213,7 @@ impl ResolveInput<'_> {
         Resolution::Fresh { desired: Desired { set, freshness: Freshness::FreshRead, key_problems }, issue }
     }
 
-    /// The last known good, with the keys that the spec asks for now if it covers the spec.
+    /// Keeps the last known good set. If it covers the spec, it gets the keys that the spec asks for now.
     fn keep(&self, good: &Signed) -> Desired {
         let as_it_is = |key_problems| Desired {
             set: DesiredSet::AsItIs(good.clone()),
@@ -237,20 +237,20 @@ impl ResolveInput<'_> {
         wall.max(self.latest_read_at.saturating_add(1))
     }
 
-    /// Whether the last known good was read from there.
+    /// Whether the last known good set was read from `source`.
     fn is_from(&self, source: &StoredSource) -> bool {
         self.last_known_good.is_some_and(|good| {
             StoredSource::decode(&good.content.source).is_ok_and(|stored| stored.is_same_place(source))
         })
     }
 
-    /// What is served and still selected.
+    /// Returns what is served and still selected.
     fn published(&self) -> BTreeMap<String, Parameter> {
         let good = self.last_known_good;
         good.map(|good| content::still_selected(&good.content, self.plan)).unwrap_or_default()
     }
 
-    /// The account that was read from, `""` while it is not known.
+    /// Returns the account that was read from, `""` while it is unknown.
     fn account(&self, reading: &Snapshot) -> String {
         reading.account.clone().or_else(|| self.known_account()).unwrap_or_default()
     }

@@ -1,4 +1,4 @@
-//! What a read, or none, leads to.
+//! The resolution with and without a read.
 
 use proptest::prelude::*;
 use rstest::rstest;
@@ -24,7 +24,7 @@ fn after<'a>(plan: &'a Plan, good: Option<&'a Signed>) -> ResolveInput<'a> {
     }
 }
 
-/// What a fresh resolution publishes, and what it withholds or misses.
+/// Returns what a fresh resolution publishes, and what it withholds or misses.
 fn fresh(resolution: Resolution) -> (Content, Option<SourceIssue>) {
     match resolution {
         Resolution::Fresh { desired, issue } => {
@@ -102,7 +102,7 @@ fn a_missing_required_name_keeps_its_old_entry_beside_what_is_new() {
     assert_eq!(issue, Some(SourceIssue::ParameterNotFound(vec!["/app/b".to_owned()])));
 }
 
-/// A replica of SSM that lags lacks what was made a moment ago, and knows no better when it is asked by name.
+/// A lagging replica of SSM lacks what was created a moment ago, also when it is asked by name.
 #[rstest]
 #[case::one_of_a_path(&[path("/app")], &ALL[1..], true)]
 #[case::an_optional_name(&[optional("/app/a"), path("/app")], &ALL[1..], true)]
@@ -132,14 +132,14 @@ fn what_one_read_lacks_stays_whole_until_the_next_lacks_it_too(
     let absent = first.absent(&read);
     let second = ResolveInput { absent_before: Some(&absent), ..first };
     assert_eq!(second.after_reading(&read), after(&plan, Some(&good)).after_reading(&read));
-    // Something else is lacking now, and what was lacking is there again.
+    // Another parameter is lacking now, and the one that was lacking is back.
     if waits && there.len() == 3 {
         let other = reading(&ALL[..3], 6_000);
         assert!(matches!(second.after_reading(&other), Resolution::Awaiting { .. }));
     }
 }
 
-/// What another source lacks was never in it.
+/// What another source lacks was never in that source.
 #[test]
 fn another_source_is_not_asked_twice() {
     let here = plan(&[path("/app")]);
@@ -167,7 +167,7 @@ fn removals_beyond_the_guard_wait_for_their_own_id() {
     assert_eq!((names(&content), issue), (vec!["/app/a", "/app/b"], None));
 }
 
-/// The selection is the user's own word, but nothing of the old set goes before the new one is there.
+/// The selection is the user's decision, but nothing of the old set is removed before the new one is read.
 #[test]
 fn a_changed_selection_is_not_guarded_and_held_while_it_cannot_be_read() {
     let (old, new) = (plan(&[path("/app")]), plan(&[path("/app/sub")]));
@@ -180,7 +180,7 @@ fn a_changed_selection_is_not_guarded_and_held_while_it_cannot_be_read() {
     assert_eq!((names(&content), issue), (vec!["/app/sub/x"], None));
 }
 
-/// Another key format needs no read: the values are there.
+/// Another key format needs no read, because the values are known.
 #[test]
 fn held_values_get_the_keys_that_the_spec_asks_for_now() {
     let old = plan(&[path("/app")]);
@@ -194,7 +194,7 @@ fn held_values_get_the_keys_that_the_spec_asks_for_now() {
     assert_eq!(desired.freshness, Freshness::LastKnownGood);
 }
 
-/// A quiet cycle with something withheld is as quiet as any other.
+/// A quiet cycle in which something is withheld writes nothing, like any other.
 #[test]
 fn what_is_withheld_or_missing_is_not_written_again() {
     let of_path = plan(&[path("/app")]);
@@ -253,7 +253,7 @@ fn without_its_source_a_mirror_holds_what_it_has() {
     assert_eq!(desired.set, DesiredSet::AsItIs(good));
 }
 
-/// Keys of a set that the spec no longer asks for stay as they are: nothing of it is rewritten.
+/// A set that the spec no longer asks for keeps its keys: nothing of it is rewritten.
 #[test]
 fn held_values_of_another_selection_keep_their_keys() {
     let good = signed(&plan(&[path("/app")]), &[("/app/db/host", "h")], 1_000);
@@ -278,7 +278,7 @@ fn keys_that_cannot_be_are_told_while_fresh_and_while_held() {
     assert_eq!(again.key_problems, desired.key_problems);
 }
 
-/// What a set holds is of one region: it changes over whole, or not at all.
+/// A set is of one region: it changes over whole, or not at all.
 #[rstest]
 #[case::nothing_goes(&ALL, None, None)]
 #[case::too_much_would_go(&ALL[..2], None, Some("SuspiciousShrink"))]
@@ -326,8 +326,8 @@ fn approved_removals_let_another_source_replace_the_set() {
 }
 
 proptest! {
-    /// Whatever is read after whatever was published: nothing becomes empty, equal content stays as it is, and
-    /// new content is later than all that was ever seen.
+    /// For any read after any published set: no set becomes empty, equal content stays unchanged, and new content is
+    /// later than everything ever seen.
     #[test]
     fn a_read_never_empties_and_never_turns_back_time(
         before in prop::sample::subsequence(ALL.to_vec(), 1..=4),
@@ -359,7 +359,7 @@ proptest! {
     }
 }
 
-/// What others read fills a mirror that has nothing, in an outage only, and never replaces what it has.
+/// The set of a peer fills a mirror that has nothing, in an outage only, and never replaces what it has.
 #[test]
 fn a_donation_fills_what_is_empty_while_ssm_is_away() {
     let plan = plan(&[path("/app")]);

@@ -5,7 +5,7 @@ use rstest::rstest;
 use super::*;
 use crate::mirror::resolve::guard::Withheld;
 
-/// Both targets hold a set, the last read was good.
+/// Both targets hold a set, and the last read was good.
 fn synced() -> StatusInput<'static> {
     let target =
         |name: &str| TargetState { name: name.to_owned(), holds_a_set: true, seen: true, issue: None };
@@ -40,7 +40,7 @@ fn issue(reason: TargetReason) -> TargetIssue {
     TargetIssue::new(reason, "it is so.")
 }
 
-/// `True/Reason` of a condition; `-` for one that stays as it was.
+/// `True/Reason` of a condition; `-` for one that stays unchanged.
 fn shown(verdict: Option<&ConditionState>) -> String {
     verdict.map_or_else(|| "-".to_owned(), |verdict| format!("{}/{}", verdict.status, verdict.reason))
 }
@@ -56,7 +56,7 @@ const FINE: &str = "False/AsExpected";
 fn nothing_read_yet() {
     let fresh = StatusInput { served: None, source: SourceState::NotReadYet, ..synced() };
     assert_eq!(all(&fresh), ["Unknown/Pending", "Unknown/Pending", FINE]);
-    // After a restart what was said before stands until this process has read.
+    // After a restart the previous conditions stand until this process has read.
     let restarted = StatusInput { source: SourceState::NotReadYet, ..synced() };
     assert_eq!(all(&restarted), ["-", "-", FINE]);
 }
@@ -120,7 +120,7 @@ fn removals_are_withheld_or_a_name_is_gone() {
     assert_eq!(all(&many), ["False/TooManyParameters", "True/TooManyParameters", FINE]);
 }
 
-/// It replaces the reason, never the state: what is fresh is not stale, and Ready does not care.
+/// `Stale` replaces the reason, never the status: a fresh set is not stale, and Ready does not depend on it.
 #[test]
 fn stale_replaces_the_reason_and_keeps_it_in_the_message() {
     let day = Some(Duration::from_hours(25));
@@ -142,7 +142,7 @@ fn a_drill_is_told_first() {
     assert_eq!(all(&facts), ["-", "True/Drill", FINE]);
 }
 
-/// After a restart with a Secret that cannot be seen: what was said of readiness stands, and nothing is called empty.
+/// After a restart with a Secret that cannot be observed, Ready keeps its status, and nothing is called empty.
 #[test]
 fn what_cannot_be_seen_is_not_called_nothing() {
     let mut facts = StatusInput { served: None, source: SourceState::NotReadYet, ..synced() };
@@ -158,7 +158,7 @@ fn what_cannot_be_seen_is_not_called_nothing() {
     );
 }
 
-/// A target that lags holds an older whole set: Ready, but Degraded.
+/// A target that lags holds an older complete set: Ready, but Degraded.
 #[rstest]
 #[case(TargetReason::RedisUnavailable)]
 #[case(TargetReason::RedisOutOfMemory)]
@@ -192,7 +192,7 @@ fn the_order_of_reasons_is_fixed() {
         (target.issue, target.holds_a_set) = (Some(issue(TargetReason::SecretTooLarge)), false);
     }
     facts.redis.as_mut().unwrap().issue = Some(issue(TargetReason::RedisUnavailable));
-    // Ready: the Secret's before Redis's before the source's. Degraded: the source's first.
+    // Ready: the Secret's reason before Redis's before the source's. Degraded: the source's first.
     assert_eq!(all(&facts), ["False/SecretTooLarge", "True/Timeout", FINE]);
     facts.source = SourceState::Good;
     assert_eq!(all(&facts), ["False/SecretTooLarge", "True/SecretTooLarge", FINE]);
@@ -213,7 +213,7 @@ fn a_wrong_spec_is_not_ready_whatever_is_served() {
     );
 }
 
-/// What the person on call reads: what is served, since when, why, what happens next.
+/// What the person on call needs: what is served, since when, why, and what happens next.
 #[test]
 fn messages_answer_the_questions_of_whoever_is_called() {
     let facts = StatusInput { source: failed(ReadErrorKind::SourceUnavailable), ..synced() };
@@ -229,7 +229,7 @@ fn messages_answer_the_questions_of_whoever_is_called() {
     );
 }
 
-/// Of a target that lags nobody claims that it holds what was read last.
+/// No message claims that a lagging target holds what was read last.
 #[rstest]
 #[case::redis_lags(
     None,
@@ -268,7 +268,7 @@ fn one_target_holds_and_two_hold() {
     assert!(conditions(&one).ready.unwrap().message.contains("hold the 1 parameter as read at"));
 }
 
-/// Sentences end where they end, whoever wrote them.
+/// Every sentence ends with one full stop, whatever its author wrote.
 #[rstest]
 #[case(PlanError::InvalidSpec("spec.interval must be between 10s and 24h".to_owned()))]
 #[case(PlanError::NotGranted("no grant for /x.".to_owned()))]
@@ -280,7 +280,7 @@ fn a_refusal_and_what_is_served_are_two_sentences(#[case] refusal: PlanError) {
     assert_eq!(ready(None), format!("{said}. Nothing is served."));
 }
 
-/// docs/design/formats.md: `KeyMissing` comes before the source's, also if only one copy is signed with a lost key.
+/// docs/design/formats.md: `KeyMissing` comes before the source's reason, even if only one copy is signed with a lost key.
 #[test]
 fn a_copy_under_a_lost_key_is_told_before_an_outage() {
     for of_secret in [true, false] {
@@ -310,7 +310,7 @@ fn an_invalid_spec_waits_for_a_person() {
     assert_eq!(shown(Some(&refused.stalled)), "True/InvalidSpec");
 }
 
-/// Before the first set only what a person has to settle is said of a target.
+/// Before the first set, a target has only those issues reported that a person has to resolve.
 #[rstest]
 #[case(TargetReason::RedisNotConfigured, true)]
 #[case(TargetReason::SecretConflict, true)]

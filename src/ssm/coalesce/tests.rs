@@ -1,4 +1,4 @@
-//! Reads of several mirrors that wait for one budget.
+//! Reads of several mirrors that wait for one limiter.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
@@ -17,7 +17,7 @@ use crate::ssm::limiter::rate_limiter::RateLimiter;
 use crate::ssm::read::read;
 use crate::ssm::read::tests::{Asked, InMemory, one};
 
-/// One client with a budget of one request per second, used up.
+/// One client whose limit of one request per second is used up.
 struct Client {
     account: Arc<RateLimiter>,
     waiting: Waiting,
@@ -72,7 +72,7 @@ fn names(reading: &Result<Snapshot, ReadError>) -> Vec<&str> {
     reading.as_ref().unwrap().parameters.keys().map(String::as_str).collect()
 }
 
-/// 25 parameters are three pages and, because they are new, a second look of three.
+/// 25 parameters are three pages and, because they are new, a second scan of three.
 #[tokio::test(start_paused = true)]
 async fn a_path_that_ten_mirrors_wait_for_is_listed_once() {
     let ssm = InMemory::new((0..25).map(|n| one(&format!("/a/{n:02}"), 1, "v")));
@@ -91,7 +91,7 @@ async fn a_path_that_ten_mirrors_wait_for_is_listed_once() {
 async fn names_of_many_mirrors_go_ten_in_a_batch_and_each_gets_its_own() {
     let ssm = InMemory::new((0..20).map(|n| one(&format!("/a/{n:02}"), 1, "v")));
     let client = Client::busy().await;
-    // Every second one does not exist.
+    // Half of them do not exist.
     let wanted: Vec<String> = (0..40).map(|n| format!("/a/{n:02}")).collect();
     let readings = join_all(wanted.iter().map(|wanted| client.read(&ssm, name(wanted)))).await;
     for (wanted, reading) in wanted.iter().zip(&readings) {
@@ -106,7 +106,7 @@ async fn names_of_many_mirrors_go_ten_in_a_batch_and_each_gets_its_own() {
     assert_eq!(ssm.log().len(), 4);
 }
 
-/// SSM refuses a batch with the same parameter twice; with and without decryption are two questions.
+/// SSM refuses a batch that has the same parameter twice; with and without decryption are two requests.
 #[rstest]
 #[case::others(&["/b"], true, true)]
 #[case::the_same(&["/a"], true, true)]
@@ -123,7 +123,7 @@ fn what_fits_into_one_batch(#[case] others: &[&str], #[case] decrypt: bool, #[ca
     assert_eq!(batch.names.len(), before);
 }
 
-/// What nobody asked for makes the answer invalid for all, and what only another one asked for concerns only that one.
+/// What no member requested makes the answer invalid for all; what only another member requested concerns only that one.
 #[test]
 fn an_answer_is_shared_out_by_name() {
     let question = |names: &[&str]| NamesRequest {
@@ -177,7 +177,7 @@ async fn a_name_that_is_denied_fails_its_own_mirror_only() {
     assert_eq!(denied.unwrap_err().reason, ReadErrorKind::AccessDenied);
 }
 
-/// The breaker hears of one failed request, not of one per mirror that waited for it.
+/// The breaker records one failed request, not one per mirror that waited for it.
 #[tokio::test(start_paused = true)]
 async fn an_outage_is_everybodys_and_counts_once() {
     struct Down;
@@ -204,7 +204,7 @@ async fn an_outage_is_everybodys_and_counts_once() {
     assert!(!client.account.claim_probe(), "two failures do not open the breaker");
 }
 
-/// Whoever is let through sends; when it is stopped before the answer, the others ask themselves.
+/// The member that is granted first sends; if it is stopped before the answer, the others send their own requests.
 #[tokio::test(start_paused = true)]
 async fn who_shares_a_request_that_is_stopped_asks_anew() {
     let ssm = Arc::new(InMemory::new([one("/a/x", 1, "x")]).silent_at(1));
@@ -221,7 +221,7 @@ async fn who_shares_a_request_that_is_stopped_asks_anew() {
     assert_eq!(names(&second.await.unwrap()), ["/a/x"]);
 }
 
-/// Nobody waits longer with others than alone: the one whose turn comes first sends.
+/// No member waits longer than alone: the one whose turn comes first sends.
 #[tokio::test(start_paused = true)]
 async fn who_is_in_a_hurry_takes_the_others_along() {
     let ssm = InMemory::new((0..10).map(|n| one(&format!("/a{n}/x"), 1, "x")));

@@ -1,4 +1,4 @@
-//! The operator's own identity: one for everything that needs it, and below every role.
+//! The operator's own identity: one for everything that needs it, and the base of every role.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use super::{CredentialsCache, Own};
 use crate::clock::Clock;
 
-/// The identity that this process was given. Clones share it.
+/// The identity of this process. Clones share it.
 #[derive(Clone)]
 pub struct OperatorIdentity(Arc<Inner>);
 
@@ -20,14 +20,14 @@ struct Inner {
 }
 
 impl OperatorIdentity {
-    /// Without any credentials yet.
+    /// Starts without any credentials.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
         let recoveries = watch::Sender::new(0);
         Self(Arc::new(Inner { clock, recoveries, principal: OnceLock::new() }))
     }
 
-    /// The principal, from the first call on. Its STS is that of the environment, only without one that of `region`.
+    /// Returns the credentials cache, which the first call starts. Its STS is that of the environment; without one, that of `region`.
     #[must_use]
     pub fn principal(&self, region: &Region) -> Arc<CredentialsCache> {
         let start = || {
@@ -38,20 +38,20 @@ impl OperatorIdentity {
         Arc::clone(self.0.principal.get_or_init(start))
     }
 
-    /// The principal, if anybody has asked for it yet.
+    /// Returns the credentials cache, if anybody has requested it yet.
     #[must_use]
     pub fn started(&self) -> Option<&Arc<CredentialsCache>> {
         self.0.principal.get()
     }
 
-    /// The clock that credentials end by.
+    /// Returns the clock by which credentials expire.
     #[must_use]
     pub fn clock(&self) -> &Clock {
         &self.0.clock
     }
 
-    /// Grows when there are credentials again after callers had to do without: those of this identity, and of whoever else is given
-    /// the sender.
+    /// Counts how often credentials became available again after callers had to do without: those of this identity, and
+    /// of every other holder of the sender.
     #[must_use]
     pub fn recoveries(&self) -> watch::Sender<u64> {
         self.0.recoveries.clone()

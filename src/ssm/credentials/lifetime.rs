@@ -1,49 +1,48 @@
 //! When credentials are fetched, and until when they are used. Pure: both clocks are passed in.
 //!
-//! The wall clock says when credentials end, since AWS dates their end. Everything that waits uses the clock of the
-//! process. Pauses are meant give or take a fifth: who calls adds the jitter.
+//! The wall clock decides when credentials expire, because AWS dates their expiry. Everything that waits uses the clock
+//! of the process. Pauses vary by a fifth: the caller adds the jitter.
 
 use std::time::{Duration, SystemTime};
 
-/// How soon nothing is tried again after the first failure: the failure is remembered, and every caller gets it.
+/// The pause after the first failure. The failure is remembered, and every caller gets it.
 const FIRST_PAUSE: Duration = Duration::from_millis(12_500);
-/// The same after further failures in a row.
+/// The pause after further failures in a row.
 const NEXT_PAUSE: Duration = Duration::from_secs(25);
-/// The longest pause while what is held still works.
+/// The longest pause while the held credentials still work.
 const LONGEST_PAUSE: Duration = Duration::from_mins(5);
-/// How often credentials without an end are looked up again: somebody may have put others there.
+/// How often credentials without expiry are fetched again: somebody may have replaced them.
 const STATIC: Duration = Duration::from_hours(1);
-/// A principal that was not used for so long is not kept fresh: its source is gone. The longest interval of a
-/// mirror is 24 h.
+/// Credentials that were not used for so long are not refreshed: their source is gone. The longest interval of a mirror is 24 h.
 const UNUSED: Duration = Duration::from_hours(25);
 
-/// How long after a fetch nothing is fetched on anybody's demand: after the first and after further failures in a
-/// row, and after a success too, because new keys may be refused as well as the old ones.
+/// How long after a fetch no demand triggers another one: after the first and after further failures in a row, and
+/// after a success too, because new keys may be refused as well as the old ones.
 #[must_use]
 pub fn demand_pause(failures: u32) -> Duration {
     if failures <= 1 { FIRST_PAUSE } else { NEXT_PAUSE }
 }
 
-/// How long credentials with this end (`None`: they have none) still work.
+/// How long credentials with this expiry (`None`: they have none) still work.
 #[must_use]
 pub fn left(expires: Option<SystemTime>, now: SystemTime) -> Duration {
     expires.map_or(Duration::MAX, |expires| expires.duration_since(now).unwrap_or_default())
 }
 
-/// How long after they were obtained credentials are fetched anew: half of what is left of them.
+/// How long after they were obtained credentials are refreshed: half of what is left of them.
 #[must_use]
 pub fn refresh_after(left: Duration) -> Duration {
     if left == Duration::MAX { STATIC } else { (left / 2).max(FIRST_PAUSE) }
 }
 
-/// How long after a failed fetch the next one is tried without any demand. While the old credentials work there is
-/// time: a tenth of what is left of them, so that attempts come closer together towards their end.
+/// How long after a failed fetch the next one is tried without demand. While the old credentials work there is time: a
+/// tenth of what is left of them, so that attempts come closer together towards their expiry.
 #[must_use]
 pub fn retry_after(failures: u32, left: Duration) -> Duration {
     if left.is_zero() { demand_pause(failures) } else { (left / 10).clamp(NEXT_PAUSE, LONGEST_PAUSE) }
 }
 
-/// Whether a principal that was last used so long ago is still kept fresh.
+/// Whether credentials that were last used so long ago are still refreshed.
 #[must_use]
 pub fn is_in_use(unused: Duration) -> bool {
     unused < UNUSED
@@ -93,7 +92,7 @@ mod tests {
         assert_eq!(retry_after(failures, left), Duration::from_millis(millis));
     }
 
-    /// An hour's credentials and an STS that is down from their half on: how often it is asked until they end.
+    /// Counts the fetches for an hour's credentials whose STS is down from their half until they expire.
     #[test]
     fn an_sts_that_is_down_is_not_hammered() {
         let (end, mut now, mut asked) = (Some(at(3_600)), at(1_800), 0);

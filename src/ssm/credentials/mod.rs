@@ -1,8 +1,8 @@
-//! Principals: AWS identities whose credentials survive an outage of STS.
+//! Caches of AWS credentials that survive an outage of STS.
 //!
-//! The SDK throws credentials away 10 to 15 s before they end, fetches others only then, on the path of a call, and
-//! asks a dead STS again with each call (measured). An [`CredentialsCache`] fetches from half of their life on, beside all
-//! calls, and hands out what it has until it really ends. The SDK's own cache is switched off for it
+//! The SDK discards credentials 10 to 15 s before they expire, fetches others only then, on the path of a call, and
+//! asks a dead STS again with each call (measured). A [`CredentialsCache`] refreshes from half of their life on, beside
+//! all calls, and returns what it has until it really expires. The SDK's own cache is switched off for it
 //! (docs/adr/0010-credentials.md).
 
 mod base;
@@ -29,10 +29,10 @@ use super::jittered;
 pub use base::OperatorIdentity;
 pub use sources::{Assumed, Own, region_of_environment};
 
-/// Where the credentials of a principal come from.
+/// Where the credentials of a cache come from.
 #[async_trait]
 pub trait Fetch: Send + Sync + 'static {
-    /// Fetches credentials, within a deadline of its own; or says in a clause for people why there are none. The clause
+    /// Fetches credentials, within its own deadline, or returns a clause for people on why there are none. The clause
     /// holds no body, no token and no key.
     async fn fetch(&self) -> Result<Credentials, String>;
 }
@@ -47,45 +47,45 @@ pub struct Unavailable {
     pub what: String,
 }
 
-/// Tells credentials from those fetched before and after them.
+/// Distinguishes credentials from those fetched before and after them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Generation(u64);
 
-/// How a principal is at the moment.
+/// The health of a credentials cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Health {
     /// Whether the last fetch failed.
     pub is_failing: bool,
-    /// When what it holds ends; `None` if it holds nothing, or something without an end.
+    /// When the held credentials expire; `None` if there are none, or they have no expiry.
     pub expires: Option<SystemTime>,
 }
 
-/// Someone that AWS knows us as: the operator itself, or a role it assumes. One task fetches, whoever asks.
+/// The credentials of one AWS identity: the operator itself, or a role it assumes. One task fetches for all callers.
 pub struct CredentialsCache {
     shared: Arc<Shared>,
     state: watch::Receiver<State>,
     _keeper: AbortOnDropHandle<()>,
 }
 
-/// What callers tell the task that fetches.
+/// What callers share with the refresh task.
 struct Shared {
     whose: String,
     clock: Clock,
-    /// Somebody waits for a fetch.
+    /// A caller waits for a fetch.
     wanted: Notify,
     last_used: Mutex<Instant>,
     /// The latest generation that AWS has refused.
     rejected: AtomicU64,
 }
 
-/// What the task that fetches tells callers.
+/// What the refresh task publishes to callers.
 struct State {
     held: Option<Credentials>,
     generation: Generation,
     failure: Option<Failure>,
-    /// When the next fetch is due if nobody demands one.
+    /// When the next fetch is due without demand.
     next: Instant,
-    /// No demand brings a fetch before.
+    /// No demand triggers a fetch before this.
     not_before: Instant,
 }
 
@@ -103,8 +103,8 @@ struct RefreshTask<F> {
 }
 
 impl CredentialsCache {
-    /// A principal that fetches at once and then keeps itself fresh until it is dropped. `whose` is for people, and
-    /// `recoveries` grows when there are credentials again after callers had to do without.
+    /// Starts a cache that fetches at once and refreshes itself until it is dropped. `whose` is for people, and
+    /// `recoveries` grows when credentials become available again after callers had to do without.
     #[must_use]
     pub fn start(
         clock: Clock,
@@ -132,13 +132,13 @@ impl CredentialsCache {
         Arc::new(Self { shared, state, _keeper: keeper })
     }
 
-    /// Returns as soon as there are valid credentials: at once if some are held, else after the fetch that all callers
-    /// share. While a failure is remembered nothing is fetched, and it is the answer.
+    /// Returns as soon as there are valid credentials: at once if some are held, otherwise after the fetch that all
+    /// callers share. While a failure is remembered, nothing is fetched and the failure is returned.
     pub async fn ready(&self) -> Result<Generation, Unavailable> {
         self.credentials().await.map(|(generation, _)| generation)
     }
 
-    /// The same, with the credentials themselves, for what signs by itself.
+    /// The same, with the credentials themselves, for callers that sign by themselves.
     pub async fn credentials(&self) -> Result<(Generation, Credentials), Unavailable> {
         self.shared.used();
         let mut changes = self.state.clone();
@@ -161,20 +161,20 @@ impl CredentialsCache {
         }
     }
 
-    /// Whose it is, for people.
+    /// Returns whose credentials these are, for people.
     #[must_use]
     pub fn whose(&self) -> &str {
         &self.shared.whose
     }
 
-    /// AWS has refused the credentials of this generation: they may have been revoked, so others are fetched as soon as
-    /// a demand may bring a fetch. Until then these go on being used.
+    /// Reports that AWS has refused the credentials of this generation. They may have been revoked, so others are
+    /// fetched as soon as a demand may trigger a fetch. Until then these stay in use.
     pub fn rejected(&self, generation: Generation) {
         self.shared.rejected.fetch_max(generation.0, Ordering::Relaxed);
         self.shared.wanted.notify_one();
     }
 
-    /// How it is now; `None` if it is not kept fresh because nobody has used it for long.
+    /// Returns the current health; `None` if the credentials are not refreshed because nobody has used them for long.
     #[must_use]
     pub fn health(&self) -> Option<Health> {
         let is_in_use = self.shared.is_in_use();
@@ -192,7 +192,7 @@ impl State {
         self.held.as_ref().filter(|held| !lifetime::left(held.expiry(), now).is_zero())
     }
 
-    /// The credentials, or in an error why there are none.
+    /// Returns the credentials, or why there are none.
     fn valid_or_why(&self, shared: &Shared) -> Result<Credentials, Unavailable> {
         self.valid(shared).cloned().ok_or_else(|| {
             let what =
@@ -201,7 +201,7 @@ impl State {
         })
     }
 
-    /// When to fetch, as things are; `None` if nobody needs it.
+    /// Returns when the next fetch is due; `None` if nobody needs one.
     fn due(&self, shared: &Shared, is_in_use: bool) -> Option<Instant> {
         let is_rejected = shared.rejected.load(Ordering::Relaxed) >= self.generation.0;
         let is_demanded = is_rejected || self.valid(shared).is_none();
@@ -210,7 +210,7 @@ impl State {
 }
 
 impl Shared {
-    /// The clock that AWS dates the end of credentials with.
+    /// Returns the time by which AWS dates the expiry of credentials.
     fn wall(&self) -> SystemTime {
         self.clock.now().into()
     }
@@ -231,7 +231,7 @@ impl Shared {
 }
 
 impl<F: Fetch> RefreshTask<F> {
-    /// Fetches whenever a fetch is due, for as long as the principal lives.
+    /// Fetches whenever a fetch is due, for as long as the cache lives.
     async fn keep(self) {
         loop {
             self.until_due().await;
@@ -255,7 +255,7 @@ impl<F: Fetch> RefreshTask<F> {
         }
     }
 
-    /// Takes in what a fetch brought.
+    /// Applies the outcome of a fetch.
     fn settle(&self, outcome: Result<Credentials, String>) {
         let wall = self.shared.wall();
         let outcome = outcome.and_then(|credentials| {
@@ -304,7 +304,7 @@ impl<F: Fetch> RefreshTask<F> {
     }
 }
 
-/// What the SDK signs with. It never waits: [`Principal::ready`] has waited before the call, outside its deadlines.
+/// The SDK signs with these. It never waits: [`CredentialsCache::ready`] has waited before the call, outside its deadlines.
 impl ProvideCredentials for CredentialsCache {
     fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
     where

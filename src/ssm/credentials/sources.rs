@@ -27,9 +27,9 @@ use super::{CredentialsCache, Fetch};
 
 const CONNECT: Duration = Duration::from_secs(3);
 const ATTEMPT: Duration = Duration::from_secs(5);
-/// Of a whole fetch. The SDK alone would wait 22 s for an STS that keeps silent (measured).
+/// Deadline of a whole fetch. The SDK alone would wait 22 s for a silent STS (measured).
 const FETCH: Duration = Duration::from_secs(10);
-/// One more try bridges a single bad answer; after that the [`CredentialsCache`] paces.
+/// One retry bridges a single bad answer; after that the [`CredentialsCache`] backs off.
 const ATTEMPTS: u32 = 2;
 
 /// The operator's own identity: environment, profile, web identity (IRSA), Pod Identity or instance role, in the order
@@ -39,8 +39,7 @@ pub struct Own {
 }
 
 impl Own {
-    /// The chain of this process. Its STS is that of `AWS_REGION` or of the profile; only without these that of
-    /// `region`.
+    /// The chain of this process. Its STS is that of `AWS_REGION` or of the profile; without these, that of `region`.
     #[must_use]
     pub fn new(region: Region) -> Self {
         Self { region }
@@ -49,10 +48,10 @@ impl Own {
 
 #[async_trait]
 impl Fetch for Own {
-    /// The chain is built anew each time: it would read profile files only once, and mounted ones change.
+    /// The chain is built for each fetch: it would read profile files only once, and mounted ones change.
     async fn fetch(&self) -> Result<Credentials, String> {
         let region = regions().or_else(self.region.clone());
-        // Boxed: everything that the SDK can look at in turn is 24 kB.
+        // Boxed: the SDK's whole chain takes 24 kB.
         let fetch = Box::pin(async {
             let chain = loader().region(region).load().await;
             let chain = chain.credentials_provider().ok_or_else(CredentialsError::not_loaded_no_source)?;
@@ -62,13 +61,13 @@ impl Fetch for Own {
     }
 }
 
-/// Where a process of AWS says which region it is in: `AWS_REGION`, or its profile.
+/// Returns where an AWS process finds its region: `AWS_REGION`, or its profile.
 fn regions() -> RegionProviderChain {
     RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new())
         .or_else(ProfileFileRegionProvider::new())
 }
 
-/// The region that this process is said to be in.
+/// Returns the region that the environment gives this process.
 pub async fn region_of_environment() -> Option<Region> {
     regions().region().await
 }
@@ -133,7 +132,7 @@ async fn within_deadline(fetch: impl Future<Output = provider::Result>) -> provi
     fetched.unwrap_or_else(|_| Err(CredentialsError::provider_timed_out(FETCH)))
 }
 
-/// What happened, for people: only what is known to hold no body and no token.
+/// Describes an error for people, with nothing but what is known to hold no body and no token.
 fn told(error: &CredentialsError) -> String {
     if let Some(sts) = by_sts(error) {
         return sts.text;
@@ -152,9 +151,9 @@ fn told(error: &CredentialsError) -> String {
     .to_owned()
 }
 
-/// What came of a call to STS.
+/// The outcome of a failed call to STS.
 struct Sts {
-    /// The code of its refusal.
+    /// The error code.
     code: Option<String>,
     text: String,
 }

@@ -1,4 +1,4 @@
-//! A principal over a scripted source. Tokio's clock is paused, and the wall clock follows it.
+//! A credentials cache over a scripted source. Tokio's clock is paused, and the wall clock follows it.
 
 use std::time::UNIX_EPOCH;
 
@@ -10,13 +10,13 @@ use super::*;
 /// What the source answers from now on.
 #[derive(Clone, Copy)]
 enum Script {
-    /// Credentials that last so long.
+    /// Credentials that last this long.
     Lasting(Duration),
-    /// Credentials without an end.
+    /// Credentials without expiry.
     Static,
     /// A failure.
     Down,
-    /// Credentials of an hour, after so long.
+    /// Credentials of an hour, after this delay.
     Slow(Duration),
 }
 
@@ -77,8 +77,8 @@ impl Stage {
         *self.recoveries.borrow()
     }
 
-    /// Asks each second until this time since the beginning, and says how many of the answers were good. An answer
-    /// after a second or more counts as none.
+    /// Asks each second until this time since the beginning, and counts the good answers. An answer after a second or
+    /// more does not count.
     async fn ask_until(&self, end: Duration) -> u64 {
         let mut good = 0;
         while self.began.elapsed() < end {
@@ -110,7 +110,7 @@ async fn when_sts_is_down_they_are_used_to_their_end_and_sts_is_left_in_peace() 
     stage.turn(Script::Down);
     let good = stage.ask_until(2 * HOUR).await;
     assert!((3_599..=3_600).contains(&good), "good for {good} s of 3600");
-    // Until they end about 20, afterwards one each 20 to 30 s.
+    // About 20 until they expire, afterwards one each 20 to 30 s.
     assert!(stage.fetches() < 220, "{}", stage.fetches());
     let none = stage.principal.ready().await.unwrap_err();
     assert_eq!(none.to_string(), "no valid AWS credentials for role x: STS answers HTTP 503");
@@ -160,7 +160,7 @@ async fn refused_credentials_are_replaced_but_used_until_then() {
     assert_eq!(stage.key().await.as_deref(), Some("key 1"));
     stage.ask_until(Duration::from_secs(62)).await;
     assert_eq!(stage.key().await.as_deref(), Some("key 2"));
-    // Late news of the old ones.
+    // A late rejection of the old ones.
     stage.principal.rejected(first);
     stage.ask_until(Duration::from_mins(2)).await;
     assert_eq!(stage.fetches(), 2);

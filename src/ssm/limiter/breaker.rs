@@ -1,22 +1,24 @@
-//! When to stop asking a service that does not answer, and how to begin again. Pure: time is passed in.
+//! The circuit breaker: when to stop sending requests to a service that does not answer, and how to begin again. Pure:
+//! time is passed in.
 //!
-//! The breaker decides when to read, never what is served (docs/adr/0017-limiter.md). Only failures that look like an outage
-//! count: a denial or a bad request is an answer.
+//! The breaker decides when to read, never what is served (docs/adr/0017-limiter.md). Only failures that look like an
+//! outage count: a denial or a bad request is an answer.
 
 use std::time::Duration;
 
 use crate::mirror::snapshot::{ReadError, ReadErrorKind};
 
-/// Outage-like failures in a row that open the breaker if the first of them was [`LONG`] ago.
+/// Outage-like failures in a row that open the breaker if the first of them was at least [`LONG`] ago.
 const FAILURES: u32 = 5;
-/// See [`FAILURES`]. In a brown-out, in which every second request fails, five failures in a row are common, and with reads that come in
-/// waves they span ten or twenty seconds; a row that goes on for a minute means that hardly anything is asked, so little is lost.
+/// See [`FAILURES`]. In a brown-out in which every second request fails, five failures in a row are common, and with
+/// reads that come in waves they span ten or twenty seconds. A row that goes on for a minute means that hardly anything
+/// is requested, so little is lost.
 const LONG: Duration = Duration::from_mins(1);
-/// Outage-like failures in a row that open it however quickly they come: one in a million requests of such a brown-out.
+/// Outage-like failures in a row that open the breaker however quickly they come: one in a million requests of such a brown-out.
 const MANY_FAILURES: u32 = 20;
 /// The mean time between two probes of an open breaker; each is jittered by a fifth.
 pub const PROBE_EVERY: Duration = Duration::from_secs(30);
-/// Requests per second until so long after a probe was answered.
+/// The ramp: requests per second, each until so long after a probe was answered.
 const RAMP: [(Duration, u32); 3] =
     [(Duration::from_secs(5), 1), (Duration::from_secs(10), 2), (Duration::from_secs(15), 4)];
 
@@ -26,12 +28,12 @@ pub(super) struct Breaker {
     circuit: Circuit,
     /// Outage-like failures since the last answer.
     failures: u32,
-    /// When the first of them was.
+    /// When the first of them occurred.
     failing_since: Duration,
     generation: Generation,
 }
 
-/// What a breaker does, as the status of a source has it.
+/// The state of a breaker, as the status of a source shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr)]
 pub enum BreakerState {
     /// Lets every request through.
@@ -42,12 +44,12 @@ pub enum BreakerState {
     HalfOpen,
 }
 
-/// Counts the transitions of a breaker. An outcome counts only in the generation that its request was sent in.
+/// Counts the transitions of a breaker. An outcome counts only in the generation in which its request was sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Generation(u64);
 
 impl BreakerState {
-    /// The word in the status.
+    /// Returns the word for the status.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         self.into()
@@ -61,14 +63,14 @@ enum Circuit {
     Open {
         cause: ReadError,
     },
-    /// A probe was answered at `since`; the ramp follows from it.
+    /// A probe was answered at `since`, where the ramp begins.
     HalfOpen {
         since: Duration,
     },
 }
 
 impl Breaker {
-    /// Why no request may be sent; `None` if one may.
+    /// Returns why no request may be sent; `None` if one may.
     pub fn refusal(&self) -> Option<ReadError> {
         let Circuit::Open { cause } = &self.circuit else { return None };
         let detail = format!(
@@ -80,12 +82,12 @@ impl Breaker {
         Some(ReadError { detail, ..cause.clone() })
     }
 
-    /// The generation that a request is sent in now.
+    /// Returns the generation in which a request is sent now.
     pub const fn generation(&self) -> Generation {
         self.generation
     }
 
-    /// What it does now.
+    /// Returns the state of the breaker.
     pub fn state(&self, now: Duration) -> BreakerState {
         match self.circuit {
             Circuit::Open { .. } => BreakerState::Open,
@@ -94,13 +96,14 @@ impl Breaker {
         }
     }
 
-    /// Requests per second that the ramp allows; `None` if the budget alone counts.
+    /// Returns the requests per second that the ramp allows; `None` if the token bucket alone limits them.
     pub fn allowed_rate(&self, now: Duration) -> Option<u32> {
         let Circuit::HalfOpen { since } = self.circuit else { return None };
         RAMP.iter().find(|(until, _)| now < since + *until).map(|&(_, rate)| rate)
     }
 
-    /// A request that was sent in `sent_in` has ended. `true` if this opens the breaker: somebody has to probe from now on.
+    /// Records the outcome of a request that was sent in `sent_in`. Returns `true` if this opens the breaker: somebody
+    /// has to probe from now on.
     ///
     /// A request that was sent before the last transition says nothing about the time since.
     pub fn record(&mut self, sent_in: Generation, outcome: Result<(), &ReadError>, now: Duration) -> bool {
@@ -123,7 +126,8 @@ impl Breaker {
         opens
     }
 
-    /// A probe of an open breaker has ended. `true` if this lets requests through again: whatever is overdue may be read.
+    /// Records the outcome of a probe of an open breaker. Returns `true` if it lets requests through again: whatever is
+    /// overdue may be read.
     pub fn record_probe(&mut self, outcome: Result<(), &ReadError>, now: Duration) -> bool {
         match outcome {
             Err(failure) if is_outage_like(failure.reason) => {
@@ -150,7 +154,7 @@ const fn is_outage_like(reason: ReadErrorKind) -> bool {
     matches!(reason, ReadErrorKind::SourceUnavailable | ReadErrorKind::Timeout | ReadErrorKind::Throttled)
 }
 
-/// Failures before SSM was reached: neither its outage nor its answer.
+/// Failures before SSM was reached: neither an outage nor an answer of SSM.
 const fn is_silent_about_ssm(reason: ReadErrorKind) -> bool {
     matches!(reason, ReadErrorKind::CredentialsUnavailable)
 }
@@ -173,7 +177,7 @@ mod tests {
         assert!(!breaker.record(breaker.generation(), Ok(()), now));
     }
 
-    /// Records so many failures; whether the last one opened it.
+    /// Records so many failures, and returns whether the last one opened the breaker.
     fn fail(breaker: &mut Breaker, reason: ReadErrorKind, times: u32, now: Duration) -> bool {
         let mut record = || breaker.record(breaker.generation(), Err(&failure(reason)), now);
         (0..times).map(|_| record()).last().unwrap_or(false)
@@ -195,7 +199,7 @@ mod tests {
         assert_eq!(breaker.refusal().map(|refusal| refusal.reason), opens.then_some(reason));
     }
 
-    /// However long nothing was asked before the first of them.
+    /// The time without requests before the first failure does not count.
     #[test]
     fn five_failures_over_a_minute_open_it_and_twenty_at_once() {
         let after = |failures: u32, seconds: u64| {
@@ -240,7 +244,7 @@ mod tests {
         assert_eq!([rate(90), rate(95), rate(100), rate(105)], [Some(1), Some(2), Some(4), None]);
     }
 
-    /// A request can be under way for 20 s, and one that SSM answered before it fell silent says nothing about now.
+    /// A request can be under way for 20 s. One that SSM answered before it fell silent says nothing about now.
     #[test]
     fn outcomes_of_requests_sent_before_a_transition_do_not_count() {
         let mut breaker = Breaker::default();
@@ -263,7 +267,7 @@ mod tests {
         );
     }
 
-    /// A relapse is noticed after twenty requests, at the rate of the ramp within eleven seconds.
+    /// A relapse opens the breaker after twenty requests: at the rate of the ramp, within eleven seconds.
     #[test]
     fn a_relapse_opens_it_and_a_failure_in_between_does_not() {
         let mut breaker = Breaker::default();

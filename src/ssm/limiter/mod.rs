@@ -1,10 +1,10 @@
-//! How many requests go to SSM, whose is next, and when none are sent.
+//! How many requests go to SSM, which one is next, and when none are sent.
 //!
 //! | module | what |
 //! |---|---|
 //! | [`rate_limiter`] | the limiter of one account and region, or of one source: waits for tokens and grants them |
-//! | `state` | what one lock guards: breaker, bucket and queue, pure |
-//! | [`breaker`] | when to stop asking, and how to begin again, pure |
+//! | `state` | the state behind one lock: breaker, bucket and queue, pure |
+//! | [`breaker`] | when to stop sending requests, and how to begin again, pure |
 //! | `slots` | how many requests are under way at once |
 //! | `token_bucket` | requests per second, pure |
 //! | [`fair_queue`](crate::fair_queue) | whose request is next: namespaces take turns, pure |
@@ -31,14 +31,14 @@ use self::breaker::{BreakerState, Generation};
 use self::rate_limiter::RateLimiter;
 pub use self::slots::{Slot, Slots};
 
-/// Fewest operations of one client that may be under way at once. A service that keeps silent holds each for up to
-/// 20 s: without a limit an outage begins with hundreds of requests.
+/// Minimum slots of one client: operations that may be under way at once. A service that stays silent holds each for up
+/// to 20 s: without a limit an outage begins with hundreds of requests.
 const SLOTS: usize = 10;
 
-/// How many reads may hold the values of a large set at once, of up to 16 MB each.
+/// How many reads may hold the values of a large set at once, up to 16 MB each.
 const LARGE_READS: usize = 2;
 
-/// What shares a budget at AWS.
+/// What shares a rate limit at AWS.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct AccountKey {
     /// AWS account, [`UNKNOWN`](Self::UNKNOWN) until it is known.
@@ -48,10 +48,10 @@ pub struct AccountKey {
 }
 
 impl AccountKey {
-    /// The account of an identity before an ARN has shown it.
+    /// The account of an identity until an ARN shows it.
     pub const UNKNOWN: &str = "self";
 
-    /// The account, if it is known.
+    /// Returns the account, if it is known.
     #[must_use]
     pub fn known(&self) -> Option<&str> {
         Some(self.account.as_str()).filter(|account| *account != Self::UNKNOWN)
@@ -63,7 +63,7 @@ impl AccountKey {
 pub struct AccountState {
     /// Which account and region.
     pub key: AccountKey,
-    /// What its breaker does.
+    /// State of its breaker.
     pub breaker: BreakerState,
     /// Requests per second that may be sent.
     pub rate: f64,
@@ -72,7 +72,7 @@ pub struct AccountState {
 }
 
 impl AccountState {
-    /// The snapshot of this limiter.
+    /// Takes a snapshot of this limiter.
     #[must_use]
     pub fn of(key: &AccountKey, limiter: &RateLimiter) -> Self {
         let (breaker, rate, waiting) = limiter.snapshot();
@@ -94,33 +94,33 @@ impl AccountLimiters {
         Self { rate: rate.max(1), by_key: Mutex::default(), large_reads: Slots::new(LARGE_READS) }
     }
 
-    /// The limiter of one account and region.
+    /// Returns the limiter of one account and region.
     pub fn of(&self, key: &AccountKey) -> Arc<RateLimiter> {
         let mut by_key = self.by_key.lock();
         Arc::clone(by_key.entry(key.clone()).or_insert_with(|| RateLimiter::new(self.rate)))
     }
 
-    /// A snapshot of each.
+    /// Takes a snapshot of each limiter.
     #[must_use]
     pub fn states(&self) -> Vec<AccountState> {
         let limiters = self.by_key.lock().clone();
         limiters.iter().map(|(key, limiter)| AccountState::of(key, limiter)).collect()
     }
 
-    /// Slots for the operations of one client.
+    /// Creates the slots for the operations of one client.
     #[must_use]
     pub fn slots(&self) -> Arc<Slots> {
         Slots::new(SLOTS.max(usize::try_from(self.rate).unwrap_or(SLOTS)))
     }
 
-    /// Slots for reads of large sets, of all clients.
+    /// Returns the slots for reads of large sets, which all clients share.
     #[must_use]
     pub fn large_reads(&self) -> Arc<Slots> {
         Arc::clone(&self.large_reads)
     }
 }
 
-/// What one read passes before each of its operations.
+/// The limits that one read has to pass before each of its operations.
 pub struct Limiter {
     account: Arc<RateLimiter>,
     cap: Option<Arc<RateLimiter>>,
@@ -138,14 +138,14 @@ pub struct Permit<'l> {
 }
 
 impl Permit<'_> {
-    /// The operation has ended.
+    /// Records the outcome of the operation.
     pub fn record(self, outcome: Result<(), &ReadError>) {
         self.limiter.account.record(self.sent_in, outcome);
     }
 }
 
 impl Limiter {
-    /// A limiter for one read in `account`, with the lower cap of its source if there is one.
+    /// Creates the limiter of one read in `account`, with the lower limit of its source if there is one.
     #[must_use]
     pub fn new(
         account: Arc<RateLimiter>,
@@ -162,7 +162,7 @@ impl Limiter {
         Self { large_reads, ..self }
     }
 
-    /// Waits until this read may hold a large set. Its requests wait with it; what others send does not.
+    /// Waits until this read may hold a large set. Only the requests of this read wait with it.
     pub async fn admit_large(&self) -> Slot {
         let began = Instant::now();
         let slot = self.large_reads.acquire(&self.turn).await;
@@ -170,7 +170,7 @@ impl Limiter {
         slot
     }
 
-    /// Waits for the permission to send one request, or says why none is sent.
+    /// Waits for the permission to send one request, or returns why none may be sent.
     pub async fn acquire(&self) -> Result<Permit<'_>, ReadError> {
         self.account.admit()?;
         let began = Instant::now();
@@ -180,23 +180,23 @@ impl Limiter {
         self.account.acquire(&self.turn).await;
         let slot = self.slots.acquire(&self.turn).await;
         self.has_waited(began.elapsed());
-        // It may have opened while we waited.
+        // The breaker may have opened during the wait.
         let sent_in = self.account.admit()?;
         Ok(Permit { limiter: self, sent_in, _slot: slot })
     }
 
-    /// This read has waited for a request that another read sent.
+    /// Records that this read has waited for a request that another read sent.
     pub fn has_waited(&self, time: Duration) {
         *self.waited.lock() += time;
     }
 
-    /// How long this read has waited so far; it does not count towards the read's deadline.
+    /// Returns how long this read has waited so far; this does not count towards the read's deadline.
     #[must_use]
     pub fn waited(&self) -> Duration {
         *self.waited.lock()
     }
 
-    /// Requests per second that this read may hope for.
+    /// Returns the requests per second that this read may expect.
     #[must_use]
     pub fn rate(&self) -> f64 {
         let rate = self.account.rate();

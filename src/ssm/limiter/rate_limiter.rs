@@ -1,4 +1,4 @@
-//! The requests per second of one account and region, or of one source, shared by all reads.
+//! The rate limiter of one account and region, or of one source, shared by all reads.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,11 +11,11 @@ use crate::mirror::snapshot::{QueueKey, ReadError};
 use super::breaker::{BreakerState, Generation};
 use super::state::{Entry, State, Step};
 
-/// A lock around the state. `with` is the only way in, so a guard lives neither in a larger expression nor across an `await`; the
-/// closures call one method of [`State`] each, and that calls nobody. A trait, because loom checks the interleavings with a lock of its
-/// own.
+/// A lock around the state. `with` is the only way in, so a guard lives neither in a larger expression nor across an
+/// `await`. The closures call one method of [`State`] each, which calls nothing else. It is a trait because loom checks
+/// the interleavings with a lock of its own.
 pub trait Lock: Send + Sync + 'static {
-    /// Guards a state.
+    /// Wraps a state.
     fn new(state: State) -> Self;
 
     /// Runs one method of the state.
@@ -60,25 +60,25 @@ impl RateLimiter {
         }
     }
 
-    /// Grants tokens as they come in, until nobody waits.
+    /// Grants tokens as they accrue, until nobody waits.
     async fn dispatch(self: Arc<Self>) {
         while let Some(pause) = self.grant_all(self.now()) {
             tokio::time::sleep(pause).await;
         }
     }
 
-    /// The generation of the breaker that a request is sent in now, or why none may be sent.
+    /// Returns the generation of the breaker in which a request is sent now, or why none may be sent.
     pub fn admit(&self) -> Result<Generation, ReadError> {
         self.state.with(|state| state.admit())
     }
 
-    /// A request that was sent in `sent_in` has ended.
+    /// Records the outcome of a request that was sent in `sent_in`.
     pub fn record(&self, sent_in: Generation, outcome: Result<(), &ReadError>) {
         let now = self.now();
         self.state.with(|state| state.record(sent_in, outcome, now));
     }
 
-    /// A probe has ended. `true` if the breaker lets requests through again.
+    /// Records the outcome of a probe. Returns `true` if the breaker lets requests through again.
     pub fn record_probe(&self, outcome: Result<(), &ReadError>) -> bool {
         let now = self.now();
         self.state.with(|state| state.record_probe(outcome, now))
@@ -89,13 +89,13 @@ impl RateLimiter {
         self.state.with(State::claim_probe)
     }
 
-    /// Requests per second while the breaker allows all of them.
+    /// Returns the requests per second while the breaker allows all of them.
     #[must_use]
     pub fn rate(&self) -> f64 {
         self.state.with(|state| state.rate())
     }
 
-    /// What its breaker does, its rate, and how many requests wait.
+    /// Returns the state of the breaker, the rate, and how many requests wait.
     #[must_use]
     pub fn snapshot(&self) -> (BreakerState, f64, usize) {
         let now = self.now();
@@ -108,7 +108,7 @@ impl RateLimiter {
 }
 
 impl<L: Lock> RateLimiter<L> {
-    /// Grants all tokens that there are. Returns how long to wait for the next one; `None` if nobody waits.
+    /// Grants all available tokens. Returns how long to wait for the next one; `None` if nobody waits.
     ///
     /// The lock is free while a request is woken: its waker may do anything.
     fn grant_all(&self, now: Duration) -> Option<Duration> {
@@ -203,8 +203,8 @@ mod tests {
         assert!(began.elapsed() <= Duration::from_millis(1_001), "{:?}", began.elapsed());
     }
 
-    /// Every method at once from eight threads, with a budget that is always short: the deadlock of the two locks that there were
-    /// showed here within milliseconds.
+    /// Every method at once from eight threads, with a limiter that is always short of tokens: the deadlock of an
+    /// earlier version, which had two locks, showed here within milliseconds.
     #[tokio::test(flavor = "multi_thread", worker_threads = 8)]
     async fn many_threads_use_one_limiter_at_once() {
         const REQUESTS: usize = 4_000;
@@ -281,7 +281,7 @@ mod interleavings {
         limiter.state.with(|state| state.enter(&turn, Duration::ZERO))
     }
 
-    /// What [`RateLimiter::dispatch`] does, on a clock that jumps to the time it waits for.
+    /// Does what [`RateLimiter::dispatch`] does, on a clock that jumps to the time it waits for.
     fn dispatch(limiter: &Limiter) {
         let mut now = Duration::ZERO;
         while let Some(pause) = limiter.grant_all(now) {
@@ -289,7 +289,7 @@ mod interleavings {
         }
     }
 
-    /// Takes a place in the queue and dispatches if that is its duty.
+    /// Enters the queue, and dispatches if it has to.
     fn queue(limiter: &Limiter, namespace: &str) -> Option<oneshot::Receiver<()>> {
         match enter(limiter, namespace) {
             Entry::Granted => None,
@@ -332,7 +332,7 @@ mod interleavings {
             }
             leaver.join().unwrap();
             observer.join().unwrap();
-            // Even if it left last, the next request is served within a second of the last grant.
+            // Even if the other request left last, the next one is served within a second of the last grant.
             dispatch(&limiter);
             assert_eq!(limiter.state.with(|state| state.waiting()), 0);
         });

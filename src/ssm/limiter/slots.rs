@@ -1,5 +1,5 @@
-//! How many requests of one client may be under way at once. Those that wait are let through by namespaces in turn, as for tokens:
-//! behind a slow SSM most of the waiting is done here.
+//! How many requests of one client may be under way at once. Namespaces take turns for slots, as for tokens: behind a
+//! slow SSM most of the waiting is done here.
 
 use std::sync::Arc;
 
@@ -13,10 +13,10 @@ use crate::mirror::snapshot::{Priority, QueueKey};
 #[derive(Debug)]
 pub struct Slots(Mutex<State>);
 
-/// A slot, until it is dropped.
+/// A slot, which is freed when this is dropped.
 #[derive(Debug)]
 pub struct Slot {
-    /// `None` once the slot has gone to somebody else.
+    /// `None` once the slot has gone to another request.
     slots: Option<Arc<Slots>>,
 }
 
@@ -27,7 +27,7 @@ struct State {
 }
 
 impl Slots {
-    /// So many slots, all free.
+    /// Creates so many slots, all free.
     #[must_use]
     pub fn new(count: usize) -> Arc<Self> {
         Arc::new(Self(Mutex::new(State { free: count.max(1), waiting: FairQueue::default() })))
@@ -37,19 +37,19 @@ impl Slots {
     pub async fn acquire(self: &Arc<Self>, turn: &QueueKey) -> Slot {
         let entry = self.0.lock().enter(turn);
         match entry {
-            // Every slot that is dropped goes to somebody who waits, so it always comes.
+            // Every slot that is dropped goes to a request that waits, so it always comes.
             Some(granted) => granted.await.unwrap_or(Slot { slots: None }),
             None => Slot { slots: Some(Arc::clone(self)) },
         }
     }
 
-    /// Gives a slot that is free again to the next who waits.
+    /// Passes a freed slot on to the next request that waits.
     fn pass_on(self: Arc<Self>) {
         loop {
             let next = self.0.lock().next();
             let Some((namespace, waiter)) = next else { return };
             let Err(mut refused) = waiter.send(Slot { slots: Some(Arc::clone(&self)) }) else { return };
-            // It has given up: its namespace gets the turn back, and the slot is passed on from here.
+            // The request has given up: its namespace gets the turn back, and this loop passes the slot on.
             refused.slots = None;
             self.0.lock().waiting.give_back(&namespace);
         }
@@ -65,7 +65,7 @@ impl Drop for Slot {
 }
 
 impl State {
-    /// A place in the queue; `None` if there is a slot at once.
+    /// Enters the queue; `None` if a slot is free.
     fn enter(&mut self, turn: &QueueKey) -> Option<oneshot::Receiver<Slot>> {
         if self.free > 0 {
             self.free -= 1;
@@ -76,7 +76,7 @@ impl State {
         Some(granted)
     }
 
-    /// Who gets a slot that is free again; if nobody waits it stays free.
+    /// Returns the request that gets a freed slot; if nobody waits, the slot stays free.
     fn next(&mut self) -> Option<(Arc<str>, oneshot::Sender<Slot>)> {
         let next = self.waiting.pop(|request| !request.is_closed());
         self.free += usize::from(next.is_none());
@@ -136,7 +136,7 @@ mod tests {
             let turn = turn("b");
             let mut at_its_turn = pin!(slots.acquire(&turn));
             assert!(poll!(&mut at_its_turn).is_pending());
-            // It is granted the slot and dropped before it has seen that.
+            // It is granted the slot, and dropped before it sees the grant.
             drop(first);
         }
         let turn = turn("c");

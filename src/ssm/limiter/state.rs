@@ -1,5 +1,5 @@
-//! What one lock guards: breaker, token bucket and queue of one limiter. Pure: every method takes the time, returns a value, and
-//! calls nobody, so no lock is held while anything else runs.
+//! The state behind one lock: breaker, token bucket and queue of one limiter. Pure: every method takes the time,
+//! returns a value, and calls nothing else, so no lock is held while anything else runs.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,12 +20,12 @@ pub struct State {
     breaker: Breaker,
     bucket: TokenBucket,
     queue: FairQueue<Priority, oneshot::Sender<()>>,
-    /// Whether a task hands out tokens: there is one as long as anybody waits.
+    /// Whether a dispatcher runs: there is one as long as any request waits.
     is_dispatched: bool,
     wants_probe: bool,
 }
 
-/// What a request gets that enters.
+/// What a request gets when it enters.
 #[derive(Debug)]
 pub enum Entry {
     /// A token.
@@ -50,7 +50,7 @@ pub enum Step {
     End,
 }
 
-/// A token for one request of the queue, until it is delivered.
+/// A token for one queued request, until it is delivered.
 #[derive(Debug)]
 pub struct Grant {
     namespace: Arc<str>,
@@ -58,7 +58,7 @@ pub struct Grant {
 }
 
 impl Grant {
-    /// Wakes the request. If it has given up, returns the namespace, whose turn and token [`State::give_back`] takes back.
+    /// Wakes the request. If it has given up, returns its namespace, whose turn and token [`State::give_back`] takes back.
     pub fn deliver(self) -> Option<Arc<str>> {
         self.request.send(()).err().map(|()| self.namespace)
     }
@@ -78,7 +78,7 @@ impl State {
         }
     }
 
-    /// A request for a token. Nobody who comes later goes first.
+    /// Requests a token. It is granted at once only if no request waits, so a later one does not go first.
     pub fn enter(&mut self, turn: &QueueKey, now: Duration) -> Entry {
         self.bucket.refill(self.rate_at(now), now);
         if self.queue.is_empty() && self.bucket.take() {
@@ -90,7 +90,7 @@ impl State {
         Entry::Queued { granted, starts_dispatcher }
     }
 
-    /// The next step of the dispatcher. After [`Step::End`] the next request that waits starts another one.
+    /// Returns the next step of the dispatcher. After [`Step::End`] the next request that waits starts another one.
     pub fn dispatch(&mut self, now: Duration) -> Step {
         let rate = self.rate_at(now);
         self.bucket.refill(rate, now);
@@ -110,23 +110,23 @@ impl State {
         }
     }
 
-    /// A grant found that its request had given up: neither the budget nor the namespace pays for it.
+    /// Takes back a grant whose request had given up: neither the bucket nor the namespace pays for it.
     pub fn give_back(&mut self, namespace: &str) {
         self.bucket.give_back();
         self.queue.give_back(namespace);
     }
 
-    /// The generation of the breaker that a request is sent in now, or why none may be sent.
+    /// Returns the generation of the breaker in which a request is sent now, or why none may be sent.
     pub fn admit(&self) -> Result<Generation, ReadError> {
         self.breaker.refusal().map_or_else(|| Ok(self.breaker.generation()), Err)
     }
 
-    /// A request that was sent in `sent_in` has ended.
+    /// Records the outcome of a request that was sent in `sent_in`.
     pub fn record(&mut self, sent_in: Generation, outcome: Result<(), &ReadError>, now: Duration) {
         self.wants_probe |= self.breaker.record(sent_in, outcome, now);
     }
 
-    /// A probe has ended. `true` if the breaker lets requests through again.
+    /// Records the outcome of a probe. Returns `true` if the breaker lets requests through again.
     pub fn record_probe(&mut self, outcome: Result<(), &ReadError>, now: Duration) -> bool {
         self.breaker.record_probe(outcome, now)
     }
@@ -136,22 +136,22 @@ impl State {
         std::mem::take(&mut self.wants_probe)
     }
 
-    /// Requests per second while the breaker allows all of them.
+    /// Returns the requests per second while the breaker allows all of them.
     pub const fn rate(&self) -> f64 {
         self.rate
     }
 
-    /// How many requests wait.
+    /// Returns how many requests wait.
     pub fn waiting(&self) -> usize {
         self.queue.count(|request| !request.is_closed())
     }
 
-    /// What the breaker does.
+    /// Returns the state of the breaker.
     pub fn breaker(&self, now: Duration) -> BreakerState {
         self.breaker.state(now)
     }
 
-    /// The rate that applies: those who wait already profit when the breaker allows more.
+    /// Returns the rate that applies. Requests that wait already profit when the breaker allows more.
     fn rate_at(&self, now: Duration) -> f64 {
         self.breaker.allowed_rate(now).map_or(self.rate, |allowed| f64::from(allowed).min(self.rate))
     }

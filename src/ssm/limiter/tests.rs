@@ -1,4 +1,4 @@
-//! A read's way through the limiter of its account, its source's cap and the slots.
+//! How a read passes the limiter of its account, the limit of its source, and the slots.
 
 use super::*;
 use crate::mirror::snapshot::{Priority, ReadErrorKind};
@@ -23,7 +23,7 @@ async fn a_source_can_be_held_below_its_account() {
     assert!(limiter.waited() >= Duration::from_millis(1_900));
 }
 
-/// Twenty requests fail one after the other: the breaker opens.
+/// Opens the breaker: twenty requests fail one after the other.
 fn open(account: &RateLimiter) {
     let failure = ReadError::new(ReadErrorKind::Timeout, "");
     let sent_in = account.admit().unwrap();
@@ -49,7 +49,7 @@ async fn a_request_that_waits_when_the_breaker_opens_fails_at_once() {
     assert!(limiter.acquire().await.is_err());
 }
 
-/// A permit remembers the generation that it was granted in.
+/// A permit keeps the generation in which it was granted.
 #[tokio::test(start_paused = true)]
 async fn a_request_that_ends_after_a_transition_counts_for_nothing() {
     let account = RateLimiter::new(100);
@@ -86,7 +86,7 @@ async fn requests_begin_slowly_after_a_probe_was_answered() {
     assert!(sent[11..14].iter().all(|&sent| (3..=5).contains(&sent)), "{sent:?}");
 }
 
-/// All reads are overdue when SSM answers again and wait at once: when the ramp has ended they go at the full rate.
+/// When SSM answers again, all overdue reads wait at once: after the ramp they go at the full rate.
 #[tokio::test(start_paused = true)]
 async fn requests_that_wait_since_the_first_second_go_faster_too() {
     let account = RateLimiter::new(10);
@@ -98,12 +98,12 @@ async fn requests_that_wait_since_the_first_second_go_faster_too() {
         async move { drop(limiter.acquire().await.unwrap()) }
     });
     futures::future::join_all(waiting).await;
-    // Seven seconds' worth of 1, 2 and 4 per second in the first fifteen, then ten per second.
+    // 35 requests in the first fifteen seconds, five each at 1, 2 and 4 per second, then ten per second.
     let took = began.elapsed().as_secs();
     assert!((28..34).contains(&took), "{took} s");
 }
 
-/// What every test relies on: a debug build notices two orders of two locks, even if no other thread is in the way.
+/// Every test relies on this: a debug build detects two locks that are taken in two orders, even without another thread.
 #[test]
 fn two_orders_of_two_locks_are_noticed() {
     let (one, other) = (Mutex::new(()), Mutex::new(()));

@@ -15,7 +15,8 @@ impl TokenBucket {
         Self { tokens: rate, refilled_at: Duration::ZERO }
     }
 
-    /// Adds what has come in since the last call, at `rate` per second. A lower rate than before also lowers what the bucket holds.
+    /// Adds the tokens that have accrued since the last call, at `rate` per second. A lower rate than before also
+    /// lowers what the bucket holds.
     pub fn refill(&mut self, rate: f64, now: Duration) {
         let gained = now.saturating_sub(self.refilled_at).as_secs_f64() * rate;
         self.tokens = (self.tokens + gained).min(rate);
@@ -36,7 +37,7 @@ impl TokenBucket {
         self.tokens += 1.0;
     }
 
-    /// How long until there is a token, at `rate` per second; at least a millisecond, so that a caller cannot spin.
+    /// Returns how long until there is a token, at `rate` per second; at least a millisecond, so that a caller cannot spin.
     pub fn until_next(&self, rate: f64) -> Duration {
         Duration::from_secs_f64(((1.0 - self.tokens) / rate).max(0.001))
     }

@@ -1,5 +1,5 @@
-//! Answers that SSM gives when it is ill or when the parameters move under a read: they fail the read or are read
-//! again, and nothing half read is ever handed on.
+//! Answers that SSM gives when it is faulty or when parameters change during a read: they fail the read or are read
+//! again, and nothing partial is ever returned.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use tracing_mutex::parkinglot::Mutex;
 use super::tests::{InMemory, known_of, name, one, path, reading, reading_with, values};
 use super::*;
 
-/// Gives prepared answers in their order, and fails when there is none left.
+/// Returns prepared answers in order, and fails when there are none left.
 #[derive(Default)]
 struct Prepared {
     pages: Mutex<VecDeque<Page>>,
@@ -48,7 +48,7 @@ impl ParameterApi for Prepared {
     }
 }
 
-/// Answers like the one within until the operation that fails, counted from 1.
+/// Answers like `within` until the operation that fails, counted from 1.
 struct FailingAt<'a> {
     within: &'a InMemory,
     operation: usize,
@@ -134,7 +134,7 @@ async fn a_listing_without_end_is_given_up() {
     assert_eq!(failure.reason, ReadErrorKind::TooManyParameters);
 }
 
-/// Two pages, a batch of the changed, a batch of the missing and a look to confirm: whichever fails, the read does.
+/// Two pages, a batch of changed names, a batch of missing names and a scan to confirm: the read fails if any of them fails.
 #[tokio::test]
 async fn any_operation_that_fails_fails_the_read() {
     let before: Vec<_> = (0..15).map(|n| one(&format!("/a/{n:02}"), 1, "old")).collect();
@@ -154,7 +154,7 @@ async fn any_operation_that_fails_fails_the_read() {
     }
 }
 
-/// The listing lags behind: SSM itself still has the name, so it is not removed, whatever the listing says.
+/// The listing lags behind: SSM itself still has the name, so it is not removed.
 #[rstest]
 #[case::it_comes_back(Some(3), Ok(2))]
 #[case::it_never_does(None, Err(ReadErrorKind::SourceChanging))]
@@ -171,7 +171,7 @@ async fn what_ssm_still_has_is_not_removed(
     assert_eq!(outcome, expected);
 }
 
-/// Lists everything from this operation on.
+/// Hides nothing from listings from this operation on.
 struct Lagging {
     within: InMemory,
     listed_from: Option<usize>,
@@ -209,7 +209,7 @@ fn moves() -> impl Strategy<Value = Vec<(usize, Move)>> {
 
 type Held = BTreeMap<String, Listed>;
 
-/// Each put has a later date and another value; after a deletion versions begin again.
+/// Each put has a later date and another value; after a deletion versions start at 1 again.
 fn apply(change: &Move, date: i64, all: &mut Held) {
     match change {
         Move::Put(n) => {
@@ -232,8 +232,7 @@ fn read_out(reading: &Snapshot) -> Vec<(String, i64, String)> {
 }
 
 proptest! {
-    /// Whatever moves before whichever operation: what a read hands on was true at one moment, and when nothing
-    /// moves it is what SSM holds.
+    /// For any changes before any operations: what a read returns was true at one moment, and without changes it is what SSM holds.
     #[test]
     fn what_is_read_was_true_at_one_moment(
         moves in moves(),

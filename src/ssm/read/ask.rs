@@ -1,4 +1,4 @@
-//! One request of a read: inside the budget and the deadline, and shared with those who wait for the same.
+//! One request of a read: within rate limit and deadline, and coalesced with equal requests that wait.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -15,14 +15,14 @@ use super::{LARGE, Read, failure};
 pub(super) const BASE_DEADLINE: Duration = Duration::from_mins(1);
 
 impl Read<'_> {
-    /// Asks together with others that wait for the budget and ask the same, or names that fit into one batch.
+    /// Sends a request together with others that wait for the limiter: the same request, or names that fit into one batch.
     pub(super) async fn ask<Q: SharedRequest>(&mut self, question: Q) -> Result<Q::Answer, ReadError> {
         self.wait_if_large().await;
         loop {
             let mut ticket = Q::waiting(self.waiting).join(question.clone());
             let (limiter, pause, began) = (self.limiter, self.peers.pause(), Instant::now());
             let permitted = async {
-                // Even a sleep of no time lets others go first.
+                // Even a sleep of zero lets other tasks go first.
                 if !pause.is_zero() {
                     sleep(pause).await;
                 }
@@ -42,11 +42,11 @@ impl Read<'_> {
                             None => self.call(&question).await,
                         };
                     }
-                    // Somebody was let through a moment before.
+                    // Another member was granted a moment before.
                     (_, None) => ticket.response.await,
                 },
             };
-            // Without an answer, whoever was let through was stopped: the mirror is gone, or its spec has changed.
+            // Without a response, the leader was stopped: its mirror was deleted, or its spec has changed.
             if let Ok(Response { sent_at, outcome }) = response {
                 limiter.has_waited(began.elapsed());
                 self.peers = Peers::Present;
@@ -60,21 +60,21 @@ impl Read<'_> {
         }
     }
 
-    /// Values in hand are memory in use, and more are about to come.
+    /// Waits for a slot for large sets if the fetched values are large: they take memory, and more are about to come.
     async fn wait_if_large(&mut self) {
         if self.fetched > LARGE && self.large.is_none() {
             self.large = Some(self.limiter.admit_large().await);
         }
     }
 
-    /// Asks alone.
+    /// Sends a request alone.
     pub(super) async fn call<Q: SharedRequest>(&mut self, question: &Q) -> Result<Q::Answer, ReadError> {
         self.wait_if_large().await;
         let permit = self.limiter.acquire().await?;
         self.send(permit, question).await
     }
 
-    /// One operation, inside the deadline of the read. Waiting for the budget does not count.
+    /// Sends one operation, within the deadline of the read. Waiting for the limiter does not count.
     async fn send<Q: SharedRequest>(
         &mut self,
         permit: Permit<'_>,
@@ -98,7 +98,7 @@ impl Read<'_> {
         outcome
     }
 
-    /// One more request, by this read or by one that shares its answer.
+    /// Counts one more request, of this read or of one that shares its answer.
     fn begins(&mut self, sent_at: i64) {
         self.request.started.store(true, Ordering::Relaxed);
         self.started_at.get_or_insert(sent_at);

@@ -1,5 +1,5 @@
-//! Which parameter it is that cannot be read. AWS answers for a batch as a whole: one key that is disabled or one name that IAM
-//! denies fails ten. Whoever has to mend it wants a name.
+//! Finds a parameter that cannot be read. AWS answers for a batch as a whole: one key that is disabled or one name that
+//! IAM denies fails ten. The person who has to fix it needs a name.
 
 use crate::mirror::snapshot::{ReadError, ReadErrorKind};
 use crate::ssm::api::{Batch, ListPage};
@@ -8,7 +8,7 @@ use crate::ssm::coalesce::{NamesRequest, PageRequest};
 use super::Read;
 
 impl Read<'_> {
-    /// Asks for names. If some of them cannot be read, the failure says which.
+    /// Requests names. If some of them cannot be read, the error names one.
     pub(super) async fn get(&mut self, names: &[String], decrypt: bool) -> Result<Batch, ReadError> {
         match self.ask(names_question(names, decrypt)).await {
             Err(failure) => Err(self.bisect(names, decrypt, failure).await),
@@ -16,7 +16,7 @@ impl Read<'_> {
         }
     }
 
-    /// The same for a page of a listing that cannot be decrypted; the names on it are read without their values.
+    /// Bisects a page of a listing that cannot be decrypted; the names on it are read without their values.
     pub(super) async fn bisect_page(&mut self, page: ListPage<'_>, failure: ReadError) -> ReadError {
         if failure.reason != ReadErrorKind::KmsUnavailable || !page.decrypt {
             return failure;
@@ -33,7 +33,7 @@ impl Read<'_> {
             return failure;
         }
         let culprit = match self.request.last_failure.as_ref().filter(|last| last.reason == failure.reason) {
-            // It was looked for in the last read, and all of them failed alike: a search costs up to nine calls.
+            // The last read searched already, and all names failed alike: a search costs up to nine calls.
             Some(ReadError { culprit: None, .. }) => None,
             Some(ReadError { culprit: Some(last), .. })
                 if names.contains(last) && self.fails_with(failure.reason, last, decrypt).await =>
@@ -52,8 +52,8 @@ impl Read<'_> {
         }
     }
 
-    /// Halves the names until one is left. It is named only if it fails alone while another one is answered: when
-    /// everything fails, no parameter is to bisect.
+    /// Halves the names until one is left. It is returned only if it fails alone while another one is answered: when
+    /// everything fails, no single parameter is the cause.
     async fn search(&mut self, names: &[String], decrypt: bool, reason: ReadErrorKind) -> Option<String> {
         if let [only] = names {
             return Some(only.clone());
@@ -98,7 +98,7 @@ mod tests {
     use crate::mirror::selection::Selection;
     use crate::ssm::api::{Page, ParameterApi};
 
-    /// Cannot decrypt these, or may not read them at all.
+    /// An SSM that cannot decrypt these names, or denies them altogether.
     struct Locked {
         ssm: InMemory,
         culprits: Vec<&'static str>,

@@ -1,4 +1,4 @@
-//! A `SecureString` that comes encrypted although it was to be decrypted must never be published as a value.
+//! A `SecureString` that SSM returns encrypted although decryption was requested must never be published as a value.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use super::bisect::names_question;
 use super::{Read, batches, invalid};
 
 impl Read<'_> {
-    /// A new value that looks like ciphertext is compared with what SSM shows without decryption.
+    /// Compares a new value that looks like ciphertext with what SSM returns without decryption.
     pub(super) async fn check_ciphertext(
         &mut self,
         parameters: &BTreeMap<String, Parameter>,
@@ -65,7 +65,7 @@ mod tests {
         assert!(failure.detail.contains("/a/x") && !failure.detail.contains(SEALED), "{}", failure.detail);
     }
 
-    /// Somebody keeps ciphertext of their own; and what does not look like it costs no further call.
+    /// A user may store ciphertext of their own; a value that does not look like ciphertext costs no further call.
     #[tokio::test]
     async fn a_value_that_only_looks_like_ciphertext_is_a_value() {
         let read = reading(&shown(SEALED, "AQICAHother"), &[path("/a")], &[]).await.unwrap();

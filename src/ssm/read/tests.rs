@@ -1,4 +1,4 @@
-//! Reads against an SSM in memory that moves as scripted.
+//! Reads against a scripted SSM in memory.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,7 +31,7 @@ fn request() -> ReadRequest {
     }
 }
 
-/// One operation as it was asked for.
+/// One requested operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::ssm) enum Asked {
     List { path: String, decrypt: bool },
@@ -40,7 +40,7 @@ pub(in crate::ssm) enum Asked {
 
 type Script = Box<dyn FnMut(usize, &mut BTreeMap<String, Listed>) + Send>;
 
-/// Parameters by name (with selector), a log, and what happens before the n-th operation.
+/// Parameters by name (with selector), a log, and a script that runs before the n-th operation.
 pub(in crate::ssm) struct InMemory {
     state: Mutex<State>,
 }
@@ -51,7 +51,7 @@ struct State {
     script: Script,
     /// The operation that never answers.
     silent: Option<usize>,
-    /// What no listing shows, although its names are answered.
+    /// What no listing shows, although lookups by name do.
     hidden: Option<&'static str>,
 }
 
@@ -64,7 +64,7 @@ impl InMemory {
         Self { state: Mutex::new(state) }
     }
 
-    /// Runs before each operation, with its number counted from 1.
+    /// Sets the script. It runs before each operation, with its number counted from 1.
     pub(super) fn before(
         self,
         script: impl FnMut(usize, &mut BTreeMap<String, Listed>) + Send + 'static,
@@ -73,13 +73,13 @@ impl InMemory {
         self
     }
 
-    /// Listings show nothing that begins with this.
+    /// Hides names that begin with this from listings.
     pub(super) fn hiding(self, hidden: &'static str) -> Self {
         self.state.lock().hidden = Some(hidden);
         self
     }
 
-    /// The n-th operation never answers.
+    /// Makes the n-th operation never answer.
     pub(in crate::ssm) fn silent_at(self, number: usize) -> Self {
         self.state.lock().silent = Some(number);
         self
@@ -102,7 +102,7 @@ impl InMemory {
             script(number, parameters);
             state.silent == Some(number)
         };
-        // Others go on meanwhile, as with a real one.
+        // Other tasks go on meanwhile, as with a real one.
         tokio::task::yield_now().await;
         if silent {
             std::future::pending::<()>().await;
@@ -240,7 +240,7 @@ async fn a_first_read_of_one_page_is_one_decrypting_call() {
     assert_eq!(reading.account.as_deref(), Some("111122223333"));
 }
 
-/// Eight reads of ten pages each go on beside each other as long as they are small; then two at a time.
+/// Eight reads of ten pages each run concurrently as long as they are small, then two at a time.
 #[tokio::test]
 async fn few_reads_hold_large_sets_at_once() {
     const READS: usize = 8;
@@ -260,7 +260,7 @@ async fn few_reads_hold_large_sets_at_once() {
         }
     });
     assert_eq!(futures::future::join_all(reads).await, [100; READS]);
-    // Two pages are small. Each read looks twice.
+    // Two pages are small. Each read scans twice.
     let (mut asked, mut most) = ([0; READS], 0);
     for question in ssm.log() {
         let Asked::List { path, .. } = question else { panic!("{question:?}") };
@@ -303,7 +303,7 @@ async fn names_are_asked_for_undecrypted_until_one_changes() {
     assert_eq!(moved.log(), [all.clone(), get(&["n/x"], true), all]);
 }
 
-/// Values that need no key come with the listing.
+/// Values that need no decryption come with the listing.
 #[tokio::test]
 async fn plain_text_is_never_decrypted() {
     let plain = |version, value| Listed { kind: ParameterType::String, ..one("/a/x", version, value) };
@@ -313,7 +313,7 @@ async fn plain_text_is_never_decrypted() {
     assert_eq!(ssm.log(), [list(false)], "one call is one moment");
 }
 
-/// A path that is new in the spec is decrypted as it is listed; one that is known beside it is not.
+/// A path that is new in the spec is decrypted as it is listed; a known path beside it is not.
 #[tokio::test]
 async fn only_what_is_new_is_decrypted_in_the_listing() {
     let known = [one("/a/x", 1, "x")];
@@ -324,7 +324,7 @@ async fn only_what_is_new_is_decrypted_in_the_listing() {
     assert_eq!(ssm.log(), [list_b(true), list(false), list_b(false), list(false)]);
 }
 
-/// Dates of two operations may differ for one version, so the value is asked for anew.
+/// Dates of two operations may differ for one version, so the value is requested again.
 #[tokio::test]
 async fn what_another_operation_reported_is_decrypted_again() {
     let ssm = InMemory::new([one("/n/x", 1, "now")]);
@@ -418,8 +418,8 @@ async fn a_name_leaves_a_path_only_on_the_word_of_get_parameters() {
     assert_eq!(ssm.log(), [list(false), get(&["/a/gone"], false), list(false)]);
 }
 
-/// The same parameter pinned by name before is no parameter of the path: SSM would go on answering it by name, and no
-/// listing would ever hold it.
+/// A parameter that was pinned by name before is not a parameter of the path: SSM would go on answering it by name, and
+/// no listing would ever hold it.
 #[rstest]
 #[case::pinned("/a/x:1", "/a")]
 #[case::public("/aws/service/x", "/")]

@@ -1,4 +1,4 @@
-//! Between a hash in Redis and a signed set.
+//! Converts between a hash in Redis and a signed set.
 
 use std::time::Duration;
 
@@ -12,9 +12,10 @@ use crate::api::RedisEncryption;
 
 use super::hashes::{Check, Guard, HashStore, Heartbeat, ObservedHash, ScriptOutcome};
 
-/// A Redis that does not answer must not delay SSM or the Secret (docs/design/architecture.md, "Writing").
+/// Deadline of an observation: a Redis that does not answer must not delay SSM or the Secret
+/// (docs/design/architecture.md, "Writing").
 pub const LOOK: Duration = Duration::from_millis(500);
-/// A write may take longer: it can carry a megabyte.
+/// Deadline of a write, which is longer: a write can carry a megabyte.
 pub const WRITE: Duration = Duration::from_secs(5);
 
 impl From<RedisEncryption> for EncryptionMode {
@@ -37,23 +38,23 @@ impl From<EncryptionMode> for RedisEncryption {
     }
 }
 
-/// What tells whether somebody has touched a hash, without its values.
+/// What shows whether anybody changed a hash, without its values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trace {
     fence: Fence,
-    /// `None` if what was found is no copy of ours.
+    /// `None` if no verified copy of ours was observed.
     mac: Option<String>,
 }
 
 impl Trace {
-    /// The trace of what was found.
+    /// Returns the trace of an observed hash.
     #[must_use]
     pub fn of(known: &HashFound) -> Self {
         Self { fence: known.fence.clone(), mac: copy_of(known).map(|signed| signed.mac.clone()) }
     }
 }
 
-/// Whether nobody has touched the hash since `known`.
+/// Whether nobody has changed the hash since `known`.
 pub async fn is_unchanged(store: &dyn HashStore, key: &str, known: &Trace) -> Result<bool, ConnectionError> {
     let checks = store.check(&[key], LOOK).await?;
     Ok(match checks.first() {
@@ -64,8 +65,8 @@ pub async fn is_unchanged(store: &dyn HashStore, key: &str, known: &Trace) -> Re
     })
 }
 
-/// Reads a hash back whole, decrypts it and checks its MAC, unless every byte of it is as in `known`, which was judged with the same
-/// keys.
+/// Reads a hash back whole, decrypts it and checks its MAC, unless every byte of it is as in `known`, which was judged
+/// with the same keys.
 pub async fn look(
     store: &dyn HashStore,
     key: &str,
@@ -91,14 +92,14 @@ pub async fn look(
     })
 }
 
-/// Whether readers find what they should: values encrypted as wanted, with the key that signed the copy, and a MAC that fits.
+/// Whether readers can use the hash: values encrypted as wanted, with the key that signed the copy, and a valid MAC.
 #[must_use]
 pub fn is_laid_out_as(known: &HashFound, mode: EncryptionMode) -> bool {
     let is_encrypted = |signed: &Signed| known.encryption == Some(Encryption::new(mode, &signed.key_id));
     known.is_for_readers && copy_of(known).is_some_and(is_encrypted)
 }
 
-/// Replaces the hash by `signed`, against what `known` observed.
+/// Replaces the hash with `signed`, if it still is as `known` observed it.
 pub async fn write(
     store: &dyn HashStore,
     guard: Guard<'_>,
@@ -123,7 +124,7 @@ pub async fn write(
     store.swap(guard, &fields, known.consents, WRITE).await
 }
 
-/// Tells readers how the read went, of the set that `known` observed.
+/// Writes a heartbeat: it shows readers the outcome of the read, for the set that `known` observed.
 pub async fn heartbeat(
     store: &dyn HashStore,
     guard: Guard<'_>,
@@ -140,7 +141,7 @@ pub async fn heartbeat(
     store.heartbeat(guard, heartbeat, checked_mac.as_deref(), WRITE).await
 }
 
-/// What is known of the hash after a write of `signed` has happened.
+/// Returns what is known of the hash after a write of `signed`.
 #[must_use]
 pub fn after(
     known: &HashFound,
@@ -158,7 +159,7 @@ pub fn after(
         is_for_readers: true,
         checked_at: known.checked_at,
         status: known.status,
-        // Nobody has read it back yet.
+        // It has not been read back yet.
         print: None,
     }
 }

@@ -1,4 +1,4 @@
-//! Reading and writing mirrors' hashes over a connection.
+//! Reads and writes the hashes of mirrors over a connection.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::LazyLock;
@@ -18,9 +18,9 @@ use tokio::time::Instant;
 use super::hashes::{Check, Guard, HashStore, Heartbeat, ObservedHash, ScriptOutcome};
 use parameter_mirror_redis::eviction::Eviction;
 
-/// What is staged at once: larger pieces would hold up other clients of the server.
+/// Bytes that are staged at once: larger chunks would delay other clients of the server.
 const CHUNK_BYTES: usize = 256 * 1024;
-/// The staging key of a mirror: one for all attempts, so that those which a slow Redis does not get to cannot pile up.
+/// The staging key of a mirror: one for all attempts, so that attempts that a slow Redis has not processed cannot pile up.
 const STAGING: &str = "write";
 /// How long an abandoned staging key lives, in seconds. A swap has half of that for staging.
 const STAGE_SECONDS: u64 = 60;
@@ -31,17 +31,17 @@ const LOST: &str = "LOST";
 static WRITE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("script.lua")));
 static STAGE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("stage.lua")));
 
-/// The hashes of all mirrors in one Redis, which may be a cluster: every command and script is about keys of one mirror, and
-/// these share a slot.
+/// The hashes of all mirrors in one Redis, which may be a cluster: every command and script uses keys of one mirror,
+/// and these share a slot.
 #[derive(Debug)]
 pub struct RedisStore {
     servers: RedisClient,
-    /// Names attempts to write: unlike those of any other process, by the random seed, and of each other.
+    /// Names attempts to write. The random seed makes them unlike those of any other process, the counter unlike each other.
     attempts: (RandomState, AtomicU64),
 }
 
 impl RedisStore {
-    /// A store over the connections to a Redis.
+    /// Creates a store over the connections to a Redis.
     #[must_use]
     pub fn new(servers: RedisClient) -> Self {
         Self { servers, attempts: (RandomState::new(), AtomicU64::new(0)) }
@@ -66,12 +66,12 @@ impl RedisStore {
             let call = &call;
             let write = |mut connection| async move { call.invoke_async::<String>(&mut connection).await };
             if self.servers.write(stage, remaining(deadline), write).await? == LOST {
-                // Another attempt stages now.
+                // Another attempt is staging now.
                 return Ok(ScriptOutcome::Torn);
             }
         }
         let consent = if consent { "1" } else { "0" };
-        // The name of the attempt stands among the fields.
+        // The name of the attempt is one of the fields.
         let arguments = [(fields.len() + 1).to_string(), consent.to_owned(), attempt];
         self.run("swap", guard, Some(stage), &arguments, remaining(deadline)).await
     }
@@ -120,7 +120,7 @@ impl RedisStore {
 #[async_trait]
 impl HashStore for RedisStore {
     async fn check(&self, keys: &[&str], within: Duration) -> Result<Vec<Check>, ConnectionError> {
-        // What is asked at the same time goes out together.
+        // Concurrent requests go out together.
         try_join_all(keys.iter().map(|key| self.check_one(key, within))).await
     }
 
@@ -145,7 +145,7 @@ impl HashStore for RedisStore {
         if let Err(error) = &swapped
             && *error != ConnectionError::Timeout
         {
-            // Best effort: a server out of memory should not carry it until it expires.
+            // Best effort: a server that is out of memory should not keep the staging key until it expires.
             let _ = self.unlink(&stage, remaining(deadline)).await;
         }
         swapped
@@ -231,7 +231,7 @@ fn remaining(deadline: Instant) -> Duration {
     deadline.saturating_duration_since(Instant::now())
 }
 
-/// Cuts fields into pieces of about [`CHUNK_BYTES`]; one larger field is a piece of its own.
+/// Splits fields into chunks of about [`CHUNK_BYTES`]; a larger field is a chunk of its own.
 fn chunks(fields: &Fields) -> Vec<Vec<(&[u8], &[u8])>> {
     let mut chunks = Vec::new();
     let mut chunk = Vec::new();

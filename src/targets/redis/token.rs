@@ -1,7 +1,7 @@
-//! What ElastiCache and MemoryDB take for a password: a request to connect, signed with an identity of AWS.
+//! The password for ElastiCache and MemoryDB: a request to connect, signed with an AWS identity.
 //!
-//! "Authenticating with IAM" in the guides of both services: a presigned `GET` of the cache's name, good for 15 minutes, without its
-//! scheme. Nobody sends it as a request: the service computes the signature anew and asks IAM.
+//! "Authenticating with IAM" in the guides of both services: a presigned `GET` of the cache's name, valid for 15
+//! minutes, without its scheme. Nobody sends it as a request: the service computes the signature itself and asks IAM.
 
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
@@ -13,13 +13,13 @@ use clap::ValueEnum;
 use parameter_mirror_format::value::Value;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-/// As long as the services allow.
+/// The maximum that the services allow.
 const EXPIRES: Duration = Duration::from_mins(15);
-/// All but the unreserved characters of RFC 3986, as signatures want it.
+/// All but the unreserved characters of RFC 3986, as signatures require.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 const SIGNATURE: &str = "X-Amz-Signature";
 
-/// A service of AWS that is a Redis and knows IAM.
+/// An AWS service that provides Redis and supports IAM authentication.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Service {
     /// ElastiCache with nodes of its own
@@ -33,7 +33,7 @@ pub enum Service {
     MemoryDb,
 }
 
-/// Where to sign in.
+/// The cache to sign in to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cache {
     service: Service,
@@ -41,7 +41,7 @@ pub struct Cache {
     region: String,
 }
 
-/// A name that no cache has.
+/// A name that no cache can have.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "`{0}` is no name of a cache, which has letters, digits and hyphens: give the id of the replication group, or the name of the \
@@ -49,13 +49,13 @@ pub struct Cache {
 )]
 pub struct NotACache(String);
 
-/// The request cannot be signed. Says nothing of what was to be in it.
+/// The request cannot be signed. The error says nothing about its content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the request to connect cannot be signed")]
 pub struct Unsignable;
 
 impl Service {
-    /// What the signature is for.
+    /// Returns the service name in signatures.
     const fn signing_name(self) -> &'static str {
         match self {
             Self::ElastiCache | Self::ElastiCacheServerless => "elasticache",
@@ -63,7 +63,7 @@ impl Service {
         }
     }
 
-    /// What IAM has to allow, on the cache and on the user.
+    /// Returns the action that IAM has to allow, on the cache and on the user.
     #[must_use]
     pub const fn action(self) -> &'static str {
         match self {
@@ -80,11 +80,11 @@ impl Cache {
         if !is_name {
             return Err(NotACache(name.to_owned()));
         }
-        // The services keep names so, whatever they were created as, and the name is what is signed.
+        // The services store names in lower case, however they were created, and the name is signed.
         Ok(Self { service, name: name.to_ascii_lowercase(), region })
     }
 
-    /// Which service it is of.
+    /// Returns the service of the cache.
     #[must_use]
     pub const fn service(&self) -> Service {
         self.service
@@ -96,7 +96,7 @@ impl Cache {
         format!("{} {} in {}", self.service.signing_name(), self.name, self.region)
     }
 
-    /// What a user signs in with now.
+    /// Returns the token with which a user signs in now.
     pub fn token(&self, user: &str, credentials: &Credentials, now: SystemTime) -> Result<Value, Unsignable> {
         let mut request =
             format!("{}/?Action=connect&User={}", self.name, utf8_percent_encode(user, ESCAPED));
@@ -109,7 +109,7 @@ impl Cache {
         Ok(Value::new(request))
     }
 
-    /// The parameters that make the URL a signed one, the signature last.
+    /// Returns the parameters that make the URL a signed one, the signature last.
     fn signature(
         &self,
         url: &str,

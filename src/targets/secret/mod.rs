@@ -1,4 +1,4 @@
-//! Target 1: one Kubernetes Secret per mirror, written whole and only against what was observed.
+//! The Secret target: one Kubernetes Secret per mirror, written whole and only against what was observed.
 
 mod render;
 mod store;

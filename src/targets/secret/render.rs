@@ -1,4 +1,4 @@
-//! Between a Secret object and a signed set: pure functions.
+//! Converts between a Secret object and a signed set: pure functions.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,24 +19,24 @@ use crate::mirror::target::{TargetIssue, TargetReason};
 const OUR_PREFIX: &str = "parameter-mirror.dev/";
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
-/// Most bytes of labels, annotations, finalizers and owner references that others may keep on a Secret of ours: they are held in memory,
-/// to be written again with it. Kubernetes allows 1.5 MB for each of thousands of Secrets.
+/// Maximum bytes of labels, annotations, finalizers and owner references that others may keep on a Secret of ours. The
+/// operator holds them in memory to write them again, and Kubernetes allows 1.5 MB for each of thousands of Secrets.
 pub(crate) const MOST_FOREIGN_BYTES: usize = 65_536;
 
-/// A Secret as it was found, without its data.
+/// A Secret as it was observed, without its data.
 #[derive(Clone, Debug, Default)]
 pub struct ObservedSecret {
-    /// Metadata of the object without what the layout puts there and who owns which field; empty if there is none.
+    /// Metadata of the object, without the annotations of the layout and the managed fields; empty if there is no object.
     metadata: ObjectMeta,
-    /// Labels and annotations that our own writes set for the user, as the API server recorded it.
+    /// Labels and annotations that our own writes set for the user, according to managed fields.
     owned: Owned,
     /// Type of the object.
     pub type_: Option<String>,
-    /// Mirror that the owner of a foreign Secret lets take over.
+    /// The mirror that the owner of a foreign Secret allows to take it over.
     pub adopt_by: Option<String>,
-    /// What the object is to us.
+    /// The verdict on the object; `None` while the operator's keys are lost.
     pub found: Option<Found>,
-    /// Bytes of the metadata of others, if they are too many to be kept.
+    /// Bytes of foreign metadata, if they are too many to keep.
     too_much: Option<usize>,
 }
 
@@ -48,26 +48,26 @@ struct Owned {
 }
 
 impl ObservedSecret {
-    /// There is none.
+    /// There is no Secret.
     #[must_use]
     pub fn missing() -> Self {
         Self::holding(Found::Missing)
     }
 
-    /// An object of which nothing else is known.
+    /// An object of which only the verdict is known.
     pub(crate) fn holding(found: Found) -> Self {
         Self { found: Some(found), ..Self::default() }
     }
 
-    /// What was just written: `signed`, as the API server answered it.
+    /// A Secret that was just written: `signed`, as the API server returned it.
     #[must_use]
     pub fn written(signed: Signed, answer: Secret) -> Self {
         let found = Some(Found::Ours(Verdict::Verified(signed)));
         Self::of(answer.metadata, answer.type_, None, found)
     }
 
-    /// Keeps what the next write needs. An object carries more about itself than its values weigh: who owns which field, and
-    /// the manifest, which is in what was found.
+    /// Keeps what the next write needs. The metadata of an object weighs more than its values: managed fields, and the
+    /// manifest, which is in `found` too.
     fn of(
         mut metadata: ObjectMeta,
         type_: Option<String>,
@@ -84,7 +84,7 @@ impl ObservedSecret {
         }
         let annotations = metadata.annotations.take().map(|mut annotations| {
             annotations.retain(|key, _| !key.starts_with(OUR_PREFIX));
-            // Its presence is enough.
+            // Only its presence matters.
             annotations.entry(LAST_APPLIED.to_owned()).and_modify(|value| *value = String::new());
             annotations
         });
@@ -97,13 +97,13 @@ impl ObservedSecret {
         Self { metadata, owned, type_, adopt_by, found, too_much }
     }
 
-    /// The version to compare and set against; `None` if there is no object.
+    /// Returns the version for the compare-and-set; `None` if there is no object.
     #[must_use]
     pub fn resource_version(&self) -> Option<&str> {
         self.metadata.resource_version.as_deref()
     }
 
-    /// Whether the owner of a foreign Secret lets `mirror` take it over. A controller's own object is never taken.
+    /// Whether the owner of a foreign Secret lets `mirror` take it over. An object of a controller is never taken over.
     #[must_use]
     pub fn consents_to(&self, mirror: &str) -> bool {
         let controlled = self
@@ -116,7 +116,7 @@ impl ObservedSecret {
     }
 }
 
-/// The mirror as an owner reference needs it.
+/// The mirror, as an owner reference needs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owner {
     /// Name of the mirror.
@@ -159,7 +159,7 @@ fn foreign_bytes(metadata: &ObjectMeta) -> usize {
     maps + finalizers + owners
 }
 
-/// Says who a foreign Secret belongs to, in the words its owner would use.
+/// Names the owner of a foreign Secret in the words that the owner would use.
 fn name_foreign_owner(metadata: &ObjectMeta) -> impl Fn(Found) -> Found + '_ {
     |found| match found {
         Found::NotOurs { owner: None } => Found::NotOurs { owner: apparent_owner(metadata) },
@@ -179,7 +179,7 @@ fn apparent_owner(metadata: &ObjectMeta) -> Option<String> {
         .or_else(|| label("app.kubernetes.io/managed-by"))
 }
 
-/// The whole object for `signed`, on top of what others keep on the existing one.
+/// Returns the whole object for `parts`, on top of what others keep on the existing one.
 #[must_use]
 pub fn render(
     plan: &SecretPlan,
@@ -215,7 +215,7 @@ pub fn render(
     }
 }
 
-/// Whether labels, annotations and owner references are as `plan` wants them, the data being right already.
+/// Whether labels, annotations and owner references are as `plan` wants them. The data is right already.
 #[must_use]
 pub fn is_in_sync(plan: &SecretPlan, owner: &Owner, existing: &ObservedSecret) -> bool {
     let metadata = &existing.metadata;
@@ -229,7 +229,7 @@ pub fn is_in_sync(plan: &SecretPlan, owner: &Owner, existing: &ObservedSecret) -
         && metadata.owner_references == wanted_owner_references(plan, owner, existing)
 }
 
-/// What keeps `signed` from being a Secret, found before anything is written.
+/// Encodes `signed`, or returns what keeps it from being a Secret, before anything is written.
 pub fn fits(
     plan: &SecretPlan,
     signed: &Signed,
@@ -315,7 +315,7 @@ fn wanted_labels(plan: &SecretPlan, existing: &ObservedSecret) -> BTreeMap<Strin
     labels
 }
 
-/// An owner reference only under `Delete`: garbage collection passes by every guard we write.
+/// Sets an owner reference only under `Delete`: garbage collection bypasses every guard that we write.
 fn wanted_owner_references(
     plan: &SecretPlan,
     owner: &Owner,
@@ -345,8 +345,8 @@ fn wanted_owner_references(
     (!references.is_empty()).then_some(references)
 }
 
-/// What others put on an object of ours: everything that our own earlier writes did not. Of an object that is
-/// taken over nothing stays (docs/design/formats.md, "Consent").
+/// Returns what others put on an object of ours: everything that our earlier writes did not. Nothing stays on an object
+/// that is taken over (docs/design/formats.md, "Consent").
 fn foreign(
     existing: &ObservedSecret,
     ours: &BTreeSet<String>,
@@ -362,7 +362,7 @@ fn foreign(
         .collect()
 }
 
-/// The keys below `metadata.<field>` that our own writes set beside those of the layout, as the API server recorded it.
+/// Returns the keys below `metadata.<field>` that our own writes set beside those of the layout, according to managed fields.
 fn owned(metadata: &ObjectMeta, field: &str) -> BTreeSet<String> {
     let by_us = |entry: &&ManagedFieldsEntry| entry.manager.as_deref() == Some(FIELD_MANAGER);
     metadata
@@ -384,7 +384,7 @@ mod tests {
     use super::*;
     use crate::mirror::fixtures::{path, plan, signed};
 
-    /// Names that do not compress: the manifest of so many is too large for annotations, though the values are tiny.
+    /// Names that do not compress: the manifest of so many is too large for annotations, although the values are tiny.
     #[test]
     fn annotations_beyond_the_limit_of_kubernetes_are_found_before_the_write() {
         let noise = |n: u32| {
@@ -421,7 +421,7 @@ mod tests {
         assert_eq!(issue.reason, TargetReason::SecretConflict);
     }
 
-    /// What others keep on a Secret is written again with it, up to a bound; nothing of what they keep is held in memory beyond that.
+    /// Foreign metadata on a Secret is written again with it, up to a bound; beyond that, nothing of it is held in memory.
     #[test]
     fn metadata_of_others_is_held_up_to_a_bound() {
         let plan = plan(&[path("/app")]);
@@ -447,7 +447,7 @@ mod tests {
         }
     }
 
-    /// Consent is for one mirror, and never for what a controller owns.
+    /// Consent is for one mirror, and never for an object of a controller.
     #[test]
     fn what_a_controller_owns_is_never_taken_over() {
         let mut observed =

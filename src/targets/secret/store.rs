@@ -1,4 +1,4 @@
-//! Reads and writes of Secrets. Every call has a deadline, every write a precondition.
+//! Reads and writes Secrets. Every call has a deadline, every write a precondition.
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, DeleteParams, PostParams, Preconditions};
@@ -6,31 +6,31 @@ use kube::{Client, ResourceExt};
 
 use crate::kubernetes::client::{ApiError, FIELD_MANAGER, with_timeout};
 
-/// The Secrets of the cluster, as far as mirrors write them.
+/// The Secrets that mirrors write.
 #[derive(Clone)]
 pub struct SecretStore {
     client: Client,
 }
 
 impl SecretStore {
-    /// A store on this client.
+    /// Creates a store on this client.
     #[must_use]
     pub const fn new(client: Client) -> Self {
         Self { client }
     }
 
-    /// The Secret as it is now, `None` if there is none.
+    /// Returns the current Secret; `None` if there is none.
     pub async fn get(&self, namespace: &str, name: &str) -> Result<Option<Secret>, ApiError> {
         with_timeout(self.api(namespace).get_opt(name)).await
     }
 
-    /// Its version as it is now, without its values; `None` if there is none.
+    /// Returns the current version, without the values; `None` if there is none.
     pub async fn version(&self, namespace: &str, name: &str) -> Result<Option<String>, ApiError> {
         let found = with_timeout(self.api(namespace).get_metadata_opt(name)).await?;
         Ok(found.and_then(|found| found.resource_version()))
     }
 
-    /// Creates it if it has no `resourceVersion`, else replaces exactly that version.
+    /// Creates the Secret if it has no `resourceVersion`, otherwise replaces exactly that version.
     pub async fn write(&self, namespace: &str, secret: &Secret) -> Result<Secret, ApiError> {
         let api = self.api(namespace);
         let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };

@@ -21,7 +21,7 @@ fn now() -> Timestamp {
     "2026-11-23T16:00:00Z".parse().unwrap()
 }
 
-/// A key Secret of one key, and a set that it has signed.
+/// A set that `ring` has signed.
 fn signed(ring: &KeyRing, plan: &Plan, value: &str) -> Signed {
     let found = crate::mirror::fixtures::signed(plan, &[("/app/a", value)], 0);
     let mut content = Content::clone(&found.content);
@@ -69,7 +69,7 @@ fn condition(type_: &str, status: &str, reason: &str) -> Condition {
     }
 }
 
-/// A mirror with everything as it should be.
+/// A mirror of which every check is ok.
 fn healthy(ring: &KeyRing) -> Mirror {
     let path = SelectionSpec { path: Some("/app".to_owned()), ..SelectionSpec::default() };
     let spec = ParameterMirrorSpec {
@@ -154,7 +154,7 @@ fn the_mirror(facts: &mut Facts) -> &mut Mirror {
     }
 }
 
-/// All but what is well.
+/// Returns the findings that are not ok.
 fn complaints(facts: &Facts) -> Vec<(Level, &'static str, String)> {
     let found = judge(facts).findings.into_iter().filter(|finding| finding.level != Level::Ok);
     found.map(|finding| (finding.level, finding.check, finding.message)).collect()
@@ -287,7 +287,7 @@ fn what_is_wrong_is_the_one_complaint(
     let complaints = complaints(&facts);
     let hit = complaints.iter().find(|(_, is, _)| *is == check);
     assert!(hit.is_some_and(|(is, _, told)| *is == level && told.contains(text)), "{complaints:#?}");
-    // What is broken, a target above all, is not complained of a second time.
+    // A defect, above all of a target, is reported only once.
     assert_eq!(complaints.len(), 1, "{complaints:#?}");
 }
 
@@ -334,7 +334,7 @@ fn beyond_max_staleness_it_is_a_failure() {
     );
 }
 
-/// A finalizer is no trouble while somebody is there to act on it.
+/// A finalizer blocks nothing while an operator runs that removes it.
 #[test]
 fn a_finalizer_holds_up_only_without_an_operator() {
     let mut facts = good();

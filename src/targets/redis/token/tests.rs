@@ -1,4 +1,4 @@
-//! The expected tokens were made by botocore (`SigV4QueryAuth`), an implementation of AWS's that shares no code with ours.
+//! The expected tokens come from botocore (`SigV4QueryAuth`), an AWS implementation that shares no code with ours.
 
 use rstest::rstest;
 
