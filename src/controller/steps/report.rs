@@ -466,3 +466,21 @@ fn as_patch(status: &ParameterMirrorStatus) -> Json {
     }
     patch
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A member that is forgotten here would stay in the status for ever.
+    #[test]
+    fn a_patch_names_every_member_of_the_status() {
+        let patch = as_patch(&ParameterMirrorStatus::default());
+        let schema = schemars::SchemaGenerator::default().into_root_schema_for::<ParameterMirrorStatus>();
+        let schema = serde_json::to_value(schema).unwrap();
+        let members = schema["properties"].as_object().unwrap();
+        assert!(members.len() >= 9, "{members:?}");
+        for member in members.keys() {
+            assert!(patch.get(member).is_some(), "as_patch does not name {member}");
+        }
+    }
+}
