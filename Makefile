@@ -3,24 +3,27 @@ SHELL := /bin/bash
 
 # `make demo KEEP=1` leaves everything running.
 KEEP ?=
-# How many worlds `make chaos` goes through, or which one.
+# The number of worlds in `make chaos`, or a single one.
 SEEDS ?= 500
 SEED ?=
-# What `make bench` measures: operator, outage, reader, or fleet; all but fleet without it.
+# The part that `make bench` measures: operator, outage, reader, or fleet; by default all but fleet.
 PART ?=
-# `make soak`: minutes under faults in equal shares for each budget, one budget alone, and the program to test instead of a release build.
+# `make soak`: minutes under faults, shared equally by the request limits; a single request limit; and the program to
+# test instead of a release build.
 MINUTES ?= 3
 BUDGET ?=
 PROGRAM ?=
-# `make e2e REQUIRE=1` fails where a node cannot run, instead of skipping; `make advisories REQUIRE=1` where they cannot be fetched.
+# `make e2e REQUIRE=1` fails where a node cannot run, instead of skipping; `make advisories REQUIRE=1` where the
+# advisories cannot be fetched.
 REQUIRE ?=
-# What `make demo` builds. CI names what its tests have built already: other targets mean other features, and a second build.
+# What `make demo` builds. CI passes the targets that its tests have built already: other targets have other features,
+# and would need a second build.
 DEMO_TARGETS ?= --bin parameter-mirror --bin parameter-mirror-reader --bin parameter-mirror-demo
 
 # The same for `make generate`.
 GENERATE_TARGETS ?=
 
-# Tests mostly wait for conditions, so more of them than cores run at once.
+# Tests mostly wait for conditions, so more tests than cores run at once.
 export RUST_TEST_THREADS ?= 8
 
 help: ## What this Makefile can do

@@ -1,5 +1,6 @@
-//! The day of the incident on a real Kubernetes node (`make e2e`): etcd, API server, controllers, scheduler, kubelet and containerd,
-//! with the operator's own image, installed by its chart. Run by `hack/e2e`, beside the node that it starts.
+//! The day of the incident on a real Kubernetes node (`make e2e`): etcd, API server, controllers, scheduler,
+//! kubelet and containerd, with the operator's own image, installed by its chart. `hack/e2e` runs it beside
+//! the node that it starts.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a story that cannot go on fails")]
 
 mod stage;

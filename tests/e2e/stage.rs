@@ -1,4 +1,4 @@
-//! The parts of the story, and what can be seen of them.
+//! The parts of the story, and how to observe them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -34,7 +34,7 @@ impl Stage {
         Self { node, redis, ssm, mirror, scratch: Scratch::new("e2e").unwrap() }
     }
 
-    /// A new or changed parameter in SSM.
+    /// Writes a new or changed parameter to SSM.
     pub async fn put(&self, name: &str, value: &str, kind: &str) {
         self.ssm.ssm("us-east-1").put(name, value, kind).await;
     }
@@ -43,7 +43,7 @@ impl Stage {
         self.node.kubectl_apply(&object.to_string()).await;
     }
 
-    /// `helm upgrade --install` with the node's values and these, until everything is ready.
+    /// Runs `helm upgrade --install` with the node's values and these, and waits until everything is ready.
     pub async fn release(&self, extra: &[&str]) {
         let values = self.file("values.json", &Node::values(&self.ssm).to_string());
         let chart = root().join("charts/parameter-mirror");
@@ -54,12 +54,12 @@ impl Stage {
         self.node.helm(&args).await;
     }
 
-    /// What a file in a pod of the application says.
+    /// Returns the content of a file in a pod of the application.
     pub async fn file_in_pod(&self, path: &str) -> String {
         self.node.kubectl(&["exec", "-n", SHOP, &format!("deployment/{APP}"), "--", "cat", path]).await
     }
 
-    /// What helps whoever has to find out why.
+    /// Returns information that helps to find the cause of a failure.
     pub async fn last_words(&self) -> String {
         let selector = "app.kubernetes.io/name=parameter-mirror";
         let mut words = String::new();
@@ -81,7 +81,7 @@ impl Stage {
     }
 }
 
-/// The root of the repository.
+/// Returns the root of the repository.
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }

@@ -1,5 +1,5 @@
-//! Installed, mirrored, SSM lost, scaled out all the same, recovered, upgraded, uninstalled. A step that is not as it should be panics
-//! with what was expected and what was seen.
+//! Installed, mirrored, SSM lost, scaled out nevertheless, recovered, upgraded, uninstalled. A failed step
+//! panics with the expected and the actual state.
 
 use std::process::Command;
 use std::time::Duration;
@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 
 use crate::stage::{APP, MIRROR, SECRET, SHOP, SYSTEM, Stage, root};
 
-/// The kubelet looks for changed Secrets each second here; a leader that was killed is succeeded within 20 s.
+/// The time limit. The kubelet checks for changed Secrets each second here; a killed leader is succeeded
+/// within 20 s.
 const PATIENCE: Duration = Duration::from_mins(1);
 /// Key, name as selected, type, value.
 const PARAMETERS: [(&str, &str, &str, &str); 3] = [
@@ -18,7 +19,7 @@ const PARAMETERS: [(&str, &str, &str, &str); 3] = [
     ("DB_PORT", "/prod/checkout/db/port", "String", "5432"),
 ];
 
-/// Tells it from the first step to the last.
+/// Runs the story from the first step to the last.
 pub async fn tell(screen: &mut Screen, stage: &mut Stage) {
     install(screen, stage).await;
     let whole = mirror(screen, stage).await;
@@ -43,7 +44,7 @@ async fn install(screen: &mut Screen, stage: &Stage) {
     two_operators(stage).await;
     screen.checked("two operator pods are Ready; a Secret that is missing keeps nobody from starting");
 
-    // As somebody does who reads what NOTES.txt says: the Secret, and the pods anew.
+    // As a user does who reads NOTES.txt: creates the Secret, and restarts the pods.
     let url = format!("--from-literal=url={}", Node::redis_url(&stage.redis));
     stage.node.kubectl(&["create", "secret", "generic", "redis", "-n", SYSTEM, &url]).await;
     stage.node.kubectl(&["rollout", "restart", "-n", SYSTEM, "deployment/parameter-mirror"]).await;
@@ -191,7 +192,7 @@ async fn two_operators(stage: &Stage) {
     .await;
 }
 
-/// Asks for a read, and waits until it has ended well.
+/// Triggers a read, and waits until it has succeeded.
 async fn synced_anew(stage: &Stage, token: &str) {
     let ask = format!("parameter-mirror.dev/sync-at={token}");
     stage.node.kubectl(&["annotate", "pmirror", MIRROR, "-n", SHOP, "--overwrite", &ask]).await;
@@ -200,7 +201,7 @@ async fn synced_anew(stage: &Stage, token: &str) {
     stage.mirror.says("Degraded", "False", "Synced").await;
 }
 
-/// Waits until both targets hold the parameters with this database host.
+/// Waits until both targets have the parameters with this database host.
 async fn holds(stage: &Stage, host: &str) -> Held {
     let expected =
         PARAMETERS.map(|(key, name, _, value)| (key, name, if key == "DB_HOST" { host } else { value }));
@@ -215,7 +216,7 @@ fn checkout(namespace: &str, secret: &Value, redis: &Value) -> Value {
     })
 }
 
-/// What the task definition was given when all was well.
+/// Returns the sub-keys that the task definition got before the outage.
 fn sub_keys(stage: &Stage) -> String {
     let printed = Command::new(env!("CARGO_BIN_EXE_parameter-mirror"))
         .args(["key", &format!("{SHOP}/{MIRROR}"), "--namespace", SYSTEM])

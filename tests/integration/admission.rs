@@ -1,4 +1,4 @@
-//! Bad specs are refused by `kubectl apply`, with a message that names the field and the remedy.
+//! `kubectl apply` refuses invalid specs, with a message that names the field and the remedy.
 
 use serde_json::{Value, json};
 
@@ -20,24 +20,24 @@ fn source(spec: &Value) -> String {
     .to_string()
 }
 
-/// A hundred names of so many characters.
+/// A hundred names of this length.
 fn long_names(characters: usize) -> Value {
     (0..100).map(|number| json!({"name": format!("/{number:0width$}", width = characters - 1)})).collect()
 }
 
-/// So many selections with the most excludes that one may have.
+/// This many selections, each with the maximum number of excludes.
 fn many_excludes(selections: usize) -> Value {
     let excludes: Vec<_> = (0..50).map(|number| format!("x{number}")).collect();
     (0..selections).map(|number| json!({"path": format!("/app{number}"), "exclude": excludes})).collect()
 }
 
-/// So many annotations of the longest value that one may have.
+/// This many annotations, each with a value of the maximum length.
 fn annotations(count: usize) -> Value {
     let all = (0..count).map(|number| (format!("example.com/{number}"), json!("x".repeat(4_080))));
     Value::Object(all.collect())
 }
 
-/// What is just within the bounds is taken.
+/// A spec just within the limits is accepted.
 #[tokio::test]
 async fn the_largest_spec_is_accepted() {
     let cluster = cluster().await;
@@ -160,7 +160,7 @@ async fn a_bad_source_is_refused_with_field_and_remedy() {
 #[tokio::test]
 async fn kubectl_explains_every_field() {
     let cluster = cluster().await;
-    // Served at once, the definitions are explained a moment later.
+    // kubectl can explain CRDs only a moment after they are served.
     eventually("kubectl can explain the definitions", SOON, async || {
         let both = [["explain", "parametermirror"], ["explain", "parametersource"]];
         for command in both {
@@ -188,7 +188,7 @@ async fn kubectl_explains_every_field() {
     assert!(text.contains("10s"), "{text}");
 }
 
-/// The files that people apply are those that the program prints, in the repository and in the chart.
+/// The CRD files in the repository and in the chart are equal to those that the program prints.
 #[tokio::test]
 async fn the_committed_definitions_are_those_of_the_program() {
     let printed =

@@ -1,4 +1,4 @@
-//! The chart on a real API server: lint, install, use, uninstall, install again.
+//! The chart on a real API server: lint, install, use, uninstall, reinstall.
 
 use parameter_mirror_test_support::cluster::{Cluster, Options};
 use parameter_mirror_test_support::{Operator, Redis, Scratch, Ssm};
@@ -10,7 +10,7 @@ fn chart() -> String {
     root().join("charts/parameter-mirror").to_str().unwrap().to_owned()
 }
 
-/// Objects of a rendered chart by kind.
+/// Returns the objects of a rendered chart by kind.
 async fn rendered(cluster: &Cluster, settings: &[&str]) -> Vec<Value> {
     let chart = chart();
     let mut args = vec!["template", "release", &chart, "--namespace", "system"];
@@ -65,7 +65,7 @@ async fn it_lints_and_renders_what_its_values_promise() {
     ] {
         assert_eq!(env(name).as_deref(), Some(value), "{name}");
     }
-    // Each file that the environment names lies in a folder that is mounted.
+    // Each file named in the environment is in a mounted folder.
     let mounts: Vec<_> = container["volumeMounts"]
         .as_array()
         .unwrap()
@@ -81,7 +81,7 @@ async fn it_lints_and_renders_what_its_values_promise() {
     }
     assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
     assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true);
-    // Every variable is one that the program knows.
+    // The program knows every variable.
     let help = std::process::Command::new(env!("CARGO_BIN_EXE_parameter-mirror"))
         .args(["run", "--help"])
         .output()
@@ -91,7 +91,7 @@ async fn it_lints_and_renders_what_its_values_promise() {
         let name = one["name"].as_str().unwrap();
         assert!(help.contains(&format!("[env: {name}=")), "the program does not know {name}");
     }
-    // Watching some namespaces needs no right in the others.
+    // An operator that watches some namespaces needs no permission in the others.
     let secrets_everywhere = objects.iter().filter(|object| object["kind"] == "ClusterRole").any(|role| {
         let rules = role["rules"].as_array().unwrap();
         rules.iter().any(|rule| rule["resources"].as_array().unwrap().contains(&json!("secrets")))
@@ -99,7 +99,7 @@ async fn it_lints_and_renders_what_its_values_promise() {
     assert!(!secrets_everywhere, "a ClusterRole gives Secrets although namespaces are named");
 }
 
-/// An own cluster with controllers: what is uninstalled is garbage-collected as in real life.
+/// Uses its own cluster with controllers, so that uninstalled objects are garbage-collected as in real life.
 #[tokio::test]
 async fn it_installs_works_uninstalls_without_losing_anything_and_installs_again() {
     let cluster = Cluster::start(Options { controller_manager: true }).await;
@@ -117,7 +117,7 @@ async fn it_installs_works_uninstalls_without_losing_anything_and_installs_again
     cluster.kubectl(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"]).await;
     assert!(cluster.kubectl(&["get", "deployment", "-n", "system"]).await.contains("pm-parameter-mirror"));
 
-    // There is no node to run the pod: the process with its ServiceAccount stands in.
+    // No node runs the pod; a process with its ServiceAccount replaces it.
     let start = async |release: &str, watch: &str| {
         let account = format!("{release}-parameter-mirror");
         let mut settings = operator_settings(&cluster, "system", &account, scratch.path()).await;
@@ -162,7 +162,7 @@ async fn it_installs_works_uninstalls_without_losing_anything_and_installs_again
     assert_eq!(secret().await, before);
     assert_eq!(value().await, "1");
 
-    // Again, and under another name and with fewer rights: both take up what is there.
+    // Installed again, and under another name with fewer permissions: both adopt what exists.
     let key = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "redis", "namespace": "system"},
         "stringData": {"uri": redis.url()}});
     cluster.kubectl_apply(&key.to_string()).await;
@@ -185,9 +185,9 @@ async fn it_installs_works_uninstalls_without_losing_anything_and_installs_again
         }
     }
 
-    // Delete means delete, Retain means retain, also when all mirrors go at once.
+    // Each policy does what it says, also when all mirrors are deleted at once.
     cluster.kubectl(&["delete", "pmirror", "--all", "-n", &shop, "--timeout=30s"]).await;
-    // The collector learns of new kinds every 30 s.
+    // The garbage collector discovers new kinds every 30 s.
     eventually("the Secret under Delete is garbage-collected", LATER, async || {
         let secrets = cluster.kubectl(&["get", "secrets", "-n", &shop]).await;
         if secrets.contains("going") { Err(secrets) } else { Ok(()) }
@@ -198,7 +198,7 @@ async fn it_installs_works_uninstalls_without_losing_anything_and_installs_again
     assert!(operator.terminate().await.success());
 }
 
-/// The roles that clusters come with, which their controllers put together.
+/// Checks the default roles of clusters, which the controllers aggregate.
 #[tokio::test]
 async fn whoever_edits_a_namespace_edits_its_mirrors_and_nobody_edits_sources() {
     let cluster = Cluster::start(Options { controller_manager: true }).await;
@@ -233,7 +233,7 @@ async fn whoever_edits_a_namespace_edits_its_mirrors_and_nobody_edits_sources() 
             assert!(!can(user, verb, "parametersources").await, "{user} may {verb} sources");
         }
     }
-    // Sources are in no namespace: only who may see everything sees them.
+    // Sources are cluster-scoped, so only users who may see everything see them.
     let sees = async |user: &str| {
         let user = format!("--as={user}");
         cluster.try_kubectl(&["get", "parametersources", &user]).await.status.success()
@@ -241,7 +241,8 @@ async fn whoever_edits_a_namespace_edits_its_mirrors_and_nobody_edits_sources() 
     assert_eq!((sees("auditor").await, sees("editor").await), (true, false));
 }
 
-/// Definitions applied with kubectl first belong to whoever applied them: the chart installs beside them.
+/// CRDs that were first applied with kubectl belong to the user who applied them; the chart installs beside
+/// them.
 #[tokio::test]
 async fn it_leaves_definitions_alone_that_somebody_else_applied() {
     let cluster = crate::world::cluster().await;

@@ -1,7 +1,8 @@
-//! What the chart renders: the files in `golden/chart`, objects that a real API server takes, and a clear word for every typo.
+//! What the chart renders: the files in `golden/chart`, objects that a real API server accepts, and a clear
+//! error for every typo.
 //!
-//! A case is `NAME.values.yaml` beside `NAME.yaml`, what it renders. After a change that is meant, look at what
-//! `GOLDEN=renew cargo test --test integration chart_renders` makes of them, and commit it.
+//! A case is `NAME.values.yaml` with its output `NAME.yaml`. After an intended change, run
+//! `GOLDEN=renew cargo test --test integration chart_renders`, review the difference, and commit it.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -13,7 +14,7 @@ use serde_json::Value;
 
 use crate::world::{cluster, root};
 
-/// Where everything is rendered to. The namespaces of `watchNamespaces` in the cases begin with it.
+/// The namespace of all renderings. The `watchNamespaces` of the cases begin with it.
 const NAMESPACE: &str = "render";
 
 fn chart() -> String {
@@ -24,7 +25,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// The values of all cases, by name.
+/// Returns the values files of all cases, by name.
 fn cases() -> Vec<(String, PathBuf)> {
     let files = fs::read_dir(root().join("tests/integration/golden/chart")).unwrap();
     let mut cases: Vec<_> = files
@@ -45,7 +46,7 @@ async fn rendered(cluster: &Cluster, values: &Path) -> String {
     cluster.helm(&[&name[..], &["--values", values, "--set", "crds.install=false"]].concat()).await
 }
 
-/// Without the version, and without what stands in files of the chart word for word.
+/// Removes the version, and replaces literal content of the chart's files with a placeholder.
 fn abridged(rendered: &str) -> String {
     let mut text = rendered.replace(env!("CARGO_PKG_VERSION"), "VERSION");
     for (file, indent) in [("alerts.yaml", "  "), ("dashboard.json", "    ")] {
@@ -128,7 +129,7 @@ async fn two_ways_to_sign_in_to_redis_exclude_each_other() {
     assert!(!output.status.success() && output.stderr.contains("exclude each other"), "{}", output.stderr);
 }
 
-/// Each of them is a mistake that somebody will make, and what helm says of it.
+/// Each case is a mistake that users will make, with the error of helm.
 #[tokio::test]
 async fn a_value_that_is_not_one_is_refused_with_its_place() {
     let cluster = cluster().await;
@@ -162,10 +163,10 @@ async fn a_value_that_is_not_one_is_refused_with_its_place() {
     assert!(!cluster.kubectl(&["get", "deployment", "-n", "default"]).await.contains("typo"));
 }
 
-/// Paths of all values that the schema knows: where it stops saying what may be in them.
+/// Collects the paths of all values in the schema: the nodes without described members.
 fn known(schema: &Value, path: &str, all: &mut BTreeSet<String>) {
     match schema["properties"].as_object() {
-        // What Kubernetes itself describes is documented as one value.
+        // Values that Kubernetes describes are documented as a whole.
         Some(members) if path != "resources" => {
             for (name, member) in members {
                 let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
@@ -207,7 +208,8 @@ async fn its_values_in_the_documentation_are_values() {
     }
 }
 
-/// Each rule of each role says what it is for, names what it is about, and gives no right by which others could be had.
+/// Each rule of each role has a comment with its reason, uses no wildcard, and grants no permission that
+/// allows escalation.
 #[test]
 fn every_right_is_named_and_has_its_reason() {
     let mut rules = 0;
@@ -256,7 +258,7 @@ async fn a_key_secret_of_another_name_is_the_only_secret_that_may_be_read() {
     assert!(!may_get("parameter-mirror-keys").await);
 }
 
-/// The chart's objects for those who have no helm.
+/// The chart's objects as plain manifests, for users without helm.
 #[tokio::test]
 async fn the_plain_manifests_are_taken_and_name_what_the_chart_names() {
     let cluster = cluster().await;

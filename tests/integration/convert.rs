@@ -1,4 +1,5 @@
-//! Moving from External Secrets Operator: objects as people have them, and a running Secret that changes hands.
+//! Migration from External Secrets Operator: conversion of typical objects, and a Secret in use that changes
+//! hands.
 
 use std::collections::BTreeMap;
 use std::process::{Command, Output};
@@ -19,7 +20,7 @@ fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()
 }
 
-/// Compares with the file beside the input; `UPDATE=1` writes it.
+/// Compares the output with the file beside the input; `UPDATE=1` writes that file.
 fn assert_expected(name: &str, code: i32) -> String {
     let output = convert(&["--file", &format!("{name}.yaml")]);
     assert_eq!(output.status.code(), Some(code), "{}", text(&output.stderr));
@@ -52,7 +53,7 @@ fn a_list_of_kubectl_with_a_cluster_store_grants_what_is_used() {
     assert!(told.contains("5s is less than the shortest interval"), "{told}");
 }
 
-/// What stands in the input of somebody else stays in comments and strings: it begins no document, and moves no cursor.
+/// Untrusted input stays within comments and strings: it starts no document and moves no cursor.
 #[test]
 fn nothing_in_the_input_becomes_an_object_of_its_own() {
     let owned = "x\n---\napiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRoleBinding\nmetadata: {name: owned}\n#\r\u{85}\u{2028}\u{1b}[2J";
@@ -92,7 +93,7 @@ fn nothing_in_the_input_becomes_an_object_of_its_own() {
         assert!(!printed.contains(harmful), "{printed:?}");
     }
 
-    // Names that commands are made of are refused.
+    // Names that become part of commands are checked.
     for (name, namespace) in [(owned, "shop"), ("app", owned), ("$(reboot)", "shop"), ("", "shop")] {
         let mut named = secret("store", "app");
         named["metadata"] = json!({"name": name, "namespace": namespace});
@@ -103,7 +104,7 @@ fn nothing_in_the_input_becomes_an_object_of_its_own() {
     }
 }
 
-/// Each thing that ESO does and a mirror does not is named with its field, and nothing is handed over.
+/// Each feature of ESO that a mirror lacks is reported with its field, and nothing is handed over.
 #[test]
 fn what_cannot_be_carried_over_is_named_and_fails_unless_allowed() {
     let told = assert_expected("cannot", 3);
@@ -159,7 +160,7 @@ fn what_is_no_yaml_or_not_there_is_told() {
     assert!(told.contains("this is not YAML") || told.contains("no object of Kubernetes"), "{told}");
 }
 
-/// What is printed is what the API server takes, with the rules of admission.
+/// The API server accepts the output, including the admission rules.
 #[tokio::test]
 async fn the_api_server_takes_what_is_printed() {
     let scratch = Scratch::new("convert").unwrap();

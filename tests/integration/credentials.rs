@@ -1,4 +1,5 @@
-//! Credentials that end while STS is down, and how little anybody notices. In real time: the edges are at stake.
+//! Credentials that expire while STS is down, and how little anyone notices. In real time, because the I/O is
+//! tested.
 
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use serde_json::json;
 
 use crate::world::{LATER, Setup, World, eventually};
 
-/// The account that the role of a source is in.
+/// The account of the source's role.
 const THEIRS: &str = "444455556666";
 /// The account of the operator's own role.
 const OURS: &str = "222233334444";
@@ -17,7 +18,7 @@ const OURS: &str = "222233334444";
 const FAILING: &str = "parameter_mirror_aws_identities_failing";
 const END: &str = "parameter_mirror_aws_credentials_expire_timestamp_seconds";
 
-/// Makes the world's source read with a role.
+/// Makes the world's source use a role.
 async fn with_role(world: &World) {
     let grant = json!({"namespaces": {"names": [world.namespace]}, "paths": ["/app"]});
     let role = format!("arn:aws:iam::{THEIRS}:role/read");
@@ -28,7 +29,7 @@ fn sts_calls(calls: &Calls) -> u64 {
     calls.of(Operation::AssumeRole) + calls.of(Operation::AssumeRoleWithWebIdentity)
 }
 
-/// A mirror of an account that is read with a role, whose sessions last so long.
+/// A world with a synced mirror of an account that is read with a role. Its sessions have this lifetime.
 async fn synced_with_role(lifetime: Duration) -> World {
     let world = World::start().await;
     world.ssm.sessions_last(lifetime);
@@ -39,7 +40,7 @@ async fn synced_with_role(lifetime: Duration) -> World {
     world
 }
 
-/// Reads for as long as reads are good, each with a new value, and says when the last good one ended.
+/// Reads a new value repeatedly until a read fails; returns when the last good read ended.
 async fn read_while_good(world: &World) -> Timestamp {
     let mut last_good = Timestamp::now();
     for round in 1.. {
@@ -54,7 +55,7 @@ async fn read_while_good(world: &World) -> Timestamp {
     last_good
 }
 
-/// STS fails; the last 15 s of a session are those that the SDK alone would throw away.
+/// STS fails. The operator also uses the last 15 s of a session, which the SDK alone would discard.
 async fn sts_is_down(fault: Fault, said: &str) {
     let world = synced_with_role(Duration::from_secs(30)).await;
     let end = world.operator.metric(END).await;
@@ -67,7 +68,8 @@ async fn sts_is_down(fault: Fault, said: &str) {
         "the last good read was at {last_good}, the end {end}"
     );
 
-    // A read that was under way at the end was refused by SSM; the next one says why there are no others.
+    // SSM refuses a read in progress at the expiration; the next read reports why there are no new
+    // credentials.
     world.sync("config").await;
     let degraded = world.degraded("config", "CredentialsUnavailable").await;
     for part in [said, &format!("role arn:aws:iam::{THEIRS}:role/read"), "not affected"] {
@@ -112,7 +114,7 @@ async fn a_role_that_may_no_longer_be_assumed_is_used_to_the_end_of_its_session(
         .await;
 }
 
-/// A service account's token (IRSA), and a role assumed with what it brings.
+/// The token of a service account (IRSA), and a role assumed with the credentials it provides.
 #[tokio::test]
 async fn web_identities_read_their_token_anew_and_roles_below_them_survive_sts_too() {
     let scratch = Scratch::new("token").unwrap();
@@ -147,7 +149,7 @@ async fn web_identities_read_their_token_anew_and_roles_below_them_survive_sts_t
     };
     assert!(world.ssm.log().iter().filter_map(assumed_by).all(|account| account == OURS));
 
-    // Both sessions are over long before their time: SSM refuses the role, and STS the operator.
+    // Both sessions end early: SSM refuses the role, and STS refuses the operator.
     world.ssm.sessions_last(Duration::from_hours(1));
     all_last(&world, Duration::from_mins(50)).await;
     world.ssm.end_sessions();
@@ -165,7 +167,7 @@ async fn web_identities_read_their_token_anew_and_roles_below_them_survive_sts_t
     assert!(!log.contains("token-") && !log.contains("ASIA"), "{log}");
 }
 
-/// Waits until a token has been shown to STS.
+/// Waits until STS has received a token.
 async fn shows(world: &World, token: &str) {
     eventually(&format!("{token} is shown to STS"), LATER, async || {
         let shown = world.ssm.web_identity_tokens();
@@ -174,7 +176,7 @@ async fn shows(world: &World, token: &str) {
     .await;
 }
 
-/// Waits until all credentials held last at least so long.
+/// Waits until all cached credentials are valid for at least this time.
 async fn all_last(world: &World, least: Duration) {
     eventually("new sessions last longer", LATER, async || {
         let end = i64::try_from(world.operator.metric(END).await).unwrap();

@@ -1,5 +1,5 @@
-//! The operator signs in to ElastiCache with its AWS identity: against a stand-in that checks each token by itself, in front of a real
-//! Redis. It was never tried against AWS's own.
+//! The operator signs in to ElastiCache with its AWS identity: against a stand-in that verifies each token
+//! independently, in front of a real Redis. It has never been tested against AWS itself.
 
 use std::fs;
 use std::sync::Arc;
@@ -36,7 +36,8 @@ fn redis_spec() -> serde_json::Value {
     json!({"parameters": [{"path": "/app"}], "secret": {}, "redis": {}})
 }
 
-/// How an operator is set up that signs in to the cache, whose id is written as somebody once typed it.
+/// The setup of an operator that signs in to the cache. The cache's id is in mixed case, as a user may type
+/// it.
 fn signing_in(cache: &ElastiCache, more: &[&str]) -> Setup {
     let ca = format!("--redis-ca-file={}", cache.ca().display());
     let mut arguments = vec![ca, "--redis-iam-cache=Shop-Cache".to_owned()];
@@ -53,7 +54,7 @@ fn environment(variables: &[(&str, &str)]) -> Vec<(String, String)> {
     variables.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
-/// A cache that knows the key that operators of tests have.
+/// A cache that knows the access key of the tests' operators.
 async fn cache(cache: Cache, redis: &Redis) -> ElastiCache {
     let cache = ElastiCache::start(cache, USER, &[redis]).await;
     cache.know("AKIDTEST", "test", None);
@@ -79,7 +80,7 @@ async fn a_mirror_reaches_a_cache_that_knows_the_operators_identity_and_nobody_h
     world.field_is("config", "/app/a", "1").await;
     assert!(world.redis.cli(&["client", "list"]).await.contains(&format!("user={USER}")));
 
-    // Refused too: an error may not say more than a success.
+    // Also for a refused sign-in: an error may not reveal more than a success.
     cache.forget("ASIATEST");
     cache.cut();
     world.sync("config").await;
@@ -137,7 +138,7 @@ async fn who_is_refused_says_what_to_check_and_secrets_go_on(
     assert!(cache.attempts().iter().all(|attempt| attempt.outcome == Err(refused)), "{:?}", cache.attempts());
     world.holds("config", &[("A", "1")]).await;
 
-    // What is mended at AWS needs no restart.
+    // A fix at AWS needs no restart.
     if more.is_empty() {
         cache.know("AKIDTEST", "test", None);
         cache.set_clock(SignedDuration::ZERO);
@@ -146,7 +147,8 @@ async fn who_is_refused_says_what_to_check_and_secrets_go_on(
     }
 }
 
-/// The key in a mounted file is replaced, and the old one deleted: the first refusal is reason enough to look at the file again.
+/// The key in a mounted file is rotated and the old one deleted. The first refusal makes the operator read
+/// the file again.
 #[tokio::test]
 async fn a_rotated_access_key_is_picked_up_at_the_next_connection() {
     let (redis, scratch) = (Redis::start().await, Scratch::new("key").unwrap());
@@ -179,7 +181,8 @@ async fn a_rotated_access_key_is_picked_up_at_the_next_connection() {
     assert!(last.token.contains("AKIDSECOND") && last.outcome.is_ok());
 }
 
-/// Credentials of a web identity, which are not there at first. Later STS is away, and a connection with it: what is held serves.
+/// Credentials of a web identity that is missing at first. Later STS is down and the connection is lost: the
+/// cached credentials still sign in.
 #[tokio::test]
 async fn nothing_is_sent_without_credentials_and_those_held_sign_while_sts_is_away() {
     let (redis, scratch) = (Redis::start().await, Scratch::new("token").unwrap());
@@ -255,7 +258,7 @@ async fn what_contradicts_itself_is_said_at_the_start(
     world.holds("config", &[("A", "1")]).await;
 }
 
-/// With what the operator's container has in its environment.
+/// `verify` runs with the environment of the operator's container.
 #[tokio::test]
 async fn verify_signs_in_as_the_operator_does() {
     let redis = Redis::start().await;
@@ -290,7 +293,7 @@ async fn verify_signs_in_as_the_operator_does() {
     );
 }
 
-/// Each node is signed in to, and found again when all connections have ended.
+/// The operator signs in to each node, and again after all connections were closed.
 #[tokio::test]
 async fn every_node_of_a_cluster_is_signed_in_to() {
     const NODES: usize = 3;
@@ -298,7 +301,7 @@ async fn every_node_of_a_cluster_is_signed_in_to() {
     let nodes: Vec<&Redis> = cluster.nodes.iter().collect();
     let cache = ElastiCache::start(CACHE, USER, &nodes).await;
     cache.know("AKIDTEST", "test", None);
-    // What a node is told to be reached at is what it names to clients.
+    // A node announces this address to clients.
     for (node, address) in nodes.iter().zip(&cache.nodes) {
         node.cli(&["config", "set", "cluster-announce-port", &address.port().to_string()]).await;
     }
@@ -345,7 +348,7 @@ async fn every_node_of_a_cluster_is_signed_in_to() {
         assert!(there.len() > 1 && there.iter().all(|attempt| attempt.outcome.is_ok()), "{there:?}");
     }
 
-    // Each connection has a lifetime of its own.
+    // Each connection has its own lifetime.
     let servers = RedisClient::new(settings(&cache, identity(Clock::start()), Duration::from_millis(300)));
     let of_node = |node| cache.attempts().iter().filter(|attempt| attempt.node == node).count();
     let before: Vec<_> = (0..NODES).map(of_node).collect();
@@ -362,7 +365,7 @@ async fn every_node_of_a_cluster_is_signed_in_to() {
     }
 }
 
-/// A key that never ends.
+/// Credentials that never expire.
 struct Static;
 
 #[async_trait]
@@ -390,7 +393,7 @@ fn link(cache: &ElastiCache, sign_in: Arc<dyn SignIn>, lifetime: Duration) -> Co
     Connection::new(settings(cache, sign_in, lifetime))
 }
 
-/// A write: nobody repeats it.
+/// Writes. A write is never repeated.
 async fn write(link: &Connection) -> Result<(), ConnectionError> {
     let incr = |mut connection: MultiplexedConnection| async move {
         redis::cmd("INCR").arg("x").exec_async(&mut connection).await
@@ -413,7 +416,7 @@ async fn a_connection_gives_way_before_it_is_ended_and_no_write_fails() {
     assert!(writes > 100, "{writes}");
     assert_eq!(redis.cli(&["get", "x"]).await, writes.to_string());
 
-    // A successor that is refused is no reason to give up what serves.
+    // The connection in use is kept if its successor is refused.
     cache.forget("AKIDTEST");
     let refused = || cache.attempts().iter().filter(|attempt| attempt.outcome.is_err()).count();
     let began = Instant::now();
@@ -424,7 +427,7 @@ async fn a_connection_gives_way_before_it_is_ended_and_no_write_fails() {
     assert_eq!((write(&renewed).await, renewed.broken()), (Ok(()), None));
 }
 
-/// What the one above is about: without a successor, somebody meets the end.
+/// Control for the test above: without a successor, an operation meets the closed connection.
 #[tokio::test]
 async fn a_connection_that_is_kept_too_long_is_ended() {
     let redis = Redis::start().await;
@@ -459,7 +462,7 @@ async fn each_connection_has_a_token_of_its_own_signed_by_the_clock_of_that_mome
     assert_ne!(tokens[0], tokens[1]);
 }
 
-/// Nobody who could sign: at once, or not at all.
+/// A signer without credentials: it fails at once, or never answers.
 #[derive(Debug)]
 enum Nobody {
     Says(&'static str),

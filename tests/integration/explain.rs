@@ -1,4 +1,4 @@
-//! Every field has words for `kubectl explain`, and every command and flag stands in docs/commands.md.
+//! Every field has a description for `kubectl explain`, and docs/commands.md contains every command and flag.
 
 use std::process::Command;
 
@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use crate::world::{SOON, cluster, eventually, root};
 
-/// Paths of all fields without a description, apart from members of free maps and items of lists, which have no words of their own.
+/// Collects the paths of all fields without a description, except members of free maps and items of lists,
+/// which have none of their own.
 fn undescribed(path: &str, schema: &Value, found: &mut Vec<String>) {
     for (name, field) in schema["properties"].as_object().into_iter().flatten() {
         let path = format!("{path}.{name}");
@@ -43,7 +44,7 @@ async fn kubectl_explains_the_deepest_fields() {
         ("pmirror.status.conditions.reason", "reason"),
         ("psource.spec.grants.namespaces.matchLabels", "Namespaces that carry all of these labels"),
     ] {
-        // The API server publishes the schema a moment after it has taken the definition.
+        // The API server publishes the schema a moment after it has accepted the CRD.
         eventually(&format!("kubectl explains {field}"), SOON, async || {
             let told = cluster.try_kubectl(&["explain", field]).await;
             if told.stdout.contains(words) { Ok(()) } else { Err(format!("{}{}", told.stdout, told.stderr)) }
@@ -61,7 +62,8 @@ fn help(command: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The block below `<!-- help: verify -->` is what `parameter-mirror verify --help` prints; `UPDATE=1` writes it.
+/// The block below `<!-- help: verify -->` is the output of `parameter-mirror verify --help`; `UPDATE=1`
+/// writes it.
 #[test]
 fn the_page_of_commands_is_what_they_say_of_themselves() {
     let page = root().join("docs/commands.md");

@@ -1,5 +1,6 @@
-//! Everything that can be wrong with SSM and on the way to it, a test for each. *Real time*: the real program against a real API server,
-//! a real Redis and our own SSM. Under each fault the status gives the reason and not a byte changes; after it the waiting value arrives.
+//! All faults of SSM and of the network to it, one row each. *Real time*: the real program against a real API
+//! server, a real Redis and our own SSM. Under each fault the reason is reported and not a byte changes;
+//! afterwards the waiting value arrives.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,20 +15,19 @@ use serde_json::json;
 use crate::silence;
 use crate::world::{LATER, SOON, Setup, World, eventually};
 
-/// One fault.
 struct Row {
     when: When,
     fault: Fault,
     meaning: Meaning,
 }
 
-/// What a fault means for a mirror.
+/// The effect of a fault on a mirror.
 enum Meaning {
-    /// Degraded with this reason: what was served stays.
+    /// Degraded with this reason; the served set stays.
     Held(&'static str),
-    /// The mirror stays as it is.
+    /// No effect.
     Unnoticed,
-    /// A read may fail; what waits arrives under the fault all the same.
+    /// A read may fail, but the waiting value arrives under the fault.
     Converges,
 }
 
@@ -149,7 +149,7 @@ async fn connections_fail(#[case] row: Row) {
     outlives(row).await;
 }
 
-/// The host name of the service is gone, and the operator starts anew: from what the targets hold.
+/// SSM's host name cannot be resolved, and the operator restarts: it recovers from the targets.
 #[tokio::test]
 async fn the_host_name_is_gone() {
     let world = &mut synced().await;
@@ -164,11 +164,12 @@ async fn the_host_name_is_gone() {
     before.is_served(world).await;
 }
 
-/// An older version than the known one is not believed; one that was deleted and made again is.
+/// An older version than the known one is refused; a parameter that was deleted and created again is
+/// accepted.
 #[tokio::test]
 async fn an_older_version_is_refused_and_a_recreated_parameter_is_not() {
     let world = synced().await;
-    // What one change costs, so that the answers of the past begin after the next.
+    // The number of calls for one change, so that the stale answers begin after the next change.
     let calls = world.ssm.calls();
     world.ssm.put("/app/n00", "two");
     world.sync("config").await;
@@ -191,7 +192,7 @@ async fn an_older_version_is_refused_and_a_recreated_parameter_is_not() {
     assert_eq!(world.values("config").await["/app/n00"], "anew");
 }
 
-/// A world with a synced mirror of a String, a SecureString and enough more for three pages.
+/// A world with a synced mirror: a `SecureString`, and enough `String`s for three pages.
 async fn synced() -> World {
     let arguments = vec!["--ssm-requests-per-second=1000".to_owned(), "--log=trace".to_owned()];
     let world = World::with(Setup { arguments, ..Setup::default() }).await;
@@ -200,9 +201,9 @@ async fn synced() -> World {
         world.ssm.put(&format!("/app/n{n:02}"), &world.canaries.plain());
     }
     world.synced("config").await;
-    // It comes after the status, and must not be counted among the events of the fault.
+    // The event comes after the status, and must not be counted in the first row.
     world.event("config", "Synced").await;
-    // Every read is asked for: one that comes by itself would fall between the look before a fault and the fault.
+    // Reads are only triggered: a scheduled one could start between the snapshot and the fault.
     world.change("config", json!({"interval": "1h"})).await;
     world.sync("config").await;
     world
@@ -219,7 +220,8 @@ async fn outlives(row: Row) {
     let is_endless = matches!(row.fault, Fault::Endless { .. });
     world.ssm.fail(row.when, row.fault);
     world.ssm.quotes(&world.canaries.sealed());
-    // Something is to be learnt, so that a fault of decryption shows as well; no read that is under way learns it.
+    // There is a new secret value, so that a decryption fault takes effect. No read in progress can have read
+    // it.
     let value = &world.canaries.sealed();
     world.ssm.put_secure("/app/secret", value);
     world.sync("config").await;
@@ -267,7 +269,7 @@ async fn recovers(world: &World, value: &str, mut expected: BTreeMap<String, i32
     .await;
 }
 
-/// How often each event was told; equal ones are one object with a count.
+/// Counts the events; equal ones are one object with a count.
 async fn told(world: &World) -> BTreeMap<String, i32> {
     let events: Api<Event> = Api::namespaced(world.client.clone(), &world.namespace);
     let mut told = BTreeMap::new();
@@ -278,7 +280,7 @@ async fn told(world: &World) -> BTreeMap<String, i32> {
     told
 }
 
-/// What waited at SSM is in both targets.
+/// Waits until both targets have the new value.
 async fn arrived(world: &World, value: &str) {
     eventually("what waited arrives", LATER, async || {
         let secret = world.data("config").await.unwrap_or_default().remove("SECRET");
@@ -289,11 +291,11 @@ async fn arrived(world: &World, value: &str) {
     .await;
 }
 
-/// What a fault must leave as it is.
+/// The state that a fault must not change.
 struct State {
     secret: String,
     redis: BTreeMap<String, Vec<u8>>,
-    /// When it was looked at, Unix seconds.
+    /// The time of the snapshot, Unix seconds.
     looked_at: i64,
     told: BTreeMap<String, i32>,
     status_writes: u64,
@@ -318,7 +320,7 @@ impl State {
         assert_eq!(world.redis.cli(&["ttl", &world.key("config")]).await, "-1", "the hash has an end");
         assert_eq!(world.field("config", "@status").await.as_deref(), Some("Degraded"));
         let last_sync = world.status("config").await.last_sync_time.unwrap().0.as_second();
-        // The fault came within the second.
+        // The fault may start within the same second.
         assert!(last_sync <= self.looked_at + 1, "{last_sync} after {}", self.looked_at);
         let writes = world.operator.metric("parameter_mirror_status_writes_total").await;
         assert!(writes <= self.status_writes + 3, "{} status writes", writes - self.status_writes);

@@ -1,4 +1,4 @@
-//! Who may read what: deny by default, judged live, and a withdrawal takes nothing away that is served.
+//! Who may read what: deny by default, checked live. A withdrawn grant removes nothing that is served.
 
 use serde_json::json;
 
@@ -9,7 +9,7 @@ async fn without_a_grant_nothing_is_read() {
     let world = World::start().await;
     world.ssm.put("/secret/a", "1");
     world.ssm.put("/application/a", "1");
-    // `/app` is granted: whole segments count, so /application is not below it.
+    // `/app` is granted. Matching is on path-segment boundaries, so /application is not below it.
     for (mirror, path) in [("other", "/secret"), ("segment", "/application"), ("above", "/")] {
         world.mirror(mirror, json!({"parameters": [{"path": path}], "secret": {}})).await;
         let ready = world.condition(mirror, "Ready", "False", "NotGranted").await;
@@ -34,7 +34,7 @@ async fn a_withdrawn_grant_ends_reads_and_healing_and_takes_nothing_away() {
     assert_eq!(world.content("config").await, content);
     let calls = world.ssm.calls().total();
     world.edit_secret("config", json!({"data": {"A": "aGFja2Vk"}})).await;
-    // Another mirror goes through a whole cycle meanwhile.
+    // Another mirror completes a whole cycle meanwhile.
     world.ssm.put("/elsewhere/b", "2");
     world.mirror("other", json!({"parameters": [{"path": "/elsewhere"}], "secret": {}})).await;
     world.ready("other", "Synced").await;
@@ -61,7 +61,7 @@ async fn a_grant_by_label_follows_the_labels_of_the_namespace() {
     world.condition("config", "Ready", "False", "NotGranted").await;
 }
 
-/// A source that is gone is an outage: nobody has withdrawn anything.
+/// A missing source is an outage, not a withdrawal.
 #[tokio::test]
 async fn a_deleted_source_is_an_outage_and_never_a_withdrawal() {
     let world = World::start().await;
@@ -114,7 +114,7 @@ async fn the_source_says_whether_it_is_available_and_the_least_encryption_holds(
     assert!(world.field("strong", "/app/a").await.unwrap().starts_with("pm1:"));
     assert_eq!(world.values("strong").await["/app/a"], "1");
 
-    // One that is served cannot be turned down either: what lies there stays sealed.
+    // The encryption of a served mirror cannot be weakened: the stored hash stays encrypted.
     let sealed = world.redis.hash(&world.key("strong")).await;
     for weaker in ["SecureStrings", "None"] {
         world.change("strong", json!({"redis": {"encryption": weaker}})).await;

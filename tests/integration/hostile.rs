@@ -1,5 +1,5 @@
-//! A tenant who wants what is not theirs: many mirrors of one namespace, all at once, each a way to a foreign value or a foreign
-//! object. Beside them lives a victim in a namespace of its own, whose targets must not change by a byte.
+//! A hostile tenant: many mirrors in one namespace, all at once, each an attempt to reach a foreign value or
+//! a foreign object. A victim in another namespace must not change by a byte.
 
 mod attempts;
 mod flood;
@@ -21,12 +21,12 @@ use crate::world::{Setup, World, cluster};
 use self::attempts::{Attempt, End, attempts};
 use self::past::Past;
 
-/// Stands in every value that the tenant may not have.
+/// Part of every value that the tenant may not have.
 const FOREIGN: &str = "not-the-tenants";
-/// Every value that the tenant may have.
+/// Part of every value that the tenant may have.
 const OWN: &str = "the-tenants";
 
-/// What SSM holds: the tenant's part, the victim's, and the public one of AWS.
+/// Fills SSM with the tenant's part, the victim's, and the public one of AWS.
 fn fill_ssm(world: &World) {
     for name in ["/tenant/a", "/tenant/db/host", "/tenant/victim/config"] {
         world.ssm.put(name, OWN);
@@ -40,7 +40,7 @@ fn fill_ssm(world: &World) {
     world.ssm.label("/victim/db/password", 1, "live");
     let far = world.ssm.region("eu-west-1");
     far.put("/tenant/a", OWN);
-    // Whatever SSM itself would let be stored there: the names are AWS's own.
+    // SSM itself would not accept such a parameter: the names belong to AWS.
     far.change(|shelf| shelf.put_public("/aws/reference/secretsmanager/victim", FOREIGN)).unwrap();
 }
 
@@ -52,7 +52,7 @@ async fn apply_source(world: &World, name: &str, region: &str, grants: Value) {
     world.cluster.kubectl_apply(&source.to_string()).await;
 }
 
-/// Everything of the victim that an attempt might reach, as it is stored.
+/// Returns everything of the victim that an attempt could reach, as stored.
 async fn of_the_victim(world: &World, victim: &str) -> (Value, BTreeMap<String, Vec<u8>>, Vec<Value>) {
     let secrets = |namespace: &str| Api::<Secret>::namespaced(world.client.clone(), namespace);
     let secret = json!(secrets(victim).get("config").await.unwrap());
@@ -63,7 +63,7 @@ async fn of_the_victim(world: &World, victim: &str) -> (Value, BTreeMap<String, 
     (secret, hash, others)
 }
 
-/// What a hash holds, without what moves while nothing is written.
+/// Returns the content of a hash, without the fields that change without a write.
 async fn still(world: &World, key: &str) -> BTreeMap<String, Vec<u8>> {
     let mut hash = world.redis.hash(key).await;
     for moving in ["@fence", "@checkedAt", "@checkedMac", "@status", "@statusAt"] {
@@ -72,7 +72,8 @@ async fn still(world: &World, key: &str) -> BTreeMap<String, Vec<u8>> {
     hash
 }
 
-/// Every value in the tenant's Secrets and hashes, with where it is; decrypted as a reader with all keys could.
+/// Returns every value in the tenant's Secrets and hashes with its place, decrypted as by a reader with all
+/// keys.
 async fn everything_the_tenant_has(world: &World) -> Vec<(String, String)> {
     let mut found = Vec::new();
     for secret in world.secrets().list(&ListParams::default()).await.unwrap() {
@@ -99,7 +100,7 @@ fn mirror(name: &str, spec: &Value) -> DynamicObject {
     serde_json::from_value(mirror).unwrap()
 }
 
-/// What became of an attempt; `Err` if it is not what it should be.
+/// Checks the result of an attempt; `Err` if it is not as expected.
 async fn end_of(world: &World, attempt: &Attempt, past: &Past) -> Result<(), String> {
     let (type_, status, reason) = match attempt.end {
         End::Refused(_) => return Ok(()),
@@ -117,7 +118,7 @@ async fn end_of(world: &World, attempt: &Attempt, past: &Past) -> Result<(), Str
     if is_fine { Ok(()) } else { Err(format!("{}: {data:?}", attempt.what)) }
 }
 
-/// Once as a newcomer, and once as a tenant who was granted everything before, and has copies of it.
+/// Once as a new tenant, and once as a tenant who had been granted everything and has copies of it.
 #[rstest]
 #[case::without_a_past(false)]
 #[case::with_a_past(true)]
@@ -174,7 +175,7 @@ async fn a_hostile_tenant_gets_nothing_and_touches_nothing(#[case] has_a_past: b
 
     storm_and_forge(&world, &attempts, &victim).await;
     world.operator.crash_and_restart().await;
-    // Whoever asks while SSM is away is not served from the victim either.
+    // A mirror created while SSM is down does not get the victim's values either.
     world.ssm.refuse();
     let late = json!({"source": sources[0], "interval": "10s", "secret": {}, "redis": {}, "parameters": [{"path": "/victim"}]});
     mirrors(&tenant).create(&PostParams::default(), &mirror("late", &late)).await.unwrap();
@@ -197,7 +198,8 @@ async fn a_hostile_tenant_gets_nothing_and_touches_nothing(#[case] has_a_past: b
     assert!(of_sources.get(&sources[1]).await.is_ok(), "sources are not the tenant's");
 }
 
-/// Reads asked for in a storm, and a status that claims the targets of others, to have them deleted as one's own.
+/// Triggers many reads, and forges a status that claims the targets of others, so that they would be deleted
+/// as the tenant's own.
 async fn storm_and_forge(world: &World, attempts: &[Attempt], victim: &str) {
     let own: Vec<_> = attempts.iter().filter(|attempt| matches!(attempt.end, End::Own)).collect();
     for _ in 0..5 {

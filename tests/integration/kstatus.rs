@@ -1,5 +1,5 @@
-//! What others take a mirror for: Flux and Helm by kstatus (their own library, `hack/tools/kstatus`), Argo CD by the health check
-//! of docs/gitops.md, run by Redis's own Lua.
+//! How other tools classify a mirror: Flux and Helm with kstatus (its own library, `hack/tools/kstatus`),
+//! Argo CD with the health check of docs/gitops.md, run by Redis's own Lua.
 
 use std::process::Stdio;
 
@@ -15,7 +15,7 @@ use tokio::io::AsyncWriteExt;
 
 use crate::world::{LATER, World, eventually, root};
 
-/// The word and the message of kstatus.
+/// Returns the status and the message of kstatus.
 async fn kstatus(object: &Value) -> (String, String) {
     let mut command = tokio::process::Command::new(programs::path("kstatus"));
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
@@ -27,7 +27,7 @@ async fn kstatus(object: &Value) -> (String, String) {
     (word.to_owned(), message.to_owned())
 }
 
-/// The health and the message of the script that docs/gitops.md gives to Argo CD.
+/// Returns the health and the message of the script for Argo CD in docs/gitops.md.
 async fn argo(world: &World, object: &Value) -> (String, String) {
     let page = std::fs::read_to_string(root().join("docs/gitops.md")).unwrap();
     let (_, rest) = page.split_once("<!-- health: ParameterMirror -->\n```lua\n").unwrap();
@@ -40,7 +40,7 @@ async fn argo(world: &World, object: &Value) -> (String, String) {
     (status.to_owned(), message.to_owned())
 }
 
-/// As the API server has it: our own types would fill in what is missing.
+/// Returns the object as the API server has it; the operator's own types would fill in defaults.
 async fn object(world: &World, name: &str) -> Value {
     let kind = ApiResource::from_gvk_with_plural(
         &GroupVersionKind::gvk("parameter-mirror.dev", "v1alpha1", "ParameterMirror"),
@@ -69,19 +69,19 @@ async fn flux_and_argo_take_a_mirror_for_what_it_is() {
     world.synced("config").await;
     is_taken_for(&world, "config", "Current", "Healthy", "").await;
 
-    // Held values are served, which is what a mirror is for: a rollout must not wait for SSM.
+    // The held set is served, which is the purpose of a mirror: a rollout must not wait for SSM.
     world.ssm.fail(When::any(), Fault::unavailable());
     world.sync("config").await;
     world.degraded("config", "SourceUnavailable").await;
     is_taken_for(&world, "config", "Current", "Healthy", "SourceUnavailable").await;
 
-    // One that has never had anything is waited for.
+    // A mirror that has never had a set is waited for.
     world.mirror("early", spec_of("/app/early")).await;
     world.condition("early", "Ready", "False", "NoLastKnownGood").await;
     is_taken_for(&world, "early", "InProgress", "Progressing", "NoLastKnownGood").await;
     world.ssm.clear_all();
 
-    // Only a person can help these.
+    // These need a person.
     world.mirror("ungranted", spec_of("/other")).await;
     is_taken_for(&world, "ungranted", "Failed", "Degraded", "NotGranted").await;
     let twice = json!({"parameters": [{"path": "/app"}, {"path": "/app"}], "secret": {}});
@@ -93,7 +93,7 @@ async fn flux_and_argo_take_a_mirror_for_what_it_is() {
     world.change("config", json!({"suspend": true})).await;
     is_taken_for(&world, "config", "Current", "Suspended", "").await;
 
-    // Nobody has looked at these yet: a mirror just applied, and one just changed.
+    // The operator has not observed these: a mirror just applied, and one just changed.
     world.operator.terminate().await;
     world.mirror("unseen", spec()).await;
     assert_eq!(object(&world, "unseen").await["status"]["observedGeneration"], -1);

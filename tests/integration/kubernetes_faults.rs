@@ -1,5 +1,5 @@
-//! What can be wrong with Kubernetes itself. *Real time*. Cut and silent API servers are in `replicas`, quotas and refusals in
-//! `targets`, watches in `watches`.
+//! Faults of Kubernetes itself. *Real time*. Unreachable and silent API servers are in `replicas`, quotas and
+//! refusals in `targets`, watches in `watches`.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use tokio::net::TcpListener;
 
 use crate::world::{LATER, World, eventually};
 
-/// Somebody takes the right to Secrets away in one namespace: that is the matter of its Secrets alone.
+/// The permission for Secrets is revoked in one namespace. Only the Secrets there are affected.
 #[tokio::test]
 async fn rights_that_are_taken_away_hold_the_secret_and_nothing_else() {
     let world = World::start().await;
@@ -44,7 +44,8 @@ async fn rights_that_are_taken_away_hold_the_secret_and_nothing_else() {
     world.healthy("config").await;
 }
 
-/// An admission webhook that accepts and says nothing holds a write up to the API server's patience. Ours is shorter.
+/// An admission webhook that never answers delays a write until the API server's timeout. The operator's own
+/// timeout is shorter.
 #[tokio::test]
 async fn a_webhook_that_hangs_holds_up_one_secret() {
     let world = World::start().await;
@@ -67,7 +68,7 @@ async fn a_webhook_that_hangs_holds_up_one_secret() {
     world.cluster.kubectl_apply(&webhook.to_string()).await;
 
     world.ssm.put("/app/a", "2");
-    // Whoever waited for each write that hangs would wait each time; a busy machine may be slow once.
+    // An operator that waits for each hanging write would be slow each time; a busy machine may be slow once.
     let mut waits = Vec::new();
     for _ in 0..3 {
         let began = Instant::now();
@@ -84,7 +85,7 @@ async fn a_webhook_that_hangs_holds_up_one_secret() {
     world.healthy("config").await;
 }
 
-/// Each policy keeps its word without SSM.
+/// Each deletion policy works without SSM.
 #[tokio::test]
 async fn mirrors_that_are_deleted_in_an_outage_leave_what_their_policy_says() {
     let world = World::start().await;
@@ -110,7 +111,7 @@ async fn mirrors_that_are_deleted_in_an_outage_leave_what_their_policy_says() {
     .await;
     assert_eq!(world.content("keeps").await, kept);
     world.holds("keeps", &[("A", "1")]).await;
-    // The Secret goes with its owner, by Kubernetes.
+    // Kubernetes deletes the Secret with its owner.
     let secret = world.secrets().get("cleans").await.unwrap();
     assert_eq!(secret.metadata.owner_references.unwrap().len(), 1);
     assert!(world.secrets().get("keeps").await.unwrap().metadata.owner_references.is_none());

@@ -1,6 +1,6 @@
 //! The modules of the operator use each other in one direction: docs/design/architecture.md, "Layers".
 //!
-//! The sources are read as tokens, so that a path counts wherever it stands. Tests may use everything.
+//! The sources are parsed as tokens, so that a path counts wherever it occurs. Tests may use everything.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -9,8 +9,8 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
 use crate::world::root;
 
-/// The layers from top to bottom, each with its folders or files. A folder uses the layers below, and in its own layer only those that
-/// stand before it.
+/// The layers from top to bottom, each with its folders or files. A folder may use the layers below it, and
+/// in its own layer only the folders before it.
 const LAYERS: [&[&str]; 8] = [
     &["process", "commands"],
     &["cli"],
@@ -22,7 +22,7 @@ const LAYERS: [&[&str]; 8] = [
     &["clock", "fair_queue"],
 ];
 
-/// What decisions do without: clocks, threads, networks and the cluster.
+/// What pure decisions must not use: clocks, threads, networks and the cluster.
 const NOT_PURE: [&str; 16] = [
     "tokio",
     "kube",
@@ -42,10 +42,10 @@ const NOT_PURE: [&str; 16] = [
     "env",
 ];
 
-/// The modules of a crate by path, with their sources.
+/// The modules of a crate by path, with their source text.
 type Sources = BTreeMap<String, String>;
 
-/// Which module uses which.
+/// The modules that each module uses.
 type Arrows = BTreeMap<String, BTreeSet<String>>;
 
 fn sources(folder: &Path, module: &str, found: &mut Sources) {
@@ -69,14 +69,14 @@ fn operator() -> Sources {
     found
 }
 
-/// The tokens outside tests.
+/// Returns the tokens outside tests.
 fn tokens(source: &str) -> Vec<TokenTree> {
     fn without_tests(stream: TokenStream, found: &mut Vec<TokenTree>) {
         let mut tokens = stream.into_iter().peekable();
         while let Some(token) = tokens.next() {
             match token {
                 TokenTree::Group(group) if group.to_string().replace(' ', "") == "[cfg(test)]" => {
-                    // Up to the end of the item.
+                    // Skips to the end of the item.
                     for token in tokens.by_ref() {
                         let ends_it = match &token {
                             TokenTree::Punct(punct) => punct.as_char() == ';',
@@ -101,7 +101,7 @@ fn tokens(source: &str) -> Vec<TokenTree> {
     found
 }
 
-/// Every path that begins in this crate, as written from its root.
+/// Returns every path within this crate, relative to its root.
 fn paths(module: &str, source: &str) -> BTreeSet<String> {
     let tokens = tokens(source);
     let mut found = BTreeSet::new();
@@ -128,7 +128,7 @@ fn is_colon(token: &TokenTree) -> bool {
     matches!(token, TokenTree::Punct(punct) if punct.as_char() == ':')
 }
 
-/// The rest of a path: `::name`, `::super`, or `::{...}`.
+/// Parses the rest of a path: `::name`, `::super`, or `::{...}`.
 fn follow(tokens: &[TokenTree], so_far: &str, parent: &dyn Fn(&str) -> String, found: &mut BTreeSet<String>) {
     match tokens {
         [one, two, TokenTree::Ident(name), rest @ ..] if is_colon(one) && is_colon(two) => {
@@ -153,7 +153,8 @@ fn follow(tokens: &[TokenTree], so_far: &str, parent: &dyn Fn(&str) -> String, f
     }
 }
 
-/// Arrows between modules. A parent that names what is below it re-exports it, which is no use of it.
+/// Returns the dependencies between modules. A parent that names its child re-exports it, which does not
+/// count.
 fn arrows(sources: &Sources) -> Arrows {
     let module_of = |path: &str| {
         let mut path = path;
@@ -176,7 +177,7 @@ fn arrows(sources: &Sources) -> Arrows {
     sources.iter().map(|(module, source)| used(module, source)).collect()
 }
 
-/// Modules that can be reached from themselves.
+/// Returns the modules on an import cycle.
 fn circles(arrows: &Arrows) -> BTreeSet<String> {
     let reaches_itself = |start: &&String| {
         let (mut seen, mut next) = (BTreeSet::new(), vec![*start]);
@@ -195,7 +196,7 @@ fn circles(arrows: &Arrows) -> BTreeSet<String> {
     arrows.keys().filter(reaches_itself).cloned().collect()
 }
 
-/// Arrows that point up, or back within a layer.
+/// Returns the dependencies that point up, or back within a layer.
 fn turned(arrows: &Arrows) -> Vec<String> {
     let place = |module: &str| {
         let folder = module.split("::").next().unwrap_or_default();
@@ -220,7 +221,7 @@ fn turned(arrows: &Arrows) -> Vec<String> {
     found
 }
 
-/// Where a module that decides names what it must not know.
+/// Returns the pure modules that name something impure.
 fn impure(sources: &Sources) -> Vec<String> {
     let mut found = Vec::new();
     for (module, source) in sources.iter().filter(|(module, _)| module.split("::").next() == Some("mirror")) {
@@ -250,7 +251,7 @@ fn decisions_know_no_clock_no_network_and_no_cluster() {
     assert_eq!(impure(&operator()), Vec::<String>::new());
 }
 
-/// What the tests above are for, done on purpose.
+/// Control: the tests above find deliberate violations.
 #[test]
 fn a_circle_an_arrow_upwards_and_an_impure_decision_are_found() {
     let with = |changes: &[(&str, &str)]| {

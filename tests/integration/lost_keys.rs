@@ -1,5 +1,5 @@
-//! The key Secret signs every target: lost, it is missed and nothing is touched; restored, it is taken up; really
-//! lost, a new one takes over after a complete read.
+//! The key Secret signs every target. While it is missing, the operator reports that and changes nothing. A
+//! restored Secret is used again; if it is really lost, a new one takes over after a complete read.
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, DeleteParams, PostParams};
@@ -13,7 +13,7 @@ fn api(world: &World) -> Api<Secret> {
     Api::namespaced(world.client.clone(), &world.home)
 }
 
-/// Takes the key Secret away and returns it.
+/// Deletes the key Secret and returns it.
 async fn lose(world: &World) -> Secret {
     let keys = api(world).get(NAME).await.unwrap();
     api(world).delete(NAME, &DeleteParams::default()).await.unwrap();
@@ -40,7 +40,7 @@ async fn lost_keys_are_missed_and_taken_up_when_they_come_back() {
     world.sync("config").await;
     assert_eq!(world.resource_version("config").await, version, "a Secret was written without keys");
 
-    // Not even a restart makes new keys as long as something is signed with the old ones.
+    // Even a restart creates no new keys while something is signed with the old ones.
     world.operator.crash_and_restart().await;
     world.degraded("config", "KeyMissing").await;
     assert!(
@@ -78,7 +78,7 @@ async fn new_keys_take_over_after_a_complete_read_and_not_before() {
         "foreign keys were written over without a read"
     );
 
-    // A restarted operator knows nothing but what it can verify, and still says what it sees.
+    // A restarted operator can verify nothing, and still reports what it observes.
     world.operator.crash_and_restart().await;
     world.sync("config").await;
     world.degraded("config", "KeyMissing").await;

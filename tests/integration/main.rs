@@ -1,43 +1,45 @@
-//! Integration tests against real parts: one binary, because each further one links the AWS and Kubernetes crates again.
+//! Integration tests against real parts: one binary, because each further one links the AWS and Kubernetes
+//! crates again.
 //!
 //! | module | what it shows |
 //! |---|---|
-//! | [`world`] | nothing by itself: the parts that a test stands on |
+//! | [`world`] | helper: the parts that a test uses |
 //! | [`main_job`] | the story of the product in one test |
 //! | [`selecting`] | what is selected, and what arrives |
-//! | [`targets`] | whose targets are, what heals them, when they go |
-//! | [`fault_matrix`] | everything that can be wrong with SSM, a row for each |
-//! | [`outage`] | what an outage means beyond its reason |
-//! | [`credentials`] | credentials end while STS is down |
+//! | [`targets`] | who owns targets, what heals them, when they are deleted |
+//! | [`fault_matrix`] | all faults of SSM, one row each |
+//! | [`outage`] | the effects of an outage beyond its reason |
+//! | [`credentials`] | credentials expire while STS is down |
 //! | [`grants`] | who may read what |
-//! | [`hostile`] | a tenant who tries everything, and what stays untouched |
-//! | [`admission`] | bad specs are refused with field and remedy |
+//! | [`hostile`] | a tenant who tries everything, and what stays unchanged |
+//! | [`worst_case`] | the largest valid objects and the worst clients, under the memory limit of the chart |
+//! | [`admission`] | invalid specs are refused with field and remedy |
 //! | [`lost_keys`] | the operator's keys are lost, restored, replaced |
-//! | [`rotation`] | the operator's key is replaced under the eyes of readers |
-//! | [`quiet`] | what a cycle costs, in exact counts |
+//! | [`rotation`] | the operator's key is rotated while readers run |
+//! | [`quiet`] | the cost of a cycle, in exact counts |
 //! | [`process`] | starting, settings, endpoints, logs, stopping |
-//! | [`security`] | docs/security.md has a row for each field, and tests that exist |
+//! | [`security`] | docs/security.md has a row for each field, and names tests that exist |
 //! | [`silence`] | no value in any output, and no code that could print one |
 //! | [`chart`] | the chart installs, uninstalls, and installs again |
-//! | [`chart_renders`] | what the chart renders, and that a real API server takes it |
+//! | [`chart_renders`] | what the chart renders, and that a real API server accepts it |
 //! | [`observability`] | metrics, alerts and dashboard are as documented, and work in a real Prometheus |
-//! | [`docs`] | every command of README and docs/, run; every link, followed |
+//! | [`docs`] | every command of README and docs/ is run; every link is checked |
 //! | [`layers`] | modules use each other in one direction |
-//! | [`release`] | what is handed out: one version, bills of materials, archives |
+//! | [`release`] | release artifacts: one version, bills of materials, archives |
 //! | [`reliability`] | docs/reliability.md names tests that exist |
-//! | [`verify`] | what `verify` says of what is well and what is not |
-//! | [`explain`] | every field has its words, and every command its page |
+//! | [`verify`] | the report of `verify` in good and bad situations |
+//! | [`explain`] | every field has a description, and every command a page |
 //! | [`story`] | what kubectl shows: columns, waiting, the events of an outage |
-//! | [`kstatus`] | what Flux, Helm and Argo CD take a mirror for |
+//! | [`kstatus`] | how Flux, Helm and Argo CD classify a mirror |
 //! | [`convert`] | objects of External Secrets Operator, converted |
 //! | [`migration`] | docs/migration.md, run: a Secret changes hands |
-//! | [`kubernetes_faults`] | rights, webhooks and deletions in an outage |
-//! | [`watches`] | watches that lag, skip and begin anew, on a real API server |
+//! | [`kubernetes_faults`] | permissions, webhooks and deletions in an outage |
+//! | [`watches`] | watches that lag, skip and restart, on a real API server |
 //! | [`replicas`] | two operators, one leads |
-//! | [`redis_cluster`] | the same on a cluster: nodes that fail, slots that move |
-//! | [`redis_faults`] | everything that can be wrong with Redis and on the way to it |
-//! | [`redis_access`] | TLS, users, rights, rotated passwords |
-//! | [`elasticache`] | signing in with the operator's AWS identity, to a cache that checks each token |
+//! | [`redis_cluster`] | a Redis Cluster: nodes that fail, slots that move |
+//! | [`redis_faults`] | all faults of Redis and of the network to it |
+//! | [`redis_access`] | TLS, users, permissions, rotated passwords |
+//! | [`elasticache`] | signing in with the operator's AWS identity, to a cache that verifies each token |
 //! | [`redis_store`] | the Redis script and its store, without an operator |
 //! | [`simulation`] | hours and days, crashes and chaos, in virtual time |
 #![allow(

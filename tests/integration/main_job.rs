@@ -47,7 +47,7 @@ async fn values_are_mirrored_and_outlive_an_outage_damage_and_a_restart() {
     world.field_is("config", "/app/db/host", "db2.internal").await;
 }
 
-/// The same against an SSM that is not ours.
+/// The same against an SSM that is not our own.
 #[tokio::test]
 async fn moto_is_mirrored_too() {
     let moto = Moto::start().await;

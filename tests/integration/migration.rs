@@ -1,4 +1,5 @@
-//! docs/migration.md, run: a Secret as External Secrets Operator makes it changes hands, and no byte of its data changes.
+//! Runs docs/migration.md: a Secret made by External Secrets Operator changes hands, and no byte of its data
+//! changes.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +14,7 @@ use crate::docs::page::{Check, Item, items, text};
 use crate::docs::stage::Stage;
 use crate::world::{operator_settings, root};
 
-/// Stands in for the definition of one of ESO's resources: any spec will do.
+/// A stand-in for the CRD of one of ESO's resources that accepts any spec.
 fn definition(kind: &str, scope: &str) -> serde_json::Value {
     let singular = kind.to_lowercase();
     let schema = json!({"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}});
@@ -52,7 +53,7 @@ async fn a_secret_of_external_secrets_operator_changes_hands_without_a_byte_chan
         cluster.kubectl(&["create", "namespace", namespace]).await;
     }
 
-    // What ESO has made.
+    // The objects that ESO creates.
     let store = json!({
         "apiVersion": "external-secrets.io/v1", "kind": "ClusterSecretStore", "metadata": {"name": "aws"},
         "spec": {"provider": {"aws": {"service": "ParameterStore", "region": "us-east-1"}}},
@@ -115,7 +116,7 @@ async fn a_secret_of_external_secrets_operator_changes_hands_without_a_byte_chan
     assert_eq!(secret.metadata.owner_references, None);
     let annotations = secret.metadata.annotations.unwrap();
     assert!(annotations["parameter-mirror.dev/owner"].ends_with("/shop/checkout"), "{annotations:?}");
-    // From now on it is the mirror that looks after it.
+    // From now on the mirror owns the Secret.
     stage.ssm.put("/prod/checkout/db/url", "postgres://new.internal/shop");
     let ask = ["annotate", "pmirror", "checkout", "-n", "shop", "parameter-mirror.dev/sync-at=1"];
     stage.cluster.kubectl(&ask).await;

@@ -1,4 +1,5 @@
-//! Figures, alerts and dashboard: what the documentation says of them, and what promtool and a real Prometheus make of them.
+//! Metrics, alerts and dashboard: compared with the documentation, and checked with promtool and a real
+//! Prometheus.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -11,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::world::{LATER, SOON, World, eventually, root};
 
-/// A world in which every metric has a series: one mirror is in sync and was healed, one is degraded.
+/// A world in which every metric has a series: one mirror is in sync and was healed, another is degraded.
 async fn eventful() -> World {
     let world = World::start().await;
     world.ssm.put_secure("/app/good/a", "1");
@@ -33,7 +34,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// Runs promtool; what it prints, if it is satisfied.
+/// Runs promtool; returns its output if it succeeds.
 fn promtool(arguments: &[&str], input: &str) -> Result<String, String> {
     let mut command = Command::new(programs::path("promtool"));
     command
@@ -49,10 +50,10 @@ fn promtool(arguments: &[&str], input: &str) -> Result<String, String> {
     if output.status.success() { Ok(said) } else { Err(said) }
 }
 
-/// Type and labels of each metric, by name.
+/// The type and labels of each metric, by name.
 type Figures = BTreeMap<String, (String, BTreeSet<String>)>;
 
-/// The table in docs/metrics.md.
+/// Returns the table in docs/metrics.md.
 fn documented() -> Figures {
     let text = read("docs/metrics.md");
     let rows = text.lines().filter(|line| line.starts_with("| `parameter_mirror_"));
@@ -64,7 +65,7 @@ fn documented() -> Figures {
     .collect()
 }
 
-/// What an answer of `/metrics` in the text format holds.
+/// Parses an answer of `/metrics` in the text format.
 fn shown(text: &str) -> Figures {
     let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
     let mut figures: Figures =
@@ -82,7 +83,7 @@ fn shown(text: &str) -> Figures {
 #[tokio::test]
 async fn the_documentation_lists_every_metric_with_its_type_and_labels_and_no_other() {
     let world = eventful().await;
-    // The operator's figures are of what its own watch has shown it.
+    // The operator's metrics reflect what its own watch has delivered.
     let text = eventually("the figures show the mirror that is degraded", SOON, async || {
         let (_, text) = world.operator.get("/metrics").await.unwrap();
         if text.contains("\nparameter_mirror_mirror_degraded{") { Ok(text) } else { Err(text) }
@@ -91,7 +92,7 @@ async fn the_documentation_lists_every_metric_with_its_type_and_labels_and_no_ot
     assert_eq!(shown(&text), documented(), "docs/metrics.md and the operator differ");
     let complaints = promtool(&["check", "metrics"], &text);
     assert_eq!(complaints, Ok(String::new()), "promtool complains");
-    // Only what is degraded has a reason, and of mirrors only their names are told.
+    // Only a degraded mirror has a reason, and metrics contain only the names of mirrors.
     let degraded: Vec<_> =
         text.lines().filter(|line| line.starts_with("parameter_mirror_mirror_degraded{")).collect();
     let expected = format!(
@@ -106,7 +107,7 @@ async fn the_documentation_lists_every_metric_with_its_type_and_labels_and_no_ot
         let series = format!(r#"parameter_mirror_target_heals_total{{target="{target}"}}"#);
         assert_eq!(world.operator.metric(&series).await, heals, "{series}");
     }
-    // A mirror that goes takes its series with it.
+    // A deleted mirror's series disappear.
     world.cluster.kubectl(&["delete", "pmirror", "bad", "-n", &world.namespace]).await;
     eventually("the series of a deleted mirror are gone", LATER, async || {
         let (_, text) = world.operator.get("/metrics").await.unwrap();
@@ -127,7 +128,7 @@ async fn every_query_of_the_dashboard_finds_something_in_a_real_prometheus() {
     for panel in panels {
         for target in panel["targets"].as_array().unwrap() {
             queries += 1;
-            // As Grafana fills it in, for a scrape twice a second and all namespaces.
+            // As Grafana fills in the variables, for two scrapes per second and all namespaces.
             let query = target["expr"].as_str().unwrap();
             let query = query.replace("$__rate_interval", "10s").replace("$__range", "1m");
             let query = query.replace("$namespace", ".*");
@@ -143,7 +144,7 @@ async fn every_query_of_the_dashboard_finds_something_in_a_real_prometheus() {
     }
     assert!(queries >= panels.len(), "a panel has no query");
 
-    // The rules work on the same figures: only the mirror that is degraded waits for its alert.
+    // The rules use the same metrics: only the degraded mirror has a pending alert.
     let active = eventually("the rules are evaluated", LATER, async || {
         let rules = prometheus.rules().await;
         let healthy = rules.iter().filter(|rule| rule["health"] == "ok").count();
@@ -172,7 +173,7 @@ fn each_alert_fires_when_it_should_and_only_then() {
     checked.unwrap_or_else(|said| panic!("{said}"));
     let tested = promtool(&["test", "rules", "tests/integration/alerts/tests.yaml"], "");
     tested.unwrap_or_else(|said| panic!("{said}"));
-    // Both are tried of each of them.
+    // Each alert has a case in which it fires, and one in which it does not.
     let tests: Value = serde_yaml::from_str(&read("tests/integration/alerts/tests.yaml")).unwrap();
     let tests = tests["tests"].as_array().unwrap().iter();
     let cases: Vec<_> = tests.flat_map(|test| test["alert_rule_test"].as_array().unwrap()).collect();
@@ -199,7 +200,7 @@ fn each_alert_has_a_severity_and_a_chapter_of_the_runbook() {
     }
 }
 
-/// Series that do not exist make an alert that never fires and a panel that stays empty.
+/// A missing series would make an alert that never fires, or an empty panel.
 #[test]
 fn alerts_and_dashboard_ask_for_documented_metrics_only() {
     let known = documented();
@@ -220,7 +221,7 @@ fn the_scrape_configuration_of_the_documentation_is_one() {
     let text = read("docs/metrics.md");
     let (_, rest) = text.split_once("<!-- promtool -->\n```yaml\n").unwrap();
     let (config, _) = rest.split_once("```").unwrap();
-    // Debian's is built without Kubernetes.
+    // Debian's Prometheus is built without Kubernetes support.
     let pods = "kubernetes_sd_configs:\n      - {role: pod, namespaces: {names: [parameter-mirror]}}";
     assert!(config.contains(pods), "{config}");
     let config = config.replace(pods, "static_configs:\n      - {targets: [127.0.0.1:8080]}");
@@ -231,7 +232,7 @@ fn the_scrape_configuration_of_the_documentation_is_one() {
     checked.unwrap_or_else(|said| panic!("{said}"));
 }
 
-/// The table of alerts in docs/metrics.md.
+/// Checks the table of alerts in docs/metrics.md.
 #[test]
 fn the_documentation_lists_every_alert() {
     let text = read("docs/metrics.md");

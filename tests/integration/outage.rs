@@ -1,4 +1,5 @@
-//! What an outage of SSM means beyond its reason (that is in `fault_matrix`): deadlines, healing, the breaker, new mirrors, roles.
+//! The effects of an SSM outage beyond its reason (which is in `fault_matrix`): deadlines, healing, the
+//! breaker, new mirrors, roles.
 
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use serde_json::json;
 
 use crate::world::{SOON, Setup, World};
 
-/// A world with a synced mirror of a String, a SecureString and enough more for three pages.
+/// A world with a synced mirror: a `SecureString`, and enough `String`s for three pages.
 async fn synced() -> World {
     let arguments = vec!["--ssm-requests-per-second=1000".to_owned()];
     let world = World::with(Setup { arguments, ..Setup::default() }).await;
@@ -20,7 +21,7 @@ async fn synced() -> World {
     world
 }
 
-/// AWS fails ten for one; the person who has to mend it reads which one it is.
+/// AWS fails ten parameters because of one; the condition names that one for the person who has to fix it.
 #[tokio::test]
 async fn the_one_parameter_that_cannot_be_read_is_named() {
     let world = World::start().await;
@@ -46,7 +47,7 @@ async fn the_one_parameter_that_cannot_be_read_is_named() {
     assert!(degraded.message.contains("It is about /app/s11"), "{}", degraded.message);
 }
 
-/// Each page of forty fails once. Retries have a budget of their own: some are made, and then a failure is a failure.
+/// Each of forty pages fails once. Retries have their own token bucket: when it is empty, a failure is final.
 #[tokio::test]
 async fn retries_do_not_double_the_load_of_a_service_that_is_half_down() {
     let world = World::start().await;
@@ -58,7 +59,7 @@ async fn retries_do_not_double_the_load_of_a_service_that_is_half_down() {
     world.mirror("app", json!({"interval": "1h", "parameters": [{"path": "/app"}], "secret": {}})).await;
     world.degraded("app", "SourceUnavailable").await;
     let failed: u64 = faults.iter().map(|fault| world.ssm.hits(*fault)).sum();
-    // Ten retries, one more for ten pages that were answered, and the failure without one.
+    // Ten retries, one more for ten pages that were answered, and the failure without a retry.
     assert!((10..=14).contains(&failed), "{failed} requests were refused");
 }
 
@@ -68,7 +69,7 @@ async fn silence_ends_on_deadlines_and_targets_are_healed_meanwhile() {
     let content = world.content("config").await;
     world.ssm.freeze();
     world.ask("config").await;
-    // The read hangs; a target that is lost meanwhile comes back at once.
+    // The read hangs; a target that is deleted meanwhile is restored at once.
     world.delete_secret("config").await;
     let began = std::time::Instant::now();
     crate::world::eventually("the Secret is back", SOON, async || {
@@ -85,7 +86,7 @@ async fn silence_ends_on_deadlines_and_targets_are_healed_meanwhile() {
     world.healthy("config").await;
 }
 
-/// A slow answer is an answer; one that stops halfway is none.
+/// A slow answer is valid; an answer that stops halfway is not.
 #[tokio::test]
 async fn slow_is_not_down() {
     let world = synced().await;
@@ -108,7 +109,7 @@ async fn an_empty_page_does_not_end_a_listing_and_a_hidden_name_is_not_removed()
     world.healthy("config").await;
     assert_eq!(world.data("config").await.unwrap().len(), 25);
     world.ssm.clear_all();
-    // The listing lacks a name that GetParameters still knows: nothing says that it was deleted.
+    // The listing lacks a name that GetParameters still returns, which does not prove a deletion.
     world.ssm.fail(When::any().operation(Operation::GetParametersByPath).name("/app/n05"), Fault::Drop);
     world.sync("config").await;
     assert_eq!(world.data("config").await.unwrap().len(), 25);
@@ -120,7 +121,7 @@ async fn an_empty_page_does_not_end_a_listing_and_a_hidden_name_is_not_removed()
     assert_eq!(world.data("config").await.unwrap().len(), 24);
 }
 
-/// Two parameters that belong together, on different pages, change in one moment between two pages of one listing.
+/// Two related parameters on different pages change at the same time between two pages of one listing.
 #[tokio::test]
 async fn what_is_published_was_true_at_one_moment() {
     let world = synced().await;
@@ -179,7 +180,7 @@ async fn roles_read_other_accounts_and_a_denied_role_is_an_outage() {
     world.holds("config", &[("A", "theirs")]).await;
 }
 
-/// Each region is its own place.
+/// Each region has its own parameters.
 #[tokio::test]
 async fn the_region_is_the_one_of_the_source() {
     let world = World::start().await;
@@ -190,7 +191,7 @@ async fn the_region_is_the_one_of_the_source() {
     world.holds("config", &[("A", "frankfurt")]).await;
 }
 
-/// A first read that takes its time is told as such, and only then.
+/// Only a slow first read is reported as pending.
 #[tokio::test]
 async fn a_slow_first_read_is_pending() {
     let world = World::start().await;
@@ -206,7 +207,8 @@ async fn a_slow_first_read_is_pending() {
 
 const BREAKER: &str = r#"parameter_mirror_ssm_breaker_open{account="111122223333",region="us-east-1"}"#;
 
-/// Thirty mirrors at the shortest interval would send hundreds of requests into the outage of a minute.
+/// Without a breaker, thirty mirrors at the shortest interval would send hundreds of requests during an
+/// outage of one minute.
 #[tokio::test]
 async fn a_dead_ssm_is_probed_and_not_hammered_and_all_come_back_when_it_answers() {
     const MIRRORS: usize = 30;
@@ -228,7 +230,7 @@ async fn a_dead_ssm_is_probed_and_not_hammered_and_all_come_back_when_it_answers
     }
     assert_eq!(world.operator.metric(BREAKER).await, 1);
     world.source_breaker_is("Open").await;
-    // Ten operations at once and four more before the fifth failure, of three attempts each.
+    // Ten operations at once and four more before the fifth failure, with three attempts each.
     let sent = world.ssm.calls().since(&before).total();
     assert!(sent <= 42, "{sent} requests until the breaker opened");
     crate::world::eventually("a probe is sent", Duration::from_secs(50), async || {

@@ -1,4 +1,5 @@
-//! The operator as a process: starting before its CRDs, settings, endpoints, stopping, and keeping secrets out of sight.
+//! The operator as a process: starting before its CRDs, settings, endpoints, stopping, and keeping secrets
+//! private.
 
 use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt;
@@ -48,7 +49,7 @@ fn help_names_every_setting_and_a_password_on_the_command_line_is_refused() {
     assert!(!stderr.contains("hunter2"), "{stderr}");
 }
 
-/// Its log is a pipe that nobody reads, and full: the first line blocks the thread that writes it for ever.
+/// The log is a full pipe that nobody reads: the first line blocks its thread for ever.
 #[test]
 fn an_operator_whose_threads_are_blocked_is_ended() {
     let scratch = Scratch::new("blocked").unwrap();
@@ -162,7 +163,7 @@ async fn a_mirrors_sub_key_is_printed_for_its_readers_and_opens_no_other() {
     assert!(stderr.contains("Is --namespace the operator's?"), "{stderr}");
 }
 
-/// It also shows that the operator needs none of the test cluster's usual conditions: here nothing is applied yet.
+/// This also shows that the operator needs no preparation of the cluster: nothing is applied yet.
 #[tokio::test]
 async fn it_waits_for_its_definitions_instead_of_crashing() {
     let cluster = Cluster::start(Options::default()).await;
@@ -195,7 +196,8 @@ async fn sigterm_ends_it_in_order_and_the_targets_go_on_serving() {
     world.field_is("config", "/app/a", "1").await;
 }
 
-/// Values in every output that the operator has: through changes, an edit, errors that quote them, an outage and a restart.
+/// Searches every output of the operator for values: through changes, an edit, errors that quote them, an
+/// outage and a restart.
 #[tokio::test]
 async fn no_secret_is_ever_printed() {
     let arguments = vec!["--log=trace".to_owned()];
@@ -215,7 +217,7 @@ async fn no_secret_is_ever_printed() {
         world.ssm.clear_all();
         world.ssm.fail(When::any(), fault);
         world.sync("config").await;
-        // Before the next failure takes the place of this one in the condition.
+        // Checked before the next failure replaces this one in the condition.
         silence::says_nothing(&world).await;
     }
     world.degraded("config", "InvalidResponse").await;
@@ -228,7 +230,7 @@ async fn no_secret_is_ever_printed() {
     silence::keeps(&world).await;
 }
 
-/// A core dump would hold every value, and so would the memory for whoever may look into it.
+/// A core dump would contain every value, and so would the memory to anyone who may read it.
 #[tokio::test]
 async fn the_operator_leaves_no_core_dump_and_lets_nobody_look_in() {
     let world = World::start().await;
@@ -255,7 +257,7 @@ async fn metrics_and_json_logs_are_for_machines() {
     assert_eq!(world.operator.metric(r#"parameter_mirror_ssm_reads_total{result="good"}"#).await, 1);
 }
 
-/// Each line says which mirror, and in which of its cycles: the lines of one pass belong together.
+/// Each line names the mirror and its cycle: the lines of one reconcile belong together.
 #[tokio::test]
 async fn each_transition_is_one_line_with_its_mirror_and_cycle() {
     let arguments = vec!["--log-format=json".to_owned()];
@@ -283,11 +285,11 @@ async fn each_transition_is_one_line_with_its_mirror_and_cycle() {
         .filter(|line| line["span"]["mirror"] == name)
         .map(|line| (line["message"].as_str().unwrap(), line["span"]["cycle"].as_u64().unwrap()))
         .collect();
-    // The second cycle was quiet, and the fourth had nothing new to tell.
+    // The second cycle was quiet, and the fourth had nothing new to report.
     assert_eq!(story, [("synced", 1), ("degraded", 3), ("healed", 4), ("recovered", 5)]);
 }
 
-/// Stored by somebody with another version of the CRD: it gets its condition, and stalls nobody.
+/// An object stored under another version of the CRD gets its own condition and stalls no other.
 #[tokio::test]
 async fn an_object_that_cannot_be_decoded_does_not_stall_the_others() {
     let cluster = Cluster::start(Options::default()).await;
@@ -332,7 +334,7 @@ async fn an_object_that_cannot_be_decoded_does_not_stall_the_others() {
     assert!(odd.contains("reason: InvalidSpec") && odd.contains("cannot read the object"), "{odd}");
 }
 
-/// The proxy of the environment is for AWS; the API server is reached directly.
+/// The proxy from the environment is used for AWS; the API server is reached directly.
 #[tokio::test]
 async fn https_proxy_is_honoured_for_ssm() {
     let proxy = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -1,4 +1,4 @@
-//! What a cycle costs: exact counts of calls, decrypts, writes and connections.
+//! The cost of a cycle: exact counts of calls, decryptions, writes and connections.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ fn unhurried() -> Setup {
     Setup { arguments: vec!["--ssm-requests-per-second=10000".to_owned()], ..Setup::default() }
 }
 
-/// How often the script ran by which hashes are written.
+/// Returns how often the script that writes hashes ran.
 async fn scripts_run(world: &World) -> u64 {
     let stats = world.redis.cli(&["info", "commandstats"]).await;
     let calls = |line: &str| line.strip_prefix("cmdstat_evalsha:calls=")?.split(',').next()?.parse().ok();
@@ -47,7 +47,7 @@ async fn a_quiet_cycle_over_a_thousand_parameters_is_a_hundred_lists_and_one_bea
     assert!(world.number("config", "@fence").await > fence);
     assert_eq!(world.number("config", "@generation").await, generation);
 
-    // One changed value: it is listed, fetched alone, and the listing is looked at once more.
+    // One changed value: the operator lists it, fetches it alone, and lists once more.
     world.ssm.put_secure("/app/n500", "changed");
     let calls = world.ssm.calls();
     world.sync("config").await;
@@ -112,18 +112,20 @@ async fn two_hundred_mirrors_from_nothing_cost_two_hundred_calls() {
     assert_eq!(world.operator.metric(r#"parameter_mirror_target_writes_total{target="redis"}"#).await, 200);
 }
 
-/// The status is written for news, and else once per max(1 min, interval); the log has a line for each transition.
+/// The status is written when it changes, otherwise once per max(1 min, interval); the log has a line for
+/// each transition.
 #[tokio::test]
 async fn quiet_cycles_write_no_status_and_log_nothing() {
     let world = World::start().await;
     world.ssm.put("/app/a", "1");
     world.synced("config").await;
-    // The status is seen before the operator has counted its write, so the count begins with a cycle of its own.
+    // The status is visible before the operator has counted its write, so the count starts after one more
+    // cycle.
     world.next_cycle("config").await;
     let writes = world.operator.metric("parameter_mirror_status_writes_total").await;
     let version = world.mirrors().get("config").await.unwrap().metadata.resource_version;
     let log = world.operator.log();
-    // Two cycles of their own accord, at the shortest interval.
+    // Two scheduled cycles at the shortest interval.
     for _ in 0..2 {
         world.next_cycle("config").await;
     }
@@ -132,7 +134,7 @@ async fn quiet_cycles_write_no_status_and_log_nothing() {
     assert_eq!(world.operator.log(), log);
 }
 
-/// Three mirrors of 500 KB, one MiB of memory. What is put down is restored in an outage, and costs no decryption.
+/// Three mirrors of 500 KB, one MiB of memory. Evicted sets are restored in an outage, without a decryption.
 #[tokio::test]
 async fn values_that_two_targets_hold_need_not_stay_in_memory() {
     let arguments = ["--memory-values=1", "--ssm-requests-per-second=10000"].map(str::to_owned);

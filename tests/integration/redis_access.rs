@@ -1,5 +1,5 @@
-//! How the operator gets into Redis: TLS with a private authority, ACL users with exactly the documented rights, and
-//! passwords that rotate.
+//! Access to Redis: TLS with a private authority, ACL users with exactly the documented permissions, and
+//! rotated passwords.
 
 use std::fs;
 use std::path::Path;
@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::silence;
 use crate::world::{Setup, World, root};
 
-/// The commands that docs/operations.md says are needed, in the words of an ACL.
+/// Returns the commands that docs/operations.md lists as necessary, as ACL rules.
 pub fn documented_rights() -> Vec<String> {
     let text = fs::read_to_string(root().join("docs/operations.md")).unwrap();
     let (_, rest) = text.split_once("<!-- rights -->").unwrap();
@@ -22,7 +22,7 @@ pub fn documented_rights() -> Vec<String> {
         .collect()
 }
 
-/// The words of the command in docs/install.md that makes the operator's user.
+/// Returns the arguments of the command in docs/install.md that creates the operator's user.
 fn documented_user() -> Vec<String> {
     let text = fs::read_to_string(root().join("docs/install.md")).unwrap();
     let (_, rest) = text.split_once("ACL SETUSER parameter-mirror ").unwrap();
@@ -31,7 +31,8 @@ fn documented_user() -> Vec<String> {
     ["acl", "setuser", "parameter-mirror"].map(str::to_owned).into_iter().chain(words).collect()
 }
 
-/// A Redis with that user, and how the operator gets in as it: with the password of the page, from a file.
+/// A Redis with that user, and the operator's arguments to sign in with the password of the page, from a
+/// file.
 async fn with_documented_user(password: &Path) -> (Redis, Vec<String>) {
     let redis = Redis::start().await;
     let words = documented_user();
@@ -88,7 +89,7 @@ async fn a_user_with_the_documented_rights_suffices_and_may_nothing_else() {
     world.sync("config").await;
     world.field_is("config", "/app/a", "1").await;
 
-    // A right is taken away, and given back.
+    // A permission is revoked and granted again.
     user(&world.redis, &["-hgetall"]).await;
     world.sync("config").await;
     let degraded = world.degraded("config", "RedisDenied").await;
@@ -99,7 +100,7 @@ async fn a_user_with_the_documented_rights_suffices_and_may_nothing_else() {
     world.healthy("config").await;
 }
 
-/// Redis has a new password, the file first has the old one, then a wrong one, then the right one.
+/// Redis has a new password. The file has first the old one, then a wrong one, then the right one.
 #[tokio::test]
 async fn a_rotated_password_needs_no_restart_and_a_wrong_one_in_between_costs_nothing() {
     let (scratch, passwords) = (Scratch::new("password").unwrap(), Canaries::default());
@@ -133,7 +134,7 @@ async fn a_rotated_password_needs_no_restart_and_a_wrong_one_in_between_costs_no
     silence::says_nothing_of(&world, &[&passwords]).await;
 }
 
-/// Somebody gave Redis a password and the operator none: said as it is, and the Secret is there.
+/// Redis requires a password and the operator has none: the condition says so, and the Secret is written.
 #[tokio::test]
 async fn a_redis_that_wants_a_password_from_who_has_none_is_told() {
     let redis = Redis::with_password("PASSWORD").await;
@@ -168,8 +169,8 @@ async fn tls_refuses_an_authority_that_nobody_vouches_for() {
     assert!(world.redis.hash(&world.key("config")).await.is_empty());
 }
 
-/// A Redis that asks for certificates too, all of which are replaced while the operator runs: one that Redis does not accept in between,
-/// and one of Redis that is somebody else's.
+/// A Redis that requires client certificates. All certificates are replaced while the operator runs,
+/// including a client certificate that Redis does not accept, and a server certificate of another authority.
 #[tokio::test]
 async fn certificates_of_both_sides_are_checked_and_rotate_without_a_restart() {
     let (redis, stranger) = tokio::join!(Redis::with_tls(), Redis::with_tls());
@@ -209,7 +210,7 @@ async fn certificates_of_both_sides_are_checked_and_rotate_without_a_restart() {
     world.healthy("config").await;
 }
 
-/// A file that does not exist yet is a condition, not a crash.
+/// A missing file is a condition, not a crash.
 #[tokio::test]
 async fn a_redis_that_is_configured_wrongly_is_a_condition() {
     let arguments = vec!["--redis-password-file=/does/not/exist".to_owned()];

@@ -1,5 +1,5 @@
-//! A real Redis Cluster of three nodes: mirrors are spread over all of them, and what happens to one node is the matter
-//! of its own mirrors alone.
+//! A real Redis Cluster of three nodes: mirrors are spread over all of them, and a failure of one node
+//! affects only its own mirrors.
 
 use std::time::{Duration, Instant};
 
@@ -9,14 +9,14 @@ use serde_json::json;
 use crate::world::{LATER, Setup, World, eventually};
 
 const NODES: usize = 3;
-/// Of mirrors on each node.
+/// The number of mirrors on each node.
 const EACH: usize = 7;
 
 /// A world with mirrors on every node of a cluster.
 struct Spread {
     world: World,
     cluster: RedisCluster,
-    /// Names of mirrors, by the node that serves them.
+    /// The names of mirrors, by the node that serves them.
     mirrors: Vec<Vec<String>>,
 }
 
@@ -48,12 +48,12 @@ impl Spread {
         spread
     }
 
-    /// One field of a mirror's hash, asked at the node that should serve it.
+    /// Reads one field of a mirror's hash from the node that should serve it.
     async fn field(&self, node: usize, mirror: &str, field: &str) -> String {
         self.cluster.nodes[node].cli(&["hget", &self.world.key(mirror), field]).await
     }
 
-    /// Waits until all mirrors of a node have this value there and are well.
+    /// Waits until all mirrors of a node have this value there and are healthy.
     async fn all_serve(&self, node: usize, value: &str) {
         for mirror in &self.mirrors[node] {
             self.serves(node, mirror, value).await;
@@ -63,7 +63,7 @@ impl Spread {
 
     async fn serves(&self, node: usize, mirror: &str, value: &str) {
         eventually(&format!("node {node} serves {mirror} = {value}"), LATER, async || {
-            // A node that has just come back says for a moment that the cluster is down.
+            // A node that has just restarted reports for a moment that the cluster is down.
             let found = self.cluster.nodes[node].try_cli(&["hget", &self.world.key(mirror), "/app/a"]).await;
             if found.as_deref() == Ok(value) { Ok(()) } else { Err(self.world.seen(&found)) }
         })
@@ -96,7 +96,7 @@ async fn mirrors_are_spread_and_a_frozen_node_holds_up_its_own_alone() {
     }
 }
 
-/// The node that the URL leads to: the others are found from what was learnt.
+/// The killed node is the one in the URL: the operator finds the others from earlier redirections.
 #[tokio::test]
 async fn a_killed_node_comes_back_empty_and_is_filled_while_ssm_is_down() {
     let mut spread = Spread::start().await;
@@ -128,6 +128,6 @@ async fn a_slot_that_moves_is_followed() {
     assert_eq!(spread.field(2, mirror, "@generation").await, generation, "the hash came along as it was");
     spread.serves(2, mirror, "2").await;
     world.healthy(mirror).await;
-    // The others of the old node stay where they are.
+    // The other mirrors of the old node stay there.
     spread.serves(0, &mirrors[0][1], "2").await;
 }

@@ -1,6 +1,6 @@
-//! Everything that can be wrong with Redis and on the way to it, in real time on real parts. Each time: the Secret and SSM
-//! do not wait, the condition names the cause, what Redis serves stays as it is, it is up to date within one check of the
-//! end, and no storm of connections comes over it.
+//! All faults of Redis and of the network to it, in real time on real parts. Each time, the Secret and SSM
+//! are not delayed, the condition names the cause, and what Redis serves stays unchanged. Redis is up to date
+//! within one check after the end of the fault, without a storm of connections.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -14,12 +14,14 @@ use rstest::rstest;
 use crate::silence;
 use crate::world::{LATER, SOON, Setup, World, eventually};
 
-/// A check comes every 10 s (the interval), a server that is down is tried every 5 s at most, and the status is written.
+/// The operator checks every 10 s (the interval), retries a server that is down at least every 5 s, and
+/// writes the status.
 const ONE_CHECK: Duration = Duration::from_secs(20);
-/// What a pass takes in which Redis does not answer: two looks of half a second, and what a machine under load adds.
+/// The time of a reconcile while Redis does not answer: two observations of half a second, plus the delay of
+/// a machine under load.
 const UNDELAYED: Duration = Duration::from_secs(15);
 
-/// A mirror in a world whose way to Redis can be disturbed.
+/// A mirror in a world with a proxy in front of Redis.
 struct Disturbed {
     world: World,
     proxy: Proxy,
@@ -38,13 +40,13 @@ impl Disturbed {
         Self { world, proxy }
     }
 
-    /// What Redis serves, asked past the proxy.
+    /// Returns what Redis serves, read without the proxy.
     async fn served(&self) -> BTreeMap<String, Vec<u8>> {
         self.world.content("config").await
     }
 }
 
-/// New values that nobody may repeat, whatever is wrong.
+/// Writes new values that must not appear in any message.
 fn put_canaries(world: &World) {
     world.ssm.put_secure("/app/sealed", &world.canaries.sealed());
     world.ssm.put("/app/plain", &world.canaries.plain());
@@ -59,8 +61,8 @@ async fn the_secret_has(world: &World, value: &str) {
     .await;
 }
 
-/// A value changes while Redis cannot be written: the Secret has it as soon as ever, and the condition says why Redis does
-/// not, in these words.
+/// A value changes while Redis cannot be written. The Secret gets it without delay, and the condition
+/// explains why Redis does not, in these words.
 async fn only_redis_lags(world: &World, reason: &str, words: &str) {
     put_canaries(world);
     world.ssm.put("/app/a", "2");
@@ -69,7 +71,8 @@ async fn only_redis_lags(world: &World, reason: &str, words: &str) {
     the_secret_has(world, "2").await;
     assert!(began.elapsed() < UNDELAYED, "Redis delayed the Secret: {:?}", began.elapsed());
     eventually(&format!("the condition says {words:?}"), LATER, async || {
-        // A first failure may have been of another kind, and new words alone wait for a minute before they are written.
+        // The first failure may be of another kind, and a status with only a new text is delayed for up to a
+        // minute.
         world.sync("config").await;
         let degraded = world.degraded("config", reason).await;
         if degraded.message.contains(words) { Ok(()) } else { Err(degraded.message) }
@@ -78,13 +81,13 @@ async fn only_redis_lags(world: &World, reason: &str, words: &str) {
     world.ready("config", "Synced").await;
 }
 
-/// Redis is up to date within one check, of the operator's own accord, and nothing that was said holds a value.
+/// Waits until Redis is up to date, within one scheduled check, and searches all output for values.
 async fn recovers(world: &World) {
     let began = Instant::now();
     world.field_is("config", "/app/a", "2").await;
     world.healthy("config").await;
     assert!(began.elapsed() < ONE_CHECK, "it took {:?}", began.elapsed());
-    // Log and events tell of the fault, too.
+    // The log and the events report the fault, too.
     silence::says_nothing(world).await;
 }
 
@@ -102,7 +105,7 @@ async fn a_broken_path_holds_up_redis_alone(#[case] path: Path) {
         proxy.reset();
     }
     only_redis_lags(world, "RedisUnavailable", "filled as soon as it answers").await;
-    // Cycles come and go.
+    // Further cycles change nothing.
     for _ in 0..2 {
         world.sync("config").await;
     }
@@ -122,7 +125,7 @@ async fn a_silent_tls_connection_is_replaced() {
     recovers(world).await;
 }
 
-/// As an idle connection ends behind a load balancer, or a server is replaced by another in a moment.
+/// Like an idle connection that a load balancer closes, or a server that is replaced.
 #[tokio::test]
 async fn a_connection_that_is_reset_is_replaced_unnoticed() {
     let Disturbed { world, proxy } = &Disturbed::start(Redis::start().await).await;
@@ -138,7 +141,8 @@ async fn a_connection_that_is_reset_is_replaced_unnoticed() {
     assert_eq!(degraded.count(), 0);
 }
 
-/// The server has executed the script, and its answer is lost. The write is not repeated: it is read back.
+/// The server executes the script, and its answer is lost. The operator does not repeat the write, but reads
+/// it back.
 #[tokio::test]
 async fn a_write_whose_answer_was_lost_is_read_back_and_not_written_again() {
     let Disturbed { world, proxy } = &Disturbed::start(Redis::start().await).await;
@@ -178,13 +182,13 @@ async fn a_primary_that_became_a_replica_is_left_for_the_new_one() {
         if info.contains("master_link_status:up") { Ok(()) } else { Err(info) }
     })
     .await;
-    // The failover: the name still leads to the old primary, and the connection to it stays.
+    // The failover: the name still refers to the old primary, and the connection to it stays open.
     second.cli(&["replicaof", "no", "one"]).await;
     order(&world.redis, &second).await;
     let before = disturbed.served().await;
     only_redis_lags(world, "RedisUnavailable", "read-only replica").await;
     assert_eq!(disturbed.served().await, before);
-    // The name follows.
+    // The name is updated.
     proxy.lead_to(second.address());
     let key = world.key("config");
     eventually("the new primary has the value", ONE_CHECK, async || {
@@ -226,7 +230,7 @@ async fn a_redis_that_loads_its_data_is_waited_for() {
     let fill = "for n = 1, 8000 do redis.call('set', 'other:' .. n, string.rep('x', 1024)) end";
     world.redis.cli(&["eval", fill, "0"]).await;
     world.redis.cli(&["save"]).await;
-    // From now on each key takes its time, and the server says so meanwhile.
+    // From now on each key takes some time, and the server reports that it is loading.
     world
         .redis
         .cli(&["config", "set", "key-load-delay", "10000", "loading-process-events-interval-bytes", "1024"])
@@ -290,7 +294,7 @@ async fn a_key_that_somebody_turned_into_something_else_is_never_overwritten() {
     recovers(world).await;
 }
 
-/// Nothing that is served has an end of life, so only policies for all keys are worth a word.
+/// No served key has a TTL, so only policies for all keys are reported.
 #[rstest]
 #[case::any_key("allkeys-lru", 1)]
 #[case::keys_with_an_end_of_life("volatile-lru", 0)]
@@ -299,7 +303,8 @@ async fn a_redis_that_may_evict_what_is_served_is_told(#[case] policy: &str, #[c
     let redis = Redis::start().await;
     redis.cli(&["config", "set", "maxmemory", "100mb", "maxmemory-policy", policy]).await;
     let world = &Disturbed::start(redis).await.world;
-    // The question is asked when work begins, before the first mirror is written, and again after 30 s if it was not answered.
+    // The operator asks at its start, before it writes the first mirror, and again after 30 s without an
+    // answer.
     world.sync("config").await;
     eventually("the metric says it", LATER, async || {
         let said = world.operator.metric("parameter_mirror_redis_evicts").await;
@@ -310,7 +315,7 @@ async fn a_redis_that_may_evict_what_is_served_is_told(#[case] policy: &str, #[c
     assert_eq!(u64::try_from(told).unwrap(), evicts, "{}", world.operator.log());
 }
 
-/// Many mirrors look at a Redis that says nothing, one after the other: only the first few wait.
+/// Many mirrors observe a silent Redis, one after the other; only the first few wait.
 #[tokio::test]
 async fn a_thousand_looks_at_a_silent_redis_do_not_wait_a_thousand_times() {
     let redis = Redis::start().await;

@@ -1,4 +1,4 @@
-//! The Redis target against a real server: every guard of the script, and what readers see meanwhile.
+//! The Redis target on a real server: every guard of the script, and what readers see meanwhile.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -20,12 +20,12 @@ mod attempts;
 const KEY: &str = "pm:{shop/checkout}";
 const OURS: &str = "c/shop/checkout";
 const NOW: i64 = 1_795_341_879_120;
-/// For what is expected to succeed, on a machine under load.
+/// The time limit for operations that are expected to succeed, on a machine under load.
 const AMPLE: Duration = Duration::from_secs(20);
 
 type Hash = BTreeMap<String, String>;
 
-/// A server, our store on it, and a plain connection beside it.
+/// A server, the store on it, and a second, plain connection.
 struct Part {
     redis: Redis,
     store: RedisStore,
@@ -49,7 +49,7 @@ impl Part {
         redis::cmd("HGETALL").arg(KEY).query_async(&mut self.plain).await.expect("a hash")
     }
 
-    /// Everything the server holds of a key, as bytes.
+    /// Returns the server's serialized value of the key.
     async fn dump(&mut self) -> Vec<u8> {
         redis::cmd("DUMP").arg(KEY).query_async(&mut self.plain).await.expect("a key")
     }
@@ -62,13 +62,13 @@ impl Part {
         self.store.swap(guard(fence), fields, false, AMPLE).await.expect("an outcome")
     }
 
-    /// A hash of ours, and its fence.
+    /// Writes a hash of ours, and returns its fence.
     async fn with_hash(self) -> (Self, Fence) {
         let fence = fence_of(self.swap(&Fence::ABSENT, &fields("1")).await);
         (self, fence)
     }
 
-    /// Asserts that all three writes refuse and leave every byte as it is, with no staging key behind.
+    /// Asserts that all three writes are refused, change no byte, and leave no staging key.
     async fn assert_untouched(&mut self, fence: &Fence, consent: bool, expected: &ScriptOutcome) {
         let before = self.dump().await;
         let swapped = self.store.swap(guard(fence), &fields("new"), consent, AMPLE).await;
@@ -125,7 +125,7 @@ fn fence_of(outcome: ScriptOutcome) -> Fence {
 #[tokio::test]
 async fn a_swap_writes_exactly_its_fields_and_no_end_of_life() {
     let (mut part, first) = Part::start().await.with_hash().await;
-    // A hash that was lost starts again at the wall clock, so that fences always grow.
+    // A lost hash restarts at the wall clock, so that fences always grow.
     assert_eq!(first, fence("1795341879120"));
     let meta = [("@owner", OURS), ("@fence", "1795341879120"), ("@generation", "1795341879120")];
     assert_eq!(part.hash().await, expected("1", &meta));
@@ -162,7 +162,7 @@ async fn of_two_writers_with_one_observation_the_second_is_stale() {
     let (mut part, seen) = Part::start().await.with_hash().await;
     let next = fence_of(part.swap(&seen, &fields("2")).await);
     part.assert_untouched(&seen, true, &ScriptOutcome::Stale).await;
-    // A beat counts as a write: it is what makes a paused writer notice that the others went on.
+    // A heartbeat counts as a write, so a paused writer notices that others continued.
     let after_beat = fence_of(
         part.store.heartbeat(guard(&next), Heartbeat::Good { checked_at: 5 }, None, AMPLE).await.unwrap(),
     );
@@ -176,7 +176,7 @@ async fn a_hash_of_another_owner_or_of_nobody_stays_byte_for_byte() {
     let theirs = ScriptOutcome::Owned { by: Some("other/shop/checkout".to_owned()) };
     part.run(&["HSET", KEY, "@owner", "other/shop/checkout", "@fence", "5", "/p/a", "theirs"]).await;
     part.assert_untouched(&fence("5"), false, &theirs).await;
-    // The permission to use a consent is not yet a consent, nor is one for somebody else.
+    // The permission to use a consent is not a consent, and neither is a consent for another owner.
     part.run(&["HSET", KEY, "@adoptBy", "third/shop/checkout"]).await;
     part.assert_untouched(&fence("5"), true, &theirs).await;
     part.run(&["DEL", KEY]).await;
@@ -243,7 +243,8 @@ async fn a_nonsensical_fence_does_not_lock_us_out() {
     }
 }
 
-/// A beat says that what was seen is still there, so it looks at the MAC as well: an edit by hand leaves the fence.
+/// A heartbeat confirms the observed set, so it also compares the MAC: a manual edit does not change the
+/// fence.
 #[tokio::test]
 async fn a_beat_over_a_hash_that_was_edited_is_stale() {
     let (mut part, seen) = Part::start().await.with_hash().await;
@@ -335,7 +336,7 @@ async fn out_of_memory_leaves_the_live_hash_and_no_staging_key() {
     let heartbeat = part.store.heartbeat(guard(&seen), Heartbeat::Failed, None, AMPLE).await;
     assert_eq!(heartbeat, Err(ConnectionError::OutOfMemory));
     assert_eq!(part.dump().await, before);
-    // In the middle of staging: some of it fits.
+    // Memory runs out during staging: a part of the set fits.
     let used: String = redis::cmd("INFO").arg("memory").query_async(&mut part.plain).await.unwrap();
     let used =
         used.lines().find_map(|line| line.strip_prefix("used_memory:")).unwrap().parse::<u64>().unwrap();
@@ -359,7 +360,7 @@ async fn a_frozen_server_costs_no_more_than_the_deadline_and_is_served_again() {
         let begun = Instant::now();
         let error = part.store.observe(KEY, DEADLINE).await.unwrap_err();
         assert_eq!(error, ConnectionError::Timeout);
-        // Much less than the connect timeout, let alone the library's own retries.
+        // Much shorter than the connect timeout, let alone the library's own retries.
         assert!(begun.elapsed() < DEADLINE + Duration::from_secs(1), "{:?}", begun.elapsed());
     }
     part.redis.thaw();
@@ -390,7 +391,7 @@ async fn the_scripts_come_back_after_the_server_forgot_them() {
 async fn an_evicted_staging_key_is_torn_and_the_live_hash_stays() {
     let (mut part, seen) = Part::start().await.with_hash().await;
     let before = part.dump().await;
-    // A script that is refused its staging key finds it short, as if evicted: here nothing was staged at all.
+    // The script finds its staging key incomplete, as after an eviction: here nothing was staged at all.
     let script = redis::Script::new(include_str!("../../src/targets/redis/script.lua"));
     let mut call = script.key(KEY);
     call.key("pm:{shop/checkout}:stage:write");
@@ -453,7 +454,8 @@ async fn the_documented_rights_suffice_and_a_missing_one_is_a_denial() {
     assert_eq!(denied, ConnectionError::Unauthenticated);
 }
 
-/// What the simulation takes for Redis answers and keeps the same, whatever is done in whatever order.
+/// The simulation's model of Redis gives the same answers and keeps the same data, for any order of
+/// operations.
 #[tokio::test]
 async fn the_model_behaves_as_redis() {
     let mut part = Part::start().await;
@@ -464,7 +466,7 @@ async fn the_model_behaves_as_redis() {
     let fences = ["", "7", "8", "nonsense", "999999999999999", "1795341879120", "1795341879121"];
     for step in 0..500 {
         let expected = fence(fences[rng.usize(0..fences.len())]);
-        // Most of the time what a writer would know.
+        // Most of the time, use the fence that a writer would know.
         let known = part.hash().await.remove("@fence").map_or(Fence::ABSENT, |text| fence(&text));
         let expected = if rng.u8(0..4) == 0 { expected } else { known };
         let (guard, new) = (guard(&expected), fields(&rng.u8(0..5).to_string()));
@@ -486,7 +488,7 @@ async fn the_model_behaves_as_redis() {
             }
             7 => (part.store.remove(guard, AMPLE).await, modelled.remove(guard, AMPLE).await),
             _ => {
-                // Somebody else: another owner, nobody, consent, a newer layout, a broken fence.
+                // Edits by others: another owner, no owner, consent, a newer layout, a broken fence.
                 let edits = [
                     ("@owner", "c/shop/other"),
                     ("@owner", OURS),

@@ -1,4 +1,5 @@
-//! What is handed out, as far as it can be seen without the long build: one version everywhere, bills of materials, archives.
+//! The release artifacts, as far as they can be checked without the long build: one version everywhere, bills
+//! of materials, archives.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -21,7 +22,7 @@ fn output(program: &str, args: &[&str]) -> Vec<u8> {
     output.stdout
 }
 
-/// Cargo.toml says it; `hack/generate` writes it wherever else it stands.
+/// Cargo.toml defines the version; `hack/generate` writes it everywhere else.
 #[test]
 fn the_version_is_the_same_everywhere() {
     assert_eq!(String::from_utf8(output("hack/release", &["version"])).unwrap().trim(), VERSION);
@@ -46,7 +47,7 @@ fn the_version_is_the_same_everywhere() {
 
 struct Bill {
     json: Value,
-    /// Component by name and version.
+    /// The components by name and version.
     components: BTreeMap<(String, String), Value>,
 }
 
@@ -64,7 +65,7 @@ impl Bill {
     }
 }
 
-/// Crates of Cargo.lock with their checksums; those of this repository have none.
+/// Returns the crates of Cargo.lock with their checksums; crates of this repository have none.
 fn locked() -> BTreeMap<(String, String), Option<String>> {
     let lock = read("Cargo.lock");
     let member = |package: &str, name: &str| {
@@ -99,7 +100,7 @@ fn a_bill_of_materials_lists_what_is_linked_and_nothing_else() {
         for linked in ["parameter-mirror-format", "aws-lc-sys", "rustls", "redis", "glibc", "rust-std"] {
             assert!(names.contains(linked), "{linked} is missing");
         }
-        // Build scripts, macros, tests, and other systems.
+        // Only needed by build scripts, macros, tests, or other systems.
         for not in [
             "cc",
             "cmake",
@@ -112,7 +113,7 @@ fn a_bill_of_materials_lists_what_is_linked_and_nothing_else() {
         ] {
             assert!(!names.contains(not), "{not} is not linked");
         }
-        // Whoever is needed is listed, and everybody listed is needed by somebody.
+        // Every dependency is listed, and every listed component is a dependency.
         let known =
             bill.json["components"].as_array().unwrap().iter().map(|one| one["bom-ref"].as_str().unwrap());
         let known: BTreeSet<&str> = known.collect();
@@ -135,7 +136,7 @@ fn write(path: &Path, mode: u32, text: &str) {
     std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
 }
 
-/// Whatever order, times and umask a folder was made with.
+/// The order, the times and the umask of the folder's creation do not matter.
 #[test]
 fn the_same_files_pack_to_the_same_bytes() {
     let scratch = Scratch::new("pack").unwrap();
@@ -153,7 +154,7 @@ fn the_same_files_pack_to_the_same_bytes() {
             std::fs::read(archive).unwrap()
         });
         assert!(packed[0] == packed[1], "{kind} differs");
-        // And everything is in it, with the mode that it needs.
+        // The archive contains everything, with the right modes.
         let unpack = "import shutil, sys; shutil.unpack_archive(sys.argv[1], sys.argv[2], sys.argv[3])";
         let (archive, out) = (scratch.path().join(format!("archive.{kind}")), scratch.path().join(kind));
         let format = if kind == "tgz" { "gztar" } else { kind };
@@ -163,7 +164,7 @@ fn the_same_files_pack_to_the_same_bytes() {
         assert_eq!(std::fs::read_to_string(out.join("extensions/reader")).unwrap(), "program");
         assert_eq!(std::fs::read_to_string(out.join("LICENSE")).unwrap(), "text");
     }
-    // A zip that forgets modes makes a layer that cannot be started.
+    // Without modes in the zip, the layer could not be started.
     let listed = "import zipfile, sys; print([oct(one.external_attr >> 16) for one in zipfile.ZipFile(sys.argv[1]).infolist()])";
     let modes = Command::new("python3")
         .args(["-c", listed])
@@ -173,7 +174,7 @@ fn the_same_files_pack_to_the_same_bytes() {
     assert_eq!(String::from_utf8(modes.stdout).unwrap().trim(), "['0o100644', '0o100755']");
 }
 
-/// What the image is built on is named in one place, so that a builder can name it by the digest that they have verified.
+/// The base images are named in one place, so that a builder can replace them with verified digests.
 #[test]
 fn the_image_is_built_on_nothing_but_what_its_builder_names() {
     let dockerfile = read("Dockerfile");
@@ -183,7 +184,7 @@ fn the_image_is_built_on_nothing_but_what_its_builder_names() {
     assert!(read("docs/releasing.md").contains("--build-arg BUILD_IMAGE="));
 }
 
-/// CI compares the dependencies with the published advisories, and never says that it did where it could not.
+/// CI compares the dependencies with the published advisories, and never claims so when it could not.
 #[test]
 fn advisories_are_checked_or_it_is_said_that_they_were_not() {
     assert!(read(".ci/run").lines().any(|line| line.starts_with("make advisories")), "CI has no such step");

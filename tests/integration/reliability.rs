@@ -1,4 +1,4 @@
-//! What docs/reliability.md promises is held by tests that exist.
+//! Checks that the promises in docs/reliability.md name existing tests.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -57,7 +57,7 @@ pub fn exists(test: &str) -> bool {
     let (folder, module) = match module.split_once("::") {
         Some(("reader", module)) => ("crates/reader/tests/reader", module),
         Some(("src", module)) => ("src", module),
-        // Programs of their own, with their tests in main.rs.
+        // Separate programs, whose tests are in main.rs.
         None if module == "e2e" => ("tests/e2e", "main"),
         None if module == "upgrade" => ("tests/upgrade", "main"),
         _ => {

@@ -1,5 +1,5 @@
-//! Two replicas: one leads, the other is ready and silent, and takes over in time (promise 6). *Real time*; every point at
-//! which a leader can be stopped is gone through in virtual time, in `simulation::two_leaders`.
+//! Two replicas: one leads, the other is ready and idle, and takes over in time (promise 6). *Real time*.
+//! `simulation::two_leaders` stops a leader at every possible point, in virtual time.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -50,7 +50,7 @@ async fn takes_over(world: &World, operator: &Operator, within: Duration) {
     assert!(took <= within, "taken over after {took:?}");
 }
 
-/// Waits until an operator says that it leads, or that it does not.
+/// Waits until an operator reports that it leads, or that it does not.
 async fn says(operator: &Operator, leads: bool, deadline: Duration) {
     eventually(&format!("it leads: {leads}"), deadline, async || match operator.metric(LEADS).await {
         found if found == u64::from(leads) => Ok(()),
@@ -59,7 +59,7 @@ async fn says(operator: &Operator, leads: bool, deadline: Duration) {
     .await;
 }
 
-/// What an operator has written so far: Secrets, hashes, status.
+/// Returns the number of an operator's writes so far: Secrets, hashes, status.
 async fn writes(operator: &Operator) -> [u64; 3] {
     [
         operator.metric(r#"parameter_mirror_target_writes_total{target="secret"}"#).await,
@@ -73,7 +73,7 @@ async fn a_standby_is_ready_and_does_nothing() {
     let world = World::start().await;
     world.ssm.put("/app/a", "1");
     world.synced("app").await;
-    // An SSM of its own shows the first call.
+    // Its own SSM, to see the first call.
     let unasked = Ssm::start();
     let mut settings = world.operator.settings().clone();
     settings.ssm = unasked.endpoint();
@@ -83,7 +83,7 @@ async fn a_standby_is_ready_and_does_nothing() {
     assert_eq!(standby.get("/readyz").await.unwrap().0, 200);
     assert_eq!(standby.get("/livez").await.unwrap().0, 200);
 
-    // Everything that would give an operator something to do.
+    // Everything that would cause work for an operator.
     world.mirror("other", json!({"parameters": [{"path": "/app"}], "secret": {}})).await;
     world.ready("other", "Synced").await;
     world.delete_secret("app").await;
@@ -105,14 +105,14 @@ async fn a_leader_that_is_told_to_stop_is_succeeded_within_2_seconds() {
     says(&standby, true, SOON).await;
     let lease = lease(&world).await;
     assert_eq!(lease.holder_identity.as_deref(), Some(standby.identity()));
-    // What the Lease says, because looking at it takes time on a busy machine; it has one clock for all.
+    // Measured with the times in the Lease: they use one clock, and observing takes time on a busy machine.
     let rested = Duration::try_from(lease.acquire_time.unwrap().0.duration_since(told)).unwrap();
     assert!(rested <= Duration::from_secs(2), "nobody led for {rested:?}");
     world.ssm.put("/app/a", "2");
     world.sync("app").await;
     world.holds("app", &[("A", "2"), ("B", "1")]).await;
 
-    // The last one that goes leaves a lease that nobody will have to wait for.
+    // The last replica releases the lease, so that the next one need not wait.
     assert!(standby.terminate().await.success());
     assert_eq!(holder(&world).await.unwrap_or_default(), "");
 }
@@ -122,13 +122,14 @@ async fn a_leader_that_was_killed_is_succeeded_within_20_seconds() {
     let (world, standby) = two().await;
     world.operator.kill();
     takes_over(&world, &standby, Duration::from_secs(20)).await;
-    // Served on, and healed: the new leader knows what the targets hold.
+    // The new leader continues to serve, and heals: it knows what the targets hold.
     world.ssm.fail(When::any(), Fault::internal());
     world.delete_secret("app").await;
     world.holds("app", &[("A", "1"), ("B", "1")]).await;
 }
 
-/// Stopped at rest, past its lease; meanwhile values change and go. When it runs again it has nothing to say.
+/// The leader is stopped while idle, beyond its lease. Meanwhile values change and are deleted. When it
+/// resumes, it writes nothing.
 #[tokio::test]
 async fn a_leader_that_slept_through_its_lease_writes_nothing_when_it_wakes() {
     let (world, standby) = two().await;
@@ -154,20 +155,20 @@ async fn a_leader_that_slept_through_its_lease_writes_nothing_when_it_wakes() {
     assert_eq!(world.resource_version("app").await, version, "the Secret was not written");
     assert_eq!(world.number("app", "@generation").await, generation, "nor the hash");
 
-    // It is a standby like any other: when the new leader goes, it works again.
+    // It is a normal standby now: when the new leader ends, it leads again.
     standby.terminate().await;
     world.ssm.put("/app/a", "3");
     world.sync("app").await;
     world.holds("app", &[("A", "3"), ("C", "2")]).await;
 }
 
-/// Two live operators never both write: whoever has not the lease changes nothing, whatever it sees.
+/// Two running operators never both write: the one without the lease changes nothing, whatever it observes.
 #[tokio::test]
 async fn a_leader_whose_lease_is_taken_gives_up_and_comes_back_when_it_is_free() {
     let world = World::start().await;
     world.ssm.put("/app/a", "1");
     world.synced("app").await;
-    // Somebody else takes the lease by force, as after a partition.
+    // Another process takes the lease by force, as after a partition.
     let leases: Api<Lease> = Api::namespaced(world.client.clone(), &world.home);
     let name = format!("{}-parameter-mirror", world.home);
     let forced = json!({"spec": {"holderIdentity": "somebody", "leaseDurationSeconds": 5}});
@@ -184,7 +185,7 @@ async fn a_leader_whose_lease_is_taken_gives_up_and_comes_back_when_it_is_free()
     world.holds("app", &[("A", "2")]).await;
 }
 
-/// Looks at both targets as fast as it can, and keeps everything that it has ever seen in them.
+/// Reads both targets as fast as possible, and records everything it has ever seen in them.
 struct Witness {
     seen: Arc<Mutex<BTreeSet<String>>>,
     task: JoinHandle<()>,
@@ -211,7 +212,7 @@ impl Witness {
         Self { seen, task }
     }
 
-    /// Ends it; what it has seen.
+    /// Stops it; returns what it has seen.
     async fn end(self) -> BTreeSet<String> {
         assert!(!self.task.is_finished(), "the witness gave up: {:?}", self.task.await);
         self.task.abort();
@@ -219,16 +220,16 @@ impl Witness {
     }
 }
 
-/// What a leader was doing when it was stopped.
+/// What a leader is doing when it is stopped.
 #[derive(Clone, Copy)]
 enum Doing {
-    /// It has asked SSM; the answer lies ready when it goes on.
+    /// It has called SSM; the answer is ready when it resumes.
     Reads,
     /// SSM is down.
     Holds,
 }
 
-/// As above, with work begun: its answer is old by then.
+/// Like above, with work in progress, whose answer is outdated by then.
 #[rstest]
 #[case::in_a_read(Doing::Reads)]
 #[case::in_an_outage(Doing::Holds)]
@@ -237,7 +238,7 @@ async fn a_leader_that_slept_in_its_work_brings_nothing_old_back(#[case] doing: 
     let (world, standby) = two().await;
     match doing {
         Doing::Reads => {
-            // So that the answer has something to say.
+            // The answer must contain something new.
             world.ssm.put("/app/a", "older");
             let listing = When::any().operation(Operation::GetParametersByPath).times(1);
             let slow = world.ssm.fail(listing, Fault::Slow(Duration::from_secs(2)));
@@ -277,7 +278,7 @@ async fn a_leader_that_slept_in_its_work_brings_nothing_old_back(#[case] doing: 
     world.healthy("app").await;
 }
 
-/// Has the operator of the world succeeded by one that reaches the API server by a path under control.
+/// Replaces the operator of the world by one that reaches the API server through a controlled path.
 async fn leader_on_a_path(world: &World, ssm: &Ssm, scratch: &Scratch) -> (Operator, Proxy) {
     let server = world.cluster.server().trim_start_matches("https://").parse().unwrap();
     let path = Proxy::start(server).await;
@@ -294,7 +295,7 @@ async fn leader_on_a_path(world: &World, ssm: &Ssm, scratch: &Scratch) -> (Opera
     (operator, path)
 }
 
-/// It can still reach SSM and Redis, and must not use them: somebody else leads by then.
+/// The old leader can still reach SSM and Redis, and must not use them, because another one leads by then.
 #[tokio::test]
 async fn a_leader_that_is_cut_off_from_the_api_server_stops_working() {
     let (mut world, standby) = two().await;
@@ -320,7 +321,7 @@ async fn a_leader_that_is_cut_off_from_the_api_server_stops_working() {
     world.redis.flush_all().await;
     world.field_is("app", "/app/a", "near").await;
     world.next_cycle("app").await;
-    // What it had sent arrives now.
+    // Its delayed requests arrive now.
     path.set(Path::Passes).await;
     eventually("it sees who leads", LATER, async || {
         let log = cut_off.log();
@@ -334,7 +335,8 @@ async fn a_leader_that_is_cut_off_from_the_api_server_stops_working() {
     assert_eq!(writes(&cut_off).await, written);
 }
 
-/// Nobody else is there: when the API server is back it leads again, with what the targets hold by then.
+/// There is no other replica: when the API server is back, the operator leads again, based on the targets'
+/// current content.
 #[tokio::test]
 async fn an_operator_that_lost_its_term_works_on_without_a_restart() {
     let world = World::start().await;

@@ -1,5 +1,5 @@
-//! The operator's key is replaced in the five steps of docs/runbook.md, while readers with sub-keys go on reading: they never meet
-//! a value that they cannot open.
+//! The operator's key is rotated in the five steps of docs/runbook.md, while readers with sub-keys keep
+//! reading: they never find a value that they cannot decrypt.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,10 +19,10 @@ use crate::world::World;
 
 const NEXT: &str = "k-next";
 
-/// Sub-keys that a reader has.
+/// The sub-keys of a reader.
 type Handed = Arc<Vec<SubKey>>;
 
-/// Somebody who reads a mirror again and again with the sub-keys that it was handed.
+/// A reader that reads a mirror repeatedly with its sub-keys.
 struct Reader {
     sub_keys: Arc<Mutex<Handed>>,
     stop: Arc<AtomicBool>,
@@ -66,7 +66,7 @@ impl Reader {
     }
 }
 
-/// What `parameter-mirror key` prints for a mirror now, the active one first.
+/// Returns what `parameter-mirror key` prints for a mirror now, the active key first.
 async fn sub_keys(world: &World, mirror: &str) -> Handed {
     let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_parameter-mirror"));
     command.args(["key", &format!("{}/{mirror}", world.namespace), "--namespace", &world.home]).env_clear();
@@ -90,7 +90,7 @@ async fn a_key_is_replaced_in_five_steps_without_an_unreadable_read() {
     world.ssm.put_secure("/app/a", "1");
     world.synced("one").await;
     world.synced("two").await;
-    // It keeps a value that SSM no longer has.
+    // This mirror keeps a value that SSM no longer has.
     world.ssm.put_secure("/app/gone", "kept");
     let parameters = json!([{"name": "/app/a"}, {"name": "/app/gone"}]);
     world.mirror("keeper", json!({"parameters": parameters, "secret": {}, "redis": {}})).await;
@@ -106,12 +106,12 @@ async fn a_key_is_replaced_in_five_steps_without_an_unreadable_read() {
     assert_eq!(key_ids(&first), [old.as_str()]);
     let reader = Reader::start(&world, "one", Arc::clone(&first)).await;
     let other = Reader::start(&world, "two", sub_keys(&world, "two").await).await;
-    // Whoever is forgotten when the keys are handed out finds out at once.
+    // A reader that is not given the new key fails at once.
     let forgotten = Reader::start(&world, "one", Arc::clone(&first)).await;
     let (version, content) = (world.resource_version("one").await, world.content("one").await);
     let generation = world.number("one", "@generation").await;
 
-    // Add, and hand out: nothing moves yet.
+    // Add the key and distribute it: nothing is rewritten yet.
     let random = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
     change_keys(&world, json!({"data": {NEXT: random}})).await;
     let both = sub_keys(&world, "one").await;
@@ -122,14 +122,14 @@ async fn a_key_is_replaced_in_five_steps_without_an_unreadable_read() {
     assert_eq!(world.resource_version("one").await, version);
     assert_eq!(world.number("one", "@generation").await, generation);
 
-    // Activate. SSM is away: what is served is not touched, and what is lost comes back as it was.
+    // Activate it. SSM is down: served targets are not rewritten, and lost ones are restored unchanged.
     world.ssm.refuse();
     change_keys(&world, json!({"stringData": {"active": NEXT}})).await;
     assert_eq!(key_ids(&sub_keys(&world, "one").await), [NEXT, old.as_str()]);
     world.sync("one").await;
     assert_eq!(world.resource_version("one").await, version, "an outage is no time to rewrite");
 
-    // Rewrite: once in each target, and the content is the same.
+    // Rewrite: once in each target, with the same content.
     world.ssm.listen_again();
     for mirror in ["one", "two"] {
         world.sync(mirror).await;
@@ -152,7 +152,7 @@ async fn a_key_is_replaced_in_five_steps_without_an_unreadable_read() {
     assert_eq!(world.resource_version("one").await, rewritten, "a Secret was rewritten twice");
     assert_eq!(world.number("one", "@generation").await, swapped, "a hash was rewritten twice");
 
-    // Remove.
+    // Remove the old key.
     change_keys(&world, json!({"data": {&old: null}})).await;
     assert_eq!(key_ids(&sub_keys(&world, "one").await), [NEXT]);
     reader.is_handed(sub_keys(&world, "one").await);

@@ -1,4 +1,4 @@
-//! docs/security.md has a row for each field that somebody may set, and names tests that exist.
+//! Checks that docs/security.md has a row for each field that a user may set, and names existing tests.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::docs::page::text;
 use crate::reliability::exists;
 
-/// Fields without fields of their own, by their path.
+/// Returns the paths of all fields without sub-fields.
 fn leaves(path: &str, schema: &Value, found: &mut BTreeSet<String>) {
     let below = |schema: &Value| schema["properties"].as_object().is_some_and(|fields| !fields.is_empty());
     for (name, field) in schema["properties"].as_object().into_iter().flatten() {
@@ -20,7 +20,7 @@ fn leaves(path: &str, schema: &Value, found: &mut BTreeSet<String>) {
     }
 }
 
-/// The rows of all tables that name tests, by their cells.
+/// Returns the rows of all tables that name tests, as cells.
 fn rows(page: &str) -> Vec<Vec<String>> {
     let (_, tables) = page.split_once("## Fields of ParameterMirror").unwrap();
     let lines = tables.lines().filter(|line| line.starts_with("| `") || line.starts_with("| "));
@@ -52,7 +52,7 @@ fn every_field_of_both_resources_has_a_threat_and_a_test_that_denies_it() {
     }
 }
 
-/// Those that are not fields: whatever the code takes a meaning from.
+/// Inputs besides fields: all annotations that the code interprets.
 #[test]
 fn every_annotation_that_is_obeyed_has_a_row() {
     let page = text("docs/security.md");

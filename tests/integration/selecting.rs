@@ -1,11 +1,12 @@
-//! What is selected, and what arrives: types, pages, levels, versions, labels, and every way to say which.
+//! Selections and their results: types, pages, levels, versions, labels, and every way to select.
 
 use parameter_mirror_test_support::ssm::Operation;
 use serde_json::json;
 
 use crate::world::World;
 
-/// Several pages (SSM gives ten at a time), several levels, all three types, and values that break naive code.
+/// Several pages (SSM returns ten at a time), several levels, all three types, and values that break naive
+/// code.
 #[tokio::test]
 async fn a_tree_of_several_pages_and_levels_arrives_byte_for_byte_in_both_targets() {
     let world = World::start().await;
@@ -45,7 +46,7 @@ async fn a_tree_of_several_pages_and_levels_arrives_byte_for_byte_in_both_target
     assert_eq!(data["MANY_N14"], "14");
     let status = world.status("config").await;
     assert_eq!(status.parameters, Some(32));
-    // A listing of four pages that decrypts as it goes, and one that does not: nothing moved meanwhile.
+    // A listing of four pages with decryption, and one without: nothing changed in between.
     let calls = world.ssm.calls();
     assert_eq!((calls.of(Operation::GetParametersByPath), calls.total(), calls.decrypts), (8, 8, 8));
 }
@@ -81,7 +82,7 @@ async fn one_level_exclusions_names_and_selectors_choose_what_is_mirrored() {
     world.ssm.label("/app/top", 2, "live");
     world.sync("names").await;
     world.holds("names", &[("FIRST", "v1"), ("LIVE", "v2"), ("TOP", "v2")]).await;
-    // Moving a label back is how people roll back: an older version is not refused here.
+    // Moving a label back is the usual way to roll back, so an older version is accepted here.
     world.ssm.label("/app/top", 1, "live");
     world.sync("names").await;
     world.holds("names", &[("FIRST", "v1"), ("LIVE", "v1"), ("TOP", "v2")]).await;
@@ -119,7 +120,7 @@ async fn keys_follow_their_format_and_the_most_specific_selection_wins() {
     world.holds("specific", &[("chosen.key", "h"), ("PORT", "p")]).await;
 }
 
-/// The Secret is held whole, Redis goes on, and the message names who collides and what to do.
+/// The whole Secret is held, Redis continues, and the message names the colliding parameters and the remedy.
 #[tokio::test]
 async fn colliding_and_illegal_keys_hold_the_secret_only() {
     let world = World::start().await;
@@ -137,7 +138,7 @@ async fn colliding_and_illegal_keys_hold_the_secret_only() {
     world.field_is("collide", "/app/db_host", "2").await;
     assert!(world.field("collide", "@params").await.unwrap().contains(r#""key":null"#));
 
-    // A segment of two dots is legal in SSM's names only as part of a longer one; `..x` is not legal in a Secret.
+    // In SSM a segment may contain two dots only as part of a longer one; `..x` is not valid in a Secret.
     world.ssm.put("/app/dots/..x", "3");
     let dots =
         json!({"parameters": [{"path": "/app/dots"}], "secret": {"keyFormat": "Basename"}, "redis": {}});
@@ -170,7 +171,7 @@ async fn changes_removals_and_new_births_in_ssm_arrive() {
     assert_eq!((values["/app/n0"].as_str(), values.len()), ("new", 11));
     assert_ne!(world.status("config").await.revision, before.revision);
 
-    // Deleted and created again: its versions start at 1 once more, and that is news all the same.
+    // Deleted and created again: its versions restart at 1, and the change is still detected.
     world.ssm.put("/app/n0", "newer");
     world.sync("config").await;
     world.ssm.delete("/app/n0");
@@ -269,7 +270,8 @@ async fn a_suspicious_shrink_is_withheld_until_exactly_it_is_approved() {
     assert_eq!(world.values("config").await.len(), 7);
 }
 
-/// The selection is the user's own word: what it no longer names goes, guard or not, once the new set is there.
+/// The user chose the selection: what it no longer includes is removed without the guard, once the new set
+/// exists.
 #[tokio::test]
 async fn a_changed_selection_replaces_the_set_and_an_unreadable_one_leaves_it() {
     let world = World::start().await;

@@ -1,5 +1,5 @@
-//! No value in any output. What the operator says in a test is searched for the values of that test's world; what it could say is
-//! searched in its sources.
+//! No value appears in any output. The actual output of a test is searched for the values of its world; the
+//! possible output is checked in the sources.
 
 mod panics;
 mod redis;
@@ -11,7 +11,8 @@ use parameter_mirror_test_support::Canaries;
 
 use crate::world::{World, root};
 
-/// Everything that is said somewhere about this world, by place: for people, for machines, and for whoever looks over a shoulder.
+/// Returns all output about this world, by place: for people, for machines, and for other users of the
+/// machine.
 pub async fn said(world: &World) -> Vec<(String, Vec<u8>)> {
     let mut said = vec![("the log".to_owned(), world.operator.log().into_bytes())];
     for path in ["/metrics", "/readyz", "/livez"] {
@@ -33,7 +34,7 @@ pub async fn said(world: &World) -> Vec<(String, Vec<u8>)> {
     if let Ok(arguments) = std::fs::read(format!("/proc/{pid}/cmdline")) {
         said.push(("the command line".to_owned(), arguments));
     }
-    // Where Redis is what fails, others are asked.
+    // Errors are ignored: when Redis fails, the other places are still searched.
     for key in world.redis.try_cli(&["keys", "pm:*"]).await.unwrap_or_default().lines() {
         for (field, bytes) in world.redis.hash(key).await {
             said.push((format!("the name of the field {field} in Redis"), field.clone().into_bytes()));
@@ -45,22 +46,22 @@ pub async fn said(world: &World) -> Vec<(String, Vec<u8>)> {
     said
 }
 
-/// What Redis would write to its disk, uncompressed.
+/// Returns what Redis would write to its disk, uncompressed.
 async fn dump(world: &World) -> Vec<u8> {
     let file = world.redis.process().dir().join("looked-at.rdb");
     world.redis.cli(&["config", "set", "rdbcompression", "no"]).await;
-    // Nobody else is waited for.
+    // Do not wait for further replicas.
     world.redis.cli(&["config", "set", "repl-diskless-sync-delay", "0"]).await;
     world.redis.cli(&["--rdb", file.to_str().unwrap()]).await;
     std::fs::read(file).unwrap()
 }
 
-/// No value of this world stands where values do not belong.
+/// Asserts that no value of this world appears where values do not belong.
 pub async fn says_nothing(world: &World) {
     says_nothing_of(world, &[&world.canaries]).await;
 }
 
-/// Nor does anything else that nobody may repeat: passwords, keys.
+/// Asserts the same of other secrets: passwords, keys.
 pub async fn says_nothing_of(world: &World, canaries: &[&Canaries]) {
     for (place, bytes) in said(world).await {
         for canaries in canaries {
@@ -69,18 +70,19 @@ pub async fn says_nothing_of(world: &World, canaries: &[&Canaries]) {
     }
 }
 
-/// The same, and none of its `SecureString`s stands in clear in Redis. The world has both kinds, in both targets.
+/// Asserts the same, and that Redis has no `SecureString` in plain text. The world has both kinds, in both
+/// targets.
 pub async fn keeps(world: &World) {
     says_nothing(world).await;
     let dump = dump(world).await;
     assert_eq!(world.canaries.sealed_in(&dump), None, "a SecureString stands in a dump of Redis");
-    // A search that finds nothing anywhere would be none.
+    // Control: the search does find values that are there.
     assert!(world.canaries.found_in(&dump).is_some(), "the Strings are not in the dump of Redis");
     let secrets = serde_json::to_vec(&world.secrets().list(&ListParams::default()).await.unwrap()).unwrap();
     assert!(world.canaries.sealed_in(&secrets).is_some(), "the SecureStrings are not in the Secret");
 }
 
-/// Where `{:?}`, or what comes to it, is allowed outside tests, with the reason.
+/// Where `{:?}` or an equivalent is allowed outside tests, with the reason.
 const FORMATTED: [(&str, &str, &str); 8] = [
     ("src/mirror/secret_keys.rs", "{key:?}", "the key of a Secret, made of a parameter's name"),
     ("src/mirror/plan/mod.rs", "{:?}", "an encryption mode of the spec"),
@@ -96,7 +98,7 @@ const FORMATTED: [(&str, &str, &str); 8] = [
     ("crates/format/src/crypto/keys.rs", "{0:?}", "the name of a data key of the key Secret"),
 ];
 
-/// Who may see the text of a value, with the reason. `expose` is the only door to it.
+/// Where the text of a value may be read, with the reason. `expose` is the only access to it.
 const EXPOSED: [(&str, &str); 15] = [
     ("src/controller/state/values.rs", "compares values, to hold equal ones once"),
     ("src/targets/secret/render.rs", "the Secret"),
@@ -115,10 +117,10 @@ const EXPOSED: [(&str, &str); 15] = [
     ("crates/reader/src/settings.rs", "the sub-keys and the token that the reader was given"),
 ];
 
-/// Types of the SDK and of its credentials whose texts quote bodies of answers.
+/// Types of the SDK and of its credentials whose texts quote the bodies of answers.
 const QUOTING: [&str; 3] = ["SdkError", "CredentialsError", "DisplayErrorContext"];
 
-/// The sources of operator and reader without their tests, by path from the root.
+/// Returns the sources of operator and reader without their tests, by path from the root.
 fn sources() -> Vec<(String, String)> {
     let mut found = Vec::new();
     let mut folders = ["src", "crates/format/src", "crates/redis/src", "crates/reader/src"]
@@ -136,7 +138,7 @@ fn sources() -> Vec<(String, String)> {
                 folders.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") && !is_test {
                 let text = std::fs::read_to_string(&path).unwrap();
-                // Tests stand at the end, or in files of their own.
+                // Tests are at the end, or in their own files.
                 let (code, _) = text.split_once("#[cfg(test)]\nmod tests {").unwrap_or((&text, ""));
                 let code = code.lines().filter(|line| !line.trim_start().starts_with("//"));
                 found.push((name, code.collect::<Vec<_>>().join("\n")));
@@ -147,7 +149,7 @@ fn sources() -> Vec<(String, String)> {
     found
 }
 
-/// Every place that `{:?}`s something: in a format string, or by the sigil of tracing.
+/// Returns every use of `{:?}`: in a format string, or with the sigil of tracing.
 fn formatted(code: &str) -> Vec<String> {
     let mut found: Vec<String> = code
         .split('{')
@@ -169,7 +171,7 @@ fn formatted(code: &str) -> Vec<String> {
     found
 }
 
-/// What `Debug` prints is nobody's promise: of an SDK's error it is the body of an answer.
+/// The output of `Debug` is not specified: for an SDK error it is the body of an answer.
 #[test]
 fn nothing_is_formatted_with_debug_without_a_reason() {
     assert_eq!(
@@ -190,7 +192,7 @@ fn nothing_is_formatted_with_debug_without_a_reason() {
     }
 }
 
-/// Errors of the SDK are only looked at where they are turned into reasons, and nothing there prints one.
+/// SDK errors are inspected only where they become reasons, and nothing there prints one.
 #[test]
 fn errors_of_the_sdk_become_reasons_and_are_never_printed() {
     let mut files = Vec::new();
@@ -215,7 +217,7 @@ fn errors_of_the_sdk_become_reasons_and_are_never_printed() {
     );
 }
 
-/// Each place that opens a value has a reason, and each type that holds secret bytes says by hand what `Debug` shows of it.
+/// Each access to a value has a reason, and each type with secret bytes implements `Debug` by hand.
 #[test]
 fn secret_bytes_have_few_doors_and_no_derived_debug() {
     let mut doors = std::collections::BTreeSet::new();

@@ -37,7 +37,7 @@ async fn wide_columns_say_where_from_and_where_to() {
     }
 }
 
-/// What somebody reads in `kubectl describe` in the morning after: one line for each thing that happened, in order.
+/// `kubectl describe` on the morning after: one line for each event, in order.
 #[tokio::test]
 async fn the_events_of_an_outage_are_its_story() {
     let world = World::start().await;
@@ -67,6 +67,6 @@ async fn the_events_of_an_outage_are_its_story() {
     for words in ["HTTP 503 ServiceUnavailable", "Secret config", "Recovered after"] {
         assert!(events.contains(words), "{words:?} is not in\n{events}");
     }
-    // Two lines of heading, and not one more event than things that happened.
+    // Two header lines, and no event beyond what happened.
     assert_eq!(events.trim().lines().count(), 2 + 4, "{events}");
 }

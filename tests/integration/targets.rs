@@ -1,4 +1,4 @@
-//! The Secret and the hash: whose they are, what heals them, what is never touched, and when they go.
+//! The Secret and the hash: who owns them, what heals them, what is never changed, and when they are deleted.
 
 use parameter_mirror_test_support::cluster::{Cluster, Options};
 use parameter_mirror_test_support::{Operator, Redis, Scratch, Ssm};
@@ -8,7 +8,7 @@ use crate::world::{SOON, Setup, World, eventually, root, service_account};
 
 const ADOPT_BY: &str = "parameter-mirror.dev/adopt-by";
 
-/// The whole object as the API server has it.
+/// Returns the whole object as the API server has it.
 async fn object(world: &World, secret: &str) -> serde_json::Value {
     let text = world.cluster.kubectl(&["get", "secret", secret, "-n", &world.namespace, "-o", "json"]).await;
     serde_json::from_str(&text).unwrap()
@@ -40,7 +40,7 @@ async fn a_foreign_secret_stays_byte_identical_until_its_owner_consents() {
     world.sync("config").await;
     assert_eq!(object(&world, "config").await, before);
 
-    // Consent for another mirror is none.
+    // Consent for another mirror does not count.
     world
         .cluster
         .kubectl(&["annotate", "secret", "config", &format!("{ADOPT_BY}=other"), "-n", &world.namespace])
@@ -138,7 +138,7 @@ async fn edits_and_deletions_are_healed_but_not_under_suspend() {
     assert!(ready.message.contains("no healing"), "{}", ready.message);
     world.delete_secret("config").await;
     world.redis.flush_all().await;
-    // Another mirror goes through whole cycles meanwhile: this one is passed by.
+    // Another mirror completes whole cycles meanwhile; this one is skipped.
     world.mirror("other", json!({"parameters": [{"path": "/app"}], "secret": {}})).await;
     world.ready("other", "Synced").await;
     world.sync("other").await;
@@ -211,7 +211,8 @@ async fn renamed_and_dropped_targets_go_by_their_last_policy() {
     })
     .await;
 
-    // The hash is dropped from the spec under Retain: it stays. Under Delete it goes, with a mirror that is deleted too.
+    // The hash is removed from the spec. Under Retain it stays; under Delete it is deleted, also with its
+    // mirror.
     world.change("config", json!({"redis": null})).await;
     world.sync("config").await;
     world.field_is("config", "/app/a", "1").await;
@@ -255,7 +256,8 @@ async fn a_frozen_redis_delays_neither_ssm_nor_the_secret_and_is_filled_when_it_
     world.ssm.put("/app/a", "2");
     let began = std::time::Instant::now();
     world.sync("config").await;
-    // Looking at Redis has half a second, and this pass looks twice; the rest is for a machine under load.
+    // Observing Redis may take half a second, and this reconcile does it twice; the rest is for a machine
+    // under load.
     assert!(
         began.elapsed() < std::time::Duration::from_secs(15),
         "a frozen Redis cost {:?}",
@@ -273,7 +275,7 @@ async fn a_frozen_redis_delays_neither_ssm_nor_the_secret_and_is_filled_when_it_
     world.field_is("config", "/app/a", "2").await;
     world.healthy("config").await;
 
-    // A mirror whose Redis never held anything is not ready, but its Secret is served.
+    // A mirror whose Redis never had a set is not ready, but its Secret is served.
     world.redis.freeze();
     world.mirror("new", spec()).await;
     world.holds("new", &[("A", "2")]).await;
@@ -324,7 +326,7 @@ async fn what_the_api_server_refuses_is_a_condition_with_its_cause() {
         "spec": {"hard": {"secrets": "0"}},
     });
     world.cluster.kubectl_apply(&quota.to_string()).await;
-    // What the quota controller would do: a quota without a status is not enforced.
+    // Sets the status as the quota controller would: a quota without a status is not enforced.
     let status = r#"{"status": {"hard": {"secrets": "0"}, "used": {"secrets": "0"}}}"#;
     let patch = [
         "patch",
@@ -370,7 +372,7 @@ async fn labels_annotations_and_type_are_those_of_the_spec_beside_those_of_other
     assert_eq!(secret["metadata"]["labels"]["team"], "checkout");
     assert_eq!(secret["metadata"]["annotations"]["example.com/owner"], "checkout");
 
-    // What others add stays, what the spec no longer names goes.
+    // Labels of others stay; labels that the spec no longer has are removed.
     world.edit_secret("tls", json!({"metadata": {"labels": {"seen-by": "backup"}}})).await;
     world.change("tls", json!({"secret": {"labels": {"team": null, "tier": "gold"}}})).await;
     eventually("the labels follow the spec", SOON, async || {
@@ -391,7 +393,8 @@ async fn labels_annotations_and_type_are_those_of_the_spec_beside_those_of_other
     assert!(ready.message.contains("tls.key"), "{}", ready.message);
 }
 
-/// The same cluster name, the same keys, and each its own idea of SSM: they must not chase each other for ever.
+/// The same cluster name and the same keys, but a different SSM each: the two must not overwrite each other
+/// for ever.
 #[tokio::test]
 async fn two_operators_on_one_target_say_so_and_calm_down() {
     let world = World::start().await;
@@ -433,7 +436,7 @@ async fn a_target_of_a_newer_operator_is_left_alone() {
     world.field_is("config", "/app/a", "1").await;
 }
 
-/// A finalizer must not hold a namespace up for longer than half a minute.
+/// A finalizer must not delay the deletion of a namespace for longer than half a minute.
 #[tokio::test]
 async fn a_terminating_namespace_does_not_wait_for_a_dead_redis() {
     let cluster = Cluster::start(Options { controller_manager: true }).await;

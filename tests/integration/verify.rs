@@ -1,4 +1,4 @@
-//! `parameter-mirror verify`: what it says of what is well and of what is not, and that it changes nothing.
+//! `parameter-mirror verify`: its report on healthy and on broken mirrors, and that it changes nothing.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::world::World;
 
-/// How a run of it ended.
+/// The result of a run.
 struct Ended {
     code: Option<i32>,
     out: String,
@@ -17,7 +17,7 @@ struct Ended {
 }
 
 impl Ended {
-    /// The line that contains this text.
+    /// Returns the line that contains this text.
     fn line(&self, text: &str) -> &str {
         self.out
             .lines()
@@ -34,7 +34,7 @@ impl Ended {
 async fn verify_as(world: &World, kubeconfig: &Path, arguments: &[&str]) -> Ended {
     let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_parameter-mirror"));
     command.arg("verify").args(arguments).env_clear().env("KUBECONFIG", kubeconfig);
-    // What the chart gives the operator's container, so that it needs no flag there.
+    // The chart sets these for the operator's container, so that no flag is needed there.
     command
         .env("PARAMETER_MIRROR_NAMESPACE", &world.home)
         .env("PARAMETER_MIRROR_WATCH_NAMESPACES", &world.namespace);
@@ -49,7 +49,7 @@ async fn verify(world: &World, arguments: &[&str]) -> Ended {
     verify_as(world, world.cluster.kubeconfig(), arguments).await
 }
 
-/// With exactly the rights of the operator, as when it is run in its pod.
+/// With exactly the permissions of the operator, as in its pod.
 #[tokio::test]
 async fn a_mirror_that_is_well_is_said_to_be_and_nothing_is_changed() {
     let world = World::start().await;
@@ -88,7 +88,7 @@ async fn a_mirror_that_is_well_is_said_to_be_and_nothing_is_changed() {
     assert!(json["findings"].as_array().unwrap().iter().all(|finding| finding["level"] == "ok"), "{json:#}");
 }
 
-/// While no operator is there to heal it.
+/// Without an operator that would heal it.
 #[tokio::test]
 async fn what_is_damaged_or_dead_is_told_with_its_remedy() {
     let world = World::start().await;
@@ -126,7 +126,7 @@ async fn what_is_damaged_or_dead_is_told_with_its_remedy() {
     ended.says("FAIL", "with the operator's keys is not there. Is --namespace the operator's?");
 }
 
-/// One right after the other is taken from the operator's user: each is missed, and named as Redis names it.
+/// Revokes one permission of the operator's user at a time: `verify` reports each, with its name in Redis.
 #[tokio::test]
 async fn every_right_that_the_operator_needs_is_missed() {
     let world = World::start().await;
@@ -153,7 +153,8 @@ async fn every_right_that_the_operator_needs_is_missed() {
     let told = verify().await;
     assert!(told.contains("ok    Redis answers, and this user may do all"), "{told}");
     assert!(told.contains("ok    the clock of Redis is not visible to this user (TIME)"), "{told}");
-    // PING is answered either way, and UNLINK is missed when the hash has been made: it would be left behind.
+    // PING is answered in any case. A missing UNLINK is noticed only after the hash was created, which would
+    // be left behind.
     for right in rights.iter().filter(|right| !["+ping", "+unlink"].contains(&right.as_str())) {
         let taken = right.replacen('+', "-", 1);
         world.redis.cli(&["acl", "setuser", "verify", &taken]).await;
@@ -165,7 +166,7 @@ async fn every_right_that_the_operator_needs_is_missed() {
     assert_eq!(world.content("config").await, before);
 }
 
-/// As a new user would get it wrong.
+/// Typical mistakes of a new user.
 #[tokio::test]
 async fn what_a_new_user_gets_wrong_is_said() {
     let world = World::start().await;
@@ -198,6 +199,6 @@ async fn what_a_new_user_gets_wrong_is_said() {
     let nowhere = world.cluster.dir().join("nowhere.kubeconfig");
     let ended = verify_as(&world, &nowhere, &[]).await;
     assert!(ended.code == Some(1) && ended.err.contains("no API server"), "{:?} {}", ended.code, ended.err);
-    // The operator has ended none of this.
+    // None of this has stopped the operator.
     assert!(world.operator.get("/livez").await.is_some_and(|(code, _)| code == 200));
 }

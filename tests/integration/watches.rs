@@ -1,12 +1,13 @@
-//! Watches of a real API server that lag, skip and begin anew (the perturbations of Sieve, OSDI 2022): the operator sees the API
-//! server through a view that tests hold. *Real time*; every moment at which it can happen is in `simulation::watches`.
+//! Watches of a real API server that lag, skip events or restart (the perturbations of Sieve, OSDI 2022). The
+//! operator reaches the API server through a view that the test controls. *Real time*; `simulation::watches`
+//! covers every moment at which it can happen.
 
 use parameter_mirror_test_support::{Scratch, View};
 use serde_json::json;
 
 use crate::world::{LATER, Setup, World, eventually};
 
-/// A world whose operator sees the API server through a view.
+/// A world whose operator reaches the API server through a view.
 async fn through_a_view() -> (World, View, Scratch) {
     let mut world = World::start().await;
     let scratch = Scratch::new("view").unwrap();
@@ -22,7 +23,8 @@ fn spec() -> serde_json::Value {
     json!({"parameters": [{"path": "/app"}], "secret": {}, "redis": {"deletionPolicy": "Delete"}})
 }
 
-/// Reads, writes and beats need no watch: values go on, nothing is turned back, and what was hidden is mended when it is seen.
+/// Reads, writes and heartbeats need no watch: values continue to arrive, nothing is reverted, and a hidden
+/// change is healed when it is seen.
 #[tokio::test]
 async fn a_watch_that_stands_still_turns_nothing_back() {
     let (world, view, _scratch) = through_a_view().await;
@@ -35,7 +37,8 @@ async fn a_watch_that_stands_still_turns_nothing_back() {
     world.ssm.put("/app/a", "2");
     world.holds("config", &[("A", "2")]).await;
     world.field_is("config", "/app/a", "2").await;
-    // Somebody edits the Secret where the operator does not see it: its next write fails on the version, looks, and replaces it.
+    // The Secret is edited while the operator cannot see it: the next write fails on the resource version,
+    // and the operator reads the Secret and replaces it.
     world.edit_secret("config", json!({"stringData": {"A": "edited"}})).await;
     world.ssm.put("/app/a", "3");
     world.holds("config", &[("A", "3")]).await;
@@ -51,7 +54,8 @@ async fn a_watch_that_stands_still_turns_nothing_back() {
     assert_eq!(view.lists().iter().filter(past).count(), 0, "a list may come from a cache of the past");
 }
 
-/// A mirror is deleted and applied anew with another spec while the watch is away: the end is what counts.
+/// A mirror is deleted and created again with another spec while the watch is interrupted: only the result
+/// counts.
 #[tokio::test]
 async fn what_a_watch_never_showed_does_not_matter() {
     let (world, view, _scratch) = through_a_view().await;
@@ -75,7 +79,7 @@ async fn what_a_watch_never_showed_does_not_matter() {
     world.healthy("config").await;
 }
 
-/// The watch shows that a mirror is being deleted, when it has been applied anew: nothing is deleted on its word.
+/// The watch shows a mirror as being deleted, although it was created again: the operator deletes nothing.
 #[tokio::test]
 async fn a_deletion_of_the_past_deletes_nothing() {
     let (world, view, _scratch) = through_a_view().await;
@@ -108,7 +112,8 @@ async fn a_deletion_of_the_past_deletes_nothing() {
     world.holds("config", &[("A", "2")]).await;
 }
 
-/// `secretWatch: false`: the operator has no right to list or watch Secrets, and the same happens at the next check.
+/// `secretWatch: false`: the operator has no permission to list or watch Secrets, and heals at the next
+/// check.
 #[tokio::test]
 async fn without_the_right_to_list_secrets_a_lost_one_is_back_at_the_next_check() {
     let world = World::with(Setup {

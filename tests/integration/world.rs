@@ -1,5 +1,5 @@
-//! What nearly every test needs: a namespace of its own, an SSM and a Redis of its own, and an operator that watches
-//! only that namespace, with exactly the rights of the chart's service account.
+//! What nearly every test needs: its own namespace, SSM and Redis, and an operator that watches only that
+//! namespace, with exactly the permissions of the chart's service account.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -21,9 +21,9 @@ use parameter_mirror_test_support::{Canaries, Redis, Scratch, Ssm};
 use serde_json::json;
 use tokio::sync::OnceCell;
 
-/// How long something that happens at once may take on a busy machine.
+/// The time limit for immediate reactions on a busy machine.
 pub const SOON: Duration = Duration::from_secs(20);
-/// How long something may take that waits for the shortest interval, or for a read to fail on its deadline.
+/// The time limit for reactions that wait for the shortest interval, or for a read to fail at its deadline.
 pub const LATER: Duration = Duration::from_mins(1);
 
 /// The root of the repository.
@@ -31,7 +31,7 @@ pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The API server that tests share, with the CRDs applied.
+/// Returns the API server that tests share, with the CRDs applied.
 pub async fn cluster() -> &'static Cluster {
     static CRDS: OnceCell<()> = OnceCell::const_new();
     let cluster = Cluster::shared().await;
@@ -39,7 +39,8 @@ pub async fn cluster() -> &'static Cluster {
     cluster
 }
 
-/// An API server for a test that would be a burden to the others. It ends with the process, as the shared one does.
+/// Returns an API server for a test that would disturb the others. It ends with the process, like the shared
+/// one.
 pub async fn own_cluster() -> &'static Cluster {
     let cluster = Box::leak(Box::new(Cluster::start(Options::default()).await));
     apply_crds(cluster).await;
@@ -52,47 +53,47 @@ async fn apply_crds(cluster: &Cluster) {
     cluster.kubectl(&established).await;
 }
 
-/// One test's world.
+/// The world of one test.
 pub struct World {
     pub cluster: &'static Cluster,
     pub client: kube::Client,
     pub ssm: Ssm,
     pub redis: Redis,
     pub operator: Operator,
-    /// Where mirrors live.
+    /// The namespace of mirrors.
     pub namespace: String,
-    /// Where the operator lives.
+    /// The namespace of the operator.
     pub home: String,
-    /// Values that no output may hold, for whoever looks for them with `silence`.
+    /// Values that no output may contain, for tests that search with `silence`.
     pub canaries: Canaries,
-    /// The source that mirrors of this world use; grants `/app` to the namespace.
+    /// The source of this world's mirrors. It grants `/app` to the namespace.
     pub source: String,
     /// Holds the operator's kubeconfig.
     _scratch: Scratch,
 }
 
-/// How a world differs from the usual one.
+/// How a world differs from the default.
 #[derive(Default)]
 pub struct Setup {
-    /// Another API server than the one that tests share.
+    /// Another API server than the shared one.
     pub cluster: Option<&'static Cluster>,
     /// Another SSM than our own.
     pub ssm_endpoint: Option<String>,
-    /// Another Redis than one that lets everybody in.
+    /// Another Redis than one without a password.
     pub redis: Option<Redis>,
-    /// Another way to it than straight.
+    /// Another URL than the direct one.
     pub redis_url: Option<String>,
-    /// No Redis for the operator.
+    /// Whether the operator has no Redis.
     pub without_redis: bool,
-    /// Another namespace for the operator than one that nobody else knows.
+    /// Another namespace for the operator than a unique one.
     pub home: Option<String>,
     /// Further namespaces that the operator watches.
     pub neighbours: Vec<String>,
-    /// Values of the chart that its rights follow.
+    /// Chart values that determine its permissions.
     pub chart: Vec<String>,
-    /// Further arguments of `run`.
+    /// Additional arguments of `run`.
     pub arguments: Vec<String>,
-    /// Further environment of the operator.
+    /// Additional environment of the operator.
     pub environment: Vec<(String, String)>,
 }
 
@@ -144,7 +145,8 @@ impl World {
         world
     }
 
-    /// Another operator with the same keys and targets, but with another SSM, that takes no part in the election.
+    /// Starts another operator with the same keys and targets but another SSM, outside of the leader
+    /// election.
     pub async fn second_operator(&self, ssm: &str) -> Operator {
         let mut settings = self.operator.settings().clone();
         settings.arguments.extend(["--leader-elect".to_owned(), "false".to_owned()]);
@@ -152,7 +154,7 @@ impl World {
         Operator::start(settings).await
     }
 
-    /// Another replica of the operator.
+    /// Starts another replica of the operator.
     pub async fn replica(&self) -> Operator {
         Operator::start(self.operator.settings().clone()).await
     }
@@ -172,13 +174,13 @@ impl World {
         self.cluster.kubectl_apply(&source.to_string()).await;
     }
 
-    /// Applies a mirror; the interval is 10 s and the source the world's unless the spec says otherwise.
+    /// Applies a mirror; unless the spec says otherwise, the interval is 10 s and the source is the world's.
     pub async fn mirror(&self, name: &str, spec: serde_json::Value) {
         let output = self.try_mirror(name, spec).await;
         assert!(output.status.success(), "{}", output.stderr);
     }
 
-    /// Applies a mirror that may be refused.
+    /// Applies a mirror, which may be refused.
     pub async fn try_mirror(&self, name: &str, mut spec: serde_json::Value) -> Output {
         let members = spec.as_object_mut().unwrap();
         members.entry("interval").or_insert(json!("10s"));
@@ -190,7 +192,7 @@ impl World {
         self.cluster.try_kubectl_apply(&mirror.to_string()).await
     }
 
-    /// A mirror of everything below `/app` into both targets, synced.
+    /// Applies a mirror of everything below `/app` with both targets, and waits until it is synced.
     pub async fn synced(&self, name: &str) {
         self.mirror(name, json!({"parameters": [{"path": "/app"}], "secret": {}, "redis": {}})).await;
         self.ready(name, "Synced").await;
@@ -208,7 +210,7 @@ impl World {
         self.mirrors().get(mirror).await.unwrap().status.unwrap_or_default()
     }
 
-    /// Changes the mirror's spec by a merge patch.
+    /// Changes the mirror's spec with a merge patch.
     pub async fn change(&self, mirror: &str, spec: serde_json::Value) {
         let patch = Patch::Merge(json!({"spec": spec}));
         self.mirrors().patch(mirror, &PatchParams::default(), &patch).await.unwrap();
@@ -220,7 +222,7 @@ impl World {
         self.mirrors().patch(mirror, &PatchParams::default(), &patch).await.unwrap();
     }
 
-    /// Asks for a read now, without waiting for it. Returns what `status.lastHandledSyncAt` will be.
+    /// Triggers a read, without waiting for it. Returns the expected `status.lastHandledSyncAt`.
     pub async fn ask(&self, mirror: &str) -> String {
         static ASKED: AtomicU32 = AtomicU32::new(0);
         let token = format!("{}", ASKED.fetch_add(1, Ordering::Relaxed));
@@ -228,7 +230,7 @@ impl World {
         token
     }
 
-    /// Has the mirror read now and waits until the pass with the answer has ended, whatever it was.
+    /// Triggers a read and waits until the reconcile with its result has ended, whatever the result.
     pub async fn sync(&self, mirror: &str) {
         let token = self.ask(mirror).await;
         eventually(&format!("the read of {mirror} ends"), LATER, async || {
@@ -238,7 +240,7 @@ impl World {
         .await;
     }
 
-    /// Waits until the source's status says this of its breaker.
+    /// Waits until the source's status has this breaker state.
     pub async fn source_breaker_is(&self, expected: &str) {
         let sources: Api<ParameterSource> = Api::all(self.client.clone());
         eventually(&format!("the source's breaker is {expected}"), LATER, async || {
@@ -276,12 +278,12 @@ impl World {
         self.condition(mirror, "Degraded", "False", "Synced").await;
     }
 
-    /// Data of a Secret as text; `None` if there is no such Secret.
+    /// Returns the data of a Secret as text; `None` if the Secret does not exist.
     pub async fn data(&self, name: &str) -> Option<BTreeMap<String, String>> {
         copies::secret_data(&self.client, &self.namespace, name).await
     }
 
-    /// Waits until a Secret holds exactly this.
+    /// Waits until a Secret has exactly this data.
     pub async fn holds(&self, name: &str, expected: &[(&str, &str)]) {
         let expected: BTreeMap<String, String> =
             expected.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect();
@@ -296,7 +298,7 @@ impl World {
         self.secrets().get(secret).await.unwrap().metadata.resource_version.unwrap()
     }
 
-    /// Changes a Secret by a merge patch, as a person would.
+    /// Changes a Secret with a merge patch, as a user would.
     pub async fn edit_secret(&self, name: &str, patch: serde_json::Value) {
         self.secrets().patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
     }
@@ -305,23 +307,23 @@ impl World {
         self.secrets().delete(name, &DeleteParams::default()).await.unwrap();
     }
 
-    /// The Redis key of a mirror.
+    /// Returns the Redis key of a mirror.
     pub fn key(&self, mirror: &str) -> String {
         format!("pm:{{{}/{mirror}}}", self.namespace)
     }
 
-    /// One field of a mirror's hash as text.
+    /// Returns one field of a mirror's hash as text.
     pub async fn field(&self, mirror: &str, field: &str) -> Option<String> {
         let hash = self.redis.hash(&self.key(mirror)).await;
         hash.get(field).map(|bytes| String::from_utf8_lossy(bytes).into_owned())
     }
 
-    /// One field of a mirror's hash as a number.
+    /// Returns one field of a mirror's hash as a number.
     pub async fn number(&self, mirror: &str, field: &str) -> u64 {
         self.field(mirror, field).await.unwrap().parse().unwrap()
     }
 
-    /// Waits until a cycle of its own accord has ended: it ends with a beat in Redis.
+    /// Waits until a scheduled cycle has ended, which is shown by a heartbeat in Redis.
     pub async fn next_cycle(&self, mirror: &str) {
         let before = self.number(mirror, "@fence").await;
         eventually("a cycle ends", LATER, async || {
@@ -340,26 +342,26 @@ impl World {
         .await;
     }
 
-    /// Everything that stays as it is while a mirror's hash is only looked after, with values decrypted: a hash that
-    /// was healed is the same, although its ciphertext is not.
+    /// Returns the fields of a mirror's hash that stay the same while its content does, with decrypted
+    /// values. They are the same for a healed hash, although its ciphertext differs.
     pub async fn content(&self, mirror: &str) -> BTreeMap<String, Vec<u8>> {
         copies::redis_content(&self.redis, &self.key(mirror), &copies::keys(&self.client, &self.home).await)
             .await
     }
 
-    /// The values in a mirror's hash as a reader with the keys gets them.
+    /// Returns the values in a mirror's hash as a reader with the keys gets them.
     pub async fn values(&self, mirror: &str) -> BTreeMap<String, String> {
         let content = self.content(mirror).await.into_iter();
         let values = content.filter(|(field, _)| !field.starts_with('@'));
         values.map(|(name, bytes)| (name, String::from_utf8(bytes).unwrap())).collect()
     }
 
-    /// What was seen instead, and what the operator says.
+    /// Describes what was found instead, with the operator's log.
     pub fn seen(&self, found: &dyn Debug) -> String {
         format!("{found:#?}\noperator:\n{}", self.operator.log())
     }
 
-    /// Notes of all events of a mirror, by reason, oldest first.
+    /// Returns the notes of all events of a mirror, by reason, oldest first.
     pub async fn events(&self, mirror: &str) -> Vec<(String, String)> {
         let events: Api<Event> = Api::namespaced(self.client.clone(), &self.namespace);
         let about = ListParams::default().fields(&format!("regarding.name={mirror}"));
@@ -380,8 +382,9 @@ impl World {
     }
 }
 
-/// Creates the chart's service account with its RBAC in `home`, and settings to run the operator as it. It watches these
-/// namespaces and has no rights in others; none: all of them. `set` are further values of the chart.
+/// Creates the chart's service account with its RBAC in `home`, and returns settings to run the operator with
+/// it. The operator watches these namespaces and has no permissions in others; none means all. `set` are
+/// additional values of the chart.
 pub async fn service_account(
     cluster: &Cluster,
     home: &str,
@@ -405,7 +408,7 @@ pub async fn service_account(
     settings
 }
 
-/// Settings to run the operator as an existing service account of the namespace `home`.
+/// Returns settings to run the operator with an existing service account of the namespace `home`.
 pub async fn operator_settings(cluster: &Cluster, home: &str, account: &str, folder: &Path) -> Settings {
     Settings {
         program: PathBuf::from(env!("CARGO_BIN_EXE_parameter-mirror")),
@@ -415,7 +418,7 @@ pub async fn operator_settings(cluster: &Cluster, home: &str, account: &str, fol
         ssm: String::new(),
         redis: None,
         arguments: Vec::new(),
-        // As the chart names it after the release.
+        // The chart names the Lease after the release.
         environment: vec![("PARAMETER_MIRROR_LEASE".to_owned(), account.to_owned())],
     }
 }

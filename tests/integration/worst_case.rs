@@ -1,4 +1,4 @@
-//! The worst legal objects of each kind, and the worst clients, under the memory limit of the chart.
+//! The largest valid objects of each kind, and the worst clients, under the memory limit of the chart.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -16,20 +16,21 @@ use tokio::net::TcpStream;
 use crate::world::{Setup, World, eventually, own_cluster, root};
 
 const MIB: usize = 1 << 20;
-/// A debug build on a busy machine reads a hundred megabytes of objects.
+/// The time limit: a debug build on a busy machine reads a hundred megabytes of objects.
 const WHILE_BUSY: Duration = Duration::from_mins(5);
 const REFUSED: usize = 40;
 const GRANTED: usize = 5;
 const SECRETS: usize = 20;
 
-/// The limit of memory in the values of the chart, in MiB.
+/// Returns the memory limit in the values of the chart, in MiB.
 fn chart_limit() -> usize {
     let values = std::fs::read_to_string(root().join("charts/parameter-mirror/values.yaml")).unwrap();
     let values: Value = serde_yaml::from_str(&values).unwrap();
     values["resources"]["limits"]["memory"].as_str().unwrap().trim_end_matches("Mi").parse().unwrap()
 }
 
-/// Metadata of more than a megabyte: what Kubernetes allows in annotations, and labels, which nothing limits.
+/// Metadata of more than a megabyte: as much as Kubernetes allows in annotations, and labels, which have no
+/// limit.
 fn heavy(name: &str, annotation: &str, labels: &Value) -> Value {
     let mut all = labels.clone();
     for number in 0..900 {
@@ -38,7 +39,7 @@ fn heavy(name: &str, annotation: &str, labels: &Value) -> Value {
     json!({"name": name, "labels": all, "annotations": {annotation: "z".repeat(250_000)}})
 }
 
-/// As much as the schema takes.
+/// The largest spec that the schema accepts.
 fn spec(source: &str, path: &str) -> Value {
     let excludes =
         |number: usize| (0..4).map(|exclude| format!("{number:010}-{exclude}")).collect::<Vec<_>>();
@@ -68,7 +69,7 @@ fn mirror(name: &str, spec: &Value) -> ParameterMirror {
     serde_json::from_value(object).unwrap()
 }
 
-/// A Secret that claims to be of the operator.
+/// A Secret that claims to belong to the operator.
 fn secret(name: &str, owner: &str) -> Secret {
     let mut metadata =
         heavy(name, "example.com/note", &json!({"app.kubernetes.io/managed-by": "parameter-mirror"}));
@@ -76,7 +77,8 @@ fn secret(name: &str, owner: &str) -> Secret {
     serde_json::from_value(json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata})).unwrap()
 }
 
-/// With the pages that clients ask for by default, a few hundred such objects had the kernel end it at each start.
+/// With the default page size of clients, a few hundred such objects made the kernel kill the operator at
+/// each start.
 #[tokio::test]
 async fn the_worst_legal_objects_fit_into_the_memory_limit_of_the_chart() {
     let world = World::with(Setup {
@@ -137,7 +139,7 @@ async fn the_worst_legal_objects_fit_into_the_memory_limit_of_the_chart() {
     eventually("every mirror has its condition", WHILE_BUSY, all_are_judged).await;
     world.ready("calm", "Synced").await;
 
-    // Running: each changes once more, and clients hold on to connections.
+    // While it runs, each object changes once more, and clients keep connections open.
     for number in 0..REFUSED {
         world.annotate(&format!("r{number}"), "parameter-mirror.dev/sync-at", &"w".repeat(250_000)).await;
     }
@@ -149,7 +151,7 @@ async fn the_worst_legal_objects_fit_into_the_memory_limit_of_the_chart() {
             for number in 0..50 {
                 let _ = write!(head, "X-{number}: {}\r\n", "h".repeat(100));
             }
-            // It may have been closed for a newer one.
+            // The operator may have closed it in favour of a newer one.
             let _ = stream.write_all(head.as_bytes()).await;
             stuck.push(stream);
         }
@@ -165,7 +167,7 @@ async fn the_worst_legal_objects_fit_into_the_memory_limit_of_the_chart() {
         now / MIB,
         limit.is_some()
     );
-    // Pages of 500 objects need 120 MiB for these few.
+    // Pages of 500 objects would need 120 MiB for these few.
     assert!(peak < chart_limit() * MIB / 4, "{} MiB", peak / MIB);
     operator.terminate().await;
 }

@@ -1,4 +1,4 @@
-//! Parameters, mirrors and sources that are created, changed and deleted all the time.
+//! Creates, changes and deletes parameters, mirrors and sources all the time.
 
 use std::time::{Duration, Instant};
 
@@ -9,12 +9,12 @@ use tokio::time::sleep;
 
 use crate::model::{MAIN, Mirror, Model, OTHER};
 
-/// Between two changes.
+/// The pause between two changes.
 const PAUSE: Duration = Duration::from_millis(40);
-/// How long a deleted mirror may take until its name is free again: the operator has to release it.
+/// The time limit until the name of a deleted mirror is free again: the operator must remove its finalizer.
 const RELEASED: Duration = Duration::from_mins(2);
 
-/// Changes things until then, and leaves every mirror and source in place.
+/// Makes changes until `until`, and leaves every mirror and source in place.
 pub async fn churn(
     client: &kube::Client,
     ssm: &Ssm,
@@ -42,7 +42,7 @@ pub async fn churn(
                 let cap = json!({"spec": {"requestsPerSecond": random.u32(5..50)}});
                 patch_source(client, OTHER, cap).await;
             }
-            // No cap in effect, but a change that every mirror of the source is reconciled for at once.
+            // This limit has no effect, but the change causes a reconcile of every mirror of the source.
             96..98 => {
                 let cap = json!({"spec": {"requestsPerSecond": random.u32(900..1_000)}});
                 patch_source(client, MAIN, cap).await;
@@ -58,7 +58,7 @@ pub async fn churn(
     patch_source(client, OTHER, json!({"spec": {"requestsPerSecond": null}})).await;
 }
 
-/// Changes parameters of so many mirrors; returns how many.
+/// Changes parameters of one mirror in twenty; returns how many.
 pub fn change_some(ssm: &Ssm, model: &mut Model, random: &mut fastrand::Rng) -> usize {
     let some = model.len() / 20;
     for _ in 0..some {
@@ -68,7 +68,7 @@ pub fn change_some(ssm: &Ssm, model: &mut Model, random: &mut fastrand::Rng) -> 
     some
 }
 
-/// Creates every mirror that was deleted, and waits until the operator has released their names.
+/// Creates every deleted mirror again, and waits until the operator has released their names.
 pub async fn restore(client: &kube::Client, model: &mut Model) {
     let end = Instant::now() + RELEASED;
     while model.mirrors.iter().any(|mirror| !mirror.exists) {
@@ -90,7 +90,7 @@ async fn delete(client: &kube::Client, mirror: &mut Mirror) {
     }
 }
 
-/// Creates the mirrors that were deleted, unless they are being deleted still.
+/// Creates the deleted mirrors, unless their deletion is still in progress.
 async fn create_absent(client: &kube::Client, mirrors: &mut [Mirror]) {
     for mirror in mirrors.iter_mut().filter(|mirror| !mirror.exists) {
         match fleet::create(&fleet::mirrors(client, &mirror.namespace), &mirror.object()).await {

@@ -1,4 +1,4 @@
-//! Faults of SSM and of Redis, a new one every few seconds.
+//! Faults of SSM and Redis, a new one every few seconds.
 
 use std::time::{Duration, Instant};
 
@@ -13,12 +13,12 @@ use crate::monitor::Shared;
 /// How long one fault lasts, in milliseconds.
 const LASTS: std::ops::Range<u64> = 1_500..6_000;
 
-/// Which requests faults strike.
+/// The share of requests that fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
-    /// One in ten: reads fail, and the breaker stays closed, so that the whole load goes on.
+    /// One in ten: reads fail, but the breaker stays closed, so the whole load continues.
     Partial,
-    /// Half of them or all: the breaker opens, and everything that waits is refused at once.
+    /// Half of them or all: the breaker opens, and all waiting requests are refused at once.
     Whole,
 }
 
@@ -31,7 +31,7 @@ impl Severity {
     }
 }
 
-/// What goes wrong with SSM.
+/// A fault of SSM.
 #[derive(Clone, Copy, Debug)]
 enum SsmFault {
     None,
@@ -69,7 +69,7 @@ const SSM: [SsmFault; 16] = [
     SsmFault::Refused,
 ];
 
-/// What goes wrong with Redis or on the way to it.
+/// A fault of Redis or of the network to it.
 #[derive(Clone, Copy, Debug)]
 enum RedisFault {
     None,
@@ -112,7 +112,7 @@ impl SsmFault {
     }
 }
 
-/// Disturbs SSM until then, and leaves it well.
+/// Disturbs SSM until `until`, and leaves it healthy.
 pub async fn disturb_ssm(
     ssm: &Ssm,
     severity: Severity,
@@ -143,7 +143,7 @@ pub async fn disturb_ssm(
     "None".clone_into(&mut shared.lock().ssm_fault);
 }
 
-/// Disturbs Redis until then, and leaves it well.
+/// Disturbs Redis until `until`, and leaves it healthy.
 pub async fn disturb_redis(
     redis: &Mutex<Redis>,
     proxy: &Proxy,
@@ -164,7 +164,7 @@ pub async fn disturb_redis(
             }
             RedisFault::Reset => proxy.reset(),
             RedisFault::Slow => proxy.set(Path::Delays(Duration::from_millis(300))).await,
-            // It comes back empty.
+            // It restarts empty.
             RedisFault::Restarted => redis.lock().await.restart().await,
         }
         lasts(&mut random, until).await;

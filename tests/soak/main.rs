@@ -1,21 +1,21 @@
-//! A thousand mirrors with both targets on an operator with several worker threads, while SSM and Redis fail in turns, objects come
-//! and go, and several clients scrape `/metrics` (`make soak`). It asserts that work never stops and that every mirror is right once
-//! the faults are lifted.
+//! A thousand mirrors with both targets on an operator with several worker threads, while SSM and Redis fail
+//! in turns, objects are created and deleted, and several clients scrape `/metrics` (`make soak`). It asserts
+//! that work never stops, and that every mirror is correct once the faults end.
 //!
-//! The deadlock that it was written for (the breaker's lock and the budget's, taken in both orders) needs threads, load and
-//! scrapers at once. No other test has all three.
+//! The deadlock that it was written for (the locks of the breaker and of the token bucket, taken in both
+//! orders) needs threads, load and scrapers at once. No other test has all three.
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | [`settings`] | what the environment says: program, budgets, time, seed |
+//! | [`settings`] | settings from the environment: program, request limits, time, seed |
 //! | [`stage`] | API server, Redis behind a proxy, SSM |
-//! | [`model`] | the mirrors, and what their targets must hold |
+//! | [`model`] | the mirrors, and what their targets must contain |
 //! | [`faults`] | faults of SSM and Redis, a new one every few seconds |
 //! | [`churn`] | parameters, mirrors and sources that change |
 //! | [`monitor`] | what must hold at all times: endpoints, lease, progress, log |
-//! | [`report`] | progress lines, and what a failure says |
-//! | [`settle`] | waits until every mirror is right |
-//! | [`phase`] | one budget: a start, rounds of faults and calm, an end |
+//! | [`report`] | progress lines, and the description of a failure |
+//! | [`settle`] | waits until every mirror is correct |
+//! | [`phase`] | one request limit: a start, rounds of faults and calm, an end |
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
 mod churn;

@@ -1,4 +1,4 @@
-//! The mirrors, and what SSM holds: what every target must hold once the faults are lifted.
+//! The mirrors, and the content of SSM: what every target must contain once the faults end.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,16 +8,16 @@ use serde_json::{Value, json};
 
 /// The source of most mirrors.
 pub const MAIN: &str = "soak";
-/// The source that changes and disappears.
+/// The source that changes and is deleted at times.
 pub const OTHER: &str = "soak-other";
-/// Paths that many mirrors share.
+/// The number of paths that many mirrors share.
 const SHARED: usize = 7;
-/// Parameters of a path.
+/// The parameters of a path.
 const LEAVES: [&str; 5] = ["a", "b", "c", "d", "secret"];
-/// The parameter of a path that comes and goes.
+/// The parameter of a path that is created and deleted.
 const EXTRA: &str = "extra";
 
-/// What a mirror selects.
+/// The selection of a mirror.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Selection {
     /// Everything below a path.
@@ -26,7 +26,7 @@ pub enum Selection {
     Name(String),
 }
 
-/// One mirror, whether it exists at the moment or not.
+/// One mirror, which may be deleted at the moment.
 #[derive(Clone, Debug)]
 pub struct Mirror {
     pub namespace: String,
@@ -41,19 +41,20 @@ pub struct Mirror {
 pub struct Model {
     pub namespaces: Vec<String>,
     pub mirrors: Vec<Mirror>,
-    /// What SSM holds.
+    /// The content of SSM.
     values: BTreeMap<String, String>,
-    /// Numbers the values, so that no two writes are equal.
+    /// The number of writes, which makes every value unique.
     writes: u64,
 }
 
 impl Model {
-    /// The interval of a new mirror, the shortest that there is.
+    /// The interval of a new mirror, the shortest possible one.
     const INTERVAL: Duration = Duration::from_secs(10);
-    /// The longest interval that a mirror is ever given.
+    /// The longest interval of any mirror.
     pub const LONGEST_INTERVAL: Duration = Duration::from_secs(15);
 
-    /// So many mirrors: one fifth with a path of its own, one tenth with a shared one, the others with a name each.
+    /// Creates a model with this many mirrors: one fifth with their own path, one tenth with a shared one,
+    /// the others with one name each.
     pub fn new(mirrors: usize, namespaces: Vec<String>) -> Self {
         let mut model = Self { namespaces, mirrors: Vec::new(), values: BTreeMap::new(), writes: 0 };
         for number in 0..mirrors {
@@ -83,7 +84,8 @@ impl Model {
         self.mirrors.len()
     }
 
-    /// Requests to SSM that one read of every mirror takes, with half of the sharing that is possible between names.
+    /// Returns the number of SSM requests for one read of every mirror, if half of the possible sharing
+    /// between names happens.
     pub fn requests_per_cycle(&self) -> f64 {
         let paths =
             self.mirrors.iter().filter(|mirror| matches!(mirror.selection, Selection::Path(_))).count();
@@ -98,7 +100,7 @@ impl Model {
         }
     }
 
-    /// Writes another value of one parameter of a mirror.
+    /// Writes a new value of one parameter of a mirror.
     pub fn change(&mut self, ssm: &Ssm, mirror: usize, random: &mut fastrand::Rng) {
         let names = self.mirrors[mirror].selection.names();
         let name = names[random.usize(..names.len())].clone();
@@ -107,7 +109,7 @@ impl Model {
         self.values.insert(name, value);
     }
 
-    /// Writes or deletes the parameter of a path that comes and goes. One removal is never withheld.
+    /// Writes or deletes the extra parameter of a path. The guard never withholds a single removal.
     pub fn toggle_extra(&mut self, ssm: &Ssm, mirror: usize) {
         let Selection::Path(path) = &self.mirrors[mirror].selection else { return };
         let name = format!("{path}/{EXTRA}");
@@ -120,17 +122,17 @@ impl Model {
         }
     }
 
-    /// The objects of all mirrors.
+    /// Returns the objects of all mirrors.
     pub fn objects(&self) -> Vec<Value> {
         self.mirrors.iter().map(Mirror::object).collect()
     }
 
-    /// The object of a source.
+    /// Returns the object of a source.
     pub fn source(&self, name: &str) -> Value {
         fleet::source(name, &self.namespaces, &["/soak"])
     }
 
-    /// What the Secret of a mirror must hold.
+    /// Returns the data that the Secret of a mirror must have.
     pub fn secret_of(&self, mirror: &Mirror) -> BTreeMap<String, String> {
         let key = |name: &str| match &mirror.selection {
             Selection::Path(path) => name[path.len() + 1..].to_uppercase(),
@@ -139,7 +141,7 @@ impl Model {
         self.values_of(mirror).into_iter().map(|(name, value)| (key(&name), value)).collect()
     }
 
-    /// What the hash of a mirror must serve, by the name of the parameter.
+    /// Returns the values that the hash of a mirror must serve, by parameter name.
     pub fn values_of(&self, mirror: &Mirror) -> BTreeMap<String, String> {
         match &mirror.selection {
             Selection::Name(name) => BTreeMap::from([(name.clone(), self.values[name].clone())]),
@@ -152,7 +154,7 @@ impl Model {
         }
     }
 
-    /// An interval that a mirror may have.
+    /// Returns a random valid interval.
     pub fn any_interval(random: &mut fastrand::Rng) -> String {
         let range = Self::INTERVAL.as_secs_f64()..Self::LONGEST_INTERVAL.as_secs_f64();
         interval(Duration::from_secs_f64(range.start + (range.end - range.start) * random.f64()))
@@ -165,7 +167,7 @@ impl Model {
 }
 
 impl Selection {
-    /// The parameters that are always there.
+    /// Returns the parameters that always exist.
     fn names(&self) -> Vec<String> {
         match self {
             Self::Path(path) => LEAVES.iter().map(|leaf| format!("{path}/{leaf}")).collect(),
@@ -188,13 +190,13 @@ impl Mirror {
         fleet::mirror(&self.namespace, &self.name, &spec)
     }
 
-    /// The key of its hash.
+    /// Returns the key of its hash.
     pub fn redis_key(&self) -> String {
         format!("pm:{{{}/{}}}", self.namespace, self.name)
     }
 }
 
-/// A duration as a spec has it.
+/// Formats a duration for a spec.
 fn interval(time: Duration) -> String {
     format!("{}ms", time.as_millis())
 }

@@ -13,40 +13,40 @@ use tracing_mutex::parkinglot::{Mutex, MutexGuard};
 
 use crate::report;
 
-/// How long `/livez` may take to answer. The kubelet waits for 1 s and restarts after six failures; here no answer may take longer
-/// than a busy machine explains.
+/// The time limit of `/livez`. The kubelet waits for 1 s and restarts after six failures; here no answer may
+/// take longer than a busy machine explains.
 const LIVEZ: Duration = Duration::from_secs(5);
-/// How long `/metrics` may take to answer: Prometheus's own deadline.
+/// The time limit of `/metrics`: Prometheus's own deadline.
 const METRICS: Duration = Duration::from_secs(10);
-/// Clients that scrape `/metrics`.
+/// The number of clients that scrape `/metrics`.
 const SCRAPERS: usize = 8;
-/// Between two scrapes of one client.
+/// The pause between two scrapes of one client.
 const SCRAPE_PAUSE: Duration = Duration::from_millis(50);
-/// A window in which at least one read must end, good or failed: a call to SSM ends within 20 s, and mirrors are read at least that
-/// often.
+/// A period in which at least one read must end, successful or failed: a call to SSM ends within 20 s, and
+/// mirrors are read at least that often.
 const PROGRESS: Duration = Duration::from_secs(45);
-/// The longest time between two renewals of the lease: it is renewed every 4 s and lost after 15.
+/// The longest time between two renewals of the lease. It is renewed every 4 s and lost after 15.
 const RENEWED: Duration = Duration::from_secs(12);
-/// Between two progress lines.
+/// The interval of progress lines.
 const REPORT: Duration = Duration::from_secs(5);
-/// What the operator must not log.
+/// Texts that the operator must not log.
 const FORBIDDEN: [&str; 5] = ["panic", "fault of the operator", "operator bug", "lock order", "deadlock"];
 
-/// What is seen of the operator, and what is done to it.
+/// The observed state of the operator, and what the test does to it.
 #[derive(Clone, Debug)]
 pub struct Observed {
     pub began: Instant,
     pub budget: u32,
     pub ssm_fault: String,
     pub redis_fault: String,
-    /// What the run does, for people.
+    /// The current step of the run, for people.
     pub step: String,
     pub reads_good: f64,
     pub reads_failed: f64,
     pub secret_writes: f64,
     pub redis_writes: f64,
     pub waiting: f64,
-    /// Mirrors that were not right when all were looked at last.
+    /// The number of mirrors that were wrong at the last check of all.
     pub wrong: usize,
     pub is_breaker_open: bool,
     pub resident: u64,
@@ -58,7 +58,7 @@ pub struct Observed {
     pub scrapes: u64,
 }
 
-/// The same, shared by all tasks.
+/// The observed state, shared by all tasks.
 #[derive(Clone)]
 pub struct Shared(Arc<Mutex<Observed>>);
 
@@ -106,7 +106,7 @@ pub struct Monitor {
 }
 
 impl Monitor {
-    /// Begins to watch an operator that is ready.
+    /// Starts to watch an operator that is ready.
     pub fn start(operator: &Arc<Operator>, client: kube::Client, budget: u32) -> Self {
         let (shared, (sender, violations)) = (Shared::new(budget), unbounded_channel());
         let mut tasks = JoinSet::new();
@@ -120,10 +120,10 @@ impl Monitor {
         Self { shared, operator: Arc::clone(operator), violations, _tasks: tasks }
     }
 
-    /// Does some work unless something is violated first.
+    /// Runs some work, unless something is violated first.
     ///
     /// # Panics
-    /// At the first violation, with everything that helps to find its cause.
+    /// At the first violation, with all information that helps to find its cause.
     pub async fn during<T>(&mut self, step: &str, work: impl Future<Output = T>) -> T {
         step.clone_into(&mut self.shared.lock().step);
         tokio::select! {
@@ -136,7 +136,7 @@ impl Monitor {
     }
 }
 
-/// Asks again and again how the operator is.
+/// Polls the health of the operator.
 async fn poll_livez(endpoints: Endpoints, shared: Shared, violations: UnboundedSender<String>) {
     loop {
         let began = Instant::now();
@@ -182,7 +182,7 @@ async fn scrape(endpoints: Endpoints, shared: Shared, violations: UnboundedSende
     }
 }
 
-/// Takes over what a scrape says. The scrapes of several clients come in any order, so counters only grow.
+/// Records the content of a scrape. Scrapes of several clients arrive in any order, so counters only grow.
 fn observe(scrape: &Scrape, observed: &mut Observed, took: Duration) -> Result<(), String> {
     let good = scrape.value("parameter_mirror_ssm_reads_total{result=\"good\"}").unwrap_or(0.0);
     let failed = scrape.sum("parameter_mirror_ssm_reads_total") - good;
@@ -249,7 +249,7 @@ async fn watch_process(operator: Arc<Operator>, shared: Shared, violations: Unbo
     }
 }
 
-/// The first line of a log that no operator may write.
+/// Returns the first line of a log that an operator must not write.
 pub fn forbidden(log: &str) -> Option<&str> {
     log.lines().find(|line| FORBIDDEN.iter().any(|text| line.contains(text)))
 }

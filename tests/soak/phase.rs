@@ -1,4 +1,4 @@
-//! One budget: the operator starts, works through rounds of faults and calm, and ends.
+//! One request limit: the operator starts, works through rounds of faults and calm, and ends.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,12 +11,13 @@ use crate::settle::settled;
 use crate::stage::Stage;
 use crate::{churn, faults};
 
-/// How much more memory an operator may use at the end than after its first rounds: the allocator's slack, and no leak.
+/// How much more memory the operator may use at the end than after its first rounds: the allocator's slack,
+/// but no leak.
 const GROWTH: f64 = 1.1;
 const GROWTH_MB: f64 = 8.0;
-/// Rounds whose memory can be compared: two to warm up, two to compare with them.
+/// The number of rounds needed to compare memory: two to warm up, two to compare.
 const COMPARABLE: usize = 4;
-/// What an operator may use at most, in KB for each mirror and MB besides: nearly twice of what it uses under faults.
+/// The most memory of an operator, in KB per mirror plus MB: nearly twice its usage under faults.
 const KILOBYTES: f64 = 100.0;
 const MEGABYTES: f64 = 60.0;
 
@@ -39,7 +40,7 @@ pub async fn run(stage: &mut Stage, settings: &Settings, number: usize, budget: 
     );
     let mut resident = Vec::new();
     for round in 1.. {
-        // The short run has one round for each budget, and only one of them waits for the breaker's probe.
+        // The short run has one round per request limit, and only one of them waits for the breaker's probe.
         let severity = if (number + round).is_multiple_of(2) { Severity::Whole } else { Severity::Partial };
         storm(stage, settings, severity, &mut monitor, &mut random).await;
         calm(stage, &mut monitor, &mut random, budget, round).await;
@@ -49,7 +50,8 @@ pub async fn run(stage: &mut Stage, settings: &Settings, number: usize, budget: 
         }
     }
     check_memory(&resident, stage.model.len());
-    // A process that hangs is described better by an endpoint that does not answer than by an end that does not come.
+    // Checked first, because an endpoint without an answer describes a hanging process better than a
+    // termination that times out.
     monitor.during("end", async { operator.get("/livez").await }).await;
     drop(monitor);
     let status = operator.terminate().await;
@@ -58,7 +60,7 @@ pub async fn run(stage: &mut Stage, settings: &Settings, number: usize, budget: 
     assert_eq!(monitor::forbidden(&log), None, "the operator must not log this");
 }
 
-/// Faults and changes, all at once.
+/// Runs faults and changes at the same time.
 async fn storm(
     stage: &mut Stage,
     settings: &Settings,
@@ -79,7 +81,8 @@ async fn storm(
     monitor.during("faults", all).await;
 }
 
-/// No faults: what changed arrives in all targets, and every deleted mirror is gone and can be created again.
+/// Runs without faults: all changes arrive in all targets, and every deleted mirror is gone and can be
+/// created again.
 async fn calm(
     stage: &mut Stage,
     monitor: &mut Monitor,
@@ -114,7 +117,7 @@ async fn calm(
     );
 }
 
-/// Compares like with like: the same mirrors, all right, no faults.
+/// Compares the memory after equal rounds: the same mirrors, all correct, no faults.
 fn check_memory(resident: &[f64], mirrors: usize) {
     let limit = KILOBYTES / 1e3 * f64::from(u32::try_from(mirrors).unwrap()) + MEGABYTES;
     let most = resident.iter().copied().fold(0.0, f64::max);

@@ -1,10 +1,10 @@
-//! Progress lines, and what a failure says.
+//! Progress lines, and the description of a failure.
 
 use parameter_mirror_test_support::{Operator, usage};
 
 use crate::monitor::Observed;
 
-/// One line that says what happened between two moments.
+/// Describes in one line what happened between two moments.
 pub fn progress(before: &Observed, now: &Observed) -> String {
     let gained =
         |count: fn(&Observed) -> f64| format!("{:.0} (+{:.0})", count(now), count(now) - count(before));
@@ -32,7 +32,7 @@ pub fn progress(before: &Observed, now: &Observed) -> String {
     )
 }
 
-/// What was violated, how far the run got, and what the operator does.
+/// Describes what was violated, how far the run got, and what the operator is doing.
 pub fn failure(violation: &str, seen: &Observed, operator: &Operator) -> String {
     let last = operator.process().last_lines();
     format!(

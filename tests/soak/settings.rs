@@ -1,30 +1,30 @@
-//! What the environment says; `make soak` sets it.
+//! Settings from the environment, which `make soak` sets.
 
 use std::fmt::{self, Display, Formatter};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-/// Requests per second to SSM, one operator after the other.
+/// The limits of requests per second to SSM; each is used by one operator after the other.
 const BUDGETS: [u32; 3] = [60, 1_000, 10];
-/// Time under faults without `SOAK_MINUTES`: what CI can afford.
+/// The time under faults without `SOAK_MINUTES`: as long as CI permits.
 const SHORT: Duration = Duration::from_secs(45);
 const MIRRORS: usize = 1_000;
 /// The longest time between two checks of all mirrors.
 const STORM: Duration = Duration::from_mins(1);
 const SHORTEST_STORM: Duration = Duration::from_secs(15);
 
-/// How to run.
+/// The settings of a run.
 pub struct Settings {
-    /// The operator.
+    /// The operator's program.
     pub program: PathBuf,
-    /// Budgets to run with.
+    /// The request limits to test.
     pub budgets: Vec<u32>,
-    /// Time for each budget, besides what starting and settling take at least.
+    /// The time for each request limit, besides the minimum for starting and settling.
     pub share: Duration,
-    /// Mirrors at once.
+    /// The number of mirrors.
     pub mirrors: usize,
-    /// Where all random choices come from.
+    /// The seed of all random choices.
     pub seed: u64,
 }
 
@@ -34,7 +34,7 @@ impl Settings {
         let minutes: Option<f64> = variable("SOAK_MINUTES");
         let total = minutes.map_or(SHORT, |minutes| Duration::from_secs_f64(minutes * 60.0));
         let built = Path::new(env!("CARGO_BIN_EXE_parameter-mirror"));
-        // Cargo runs tests in the folder of their package, and so are relative paths meant.
+        // Relative paths are relative to the folder of the package, where cargo runs tests.
         let program = variable("SOAK_PROGRAM").map_or(built.to_owned(), |path: PathBuf| {
             path.canonicalize().unwrap_or_else(|error| panic!("PROGRAM={}: {error}", path.display()))
         });
@@ -47,7 +47,7 @@ impl Settings {
         }
     }
 
-    /// How long faults go on until all mirrors are checked.
+    /// Returns the duration of faults before all mirrors are checked.
     pub fn storm(&self) -> Duration {
         self.share.div_f64(2.0).clamp(SHORTEST_STORM, STORM)
     }
@@ -61,7 +61,8 @@ impl Display for Settings {
     }
 }
 
-/// An environment variable; empty counts as unset, because make passes variables that nobody has set.
+/// Returns an environment variable. An empty one counts as unset, because make passes variables that are not
+/// set.
 fn variable<T: FromStr>(name: &str) -> Option<T> {
     let text = std::env::var(name).ok().filter(|text| !text.is_empty())?;
     Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} cannot be used")))

@@ -1,4 +1,4 @@
-//! Waits until every mirror is right in both targets.
+//! Waits until every mirror is correct in both targets.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -12,18 +12,18 @@ use tokio::time::sleep;
 use crate::model::{Mirror, Model};
 use crate::monitor::Shared;
 
-/// Between two looks at all targets: a look costs the API server a list of all Secrets.
+/// The pause between two checks of all targets. Each check lists all Secrets on the API server.
 const PAUSE: Duration = Duration::from_secs(2);
-/// How long no further mirror may become right until the first wrong ones are described.
+/// How long no further mirror may become correct before the first wrong ones are described.
 const STALLED: Duration = Duration::from_secs(15);
-/// Mirrors that are described, and those that are named.
+/// The number of mirrors that are described, and that are named.
 const SHOWN: usize = 3;
 const NAMED: usize = 40;
 
-/// Waits until all mirrors are right; returns how long that took since `began`.
+/// Waits until all mirrors are correct; returns how long that took since `began`.
 ///
 /// # Panics
-/// When the deadline passes first, with what is wrong.
+/// When the deadline passes first; the message describes what is wrong.
 pub async fn settled(
     client: &kube::Client,
     redis: &Mutex<Redis>,
@@ -62,7 +62,7 @@ pub async fn settled(
     }
 }
 
-/// What is wrong with a mirror.
+/// What is wrong with one mirror.
 struct Wrong {
     mirror: usize,
     secret: Option<BTreeMap<String, String>>,

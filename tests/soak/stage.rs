@@ -10,17 +10,17 @@ use tokio::sync::Mutex;
 use crate::model::{MAIN, Model, OTHER};
 use crate::settings::Settings;
 
-/// Worker threads of the operator, whatever the machine has: with two, fewer interleavings happen.
+/// The operator's worker threads, on any machine: with two, fewer interleavings happen.
 const THREADS: &str = "4";
-/// Namespaces that take turns in the budget.
+/// The number of namespaces that take turns in the token bucket.
 const NAMESPACES: usize = 4;
 
-/// All parts but the operator.
+/// All parts except the operator.
 pub struct Stage {
     _cluster: Cluster,
     pub client: kube::Client,
     pub ssm: Ssm,
-    /// Restarting takes it exclusively.
+    /// A restart needs it exclusively.
     pub redis: Mutex<Redis>,
     /// The operator's path to Redis.
     pub proxy: Proxy,
@@ -30,7 +30,7 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Starts them and creates all mirrors. No operator runs yet.
+    /// Starts the parts and creates all mirrors. No operator runs yet.
     pub async fn start(settings: &Settings) -> Self {
         let cluster = Cluster::start(Options::default()).await;
         installation::install(&cluster).await;
@@ -55,18 +55,18 @@ impl Stage {
         Self { _cluster: cluster, client, ssm, redis, proxy, model, settings: operator, _scratch: scratch }
     }
 
-    /// Starts an operator with this budget.
+    /// Starts an operator with this request limit.
     pub async fn operator(&self, budget: u32) -> Operator {
         let mut settings = self.settings.clone();
         settings.arguments.push(format!("--ssm-requests-per-second={budget}"));
         Operator::start(settings).await
     }
 
-    /// How long after the last fault every mirror must be right, at the latest.
+    /// Returns how long after the last fault every mirror must be correct, at the latest.
     ///
-    /// A probe that began in a silence ends after 20 s, the next one comes within 36 s, and requests then begin slowly for 15 s. A
-    /// mirror whose read fails is read again within its interval. In the time of two cycles all have had their turn. The rest is for
-    /// a busy machine.
+    /// A probe that started during a silence ends after 20 s, the next one comes within 36 s, and then
+    /// requests start slowly for 15 s. A mirror whose read fails is read again within its interval. Within
+    /// two cycles all mirrors have had their turn. The rest is for a busy machine.
     pub fn deadline(&self, budget: u32) -> Duration {
         let (probe, ramp, busy) = (20.0 + 36.0, 15.0, 30.0);
         let cycle = self.model.requests_per_cycle() / f64::from(budget);

@@ -1,4 +1,5 @@
-//! Another version of the operator takes over live data, in both directions, and writes nothing (`hack/upgrade COMMIT`).
+//! Another version of the operator takes over live data, in both directions, and writes nothing
+//! (`hack/upgrade COMMIT`).
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
 use std::path::{Path, PathBuf};
@@ -11,7 +12,8 @@ use serde_json::{Value, json};
 
 const SYSTEM: &str = "parameter-mirror";
 const SHOP: &str = "shop";
-/// Mirror and Secret: a path into both targets, names and selectors with everything encrypted, a Secret of another kind and format.
+/// Namespace, mirror and Secret: a path with both targets, names and selectors with everything encrypted, a
+/// Secret of another type and format.
 const MIRRORS: [[&str; 3]; 3] =
     [[SHOP, "checkout", "checkout"], [SHOP, "pinned", "pinned-config"], [SHOP, "dotted", "dotted"]];
 const LATER: Duration = Duration::from_mins(1);
@@ -23,7 +25,7 @@ struct Upgrade {
     scratch: Scratch,
 }
 
-/// What a write would move, and what is served.
+/// What a write would change, and what is served.
 type Seen = Vec<([String; 2], Held)>;
 
 #[tokio::test]
@@ -76,7 +78,7 @@ impl Upgrade {
         world
     }
 
-    /// The version of a tree, with its definitions and its chart's rights.
+    /// Runs the version of a tree, with its CRDs and its chart's permissions.
     async fn run(&self, tree: &Path, program: &Path) -> Operator {
         self.cluster.kubectl(&["apply", "-f", tree.join("crds").to_str().unwrap()]).await;
         self.cluster.kubectl(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"]).await;
@@ -123,7 +125,7 @@ impl Upgrade {
         MIRRORS.into_iter().map(|mirror| Mirrored::new(&self.cluster, SYSTEM, mirror))
     }
 
-    /// Has every mirror read once, and tells what there is then.
+    /// Triggers a read of every mirror, and returns the resulting state.
     async fn synced(&self, token: &str) -> Seen {
         let ask = format!("parameter-mirror.dev/sync-at={token}");
         self.cluster.kubectl(&["annotate", "pmirror", "--all", "-n", SHOP, "--overwrite", &ask]).await;
@@ -137,7 +139,7 @@ impl Upgrade {
         seen
     }
 
-    /// Waits until every mirror serves this database host, and tells what there is then.
+    /// Waits until every mirror serves this database host, and returns the resulting state.
     async fn changed(&self, host: &str) -> Seen {
         for mirror in self.mirrors() {
             eventually(&format!("{} has {host}", mirror.name), LATER, async || {

@@ -1,4 +1,4 @@
-//! Keys, contents and strategies that the tests of several modules share.
+//! Keys, contents and strategies shared by the tests of several modules.
 
 use proptest::prelude::*;
 
@@ -38,7 +38,7 @@ pub fn content() -> Content {
     }
 }
 
-/// Any set in which every parameter has a key of its own.
+/// Any set in which every parameter has its own key.
 pub fn entries() -> impl Strategy<Value = Entries> {
     let kind = prop_oneof![
         Just(ParameterType::String),

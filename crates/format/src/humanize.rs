@@ -1,4 +1,4 @@
-//! Times and durations as a person says them.
+//! Times and durations as text for people.
 
 use std::time::Duration;
 
@@ -31,8 +31,8 @@ pub fn span(duration: Duration) -> String {
     }
 }
 
-/// `text`, cut to at most `bytes` bytes and marked with `…` if it is longer. Names that a tenant chooses may be long and many; what
-/// goes into a status or an event is not.
+/// Cuts `text` to at most `bytes` bytes and marks a cut with `…`. Tenants choose names, which may be long and
+/// many; a status or an event must stay short.
 #[must_use]
 pub fn cut(text: &str, bytes: usize) -> String {
     const MARK: &str = "…";
@@ -46,8 +46,9 @@ pub fn cut(text: &str, bytes: usize) -> String {
     format!("{}{MARK}", &text[..end])
 }
 
-/// `text` on one line, as a terminal or a comment may show it: what ends a line, moves the cursor or turns the reading direction is
-/// written as an escape. Names come from objects, files and Redis, which somebody else may have written.
+/// Makes `text` safe for one line of a terminal or a comment: escapes characters that end a line, move the
+/// cursor or change the reading direction. Names come from objects, files and Redis, which someone else may
+/// have written.
 #[must_use]
 pub fn printable(text: &str) -> String {
     let is_harmful = |c: char| {
@@ -65,10 +66,11 @@ pub fn printable(text: &str) -> String {
     shown
 }
 
-/// The longest message of a condition, in bytes: a status stays far below what the API server takes, whatever tenants name things.
+/// The longest message of a condition, in bytes. It keeps a status far below the API server's limit, whatever
+/// names tenants choose.
 pub const LONGEST_MESSAGE: usize = 2_048;
 
-/// Up to three of `items`, and how many more.
+/// Lists up to three of `items`, and how many more there are.
 #[must_use]
 pub fn few(items: &[String]) -> String {
     match items {

@@ -1,8 +1,8 @@
-//! The layouts parameter-mirror stores.
+//! The stored layouts of parameter-mirror, and the Redis connection that the operator and the reader share.
 //!
-//! Everything a copy of a mirror consists of, in a Kubernetes Secret and in a Redis hash, is encoded and
-//! decoded here and nowhere else: other programs depend on these bytes. All of it is pure.
-//! Times are Unix milliseconds.
+//! Only this crate encodes and decodes the copies of a mirror, in a Kubernetes Secret and in a Redis hash,
+//! because other programs depend on these bytes. Everything but [`connection`] is pure. Times are Unix
+//! milliseconds.
 #![cfg_attr(test, allow(clippy::significant_drop_tightening, reason = "a test may hold what it looks at"))]
 
 pub mod content;
@@ -19,5 +19,6 @@ mod fixtures;
 #[cfg(test)]
 mod vectors;
 
-/// The number of the layout this crate writes. A copy with a higher one is never written.
+/// The number of the layout that this crate writes. The operator never overwrites a copy with a higher
+/// number.
 pub const FORMAT: u32 = 1;

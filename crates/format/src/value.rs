@@ -5,21 +5,22 @@ use std::sync::{Arc, Weak};
 
 use zeroize::Zeroizing;
 
-/// The text of a parameter, or of a key handed to a reader.
+/// The text of a parameter, or of a key given to a reader.
 ///
-/// Clones share one buffer, which is overwritten when the last of them goes. There is deliberately no way to
-/// format or serialize it: [`Value::expose`] is the only door, so that every use can be found by its name.
+/// Clones share one buffer, which is overwritten when the last clone is dropped. On purpose, it can be
+/// neither formatted nor serialized: [`Value::expose`] is the only access, so that every use can be found by
+/// name.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Value(Arc<Zeroizing<String>>);
 
 impl Value {
-    /// Takes the text over without copying it.
+    /// Takes ownership of the text without copying it.
     #[must_use]
     pub fn new(text: String) -> Self {
         Self(Arc::new(Zeroizing::new(text)))
     }
 
-    /// Takes bytes over as text; `None` if they are not UTF-8, which no SSM value is.
+    /// Takes ownership of bytes as text; `None` if they are not UTF-8, which no SSM value is.
     #[must_use]
     pub fn from_utf8(bytes: Vec<u8>) -> Option<Self> {
         match String::from_utf8(bytes) {
@@ -31,37 +32,37 @@ impl Value {
         }
     }
 
-    /// The text itself.
+    /// Returns the text.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// A reference that does not keep the text.
+    /// Returns a weak reference to the text.
     #[must_use]
     pub fn downgrade(&self) -> WeakValue {
         WeakValue(Arc::downgrade(&self.0))
     }
 
-    /// The length of the text in bytes.
+    /// Returns the length of the text in bytes.
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// True for the empty text, which is a value like any other.
+    /// Whether the text is empty. An empty text is a valid value.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }
 
-/// A [`Value`] that does not keep the text.
+/// A weak reference to a [`Value`].
 #[derive(Clone)]
 pub struct WeakValue(Weak<Zeroizing<String>>);
 
 impl WeakValue {
-    /// The value, if somebody still holds it.
+    /// Returns the value, if a strong reference still exists.
     #[must_use]
     pub fn upgrade(&self) -> Option<Value> {
         self.0.upgrade().map(Value)

@@ -1,4 +1,5 @@
-//! The test vectors of the layout, made by an independent implementation: every output byte for byte.
+//! The test vectors of the layout, made by an independent implementation. Every output must match byte for
+//! byte.
 
 use std::collections::BTreeMap;
 
@@ -79,7 +80,7 @@ impl Vector {
         }
     }
 
-    /// The hash with the vector's nonces.
+    /// Encodes the hash with the vector's nonces.
     fn hash(&self) -> Fields {
         let vitals = Vitals { checked_at: self.checked_at, status: Status::Synced, status_at: 2 };
         let nonce = |name: &str| {

@@ -1,4 +1,4 @@
-//! `exec`: a program with the parameters as environment variables.
+//! `exec`: runs a program with the parameters as environment variables.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -11,24 +11,25 @@ use rustix::fs::{Access, access};
 use crate::failure::Failure;
 use crate::variables::Variables;
 
-/// What opens the mirror, which the program has no need for.
+/// The variables that give access to the mirror. The program does not need them.
 const OURS: [&str; 3] =
     ["PARAMETER_MIRROR_REDIS_URL", "PARAMETER_MIRROR_REDIS_PASSWORD", "PARAMETER_MIRROR_SUB_KEYS"];
 
-/// Where programs are without a `PATH`, as in the C libraries (`confstr(_CS_PATH)`).
+/// The search path without a `PATH`, as in the C libraries (`confstr(_CS_PATH)`).
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
 
-/// The program to start, found before any parameter is known: the environment that it gets has no say in which program it is.
+/// The program to start. It is resolved before any parameter is read, so that the program's environment
+/// cannot change which program runs.
 #[derive(Debug)]
 pub struct Program {
     file: PathBuf,
-    /// As the caller wrote it: what the program finds as its own name.
+    /// The name as the caller wrote it, which the program sees as its own name.
     name: OsString,
     arguments: Vec<OsString>,
 }
 
 impl Program {
-    /// Looks a command up in this process's own `PATH`.
+    /// Finds a command in this process's own `PATH`.
     pub fn find(command: &[OsString]) -> Result<Self, Failure> {
         let (name, arguments) = command
             .split_first()
@@ -38,20 +39,22 @@ impl Program {
         Ok(Self { file, name: name.clone(), arguments: arguments.to_vec() })
     }
 
-    /// What the caller called it.
+    /// Returns the name that the caller used.
     #[must_use]
     pub fn name(&self) -> &OsStr {
         &self.name
     }
 
-    /// Replaces this process by the program, so that signals, exit code and process id are its own. Returns only if that fails.
+    /// Replaces this process with the program, so that signals, exit code and process id are the program's
+    /// own. Returns only on failure.
     #[must_use]
     pub fn replace_us(&self, variables: &Variables, keep_existing: bool) -> Failure {
         let error = self.prepared(variables, keep_existing).exec();
         Failure::Program { program: self.name.clone(), error }
     }
 
-    /// The program with its environment: this process's, without what opens the mirror, and the variables.
+    /// Returns the program with its environment: that of this process without the variables that give access
+    /// to the mirror, plus the parameters.
     #[must_use]
     pub fn prepared(&self, variables: &Variables, keep_existing: bool) -> Command {
         let mut prepared = Command::new(&self.file);
@@ -68,7 +71,8 @@ impl Program {
     }
 }
 
-/// The file of a program, as execvp(3) looks for it. It always has a slash in it, so that nothing looks for it once more.
+/// Returns the file of a program, found like execvp(3) finds it. The result always contains a slash, so that
+/// it is not searched for again.
 fn file_of(name: &OsStr, path: &OsStr) -> io::Result<PathBuf> {
     if name.as_encoded_bytes().contains(&b'/') {
         return Ok(name.into());
@@ -122,7 +126,7 @@ mod tests {
         assert_eq!(found(&[&first, &second, &third]), Ok(third.join("shop")));
         assert_eq!(found(&[&first, &second]), Err(io::ErrorKind::PermissionDenied));
         assert_eq!(found(&[Path::new("/nowhere")]), Err(io::ErrorKind::NotFound));
-        // A path is no name, and no answer is a bare name.
+        // A path is not searched for, and a result is never a bare name.
         assert_eq!(file_of("./shop".as_ref(), "".as_ref()).unwrap(), Path::new("./shop"));
         assert_eq!(
             file_of("Cargo.toml".as_ref(), "".as_ref()).unwrap_err().kind(),

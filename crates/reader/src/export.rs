@@ -1,4 +1,4 @@
-//! `export`: all parameters in a format that something else reads.
+//! `export`: writes all parameters in a format for other programs.
 
 use std::fmt::Write as _;
 
@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 use crate::cli::Format;
 use crate::variables::{KeyProblem, Variables, is_for_shells};
 
-/// The text of all variables. It ends with a line end, and holds the values.
+/// Returns the text of all variables. It ends with a line break, and contains the values.
 pub fn export(variables: &Variables, format: Format) -> Result<Zeroizing<String>, KeyProblem> {
     if matches!(format, Format::Dotenv | Format::Shell)
         && let Some(key) = variables.keys().find(|key| !is_for_shells(key))
@@ -27,7 +27,7 @@ pub fn export(variables: &Variables, format: Format) -> Result<Zeroizing<String>
         Format::Dotenv => variables
             .iter()
             .try_for_each(|(key, value)| writeln!(text, "{key}=\"{}\"", dotenv(value.expose()).as_str())),
-        // A JSON text is YAML too, and needs no rule of YAML about what looks like a number or a date.
+        // JSON text is valid YAML, and needs none of YAML's rules about what looks like a number or a date.
         Format::Yaml => variables.iter().try_for_each(|(key, value)| {
             writeln!(text, "{}: {}", json(key).as_str(), json(value.expose()).as_str())
         }),
@@ -50,7 +50,7 @@ fn json(text: &str) -> Zeroizing<String> {
     Zeroizing::new(serde_json::Value::from(text).to_string())
 }
 
-/// Between double quotes, as dotenv libraries read it: `$` would begin another variable.
+/// Quotes a value with double quotes, as dotenv libraries read it; an unescaped `$` would start a variable.
 fn dotenv(value: &str) -> Zeroizing<String> {
     let mut quoted = Zeroizing::new(String::with_capacity(value.len()));
     for character in value.chars() {

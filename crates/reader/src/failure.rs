@@ -1,4 +1,4 @@
-//! What can go wrong, each with its exit code (`parameter-mirror-reader --help` lists them).
+//! The failures of the reader, each with its exit code (`parameter-mirror-reader --help` lists them).
 
 use std::ffi::OsString;
 use std::time::Duration;
@@ -11,40 +11,40 @@ use crate::ssm::SsmError;
 use crate::variables::KeyProblem;
 use parameter_mirror_format::hash::mirror_name::MirrorName;
 
-/// Why the reader did not do what it was asked. One line for people; no value appears in it.
+/// Why the reader failed. One line for people; it contains no value.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     /// A setting is missing or contradicts another.
     #[error("{0}")]
     Settings(String),
-    /// The URL was given with a password.
+    /// The URL contains a password.
     #[error(transparent)]
     PasswordInUrl(#[from] PasswordInUrl),
     /// A mirror cannot be used.
     #[error("{mirror}: {}", told(.error))]
     Mirror {
-        /// Which one.
+        /// The mirror.
         mirror: MirrorName,
-        /// Why not.
+        /// The reason.
         error: ReaderError,
     },
-    /// A mirror that holds nothing: an environment is never empty by mistake.
+    /// A mirror without parameters. It is an error, because an environment must never be empty by mistake.
     #[error("{0}: the mirror holds no parameter")]
     Empty(MirrorName),
-    /// Redis.
+    /// A Redis operation failed.
     #[error("{0}. Nothing was started; check --redis-url, the network, and the rights of the Redis user")]
     Redis(#[from] ConnectionError),
-    /// Older than is accepted, and nothing else may be asked.
+    /// The mirror is older than `--max-stale`, and no other source may be asked.
     #[error("{mirror}: read {} ago, --max-stale is {}", span(*age), span(*most))]
     Stale {
-        /// Which one.
+        /// The mirror.
         mirror: MirrorName,
-        /// How old it is.
+        /// Its age.
         age: Duration,
-        /// How old it may be.
+        /// The accepted age.
         most: Duration,
     },
-    /// What is held is newer.
+    /// The set in Redis is older than the one in use.
     #[error(
         "{mirror}: Redis holds the set of {}, and the one of {} goes on being used. Redis was restored, or somebody put the old set back; a \
          working operator replaces it",
@@ -52,45 +52,45 @@ pub enum Failure {
         moment(*held)
     )]
     PutBack {
-        /// Which one.
+        /// The mirror.
         mirror: MirrorName,
         /// When the set in Redis was read, Unix milliseconds.
         found: i64,
-        /// When the one that is held was.
+        /// When the set in use was read.
         held: i64,
     },
-    /// Variables.
+    /// The parameters cannot become variables.
     #[error(transparent)]
     Keys(#[from] KeyProblem),
-    /// `get` of something that is not there.
+    /// `get` of a parameter that no mirror contains.
     #[error("{0} is in none of the mirrors")]
     NoSuchParameter(String),
-    /// Both.
+    /// Both sources failed.
     #[error("{ssm}. {mirror}")]
     Both {
-        /// What SSM said.
+        /// The error of SSM.
         ssm: SsmError,
-        /// What is wrong with the mirror.
+        /// The failure of the mirror.
         mirror: Box<Failure>,
     },
-    /// `verify` found something.
+    /// `verify` found issues.
     #[error("{0} of the checks need attention")]
     Attention(usize),
     /// The program of `exec` or `watch` cannot be executed.
     #[error("{}: {error}", .program.to_string_lossy())]
     Program {
-        /// What was to be executed.
+        /// The program.
         program: OsString,
-        /// Why it cannot be.
+        /// The reason.
         error: std::io::Error,
     },
-    /// Anything of the system around.
+    /// A failure of the operating system.
     #[error("{0}")]
     System(String),
 }
 
 impl Failure {
-    /// The exit code.
+    /// Returns the exit code.
     #[must_use]
     pub fn code(&self) -> u8 {
         match self {
@@ -121,7 +121,7 @@ fn moment(milliseconds: i64) -> String {
         .map_or_else(|_| milliseconds.to_string(), |time| time.to_string())
 }
 
-/// With what to do about it.
+/// Adds what to do about an error.
 fn told(error: &ReaderError) -> String {
     match error {
         ReaderError::Missing => "there is no such mirror in Redis. Check namespace/name and --redis-prefix; \

@@ -1,4 +1,4 @@
-//! The mirror or SSM: which one counts (docs/reader.md, "Reading order").
+//! Decides between the mirror and SSM (docs/reader.md, "Reading order").
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,44 +13,45 @@ use crate::failure::Failure;
 use crate::mirrors::{Mirror, Mirrors};
 use crate::ssm::{Parameter, Ssm, SsmError};
 
-/// What SSM is asked for, if it may be asked.
+/// What to read from SSM, if SSM may be asked.
 #[derive(Debug)]
 pub struct SsmSelection {
-    /// Whom.
+    /// The client.
     pub ssm: Ssm,
-    /// Paths, each with everything below.
+    /// The paths, each with everything below it.
     pub paths: Vec<String>,
-    /// Names, with their selectors.
+    /// The names, with their selectors.
     pub names: Vec<String>,
 }
 
-/// In which order, and how old a mirror may be.
+/// The reading order, and how old a mirror may be.
 #[derive(Debug)]
 pub struct Fallback {
-    /// Which one counts.
+    /// The preferred source.
     pub source: Source,
-    /// Older mirrors are the last resort.
+    /// A mirror older than this is the last resort.
     pub max_stale: Option<Duration>,
-    /// Longest wait for SSM when it goes first.
+    /// The longest wait for SSM when it is read first.
     pub ssm_budget: Duration,
-    /// SSM.
+    /// What to read from SSM.
     pub ssm: Option<SsmSelection>,
 }
 
-/// A whole set of parameters, and where it is from.
+/// A complete set of parameters, and its source.
 #[derive(Debug)]
 pub struct Chosen {
-    /// Each under its name as selected; twice if it is in two mirrors.
+    /// The parameters, each under its name as selected. A parameter in two mirrors is contained twice.
     pub parameters: Vec<(String, Entry)>,
-    /// One line for people: source and age, and what was wrong with the other source.
+    /// One line for people: the source, its age, and what was wrong with the other source.
     pub told: String,
 }
 
-/// Reads a whole set: what counts first, else the other.
+/// Reads a complete set from the preferred source, or from the other one.
 pub async fn read(mirrors: &Mirrors, order: &Fallback) -> Result<Chosen, Failure> {
     match (order.source, &order.ssm) {
         (Source::SsmFirst, Some(ssm)) => {
-            // Both at once: the mirror knows the names of the variables, and stands ready when the budget is over.
+            // Both at once: the mirror provides the names of the variables, and is the fallback when the
+            // budget ends.
             let (answer, found) = tokio::join!(ask(ssm, order.ssm_budget), mirrors.read());
             match answer {
                 Ok(answer) => Ok(from_ssm(answer, ssm, found.as_deref().unwrap_or_default(), None)),
@@ -117,8 +118,8 @@ fn from_mirrors(mirrors: Vec<Mirror>, warning: Option<&str>) -> Chosen {
     Chosen { parameters, told }
 }
 
-/// The answer with the mirrors' names for the variables, where they know them: a program must find the same ones whatever
-/// the source is.
+/// Combines SSM's answer with the variable names of the mirrors, where they have them. A program must get the
+/// same variables from either source.
 fn from_ssm(
     answer: BTreeMap<String, Parameter>,
     asked: &SsmSelection,
@@ -139,7 +140,8 @@ fn from_ssm(
     Chosen { parameters: parameters.collect(), told }
 }
 
-/// The key that a mirror gives by default: of what stands below the longest path that was asked for, else of the last part.
+/// Returns the key that a mirror assigns by default: derived from the part of the name below the longest
+/// requested path, else from its last part.
 fn key_of(name: &str, paths: &[String]) -> String {
     let bare = name.split_once(':').map_or(name, |(bare, _)| bare);
     let below = |path: &String| {

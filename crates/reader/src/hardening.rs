@@ -1,12 +1,12 @@
-//! What the process gives up at its start: it holds values, and what opens them.
+//! What the process gives up at its start, because it holds values and the keys to decrypt them.
 
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
-/// No core dump, and no look into the memory by another process of the same user. It takes no right, so a refusal is said and is no
-/// reason not to read.
+/// Disables core dumps, and access to the memory by other processes of the same user. This needs no
+/// permission; if it is refused, the reader reports it and continues.
 ///
-/// The size limit of core dumps stays as it is, because the program that `exec` and `watch` start would inherit it. This state it does
-/// not inherit: a program that is executed begins as it always does.
+/// The size limit of core dumps stays unchanged, because the program that `exec` and `watch` start would
+/// inherit it. It does not inherit this state: execve(2) resets it.
 pub fn keep_memory_private() {
     if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
         eprintln!(
@@ -15,7 +15,7 @@ pub fn keep_memory_private() {
     }
 }
 
-/// A panic says where it was, and not what: its text can quote what was worked on.
+/// Makes a panic report only its position. Its text could quote the data it occurred on.
 pub fn keep_panics_silent() {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map_or_else(String::new, ToString::to_string);

@@ -1,9 +1,10 @@
 //! Serving inside a Lambda function, as an external extension
 //! (<https://docs.aws.amazon.com/lambda/latest/dg/runtimes-extensions-api.html>).
 //!
-//! The runtime starts when the extension has registered, so it listens and has read the mirrors before that: the function's own
-//! initialisation can ask already. Under `SnapStart` nothing is read before the first invocation: a snapshot may live for days.
-//! An extension that ends takes its environment along, so after it has registered it answers errors and goes on.
+//! The runtime starts when the extension has registered. The extension listens and reads the mirrors before
+//! that, so that the function's own initialisation can send requests. Under `SnapStart` it reads nothing
+//! before the first invocation, because a snapshot may live for days. An extension that exits ends its
+//! execution environment, so after registration it answers with errors and keeps running.
 
 use std::future::pending;
 use std::time::Duration;
@@ -23,22 +24,22 @@ use crate::failure::Failure;
 use crate::serve;
 
 const IDENTIFIER: &str = "lambda-extension-identifier";
-/// Between two attempts to ask for the next event; it answers at once only when something is wrong.
+/// The pause between two attempts to fetch the next event, which only return at once when something is wrong.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// What the environment of a Lambda function says.
+/// The settings from the environment of a Lambda function.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Environment {
     /// `host:port` of the Extensions API.
     pub api: String,
-    /// The file name of this program, by which it has to register.
+    /// The file name of this program, with which it must register.
     pub name: String,
-    /// Whether a snapshot is being made.
+    /// Whether a snapshot is being created.
     pub is_snap_start: bool,
 }
 
 impl Environment {
-    /// `None` outside of Lambda. `program` is how this process was called.
+    /// Reads the environment; `None` outside of Lambda. `program` is how this process was called.
     #[must_use]
     pub fn of(program: &str, variable: impl Fn(&str) -> Option<String>) -> Option<Self> {
         Some(Self {
@@ -60,7 +61,7 @@ struct Api {
     base: String,
 }
 
-/// Listens, reads, registers, and serves until Lambda says that it is over.
+/// Listens, reads, registers, and serves until Lambda shuts the environment down.
 pub async fn run(environment: &Environment, args: ServeArgs) -> Result<(), Failure> {
     let listening = serve::listen(args).await?;
     let cache = listening.cache();
@@ -98,7 +99,7 @@ impl Api {
         Self { client, base: format!("http://{host}/2020-01-01/extension") }
     }
 
-    /// Registers for the start of each invocation and for the end, and returns our identifier.
+    /// Registers for every invocation and for the shutdown. Returns the identifier of the extension.
     async fn register(&self, name: &str) -> Result<String, Failure> {
         let body = Bytes::from_static(br#"{"events":["INVOKE","SHUTDOWN"]}"#);
         let request = Request::builder().method(Method::POST).uri(format!("{}/register", self.base));
@@ -106,7 +107,7 @@ impl Api {
         identifier.ok_or_else(|| Failure::System("the Extensions API gave no identifier".to_owned()))
     }
 
-    /// The next event, whenever it comes: the process is frozen meanwhile.
+    /// Waits for the next event, without a deadline: the process is frozen meanwhile.
     async fn next(&self, identifier: &str) -> Result<Event, Failure> {
         let request =
             Request::builder().uri(format!("{}/event/next", self.base)).header(IDENTIFIER, identifier);

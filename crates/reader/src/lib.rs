@@ -1,21 +1,21 @@
-//! What starts tasks and Lambdas without SSM: it reads mirrors from Redis, and gives them to a program.
+//! Starts tasks and Lambdas without SSM: reads mirrors from Redis and gives them to a program.
 //!
 //! | module | what it does |
 //! |---|---|
 //! | [`cli`] | the command line |
-//! | [`settings`] | from the command line to what the others need |
+//! | [`settings`] | converts the command line into the inputs of the other modules |
 //! | [`mirrors`] | reads mirrors from Redis, each in one round trip |
-//! | [`fallback`] | the mirror or SSM: which one counts |
-//! | [`variables`] | which variable holds which parameter |
+//! | [`order`] | decides between the mirror and SSM |
+//! | [`variables`] | maps parameters to variables |
 //! | [`exec`], [`export`], [`watch`], [`verify`] | one subcommand each |
-//! | [`serve`] | an SSM on the loopback, for unmodified AWS SDKs |
+//! | [`serve`] | an SSM endpoint on the loopback, for unmodified AWS SDKs |
 //! | [`lambda`] | serving inside a Lambda function |
-//! | [`ssm`] | SSM itself, without an SDK |
-//! | [`failure`] | what can go wrong, and the exit codes |
-//! | [`hardening`] | nobody looks into the memory, and a panic repeats nothing |
+//! | [`ssm`] | an SSM client without an SDK |
+//! | [`failure`] | failures and their exit codes |
+//! | [`hardening`] | keeps the memory private and panics silent |
 //!
 //! Nothing here writes to Redis, and no address or password ever comes from SSM: what is needed in an outage
-//! must not wait for it.
+//! must not depend on SSM.
 #![cfg_attr(test, allow(clippy::significant_drop_tightening, reason = "a test may hold what it looks at"))]
 
 pub mod cli;

@@ -1,4 +1,4 @@
-//! The `parameter-mirror-reader` binary: arguments in, one subcommand out.
+//! The `parameter-mirror-reader` binary: parses the arguments and runs one subcommand.
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -30,7 +30,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Lambda starts an extension without arguments.
+/// Parses the command. Lambda starts an extension without arguments.
 fn command() -> Command {
     let arguments: Vec<_> = std::env::args_os().collect();
     if arguments.len() == 1 && std::env::var_os("AWS_LAMBDA_RUNTIME_API").is_some() {
@@ -72,7 +72,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
     }
 }
 
-/// Returns only if it fails.
+/// Runs `exec`. Returns only on failure.
 fn exec(args: ExecArgs) -> Failure {
     let prepared = Program::find(&args.command).and_then(|program| {
         let chosen = chosen(args.mirrors, args.order)?;
@@ -95,12 +95,13 @@ fn get(args: GetArgs) -> Result<(), Failure> {
     if args.no_newline { Ok(()) } else { print(b"\n") }
 }
 
-/// The runtime is gone when this returns, with its threads: what follows may replace the process.
+/// Reads the parameters. The runtime and its threads are gone when this returns, so that the process can be
+/// replaced.
 fn chosen(mirrors: MirrorArgs, order: FallbackArgs) -> Result<Chosen, Failure> {
     let (mirrors, order) = (settings::mirrors(mirrors)?, settings::order(order)?);
     let runtime = runtime(&mut Builder::new_current_thread())?;
     let chosen = runtime.block_on(fallback::read(&mirrors, &order));
-    // A look into the settings' files may still hang on a dead disk.
+    // A read of the settings' files may still hang on a dead disk.
     runtime.shutdown_background();
     chosen
 }

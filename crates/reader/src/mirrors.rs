@@ -12,21 +12,21 @@ use redis::aio::MultiplexedConnection;
 
 use crate::failure::Failure;
 
-/// By what clocks differ that somebody looks after: AWS refuses requests that are further off.
+/// How far synchronised clocks may differ: AWS refuses requests with a larger difference.
 const CLOCKS_DIFFER_MS: i64 = 5 * 60 * 1000;
 
 /// A mirror as it was read.
 #[derive(Debug, Clone)]
 pub struct Mirror {
-    /// Which one.
+    /// The name.
     pub name: MirrorName,
-    /// What Redis holds.
+    /// The copy in Redis.
     pub copy: ReaderCopy,
 }
 
 impl Mirror {
-    /// How old it is: since the last good read of SSM began. Clocks differ a little, and nothing is of the future: what says so does not
-    /// count, or a hash would be young for ever.
+    /// Returns the time since the last good read of SSM began. Clocks differ a little, so the age is at least
+    /// zero. A check time in the future is ignored, because it would keep a hash fresh for ever.
     #[must_use]
     pub fn age(&self, now: Timestamp) -> Duration {
         let checked_at = self.copy.checked_at.filter(|at| !is_of_the_future(*at, now));
@@ -34,7 +34,7 @@ impl Mirror {
         Duration::from_millis(now.as_millisecond().saturating_sub(read).try_into().unwrap_or(0))
     }
 
-    /// Whether one of its times is further ahead than clocks differ.
+    /// Whether one of its times is further in the future than clocks may differ.
     #[must_use]
     pub fn is_of_the_future(&self, now: Timestamp) -> bool {
         [Some(self.copy.read_at), self.copy.checked_at]
@@ -43,8 +43,8 @@ impl Mirror {
             .any(|at| is_of_the_future(at, now))
     }
 
-    /// Whether it is older than `known` and both are the operator's, whose sets only get newer: then it is a backup, a replica that lags,
-    /// or the work of somebody who may write Redis.
+    /// Whether it is older than `known` and both are authentic. The operator's sets only get newer, so this
+    /// is a restored backup, a lagging replica, or the work of someone with write access to Redis.
     #[must_use]
     fn is_put_back(&self, known: &Self) -> bool {
         self.copy.is_authentic && known.copy.is_authentic && self.copy.read_at < known.copy.read_at
@@ -61,25 +61,26 @@ fn is_of_the_future(at: i64, now: Timestamp) -> bool {
     at.saturating_sub(now.as_millisecond()) > CLOCKS_DIFFER_MS
 }
 
-/// The mirrors that were asked for, and where they lie.
+/// The requested mirrors, and how to read them.
 #[derive(Debug)]
 pub struct Mirrors {
-    /// Their Redis.
+    /// The Redis that holds them.
     pub servers: RedisClient,
     /// First part of every key.
     pub prefix: String,
-    /// Which ones, in the order of the command line.
+    /// The names, in the order of the command line.
     pub names: Vec<MirrorName>,
-    /// What opens their encrypted values.
+    /// The keys that decrypt their values.
     pub sub_keys: Vec<SubKey>,
-    /// What has to be encrypted; `None`: with sub-keys `SecureString`s, else nothing.
+    /// The required encryption; `None` requires it for `SecureString`s if there are sub-keys, else for
+    /// nothing.
     pub least: Option<EncryptionMode>,
-    /// Longest time for one reading of all.
+    /// The time limit for reading all of them.
     pub budget: Duration,
 }
 
 impl Mirrors {
-    /// Reads all of them, or none. Each is one command, so it is of one moment.
+    /// Reads all of them, or none. Each mirror is read with one command, so its set is consistent.
     pub async fn read(&self) -> Result<Vec<Mirror>, Failure> {
         try_join_all(self.names.iter().map(|name| self.read_one(name))).await
     }
@@ -96,7 +97,7 @@ impl Mirrors {
         Ok(Mirror { name: name.clone(), copy })
     }
 
-    /// What a mirror holds now, unless its generation is that of `known`, the mirror as it was read before.
+    /// Reads a mirror, unless its generation is still that of `known`, the mirror as it was read before.
     pub async fn news(&self, name: &MirrorName, known: Option<&Mirror>) -> Result<Option<Mirror>, Failure> {
         if let Some(known) = known {
             let generation = self.generation(name).await?;
@@ -115,7 +116,7 @@ impl Mirrors {
         }
     }
 
-    /// It moves with each content write; `None` if the hash is not there.
+    /// Returns the generation, which changes with each content write; `None` if the hash does not exist.
     async fn generation(&self, name: &MirrorName) -> Result<Option<i64>, Failure> {
         let key = name.redis_key(&self.prefix);
         let read = |mut connection: MultiplexedConnection| {

@@ -1,5 +1,5 @@
-//! From the command line to what the others need. The only place that reads environment variables by itself: those that
-//! hold secrets, which have no flag, because the process list would show it.
+//! Converts the command line into the inputs of the other modules. It also reads the environment variables
+//! with secrets, which have no flag, because the process list would show it, and those of the AWS SDKs.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -17,7 +17,7 @@ use crate::serve::is_loopback;
 use crate::ssm::Ssm;
 use crate::ssm::credentials::Environment;
 
-/// The mirrors that were asked for. Nothing is connected to yet.
+/// Returns the requested mirrors. Does not connect yet.
 pub fn mirrors(args: MirrorArgs) -> Result<Mirrors, Failure> {
     let settings = args.redis.settings()?;
     let mut settings = settings.ok_or_else(|| {
@@ -39,7 +39,7 @@ pub fn mirrors(args: MirrorArgs) -> Result<Mirrors, Failure> {
     })
 }
 
-/// In which order to ask, and SSM if it may be asked.
+/// Returns the reading order, with SSM if it may be asked.
 pub fn order(args: FallbackArgs) -> Result<Fallback, Failure> {
     let asks = !args.ssm.ssm_paths.is_empty() || !args.ssm.ssm_names.is_empty();
     let asked = asks.then(|| {
@@ -54,8 +54,9 @@ pub fn order(args: FallbackArgs) -> Result<Fallback, Failure> {
     })
 }
 
-/// SSM in a region, with this process's own credentials. `AWS_ENDPOINT_URL_SSM` may be meant for the programs beside this one:
-/// what leads to `own`, where this process itself listens, is not SSM.
+/// Creates a client for SSM in a region, with this process's own credentials. `AWS_ENDPOINT_URL_SSM` may be
+/// set for the programs beside this one: an endpoint that points to `own`, the address this process listens
+/// on, is not used as SSM.
 pub fn ssm(region: Option<String>, own: Option<SocketAddr>) -> Result<Ssm, Failure> {
     let given = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
     let region = region.or_else(|| given("AWS_DEFAULT_REGION"));
@@ -73,7 +74,7 @@ fn leads_to(url: &str, address: SocketAddr) -> bool {
     is_loopback && url.port_u16() == Some(address.port())
 }
 
-/// The text of a file without the line end, or what the variable holds.
+/// Returns the text of a file without its line break, or the value of the variable.
 pub fn text_of(file: Option<&Path>, variable: &str) -> Result<Option<Value>, Failure> {
     let Some(path) = file else { return Ok(secret(variable)) };
     let unreadable =
@@ -94,7 +95,7 @@ fn sub_keys(file: Option<&Path>) -> Result<Vec<SubKey>, Failure> {
     let keys = keys.map_err(|error| {
         Failure::Settings(format!("the sub-keys: {error}, as `parameter-mirror key` prints it"))
     })?;
-    // Without one nothing would be verified, and nobody would notice.
+    // Without a sub-key nothing would be verified, and nobody would notice.
     if keys.is_empty() {
         return Err(Failure::Settings("the sub-keys: the file, or the variable, holds none".to_owned()));
     }

@@ -1,4 +1,4 @@
-//! Which variable holds which parameter.
+//! Maps parameters to environment variables.
 
 use std::collections::BTreeMap;
 
@@ -10,29 +10,30 @@ use parameter_mirror_format::value::Value;
 /// Values by the name of their variable.
 pub type Variables = BTreeMap<String, Value>;
 
-/// Why there is no environment for a set of parameters. Names appear, values never.
+/// Why a set of parameters cannot become an environment. Messages contain names, never values.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeyProblem {
-    /// The mirror gave them no key: theirs is illegal, or another parameter has it too.
+    /// Parameters without a key in the mirror: the key would be illegal, or another parameter has it.
     #[error("{} cannot be a variable: the name is illegal, or two parameters have it. Give each a `key` in the mirror", few(.0))]
     Keyless(Vec<String>),
-    /// Parameters of different mirrors.
+    /// Parameters of different mirrors have the same variable.
     #[error("{0} is the variable of both {1} and {2}. Give one of them another `key` in its mirror")]
     Twice(String, String, String),
-    /// Names that steer more than the program's own code: the author of a parameter would choose what runs.
+    /// Names that steer programs. If they were accepted, the author of a parameter could choose what runs.
     #[error("{}. If that is meant, give it this `key` in the mirror by name, else another one", few(.0))]
     Steers(Vec<String>),
-    /// A value that no variable can hold.
+    /// A value that cannot be stored in a variable.
     #[error("the value of {0} contains a zero byte, which no variable can hold")]
     Zero(String),
-    /// Fine for a Secret, but not for a shell.
+    /// A valid key of a Secret that is not a valid name in a shell.
     #[error(
         "{0} is not a name that shells accept. Use --format json or yaml, or give the parameter another `key`"
     )]
     NotForShells(String),
 }
 
-/// The variables of parameters, each under its name in SSM. Of two versions of one parameter the later counts.
+/// Returns the variables of parameters, each given under its name in SSM. Of two versions of one parameter,
+/// the later one is used.
 pub fn variables<'p>(
     parameters: impl IntoIterator<Item = &'p (String, Entry)>,
 ) -> Result<Variables, KeyProblem> {
@@ -66,7 +67,7 @@ pub fn variables<'p>(
     Ok(chosen.into_iter().map(|(key, (_, entry))| (key.to_owned(), entry.value.clone())).collect())
 }
 
-/// Whether POSIX shells accept it as the name of a variable.
+/// Whether POSIX shells accept this as the name of a variable.
 #[must_use]
 pub fn is_for_shells(key: &str) -> bool {
     key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')

@@ -1,4 +1,4 @@
-//! `verify`: whether the mirrors can be relied on when SSM is down. For drills and for CI.
+//! `verify`: checks whether you can rely on the mirrors when SSM is down. For drills and CI.
 
 use std::time::Duration;
 
@@ -15,13 +15,13 @@ use parameter_mirror_format::hash::mirror_name::MirrorName;
 use crate::mirrors::{Mirror, Mirrors};
 use crate::variables::variables;
 
-/// A field that no hash has.
+/// A field that does not exist in any hash.
 const NOBODYS_FIELD: &str = "@parameter-mirror-reader-verify";
 
 /// One line of the report.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Check {
-    /// Whether somebody should look at it.
+    /// Whether the check passed.
     pub is_good: bool,
     /// What was found, and what to do.
     pub told: String,
@@ -37,7 +37,7 @@ impl Check {
     }
 }
 
-/// Prints a report, and fails if anything needs attention.
+/// Prints a report, and fails if a check needs attention.
 pub async fn verify(mirrors: &Mirrors, max_stale: Duration) -> Result<(), Failure> {
     let mut attention = 0;
     let mut tell = |check: Check| {
@@ -63,7 +63,7 @@ pub async fn verify(mirrors: &Mirrors, max_stale: Duration) -> Result<(), Failur
     if attention == 0 { Ok(()) } else { Err(Failure::Attention(attention)) }
 }
 
-/// What a mirror itself tells.
+/// Checks a mirror by its own content.
 fn judge(mirror: &Mirror, now: Timestamp, max_stale: Duration) -> Vec<Check> {
     let Mirror { name, copy } = mirror;
     let age = mirror.age(now);
@@ -98,7 +98,8 @@ fn judge(mirror: &Mirror, now: Timestamp, max_stale: Duration) -> Vec<Check> {
     vec![read, encryption]
 }
 
-/// A reader's user should not be able to write. The attempt changes nothing: it deletes a field that is not there.
+/// Checks that the reader's user cannot write. The attempt changes nothing, because it deletes a field that
+/// does not exist.
 async fn rights(mirrors: &Mirrors, name: &MirrorName) -> Check {
     let key = name.redis_key(&mirrors.prefix);
     let attempt = |mut connection: MultiplexedConnection| {

@@ -1,4 +1,4 @@
-//! `watch`: tells about each change of the mirrors, or runs a program at each.
+//! `watch`: reports each change of the mirrors, or runs a program at each change.
 
 use std::time::Duration;
 
@@ -15,10 +15,11 @@ use crate::failure::Failure;
 use crate::mirrors::{Mirror, Mirrors};
 use crate::variables::variables;
 
-/// How long a program may go on that was told to end. Schedulers wait for 30 s as a rule, for all of a container.
+/// How long a program may run after it was asked to end. Schedulers usually allow 30 s for a whole container.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Looks until a signal ends it. Only a first look that fails ends it too: what goes wrong later is told, and looked at again.
+/// Watches until a signal ends it. Only a failure of the first read ends it, too; later failures are reported
+/// and retried.
 pub async fn watch(mirrors: &Mirrors, refresh: Duration, program: Option<&Program>) -> Result<(), Failure> {
     let mut signals = Signals::listen()?;
     let Some(known) = signals.unless(mirrors.read()).await else { return Ok(()) };
@@ -41,7 +42,7 @@ pub async fn watch(mirrors: &Mirrors, refresh: Duration, program: Option<&Progra
             Some(Ok(true)) => tell(&known, program, &mut signals).await,
             Some(Err(failure)) => {
                 let told = failure.to_string();
-                // Once, not at each look.
+                // Logged once, not at every refresh.
                 if trouble.as_ref() != Some(&told) {
                     eprintln!("parameter-mirror-reader: {told}");
                     trouble = Some(told);
@@ -58,14 +59,14 @@ pub async fn watch(mirrors: &Mirrors, refresh: Duration, program: Option<&Progra
     }
 }
 
-/// Whether there is more to do.
+/// Whether to continue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Flow {
     GoOn,
     End,
 }
 
-/// Brings them up to date, and says whether any has changed.
+/// Refreshes the mirrors, and returns whether any has changed.
 async fn look(mirrors: &Mirrors, known: &mut [Mirror]) -> Result<bool, Failure> {
     let news = try_join_all(known.iter().map(|mirror| mirrors.news(&mirror.name, Some(mirror)))).await?;
     let mut changed = false;
@@ -108,7 +109,7 @@ async fn tell(mirrors: &[Mirror], program: Option<&Program>, signals: &mut Signa
     }
 }
 
-/// The signals that end this process. Without a handler process 1 of a container would not even notice them.
+/// The signals that end this process. Process 1 of a container ignores them unless there is a handler.
 struct Signals {
     hangup: Stream,
     interrupt: Stream,
@@ -136,12 +137,12 @@ impl Signals {
         }
     }
 
-    /// What `work` comes to, or `None` if a signal came first.
+    /// Returns the result of `work`, or `None` if a signal comes first.
     async fn unless<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
         tokio::select! { biased; _ = self.next() => None, done = work => Some(done) }
     }
 
-    /// Passes this signal on, and those that come until the program has ended.
+    /// Forwards this signal and all that follow until the program has ended.
     async fn end(&mut self, child: &mut Child, first: Signal) -> std::io::Result<()> {
         pass_on(child, first);
         let over = Instant::now() + GRACE;
@@ -155,7 +156,7 @@ impl Signals {
     }
 }
 
-/// A program that has ended meanwhile needs no signal.
+/// Forwards a signal, unless the program has ended meanwhile.
 fn pass_on(child: &Child, signal: Signal) {
     let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
     if let Some(pid) = pid {

@@ -1,9 +1,9 @@
 //! The connection to Redis.
 //!
-//! redis-rs's own connection manager keeps a connection that never answers, keeps one to a demoted primary, and
-//! lets callers wait out its retries. [`Connection`] replaces a connection on the first sign of trouble, and nobody
-//! waits longer than the deadline they gave. A server that fails again and again is tried in the background only:
-//! everybody gets the error at once.
+//! redis-rs's own connection manager keeps a connection that never answers, keeps one to a demoted primary,
+//! and lets callers wait out its retries. [`Link`] replaces a connection at the first failure, and no caller
+//! waits longer than its own deadline. A server that fails repeatedly is retried only in the background;
+//! callers get the error at once.
 
 use std::future::Future;
 use std::sync::{Arc, Weak};
@@ -20,25 +20,25 @@ use tracing_mutex::parkinglot::Mutex;
 use crate::lifetime::until_successor;
 use crate::{ConnectionError, Password, RedisSettings, SignIn};
 
-/// After a failure, the next attempt to connect waits this long; each further failure doubles it.
+/// The pause before the next attempt to connect after a failure. Each further failure doubles it.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause between attempts to connect.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// So many connections may fail one after the other, with no operation that succeeds between them, until the server
-/// counts as broken. A path that lets a first answer through and then no other would else cost every caller its
-/// deadline, and the server a connection each time.
+/// After this many consecutive connections have failed without one successful operation, the server counts as
+/// broken. Without this limit, a path that lets only the first answer through would cost every caller its
+/// deadline, and the server one connection each time.
 const FAILURES: u32 = 3;
 
-/// One shared connection to Redis that is made when it is first needed and made anew when it fails.
+/// One shared connection to Redis. The first operation opens it, and a failure replaces it.
 ///
-/// Clones share the connection. Every operation has a deadline. One that fails does not say whether the server
-/// executed it: a write may land later, so what is written must be guarded (see the script's fence).
+/// Clones share the connection. Every operation has a deadline. A failed operation may still have been
+/// executed, and a write may land later, so every write must be guarded (see the script's fence).
 #[derive(Clone)]
 pub struct Connection(Arc<Inner>);
 
 struct Inner {
     settings: RedisSettings,
-    /// `host:port` of a node, if not where the URL leads.
+    /// `host:port` of a node; `None` for the server of the URL.
     node: Option<Box<str>>,
     state: Mutex<State>,
 }
@@ -46,17 +46,18 @@ struct Inner {
 #[derive(Default)]
 struct State {
     phase: Phase,
-    /// How many connections were made, to tell a failed one from its successor.
+    /// How many connections were opened. It distinguishes a failed connection from its successor.
     serial: u64,
     /// Connections that failed since an operation succeeded.
     failures: u32,
     /// The pause after the last failure; zero once an operation succeeds.
     pause: Duration,
-    /// Makes the successor of the open connection, if its lifetime is limited.
+    /// The task that opens the successor of the open connection, if its lifetime is limited.
     renewal: Option<AbortOnDrop>,
 }
 
-/// A connection, and the task that moves its bytes: it ends with the last who holds it, silent server or not.
+/// A connection and the task that drives its I/O. The task ends when the last clone is dropped, even if the
+/// server is silent.
 #[derive(Clone)]
 struct Open {
     connection: MultiplexedConnection,
@@ -75,36 +76,37 @@ impl Drop for AbortOnDrop {
 enum Phase {
     #[default]
     Idle,
-    /// A first attempt is under way for everybody; the channel closes when it ends.
+    /// A first attempt is in progress, and all callers wait for it. The channel closes when the attempt ends.
     Connecting(watch::Receiver<()>),
     Open(Open),
-    /// Everybody gets the error at once, while further attempts go on in the background.
+    /// Callers get this error at once, while further attempts run in the background.
     Broken(ConnectionError),
 }
 
 impl Connection {
-    /// Remembers how to connect; the first operation connects. Files are read anew at each connect, so that a
+    /// Stores the settings; the first operation connects. Files are read again at each connect, so that a
     /// rotated password or certificate is picked up.
     #[must_use]
     pub fn new(settings: RedisSettings) -> Self {
         Self::to(settings, None)
     }
 
-    /// The same to a node of a cluster, `host:port`: all nodes have the settings of the URL but for their address.
+    /// Like [`Link::new`], but connects to the cluster node `host:port`. All nodes share the settings of the
+    /// URL except for its address.
     #[must_use]
     pub fn to_node(settings: RedisSettings, node: &str) -> Self {
         Self::to(settings, Some(node.into()))
     }
 
     fn to(settings: RedisSettings, node: Option<Box<str>>) -> Self {
-        // Fails only if a provider is installed already, and then that one serves.
+        // Fails only if a provider is already installed; rustls then uses that one.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let state = State::default();
         Self(Arc::new(Inner { settings, node, state: Mutex::new(state) }))
     }
 
-    /// Runs an operation that may be repeated: once more if the connection turns out to be closed, which is how
-    /// an idle one ends.
+    /// Runs an idempotent operation. Repeats it once if the connection turns out to be closed, as an idle one
+    /// may be.
     pub async fn read<T, F, Answer>(&self, within: Duration, operation: F) -> Result<T, ConnectionError>
     where
         F: Fn(MultiplexedConnection) -> Answer,
@@ -120,8 +122,8 @@ impl Connection {
         .map_err(|failed| failed.error)
     }
 
-    /// Whether the server is known not to serve: every operation gets this error at once, until an attempt in the
-    /// background succeeds.
+    /// Returns the error of a server that is known to be down. Every operation gets this error at once until
+    /// an attempt in the background succeeds.
     #[must_use]
     pub fn broken(&self) -> Option<ConnectionError> {
         self.0.state.lock().broken()
@@ -157,7 +159,7 @@ impl Connection {
         Err(Failed { error, on_connection: true })
     }
 
-    /// The open connection and its serial, or the one that somebody's attempt makes.
+    /// Returns the open connection and its serial, or waits for the attempt in progress.
     async fn connection(&self) -> Result<(u64, Open), ConnectionError> {
         loop {
             let usable = self.0.state.lock().usable();
@@ -170,7 +172,7 @@ impl Connection {
                     attempt
                 }
             };
-            // Ends with an error when the channel closes, which is all that is awaited.
+            // Returns an error when the channel closes; that is the signal this waits for.
             let _ = attempt.changed().await;
         }
     }
@@ -184,7 +186,8 @@ enum Usable {
     NewAttempt(watch::Sender<()>, watch::Receiver<()>),
 }
 
-/// What a new connection takes the place of, and the task that would have made its successor. Dropped outside the lock.
+/// The phase that a new connection replaces, and the renewal task of the old connection. Drop it outside the
+/// lock.
 type Replaced = (Phase, Option<AbortOnDrop>);
 
 /// An error, and whether it happened on a connection or before there was one.
@@ -200,12 +203,13 @@ impl Failed {
 }
 
 impl Inner {
-    /// A new connection was made to replace `old`, or the first one. From now on it serves all operations; if its lifetime is
-    /// limited, a task makes its successor in time. It is dropped if another one has replaced `old` by now.
+    /// Installs a new connection, which replaces `old` or is the first one. All operations use it from now
+    /// on. If its lifetime is limited, a task opens its successor in time. If another connection has replaced
+    /// `old` in the meantime, the new one is dropped.
     fn take(self: &Arc<Self>, old: Option<u64>, open: Open) {
         let taken = self.state.lock().take(old, open);
         let Some((serial, replaced)) = taken else { return };
-        // Outside the lock: this ends the task that moved its bytes.
+        // Dropped outside the lock, because this ends the task that drives the connection.
         drop(replaced);
         if let Some(lifetime) = self.settings.lifetime {
             let renewal = tokio::spawn(renew(Arc::downgrade(self), serial, lifetime)).abort_handle();
@@ -214,7 +218,7 @@ impl Inner {
         }
     }
 
-    /// Drops a connection that is of no more use, unless another has taken its place already.
+    /// Drops a connection that is no longer usable, unless another one has replaced it already.
     fn give_up(self: &Arc<Self>, serial: u64, error: &ConnectionError) {
         let (pause, dropped) = self.state.lock().failed(serial, error);
         drop(dropped);
@@ -237,12 +241,12 @@ impl State {
         }
     }
 
-    /// What an operation can use now. A caller that gets a new attempt has to begin it.
+    /// Returns what an operation can use now. The caller that gets `NewAttempt` must start the attempt.
     fn usable(&mut self) -> Usable {
         match &self.phase {
             Phase::Open(open) => Usable::Open(self.serial, open.clone()),
             Phase::Broken(error) => Usable::Broken(error.clone()),
-            // A closed channel here means that the attempt died without a word.
+            // The channel is closed if the attempt died without a result.
             Phase::Connecting(attempt) if attempt.has_changed().is_ok() => Usable::Attempt(attempt.clone()),
             _ => {
                 let (ended, attempt) = watch::channel(());
@@ -252,8 +256,8 @@ impl State {
         }
     }
 
-    /// Puts a new connection in the place of the one with the serial `old`, if that is still the one in use; any may take the place
-    /// of none. Returns its serial and what it replaces.
+    /// Replaces the connection with the serial `old`, if it is still in use; `None` installs the new one in
+    /// any case. Returns the new serial and what was replaced.
     fn take(&mut self, old: Option<u64>, open: Open) -> Option<(u64, Replaced)> {
         if old.is_some_and(|old| !self.uses(old)) {
             return None;
@@ -263,7 +267,8 @@ impl State {
         Some((self.serial, (phase, self.renewal.take())))
     }
 
-    /// The task that makes the successor of this connection. Gives it back if that is not the one in use any more.
+    /// Stores the task that opens the successor of this connection. Returns the task if the connection is no
+    /// longer in use.
     fn renewed_by(&mut self, serial: u64, renewal: AbortOnDrop) -> Option<AbortOnDrop> {
         if self.uses(serial) { self.renewal.replace(renewal) } else { Some(renewal) }
     }
@@ -272,8 +277,9 @@ impl State {
         self.serial == serial && matches!(self.phase, Phase::Open(_))
     }
 
-    /// What an error means for the open connection with this serial. The server counts as broken from now on if there is a pause, after
-    /// which the next attempt is due. Also returns the connection if it is of no more use.
+    /// Applies an error of the open connection with this serial. A returned pause means that the server
+    /// counts as broken and that the next attempt is due after it. Also returns the connection, if it is no
+    /// longer usable.
     fn failed(&mut self, serial: u64, error: &ConnectionError) -> (Option<Duration>, Option<Phase>) {
         if !self.uses(serial) {
             return (None, None);
@@ -287,7 +293,7 @@ impl State {
                 }
                 (None, Some(std::mem::take(&mut self.phase)))
             }
-            // A new connection is likely to meet the same refusal: not for every operation.
+            // A new connection is likely to meet the same refusal, so do not open one for every operation.
             ConnectionError::ReadOnly
             | ConnectionError::Unauthenticated
             | ConnectionError::SignInRefused(_)
@@ -295,7 +301,7 @@ impl State {
                 let (pause, dropped) = self.break_off(error.clone());
                 (Some(pause), Some(dropped))
             }
-            // Answers, which come over any other connection too.
+            // The server answered; another connection would get the same answer.
             ConnectionError::Refused(_)
             | ConnectionError::Moved(_)
             | ConnectionError::OutOfMemory
@@ -306,7 +312,8 @@ impl State {
         }
     }
 
-    /// Every operation gets this error until an attempt succeeds. Returns the pause before it, and what was there.
+    /// Marks the server as broken: every operation gets this error until an attempt succeeds. Returns the
+    /// pause before the next attempt, and the replaced phase.
     fn break_off(&mut self, error: ConnectionError) -> (Duration, Phase) {
         let dropped = std::mem::replace(&mut self.phase, Phase::Broken(error));
         self.pause = (self.pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
@@ -314,8 +321,9 @@ impl State {
     }
 }
 
-/// Attempts to connect, the first after `pause`, until one succeeds or nobody holds the link any more. A task of its
-/// own: it goes on when the caller who began it gives up waiting. `ended` closes with the first attempt.
+/// Attempts to connect, the first time after `pause`, until one attempt succeeds or the last [`Link`] is
+/// dropped. It runs as its own task, so it continues when the caller that started it stops waiting. `ended`
+/// closes after the first attempt.
 async fn connect(link: Weak<Inner>, mut pause: Duration, mut ended: Option<watch::Sender<()>>) {
     loop {
         if !pause.is_zero() {
@@ -330,13 +338,13 @@ async fn connect(link: Weak<Inner>, mut pause: Duration, mut ended: Option<watch
                 pause = next;
             }
         }
-        // Those who wait for the first attempt are answered.
+        // This wakes the callers that wait for the first attempt.
         drop(ended.take());
     }
 }
 
-/// Makes the successor of a connection while that one still serves, so that no operation meets its end. What is under way on the old
-/// one ends there.
+/// Opens the successor of a connection while the old one still serves, so that no operation meets a closed
+/// connection. Operations in progress finish on the old connection.
 async fn renew(link: Weak<Inner>, serial: u64, lifetime: Duration) {
     let since = Instant::now();
     loop {
@@ -352,7 +360,8 @@ async fn renew(link: Weak<Inner>, serial: u64, lifetime: Duration) {
     }
 }
 
-/// One attempt, as a task of its own. `None` once nobody holds the link any more, which the attempt does not do.
+/// Makes one attempt, as its own task. Returns `None` once the last [`Link`] is dropped; the attempt itself
+/// does not hold one.
 async fn try_once(link: &Weak<Inner>) -> Option<(Arc<Inner>, Result<Open, ConnectionError>)> {
     let (settings, node) = link.upgrade().map(|link| (link.settings.clone(), link.node.clone()))?;
     let made = tokio::spawn(open(settings, node)).await;
@@ -364,7 +373,7 @@ async fn try_once(link: &Weak<Inner>) -> Option<(Arc<Inner>, Result<Open, Connec
 /// Connects and waits for a first answer: a frozen server still accepts connections.
 async fn open(settings: RedisSettings, node: Option<Box<str>>) -> Result<Open, ConnectionError> {
     let deadline = Instant::now() + settings.connect_timeout;
-    // The rest is for the server, so that each of them is blamed for what it did itself.
+    // The last quarter is left for the server, so that a timeout is attributed to the side that caused it.
     let sign_by = Instant::now() + settings.connect_timeout * 3 / 4;
     let config = AsyncConnectionConfig::new().set_response_timeout(Some(settings.response_timeout));
     let sign_in = match &settings.password {
@@ -372,7 +381,7 @@ async fn open(settings: RedisSettings, node: Option<Box<str>>) -> Result<Open, C
         Some(Password::Given(_)) | None => None,
     };
     let attempt = async {
-        // Files may lie on a slow disk.
+        // The files may be on a slow disk.
         let transport = tokio::task::spawn_blocking(move || settings.transport(node.as_deref()));
         let mut transport = transport
             .await
@@ -397,7 +406,7 @@ async fn open(settings: RedisSettings, node: Option<Box<str>>) -> Result<Open, C
             .await
             .map_err(|error| ConnectionError::from(&error))
         {
-            // A user who may not ping was answered, too.
+            // A user without the right to PING has been authenticated and answered, too.
             Ok(()) | Err(ConnectionError::Forbidden(_)) => Ok(Open { connection, driver }),
             Err(error) => Err(at(error)),
         }
@@ -405,8 +414,8 @@ async fn open(settings: RedisSettings, node: Option<Box<str>>) -> Result<Open, C
     timeout_at(deadline, attempt).await.unwrap_or(Err(ConnectionError::Timeout))
 }
 
-/// A login with a password made for it. One that comes too late is a matter of whoever makes it, and said so: the server has not even
-/// been asked.
+/// Adds a password made for this login. A password that comes too late is reported as the signer's failure,
+/// because the server has not been contacted yet.
 async fn signed(
     login: RedisConnectionInfo,
     sign_in: &dyn SignIn,

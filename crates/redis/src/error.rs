@@ -1,62 +1,64 @@
-//! What can go wrong with Redis, by what one does about it.
+//! The errors of Redis operations, classified by the reaction they need.
 
 use redis::{ErrorKind, RedisError};
 
 use crate::SettingsError;
 
-/// Why an operation failed. No text of it holds a value, a password or a URL.
+/// Why an operation failed. No message contains a value, a password or a URL.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConnectionError {
     /// No connection.
     #[error("Redis is not available: {0}")]
     Unavailable(String),
-    /// The server answers, but it does not serve just now; the code it answered with (loading, a cluster that is failing
-    /// over or moves a slot). Another connection would get the same answer.
+    /// The server answers, but cannot serve at the moment. Holds the error code (loading, a cluster that
+    /// fails over or moves a slot). Another connection would get the same answer.
     #[error("Redis does not serve just now: {0}")]
     Refused(String),
-    /// Another node of the cluster serves the key, at this `host:port`; without a host, at the port of the node asked.
+    /// Another node of the cluster serves the key, at this `host:port`. An empty host means the host that was
+    /// asked.
     #[error("Redis is a cluster: another node serves this key")]
     Moved(String),
-    /// No answer within the deadline. A write may have happened all the same, or happen later.
+    /// No answer within the deadline. A write may have been executed, or may still be executed later.
     #[error("Redis did not answer in time")]
     Timeout,
     /// The server is a replica, as after a failover.
     #[error("Redis answered as a read-only replica")]
     ReadOnly,
-    /// The server refuses writes because its memory is full; what it holds stays.
+    /// The server refuses writes because its memory is full. It keeps the data it has.
     #[error("Redis is out of memory")]
     OutOfMemory,
-    /// User or password are missing or wrong.
+    /// The user or password is missing or wrong.
     #[error("Redis refused the user or password")]
     Unauthenticated,
-    /// The server refused what was made for this one connection; whose it was, and what to check.
+    /// The server refused a password made for this one connection. Says whose identity it was, and what to
+    /// check.
     #[error("Redis refused the sign-in {0}")]
     SignInRefused(String),
-    /// There is nothing to sign in with, so nothing was sent.
+    /// The client has no credentials to sign in with, so it sent nothing.
     #[error("there is nothing to sign in to Redis with: {0}")]
     NothingToSignInWith(String),
-    /// The user lacks a right. Says which, in our words.
+    /// The user lacks a permission. Names it in the operator's own words.
     #[error("Redis denies it: {0}")]
     Forbidden(String),
-    /// The key holds something else than a hash.
+    /// The key holds a type other than a hash.
     #[error("the Redis key holds something else than a hash")]
     WrongType,
-    /// The settings are wrong; nothing was tried.
+    /// The settings are invalid; no connection was attempted.
     #[error(transparent)]
     Settings(#[from] SettingsError),
-    /// Anything else, without the server's words: they may repeat arguments.
+    /// Any other error, without the server's own text, which may repeat arguments.
     #[error("Redis answered with an error: {0}")]
     Other(String),
 }
 
 impl ConnectionError {
-    /// Whether user, password or rights are the cause.
+    /// Whether the cause is the user, the password or a missing permission.
     #[must_use]
     pub fn is_denied(&self) -> bool {
         matches!(self, Self::Unauthenticated | Self::SignInRefused(_) | Self::Forbidden(_))
     }
 
-    /// Names the server, where the error does not do so otherwise.
+    /// Adds the server's address, if the message does not name the server otherwise.
     pub(crate) fn at(self, address: &str) -> Self {
         match self {
             Self::Unavailable(what) => Self::Unavailable(format!("{address}: {what}")),
@@ -67,7 +69,8 @@ impl ConnectionError {
     fn from_code(code: &str, detail: &str) -> Self {
         match code {
             "OOM" => Self::OutOfMemory,
-            // A replica that lost its primary: what leads to the primary leads elsewhere, or soon will.
+            // The replica has lost its primary. A new connection is likely to reach another server, now or
+            // soon.
             "READONLY" | "MASTERDOWN" => Self::ReadOnly,
             "NOAUTH" | "WRONGPASS" => Self::Unauthenticated,
             "NOPERM" => Self::Forbidden(missing_right(detail)),
@@ -76,10 +79,10 @@ impl ConnectionError {
                 Some(address) => Self::Moved(address.to_owned()),
                 None => Self::Other(code.to_owned()),
             },
-            // ASK: a slot is on its way to another node, key by key; that takes moments, and a set cannot be written
-            // before all its keys are there.
+            // ASK: the cluster is migrating the slot to another node, key by key. This takes moments, and a
+            // set cannot be written before all its keys have arrived.
             "LOADING" | "CLUSTERDOWN" | "TRYAGAIN" | "ASK" | "BUSY" => Self::Refused(code.to_owned()),
-            // Codes are in capitals. Nobody has checked what else stands in their place.
+            // Error codes are upper-case. Any other first word is arbitrary text and may contain data.
             other
                 if (1..=32).contains(&other.len()) && other.bytes().all(|byte| byte.is_ascii_uppercase()) =>
             {
@@ -90,7 +93,8 @@ impl ConnectionError {
     }
 }
 
-/// What the user may not do. The server's own words may quote more than that: of them only the name of a command is repeated.
+/// Names the permission that the user lacks. The server's text may quote more, so only the name of a command
+/// is repeated.
 fn missing_right(words: &str) -> String {
     let quoted = words.split('\'').nth(1).unwrap_or_default();
     let is_a_command = (1..=32).contains(&quoted.len())
@@ -105,16 +109,17 @@ fn missing_right(words: &str) -> String {
 }
 
 impl ConnectionError {
-    /// The class of an error that a command inside a script met, where the script's own code hides it.
+    /// Returns the class of an error raised by a command inside a script, where the script's own code hides
+    /// it.
     fn from_script(detail: &str) -> Option<Self> {
-        // Redis 7: what the user lacks is said in words, in front of the place in the script.
+        // Redis 7 describes the missing permission in words, before the position in the script.
         if ["The user executing the script can't", "ACL failure in script"]
             .iter()
             .any(|way| detail.starts_with(way))
         {
             return Some(Self::Forbidden(missing_right(detail)));
         }
-        // Before: `Error running script (call to ...): @user_script:1: -OOM command not ...`.
+        // Before Redis 7: `Error running script (call to ...): @user_script:1: -OOM command not ...`.
         let (_, inner) = detail.starts_with("Error running script").then(|| detail.split_once(": -"))??;
         let (code, words) = inner.split_once(' ')?;
         Some(Self::from_code(code, words))
@@ -128,7 +133,7 @@ impl From<&RedisError> for ConnectionError {
         }
         match error.kind() {
             ErrorKind::AuthenticationFailed => Self::Unauthenticated,
-            // Texts of the operating system and of the TLS library, which know no values.
+            // Texts of the operating system and the TLS library, which contain no values.
             ErrorKind::Io | ErrorKind::Client => Self::Unavailable(error.to_string()),
             ErrorKind::Parse | ErrorKind::UnexpectedReturnType => {
                 Self::Other("an answer of an unexpected form".to_owned())

@@ -1,13 +1,13 @@
-//! What a Redis does when its memory is full.
+//! Redis's behaviour when its memory is full.
 
 use std::fmt;
 
-/// Whether a key without an end of life may go.
+/// Whether Redis may evict a key that has no TTL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Eviction {
-    /// Never: writes are refused, or keys with an end of life go. Nothing that is served has one.
+    /// Never: Redis refuses writes, or evicts keys with a TTL. No key that is served has a TTL.
     SparesOurs,
-    /// Any key may, what is served too.
+    /// Redis may evict any key, including those that are served.
     TakesAny {
         /// Redis's `maxmemory-policy`.
         policy: String,
@@ -15,13 +15,14 @@ pub enum Eviction {
 }
 
 impl Eviction {
-    /// From the answer to `INFO memory`. `CONFIG` says it too, but managed services reserve that for themselves.
+    /// Parses the answer to `INFO memory`. `CONFIG` reports it too, but managed services do not permit
+    /// `CONFIG`.
     #[must_use]
     pub fn from_info(info: &str) -> Self {
         let field = |name: &str| {
             info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
         };
-        // Without a limit nothing is evicted, whatever the policy.
+        // Without a limit Redis evicts nothing, whatever the policy.
         let limited = field("maxmemory").is_some_and(|limit| limit != "0");
         match field("maxmemory_policy") {
             Some(policy) if limited && policy.starts_with("allkeys-") => {
@@ -32,7 +33,7 @@ impl Eviction {
     }
 }
 
-/// As people are told.
+/// The text for people.
 impl fmt::Display for Eviction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -1,11 +1,12 @@
-//! When a connection gives way to a successor, so that nobody meets the end that its server has set for it. Pure.
+//! Decides when a connection is replaced, so that no operation meets the time limit the server sets for
+//! connections. Pure.
 
 use std::time::Duration;
 
-/// After a successor could not be made, another is tried this much later. The connection goes on meanwhile.
+/// The retry interval when a successor could not be opened. The old connection keeps serving meanwhile.
 const AGAIN: Duration = Duration::from_mins(1);
 
-/// How long until a successor is tried, for a connection of this age that is meant to be used for a lifetime.
+/// Returns how long to wait before opening a successor, given the age and the lifetime of a connection.
 pub(crate) fn until_successor(age: Duration, lifetime: Duration) -> Duration {
     let left = lifetime.saturating_sub(age);
     if left.is_zero() { AGAIN } else { left }
@@ -25,7 +26,7 @@ mod tests {
         assert_eq!(until_successor(12 * HOUR, 11 * HOUR), AGAIN);
     }
 
-    /// A server that ends connections after 12 h, and no credentials in the hour before.
+    /// A server that closes connections after 12 h, and no credentials in the last hour before that.
     #[test]
     fn many_attempts_fit_between_a_lifetime_and_the_end() {
         let (mut age, mut attempts) = (Duration::ZERO, 0);

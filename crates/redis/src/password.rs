@@ -1,4 +1,4 @@
-//! Where the password comes from.
+//! The origin of the password.
 
 use std::fmt::Debug;
 use std::pin::Pin;
@@ -7,25 +7,28 @@ use std::sync::Arc;
 use crate::Setting;
 use parameter_mirror_format::value::Value;
 
-/// The password of one connection, or in a clause for people why there is none.
+/// The password of one connection, or a clause for people that says why there is none.
 pub type PasswordFuture<'a> = Pin<Box<dyn Future<Output = Result<Value, String>> + Send + 'a>>;
 
-/// Makes a password for each connection, where none can be given once and for all: a signed request, for instance.
+/// Makes a password for each connection, where no fixed one exists: a signed request, for instance.
 ///
-/// It is a seam: what signs with an identity of AWS is no part of this crate, and none of whoever only reads.
+/// This is a seam: signing with an AWS identity is not part of this crate, and programs that only read do not
+/// need it.
 pub trait SignIn: Debug + Send + Sync {
-    /// A password of this user that is good now. Neither it nor anything it was made of is in the clause that says why there is none.
+    /// Returns a password of this user that is valid now. The error clause contains neither the password nor
+    /// anything it was made of.
     fn password<'a>(&'a self, user: &'a str) -> PasswordFuture<'a>;
 
-    /// The server has refused the last one. Returns whose it was, and in a sentence for people what to check.
+    /// Reports that the server refused the last password. Returns a sentence for people: whose it was, and
+    /// what to check.
     fn refused(&self, user: &str) -> String;
 }
 
-/// Where the password comes from.
+/// The origin of the password.
 #[derive(Debug, Clone)]
 pub enum Password {
-    /// It is given.
+    /// A fixed password.
     Given(Setting),
-    /// It is made for each connection.
+    /// A password made for each connection.
     Made(Arc<dyn SignIn>),
 }

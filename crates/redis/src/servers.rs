@@ -1,4 +1,4 @@
-//! Which server serves a key: the one there is, or a node of a cluster.
+//! Routes a key to the server that serves it: the only one, or a node of a cluster.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -15,33 +15,34 @@ use tracing_mutex::parkinglot::Mutex;
 use crate::{Connection, ConnectionError, RedisSettings};
 use parameter_mirror_format::hash::fields::Fields;
 
-/// How often one operation is sent on to another node. Two are usual in the middle of a failover; more are a circle.
+/// How many redirections one operation follows. Two are usual in the middle of a failover; more indicate a
+/// loop.
 const REDIRECTIONS: u32 = 4;
-/// A node that nobody was sent to for so long has left the cluster, or holds nothing of ours.
+/// A node unused for this long has left the cluster, or serves none of our keys.
 const FORGOTTEN_AFTER: Duration = Duration::from_mins(10);
-/// A cluster has so many slots (Redis cluster specification, "Key distribution model").
+/// The number of slots of a cluster (Redis cluster specification, "Key distribution model").
 const SLOTS: u16 = 16_384;
 const SLOT_OF: Crc<u16> = Crc::<u16>::new(&CRC_16_XMODEM);
 
 /// One Redis: a single server, or the nodes of a cluster.
 ///
-/// Nobody has to say which: a node that does not serve a key names the one that does. Each node has a [`Connection`] of its
-/// own, so one that does not answer delays nobody but the keys it serves. Clones share everything.
+/// This needs no configuration: a node that does not serve a key names the one that does. Each node has its
+/// own [`Link`], so an unresponsive node delays only the keys it serves. Clones share everything.
 #[derive(Clone, Debug)]
 pub struct RedisClient(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     settings: RedisSettings,
-    /// The server that the URL leads to.
+    /// The server of the URL.
     first: Connection,
     cluster: Mutex<Cluster>,
 }
 
-/// What was learnt from redirections; nothing while there were none.
+/// What redirections have taught; empty until the first one.
 #[derive(Debug, Default)]
 struct Cluster {
-    /// Which node serves a slot.
+    /// The node that serves each slot.
     owners: HashMap<u16, Node>,
     nodes: HashMap<Node, Known>,
 }
@@ -62,23 +63,23 @@ enum Repeatable {
     No,
 }
 
-/// Where an operation goes.
+/// The destination of an operation.
 #[derive(Debug)]
 struct Route {
-    /// `None`: to where the URL leads.
+    /// `None` for the server of the URL.
     node: Option<Node>,
     link: Connection,
 }
 
 impl RedisClient {
-    /// Remembers how to connect; the first operation connects.
+    /// Stores the settings; the first operation connects.
     #[must_use]
     pub fn new(settings: RedisSettings) -> Self {
         let first = Connection::new(settings.clone());
         Self(Arc::new(Inner { settings, first, cluster: Mutex::default() }))
     }
 
-    /// Runs an operation on the server of `key` that may be repeated (see [`Link::read`]).
+    /// Runs an idempotent operation on the server of `key` (see [`Link::read`]).
     pub async fn read<T, F, Answer>(
         &self,
         key: &str,
@@ -92,8 +93,8 @@ impl RedisClient {
         self.on_its_server(key, within, Repeatable::Yes, operation).await
     }
 
-    /// Runs an operation on the server of `key`. It is executed once at the most, although it may be sent to nodes that
-    /// refuse to execute it.
+    /// Runs an operation on the server of `key`. It is executed at most once, although it may be sent to
+    /// nodes that refuse to execute it.
     pub async fn write<T, F, Answer>(
         &self,
         key: &str,
@@ -107,7 +108,7 @@ impl RedisClient {
         self.on_its_server(key, within, Repeatable::No, operation).await
     }
 
-    /// All fields of a hash; none if the key does not exist.
+    /// Returns all fields of a hash; empty if the key does not exist.
     pub async fn fields(&self, key: &str, within: Duration) -> Result<Fields, ConnectionError> {
         let read = |mut connection: MultiplexedConnection| async move {
             redis::cmd("HGETALL").arg(key).query_async::<Vec<(Vec<u8>, Vec<u8>)>>(&mut connection).await
@@ -115,7 +116,7 @@ impl RedisClient {
         Ok(self.read(key, within, read).await?.into_iter().collect())
     }
 
-    /// Links to all servers known.
+    /// Returns the links to all known servers.
     #[must_use]
     pub fn connections(&self) -> Vec<Connection> {
         let mut connections = self.0.cluster.lock().connections();
@@ -157,14 +158,14 @@ impl RedisClient {
 }
 
 impl Inner {
-    /// The node known to serve the slot; else any that answers, for it knows which one does.
+    /// Returns the known node of the slot, or any node that answers: it can name the right one.
     fn route(&self, slot: u16) -> Route {
         let owner = self.cluster.lock().owner(slot);
         if let Some(route) = owner {
             return route;
         }
         let unused = self.cluster.lock().forget_the_unused();
-        // Outside the lock: this closes their connections.
+        // Dropped outside the lock, because this closes their connections.
         drop(unused);
         let first = || Route { node: None, link: self.first.clone() };
         if self.first.broken().is_none() {
@@ -174,14 +175,15 @@ impl Inner {
         routes.into_iter().find(|route| route.link.broken().is_none()).unwrap_or_else(first)
     }
 
-    /// The node that another one named as the slot's.
+    /// Returns the route to the node that another node named as the owner of the slot.
     fn redirected(&self, slot: u16, to: &str, from: &Route) -> Result<Route, ConnectionError> {
         let node: Node = match to.strip_prefix(':') {
-            // The cluster does not know its own addresses: the port is meant where we asked.
+            // A cluster that does not know its own addresses leaves the host empty: use the host that was
+            // asked.
             Some(port) => format!("{}:{port}", self.host_of(from)?).into(),
             None => to.into(),
         };
-        // Connects only when it is used.
+        // The link connects on first use.
         let link = Connection::to_node(self.settings.clone(), &node);
         let (route, superfluous) = self.cluster.lock().learn(slot, node, link);
         drop(superfluous);
@@ -195,7 +197,8 @@ impl Inner {
         }
     }
 
-    /// Whoever served the slot may do so no longer: others are asked next time.
+    /// Forgets the node of a slot after a failure, because it may no longer serve the slot. The next
+    /// operation asks other nodes.
     fn failed(&self, slot: u16, error: &ConnectionError) {
         let about_the_server = matches!(
             error,
@@ -218,7 +221,8 @@ impl Cluster {
         Some(Route { node: Some(Arc::clone(node)), link: known.link.clone() })
     }
 
-    /// `node` serves the slot; `link` leads there unless one is known already, and is returned then.
+    /// Records that `node` serves the slot. `link` leads there; it is returned if the node has a link
+    /// already.
     fn learn(&mut self, slot: u16, node: Node, link: Connection) -> (Route, Option<Connection>) {
         self.owners.insert(slot, Arc::clone(&node));
         let (known, superfluous) = match self.nodes.entry(Arc::clone(&node)) {
@@ -239,7 +243,7 @@ impl Cluster {
         self.nodes.iter().map(route).collect()
     }
 
-    /// Removes the nodes that have not been used for long.
+    /// Removes the nodes that have been unused for [`FORGOTTEN_AFTER`].
     fn forget_the_unused(&mut self) -> Vec<(Node, Known)> {
         let Self { owners, nodes } = self;
         let unused = nodes.extract_if(|_, known| known.used.elapsed() >= FORGOTTEN_AFTER).collect();
@@ -248,7 +252,7 @@ impl Cluster {
     }
 }
 
-/// The slot of a key: of what stands in its first braces, if anything does.
+/// Returns the slot of a key, computed from the text in its first braces, if there is any.
 fn slot(key: &str) -> u16 {
     let tag = key
         .split_once('{')

@@ -22,16 +22,16 @@ const CLIENT_KEY: &str = "client key";
 
 const TWO_WAYS: &str = "is given, and yet an identity is to sign in instead of it: leave one of the two out";
 
-/// A setting: given as it is, or as a file to be read at each connect.
+/// A setting: an inline value, or a file that is read at each connect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Setting {
-    /// The setting itself.
+    /// The value itself.
     Value(Value),
-    /// A file that holds it. One line end at the end of the file is not part of it.
+    /// A file that holds the value. One line break at the end of the file is ignored.
     File(PathBuf),
 }
 
-/// How to reach Redis. A user name or password here beats one in the URL.
+/// How to reach Redis. A user name or password here overrides the one in the URL.
 #[derive(Debug, Clone)]
 pub struct RedisSettings {
     /// `redis://host:port/db`, or `rediss://` for TLS.
@@ -40,21 +40,21 @@ pub struct RedisSettings {
     pub username: Option<Setting>,
     /// The password.
     pub password: Option<Password>,
-    /// The only certificates to trust, PEM; without it, those of the system.
+    /// The only CA certificates to trust, PEM; without them, those of the system.
     pub ca: Option<Setting>,
-    /// Our certificate chain for mutual TLS, PEM.
+    /// The client certificate chain for mutual TLS, PEM.
     pub client_cert: Option<Setting>,
-    /// The key of our certificate, PEM.
+    /// The key of the client certificate, PEM.
     pub client_key: Option<Setting>,
-    /// Until the first answer on a new connection.
+    /// The time limit for the first answer on a new connection.
     pub connect_timeout: Duration,
-    /// Until the answer of each command, where the caller's deadline is not earlier.
+    /// The time limit for the answer to each command, if the caller's deadline is not earlier.
     pub response_timeout: Duration,
-    /// How long a connection is used until another takes its place; without it, as long as it works.
+    /// How long a connection is used before it is replaced; without it, as long as it works.
     pub lifetime: Option<Duration>,
 }
 
-/// A setting that cannot be used: says which one and why, never what it holds.
+/// A setting that cannot be used. Says which one and why, never its content.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the Redis {setting} {problem}")]
 pub struct SettingsError {
@@ -87,7 +87,7 @@ impl SettingsError {
 }
 
 impl RedisSettings {
-    /// The settings of a server that needs nothing but its URL.
+    /// Creates the settings of a server that needs only its URL.
     #[must_use]
     pub fn new(url: Setting) -> Self {
         Self {
@@ -103,8 +103,8 @@ impl RedisSettings {
         }
     }
 
-    /// Has a password made for each connection, and each connection used for so long. Refused where a password is given already:
-    /// one of the two is a mistake.
+    /// Makes a password for each connection, and limits the lifetime of connections. Fails if a fixed
+    /// password is also configured, because one of the two is a mistake.
     pub fn sign_in_with(
         &mut self,
         sign_in: Arc<dyn SignIn>,
@@ -118,12 +118,12 @@ impl RedisSettings {
         Ok(())
     }
 
-    /// Reads and checks everything without connecting.
+    /// Reads and checks all settings without connecting.
     pub fn check(&self) -> Result<(), SettingsError> {
         self.transport(None).map(drop)
     }
 
-    /// The host that the URL names.
+    /// Returns the host that the URL names.
     pub(crate) fn host(&self) -> Result<String, SettingsError> {
         match self.connection_info()?.addr() {
             ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. } => Ok(host.clone()),
@@ -131,7 +131,8 @@ impl RedisSettings {
         }
     }
 
-    /// What to connect with, from the files as they are now; to the node `host:port` instead of where the URL leads.
+    /// Returns what to connect with, from the current content of the files; `node` (`host:port`) replaces the
+    /// address of the URL.
     pub(crate) fn transport(&self, node: Option<&str>) -> Result<Transport, SettingsError> {
         let info = self.connection_info()?;
         let (host, port, tls) = match info.addr() {
@@ -166,7 +167,7 @@ impl RedisSettings {
         if url.expose().contains('#') {
             return Err(SettingsError::new(URL, "has a fragment (#...), which could only turn checks off"));
         }
-        // The library's reasons are left out: they may repeat the URL, and that may hold a password.
+        // The library's error is left out: it may repeat the URL, which may contain a password.
         let info = url.expose().into_connection_info();
         let info = info.map_err(|_| SettingsError::new(URL, "is not of the form redis://host:port/db"))?;
         let mut redis = info.redis_settings().clone().set_skip_set_lib_name();
@@ -179,7 +180,7 @@ impl RedisSettings {
         Ok(info.set_redis_settings(redis))
     }
 
-    /// Whom to trust and who we are.
+    /// Builds the TLS configuration: trusted roots and the client certificate.
     fn tls(&self) -> Result<Arc<ClientConfig>, SettingsError> {
         let read = |setting: &Option<Setting>, name| setting.as_ref().map(|s| s.read(name)).transpose();
         let trusted = match read(&self.ca, CA)? {
@@ -206,7 +207,8 @@ impl RedisSettings {
     }
 }
 
-/// What is signed for one connection is good for others too as long as it lasts, so nobody may see it on its way.
+/// Checks that a made password is only sent encrypted. It is valid for other connections until it expires, so
+/// nobody may see it in transit.
 fn may_sign_in(info: &ConnectionInfo, tls: bool) -> Result<(), SettingsError> {
     if !tls {
         return Err(SettingsError::new(URL, "is not rediss://, and an identity signs in over TLS only"));
@@ -221,14 +223,14 @@ fn may_sign_in(info: &ConnectionInfo, tls: bool) -> Result<(), SettingsError> {
     Ok(())
 }
 
-/// The address of a cluster's node.
+/// Parses the address of a cluster node.
 fn address(node: &str) -> Option<(String, u16)> {
-    // An IPv6 address has colons of its own.
+    // An IPv6 address contains colons.
     let (host, port) = node.rsplit_once(':')?;
     Some((host.to_owned(), port.parse().ok()?))
 }
 
-/// The certificates of a PEM text: at least one, and every one of them readable.
+/// Parses the certificates of a PEM text. There must be at least one, and each must be readable.
 fn certificates(pem: &Value, setting: &'static str) -> Result<Vec<CertificateDer<'static>>, SettingsError> {
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.expose().as_bytes()).collect();
     match certificates {
@@ -237,7 +239,8 @@ fn certificates(pem: &Value, setting: &'static str) -> Result<Vec<CertificateDer
     }
 }
 
-/// Those of the system may have some that this library does not read; those that were given are meant.
+/// Builds the trusted roots. Certificates that this library cannot use are skipped, because the system store
+/// may contain some; it is an error if none is left.
 fn roots(certificates: Vec<CertificateDer<'static>>) -> Result<RootCertStore, SettingsError> {
     let mut roots = RootCertStore::empty();
     let (_, unusable) = roots.add_parsable_certificates(certificates);
@@ -293,7 +296,7 @@ mod tests {
         );
     }
 
-    /// Signs nothing.
+    /// A signer that is never asked.
     #[derive(Debug)]
     struct Nobody;
 

@@ -1,7 +1,8 @@
-//! The way to a server: TCP, and TLS if the URL says so.
+//! The transport to a server: TCP, with TLS if the URL says so.
 //!
-//! redis-rs makes its own, but loads every certificate of the system for each connection, even where others are to be
-//! trusted, on the thread that everything else waits for: 35 ms of a start that may take 10 (make bench).
+//! redis-rs has its own, but it loads every system certificate for each connection, even if other
+//! certificates are to be trusted, on the thread that everything else waits for: 35 ms of a start that may
+//! take 10 (make bench).
 
 use std::io;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-/// Where a connection leads, and how one logs in there.
+/// The address of a server, and how to log in there.
 #[derive(Debug)]
 pub(crate) struct Transport {
     pub host: String,
@@ -24,7 +25,7 @@ pub(crate) struct Transport {
     pub login: RedisConnectionInfo,
 }
 
-/// Bytes to and from a server.
+/// A byte stream to and from a server.
 pub(crate) trait Bytes: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Bytes for T {}
@@ -51,7 +52,8 @@ impl Transport {
     }
 }
 
-/// Small writes at once, and a dead peer noticed without traffic.
+/// Disables Nagle's algorithm, so that small writes are sent at once, and enables keep-alives, so that a dead
+/// peer is noticed without traffic.
 fn prepare(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let keepalive =

@@ -1,13 +1,13 @@
-//! What the API server was asked, by its own count.
+//! The requests to the API server, by its own metrics.
 
 use parameter_mirror_test_support::Cluster;
 
-/// Resources of the operator's work; its lease is not among them.
+/// The resources that the operator works with, without its lease.
 const RESOURCES: [&str; 4] = ["secrets", "parametermirrors", "parametersources", "events"];
 const READS: [&str; 2] = ["GET", "LIST"];
 const WRITES: [&str; 6] = ["POST", "PUT", "PATCH", "APPLY", "DELETE", "DELETECOLLECTION"];
 
-/// Requests at one moment, or between two.
+/// The number of requests at a moment, or between two moments.
 #[derive(Clone, Copy, Debug)]
 pub struct Requests {
     pub reads: u64,
@@ -15,13 +15,13 @@ pub struct Requests {
 }
 
 impl Requests {
-    /// What came since an earlier moment.
+    /// Returns the requests since an earlier moment.
     pub const fn since(self, earlier: &Self) -> Self {
         Self { reads: self.reads - earlier.reads, writes: self.writes - earlier.writes }
     }
 }
 
-/// How often anybody has asked for what the operator works with.
+/// Returns the number of all requests for the operator's resources.
 pub async fn requests(cluster: &Cluster) -> Requests {
     let metrics = cluster.kubectl(&["get", "--raw", "/metrics"]).await;
     let mut requests = Requests { reads: 0, writes: 0 };

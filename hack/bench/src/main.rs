@@ -1,14 +1,16 @@
-//! `make bench`: what operator and reader cost, on a real API server, a real Redis and our own SSM, all on this machine.
+//! `make bench`: the cost of operator and reader, on a real API server, a real Redis and our own SSM, all on
+//! this machine.
 //!
 //! | part | what it measures |
 //! |---|---|
-//! | `operator` | 200 and 1,000 mirrors without a limit of the budget: medians of five rounds (`ROUNDS=1` for a glance) |
-//! | `outage` | 1,000 mirrors with a budget of 40, beside External Secrets Operator's figures |
-//! | `fleet` | 5,000 mirrors with a budget of 40 and an outage of ten minutes; takes 40 minutes |
+//! | `operator` | 200 and 1,000 mirrors without a request limit: medians of five rounds (`ROUNDS=1` for a quick look) |
+//! | `outage` | 1,000 mirrors with a limit of 40, beside the figures of External Secrets Operator |
+//! | `fleet` | 5,000 mirrors with a limit of 40 and an outage of ten minutes; takes 40 minutes |
 //! | `reader` | the start of a program, an answer of `serve`, a thousand starts at once |
 //!
-//! Without a part, all but `fleet` are measured. `MIRRORS`, `INTERVAL`, `BUDGET` and `OUTAGE` (seconds) shorten `outage` and `fleet`.
-//! Everything shares the machine's cores, so the load is printed beside the figures.
+//! Without a part, all but `fleet` are measured. `MIRRORS`, `INTERVAL`, `BUDGET` and `OUTAGE` (seconds)
+//! shorten `outage` and `fleet`. All parts share the machine's cores, so the load is printed beside the
+//! figures.
 #![allow(
     clippy::expect_used,
     clippy::panic,
@@ -33,13 +35,13 @@ use round::{Round, Run};
 use scenario::Scenario;
 use table::line;
 
-/// Rounds, unless `ROUNDS` says otherwise.
+/// The number of rounds; `ROUNDS` overrides it.
 const ROUNDS: usize = 5;
-/// Mirrors, and the goals: seconds until all are served, MB afterwards.
+/// The number of mirrors, and the goals: seconds until all are served, MB afterwards.
 const SIZES: [(usize, f64, f64); 2] = [(200, 3.0, 40.0), (1_000, 6.0, 80.0)];
-/// What an account and region of AWS allows by default.
+/// The default quota of an AWS account in a region.
 const ACCOUNT_QUOTA: u32 = 40;
-/// A budget that never makes anything wait.
+/// A request limit that is never reached.
 const NO_LIMIT: u32 = 100_000;
 const PARTS: [&str; 4] = ["operator", "outage", "fleet", "reader"];
 
@@ -52,7 +54,7 @@ async fn main() {
         chosen.as_deref().is_none_or(|part| PARTS.contains(&part)),
         "PART is one of {PARTS:?}, or nothing for all but fleet"
     );
-    // The fleet takes longer than all others together.
+    // The fleet takes longer than all other parts together.
     let measures = |part: &str| chosen.as_deref().map_or(part != "fleet", |chosen| chosen == part);
     if ["operator", "outage", "fleet"].into_iter().any(measures) {
         let cluster = Cluster::start(Options::default()).await;
@@ -78,7 +80,7 @@ fn head(rounds: usize) {
     println!("{:<70}{:>10}{:>10}   all {rounds}", "", "median", "goal");
 }
 
-/// As many objects, parameters and seconds as External Secrets Operator was measured with.
+/// As many objects, parameters and seconds as in the measurement of External Secrets Operator.
 fn outage() -> Scenario {
     let scenario = scenario("outage", 1_000, 30, 120);
     let is_compared =
@@ -101,14 +103,15 @@ fn scenario(name: &str, mirrors: usize, interval: u64, outage: u64) -> Scenario 
     }
 }
 
-/// A program as `make bench` has built it: optimised as it is handed out.
+/// Returns a program that `make bench` has built, optimised as for a release.
 fn built(profile: &str, name: &str) -> PathBuf {
     let this = std::env::current_exe().expect("the path of this program");
     let release = this.parent().expect("its folder");
     release.with_file_name(profile).join(name)
 }
 
-/// An environment variable, or what is usual; empty counts as unset, because make passes variables that nobody has set.
+/// Returns an environment variable or its default. An empty one counts as unset, because make passes
+/// variables that are not set.
 fn variable<T: FromStr>(name: &str, usual: T) -> T {
     let Some(text) = std::env::var(name).ok().filter(|text| !text.is_empty()) else { return usual };
     text.parse().unwrap_or_else(|_| panic!("{name}={text} cannot be used"))

@@ -1,4 +1,4 @@
-//! What the reader costs: the start of a program, an answer of `serve`, and a thousand starts at once.
+//! The cost of the reader: the start of a program, an answer of `serve`, and a thousand starts at once.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -20,16 +20,16 @@ use tokio::net::TcpStream;
 use crate::table::{line, median};
 
 const MIRROR: &str = "shop/checkout";
-/// Starts that are timed, with and without the reader in turns.
+/// The number of timed starts, alternately with and without the reader.
 const STARTS: usize = 100;
-/// Connections at once, and requests over each.
+/// The number of concurrent connections, and of requests per connection.
 const CONNECTIONS: usize = 8;
 const REQUESTS: usize = 5_000;
-/// Readers that start within a second.
+/// The number of readers that start within one second.
 const CROWD: usize = 1_000;
 const STARTED: Duration = Duration::from_secs(20);
 
-/// Measures all of it.
+/// Runs all measurements.
 pub async fn measure(rounds: usize) {
     let (plain, tls) =
         (Mirrored::on(Redis::start().await).await, Mirrored::on(Redis::with_tls().await).await);
@@ -78,7 +78,7 @@ impl Mirrored {
         Self { redis, sub_key: hash.sub_key }
     }
 
-    /// The reader with the settings of a task.
+    /// Returns a reader with the settings of a task.
     fn reader(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(program());
         command.args(arguments).env_clear().env("PARAMETER_MIRROR_MIRRORS", MIRROR);
@@ -92,7 +92,8 @@ impl Mirrored {
         command
     }
 
-    /// Milliseconds that `exec` adds to the start of a program: the median with it less the median without.
+    /// Returns the milliseconds that `exec` adds to the start of a program: the median with it minus the
+    /// median without.
     fn exec_adds(&self) -> f64 {
         let time = |mut command: Command| {
             let began = Instant::now();
@@ -106,7 +107,8 @@ impl Mirrored {
         median(&with) - median(&without)
     }
 
-    /// The median milliseconds of one request after the other, and how many of many at once fit into a second of CPU.
+    /// Returns the median milliseconds of sequential requests, and the number of concurrent requests per
+    /// second of CPU time.
     async fn serve(&self) -> (f64, f64) {
         let scratch = Arc::new(Scratch::new("bench").expect("a temporary folder"));
         let command = self.reader(&["serve", "--listen", "127.0.0.1:0"]);
@@ -138,7 +140,8 @@ impl Mirrored {
         (median(&times), requests / (cpu_seconds(process.pid()) - before))
     }
 
-    /// Starts readers evenly over a second, each of which must get the whole set; seconds until the last has it.
+    /// Starts readers evenly over a second, each of which must get the whole set. Returns the seconds until
+    /// the last one has it.
     async fn crowd(&self) -> f64 {
         let began = Instant::now();
         let starts = (0..CROWD).map(async |number| {

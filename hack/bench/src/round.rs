@@ -1,4 +1,4 @@
-//! One round: so many mirrors from nothing, then a steady cycle.
+//! One round: a number of mirrors from a cold start, then a steady cycle.
 
 use std::time::{Duration, Instant};
 
@@ -11,24 +11,24 @@ use serde_json::json;
 use crate::api_server;
 use crate::scenario::count;
 
-/// How long something may take beside the time that the budget takes for it.
+/// The time limit, in addition to the time that the request limit requires.
 const PATIENCE: Duration = Duration::from_mins(5);
-/// Between two looks at a steady operator.
+/// The pause between two checks of a steady operator.
 const SELDOM: Duration = Duration::from_millis(500);
-/// Parameters of each mirror.
+/// The number of parameters of each mirror.
 pub const PARAMETERS: usize = 10;
 
-/// What a round is about.
+/// The size of a round.
 #[derive(Clone, Copy, Debug)]
 pub struct Run {
     pub mirrors: usize,
     pub interval: Duration,
-    /// Requests per second to SSM.
+    /// The limit of requests per second to SSM.
     pub budget: u32,
 }
 
 impl Run {
-    /// The time in which the budget lets one request for each mirror pass.
+    /// Returns the time in which the request limit allows one request for each mirror.
     fn at_budget(&self) -> Duration {
         Duration::from_secs_f64(
             count(u64::try_from(self.mirrors).unwrap_or(u64::MAX)) / f64::from(self.budget),
@@ -49,13 +49,13 @@ pub struct Round<'c> {
     operator: Option<Operator>,
 }
 
-/// What it took to serve everything for the first time.
+/// The cost of the first sync of everything.
 pub struct First {
     pub seconds: f64,
     pub ssm_calls: f64,
 }
 
-/// What one steady cycle took.
+/// The cost of one steady cycle.
 pub struct Steady {
     pub megabytes: f64,
     pub cpu_seconds_per_1000_reads: f64,
@@ -65,7 +65,7 @@ pub struct Steady {
 }
 
 impl<'c> Round<'c> {
-    /// Everything is there but the operator.
+    /// Starts everything but the operator.
     pub async fn begin(cluster: &'c Cluster, run: Run, number: usize) -> Self {
         let namespace = cluster.namespace("bench").await;
         let (ssm, client) = (Ssm::start(), cluster.client().await);
@@ -85,18 +85,18 @@ impl<'c> Round<'c> {
             fleet::mirror(&namespace, &format!("m{mirror}"), &spec)
         };
         fleet::create_mirrors(&client, &(0..run.mirrors).map(object).collect::<Vec<_>>()).await;
-        // Each round has keys of its own, as a first start has.
+        // Each round has its own keys, as at a first start.
         cluster
             .kubectl(&["delete", "secret", "parameter-mirror-keys", "-n", HOME, "--ignore-not-found"])
             .await;
-        // Nobody waits for the lease of an operator of the round before.
+        // The operator need not wait for the lease of the previous round.
         cluster.kubectl(&["delete", "lease", "parameter-mirror", "-n", HOME, "--ignore-not-found"]).await;
         let scratch = Scratch::new(&format!("bench-{number}")).expect("a temporary folder");
         let path = Proxy::start(ssm.address()).await;
         Self { cluster, run, namespace, ssm, path, redis: Redis::start().await, scratch, operator: None }
     }
 
-    /// Starts the operator and waits until both targets of all mirrors are written. The time is that from the
+    /// Starts the operator and waits until both targets of all mirrors are written. The time counts from the
     /// start of the process.
     pub async fn first_sync(&mut self) -> First {
         let program = crate::built("dist", "parameter-mirror");
@@ -109,7 +109,7 @@ impl<'c> Round<'c> {
         let mut operator = Operator::launch(settings);
         operator.wait_listening().await;
         let all = self.all();
-        // Looking at thousands of mirrors is work that delays them.
+        // Checking thousands of mirrors is work that delays them.
         let step = Duration::from_millis(50).max(self.run.at_budget() / 100);
         reached(&operator, step, PATIENCE + self.run.at_budget(), async || {
             let scrape = operator.endpoints().scrape().await.unwrap_or_default();
@@ -125,11 +125,12 @@ impl<'c> Round<'c> {
         First { seconds, ssm_calls: count(self.ssm.calls().total()) }
     }
 
-    /// Waits for one cycle of every mirror, and says what it cost.
+    /// Waits for one cycle of every mirror, and returns its cost.
     pub async fn steady(&self) -> Steady {
         let operator = self.operator();
         let reads = async || operator.metric(r#"parameter_mirror_ssm_reads_total{result="good"}"#).await;
-        // Statuses and events of the first sync reach into the next cycle: the one after it is measured.
+        // Statuses and events of the first sync extend into the next cycle, so the cycle after it is
+        // measured.
         reached(operator, SELDOM, PATIENCE, async || reads().await >= 2 * self.all()).await;
         let pid = operator.process().pid();
         let (before, cpu, calls, api) =
@@ -147,7 +148,8 @@ impl<'c> Round<'c> {
         }
     }
 
-    /// Ends the operator and removes what the round made, so that the next begins from nothing.
+    /// Ends the operator and removes everything that the round created, so that the next one has a cold
+    /// start.
     pub async fn end(self) {
         if let Some(operator) = &self.operator {
             operator.terminate().await;
@@ -157,7 +159,8 @@ impl<'c> Round<'c> {
             .await;
     }
 
-    /// Ends the operator and starts another process; returns the seconds from the end of one until the other is ready.
+    /// Ends the operator and starts another process. Returns the seconds from the end of the old one until
+    /// the new one is ready.
     pub async fn restart(&mut self) -> f64 {
         let operator = self.operator.as_mut().expect("the operator runs");
         operator.terminate().await;
@@ -166,7 +169,7 @@ impl<'c> Round<'c> {
         began.elapsed().as_secs_f64()
     }
 
-    /// The operator, once it has been started.
+    /// Returns the operator, once it has been started.
     pub fn operator(&self) -> &Operator {
         self.operator.as_ref().expect("the operator runs")
     }
@@ -176,7 +179,7 @@ impl<'c> Round<'c> {
     }
 }
 
-/// Looks in even steps: looking is work for the operator too.
+/// Checks at regular intervals, because each check is also work for the operator.
 async fn reached(
     operator: &Operator,
     step: Duration,

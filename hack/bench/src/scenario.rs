@@ -1,4 +1,5 @@
-//! What a fleet of mirrors costs at a real budget: from nothing, in peace, in an outage, after it, and over a restart.
+//! The cost of a fleet of mirrors with a realistic request limit: cold start, steady state, outage, recovery,
+//! restart.
 
 use std::time::{Duration, Instant};
 
@@ -14,31 +15,31 @@ use crate::api_server::{self, Requests};
 use crate::round::{PARAMETERS, Round, Run};
 use crate::table::Table;
 
-/// How long an open breaker waits for its next probe, with its jitter.
+/// The longest pause of an open breaker before its next probe, with jitter.
 const PROBE: f64 = 36.0;
-/// How long requests begin slowly after a probe was answered, and how many are sent in that time.
+/// The duration of the slow start after an answered probe, and the number of requests sent in that time.
 const RAMP: (f64, f64) = (15.0, 35.0);
-/// The longest silence that is measured besides the outage.
+/// The longest measured silence, besides the outage.
 const SILENCE: Duration = Duration::from_mins(1);
-/// Between two looks at the operator while something is waited for.
+/// The pause between two checks of the operator.
 const LOOK: Duration = Duration::from_secs(1);
-/// How much longer than its limit something may take until the measurement is given up.
+/// How far a measurement may exceed its limit before it is abandoned.
 const PATIENCE: Duration = Duration::from_mins(15);
 
-/// How large and how long.
+/// The size and the duration.
 #[derive(Clone, Debug)]
 pub struct Scenario {
     pub name: String,
     pub mirrors: usize,
     pub interval: Duration,
     pub budget: u32,
-    /// How long SSM answers HTTP 500.
+    /// How long SSM answers with HTTP 500.
     pub outage: Duration,
-    /// Whether External Secrets Operator was measured with the same.
+    /// Whether External Secrets Operator was measured with the same scenario.
     pub is_compared: bool,
 }
 
-/// Measures all of it.
+/// Runs all measurements.
 pub async fn measure(cluster: &Cluster, scenario: &Scenario) {
     let Scenario { name, mirrors, interval, budget, outage, is_compared } = scenario;
     let part = format!(
@@ -72,7 +73,7 @@ async fn cold(round: &mut Round<'_>, scenario: &Scenario, table: &mut Table) {
     table.figure("cold_ssm_calls", "SSM calls for that", first.ssm_calls, "");
 }
 
-/// Two intervals in which nothing changes, after the one that statuses and events of the first sync reach into.
+/// Measures two quiet intervals, after the one with statuses and events of the first sync.
 async fn steady(round: &Round<'_>, scenario: &Scenario, table: &mut Table) {
     let operator = round.operator();
     sleep(scenario.interval).await;
@@ -94,7 +95,7 @@ async fn steady(round: &Round<'_>, scenario: &Scenario, table: &mut Table) {
     table.figure("steady_megabytes", "MB resident", megabytes(operator), "228");
 }
 
-/// HTTP 500, with every Secret deleted in the middle of it.
+/// SSM answers with HTTP 500; every Secret is deleted in the middle of the outage.
 async fn fail(round: &Round<'_>, scenario: &Scenario, table: &mut Table) {
     let operator = round.operator();
     let (calls, began) = (round.ssm.calls(), Instant::now());
@@ -123,7 +124,8 @@ async fn fail(round: &Round<'_>, scenario: &Scenario, table: &mut Table) {
     recover(round, scenario, returned, "outage", "", table).await;
 }
 
-/// SSM takes every request and answers none; later it answers on new connections only, as after a failover.
+/// SSM accepts every request and answers none. Afterwards it answers on new connections only, as after a
+/// failover.
 async fn silence(round: &Round<'_>, scenario: &Scenario, table: &mut Table) {
     round.path.set(Path::Silent).await;
     sleep(SILENCE.min(scenario.outage)).await;
@@ -132,7 +134,7 @@ async fn silence(round: &Round<'_>, scenario: &Scenario, table: &mut Table) {
     recover(round, scenario, returned, "silence", "> 90", table).await;
 }
 
-/// How long the first read and all reads take after SSM has returned.
+/// Measures the time until the first read and until all reads succeed after SSM has returned.
 async fn recover(
     round: &Round<'_>,
     scenario: &Scenario,
@@ -157,7 +159,7 @@ async fn recover(
     table.limited(&format!("{what}_recovery_seconds"), &text, returned.elapsed().as_secs_f64(), limit, eso);
 }
 
-/// Another process with the same mirrors.
+/// Restarts the operator with the same mirrors.
 async fn restart(round: &mut Round<'_>, scenario: &Scenario, table: &mut Table) {
     let calls = round.ssm.calls();
     let api = api_server::requests(round.cluster).await;
@@ -198,7 +200,8 @@ async fn restart(round: &mut Round<'_>, scenario: &Scenario, table: &mut Table) 
     table.figure("restart_megabytes", "MB resident", megabytes(operator), "");
 }
 
-/// Deletes every Secret; returns how many came back by `end`, and after how many seconds the last of them was seen.
+/// Deletes every Secret. Returns how many were restored by `end`, and after how many seconds the last one was
+/// seen.
 async fn restore_secrets(round: &Round<'_>, scenario: &Scenario, end: Instant) -> (f64, f64) {
     let secrets: Api<Secret> = Api::namespaced(round.cluster.client().await, &round.namespace);
     let present = async || {
@@ -215,7 +218,7 @@ async fn restore_secrets(round: &Round<'_>, scenario: &Scenario, end: Instant) -
         .await
         .expect("the API server deletes Secrets");
     loop {
-        // A Secret that came back has another UID; one that has not been deleted yet has its own.
+        // A restored Secret has another UID; one that has not been deleted yet keeps its own.
         let restored = present().await.difference(&old).count();
         let seconds = began.elapsed().as_secs_f64();
         if restored >= scenario.mirrors || Instant::now() >= end {
@@ -237,7 +240,7 @@ async fn reached(round: &Round<'_>, what: &str, mut is_reached: impl AsyncFnMut(
     }
 }
 
-/// The age of the oldest value that is served.
+/// Returns the age of the oldest value that is served.
 async fn oldest(operator: &Operator) -> f64 {
     let scrape = operator.endpoints().scrape().await.expect("the operator answers");
     scrape.series("parameter_mirror_staleness_seconds").map(|(_, age)| age).fold(0.0, f64::max)

@@ -8,35 +8,35 @@ pub fn line(what: &str, figures: &[f64], goal: &str) {
     println!("{what:<70}{:>10.2}{goal:>10}   {}", median(figures), all.join(" "));
 }
 
-/// The middle one.
+/// Returns the median.
 pub fn median(figures: &[f64]) -> f64 {
     let mut sorted = figures.to_vec();
     sorted.sort_by(f64::total_cmp);
     sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// The figures of one run, each printed as soon as it is known.
+/// The figures of one run. Each is printed as soon as it is known.
 pub struct Table {
     part: String,
     figures: Map<String, Value>,
-    /// Whether there are figures of External Secrets Operator to compare with.
+    /// Whether there are figures of External Secrets Operator for comparison.
     is_compared: bool,
 }
 
 impl Table {
-    /// An empty table; prints its head.
+    /// Creates an empty table and prints its header.
     pub fn new(part: &str, is_compared: bool) -> Self {
         let eso = if is_compared { "ESO 2.9" } else { "" };
         println!("\n{part:<78}{:>10}{:>10}{eso:>12}", "measured", "limit");
         Self { part: part.to_owned(), figures: Map::new(), is_compared }
     }
 
-    /// A figure without a limit.
+    /// Adds a figure without a limit.
     pub fn figure(&mut self, key: &str, what: &str, figure: f64, eso: &str) {
         self.row(key, what, figure, None, eso);
     }
 
-    /// A figure and the least that is possible, by the budget or the breaker.
+    /// Adds a figure and the least possible value, given the request limit or the breaker.
     pub fn limited(&mut self, key: &str, what: &str, figure: f64, limit: f64, eso: &str) {
         self.row(key, what, figure, Some(limit), eso);
     }
@@ -48,13 +48,13 @@ impl Table {
         self.figures.insert(key.to_owned(), json!({"measured": figure, "limit": limit}));
     }
 
-    /// Prints all figures as one line of JSON, with the machine that they were taken on.
+    /// Prints all figures as one line of JSON, with a description of the machine.
     pub fn end(self, machine: &Value) {
         println!("{}", json!({"part": self.part, "machine": machine, "figures": self.figures}));
     }
 }
 
-/// Counts without a fraction, all else with two digits of it.
+/// Formats counts without a fraction, everything else with two decimals.
 fn short(figure: f64) -> String {
     if figure.fract() == 0.0 { format!("{figure:.0}") } else { format!("{figure:.2}") }
 }

@@ -1,4 +1,5 @@
-//! Where the operator runs: as pods of a real node where one can be had, else as a process beside a real API server.
+//! The environment of the operator: pods of a real node where one can run, else a process beside a real API
+//! server.
 
 use std::fs;
 use std::ops::Deref;
@@ -12,14 +13,14 @@ use parameter_mirror_test_support::{Cluster, Console, Moto, Node, Operator, Redi
 /// The namespace of the operator, and the name of its release and service account.
 pub const SYSTEM: &str = "parameter-mirror";
 
-/// A pod that was killed is replaced, and its Lease runs out.
+/// The time limit: a killed pod is replaced, and its Lease expires.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// What there is of Kubernetes, and the operator in it.
+/// The available kind of Kubernetes, with the operator in it.
 pub enum Kubernetes {
-    /// A control plane. Nothing can run a pod, so the operator is a process with the rights of its chart.
+    /// A control plane. It cannot run pods, so the operator is a process with the permissions of its chart.
     ApiServer { cluster: Box<Cluster>, operator: Option<Box<Operator>> },
-    /// A node, with the operator as its chart installs it.
+    /// A node, with the operator installed by its chart.
     Node(Node),
 }
 
@@ -35,7 +36,7 @@ impl Deref for Kubernetes {
 }
 
 impl Kubernetes {
-    /// The node that this process was started beside, or a control plane of its own.
+    /// Returns the node of this process, or starts a control plane.
     pub async fn find_or_start() -> Self {
         if let Some(node) = Node::of_environment().await {
             return Self::Node(node);
@@ -44,7 +45,7 @@ impl Kubernetes {
         Self::ApiServer { cluster, operator: None }
     }
 
-    /// The node, where there is one.
+    /// Returns the node, if there is one.
     pub fn node(&self) -> Option<&Node> {
         match self {
             Self::Node(node) => Some(node),
@@ -52,7 +53,7 @@ impl Kubernetes {
         }
     }
 
-    /// Installs the chart; returns when the operator is ready, with what to say of it.
+    /// Installs the chart. Returns when the operator is ready, with a description of it.
     pub async fn install(&mut self, scratch: &Scratch, ssm: &Moto, redis: &Redis) -> &'static str {
         let chart = in_repository("charts/parameter-mirror");
         let install = ["install", SYSTEM, &chart, "--namespace", SYSTEM, "--create-namespace"];
@@ -86,7 +87,7 @@ impl Kubernetes {
         }
     }
 
-    /// Kills the operator, all of it, and returns when it is ready again.
+    /// Kills the whole operator, and returns when it is ready again.
     pub async fn kill_operator(&mut self) {
         match self {
             Self::ApiServer { operator, .. } => {
@@ -107,7 +108,7 @@ impl Kubernetes {
         }
     }
 
-    /// What to type first in another terminal: the node has a network of its own.
+    /// Returns the first command to type in another terminal, because the node has its own network.
     pub fn how_to_enter(&self) -> String {
         match std::env::var("PARAMETER_MIRROR_NODE_PID") {
             Ok(pid) if self.node().is_some() => format!("  nsenter --target {pid} --net bash\n"),
@@ -115,7 +116,7 @@ impl Kubernetes {
         }
     }
 
-    /// Folders and files with logs.
+    /// Returns folders and files with logs.
     pub fn logs(&self) -> (Vec<PathBuf>, Option<String>) {
         match self {
             Self::ApiServer { cluster, operator } => {
@@ -126,13 +127,13 @@ impl Kubernetes {
     }
 }
 
-/// A path of the repository.
+/// Returns a path of the repository.
 pub fn in_repository(path: &str) -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     root.join(path).to_string_lossy().into_owned()
 }
 
-/// The program that the Makefile has just built.
+/// Returns the program that the Makefile has just built.
 pub fn program() -> PathBuf {
     let this = std::env::current_exe().expect("the path of this program");
     this.with_file_name("parameter-mirror")

@@ -1,8 +1,8 @@
 //! `make demo`: the outage story on real parts, told and checked step by step.
 //!
-//! A real Redis and moto as SSM are started on free ports. The operator runs as pods of a real node where `hack/e2e` could start one;
-//! else beside a real API server, as the process that its pod would run, with the rights of its chart. `--keep` leaves all of it
-//! running to play with.
+//! It starts a real Redis, and moto as SSM, on free ports. The operator runs as pods of a real node if
+//! `hack/e2e` could start one, otherwise beside a real API server, as the process that its pod would run,
+//! with the permissions of its chart. `--keep` leaves everything running to experiment with.
 #![allow(
     clippy::expect_used,
     clippy::panic,
@@ -25,7 +25,7 @@ use stage::Stage;
 #[tokio::main]
 async fn main() -> ExitCode {
     let keep = std::env::args().any(|argument| argument == "--keep");
-    // What went wrong is told once, by the verdict.
+    // A failure is reported once, by the verdict.
     std::panic::set_hook(Box::new(|_| {}));
     let mut screen = Screen::default();
     let mut stage = None;
@@ -39,7 +39,7 @@ async fn main() -> ExitCode {
             );
             if let (true, Some(stage)) = (keep, &stage) {
                 println!("{}", stage.how_to_play());
-                // Ends with Ctrl-C; the parts go with this process.
+                // Waits for Ctrl-C; the parts end with this process.
                 let _ = tokio::signal::ctrl_c().await;
             }
             ExitCode::SUCCESS

@@ -1,4 +1,4 @@
-//! The parts of the demo, and what can be seen of them.
+//! The parts of the demo, and how to observe them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ pub const HASH: &str = "pm:{shop/checkout}";
 
 /// The real parts.
 pub struct Stage {
-    /// The operator's home, kubectl and helm.
+    /// Kubernetes with the operator, kubectl and helm.
     pub kubernetes: Kubernetes,
     /// The second target.
     pub redis: Redis,
@@ -30,7 +30,7 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Starts all parts but the operator.
+    /// Starts all parts except the operator.
     pub async fn set() -> Self {
         let (kubernetes, redis, moto) =
             tokio::join!(Kubernetes::find_or_start(), Redis::start(), Moto::start());
@@ -39,12 +39,12 @@ impl Stage {
         Self { kubernetes, redis, moto, mirror, scratch }
     }
 
-    /// Installs the chart; returns what to say of the operator.
+    /// Installs the chart; returns a description of the operator.
     pub async fn install(&mut self) -> &'static str {
         self.kubernetes.install(&self.scratch, &self.moto, &self.redis).await
     }
 
-    /// Puts the log of every part into one folder that stays.
+    /// Copies the log of every part into one folder that stays.
     pub fn save_logs(&self) -> Option<PathBuf> {
         let folder = std::env::temp_dir().join(format!("parameter-mirror-demo-logs-{}", std::process::id()));
         fs::create_dir_all(&folder).ok()?;
@@ -59,7 +59,7 @@ impl Stage {
         Some(folder)
     }
 
-    /// Commands for somebody who wants to play on.
+    /// Returns commands for users who want to experiment.
     pub fn how_to_play(&self) -> String {
         let redis = self.redis.address();
         format!(

@@ -1,5 +1,5 @@
-//! The story: mirrored, SSM lost, targets damaged, operator restarted, SSM back. A step that is not as it should be
-//! panics with what was expected and what was seen.
+//! The story: mirrored, SSM lost, targets damaged, operator restarted, SSM back. A failed step panics with
+//! the expected and the actual state.
 
 use std::process::Command;
 
@@ -27,7 +27,7 @@ const PARAMETERS: [(&str, &str, &str, &str); 12] = [
     ("session.secret", "s3ss10n", "SecureString", "SESSION_SECRET"),
 ];
 
-/// Tells it from the first step to the last; `stage` is left for whoever wants to look or play on.
+/// Runs the story from the first step to the last; `stage` stays available to inspect or experiment with.
 pub async fn tell(screen: &mut Screen, stage: &mut Option<Stage>) {
     let stage = set(screen, stage).await;
     install(screen, stage).await;
@@ -162,7 +162,7 @@ async fn recover(screen: &mut Screen, stage: &mut Stage) {
     screen.checked("the mirror's events tell the story: Synced, Degraded, Healed, Recovered");
 }
 
-/// Waits until both targets hold exactly the parameters with this database host, and returns all that they hold.
+/// Waits until both targets have exactly the parameters with this database host, and returns their content.
 async fn holds(stage: &Stage, host: &str) -> Held {
     let names = PARAMETERS.map(|(name, ..)| format!("{PREFIX}/{name}"));
     let expected: Vec<(&str, &str, &str)> = PARAMETERS
@@ -175,7 +175,7 @@ async fn holds(stage: &Stage, host: &str) -> Held {
     stage.mirror.holds(&stage.redis, &expected).await
 }
 
-/// Waits until both targets hold exactly what they held.
+/// Waits until both targets have exactly this content.
 async fn same(stage: &Stage, whole: &Held) {
     stage.mirror.same(&stage.redis, whole).await;
 }

@@ -1,4 +1,4 @@
-//! What the outage was about: new tasks, which read their configuration when they start.
+//! The problem in the outage: new tasks, which read their configuration at their start.
 
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -11,14 +11,15 @@ use crate::stage::{MIRROR, SECRET, SHOP, Stage};
 
 /// The application that runs as pods.
 const APP: &str = "checkout";
-/// How many start at once.
+/// The number of tasks that start at once.
 const TASKS: usize = 200;
-/// How much longer than all of them the one that asks SSM is given.
+/// How much more time than the other tasks the one that reads SSM gets.
 const GRACE: Duration = Duration::from_secs(5);
-/// Nobody waits longer for the tasks.
+/// The time limit for the tasks.
 const PATIENCE: Duration = Duration::from_mins(2);
 
-/// A task as it was before there were mirrors, but for one line: what its environment holds need not be asked for.
+/// A task as it was before there were mirrors, except for one line: it does not request what its environment
+/// contains.
 const TASK: &str = r#"
 import os
 host = os.environ.get("DB_HOST")
@@ -28,7 +29,7 @@ if host is None:
 print("up with", host)
 "#;
 
-/// Starts an application that takes its configuration from the Secret, where pods can run.
+/// Starts an application that takes its configuration from the Secret, if pods can run.
 pub async fn start_application(screen: &mut Screen, stage: &Stage) {
     let Some(node) = stage.kubernetes.node() else { return };
     screen.begin("An application of one pod takes the Secret as environment and as files");
@@ -37,7 +38,7 @@ pub async fn start_application(screen: &mut Screen, stage: &Stage) {
     screen.checked("1 of 1 pod is up");
 }
 
-/// Starts more of its pods while SSM keeps silent.
+/// Starts more of its pods while SSM is silent.
 pub async fn scale_out_pods(screen: &mut Screen, stage: &Stage) {
     let Some(node) = stage.kubernetes.node() else { return };
     screen.begin("kubectl scale from 1 to 5 pods while SSM is gone");
@@ -46,7 +47,7 @@ pub async fn scale_out_pods(screen: &mut Screen, stage: &Stage) {
     screen.checked("5 of 5 pods are up");
 }
 
-/// Starts tasks while SSM keeps silent: with their mirror, and one without.
+/// Starts tasks while SSM is silent: many with their mirror, and one without.
 pub async fn scale_out(screen: &mut Screen, stage: &Stage) {
     screen.begin(&format!("Scale out while SSM is gone: {TASKS} tasks start at once"));
     let python =
@@ -71,7 +72,7 @@ pub async fn scale_out(screen: &mut Screen, stage: &Stage) {
         command
             .env("PARAMETER_MIRROR_REDIS_URL", stage.redis.url())
             .env("PARAMETER_MIRROR_SUB_KEYS", &sub_key);
-        // All start at once: Redis serves them as they come.
+        // All start at once, so some wait for Redis.
         command.env("PARAMETER_MIRROR_BUDGET", "30s");
         task(&mut command);
         tokio::process::Command::from(command).kill_on_drop(true).output()
@@ -94,7 +95,7 @@ pub async fn scale_out(screen: &mut Screen, stage: &Stage) {
     ));
 }
 
-/// What the task definition was given when all was well.
+/// Returns the sub-key that the task definition got before the outage.
 fn sub_key(stage: &Stage) -> String {
     let mut command = Command::new(program());
     command.args(["key", &format!("{SHOP}/{MIRROR}"), "--namespace", SYSTEM]).env_clear();

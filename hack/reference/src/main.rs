@@ -1,5 +1,5 @@
-//! Prints docs/api.md: every field of both resources with its type, default, limits and rules, from the definitions that the
-//! API server gets. `make generate` writes the page, and CI sees that it is up to date.
+//! Prints docs/api.md: every field of both resources with its type, default, limits and rules, from the CRDs
+//! that the API server gets. `make generate` writes the page, and CI checks that it is up to date.
 
 mod schema;
 
@@ -22,7 +22,7 @@ fn main() {
     print!("{}", page(&api::crds()));
 }
 
-/// The whole page.
+/// Returns the whole page.
 fn page(definitions: &[CustomResourceDefinition]) -> String {
     let mut page = HEAD.to_owned();
     for definition in definitions {
@@ -31,7 +31,7 @@ fn page(definitions: &[CustomResourceDefinition]) -> String {
     page
 }
 
-/// One resource: what it is, what `kubectl get` prints, and a section for each object in it.
+/// Describes one resource: its purpose, the columns of `kubectl get`, and a section for each object in it.
 fn resource(definition: &CustomResourceDefinition) -> String {
     let names = &definition.spec.names;
     let mut text = format!("\n## {}\n", names.kind);
@@ -61,7 +61,7 @@ fn resource(definition: &CustomResourceDefinition) -> String {
     text
 }
 
-/// An object with its fields and rules, and after it the objects in it.
+/// Describes an object with its fields and rules, followed by the objects in it.
 fn section(kind: &str, path: &str, schema: &JSONSchemaProps) -> String {
     let description = schema.description.as_deref().unwrap_or_default();
     let mut text = format!("\n### {}\n\n{}\n", schema::title(kind, path), schema::line(description));

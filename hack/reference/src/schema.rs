@@ -1,26 +1,26 @@
-//! The parts of a schema in words.
+//! Describes the parts of a schema in words.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
 
-/// The heading of an object, e.g. `ParameterMirror: spec.secret`.
+/// Returns the heading of an object, e.g. `ParameterMirror: spec.secret`.
 pub fn title(kind: &str, path: &str) -> String {
     format!("{kind}: {path}")
 }
 
-/// The anchor that a heading gets.
+/// Returns the anchor of a heading.
 fn anchor(kind: &str, path: &str) -> String {
     let kept = |c: &char| c.is_ascii_alphanumeric() || *c == ' ';
     title(kind, path).to_lowercase().chars().filter(kept).collect::<String>().replace(' ', "-")
 }
 
-/// Text on one line, which ends no cell of a table.
+/// Formats text as one line that is safe in a table cell.
 pub fn line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|")
 }
 
-/// What the items of a list are.
+/// Returns the schema of a list's items.
 fn items(schema: &JSONSchemaProps) -> Option<&JSONSchemaProps> {
     match schema.items.as_ref()? {
         JSONSchemaPropsOrArray::Schema(schema) => Some(schema),
@@ -28,7 +28,7 @@ fn items(schema: &JSONSchemaProps) -> Option<&JSONSchemaProps> {
     }
 }
 
-/// The object that a field is or lists, if it has fields of its own, and the path to it.
+/// Returns the object of a field or of its items, if it has its own fields, and the path to it.
 pub fn object_in<'a>(
     path: &str,
     name: &str,
@@ -38,7 +38,7 @@ pub fn object_in<'a>(
     object.properties.is_some().then(|| (format!("{path}.{name}"), object))
 }
 
-/// The row of a field.
+/// Returns the table row of a field.
 pub fn row(kind: &str, path: &str, name: &str, field: &JSONSchemaProps, required: bool) -> String {
     let default = match &field.default {
         _ if required => "**required**".to_owned(),
@@ -104,9 +104,9 @@ fn range<T: std::fmt::Display>(least: Option<T>, most: Option<T>) -> Option<Stri
     }
 }
 
-/// The rules of a schema in the words of their messages: of a field, with its name before them.
+/// Returns the rules of a schema as their messages; for a field, prefixed with its name.
 pub fn rules(schema: &JSONSchemaProps, field: Option<&str>) -> Vec<String> {
-    // The rules of an object that has a section of its own stand there.
+    // The rules of an object with its own section are listed there.
     if field.is_some() && schema.properties.is_some() {
         return Vec::new();
     }

@@ -1,11 +1,11 @@
-//! Whoever is called by an alert finds it in docs/runbook.md.
+//! Every alert has an entry in docs/runbook.md.
 
 use std::path::{Path, PathBuf};
 
 use super::page::{anchors, text};
 use crate::world::root;
 
-/// The alerts of the chart, and what their links to the runbook end with.
+/// The alerts of the chart. Their runbook links end with these names.
 const ALERTS: [&str; 8] = [
     "ParameterMirrorStale",
     "ParameterMirrorDegraded",
@@ -17,7 +17,7 @@ const ALERTS: [&str; 8] = [
     "ParameterMirrorBrokenPasses",
 ];
 
-/// Names after `alert:` in the files of the chart.
+/// Returns the names after `alert:` in the files of the chart.
 fn alerts_below(folder: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let (folders, files): (Vec<PathBuf>, Vec<PathBuf>) = entries.partition(|path| path.is_dir());

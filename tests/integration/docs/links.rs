@@ -1,4 +1,4 @@
-//! Links lead somewhere: to a file, to a heading in it. Whether other people's pages are still there is not looked at.
+//! Checks that links lead to an existing file and heading. External pages are not fetched.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +6,7 @@ use super::page::{anchors, links, text};
 use super::pages;
 use crate::world::root;
 
-/// Why a link leads nowhere.
+/// Returns why a link is dead.
 fn dead(page: &str, target: &str) -> Option<String> {
     if let Some(rest) = target.strip_prefix("https://") {
         let host = rest.split(['/', '#', '?']).next().unwrap_or_default();
@@ -26,7 +26,7 @@ fn dead(page: &str, target: &str) -> Option<String> {
     (!found).then(|| format!("{path} has no heading {anchor}"))
 }
 
-/// A relative path, seen from a page.
+/// Resolves a relative path from a page.
 fn beside(page: &str, path: &str) -> String {
     let mut parts: Vec<&str> = page.split('/').collect();
     parts.pop();
@@ -54,7 +54,7 @@ fn every_link_leads_somewhere() {
     assert!(found > 50, "only {found} links were found");
 }
 
-/// All files with comments below a folder.
+/// Collects all files with comments below a folder.
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -66,7 +66,7 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// The pages that a comment names, each with the heading in quotes behind it, if there is one.
+/// Returns the pages that a comment names, each with the quoted heading that follows it, if any.
 fn named(comment: &str) -> Vec<(&str, Option<&str>)> {
     let is_of_path = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '-' | '_');
     let ends = comment.match_indices(".md").map(|(at, found)| at + found.len());
@@ -78,7 +78,7 @@ fn named(comment: &str) -> Vec<(&str, Option<&str>)> {
     ends.map(page).collect()
 }
 
-/// Whatever a comment sends its reader to is in the repository.
+/// Every page and heading named in a comment exists in the repository.
 #[test]
 fn every_page_that_a_comment_names_is_there() {
     assert_eq!(named("x (docs/a.md, \"B c\", rule 2), d.md."), [("docs/a.md", Some("B c")), ("d.md", None)]);

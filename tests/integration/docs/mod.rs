@@ -1,5 +1,6 @@
-//! The README and the pages of docs/, checked: commands run in order against real parts, objects taken by a real API server, links
-//! that lead somewhere, and no block that nothing looks at. How a block is marked is in CONTRIBUTING.md.
+//! Checks the README and the pages of docs/: runs commands in order against real parts, applies objects to a
+//! real API server, and checks links. Every block must be checked by something. CONTRIBUTING.md describes the
+//! markers of blocks.
 
 mod alerts;
 mod links;
@@ -12,7 +13,8 @@ use crate::world::root;
 use page::{Check, Item, items, text};
 use stage::Stage;
 
-/// The pages that are run, in this order, by one reader on one cluster: each goes on where the one before it ended.
+/// The pages that are run in this order, as one reader on one cluster. Each page continues where the previous
+/// one ended.
 const PAGES: [&str; 9] = [
     "docs/install.md",
     "docs/concepts.md",
@@ -25,7 +27,7 @@ const PAGES: [&str; 9] = [
     "docs/releasing.md",
 ];
 
-/// Pages without anything to run, and pages that have tests of their own, with the file that holds them.
+/// Pages that are not run here: each has its own tests, or nothing to run, in the given file.
 const ELSEWHERE: [(&str, &str); 8] = [
     ("docs/reader.md", "crates/reader/tests/reader/recipes.rs"),
     ("docs/redis-format.md", "crates/reader/tests/sdk/hashes.rs"),
@@ -37,7 +39,7 @@ const ELSEWHERE: [(&str, &str); 8] = [
     ("docs/metrics.md", "tests/integration/observability.rs"),
 ];
 
-/// Every page for people, named from the root of the repository.
+/// Returns every page for people, relative to the root of the repository.
 fn pages() -> Vec<String> {
     let mut pages =
         ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"].map(str::to_owned).to_vec();
@@ -84,7 +86,7 @@ fn every_block_of_every_page_is_checked_by_something() {
     }
 }
 
-/// The pod of docs/reader.md is one that the API server takes.
+/// The API server accepts the pod of docs/reader.md.
 #[tokio::test]
 async fn the_sidecar_of_the_readers_page_is_a_pod() {
     let page = text("docs/reader.md");
@@ -95,7 +97,7 @@ async fn the_sidecar_of_the_readers_page_is_a_pod() {
     let scratch = parameter_mirror_test_support::Scratch::new("sidecar").unwrap();
     std::fs::write(scratch.path().join("pod.yaml"), pod).unwrap();
     let file = scratch.path().join("pod.yaml");
-    // No controllers run here that would make it.
+    // No controllers run here, so the test creates it.
     cluster.kubectl(&["create", "serviceaccount", "default", "--namespace", &namespace]).await;
     let apply = ["apply", "--dry-run=server", "--namespace", &namespace, "-f", file.to_str().unwrap()];
     let told = cluster.kubectl(&apply).await;

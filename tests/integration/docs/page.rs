@@ -4,48 +4,49 @@ use std::collections::BTreeMap;
 
 use crate::world::root;
 
-/// What stands in a page that a test acts on, in order.
+/// An item of a page that a test acts on, in order.
 pub enum Item {
-    /// `<!-- stage: ... -->` on a line of its own: what happens on the stage, for the commands that come.
+    /// `<!-- stage: ... -->` on its own line: an event on the stage before the next commands.
     Direction(String),
     /// A fenced block.
     Block(Block),
 }
 
-/// A fenced block, with the marker on the line before it.
+/// A fenced block, with its marker from the line above.
 pub struct Block {
     pub marker: String,
     pub language: String,
     pub text: String,
-    /// The line of the page that it begins on.
+    /// The first line of the block on the page.
     pub line: usize,
 }
 
-/// How a block is checked.
+/// The check of a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Check {
-    /// Run as a reader would type it.
+    /// Runs it as a reader would type it.
     Run,
-    /// What the block run before it prints, ages aside.
+    /// Compares it with the output of the previous block, except for ages.
     Output,
-    /// Read by the shell and not run: it needs what is not here, as the marker says.
+    /// Checks the shell syntax only, because the block needs something that is missing here, which the marker
+    /// names.
     Syntax,
-    /// `make` and a target that the Makefile has.
+    /// Checks that the Makefile has this target.
     Make,
-    /// Objects that the API server takes.
+    /// Checks that the API server accepts the objects.
     Objects,
-    /// Values that the chart renders.
+    /// Checks that the chart renders with these values.
     Values,
-    /// The policy that the operator needs.
+    /// Checks that the policy is the one the operator needs.
     Policy,
     Json,
-    /// Queries over metrics that the operator has.
+    /// Checks that the operator has the metrics in these queries.
     Queries,
     Drawing,
 }
 
 impl Block {
-    /// `None` for a block that nothing would check.
+    /// Returns the check of this block; `None` if nothing would check it.
     pub fn check(&self) -> Option<Check> {
         Some(match (self.marker.as_str(), self.language.as_str()) {
             ("run", "sh") => Check::Run,
@@ -63,12 +64,12 @@ impl Block {
     }
 }
 
-/// The text of a page, named from the root of the repository.
+/// Returns the text of a page, given relative to the root of the repository.
 pub fn text(page: &str) -> String {
     std::fs::read_to_string(root().join(page)).unwrap_or_else(|error| panic!("{page}: {error}"))
 }
 
-/// Blocks and stage directions.
+/// Returns blocks and stage directions.
 pub fn items(text: &str) -> Vec<Item> {
     let mut items = Vec::new();
     let (mut marker, mut open) = (String::new(), None::<Block>);
@@ -95,7 +96,7 @@ pub fn items(text: &str) -> Vec<Item> {
     items
 }
 
-/// The lines that are no code.
+/// Returns the lines outside of code.
 fn prose(text: &str) -> impl Iterator<Item = &str> {
     let mut code = false;
     text.lines().filter(move |line| {
@@ -105,7 +106,8 @@ fn prose(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// The anchors that headings have on GitHub: lower case, without punctuation, spaces as hyphens; a repeated one is numbered.
+/// Returns the anchors of headings as on GitHub: lower case, without punctuation, spaces as hyphens; repeated
+/// ones are numbered.
 pub fn anchors(text: &str) -> Vec<String> {
     let mut seen = BTreeMap::<String, u32>::new();
     let headings = prose(text).filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#'));
@@ -121,7 +123,7 @@ pub fn anchors(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// Where the links of a page lead: `[text](target)`, outside of code.
+/// Returns the targets of the links on a page: `[text](target)`, outside of code.
 pub fn links(text: &str) -> Vec<String> {
     let mut links = Vec::new();
     for line in prose(text) {

@@ -1,4 +1,5 @@
-//! The stage that pages are played on: a cluster, a Redis and an SSM, and a shell in a folder with what is in the repository.
+//! The stage on which pages are run: a cluster, a Redis, an SSM, and a shell in a folder with the
+//! repository's content.
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::symlink;
@@ -14,9 +15,9 @@ pub struct Stage {
     redis: Redis,
     pub ssm: Ssm,
     pub operator: Option<Operator>,
-    /// Where the commands run, and what they leave.
+    /// The working directory of the commands.
     folder: Scratch,
-    /// What the last command printed.
+    /// The output of the last command.
     pub printed: String,
     runs: usize,
 }
@@ -38,12 +39,12 @@ impl Stage {
         self.operator.is_some()
     }
 
-    /// How many blocks were run.
+    /// Returns how many blocks were run.
     pub fn runs(&self) -> usize {
         self.runs
     }
 
-    /// Everything on a page, in order.
+    /// Runs everything on a page, in order.
     pub async fn play(&mut self, page: &str) {
         for item in items(&text(page)) {
             match item {
@@ -72,13 +73,13 @@ impl Stage {
         }
     }
 
-    /// One block.
+    /// Checks one block.
     pub async fn check(&mut self, block: &Block, at: &str) {
         match block.check().unwrap_or_else(|| panic!("{at}: a block that nothing checks")) {
             Check::Run => {
                 self.printed = self.bash(&[], &block.text, at).await;
                 self.runs += 1;
-                // No node here runs the pod of the Deployment: the process with its ServiceAccount stands in.
+                // No node runs the pod of the Deployment; a process with its ServiceAccount replaces it.
                 if block.text.contains("helm install") {
                     self.start_operator().await;
                 }
@@ -143,12 +144,12 @@ impl Stage {
         stdout.into_owned()
     }
 
-    /// What the operator has logged.
+    /// Returns the operator's log.
     pub fn log(&self) -> String {
         self.operator.as_ref().map(Operator::log).unwrap_or_default()
     }
 
-    /// Every metric that queries name is one that the operator has.
+    /// Asserts that the operator has every metric in these queries.
     async fn assert_metrics(&self, queries: &str, at: &str) {
         let operator = self.operator.as_ref().unwrap_or_else(|| panic!("{at}: there is no operator yet"));
         let (_, text) = operator.get("/metrics").await.unwrap();
@@ -159,13 +160,13 @@ impl Stage {
             queries.split(word).filter(|word| word.starts_with("parameter_mirror_")).collect();
         assert!(!named.is_empty(), "{at}: no metric is named");
         for name in named {
-            // OpenMetrics names a counter without what its samples end with.
+            // OpenMetrics names a counter without the suffix of its samples.
             assert!(has.contains(name.trim_end_matches("_total")), "{at}: there is no metric {name}\n{text}");
         }
     }
 }
 
-/// Words of each line; an age is an age.
+/// Splits each line into words; all ages are equal.
 fn words(text: &str) -> Vec<Vec<&str>> {
     let is_age = |word: &str| {
         word.len() > 1
@@ -176,7 +177,7 @@ fn words(text: &str) -> Vec<Vec<&str>> {
     text.lines().map(|line| line.split_whitespace().map(word).collect()).collect()
 }
 
-/// The Makefile has the target.
+/// Asserts that the Makefile has the target.
 fn assert_target(command: &str, at: &str) {
     let makefile = text("Makefile");
     for line in command.lines() {
@@ -185,7 +186,7 @@ fn assert_target(command: &str, at: &str) {
     }
 }
 
-/// The policy allows what the operator calls, and nothing else of SSM.
+/// Asserts that the policy allows what the operator calls, and nothing else of SSM.
 fn assert_policy(text: &str) {
     let policy: serde_json::Value = serde_json::from_str(text).unwrap();
     let actions = &policy["Statement"][0]["Action"];

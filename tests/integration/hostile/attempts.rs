@@ -1,20 +1,20 @@
-//! The attempts of the hostile tenant, who is granted `/tenant` in one region, and everything but AWS's own in another.
+//! The attempts of the hostile tenant, who is granted `/tenant` in one region, and everything except AWS's
+//! own parameters in another.
 
 use serde_json::{Value, json};
 
-/// How an attempt must end.
+/// The expected result of an attempt.
 pub enum End {
-    /// At admission, with this in the message.
+    /// Refused at admission, with this in the message.
     Refused(&'static str),
-    /// Stalled with this reason, and nothing in its targets.
+    /// Stalled with this reason, and empty targets.
     Denied(&'static str),
-    /// Degraded with this reason, and nothing in its targets.
+    /// Degraded with this reason, and empty targets.
     NeverHad(&'static str),
-    /// It is what every tenant may do: own values, in own targets.
+    /// Allowed for every tenant: own values in own targets.
     Own,
 }
 
-/// One mirror.
 pub struct Attempt {
     pub what: &'static str,
     pub name: String,
@@ -23,7 +23,7 @@ pub struct Attempt {
 }
 
 impl Attempt {
-    /// The Secret that it asks for.
+    /// Returns the name of the requested Secret.
     pub fn secret(&self) -> &str {
         self.spec["secret"]["name"].as_str().unwrap_or(&self.name)
     }
@@ -31,7 +31,7 @@ impl Attempt {
 
 use End::{Denied, NeverHad, Own, Refused};
 
-/// Selections that are only text to the operator: a way out of `/tenant` in each.
+/// Selections, each of which tries to escape from `/tenant`. To the operator they are plain text.
 fn selections() -> Vec<(&'static str, Value, End)> {
     let path = |path: &str| json!([{"path": path}]);
     let name = |name: &str| json!([{"name": name}]);
@@ -122,7 +122,7 @@ fn selections() -> Vec<(&'static str, Value, End)> {
     ]
 }
 
-/// The rest of the spec: what stands beside a selection of one's own.
+/// Specs with a legitimate selection and a hostile rest.
 fn targets(victim: &str) -> Vec<(&'static str, Value, End)> {
     let secret = |secret: Value| json!({"secret": secret});
     let labels = |label: &str| json!({"secret": {"labels": {label: "x"}}});
@@ -211,7 +211,8 @@ fn targets(victim: &str) -> Vec<(&'static str, Value, End)> {
     ]
 }
 
-/// All of them. The sources: of the tenant and the victim, of the victim alone, and of another region.
+/// Returns all attempts. The sources: of the tenant and the victim, of the victim alone, and of another
+/// region.
 pub fn attempts(sources: &[String; 3], victim: &str) -> Vec<Attempt> {
     let [both, of_others, wide] = sources;
     let spec = |source: &str, parameters: Value| json!({"source": source, "interval": "10s", "parameters": parameters, "secret": {}, "redis": {}});

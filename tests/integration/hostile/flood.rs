@@ -1,4 +1,5 @@
-//! A tenant who makes mirrors by the hundred, each as large as they please: how much of that the operator holds.
+//! A tenant who creates hundreds of mirrors, each as large as possible: how much memory they cost the
+//! operator.
 
 use futures::StreamExt as _;
 use kube::api::{ListParams, PostParams};
@@ -8,8 +9,8 @@ use serde_json::json;
 use crate::world::{LATER, Setup, World, eventually};
 
 const FLOOD: usize = 300;
-/// What a mirror may cost in memory: twice what it does in so small a flood, most of which is the work at its peak (of 3,000, each costs
-/// 19 KB).
+/// The memory limit per mirror: twice the measured cost in this small flood, most of which is the peak of the
+/// work (with 3,000 mirrors, each costs 19 KB).
 const EACH: u64 = 80 << 10;
 
 #[tokio::test]
@@ -23,7 +24,7 @@ async fn a_flood_of_mirrors_costs_the_operator_little_memory() {
     world.ready("first", "Synced").await;
     let before = world.operator.process().resident_bytes();
 
-    // Half of them are not granted what they ask for. Annotations are nobody's business here but the tenant's own.
+    // Half of them are not granted. Annotations other than ours are ignored, and must cost nothing.
     let burden = "x".repeat(100 << 10);
     let mirror = |number: usize| -> ParameterMirror {
         let path =

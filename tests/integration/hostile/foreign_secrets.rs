@@ -1,4 +1,5 @@
-//! Every kind of Secret that is not the mirror's stays byte-identical, whatever the mirror does and whoever consents wrongly.
+//! Every kind of foreign Secret stays byte-identical, whatever the mirror does, and even with invalid
+//! consent.
 
 use serde_json::{Value, json};
 
@@ -6,7 +7,8 @@ use crate::world::{Setup, World, cluster};
 
 const CONSENT: &str = "parameter-mirror.dev/adopt-by";
 
-/// A Secret of somebody else: what kind, the object without name and namespace, and what the condition says of it.
+/// Returns the foreign Secrets: the kind, the object without name and namespace, and part of the condition's
+/// message.
 fn kinds() -> Vec<(&'static str, Value, &'static str)> {
     let with = |metadata: Value| json!({"metadata": metadata, "stringData": {"THEIRS": "precious"}});
     let owned_by = |api: &str, kind: &str, name: &str| json!([{"apiVersion": api, "kind": kind, "name": name, "uid": "6d7f1c1a-0000-4000-8000-000000000001", "controller": true}]);
@@ -19,7 +21,7 @@ fn kinds() -> Vec<(&'static str, Value, &'static str)> {
             ),
             "was not touched",
         ),
-        // Its controller would write it back: consent does not count.
+        // Its controller would restore it, so consent does not count.
         (
             "certificate",
             with(
@@ -49,7 +51,7 @@ fn kinds() -> Vec<(&'static str, Value, &'static str)> {
             json!({"metadata": {"annotations": {CONSENT: "other-type"}}, "type": "kubernetes.io/basic-auth", "stringData": {"password": "precious"}}),
             "cannot be changed to Opaque",
         ),
-        // The label is for watching only and proves nothing.
+        // The label only selects the watch and proves nothing.
         (
             "our-label",
             with(json!({"labels": {"app.kubernetes.io/managed-by": "parameter-mirror"}})),
@@ -73,7 +75,7 @@ async fn every_kind_of_foreign_secret_stays_byte_identical() {
     world.ssm.put("/app/a", "1");
     let grant = json!({"namespaces": {"names": [world.namespace, home]}, "paths": ["/app"]});
     world.source_with(json!({"region": "us-east-1", "grants": [grant]})).await;
-    // A copy that another cluster's operator has made of the same mirror: only the owner in it differs.
+    // A copy of the same mirror by another cluster's operator: only its owner differs.
     world.mirror("model", json!({"parameters": [{"path": "/app"}], "secret": {}})).await;
     world.ready("model", "Synced").await;
     let mut of_another_cluster = object(&world, &world.namespace, "model").await;
@@ -93,7 +95,7 @@ async fn every_kind_of_foreign_secret_stays_byte_identical() {
         secret["kind"] = json!("Secret");
         secret["metadata"]["name"] = json!(name);
         secret["metadata"]["namespace"] = json!(world.namespace);
-        // Not `apply`: its annotation would make the objects what they are not.
+        // Not `apply`, because its annotation would change the objects.
         let manifest = secret.to_string();
         let api: kube::Api<kube::api::DynamicObject> = kube::Api::namespaced_with(
             world.client.clone(),
@@ -117,7 +119,7 @@ async fn every_kind_of_foreign_secret_stays_byte_identical() {
     for (name, _, says) in &kinds {
         let ready = world.condition(name, "Ready", "False", "SecretConflict").await;
         assert!(ready.message.contains(says), "{name}: {}", ready.message);
-        // A reader of the mirror may not be allowed to read Secrets.
+        // A reader of the mirror may not have permission to read Secrets.
         for told in ["Helm", "Certificate", "ExternalSecret", "other-cluster/", "basic-auth"] {
             let may_be_told = told == "basic-auth" && *name == "other-type";
             assert!(may_be_told || !ready.message.contains(told), "{name}: {}", ready.message);
@@ -138,7 +140,7 @@ async fn every_kind_of_foreign_secret_stays_byte_identical() {
         world.cluster.kubectl(&["get", "pmirror", "parameter-mirror-keys", "-n", &home, "-o", "json"]).await;
     assert!(said.contains("holds the operator's own keys"), "{said}");
 
-    // A change in SSM, and an edit of a Secret, are no reason either.
+    // Neither a change in SSM nor an edit of a Secret makes the operator write.
     world.ssm.put("/app/a", "2");
     for (name, ..) in &kinds {
         world.sync(name).await;

@@ -1,4 +1,5 @@
-//! The past of a tenant: everything was granted, every name had a mirror of foreign values. Then the grant was withdrawn.
+//! The past of a tenant: everything was granted, and every name had a mirror of foreign values. Then the
+//! grant was withdrawn.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +12,7 @@ use super::attempts::{Attempt, End};
 use super::{apply_source, mirror, still};
 use crate::world::World;
 
-/// What is left of it: the mirrors, and their hashes by key.
+/// The remains: the mirrors, and their hashes by key.
 #[derive(Default)]
 pub struct Past {
     mirrors: Vec<String>,
@@ -19,7 +20,7 @@ pub struct Past {
 }
 
 impl Past {
-    /// A mirror of everything for each attempt whose name may be one's, in both targets.
+    /// Creates a mirror of everything, in both targets, for each attempt with a legitimate name.
     pub async fn lived(world: &World, source: &str, attempts: &[Attempt]) -> Self {
         let all = json!([{"namespaces": {"names": [world.namespace]}, "paths": ["/"]}]);
         apply_source(world, source, "us-east-1", all).await;
@@ -27,7 +28,8 @@ impl Past {
             "source": source, "interval": "10s", "secret": {}, "redis": {}, "parameters": [{"path": "/victim"}],
         });
         let mut past = Self::default();
-        // A mirror that turns to another source keeps the set of the old one until somebody approves; it would not end as expected.
+        // A mirror that changes its source keeps the old set until someone approves the change, so it would
+        // not end as expected.
         let had_a_mirror = |attempt: &&Attempt| match attempt.end {
             End::Refused(_) => false,
             End::Own => attempt.spec["source"] == source,
@@ -46,8 +48,8 @@ impl Past {
         past
     }
 
-    /// The grant is gone, which is known of every mirror, and the tenant has deleted the Secrets, to have them made again. Every second
-    /// mirror is deleted too, and its hash stays.
+    /// Waits until every mirror has noticed the withdrawal. The tenant deletes all Secrets, to provoke their
+    /// restoration, and every second mirror, whose hash stays.
     pub async fn ends(&self, world: &World) {
         join_all(self.mirrors.iter().map(|name| world.condition(name, "Stalled", "True", "NotGranted")))
             .await;
@@ -66,7 +68,7 @@ impl Past {
         assert!(left.is_empty(), "healed though it is not granted: {left:?}");
     }
 
-    /// Makes a mirror, or gives the one that was there another spec.
+    /// Creates a mirror, or replaces the spec of an existing one.
     pub async fn apply(
         &self,
         mirrors: &Api<DynamicObject>,
@@ -83,12 +85,12 @@ impl Past {
         }
     }
 
-    /// Whether a hash is as it was left, or is not there if it never was.
+    /// Whether a hash is unchanged, or still absent.
     pub async fn is_unchanged(&self, world: &World, key: &str) -> bool {
         still(world, key).await == self.hashes.get(key).cloned().unwrap_or_default()
     }
 
-    /// The hashes that are as they were left.
+    /// Returns the unchanged hashes.
     pub async fn unchanged(&self, world: &World) -> Vec<String> {
         let judged =
             join_all(self.hashes.keys().map(async |key| (key, self.is_unchanged(world, key).await))).await;

@@ -1,9 +1,9 @@
-//! Writes of which nobody knows whether they happened, and what they leave behind.
+//! Writes with an unknown outcome, and what they leave behind.
 
 use super::*;
 
-/// A write whose answer was lost is shown to a reader, and forgotten by Redis: in a failover, or with an old dump. The next write takes
-/// another number, or the reader would go on with what it has.
+/// A write whose answer was lost is visible to a reader, and then lost by Redis in a failover or from an old
+/// dump. The next write must use another number, or the reader would keep what it has.
 #[tokio::test]
 async fn a_write_that_redis_forgot_shares_its_generation_with_no_other() {
     let (mut part, seen) = Part::start().await.with_hash().await;
@@ -24,13 +24,13 @@ async fn a_write_that_redis_forgot_shares_its_generation_with_no_other() {
         };
         assert_ne!(generation, lost);
     }
-    // The clock alone is enough, for a writer that knows of no attempt.
+    // The clock alone suffices for a writer that does not know of the attempt.
     let hash = part.hash().await;
     assert!(hash["@generation"].parse::<i64>().unwrap() >= NOW + 7, "{hash:?}");
 }
 
-/// A Redis that is slow to death: each attempt stages and times out before its swap. All of them together leave one key, which ends by
-/// itself.
+/// A very slow Redis: each attempt stages its fields and times out before the swap. All attempts together
+/// leave one key, which expires.
 #[tokio::test]
 async fn attempts_that_never_end_leave_one_staging_key() {
     let (mut part, seen) = Part::start().await.with_hash().await;
@@ -50,14 +50,15 @@ async fn attempts_that_never_end_leave_one_staging_key() {
     let life: i64 = redis::cmd("TTL").arg(staged[0]).query_async(&mut part.plain).await.unwrap();
     assert!((1..=60).contains(&life), "{life}");
     assert_eq!(part.dump().await, before);
-    // The next one that gets through, perhaps of another process, is whole and takes the key along.
+    // The next successful attempt, perhaps by another process, writes the whole set and removes the key.
     let next = RedisStore::new(servers(&part.redis.url()));
     fence_of(next.swap(guard(&seen), &fields("3"), false, AMPLE).await.unwrap());
     assert_eq!(part.hash().await["/p/a"], "3");
     assert_eq!(part.keys().await, [KEY]);
 }
 
-/// Pieces of an attempt that was given up arrive while the next one stages: nothing of them is taken, and what was begun last counts.
+/// Parts of an abandoned attempt arrive while the next one stages: all of them are rejected, and the latest
+/// attempt wins.
 #[tokio::test]
 async fn two_attempts_under_one_staging_key_do_not_mix() {
     let (mut part, seen) = Part::start().await.with_hash().await;

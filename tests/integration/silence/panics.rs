@@ -1,4 +1,4 @@
-//! A fault of the program itself while it has values in hand: what is said is where, and never what.
+//! A bug in the program while it handles values: a panic reports its position, and never its message.
 
 use std::process::Command;
 use std::time::Duration;
@@ -10,10 +10,11 @@ use parameter_mirror_test_support::Canaries;
 use crate::simulation::line::{Edge, Fault};
 use crate::simulation::world::{NAMESPACE, World};
 
-/// Names the variable that holds the value, in the process that panics.
+/// The variable that holds the value, in the process that panics.
 const VALUE: &str = "VALUE_IN_HAND";
 
-/// Half of the test below, in a process of its own: the log and what is done at a panic are of the whole process.
+/// One half of the test below, in its own process, because the log and the panic hook are global to a
+/// process.
 #[tokio::test(start_paused = true)]
 #[ignore = "only with what the test below gives it"]
 async fn a_process_that_panics() {

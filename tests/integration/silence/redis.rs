@@ -1,4 +1,5 @@
-//! What stands in Redis' own files, and what is said of a hash or a Secret that somebody has filled with what does not belong there.
+//! The content of Redis's own files, and the messages about a hash or a Secret in which someone has put
+//! foreign content.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +10,7 @@ use serde_json::json;
 use super::says_nothing;
 use crate::world::{LATER, Setup, World, eventually};
 
-/// Every file below a folder, by its path.
+/// Returns every file below a folder, by its path.
 fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
@@ -23,7 +24,7 @@ fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
     found
 }
 
-/// Waits until Redis has rewritten its log of commands.
+/// Waits until Redis has rewritten its append-only file.
 async fn rewritten(redis: &Redis) {
     eventually("the append-only file is rewritten", LATER, async || {
         let info = redis.cli(&["info", "persistence"]).await;
@@ -35,11 +36,11 @@ async fn rewritten(redis: &Redis) {
     .await;
 }
 
-/// Backups, replicas and disks of Redis have what its files have, what was replaced long ago included.
+/// Backups, replicas and disks of Redis contain what its files contain, including values replaced long ago.
 #[tokio::test]
 async fn redis_keeps_on_its_disk_in_clear_what_the_mirror_leaves_in_clear_and_no_more() {
     let redis = Redis::start().await;
-    // Uncompressed, so that a search finds what is there, and each command at once.
+    // Uncompressed, so that the search finds what is there, and every command is written at once.
     for [name, value] in [["rdbcompression", "no"], ["appendfsync", "always"], ["appendonly", "yes"]] {
         redis.cli(&["config", "set", name, value]).await;
     }
@@ -75,7 +76,7 @@ async fn redis_keeps_on_its_disk_in_clear_what_the_mirror_leaves_in_clear_and_no
             assert_eq!(all.found_in(bytes), None, "{when}: {file}");
             assert_eq!(secure.sealed_in(bytes), None, "{when}: {file}");
         }
-        // The control: what is in clear is found.
+        // Control: plain values are found.
         for (what, in_clear) in [
             ("a String", files.iter().any(|(_, bytes)| secure.found_in(bytes).is_some())),
             (
@@ -97,7 +98,7 @@ async fn redis_keeps_on_its_disk_in_clear_what_the_mirror_leaves_in_clear_and_no
     judge("the rewritten commands", &folder.join("appendonlydir"));
 }
 
-/// Somebody writes values where the layout has something else: it is healed, and what stood there is not repeated.
+/// Someone writes values in place of metadata: the operator heals the copy, and does not repeat the values.
 #[tokio::test]
 async fn what_stands_in_a_damaged_copy_is_not_repeated() {
     let arguments = vec!["--log=trace".to_owned()];

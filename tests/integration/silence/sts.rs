@@ -1,4 +1,4 @@
-//! What opens AWS, and what STS says when it does not.
+//! AWS credentials, and the errors of STS.
 
 use parameter_mirror_test_support::Canaries;
 use parameter_mirror_test_support::ssm::{Fault, Operation, When};
@@ -10,14 +10,14 @@ use crate::world::{LATER, Setup, World, eventually};
 /// The account of the roles.
 const THEIRS: &str = "444455556666";
 
-/// Makes the world's source read with this role, which nobody has assumed before.
+/// Makes the world's source use this role, for which there is no session yet.
 async fn with_role(world: &World, role: &str) {
     let grant = json!({"namespaces": {"names": [world.namespace]}, "paths": ["/app"]});
     let role = format!("arn:aws:iam::{THEIRS}:role/{role}");
     world.source_with(json!({"region": "us-east-1", "roleArn": role, "grants": [grant]})).await;
 }
 
-/// Keys and tokens of the operator and of its sessions, and errors of STS that quote what they should not.
+/// Keys and tokens of the operator and of its sessions, and STS errors that quote secrets.
 #[tokio::test]
 async fn neither_what_sts_hands_out_nor_what_it_says_is_printed() {
     let identity = Canaries::default();

@@ -1,4 +1,4 @@
-//! An API server in memory: what [`objects`](super::objects) keeps, as a service that a Kubernetes client talks to.
+//! An API server in memory: serves the content of [`objects`](super::objects) to a Kubernetes client.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,18 +20,17 @@ use tokio::time::Instant;
 use super::line::{Edge, Fault, Line};
 use super::objects::{ApiRefusal, Objects, Target};
 
-/// How long a watch lasts if its request does not say.
+/// The default duration of a watch.
 const WATCH: Duration = Duration::from_secs(290);
 type Answer = Response<BoxBody<Bytes, Infallible>>;
 
-/// The API server.
 #[derive(Clone)]
 pub struct ApiServer(Arc<Inner>);
 
 struct Inner {
     objects: Mutex<Objects>,
     version: watch::Sender<u64>,
-    /// Where watches stand still, and of which resource (all if none is named).
+    /// The version at which watches stall, and of which resource (all if none is named).
     lag: Mutex<Option<(u64, Option<String>)>>,
 }
 
@@ -46,7 +45,7 @@ impl Default for ApiServer {
 }
 
 impl Inner {
-    /// The last version that watches of a resource may show.
+    /// Returns the last version that watches of a resource may show.
     fn limit(&self, resource: &str) -> u64 {
         match &*self.lag.lock().unwrap() {
             Some((version, of)) if of.as_ref().is_none_or(|of| of == resource) => *version,
@@ -56,7 +55,7 @@ impl Inner {
 }
 
 impl ApiServer {
-    /// A client of one incarnation.
+    /// Creates a client for one incarnation of the operator.
     pub fn client(&self, line: &Line) -> Client {
         let (server, line) = (self.clone(), line.clone());
         let service = tower::service_fn(move |request: Request<Body>| {
@@ -66,37 +65,37 @@ impl ApiServer {
         ClientBuilder::new(service, "default").with_layer(&response_timeout()).build()
     }
 
-    /// Looks at the objects or changes them, as a person with all rights would.
+    /// Reads or changes the objects, as a user with all permissions would.
     pub fn objects<T>(&self, look: impl FnOnce(&mut Objects) -> T) -> T {
         let looked = look(&mut self.lock());
         self.announce();
         looked
     }
 
-    /// Watches stand still where they are now until [`ApiServer::catch_up`]; reads are current.
+    /// Stalls all watches at the current version until [`ApiServer::catch_up`]; reads stay current.
     pub fn lag(&self) {
         let version = self.lock().version;
         *self.0.lag.lock().unwrap() = Some((version, None));
     }
 
-    /// Watches go on to this version and stand still there.
+    /// Lets watches proceed to this version, and stalls them there.
     pub fn lag_at(&self, version: u64) {
         *self.0.lag.lock().unwrap() = Some((version, None));
         self.announce();
     }
 
-    /// The version that the last change led to.
+    /// Returns the version of the last change.
     pub fn version(&self) -> u64 {
         self.lock().version
     }
 
-    /// The same for the watches of one resource.
+    /// Stalls the watches of one resource at the current version.
     pub fn lag_of(&self, resource: &str) {
         let version = self.lock().version;
         *self.0.lag.lock().unwrap() = Some((version, Some(resource.to_owned())));
     }
 
-    /// Watches go on.
+    /// Resumes all watches.
     pub fn catch_up(&self) {
         *self.0.lag.lock().unwrap() = None;
         self.announce();
@@ -144,7 +143,7 @@ impl ApiServer {
         }
     }
 
-    /// `None` opens a watch.
+    /// Executes a request; `None` opens a watch.
     fn act(
         &self,
         verb: &str,
@@ -191,7 +190,6 @@ impl ApiServer {
     }
 }
 
-/// One watch.
 struct View {
     server: ApiServer,
     target: Target,
@@ -216,7 +214,7 @@ impl View {
         }
     }
 
-    /// Everything since the last look, one JSON per line.
+    /// Returns all events since the last call, one JSON per line.
     fn news(&mut self) -> String {
         let limit = self.server.0.limit(&self.target.resource);
         let objects = self.server.lock();
@@ -237,7 +235,7 @@ impl View {
     }
 }
 
-/// What the operator's requests ask for besides the path.
+/// The query parameters that the operator's requests use.
 #[derive(Default)]
 struct Query {
     watch: bool,
@@ -269,7 +267,7 @@ impl Query {
     }
 }
 
-/// Whether a caller does without the object itself. It gets it all the same, as from a server that knows no such answer.
+/// Whether a caller asks for metadata only. It gets the whole object, as from a server without this feature.
 fn wants_metadata(headers: &HeaderMap) -> bool {
     let accepted = headers.get(ACCEPT).and_then(|value| value.to_str().ok());
     accepted.is_some_and(|accepted| accepted.contains("PartialObjectMetadata"))

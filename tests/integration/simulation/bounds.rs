@@ -1,4 +1,5 @@
-//! What a tenant may make large or many stays bounded in what the operator says and asks.
+//! Input of a tenant that is large or numerous never makes the operator's messages or requests large or
+//! numerous.
 
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ fn message(world: &World, mirror: &str, type_: &str) -> String {
     condition.unwrap()["message"].as_str().unwrap().to_owned()
 }
 
-/// Nineteen hundred names, each with a twin whose key is the same: a message that names them all would be 400 KB.
+/// 1,900 names, each with a twin that has the same key: a message with all names would be 400 KB.
 #[tokio::test(start_paused = true)]
 async fn a_message_stays_short_however_many_names_it_is_about() {
     let world = World::new();
@@ -39,7 +40,7 @@ async fn a_message_stays_short_however_many_names_it_is_about() {
     assert!(written <= 12, "{written} statuses in ten minutes");
 }
 
-/// A status that cannot be written is tried again, and its story is told once.
+/// A status that cannot be written is retried, and its event is reported once.
 #[tokio::test(start_paused = true)]
 async fn what_cannot_be_written_is_told_once() {
     let world = World::new();
@@ -59,7 +60,8 @@ async fn what_cannot_be_written_is_told_once() {
     world.becomes("app", "Degraded", "False", "Synced", SOON).await;
 }
 
-/// Each of them fails and is due again and again; the API server is asked for the source once a minute, not once a read.
+/// All mirrors fail and are retried often; the operator asks the API server for the source once a minute, not
+/// once per read.
 #[tokio::test(start_paused = true)]
 async fn mirrors_of_a_missing_source_ask_for_it_together() {
     const MIRRORS: usize = 200;
@@ -77,7 +79,7 @@ async fn mirrors_of_a_missing_source_ask_for_it_together() {
     let asked = asked() - before;
     assert!((20..=40).contains(&asked), "asked {asked} times in 30 minutes");
 
-    // One that comes is found at once.
+    // A source that is created is found at once.
     let grant = json!({"namespaces": {"names": [NAMESPACE]}, "paths": ["/"]});
     world.create(
         "parametersources",

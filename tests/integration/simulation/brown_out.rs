@@ -1,4 +1,4 @@
-//! A brown-out: some requests fail and some are answered, for ten minutes. Reads go on at a useful rate.
+//! A brown-out: for ten minutes, some requests fail and others are answered. Reads continue at a useful rate.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -13,11 +13,12 @@ use super::line::{Edge, Fault};
 use super::world::World;
 
 const MIRRORS: usize = 200;
-/// Each mirror is read once a minute, so 200 of them need a third of the budget of ten requests a second.
+/// Each mirror is read once a minute, so 200 mirrors need a third of the limit of ten requests per second.
 const INTERVAL: &str = "1m";
 const LASTS: Duration = Duration::from_mins(10);
 
-/// When each path was answered last, and how many requests were sent, were probes of an open breaker, and were answered.
+/// When each path was last answered, and the numbers of requests, of probes of an open breaker, and of
+/// answers.
 #[derive(Default)]
 struct Seen {
     answered_at: HashMap<String, Instant>,
@@ -26,9 +27,9 @@ struct Seen {
     answered: usize,
 }
 
-/// `p50` and `p95` are ages of what is served, in seconds, over all mirrors and all minutes; `rate` is in answered requests a second.
-/// A mirror whose read failed is tried again after 30 s, and after the interval of a minute if it fails again, so that is what the
-/// ages come from: the budget would allow ten a second.
+/// `p50` and `p95` are ages of served sets, in seconds, over all mirrors and all minutes; `rate` is in
+/// answered requests per second. A failed read is retried after 30 s, and after the interval of a minute if
+/// it fails again. This causes the ages, because the token bucket would allow ten requests per second.
 #[rstest]
 #[case::every_fifth_request_fails(20, (60, 120), 2.5)]
 #[case::every_second_request_fails(50, (90, 330), 1.2)]
@@ -95,8 +96,8 @@ async fn reads_go_on_at_a_useful_rate(
     assert!(age(50) <= p50 && age(95) <= p95, "ages p50 {} s, p95 {} s", age(50), age(95));
 }
 
-/// The mirror that opened the breaker selects the one thing which SSM goes on not answering, and is asked for over and over. The others
-/// of the account do not wait for it.
+/// The mirror that opened the breaker selects the one path that SSM still does not answer, and is probed
+/// repeatedly. The other mirrors of the account do not wait for it.
 #[rstest]
 #[case::in_one_namespace("shop")]
 #[case::in_another_namespace("other")]
@@ -127,7 +128,7 @@ async fn one_selection_that_is_never_answered_does_not_keep_the_breaker_open(#[c
             if probed("/stuck") { Ok(()) } else { Err("no probe".to_owned()) }
         })
         .await;
-    // Now it is wanted too, and only the other one is still without an answer.
+    // Now it is triggered, too, and only the other mirror still gets no answer.
     let asked = json!({"metadata": {"annotations": {"parameter-mirror.dev/sync-at": "now"}}});
     world.patch("parametermirrors", Some("shop"), "app", &asked);
     world.becomes("app", "Degraded", "True", "SourceUnavailable", Duration::from_mins(1)).await;

@@ -1,5 +1,5 @@
-//! Promise 7: random faults on all edges, crashes, jumping clocks and busy people for a minute, then peace: both targets
-//! equal SSM within two intervals, and stay so.
+//! Promise 7: for a minute, random faults at all edges, crashes, jumping clocks and user actions, then none.
+//! Both targets equal SSM within two intervals, and stay so.
 
 use std::collections::HashMap;
 use std::env;
@@ -15,12 +15,12 @@ use serde_json::json;
 use super::line::{Call, Edge, Fault};
 use super::world::{NAMESPACE, Operator, Part, World, in_virtual_time, redis_key};
 
-/// Seeds that every run of the tests tries.
+/// The number of seeds in every test run.
 const SEEDS: u64 = 25;
 const MIRRORS: [&str; 3] = ["one", "two", "three"];
 const INTERVAL: Duration = Duration::from_secs(30);
 
-/// `CHAOS_SEEDS` is how many seeds, `CHAOS_SEED` a single one.
+/// `CHAOS_SEEDS` sets the number of seeds, `CHAOS_SEED` a single one.
 #[test]
 fn after_chaos_comes_peace() {
     let number = |name: &str| {
@@ -51,7 +51,7 @@ async fn run(mut rng: Rng) {
         world.mirror(mirror, "30s");
     }
     let mut operator = world.operator();
-    // Some worlds begin with the chaos.
+    // Some worlds start with the faults.
     world.pass(Duration::from_secs(rng.u64(0..10))).await;
     world.faults.set(policy(rng.u64(..)));
     for _ in 0..30 {
@@ -75,7 +75,7 @@ async fn run(mut rng: Rng) {
     world.assert_whole_and_forward();
 }
 
-/// Somebody does something, most of the time nothing.
+/// A random user action; most of the time none.
 async fn disturb(world: &World, operator: &mut Operator, rng: &mut Rng) {
     let mirror = MIRRORS[rng.usize(0..MIRRORS.len())];
     match rng.u8(0..16) {
@@ -89,7 +89,8 @@ async fn disturb(world: &World, operator: &mut Operator, rng: &mut Rng) {
             let edit = json!({"data": {"P0": "ZWRpdGVk"}});
             world.destroy(mirror, Part::Secret, || world.patch("secrets", Some(NAMESPACE), mirror, &edit));
         }
-        // Set back it can go wrong in one case that is documented: docs/reliability.md, "What is not promised".
+        // Setting the clock back can fail in one documented case:
+        // docs/reliability.md, "What is not promised".
         6 => world.jump(rng.i64(0..60_000)),
         7 | 8 => {
             let next = world.operator();
@@ -97,7 +98,7 @@ async fn disturb(world: &World, operator: &mut Operator, rng: &mut Rng) {
         }
         9 => {
             let ended = std::mem::replace(operator, world.operator());
-            // The new one is there before the old one has gone, as in a rolling update.
+            // The new one starts before the old one ends, as in a rolling update.
             ended.terminate().await;
         }
         10 => world.api.objects(super::objects::Objects::compact),
@@ -105,8 +106,8 @@ async fn disturb(world: &World, operator: &mut Operator, rng: &mut Rng) {
     }
 }
 
-/// About one call in five goes wrong, each edge in all its ways. What happens to a call hangs on its name and on how often it
-/// was made, not on the order among all calls: so a seed means the same when it runs again.
+/// About one call in five fails, in all ways of its edge. The fault depends on the call's name and on how
+/// often it was made, not on the order of all calls, so that a seed is reproducible.
 fn policy(seed: u64) -> impl FnMut(&Call) -> Option<Fault> {
     let mut made = HashMap::<Call, u64>::new();
     move |call| {

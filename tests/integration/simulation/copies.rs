@@ -1,4 +1,5 @@
-//! Which copy counts (docs/design/formats.md, "Copies"), with the clocks, backups and tenants that make it a question.
+//! Which copy counts (docs/design/formats.md, "Copies"), with the clocks, backups and tenants that complicate
+//! it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use super::world::{HOME, NAMESPACE, Operator, Part, World, redis_key};
 
 const SOON: Duration = Duration::from_mins(1);
 
-/// A world with a mirror whose targets went through these releases, and what they held after each.
+/// A world with a mirror whose targets went through these releases, and their content after each.
 async fn after_releases(releases: u64) -> (World, Operator, Vec<Copies>) {
     let world = World::new();
     world.mirror("app", "10s");
@@ -30,7 +31,7 @@ async fn after_releases(releases: u64) -> (World, Operator, Vec<Copies>) {
     (world, operator, copies)
 }
 
-/// What both targets held at a moment.
+/// The content of both targets at a moment.
 struct Copies {
     secret: Arc<Json>,
     hash: super::hashes::Hash,
@@ -42,7 +43,7 @@ impl Copies {
         Self { secret, hash: world.redis.hash(&redis_key("app")).unwrap() }
     }
 
-    /// Puts the Secret back as it was, as a restored etcd does.
+    /// Restores the Secret, as a restored etcd does.
     fn restore_secret(&self, world: &World) {
         let back = json!({"data": self.secret["data"], "metadata": {"annotations": self.secret["metadata"]["annotations"]}});
         let extra = world.values("app", Part::Secret).unwrap_or_default();
@@ -52,7 +53,7 @@ impl Copies {
         world.destroy("app", Part::Secret, || world.patch("secrets", Some(NAMESPACE), "app", &back));
     }
 
-    /// Puts the hash back as it was, as a restored Redis does.
+    /// Restores the hash, as a restored Redis does.
     fn restore_hash(&self, world: &World) {
         world.destroy("app", Part::Redis, || world.redis.put(&redis_key("app"), self.hash.clone()));
     }
@@ -62,7 +63,7 @@ fn silence_ssm(world: &World) {
     world.faults.set(|call| (call.edge == Edge::Ssm).then_some(Fault::Silent));
 }
 
-/// The operator knows better, or the other target does after a restart: in an outage, too.
+/// The operator has the newer copy, or after a restart the other target does: also in an outage.
 #[tokio::test(start_paused = true)]
 async fn a_restored_backup_of_one_target_gives_way_to_the_newer_copy() {
     for restart in [false, true] {
@@ -84,8 +85,8 @@ async fn a_restored_backup_of_one_target_gives_way_to_the_newer_copy() {
     }
 }
 
-/// Redis forgets the newest write, which a reader has seen: a failover to a replica that did not have it. Whatever is written next has
-/// another generation, or that reader would never look again.
+/// Redis loses the newest write, which a reader has seen, in a failover to a lagging replica. The next write
+/// must have another generation, or that reader would never read again.
 #[tokio::test(start_paused = true)]
 async fn what_redis_forgot_is_written_again_under_another_generation() {
     for (restart, set_back) in [(false, 0), (true, 0), (false, -3_600_000)] {
@@ -108,7 +109,7 @@ async fn what_redis_forgot_is_written_again_under_another_generation() {
     }
 }
 
-/// Then nobody knows better before SSM answers; what is there is served.
+/// No newer copy exists before SSM answers, so what is there is served.
 #[tokio::test(start_paused = true)]
 async fn a_restored_backup_of_everything_is_served_until_ssm_answers() {
     let (world, operator, copies) = after_releases(3).await;
@@ -124,8 +125,8 @@ async fn a_restored_backup_of_everything_is_served_until_ssm_answers() {
     world.both_serve("app", 3, SOON).await;
 }
 
-/// The content of such a hash counts, but readers with a sub-key refuse it: it is laid out once more, in an outage and after a restart too.
-/// A time that somebody else wrote is not signed with it.
+/// The content of such a hash is valid, but readers with a sub-key refuse it. The operator writes it again,
+/// also in an outage and after a restart. It does not sign a time that someone else wrote.
 #[tokio::test(start_paused = true)]
 async fn what_readers_go_by_is_restored_and_nobody_elses_time_is_signed() {
     for restart in [false, true] {
@@ -152,7 +153,7 @@ async fn what_readers_go_by_is_restored_and_nobody_elses_time_is_signed() {
     }
 }
 
-/// Its date says later than everything since, because the clock was ahead when it was written.
+/// Its read time is later than all since, because the clock was ahead when it was written.
 #[tokio::test(start_paused = true)]
 async fn an_old_secret_with_a_far_read_time_does_not_come_back() {
     for restart in [false, true] {
@@ -176,7 +177,7 @@ async fn an_old_secret_with_a_far_read_time_does_not_come_back() {
     }
 }
 
-/// Read times grow whatever the clock does.
+/// Read times increase whatever the clock does.
 #[tokio::test(start_paused = true)]
 async fn clocks_that_jump_turn_nothing_back() {
     let (world, mut operator, _) = after_releases(1).await;
@@ -192,7 +193,7 @@ async fn clocks_that_jump_turn_nothing_back() {
     world.assert_whole_and_forward();
 }
 
-/// etcd from before a rotation of the keys: the hash is signed with a key that nobody has any more.
+/// etcd is restored to before a key rotation: the hash is signed with a key that no longer exists.
 #[tokio::test(start_paused = true)]
 async fn a_backup_from_before_a_key_rotation_touches_nothing_until_ssm_answers() {
     let (world, operator, copies) = after_releases(1).await;
@@ -225,8 +226,9 @@ async fn a_backup_from_before_a_key_rotation_touches_nothing_until_ssm_answers()
     world.assert_whole_and_forward();
 }
 
-/// Whoever edits a target has no key to sign the edit with: it is undone, and neither taken for news nor copied to the other
-/// target, also by a new process, and also with the MAC left as it was and a read time far ahead.
+/// Someone who edits a target cannot sign the edit. The operator reverts it, and never takes it for a newer
+/// copy or copies it to the other target: also after a restart, and with the MAC unchanged and a read time
+/// far in the future.
 #[tokio::test(start_paused = true)]
 async fn an_edit_is_never_taken_for_a_newer_copy() {
     for (part, restart, far) in [Part::Secret, Part::Redis]
@@ -247,7 +249,7 @@ async fn an_edit_is_never_taken_for_a_newer_copy() {
     }
 }
 
-/// Every value becomes `9`.
+/// Changes every value to `9`.
 fn forge(world: &World, part: Part, far: bool) {
     const AHEAD: &str = "9999999999999";
     if part == Part::Redis {
@@ -269,7 +271,7 @@ fn forge(world: &World, part: Part, far: bool) {
     world.patch("secrets", Some(NAMESPACE), "app", &edit);
 }
 
-/// Promise 2: whatever is lost of both targets comes back from the other, without SSM and with a new process.
+/// Promise 2: whatever is lost from a target is restored from the other, without SSM and by a new process.
 #[tokio::test(start_paused = true)]
 async fn either_target_comes_back_from_the_other_after_a_cold_start() {
     for part in [Part::Secret, Part::Redis] {
@@ -286,7 +288,7 @@ async fn either_target_comes_back_from_the_other_after_a_cold_start() {
     }
 }
 
-/// Both are lost and SSM is down: nothing empty is written, and the status says so.
+/// Both are lost and SSM is down: the operator writes nothing empty, and the status reports it.
 #[tokio::test(start_paused = true)]
 async fn nothing_is_served_rather_than_something_empty() {
     let (world, operator, _) = after_releases(2).await;
@@ -303,7 +305,7 @@ async fn nothing_is_served_rather_than_something_empty() {
     world.both_serve("app", 2, SOON).await;
 }
 
-/// A read that is asked for while another one is under way reads the targets back, like any other.
+/// A read that is triggered during another read observes the targets, like any other.
 #[tokio::test(start_paused = true)]
 async fn each_read_begins_with_a_look_at_what_the_targets_hold() {
     let world = World::new();
@@ -317,7 +319,7 @@ async fn each_read_begins_with_a_look_at_what_the_targets_hold() {
     world.faults.set(|call| (call.edge == Edge::Ssm).then_some(Fault::Slow(Duration::from_secs(5))));
     ask("first");
     world.pass(Duration::from_secs(1)).await;
-    // What a reader sees is another value, and nothing else has moved: no check notices.
+    // Only a value that readers see changes, so no check notices.
     let mut hash = world.redis.hash(&redis_key("app")).unwrap();
     hash.insert(b"/app/p0".to_vec(), b"edited".to_vec());
     world.redis.put(&redis_key("app"), hash);
@@ -326,8 +328,8 @@ async fn each_read_begins_with_a_look_at_what_the_targets_hold() {
     assert_eq!(world.serves("app", Part::Redis), Some(1));
 }
 
-/// A copy is judged before anybody knows who wrote it, and what it claims is read only as far as the values beside it go. It is healed
-/// like any other.
+/// A copy is decoded before its author is known, so its claims are decoded only as far as its values go. It
+/// is healed like any other.
 #[tokio::test(start_paused = true)]
 async fn what_a_copy_claims_beyond_its_values_is_not_read_and_it_is_healed() {
     let world = World::new();

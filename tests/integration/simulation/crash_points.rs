@@ -1,5 +1,5 @@
-//! The operator dies before or after any of its calls, and another one starts: the end is the same as without, and no
-//! reader ever sees half a set.
+//! The operator crashes before or after any of its calls, and another one starts: the result is the same as
+//! without a crash, and no reader ever sees half a set.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -25,7 +25,7 @@ fn a_crash_at_any_call_changes_nothing_in_the_end() {
     }
 }
 
-/// A short life in which the operator does everything that it ever does to targets. Returns its calls.
+/// A short run in which the operator does everything that it can do to targets. Returns its calls.
 async fn live(doom: Option<(usize, Side)>) -> Vec<Call> {
     let world = World::new();
     let secret = json!({"name": "app", "deletionPolicy": "Delete"});

@@ -1,4 +1,4 @@
-//! A new mirror in an outage is served from mirrors that already hold its parameters.
+//! A new mirror in an outage is bootstrapped from peers: mirrors that already hold its parameters.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ async fn a_mirror_made_in_the_outage_is_served_from_another_one() {
         events.iter().any(|event| event == "Filled") && !events.iter().any(|event| event == "Healed"),
         "{events:?}"
     );
-    // Also by an operator that only knows what the targets of the others hold.
+    // Also by an operator that only knows the targets of the peers.
     operator.kill();
     let _operator = world.operator();
     world.mirror("newer", "1m");
@@ -48,9 +48,9 @@ async fn a_mirror_made_in_the_outage_is_served_from_another_one() {
 #[tokio::test(start_paused = true)]
 async fn nobody_gives_what_is_not_granted_not_held_or_not_wanted_any_more() {
     let (world, _operator) = outage_with_one_mirror().await;
-    // More than the other one holds.
+    // It selects more than the peer holds.
     world.mirror_with("wider", json!({"interval": "1m", "parameters": [{"path": "/"}]}));
-    // A namespace that may not read it.
+    // A namespace without a grant.
     world.create("namespaces", None, json!({"metadata": {"name": "other"}}));
     let foreign = json!({
         "apiVersion": "parameter-mirror.dev/v1alpha1", "kind": "ParameterMirror", "metadata": {"name": "foreign"},
@@ -58,7 +58,7 @@ async fn nobody_gives_what_is_not_granted_not_held_or_not_wanted_any_more() {
     });
     world.create("parametermirrors", Some("other"), foreign);
     world.becomes("wider", "Ready", "False", "NoLastKnownGood", SOON).await;
-    // The only one that holds it is to hold something else, and cannot be read anew.
+    // The only peer changes its selection, and cannot be read again.
     let elsewhere = json!({"spec": {"parameters": [{"path": "/elsewhere"}]}});
     world.patch("parametermirrors", Some(NAMESPACE), "old", &elsewhere);
     world.pass(Duration::from_secs(10)).await;
@@ -66,7 +66,7 @@ async fn nobody_gives_what_is_not_granted_not_held_or_not_wanted_any_more() {
     world.pass(Duration::from_mins(10)).await;
     assert_eq!([Part::Secret, Part::Redis].map(|part| world.serves("old", part)), [Some(1); 2]);
     let back = json!({"spec": {"parameters": [{"path": "/app"}], "suspend": true}});
-    // It is suspended: its owner may have edited what it serves.
+    // The peer is suspended, so its owner may have edited what it serves.
     world.patch("parametermirrors", Some(NAMESPACE), "old", &back);
     world.pass(Duration::from_secs(10)).await;
     world.mirror("late", "1m");
@@ -78,8 +78,8 @@ async fn nobody_gives_what_is_not_granted_not_held_or_not_wanted_any_more() {
     assert!(world.api.objects(|objects| objects.get("secrets", "other", "foreign")).is_none());
 }
 
-/// A withdrawal in the outage: what is served stays, and is neither healed nor given to others, not even to those who may read it;
-/// the labels of a namespace change under running mirrors, and back.
+/// A grant is withdrawn during the outage: what is served stays, but is neither healed nor used to bootstrap
+/// others, not even those with a grant. The labels of a namespace change while mirrors run, and change back.
 #[tokio::test(start_paused = true)]
 async fn whoever_lost_its_grant_is_neither_healed_nor_gives_to_others() {
     let (world, _operator) = outage_with_one_mirror().await;
@@ -112,8 +112,9 @@ async fn whoever_lost_its_grant_is_neither_healed_nor_gives_to_others() {
     assert!(given().is_some(), "granted again, it is a donor again");
 }
 
-/// A tenant keeps an old copy of a Secret, whose values have been revoked since, and puts it back while no operator runs. Its own
-/// mirror has no other copy, so that is what it serves; a mirror of somebody else is not filled with it.
+/// A tenant keeps an old copy of a Secret, whose values have been revoked since, and restores it while no
+/// operator runs. The tenant's own mirror has no other copy, so it serves that one; a mirror of someone else
+/// is not bootstrapped from it.
 #[tokio::test(start_paused = true)]
 async fn an_old_copy_that_was_put_back_is_given_to_nobody() {
     let world = World::new();

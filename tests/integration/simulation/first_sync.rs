@@ -1,4 +1,4 @@
-//! What a new mirror costs the API server, and what happens when a Secret of its name exists that no watch shows.
+//! The API calls for a new mirror, and what happens if a Secret with its name exists that no watch shows.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ fn count(operator: &Operator, point: &str) -> usize {
     calls(operator, Edge::Kubernetes).iter().filter(|call| *call == point).count()
 }
 
-/// A Secret without our label, which the watch does not show.
+/// Creates a Secret without our label, which the watch does not show.
 fn foreign(world: &World, annotations: &Json) {
     let secret = json!({"metadata": {"name": "app", "annotations": annotations}, "data": {"P0": "dGhlaXJz"}});
     world.destroy("app", Part::Secret, || world.create("secrets", Some(NAMESPACE), secret));
@@ -44,7 +44,7 @@ async fn a_new_mirror_is_one_create_and_one_status() {
     assert_eq!(redis, ["observe", "swap"]);
 }
 
-/// The same without a watch: it is asked for once before it is created, and not before and after.
+/// Without a watch, the operator reads the Secret exactly once, before it creates it.
 #[tokio::test(start_paused = true)]
 async fn without_a_watch_a_new_secret_is_asked_for_before_it_is_created() {
     let world = World::new();
@@ -70,7 +70,7 @@ async fn a_secret_of_somebody_else_is_found_by_the_create_and_left_alone() {
     assert_eq!(world.serves("app", Part::Redis), Some(1));
 }
 
-/// What it is replaced by is read after it was seen, and not an interval later.
+/// The operator reads SSM right after it has observed the Secret, not an interval later.
 #[tokio::test(start_paused = true)]
 async fn a_secret_whose_owner_consents_is_taken_over_at_once() {
     let world = World::new();
@@ -80,7 +80,7 @@ async fn a_secret_whose_owner_consents_is_taken_over_at_once() {
     world.both_serve("app", 1, SOON).await;
     let calls = calls(&operator, Edge::Kubernetes);
     let mut about_it: Vec<&String> = calls.iter().filter(|call| call.ends_with("secrets/app")).collect();
-    // No watch shows it, so each pass looks at it; how many passes there are depends on which event arrives first.
+    // No watch shows it, so each reconcile reads it; the number of reconciles depends on the order of events.
     about_it.dedup();
     assert_eq!(about_it, ["create secrets/app", "get secrets/app", "replace secrets/app"]);
     let between = |operator: &Operator| {
@@ -92,7 +92,7 @@ async fn a_secret_whose_owner_consents_is_taken_over_at_once() {
     assert!(between(&operator) > 0, "SSM is read between the two");
 }
 
-/// Nothing is created without an answer of SSM, so nothing else would find out.
+/// Without an answer from SSM nothing is created, so a conflict would not be found in another way.
 #[tokio::test(start_paused = true)]
 async fn while_ssm_fails_or_is_silent_the_secret_is_asked_for() {
     for fault in [Fault::Source(ReadErrorKind::SourceUnavailable), Fault::Silent] {
@@ -114,7 +114,7 @@ async fn while_ssm_fails_or_is_silent_the_secret_is_asked_for() {
     }
 }
 
-/// An answer from which nothing is published finds out what stands there as well.
+/// An answer with nothing to publish leads to the conflict, too.
 #[tokio::test(start_paused = true)]
 async fn an_answer_without_parameters_does_not_hide_a_conflict() {
     let world = World::new();
@@ -130,12 +130,12 @@ async fn an_answer_without_parameters_does_not_hide_a_conflict() {
     assert_eq!(count(&operator, "create secrets/app"), 0);
 }
 
-/// Values first: the statuses of those that have theirs follow when the others have theirs, too.
+/// Values first: the operator writes first statuses only when the other mirrors have their values, too.
 #[tokio::test(start_paused = true)]
 async fn first_statuses_give_way_to_first_values() {
     const MIRRORS: usize = 200;
     let world = World::new();
-    // An API server that takes a moment for each write.
+    // An API server with slow writes.
     world.faults.set(|call| {
         let is_write = call.edge == Edge::Kubernetes && !call.point.starts_with("watch");
         is_write.then_some(Fault::Slow(Duration::from_millis(20)))

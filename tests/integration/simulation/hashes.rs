@@ -1,5 +1,6 @@
-//! Redis in memory: the hashes of mirrors under the rules of the script. That it follows the same rules as the script in a
-//! real Redis is shown by `redis_store::the_model_behaves_as_redis`.
+//! Redis in memory: the hashes of mirrors under the rules of the script.
+//! `redis_store::the_model_behaves_as_redis` shows that it follows the same rules as the script in a real
+//! Redis.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,7 +24,7 @@ use super::line::{Edge, Fault, Line};
 pub type Hash = BTreeMap<Vec<u8>, Vec<u8>>;
 type OnWrite = Box<dyn Fn(&str, &Hash) + Send>;
 
-/// What one Redis holds.
+/// The data of one Redis.
 #[derive(Clone, Default)]
 pub struct Store(Arc<Mutex<Inner>>);
 
@@ -34,7 +35,7 @@ struct Inner {
 }
 
 impl Store {
-    /// Is told each hash whose content was written.
+    /// Sets a hook that is called with each hash whose content is written.
     pub fn on_write(&self, on_write: impl Fn(&str, &Hash) + Send + 'static) {
         self.lock().on_write = Some(Box::new(on_write));
     }
@@ -159,7 +160,7 @@ impl Inner {
     }
 }
 
-/// A [`Store`] as one incarnation reaches it.
+/// A [`Store`] as one incarnation of the operator reaches it.
 pub struct Reached {
     pub store: Store,
     pub line: Line,

@@ -1,4 +1,4 @@
-//! Promise 8: one poisoned mirror never delays the others; and an operator in which nothing happens any more says so.
+//! Promise 8: one poisoned mirror never delays the others, and an operator without progress reports it.
 
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ async fn a_mirror_that_panics_and_one_that_hangs_delay_nobody() {
     }
     assert_eq!(operator.health.stall(), None, "broken passes end, so the process lives on");
 
-    // Healed from within, without a restart.
+    // Recovers by itself, without a restart.
     world.faults.clear();
     world.pass(Duration::from_mins(3)).await;
     let latest = world.released().to_string();
@@ -65,8 +65,8 @@ async fn an_operator_in_which_nothing_happens_is_not_alive() {
     assert!(operator.health.stall().is_some());
 }
 
-/// A tenant makes thousands of mirrors at once and asks for a read of all of them again and again. With ten requests a second,
-/// its first reads alone take more than eight minutes: whoever else reads there must not wait for them.
+/// A tenant creates thousands of mirrors at once and triggers all of them repeatedly. With ten requests per
+/// second, its first reads alone take more than eight minutes; other readers must not wait for them.
 #[tokio::test(start_paused = true)]
 async fn a_tenant_with_5000_mirrors_delays_nobody() {
     const FLOOD: usize = 5_000;
@@ -99,10 +99,10 @@ async fn a_tenant_with_5000_mirrors_delays_nobody() {
         world.patch("parametermirrors", Some("flood"), &flood(number), &asked);
     }
     let latest = world.release_next();
-    // Somebody's very first mirror does not wait for all those that came before it.
+    // Another tenant's first mirror does not wait for all earlier ones.
     world.mirror("newcomer", "30s");
     world.both_serve("newcomer", latest, Duration::from_secs(5)).await;
-    // A change arrives within an interval and a little, as without the flood.
+    // A change arrives within an interval and a little more, as without the flood.
     for mirror in ["calm-0", "calm-1", "calm-2"] {
         world.both_serve(mirror, latest, INTERVAL + Duration::from_secs(5)).await;
     }

@@ -1,4 +1,4 @@
-//! A replica of SSM that lags: whole, consistent answers of the past, which lack what was made since.
+//! A lagging replica of SSM: complete, consistent answers from the past, which lack what was created since.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::line::Edge;
 use super::world::{NAMESPACE, Operator, Part, World, redis_key};
 
 const SOON: Duration = Duration::from_mins(2);
-/// How long after a read that lacks something SSM is read again.
+/// The delay of the read that confirms an absence.
 const CONFIRMED_AFTER: Duration = Duration::from_secs(5);
 
 async fn served(parameters: Json) -> (World, Operator) {
@@ -20,13 +20,13 @@ async fn served(parameters: Json) -> (World, Operator) {
     (world, operator)
 }
 
-/// Each selection in one look begins with such a call.
+/// Counts the selections that were read; each read of one begins with such a call.
 fn looks(operator: &Operator) -> usize {
     let begins = |point: &str| point.ends_with("after nothing") || point.starts_with("get ");
     operator.line.calls().iter().filter(|call| call.edge == Edge::Ssm && begins(&call.point)).count()
 }
 
-/// Waits until a read has ended: nothing is asked for a second.
+/// Waits until a read has ended: no call for a second.
 async fn one_read(world: &World, operator: &Operator) {
     let before = looks(operator);
     world
@@ -35,13 +35,13 @@ async fn one_read(world: &World, operator: &Operator) {
     world.pass(Duration::from_secs(1)).await;
 }
 
-/// What stands in both targets.
+/// Returns the content of both targets.
 fn held(world: &World) -> [Option<std::collections::BTreeMap<String, String>>; 2] {
     [Part::Secret, Part::Redis].map(|part| world.values("app", part))
 }
 
-/// A whole read of the past, with every answer that asks for the missing name again: nothing goes, nothing is told, and the age of
-/// what is served is not that of a read which nobody believed.
+/// A complete read from the past, including the answers that confirm the missing names. Nothing is removed or
+/// reported, and the rejected read does not count for the age of the served set.
 #[rstest]
 #[case::below_a_path(json!([{"path": "/app"}]), &["/app/p3"])]
 #[case::more_than_the_guard_lets_go(json!([{"path": "/app"}]), &["/app/p3", "/app/p4", "/app/p5", "/app/p6"])]
@@ -75,8 +75,8 @@ async fn one_read_of_a_replica_that_lags_removes_nothing_and_says_nothing(
     assert_eq!(world.condition("app", "Degraded"), ("False".to_owned(), "Synced".to_owned()));
 }
 
-/// What is really deleted goes with the second read, in both targets at once with all that changed beside it; also after a restart,
-/// and for whoever asked for a read: that one has ended when the removal is there.
+/// A real deletion is removed with the second read, in both targets at once with all other changes; also
+/// after a restart, and also for a triggered read, which ends only when the removal is done.
 #[rstest]
 #[case::by_itself(false)]
 #[case::asked_for(true)]
@@ -113,8 +113,8 @@ async fn what_is_deleted_goes_with_the_second_read(#[case] asks: bool) {
     world.assert_whole_and_forward();
 }
 
-/// Somebody deletes parameters one after the other: no two reads lack the same. What changes beside that waits for half a minute, not
-/// for ever.
+/// Parameters are deleted one after the other, so no two reads lack the same ones. Other changes wait for
+/// half a minute, not for ever.
 #[tokio::test(start_paused = true)]
 async fn removals_without_end_hold_a_change_up_for_half_a_minute() {
     let (world, operator) = served(json!([{"path": "/many"}, {"path": "/app"}])).await;

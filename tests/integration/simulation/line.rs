@@ -1,5 +1,5 @@
-//! What stands between one incarnation of an operator and the world: every call at an edge passes here, has a name, and can
-//! be refused, lost, delayed, or be the last thing that the process did.
+//! The line between one incarnation of an operator and the world. Every call at an edge goes through it, has
+//! a name, and can be refused, lost, delayed, or the last thing that the process does.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use parameter_mirror::mirror::snapshot::ReadErrorKind;
 use parameter_mirror_redis::ConnectionError;
 use tokio::sync::watch;
 
-/// What a call leaves the process for.
+/// The system that a call goes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Edge {
     Kubernetes,
@@ -19,52 +19,52 @@ pub enum Edge {
 /// One call at an edge.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Call {
-    /// Which incarnation makes it, counted from 0.
+    /// The incarnation that makes the call, counted from 0.
     pub operator: usize,
     pub edge: Edge,
     /// Verb and object, e.g. `replace secrets/checkout`.
     pub point: String,
 }
 
-/// How a call goes wrong.
+/// How a call fails.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// It never happens, and fails at once as if nobody were there.
+    /// It is not executed, and fails at once as if there were no server.
     Refused,
-    /// It never happens, and is never answered.
+    /// It is not executed, and never answered.
     Silent,
-    /// It happens, and the connection breaks before the answer.
+    /// It is executed, and the connection breaks before the answer.
     Lost,
-    /// It happens, and is never answered.
+    /// It is executed, and never answered.
     Mute,
-    /// It happens after so long.
+    /// It is executed after this delay.
     Slow(Duration),
-    /// The code at the edge panics, with this text.
+    /// The code at the edge panics with this message.
     Panics(String),
-    /// It is never answered, and no deadline of the edge counts.
+    /// It is never answered, and the deadlines of the edge do not apply.
     Stuck,
-    /// SSM answers this.
+    /// SSM answers with this error.
     Source(ReadErrorKind),
-    /// Redis answers this.
+    /// Redis answers with this error.
     Redis(ConnectionError),
-    /// The API server answers this HTTP status.
+    /// The API server answers with this HTTP status.
     Http(u16),
 }
 
-/// What the world does to calls; asked for each of them.
+/// Decides the fault of each call.
 pub type FaultPolicy = Box<dyn FnMut(&Call) -> Option<Fault> + Send>;
 
-/// The weather, shared by all incarnations.
+/// The fault policy, shared by all incarnations.
 #[derive(Clone, Default)]
 pub struct FaultInjector(Arc<Mutex<Option<FaultPolicy>>>);
 
 impl FaultInjector {
-    /// From now on this is done to calls.
+    /// Sets the policy.
     pub fn set(&self, policy: impl FnMut(&Call) -> Option<Fault> + Send + 'static) {
         *self.lock() = Some(Box::new(policy));
     }
 
-    /// From now on nothing is.
+    /// Removes the policy: no call fails.
     pub fn clear(&self) {
         *self.lock() = None;
     }
@@ -78,7 +78,7 @@ impl FaultInjector {
     }
 }
 
-/// Where in a call the process ends or stops.
+/// The side of a call on which the process ends or stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     Before,
@@ -88,13 +88,13 @@ pub enum Side {
 /// What happens to the process at a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CrashMode {
-    /// As after SIGKILL.
+    /// It dies, as after SIGKILL.
     Dies,
-    /// As after SIGSTOP, until [`Line::resume`].
+    /// It stops, as after SIGSTOP, until [`Line::resume`].
     Stops,
 }
 
-/// How a process is.
+/// The state of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     Running,
@@ -111,7 +111,7 @@ struct Inner {
     faults: FaultInjector,
     state: watch::Sender<State>,
     calls: Mutex<Vec<Call>>,
-    /// What happens to the process at which call, counted from 0.
+    /// What happens to the process, and at which call, counted from 0.
     doom: Mutex<Option<(usize, Side, CrashMode)>>,
 }
 
@@ -121,22 +121,22 @@ impl Line {
         Self(Arc::new(Inner { operator, faults, state, calls: Mutex::default(), doom: Mutex::default() }))
     }
 
-    /// From this call on the process is dead or stopped.
+    /// Kills or stops the process at this call.
     pub fn doom(&self, call: usize, side: Side, mode: CrashMode) {
         *self.0.doom.lock().unwrap() = Some((call, side, mode));
     }
 
-    /// Nothing of the process ever does anything again.
+    /// Kills the process: it has no effect any more.
     pub fn kill(&self) {
         self.0.state.send_replace(State::Dead);
     }
 
-    /// Nothing of the process does anything for now.
+    /// Stops the process: it has no effect until it resumes.
     pub fn stop(&self) {
         self.0.state.send_replace(State::Stopped);
     }
 
-    /// The process goes on where it stopped.
+    /// Resumes a stopped process.
     pub fn resume(&self) {
         self.0.state.send_replace(State::Running);
     }
@@ -150,12 +150,12 @@ impl Line {
         self.0.state.subscribe().wait_for(|is| *is == state).await.unwrap();
     }
 
-    /// All calls so far.
+    /// Returns all calls so far.
     pub fn calls(&self) -> Vec<Call> {
         self.0.calls.lock().unwrap().clone()
     }
 
-    /// One call: `act` is what it does to the world. The fault tells the edge what to answer instead.
+    /// Executes one call; `act` is its effect on the world. A fault determines the edge's answer instead.
     pub async fn call<T>(&self, edge: Edge, point: String, act: impl FnOnce() -> T) -> Result<T, Fault> {
         self.alive().await;
         let call = Call { operator: self.0.operator, edge, point };
@@ -173,7 +173,7 @@ impl Line {
             Some(Fault::Lost | Fault::Mute) | None => tokio::time::sleep(Duration::from_millis(1)).await,
             Some(fault) => return Err(fault.clone()),
         }
-        // It may have died or been stopped while the call was on its way.
+        // The process may have died or stopped during the call.
         let done = act();
         self.meet(number, Side::After).await;
         self.alive().await;
@@ -184,7 +184,7 @@ impl Line {
         }
     }
 
-    /// Waits while the process is stopped; for ever if it is dead.
+    /// Waits while the process is stopped, and for ever if it is dead.
     pub async fn alive(&self) {
         if self.state() != State::Running {
             self.becomes(State::Running).await;

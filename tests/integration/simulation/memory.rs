@@ -1,4 +1,5 @@
-//! Values that two targets hold need not be in memory (docs/design/formats.md, "Memory"): nothing else changes.
+//! Values that two targets hold can be evicted from memory (docs/design/formats.md, "Memory"). Nothing else
+//! changes.
 
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use super::world::{HOME, NAMESPACE, Operator, Part, World, redis_key};
 const SOON: Duration = Duration::from_mins(1);
 const MIRRORS: [&str; 4] = ["a", "b", "c", "d"];
 
-/// Four mirrors with a hundred bytes each, and an operator that may hold a hundred and fifty.
+/// Four mirrors with a hundred bytes each, and an operator with memory for a hundred and fifty.
 async fn crowded(interval: &str, secret_watch: bool) -> (World, Operator) {
     let world = World::new();
     world.secret_watch.set(secret_watch);
@@ -50,7 +51,7 @@ async fn both_hold(world: &World, mirror: &str, value: &str) {
     world.eventually(SOON, look).await;
 }
 
-/// How often Secrets were read whole, and hashes.
+/// Returns how often whole Secrets and hashes were read.
 fn read_back(operator: &Operator) -> (usize, usize) {
     let calls = operator.line.calls();
     let count = |edge, verb: &str| {
@@ -74,7 +75,8 @@ async fn read_back_when_due(secret_watch: bool) {
     assert_eq!(read_back(&operator), before, "nothing was due and nobody touched anything");
     world.pass(Duration::from_mins(50)).await;
     let (secrets, hashes) = read_back(&operator);
-    // Each cycle reads hashes back, and Secrets only if their values are not in memory: of all but one at least.
+    // Each cycle reads hashes back, and Secrets only if their values are evicted: those of at least all but
+    // one.
     assert_eq!(hashes - before.1, 4);
     assert!((3..=4).contains(&(secrets - before.0)), "{secrets} after {}", before.0);
     for mirror in MIRRORS {
@@ -123,7 +125,7 @@ async fn heals_in_an_outage(secret_watch: bool) {
     }
 }
 
-/// The operator's key is replaced: what is put down moves to the new one too, and needs the old one no more.
+/// The operator's key is rotated: evicted sets move to the new key, too, and no longer need the old one.
 #[tokio::test(start_paused = true)]
 async fn what_is_put_down_moves_to_the_new_key_with_everything_else() {
     let (world, operator) = crowded("5m", true).await;
@@ -146,7 +148,7 @@ async fn what_is_put_down_moves_to_the_new_key_with_everything_else() {
             assert!(mac.starts_with("pm1:k-next:"), "{mirror}: {mac}");
         }
     }
-    // An outage, a restart, and the old key is gone: what either target loses comes back.
+    // In an outage, after a restart and without the old key, whatever either target loses is restored.
     change(json!({old[0].as_str(): null}));
     world.faults.set(|call| (call.edge == Edge::Ssm).then_some(Fault::Silent));
     operator.terminate().await;
@@ -160,7 +162,7 @@ async fn what_is_put_down_moves_to_the_new_key_with_everything_else() {
     }
 }
 
-/// How old it is, is told in time although nobody looks at the values.
+/// The staleness of an evicted set is reported in time, although nothing reads its values.
 #[tokio::test(start_paused = true)]
 async fn what_is_put_down_grows_stale_in_time() {
     let (world, _operator) = crowded("5m", true).await;
@@ -180,7 +182,7 @@ async fn what_is_put_down_grows_stale_in_time() {
     }
 }
 
-/// With one target nothing can be put down, so there is an end to what fits.
+/// A set in only one target cannot be evicted, so memory can run out.
 #[tokio::test(start_paused = true)]
 async fn a_first_set_that_does_not_fit_is_refused_and_says_memory() {
     let world = World::new();
@@ -202,7 +204,7 @@ async fn a_first_set_that_does_not_fit_is_refused_and_says_memory() {
     world.becomes("b", "Ready", "True", "Synced", Duration::from_mins(6)).await;
 }
 
-/// A tenant that takes all it can get leaves to others what they need to begin, and to go on.
+/// A tenant that takes all it can get leaves enough memory for others to start and to continue.
 #[tokio::test(start_paused = true)]
 async fn a_namespace_leaves_the_others_their_shares() {
     let world = World::new();
@@ -231,7 +233,7 @@ async fn a_namespace_leaves_the_others_their_shares() {
     world.ssm.put("/small/x", "12345", world.now());
     world.mirror_with("small", spec("small"));
     world.becomes("small", "Ready", "True", "Synced", SOON).await;
-    // What has grown is held where it is too much, and not where the share allows it.
+    // A set that has grown is held where it exceeds the share, and accepted where it does not.
     let grown = "-".repeat(150);
     world.ssm.put("/small/x", &grown, world.now());
     for number in 0..20 {
@@ -254,7 +256,7 @@ async fn a_namespace_leaves_the_others_their_shares() {
     }
 }
 
-/// Twenty mirrors of the same hundred bytes need the room of one.
+/// Twenty mirrors of the same hundred bytes need memory for one.
 #[tokio::test(start_paused = true)]
 async fn what_many_mirrors_share_needs_room_once() {
     let world = World::new();

@@ -1,29 +1,32 @@
-//! The operator itself, with everything around it in memory and the clock under control: hours and days of outages in
-//! seconds, every call named, every fault exactly where it is wanted. *Virtual time*, unlike everything else here.
+//! The operator itself, with everything around it in memory and the clock under control: hours and days of
+//! outages in seconds, every call named, every fault exactly where it is wanted. *Virtual time*, unlike
+//! everything else here.
 //!
 //! | module | what it shows |
 //! |---|---|
-//! | [`line`] | nothing by itself: what stands between an operator and the world |
-//! | [`objects`], [`api_server`] | nothing by itself: Kubernetes in memory |
-//! | [`hashes`] | nothing by itself: Redis in memory |
-//! | [`parameters`] | nothing by itself: SSM in memory |
-//! | [`contract`] | Kubernetes in memory behaves as a real API server |
-//! | [`world`] | nothing by itself: all of it together |
-//! | [`static_stability`] | what is served while SSM is away for a day, and what that costs |
-//! | [`telling`] | what the status tells, how soon, and how quietly |
+//! | [`line`] | helper: the line between an operator and the world |
+//! | [`objects`], [`api_server`] | helper: Kubernetes in memory |
+//! | [`hashes`] | helper: Redis in memory |
+//! | [`parameters`] | helper: SSM in memory |
+//! | [`world`] | helper: all of it together |
+//! | [`static_stability`] | what is served while SSM is down for a day, and what that costs |
+//! | [`telling`] | what the status reports, how soon, and with how few writes |
 //! | [`isolation`] | one poisoned mirror among many, and a process that hangs |
+//! | [`slow_edges`] | one mirror beside many while an edge is slow |
+//! | [`bounds`] | large or numerous input of a tenant |
 //! | [`donors`] | a new mirror in an outage |
 //! | [`brown_out`] | some requests fail and some are answered |
-//! | [`first_sync`] | what a new mirror costs, and a Secret that no watch shows |
+//! | [`first_sync`] | the API calls for a new mirror, and a Secret that no watch shows |
 //! | [`outages`] | outages of the public record, by date |
-//! | [`lagging`] | a replica of SSM that answers out of the past |
+//! | [`lagging`] | a replica of SSM that answers from the past |
 //! | [`copies`] | which copy counts, with restored backups and wrong clocks |
-//! | [`memory`] | values that two targets hold and memory does not |
-//! | [`watches`] | watches that lag, skip and begin anew |
-//! | [`unwatched`] | Secrets that are asked for instead of watched |
-//! | [`crash_points`] | the operator dies at any of its calls |
-//! | [`chaos`] | everything goes wrong at random, then nothing does |
-//! | [`two_leaders`] | an operator is stopped, another one goes on, the first one wakes up |
+//! | [`past`] | sets that were read from another source or under another grant |
+//! | [`memory`] | values that targets hold and memory does not |
+//! | [`watches`] | watches that lag, skip and restart |
+//! | [`unwatched`] | Secrets that are read instead of watched |
+//! | [`crash_points`] | the operator crashes at any of its calls |
+//! | [`chaos`] | everything fails at random, then nothing does |
+//! | [`two_leaders`] | an operator is stopped, another one continues, the first one resumes |
 
 mod api_server;
 mod bounds;

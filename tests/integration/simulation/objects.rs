@@ -1,12 +1,12 @@
-//! What an API server keeps: objects with versions, and the log that watches follow. Only the rules that the operator can
-//! tell apart: optimistic concurrency, generations, the status subresource, finalizers.
+//! The data of an API server: objects with versions, and the log that watches follow. It has only the rules
+//! that the operator can observe: optimistic concurrency, generations, the status subresource, finalizers.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::{Value as Json, json};
 
-/// What a request is about.
+/// The object or collection of a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Target {
     /// `secrets`, `parametermirrors`, ...
@@ -17,7 +17,7 @@ pub struct Target {
 }
 
 impl Target {
-    /// From a path like `/apis/GROUP/VERSION/namespaces/NS/RESOURCE/NAME/status`.
+    /// Parses a path like `/apis/GROUP/VERSION/namespaces/NS/RESOURCE/NAME/status`.
     pub fn parse(path: &str) -> Self {
         let mut parts = path.trim_matches('/').split('/').map(str::to_owned).peekable();
         let skipped = if parts.next().as_deref() == Some("api") { 1 } else { 2 };
@@ -38,7 +38,7 @@ impl Target {
     }
 }
 
-/// A refusal as the API server words it.
+/// An error of the API server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiRefusal {
     pub code: u16,
@@ -58,13 +58,12 @@ pub struct Change {
     pub after: Option<Arc<Json>>,
 }
 
-/// Longest log that is kept: whoever is further behind has to list again, as after a compaction of etcd.
+/// The longest log. A watch that is further behind must list again, as after a compaction of etcd.
 const LOG: usize = 2_000;
 
 type Key = (String, String, String);
 type OnWrite = Box<dyn Fn(&Json) + Send>;
 
-/// All objects.
 #[derive(Default)]
 pub struct Objects {
     pub version: u64,
@@ -75,7 +74,7 @@ pub struct Objects {
 }
 
 impl Objects {
-    /// Is told each Secret that is written.
+    /// Sets a hook that is called with each Secret that is written.
     pub fn on_secret(&mut self, on_secret: impl Fn(&Json) + Send + 'static) {
         self.on_secret = Some(Box::new(on_secret));
     }
@@ -84,7 +83,7 @@ impl Objects {
         self.all.get(&key(resource, namespace, name)).cloned()
     }
 
-    /// Objects of a resource, in a namespace or in all, that carry these labels.
+    /// Returns the objects of a resource, in a namespace or in all, with these labels.
     pub fn list(&self, target: &Target, labels: &[(String, String)]) -> Vec<Arc<Json>> {
         let of_resource = self.all.iter().filter(|((resource, ..), _)| *resource == target.resource);
         of_resource
@@ -94,13 +93,13 @@ impl Objects {
             .collect()
     }
 
-    /// Changes after `version` that concern a watch; `None` if the log does not go back that far.
+    /// Returns the changes after `version`; `None` if the log does not go back that far.
     pub fn since(&self, version: u64) -> Option<impl Iterator<Item = &Change>> {
         let first = self.log.partition_point(|change| change.version <= version);
         (version >= self.compacted).then(|| self.log[first..].iter())
     }
 
-    /// Forgets the log: every watch has to list again.
+    /// Clears the log, so that every watch must list again.
     pub fn compact(&mut self) {
         self.compacted = self.version;
         self.log.clear();
@@ -129,7 +128,7 @@ impl Objects {
         Ok(self.change(target, &before, object))
     }
 
-    /// A merge patch, of the status only if the target says so.
+    /// Applies a merge patch, to the status only if the target says so.
     pub fn patch(&mut self, target: &Target, patch: &Json) -> Result<Arc<Json>, ApiRefusal> {
         let before = self.of(target)?;
         let expected = &patch["metadata"]["resourceVersion"];
@@ -165,7 +164,7 @@ impl Objects {
         self.get(&target.resource, namespace, target.name.as_deref().unwrap_or_default()).ok_or(NOT_FOUND)
     }
 
-    /// Stores what differs; an object that is being deleted goes with its last finalizer.
+    /// Stores the differences. An object that is being deleted is removed with its last finalizer.
     fn change(&mut self, target: &Target, before: &Arc<Json>, mut after: Json) -> Arc<Json> {
         for member in ["uid", "resourceVersion", "generation", "namespace"] {
             after["metadata"][member] = before["metadata"][member].clone();
@@ -220,7 +219,7 @@ impl Objects {
 }
 
 impl Change {
-    /// What a watch with this view is told, if anything.
+    /// Returns the event for a watch of this target, if there is one.
     pub fn seen_by(&self, target: &Target, labels: &[(String, String)]) -> Option<Json> {
         if self.resource != target.resource {
             return None;
@@ -251,7 +250,7 @@ fn selects(target: &Target, labels: &[(String, String)], object: &Json) -> bool 
         && labels.iter().all(|(label, value)| metadata["labels"][label] == json!(value))
 }
 
-/// RFC 7396.
+/// Applies a merge patch (RFC 7396).
 fn merge(target: &mut Json, patch: &Json) {
     let Json::Object(members) = patch else {
         *target = patch.clone();

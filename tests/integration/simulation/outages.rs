@@ -1,4 +1,4 @@
-//! Outages of the public record, by date: what they were like, in virtual time and at their real length.
+//! Outages of the public record, by date: simulated in virtual time with their real length.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -29,7 +29,7 @@ fn held(world: &World) -> Vec<Option<BTreeMap<String, String>>> {
     MIRRORS.iter().flat_map(|(name, _)| of(*name)).collect()
 }
 
-/// Everything is fresh again, within the longest interval.
+/// Waits until everything is fresh again, within the longest interval.
 async fn recovers(world: &World) {
     for (name, _) in MIRRORS {
         world.both_serve(name, world.released(), Duration::from_mins(31)).await;
@@ -38,8 +38,8 @@ async fn recovers(world: &World) {
     world.assert_whole_and_forward();
 }
 
-/// Kinesis, and with it `CloudWatch` and `EventBridge`, for hours. The API of SSM was fine: what only tells stories may fail,
-/// what serves goes on.
+/// Kinesis, and with it `CloudWatch` and `EventBridge`, for hours. SSM's API was available: events may fail,
+/// but reads and writes continue.
 #[tokio::test(start_paused = true)]
 async fn outage_2020_11_25_events_stop_and_values_do_not() {
     let (world, _operator) = served().await;
@@ -52,7 +52,7 @@ async fn outage_2020_11_25_events_stop_and_values_do_not() {
     recovers(&world).await;
 }
 
-/// Seven hours of latency far over every timeout, and no new credentials.
+/// Seven hours of latency far above every timeout, and no new credentials.
 #[tokio::test(start_paused = true)]
 async fn outage_2021_12_07_seven_hours_of_latency_without_new_credentials() {
     let (world, _operator) = served().await;
@@ -82,8 +82,9 @@ async fn outage_2021_12_07_seven_hours_of_latency_without_new_credentials() {
     recovers(&world).await;
 }
 
-/// Ours: elevated errors and latency for hours, new tasks all the time. Every new reader is served, the operator is rolled
-/// out in the middle, and a pod's Secret is deleted.
+/// The incident behind this project: elevated errors and latency for hours, while new tasks start all the
+/// time. Every new reader is served. During the outage the operator is rolled out, and a pod's Secret is
+/// deleted.
 #[tokio::test(start_paused = true)]
 async fn outage_2022_09_09_errors_and_latency_while_tasks_start() {
     let (world, operator) = served().await;
@@ -114,7 +115,7 @@ async fn outage_2022_09_09_errors_and_latency_while_tasks_start() {
     recovers(&world).await;
 }
 
-/// STS and the API server of EKS, for four hours; SSM itself was up.
+/// STS and the API server of EKS, for four hours; SSM itself was available.
 #[tokio::test(start_paused = true)]
 async fn outage_2023_06_13_sts_and_the_api_server() {
     let (world, operator) = served().await;
@@ -127,7 +128,7 @@ async fn outage_2023_06_13_sts_and_the_api_server() {
     });
     world.pass(Duration::from_hours(2)).await;
     operator.kill();
-    // It starts without any API server, and waits.
+    // The operator starts without an API server, and waits.
     let _operator = world.operator();
     world.pass(Duration::from_hours(2)).await;
     assert_eq!(held(&world), before);
@@ -135,7 +136,7 @@ async fn outage_2023_06_13_sts_and_the_api_server() {
     recovers(&world).await;
 }
 
-/// Where logs and metrics go was down for seven hours, SSM was up.
+/// The destination of logs and metrics was down for seven hours; SSM was available.
 #[tokio::test(start_paused = true)]
 async fn outage_2024_07_30_nobody_listens_to_stories() {
     let (world, _operator) = served().await;
@@ -148,7 +149,7 @@ async fn outage_2024_07_30_nobody_listens_to_stories() {
     recovers(&world).await;
 }
 
-/// Fifteen hours: no names are resolved, then it comes back and falls again, and pods are restarted all the while.
+/// Fifteen hours: DNS fails, then recovers and fails again, while pods are restarted all the time.
 #[tokio::test(start_paused = true)]
 async fn outage_2025_10_20_fifteen_hours_with_a_relapse_and_restarts() {
     let (world, mut operator) = served().await;
@@ -158,7 +159,7 @@ async fn outage_2025_10_20_fifteen_hours_with_a_relapse_and_restarts() {
     for hour in 0..15 {
         match hour {
             3 => {
-                // Ten minutes of SSM, with new values.
+                // SSM is available for ten minutes, with new values.
                 world.faults.clear();
                 world.release(2);
                 world.pass(Duration::from_mins(10)).await;

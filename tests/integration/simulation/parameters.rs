@@ -15,15 +15,15 @@ use parameter_mirror_test_support::ssm::{ACCOUNT, Kind};
 
 use super::line::{Edge, Fault, Line};
 
-/// How long the SDK gives an operation.
+/// The SDK's time limit for an operation.
 const OPERATION: Duration = Duration::from_secs(20);
 
-/// What one account holds in one region.
+/// The parameters of one account in one region.
 #[derive(Clone, Default)]
 pub struct Store(Arc<Mutex<Shelf>>);
 
 impl Store {
-    /// Writes a String.
+    /// Writes a `String`.
     pub fn put(&self, name: &str, value: &str, now_ms: i64) {
         self.write(name, value, Kind::String, now_ms);
     }
@@ -52,7 +52,7 @@ impl Store {
     }
 }
 
-/// The store as one incarnation reaches it.
+/// The store as one incarnation of the operator reaches it.
 pub struct Reached {
     pub store: Store,
     pub line: Line,

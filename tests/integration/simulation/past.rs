@@ -1,5 +1,6 @@
-//! Copies with a past: a mirror that once held values is changed by a tenant, or its source by an administrator, so that what was
-//! read may no longer be used. Judged by where it was read, never by what the spec names now.
+//! Copies with a past: a tenant changes a mirror that once held values, or an administrator changes its
+//! source, so that the set may no longer be used. The operator judges a set by the source it was read from,
+//! never by the one that the spec names now.
 
 use std::time::Duration;
 
@@ -12,7 +13,8 @@ use super::world::{HOME, NAMESPACE, Operator, Part, World, redis_key};
 const SOON: Duration = Duration::from_mins(2);
 const LONG: Duration = Duration::from_mins(10);
 
-/// A mirror that serves release 1 out of `us-east-1`, encrypted as its source demands, before SSM falls silent.
+/// A mirror that serves release 1 from `us-east-1`, encrypted as its source requires, before SSM becomes
+/// silent.
 async fn one_that_is_served() -> (World, Operator) {
     let world = World::new();
     world.patch("parametersources", None, "default", &json!({"spec": {"redisEncryption": "All"}}));
@@ -38,7 +40,7 @@ fn source(world: &World, name: &str, mut spec: Json) {
     world.create("parametersources", None, source);
 }
 
-/// What the tenant tries: a source of this name, another Secret, no encryption.
+/// The tenant's attempt: a source with this name, another Secret, no encryption.
 fn grab(world: &World, source: &str) {
     let spec =
         json!({"spec": {"source": source, "secret": {"name": "loot"}, "redis": {"encryption": "None"}}});
@@ -55,8 +57,8 @@ fn sealed(world: &World) -> bool {
     !values.is_empty() && values.iter().all(|(_, value)| value.starts_with(b"pm1:"))
 }
 
-/// Named sources that do not exist, that grant nothing, or that lead elsewhere: nothing new is written, by a running operator and by
-/// one that knows only what the targets hold.
+/// The mirror names a source that does not exist, grants nothing, or is elsewhere. Nothing new is written,
+/// neither by a running operator nor by one that only knows the targets.
 #[rstest]
 #[case::made_up("made-up", |_: &World| ())]
 #[case::withdrawn_and_made_up("made-up", withdraw)]
@@ -103,7 +105,8 @@ async fn a_tenant_gets_no_new_copy_of_what_is_not_granted_now(
     world.pass(LONG).await;
     let is_granted_elsewhere = named == "made-up" && world_still_grants(&world);
     if is_granted_elsewhere {
-        // It may have it from the source that it came from: but never in clear where that demands encryption.
+        // It may have it from the original source, but never unencrypted where that source requires
+        // encryption.
         assert!(loot(&world).is_some());
     } else {
         assert_eq!(loot(&world), None);
@@ -127,7 +130,7 @@ fn delete(world: &World) {
     world.delete_source("default");
 }
 
-/// What was read through a source that is missing now is kept where it was, and healed there.
+/// A set whose source is missing now is kept where it was, and healed there.
 #[rstest]
 #[case::deleted(delete)]
 #[case::undecodable(|world: &World| {
@@ -162,7 +165,7 @@ async fn a_missing_source_is_an_outage_for_what_was_read_through_it(
     assert!(sealed(&world), "the hash came back in clear");
 }
 
-/// The same place under another name is the same place.
+/// The same place under another name is the same source.
 #[tokio::test(start_paused = true)]
 async fn a_source_that_is_renamed_goes_on_serving() {
     let (world, _operator) = one_that_is_served().await;
@@ -180,8 +183,9 @@ async fn a_source_that_is_renamed_goes_on_serving() {
     world.becomes("app", "Ready", "True", "ServingLastKnownGood", SOON).await;
 }
 
-/// What a tenant can leave behind before the very first start: the label and a made-up signature on a Secret, a status that speaks of
-/// a published set, and a hash if Redis is open to it. None of that makes the operator believe that it has lost its keys.
+/// What a tenant can create before the very first start: the label and a forged signature on a Secret, a
+/// status with a published set, and a hash if Redis is open to it. None of that makes the operator believe
+/// that it has lost its keys.
 #[rstest]
 #[tokio::test(start_paused = true)]
 async fn what_a_tenant_left_before_the_first_start_is_no_loss_of_keys(#[values(true, false)] watches: bool) {
@@ -205,10 +209,11 @@ async fn what_a_tenant_left_before_the_first_start_is_no_loss_of_keys(#[values(t
     let operator = world.operator();
     world.both_serve("neighbour", 1, SOON).await;
     world.becomes("neighbour", "Degraded", "False", "Synced", SOON).await;
-    // Its own Secret claims to be signed with a key that never was: a complete read replaces it.
+    // The tenant's own Secret claims a signature by a key that never existed; a complete read replaces it.
     world.becomes("app", "Degraded", "False", "Synced", SOON).await;
 
-    // And what the operator wrote itself is remembered where no tenant writes: keys that are lost are missed, whatever tenants remove.
+    // The operator records that it has created keys where no tenant can write, so lost keys are noticed
+    // whatever tenants delete.
     operator.terminate().await;
     world.delete("secrets", HOME, "parameter-mirror-keys");
     world.delete("secrets", NAMESPACE, "left");
@@ -221,8 +226,9 @@ fn pair((name, text): (&str, &str)) -> (Vec<u8>, Vec<u8>) {
     (name.into(), text.into())
 }
 
-/// A namespace that is deleted and created again under its old name, for somebody else: what decides is what is granted to it now, and not
-/// what a mirror of that name was served before. The copy that the former mirror left in Redis is a copy like any other.
+/// A namespace is deleted and created again under its old name for another team. Its current grant decides,
+/// not what an earlier mirror of that name was served. The copy that the earlier mirror left in Redis is a
+/// copy like any other.
 #[rstest]
 #[case::granted_by_labels_that_it_does_not_have(json!({"matchLabels": {"team": "former"}}), false)]
 #[case::granted_by_its_name(json!({"names": [NAMESPACE]}), true)]

@@ -1,6 +1,6 @@
-//! Many mirrors of one namespace beside one of another, while an edge is slow and not dead: each that fails at once takes its slots
-//! for a moment, each that is slow keeps them. The one must wait no longer than without the many, but for the slots that are taken
-//! when its turn comes.
+//! Many mirrors of one namespace beside one of another, while an edge is slow but not dead. A call that fails
+//! at once takes a slot for a moment, a slow call keeps it. The one mirror must wait no longer than without
+//! the many, except for the slots that are taken when its turn comes.
 
 use std::time::Duration;
 
@@ -16,15 +16,16 @@ const DEADLINE: Duration = Duration::from_mins(20);
 
 type FaultPolicy = fn(&Call) -> Option<Fault>;
 
-/// The reconciles and reads that were under way when the turn of the one came have to end: a few calls of the slow edge, in order.
+/// The reconciles and reads in progress when the turn of the one mirror comes must end: a few sequential
+/// calls of the slow edge.
 const SLOTS_END: Duration = Duration::from_secs(15);
 
-/// How long the one waits.
+/// How long the one mirror waits.
 #[derive(Debug)]
 struct Waits {
     /// From the creation of a mirror to its first values in its Secret.
     first_values: Duration,
-    /// From the deletion of a Secret until it is back.
+    /// From the deletion of a Secret until it is restored.
     healed: Duration,
     /// From a change in SSM to its arrival.
     changed: Duration,
@@ -55,7 +56,7 @@ async fn waits(many: usize, policy: FaultPolicy) -> Waits {
 
     world.faults.set(policy);
     world.pass(Duration::from_mins(2)).await;
-    // The many lose all that they have at the same moment.
+    // The many mirrors lose all their Secrets at the same moment.
     for number in 0..many {
         lose(&world, &name(number));
     }
@@ -78,7 +79,7 @@ async fn waits(many: usize, policy: FaultPolicy) -> Waits {
     Waits { first_values, healed, changed: world.elapsed().saturating_sub(began) }
 }
 
-/// Deletes the Secret, unless it is not back yet.
+/// Deletes the Secret, unless it has not been restored yet.
 fn lose(world: &World, secret: &str) {
     if world.api.objects(|objects| objects.get("secrets", "many", secret)).is_some() {
         world.delete("secrets", "many", secret);

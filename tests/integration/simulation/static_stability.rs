@@ -1,4 +1,5 @@
-//! Promises 1, 3, 5 and 7: whatever SSM does, not a byte changes; the status tells the truth; SSM is not hammered.
+//! Promises 1, 3, 5 and 7: whatever SSM does, not a byte changes, the status is true, and SSM is not
+//! overloaded.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -53,14 +54,14 @@ fn held(world: &World, mirror: &str) -> [Option<BTreeMap<String, String>>; 2] {
     [Part::Secret, Part::Redis].map(|part| world.values(mirror, part))
 }
 
-/// Promises 3, 5 and 7 at once, since all of them need many mirrors.
+/// Promises 3, 5 and 7 together, because all of them need many mirrors.
 #[tokio::test(start_paused = true)]
 async fn an_hour_of_errors_for_500_mirrors() {
     let world = World::new();
     let mirrors = mirrors_of_their_own(&world, 500);
     let operator = world.operator();
     all_hold(&world, &mirrors, "1", Duration::from_mins(4)).await;
-    // Past the first reads, which all were due at once: from here on they are spread by the budget.
+    // Skips the first reads, which were all due at once; later ones are spread by the token bucket.
     let calls = || operator.line.calls().into_iter().filter(|call| call.edge == Edge::Ssm);
     let before = calls().count();
     world
@@ -84,7 +85,7 @@ async fn an_hour_of_errors_for_500_mirrors() {
     all_hold(&world, &mirrors, "2", Duration::from_mins(5) + SOON + needed).await;
 }
 
-/// So many mirrors, each of a path that nobody else reads, with one parameter whose value is 1.
+/// Creates this many mirrors, each of a path that no other one reads, with one parameter whose value is 1.
 fn mirrors_of_their_own(world: &World, count: usize) -> Vec<String> {
     let mirrors: Vec<String> = (0..count).map(|number| format!("m{number}")).collect();
     for mirror in &mirrors {
@@ -106,11 +107,11 @@ async fn all_hold(world: &World, mirrors: &[String], value: &str, within: Durati
     }
 }
 
-/// How often the SDK sends an operation that fails.
+/// How often the SDK sends a failing operation.
 const SDK_ATTEMPTS: usize = 3;
 
-/// Forty mirrors of one path and sixty of twelve names, made one after the other, cost as much as thirteen: they fall into
-/// step, and what is asked at the same moment is asked once.
+/// Forty mirrors of one path and sixty of twelve names, created one after the other, cost as much as
+/// thirteen: read groups read together, and simultaneous equal requests are sent once.
 #[tokio::test(start_paused = true)]
 async fn mirrors_that_read_the_same_are_read_at_once() {
     let world = World::new();
@@ -131,7 +132,7 @@ async fn mirrors_that_read_the_same_are_read_at_once() {
     let calls = || operator.line.calls().into_iter().filter(|call| call.edge == Edge::Ssm).count();
     let before = calls();
     world.pass(Duration::from_hours(1)).await;
-    // Every five minutes: two pages for all who read the path, and twelve names.
+    // Every five minutes: two pages for all mirrors of the path, and twelve names.
     let hour = calls() - before;
     assert!((144..=13 * (2 + 12)).contains(&hour), "{hour} requests");
 
@@ -142,7 +143,7 @@ async fn mirrors_that_read_the_same_are_read_at_once() {
     }
 }
 
-/// A restarted operator does not ask for everything at once, and never for more than the budget.
+/// A restarted operator does not read everything at once, and never exceeds the token bucket.
 #[tokio::test(start_paused = true)]
 async fn a_restart_with_1000_mirrors_spreads_its_reads() {
     let world = World::new();
@@ -169,7 +170,7 @@ async fn a_restart_with_1000_mirrors_spreads_its_reads() {
     );
 }
 
-/// Somebody writes all the time, also between two pages of one read: whatever is published was true at one moment.
+/// SSM changes all the time, also between two pages of one read; every published set is consistent.
 #[tokio::test(start_paused = true)]
 async fn no_set_of_two_moments_is_ever_published() {
     let world = World::new();
@@ -179,7 +180,7 @@ async fn no_set_of_two_moments_is_ever_published() {
     let mut rng = fastrand::Rng::with_seed(12);
     let until = world.elapsed() + Duration::from_mins(20);
     while world.elapsed() < until {
-        // A read takes a few milliseconds; sometimes there is time for one, sometimes not.
+        // A read takes a few milliseconds; sometimes it fits between two changes, sometimes not.
         for _ in 0..rng.u8(1..40) {
             world.release_next();
             world.pass(Duration::from_millis(rng.u64(1..4))).await;

@@ -1,4 +1,4 @@
-//! What the status tells, and how little noise it makes about it (promises 3 and 5).
+//! What the status reports, and with how few writes (promises 3 and 5).
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ fn is(world: &World, mirror: &str, type_: &str) -> String {
     format!("{status}/{reason}")
 }
 
-/// Promise 3: within 30 s of the first failed due read; back within one interval and 30 s.
+/// Promise 3: degraded within 30 s of the first failed due read; recovered within one interval and 30 s.
 #[tokio::test(start_paused = true)]
 async fn degraded_and_recovered_are_told_in_time() {
     let world = World::new();
@@ -38,7 +38,7 @@ async fn degraded_and_recovered_are_told_in_time() {
     }
 }
 
-/// A day of outage: two flips, and texts that count up at most once per interval.
+/// A day of outage: two transitions, and texts that are updated at most once per interval.
 #[tokio::test(start_paused = true)]
 async fn an_outage_of_a_day_is_two_events_and_few_writes() {
     let world = World::new();
@@ -71,7 +71,7 @@ async fn an_outage_of_a_day_is_two_events_and_few_writes() {
     assert!(noise.events <= 24 * 12 + 10, "one per change of the reason, {noise:?}");
 }
 
-/// What an operator wrote that is not a target.
+/// An operator's writes besides the targets.
 #[derive(Debug)]
 struct Noise {
     status_writes: usize,
@@ -90,7 +90,7 @@ impl Noise {
     }
 }
 
-/// A Secret that must not be written stays behind, and so does what the status says of it.
+/// A Secret that must not be written lags behind, and so does what the status says of it.
 #[tokio::test(start_paused = true)]
 async fn the_status_never_claims_what_a_target_does_not_hold() {
     let world = World::new();
@@ -98,7 +98,7 @@ async fn the_status_never_claims_what_a_target_does_not_hold() {
     let _operator = world.operator();
     world.both_serve("app", 1, SOON).await;
     let before = status(&world)["secret"]["revision"].clone();
-    // Its key is that of `/app/p0`.
+    // The key of this parameter collides with that of `/app/p0`.
     world.ssm.put("/app/P0", "2", world.now());
     world.release(2);
     world.becomes("app", "Degraded", "True", "SecretKeyInvalid", SOON).await;
@@ -117,7 +117,7 @@ fn status(world: &World) -> serde_json::Value {
     mirror["status"].clone()
 }
 
-/// An hour without any change: no write but the beats and at most one status per interval.
+/// An hour without any change: no writes except heartbeats and at most one status per interval.
 #[tokio::test(start_paused = true)]
 async fn a_quiet_hour_is_quiet() {
     let world = World::new();
@@ -143,7 +143,7 @@ async fn a_quiet_hour_is_quiet() {
     assert!(wrong.is_empty(), "{wrong:?}");
 }
 
-/// The field tells; it never deletes anything.
+/// `maxStaleness` only reports; it never deletes anything.
 #[tokio::test(start_paused = true)]
 async fn what_is_older_than_max_staleness_is_stale_and_stays() {
     let world = World::new();
@@ -157,7 +157,7 @@ async fn what_is_older_than_max_staleness_is_stale_and_stays() {
     assert_eq!(is(&world, "app", "Degraded"), "True/SourceUnavailable");
     world.pass(Duration::from_mins(12)).await;
     assert_eq!(is(&world, "app", "Degraded"), "True/Stale");
-    // Age outlives the process.
+    // The age survives a restart of the process.
     operator.kill();
     let _operator = world.operator();
     world.pass(Duration::from_mins(5)).await;
@@ -169,7 +169,7 @@ async fn what_is_older_than_max_staleness_is_stale_and_stays() {
     world.becomes("app", "Degraded", "False", "Synced", Duration::from_mins(6)).await;
 }
 
-/// A rehearsed outage: told at once, with everything served and healed, and over by itself.
+/// A drill is reported at once, with everything served and healed, and ends by itself.
 #[tokio::test(start_paused = true)]
 async fn a_drill_behaves_as_an_outage_and_ends_by_itself() {
     let world = World::new();
@@ -199,14 +199,14 @@ async fn a_drill_behaves_as_an_outage_and_ends_by_itself() {
     let source = world.api.objects(|objects| objects.get("parametersources", "", "default")).unwrap();
     assert_eq!(source["status"]["breaker"], "Closed");
 
-    // One that would last longer than an hour is refused, and does not begin an hour before its end either.
+    // A drill of more than an hour is refused, and does not start an hour before its end either.
     world.patch("parametersources", None, "default", &drill("2026-11-23T04:00:00Z"));
     world.pass(Duration::from_hours(3)).await;
     assert_eq!(is(&world, "app", "Degraded"), "False/Synced");
     world.assert_whole_and_forward();
 }
 
-/// Statuses of the source `default`, one a second for so long.
+/// Samples the status of the source `default`, once per second for this time.
 async fn availability(world: &World, time: Duration) -> Vec<String> {
     let mut seen = Vec::new();
     for _ in 0..time.as_secs() {
@@ -217,8 +217,8 @@ async fn availability(world: &World, time: Duration) -> Vec<String> {
     seen
 }
 
-/// One tenant may not read what it selects, and asks for it every ten seconds; the others are served. Their source is available, and
-/// that is written once a minute, not at each of its reads. An outage is still told.
+/// Two mirrors are denied what they select and read every ten seconds; the others are served. Their source is
+/// available, and its status is written once a minute, not at each read. An outage is still reported.
 #[tokio::test(start_paused = true)]
 async fn one_tenant_whose_reads_fail_does_not_flip_the_source() {
     let world = World::new();
@@ -246,7 +246,7 @@ async fn one_tenant_whose_reads_fail_does_not_flip_the_source() {
     let message = source["status"]["conditions"][0]["message"].as_str().unwrap();
     assert!(message.contains("2 of 5 mirrors"), "{message}");
 
-    // Also for an operator that hears of the failures first.
+    // Also for an operator that observes the failures first.
     operator.kill();
     let _operator = world.operator();
     let seen = availability(&world, Duration::from_mins(5)).await;

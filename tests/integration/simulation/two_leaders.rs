@@ -1,12 +1,12 @@
-//! Promise 6: a leader is stopped at one of its calls for longer than its lease, another one changes and deletes, the first
-//! goes on. Their clocks are up to two minutes apart.
+//! Promise 6: a leader is stopped at one of its calls for longer than its lease, another one changes and
+//! deletes, then the first one resumes. Their clocks differ by up to two minutes.
 
 use std::time::Duration;
 
 use super::line::{CrashMode, Side, State};
 use super::world::{Part, World, in_virtual_time};
 
-/// How often the promise is tried.
+/// The number of trials.
 const TRIALS: u64 = 200;
 
 #[test]
@@ -17,7 +17,7 @@ fn an_operator_that_was_stopped_brings_nothing_old_back() {
         let point = in_virtual_time(trial(fastrand::Rng::with_seed(seed)));
         *stopped_in.entry(point).or_default() += 1;
     }
-    // Every kind of write was among the points.
+    // The trials covered every kind of write.
     for verb in ["replace secrets/app", "create secrets/app", "swap", "beat", "patch parametermirrors"] {
         assert!(
             stopped_in.keys().any(|point| point.starts_with(verb)),
@@ -35,7 +35,7 @@ async fn trial(mut rng: fastrand::Rng) -> String {
     let first = world.operator_with(ahead);
     world.both_serve("app", 1, Duration::from_secs(30)).await;
 
-    // Something to write for the first one, and a stop at one of its next calls.
+    // Work for the first operator, and a stop at one of its next calls.
     let side = if rng.bool() { Side::Before } else { Side::After };
     let next = first.line.calls().len() + rng.usize(0..30);
     first.line.doom(next, side, CrashMode::Stops);

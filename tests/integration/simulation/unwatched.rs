@@ -1,4 +1,5 @@
-//! Secrets that are asked for at each check instead of watched (`--secret-watch false`): the same promises, within a check.
+//! Secrets that the operator reads at each check instead of watching them (`--secret-watch false`): the same
+//! promises, within one check.
 
 use std::time::Duration;
 
@@ -7,11 +8,11 @@ use serde_json::json;
 use super::line::{Edge, Fault};
 use super::world::{HOME, NAMESPACE, Operator, Part, World};
 
-/// A check and the time it takes.
+/// The time until a check has ended.
 const CHECK: Duration = Duration::from_secs(32);
 const SOON: Duration = Duration::from_mins(1);
 
-/// A world whose operators have no right to list or watch Secrets other than the one with their keys.
+/// A world whose operators have no permission to list or watch Secrets other than the one with their keys.
 fn world() -> World {
     let world = World::new();
     world.secret_watch.set(false);
@@ -19,7 +20,7 @@ fn world() -> World {
     world
 }
 
-/// The same while SSM is silent, if it is.
+/// Denies lists and watches, and silences SSM if `silent`.
 fn forbid_lists(world: &World, silent: bool) {
     world.faults.set(move |call| match call.edge {
         Edge::Ssm => silent.then_some(Fault::Silent),
@@ -42,7 +43,7 @@ async fn what_is_lost_or_edited_in_an_outage_is_back_at_the_next_check() {
     world.both_serve("app", 1, SOON).await;
     forbid_lists(&world, true);
     for _ in 0..2 {
-        // The second time right after the operator's own write, which no watch can lag behind.
+        // The second time right after the operator's own write, without a watch that could lag behind it.
         world.destroy("app", Part::Secret, || world.delete("secrets", NAMESPACE, "app"));
         world.both_serve("app", 1, CHECK).await;
     }
@@ -59,7 +60,7 @@ async fn what_is_lost_or_edited_in_an_outage_is_back_at_the_next_check() {
     world.assert_whole_and_forward();
 }
 
-/// One call for metadata a check, and values only when there is news.
+/// One call for metadata per check, and one for values only after a change.
 #[tokio::test(start_paused = true)]
 async fn a_quiet_check_asks_for_metadata_once() {
     let world = world();
@@ -73,7 +74,7 @@ async fn a_quiet_check_asks_for_metadata_once() {
     assert_eq!(count(&operator, "get secrets/app"), whole);
 }
 
-/// That is told, nothing else waits for it, and it is caught up with when the API server answers again.
+/// The failure is reported, delays nothing else, and the Secret is updated when the API server answers again.
 #[tokio::test(start_paused = true)]
 async fn a_secret_that_cannot_be_asked_for_is_the_matter_of_that_secret() {
     let world = world();
@@ -90,7 +91,7 @@ async fn a_secret_that_cannot_be_asked_for_is_the_matter_of_that_secret() {
     world.becomes("app", "Degraded", "False", "Synced", CHECK).await;
 }
 
-/// Mirrors that were applied anew after a restore have no status, and no list shows the Secrets that were signed.
+/// Mirrors that were applied again after a restore have no status, and no list shows the signed Secrets.
 #[tokio::test(start_paused = true)]
 async fn keys_that_are_missing_are_not_made_anew_over_signed_secrets() {
     let world = world();

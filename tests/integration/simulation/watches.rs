@@ -1,5 +1,5 @@
-//! Watches that lag, that skip what happened between, and that begin anew in the middle of everything (the perturbations of
-//! Sieve, OSDI 2022): the end is the same as without, and nothing is ever deleted or turned back on their word.
+//! Watches that lag, skip events, or restart at any moment (the perturbations of Sieve, OSDI 2022). The
+//! result is the same as without, and nothing is ever deleted or reverted because of stale events.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ async fn a_watch_that_lags_turns_nothing_back() {
     world.assert_whole_and_forward();
 }
 
-/// A withdrawn grant that the watch shows and that is not true: it is confirmed before it is acted on.
+/// The watch shows a withdrawn grant, which is outdated: the operator confirms it before it acts.
 #[tokio::test(start_paused = true)]
 async fn a_denial_of_the_past_is_not_believed() {
     let world = World::new();
@@ -46,7 +46,8 @@ async fn a_denial_of_the_past_is_not_believed() {
     world.both_serve("app", 1, SOON).await;
 }
 
-/// A mirror is deleted and applied again, its Secret too, while the watch is away; it lists anew and sees only the end.
+/// A mirror and its Secret are deleted and created again while the watch is interrupted; the watch lists
+/// again and sees only the result.
 #[tokio::test(start_paused = true)]
 async fn what_happened_between_two_lists_does_not_matter() {
     let world = World::new();
@@ -65,7 +66,8 @@ async fn what_happened_between_two_lists_does_not_matter() {
     world.assert_whole_and_forward();
 }
 
-/// The watch shows a mirror that is being deleted, when it has been applied anew long ago: nothing is deleted on its word.
+/// The watch shows a mirror as being deleted, although it was created again long ago: the operator deletes
+/// nothing.
 #[tokio::test(start_paused = true)]
 async fn a_deletion_of_the_past_deletes_nothing() {
     let world = World::new();
@@ -95,7 +97,8 @@ async fn a_deletion_of_the_past_deletes_nothing() {
         .await;
 }
 
-/// The watch shows a spec that names another Secret, when it names the old one again: that one is not retired.
+/// The watch shows a spec that names another Secret, although the mirror names the old one again: the
+/// operator does not delete that one.
 #[tokio::test(start_paused = true)]
 async fn a_target_that_only_the_past_gives_up_is_kept() {
     let world = World::new();
@@ -117,7 +120,7 @@ async fn a_target_that_only_the_past_gives_up_is_kept() {
     world.both_serve("app", 2, SOON).await;
 }
 
-/// Every watch is told `410 Gone` at any call of the operator.
+/// Every watch gets `410 Gone` at any call of the operator.
 #[test]
 fn a_store_that_is_rebuilt_at_any_moment_loses_nothing() {
     let calls = in_virtual_time(rebuilt_at(usize::MAX));

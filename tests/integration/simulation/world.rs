@@ -1,7 +1,8 @@
 //! A world in memory in which hours pass in milliseconds.
 //!
-//! SSM holds *releases*: in release `n` every value is `n`, and one name is new. So whoever sees a set sees at once whether
-//! it is whole, of one moment, and newer than another. Each content that is written to a target is checked when it is written.
+//! SSM holds *releases*: in release `n` every value is `n`, and one name is new. A set therefore shows
+//! whether it is complete, consistent, and newer than another. Each content is checked when it is written to
+//! a target.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -27,15 +28,15 @@ use super::line::{FaultInjector, Line};
 use super::objects::Target;
 use super::parameters;
 
-/// Where mirrors live.
+/// The namespace of mirrors.
 pub const NAMESPACE: &str = "shop";
-/// Where the operator lives.
+/// The namespace of the operator.
 pub const HOME: &str = "operator";
-/// When the world begins.
+/// The time at which the world begins.
 const EPOCH: i64 = 1_795_392_000_000;
-/// What stands in the history for a target that was destroyed.
+/// The entry in the history for a target that was destroyed.
 const NOTHING: u64 = 0;
-/// How many names of a release are in every release.
+/// The number of names that all releases contain.
 const LASTING: usize = 12;
 
 /// A target of a mirror.
@@ -51,11 +52,10 @@ pub struct Written {
     pub at: Duration,
     pub mirror: String,
     pub part: Part,
-    /// Which release it was; what was wrong with it otherwise.
+    /// The release; what was wrong with the content otherwise.
     pub release: Result<u64, String>,
 }
 
-/// The world.
 pub struct World {
     pub api: ApiServer,
     pub redis: hashes::Store,
@@ -66,9 +66,9 @@ pub struct World {
     history: Arc<Mutex<Vec<Written>>>,
     operators: Cell<usize>,
     released: Cell<u64>,
-    /// `--memory-values` in bytes of operators that are started from now on.
+    /// `--memory-values` in bytes, for operators that are started from now on.
     pub memory_values: Cell<usize>,
-    /// `--secret-watch` of operators that are started from now on.
+    /// `--secret-watch`, for operators that are started from now on.
     pub secret_watch: Cell<bool>,
 }
 
@@ -80,7 +80,8 @@ pub struct Operator {
     work: JoinHandle<anyhow::Result<()>>,
 }
 
-/// A panic of a reconcile is caught, so a test would go on after one that says that two locks were taken in two orders.
+/// Aborts when two locks were taken in two orders. The operator catches a panic of one reconcile, so the test
+/// would otherwise continue.
 fn end_at_two_orders_of_locks() {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
@@ -95,7 +96,7 @@ fn end_at_two_orders_of_locks() {
 }
 
 impl World {
-    /// Everything is there but an operator; SSM holds release 1.
+    /// Creates a world without an operator; SSM holds release 1.
     pub fn new() -> Self {
         end_at_two_orders_of_locks();
         let world = Self {
@@ -152,18 +153,18 @@ impl World {
         });
     }
 
-    /// Creates an object as a person would.
+    /// Creates an object as a user would.
     pub fn create(&self, resource: &str, namespace: Option<&str>, object: Json) {
         let target = target(resource, namespace, None);
         self.api.objects(|objects| objects.create(&target, object)).unwrap();
     }
 
-    /// Changes an object by a merge patch as a person would.
+    /// Changes an object with a merge patch, as a user would.
     pub fn patch(&self, resource: &str, namespace: Option<&str>, name: &str, patch: &Json) {
         self.api.objects(|objects| objects.patch(&target(resource, namespace, Some(name)), patch)).unwrap();
     }
 
-    /// Deletes an object as a person would.
+    /// Deletes an object as a user would.
     pub fn delete(&self, resource: &str, namespace: &str, name: &str) {
         let target = target(resource, Some(namespace), Some(name));
         self.api.objects(|objects| objects.delete(&target, &Json::Null)).unwrap();
@@ -175,17 +176,17 @@ impl World {
         self.api.objects(|objects| objects.delete(&target, &Json::Null)).unwrap();
     }
 
-    /// A mirror of all releases into both targets.
+    /// Creates a mirror of all releases with both targets.
     pub fn mirror(&self, name: &str, interval: &str) {
         self.mirror_with(name, json!({"interval": interval, "parameters": [{"path": "/app"}]}));
     }
 
-    /// A mirror into both targets with this spec.
+    /// Creates a mirror with this spec and both targets.
     pub fn mirror_with(&self, name: &str, spec: Json) {
         self.mirror_in(NAMESPACE, name, spec);
     }
 
-    /// The same in another namespace.
+    /// Creates a mirror in another namespace.
     pub fn mirror_in(&self, namespace: &str, name: &str, mut spec: Json) {
         spec["source"] = json!("default");
         for (member, default) in [("secret", json!({})), ("redis", json!({"encryption": "None"}))] {
@@ -203,7 +204,8 @@ impl World {
         );
     }
 
-    /// A person destroys what a target holds. What is written while `act` runs is not held against the operator.
+    /// Destroys the content of a target, as a user could. What is written while `act` runs does not count
+    /// against the operator.
     pub fn destroy(&self, mirror: &str, part: Part, act: impl FnOnce()) {
         let before = self.history().len();
         act();
@@ -212,18 +214,18 @@ impl World {
         history.push(Written { at: self.elapsed(), mirror: mirror.to_owned(), part, release: Ok(NOTHING) });
     }
 
-    /// The release that SSM holds.
+    /// Returns the release that SSM holds.
     pub fn released(&self) -> u64 {
         self.released.get()
     }
 
-    /// SSM moves to the next release at once.
+    /// Advances SSM to the next release at once.
     pub fn release_next(&self) -> u64 {
         self.release(self.released() + 1);
         self.released()
     }
 
-    /// SSM moves to this release at once; its predecessor must be the one before.
+    /// Advances SSM to this release at once; it must follow the previous one.
     pub fn release(&self, number: u64) {
         self.released.set(number);
         let now = self.now();
@@ -236,12 +238,12 @@ impl World {
         }
     }
 
-    /// Starts an operator. Several may run at once.
+    /// Starts an operator. Several may run at the same time.
     pub fn operator(&self) -> Operator {
         self.operator_with(Duration::ZERO)
     }
 
-    /// Starts an operator whose clock is ahead by so much.
+    /// Starts an operator whose clock is ahead by this much.
     pub fn operator_with(&self, ahead: Duration) -> Operator {
         let number = self.operators.replace(self.operators.get() + 1);
         let line = Line::new(number, self.faults.clone());
@@ -280,37 +282,37 @@ impl World {
         Operator { line, health, stop, work }
     }
 
-    /// The clocks of all operators jump by so many milliseconds.
+    /// Makes the clocks of all operators jump by this many milliseconds.
     pub fn jump(&self, millis: i64) {
         self.skew.fetch_add(millis, Ordering::Relaxed);
     }
 
-    /// Wall time without skew, Unix milliseconds.
+    /// Returns the wall time without skew, Unix milliseconds.
     pub fn now(&self) -> i64 {
         wall(self.began)
     }
 
-    /// Waits so long.
+    /// Waits for this time.
     pub async fn pass(&self, time: Duration) {
         tokio::time::sleep(time).await;
     }
 
-    /// Since the world began.
+    /// Returns the time since the world began.
     pub fn elapsed(&self) -> Duration {
         self.began.elapsed()
     }
 
-    /// Every content that was written so far.
+    /// Returns every content that was written so far.
     pub fn history(&self) -> Vec<Written> {
         self.history.lock().unwrap().clone()
     }
 
-    /// The release that a target serves now; `None` if it holds nothing whole.
+    /// Returns the release that a target serves now; `None` if its content is not complete.
     pub fn serves(&self, mirror: &str, part: Part) -> Option<u64> {
         judge(&self.values(mirror, part)?).ok()
     }
 
-    /// The values of a target.
+    /// Returns the values of a target.
     pub fn values(&self, mirror: &str, part: Part) -> Option<BTreeMap<String, String>> {
         match part {
             Part::Secret => {
@@ -321,12 +323,12 @@ impl World {
         }
     }
 
-    /// Status and reason of a condition of a mirror.
+    /// Returns status and reason of a condition of a mirror.
     pub fn condition(&self, mirror: &str, type_: &str) -> (String, String) {
         self.condition_in(NAMESPACE, mirror, type_)
     }
 
-    /// The same of a mirror in another namespace.
+    /// Returns the same for a mirror in another namespace.
     pub fn condition_in(&self, namespace: &str, mirror: &str, type_: &str) -> (String, String) {
         let found = self.api.objects(|objects| objects.get("parametermirrors", namespace, mirror)).unwrap();
         let conditions = found["status"]["conditions"].as_array().cloned().unwrap_or_default();
@@ -335,14 +337,14 @@ impl World {
         (text("status"), text("reason"))
     }
 
-    /// Reasons of all events of a mirror.
+    /// Returns the reasons of all events of a mirror.
     pub fn events(&self, mirror: &str) -> Vec<String> {
         let events = self.api.objects(|objects| objects.list(&target("events", Some(NAMESPACE), None), &[]));
         let about = events.iter().filter(|event| event["regarding"]["name"] == mirror);
         about.map(|event| event["reason"].as_str().unwrap_or_default().to_owned()).collect()
     }
 
-    /// Waits until both targets of a mirror serve this release, at most so long.
+    /// Waits until both targets of a mirror serve this release, at most for this time.
     pub async fn both_serve(&self, mirror: &str, release: u64, within: Duration) {
         self.eventually(within, || {
             let served = [Part::Secret, Part::Redis].map(|part| self.serves(mirror, part));
@@ -355,7 +357,7 @@ impl World {
         .await;
     }
 
-    /// Waits until a condition has this status and reason, at most so long.
+    /// Waits until a condition has this status and reason, at most for this time.
     pub async fn becomes(&self, mirror: &str, type_: &str, status: &str, reason: &str, within: Duration) {
         self.eventually(within, || {
             let is = self.condition(mirror, type_);
@@ -368,7 +370,7 @@ impl World {
         .await;
     }
 
-    /// Waits for a condition, looking ten times a second.
+    /// Waits for a condition, checked ten times per second.
     pub async fn eventually<T>(&self, within: Duration, mut look: impl FnMut() -> Result<T, String>) -> T {
         let deadline = Instant::now() + within;
         loop {
@@ -382,8 +384,8 @@ impl World {
         }
     }
 
-    /// Nothing that was ever written was partial or mixed, and no target went back to an older release; one that was
-    /// destroyed, not behind the other one.
+    /// Asserts that no written set was partial or mixed, and that no target went back to an older release; a
+    /// destroyed target may go back, but not behind the other one.
     pub fn assert_whole_and_forward(&self) {
         let mut latest: BTreeMap<(String, Part), u64> = BTreeMap::new();
         for written in self.history() {
@@ -401,7 +403,7 @@ impl World {
         }
     }
 
-    /// What was written last, and what the mirrors say.
+    /// Describes the last writes, and the status of the mirrors.
     fn story(&self) -> String {
         let history = self.history();
         let tail = history.iter().skip(history.len().saturating_sub(10));
@@ -415,18 +417,19 @@ impl World {
 }
 
 impl Operator {
-    /// As SIGKILL does.
+    /// Kills it, like SIGKILL.
     pub fn kill(self) {
         self.line.kill();
         self.work.abort();
     }
 
-    /// The work queues stop, and the process stays.
+    /// Stops the work queues, but not the process.
     pub fn hang(&self) {
         self.work.abort();
     }
 
-    /// As SIGTERM does; waits until the process has ended, by itself or because its time is over.
+    /// Terminates it, like SIGTERM; waits until the process has ended, by itself or because its grace period
+    /// is over.
     pub async fn terminate(mut self) {
         self.stop.cancel();
         let _ = tokio::time::timeout(DRAIN, &mut self.work).await;
@@ -434,13 +437,13 @@ impl Operator {
     }
 }
 
-/// Runs a world of its own to its end.
+/// Runs a world on its own runtime to its end.
 pub fn in_virtual_time<T>(world: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     runtime.unwrap().block_on(world)
 }
 
-/// The Redis key of a mirror.
+/// Returns the Redis key of a mirror.
 pub fn redis_key(mirror: &str) -> String {
     format!("pm:{{{NAMESPACE}/{mirror}}}")
 }
@@ -458,7 +461,7 @@ fn target(resource: &str, namespace: Option<&str>, name: Option<&str>) -> Target
     }
 }
 
-/// Which release a set is. Names are as in a Secret.
+/// Returns the release of a set. Names are those in a Secret.
 fn judge(values: &BTreeMap<String, String>) -> Result<u64, String> {
     let first = values.values().next().ok_or("nothing")?;
     let release: u64 = first.parse().map_err(|_| format!("{first} is no release"))?;

@@ -1,4 +1,4 @@
-//! A certificate authority of a test's own, made by `openssl` in a folder.
+//! A certificate authority for one test, created by `openssl` in a folder.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -6,24 +6,25 @@ use std::process::Command;
 use crate::command;
 use crate::process::clean_environment;
 
-/// Makes an authority, valid for a day.
+/// Creates an authority, valid for a day.
 const AUTHORITY: &str =
     "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=test-ca -keyout ca.key -out ca.crt";
 
-/// Makes a certificate of that authority with a name, for a host, valid for a day.
+/// Creates a certificate of that authority with a name, for a host, valid for a day.
 const CERTIFICATE: &str = r#"
 openssl req -newkey rsa:2048 -nodes -subj "/CN=$1" -keyout "$1.key" -out "$1.csr"
 printf 'subjectAltName=%s' "$2" > "$1.ext"
 openssl x509 -req -in "$1.csr" -CA ca.crt -CAkey ca.key -CAcreateserial -days 1 -extfile "$1.ext" -out "$1.crt"
 "#;
 
-/// Makes an authority in a folder; returns its certificate (PEM).
+/// Creates an authority in a folder; returns its certificate (PEM).
 pub(crate) async fn found(folder: &Path) -> PathBuf {
     openssl(folder, &[AUTHORITY]).await;
     folder.join("ca.crt")
 }
 
-/// Has the authority of a folder sign a certificate for this host (`IP:...` or `DNS:...`); returns certificate and key (PEM).
+/// Issues a certificate of a folder's authority for this host (`IP:...` or `DNS:...`); returns certificate
+/// and key (PEM).
 pub(crate) async fn certify(folder: &Path, name: &str, host: &str) -> [PathBuf; 2] {
     openssl(folder, &[CERTIFICATE, "certificate", name, host]).await;
     ["crt", "key"].map(|kind| folder.join(format!("{name}.{kind}")))

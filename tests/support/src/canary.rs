@@ -1,7 +1,8 @@
-//! Values that give themselves away wherever they turn up.
+//! Canary values, which can be recognised wherever they appear.
 //!
-//! Each value is random and holds its world's marker twice: at its beginning, so that a print cut short is found, and at its end.
-//! So one search for the marker, in every spelling that a program could have put it into, finds all values of a world.
+//! Each value is random and contains its world's marker twice: at its beginning, so that truncated output is
+//! found, and at its end. One search for the marker, in every encoding a program could have used, therefore
+//! finds all values of a world.
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher as _, Hasher as _};
@@ -9,10 +10,12 @@ use std::hash::{BuildHasher as _, Hasher as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 
-/// What has to be escaped in JSON, in a URL, in a shell or in a Redis reply stands between the two markers.
+/// Characters that need escaping in JSON, a URL, a shell or a Redis reply. They stand between the two
+/// markers.
 const AWKWARD: &str = "\"\\/+ %&'{}é\n";
 
-/// The values of one world. Those that SSM keeps encrypted are told apart: they must not even be in a dump of Redis.
+/// The values of one world. `SecureString` values have their own marker, because they must not appear even in
+/// a dump of Redis.
 #[derive(Debug)]
 pub struct Canaries {
     sealed: Marker,
@@ -32,31 +35,32 @@ impl Default for Canaries {
 }
 
 impl Canaries {
-    /// A new value for a `SecureString`, or for a body that only says what nobody may repeat.
+    /// Returns a new value for a `SecureString`, or for an error body that nobody may repeat.
     #[must_use]
     pub fn sealed(&self) -> String {
         self.sealed.value()
     }
 
-    /// A new value for a `String`.
+    /// Returns a new value for a `String`.
     #[must_use]
     pub fn plain(&self) -> String {
         self.plain.value()
     }
 
-    /// What the values of `SecureString`s have in common: letters and digits only, so that it can stand where nothing else may.
+    /// Returns the marker of the `SecureString` values. It has only letters and digits, so that it is valid
+    /// everywhere.
     #[must_use]
     pub fn sealed_marker(&self) -> &str {
         &self.sealed.text
     }
 
-    /// Where any of the values stands in these bytes: its spelling, and what stands around it.
+    /// Searches bytes for any of the values; returns the encoding and the surrounding text.
     #[must_use]
     pub fn found_in(&self, bytes: &[u8]) -> Option<String> {
         self.sealed_in(bytes).or_else(|| self.plain.found_in(bytes))
     }
 
-    /// The same for values of `SecureString`s alone.
+    /// Searches bytes for `SecureString` values only.
     #[must_use]
     pub fn sealed_in(&self, bytes: &[u8]) -> Option<String> {
         self.sealed.found_in(bytes)
@@ -65,7 +69,7 @@ impl Canaries {
 
 impl Marker {
     fn new() -> Self {
-        // Unlike any word, and unlike an error code of AWS, which has no digits.
+        // Unlike any word, and unlike an AWS error code, which has no digits.
         let text = format!("k{}7{}", random(6), random(6));
         let spellings = spellings(&text);
         Self { text, spellings }
@@ -84,7 +88,7 @@ impl Marker {
     }
 }
 
-/// Looks at the first byte before all others: logs are long.
+/// Finds a needle. Compares the first byte first, because logs are long.
 fn position(bytes: &[u8], needle: &[u8]) -> Option<usize> {
     let (&first, rest) = needle.split_first()?;
     let mut from = 0;
@@ -98,7 +102,7 @@ fn position(bytes: &[u8], needle: &[u8]) -> Option<usize> {
     None
 }
 
-/// Letters and digits from the system's randomness, by way of the standard library's hash keys.
+/// Returns random letters and digits, from the hash keys of the standard library.
 fn random(length: usize) -> String {
     const ALPHABET: &[u8] = b"abcdefghijkmnpqrstuvwxyzACDEFGHJKLMNPQRTUVWXYZ2346789";
     let draw = || RandomState::new().build_hasher().finish();
@@ -107,7 +111,7 @@ fn random(length: usize) -> String {
     (0..length).map(|_| letter(draw())).collect()
 }
 
-/// Every way in which a program may have written it down, in part of something longer too.
+/// Returns every encoding in which a program may have written the text, also within longer text.
 fn spellings(text: &str) -> Vec<(&'static str, String)> {
     let each = |write: &dyn Fn(u8) -> String, between: &str| {
         text.bytes().map(write).collect::<Vec<_>>().join(between)
@@ -124,12 +128,13 @@ fn spellings(text: &str) -> Vec<(&'static str, String)> {
         ("a list of hex", each(&|byte| format!("{byte:02x}"), ", ")),
         ("UTF-16", each(&|byte| char::from(byte).to_string(), "\0")),
     ];
-    // Base64 knows three ways to write it, by where in a group of three bytes it begins. Letters and digits have no `+` or `/` there.
+    // Base64 has three encodings of a text, depending on its offset within a group of three bytes. For
+    // letters and digits they contain no `+` or `/`.
     all.extend((0..3).map(|before| {
         let mut padded = vec![b'x'; before];
         padded.extend(text.bytes());
         let mut encoded = STANDARD_NO_PAD.encode(&padded);
-        // What shares a character with neighbours depends on them.
+        // A character that also encodes a neighbouring byte varies, so it is left out.
         if padded.len() % 3 != 0 {
             encoded.pop();
         }
@@ -158,7 +163,7 @@ mod tests {
                 text.bytes().fold(String::new(), |url, byte| url + &format!("%{byte:02X}")),
                 format!("{:?}", text.as_bytes()),
                 format!("{text:?}"),
-                // Cut short.
+                // Truncated.
                 text.chars().take(before.len() + 16).collect(),
             ];
             for text in spelt {

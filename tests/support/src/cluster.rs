@@ -1,7 +1,8 @@
-//! A real Kubernetes control plane: etcd and kube-apiserver, and on request the controllers.
+//! A real Kubernetes control plane: etcd and kube-apiserver, and optionally the controllers.
 //!
-//! There is no node, so nothing runs as a pod: the operator runs as a process with the kubeconfig of its chart's
-//! `ServiceAccount`. Without the controllers nothing is garbage-collected and a deleted namespace stays `Terminating`.
+//! There is no node, so nothing runs as a pod: the operator runs as a process with the kubeconfig of its
+//! chart's `ServiceAccount`. Without the controllers there is no garbage collection, and a deleted namespace
+//! stays `Terminating`.
 
 use std::fs;
 use std::ops::Deref;
@@ -21,26 +22,28 @@ use crate::process::{Process, clean_environment};
 use crate::scratch::Scratch;
 use crate::{eventually, programs};
 
-/// Four seconds alone; tests of several crates may start at the same time.
+/// The time limit of a start. It takes four seconds alone, but tests of several crates may start at the same
+/// time.
 const STARTED: Duration = Duration::from_mins(2);
 
-/// The token of the administrator in a cluster that lives for seconds and listens on the loopback interface.
+/// The token of the administrator. The cluster lives for seconds and listens on the loopback interface.
 const ADMIN_TOKEN: &str = "admin-of-a-test-cluster";
 
-/// What a cluster of one's own has.
+/// Options of a dedicated cluster.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
-    /// Run kube-controller-manager too: garbage collection, namespace deletion, default service accounts.
+    /// Whether to run kube-controller-manager: garbage collection, namespace deletion, default service
+    /// accounts.
     pub controller_manager: bool,
 }
 
-/// A control plane on ports of its own.
+/// A control plane on its own ports.
 #[derive(Debug)]
 pub struct Cluster {
     server: String,
     console: Console,
     namespaces: AtomicU32,
-    // Fields drop in this order: first who asks, then who answers.
+    // Fields drop in this order: clients before servers.
     controller_manager: Option<Process>,
     api_server: Process,
     etcd: Process,
@@ -57,14 +60,14 @@ impl Deref for Cluster {
 }
 
 impl Cluster {
-    /// The cluster that all tests of this process share, without controllers. Tests take a
-    /// [`namespace`](Self::namespace) each, and unique names for what has none. It ends with the process.
+    /// Returns the cluster that all tests of this process share, without controllers. Each test uses its own
+    /// [`namespace`](Self::namespace), and unique names for cluster-scoped objects. It ends with the process.
     pub async fn shared() -> &'static Self {
         static SHARED: OnceCell<Cluster> = OnceCell::const_new();
         SHARED.get_or_init(|| Self::start(Options::default())).await
     }
 
-    /// Starts one of its own, for tests that disturb it or need the controllers.
+    /// Starts a dedicated cluster, for tests that disturb it or need the controllers.
     pub async fn start(options: Options) -> Self {
         let scratch = Arc::new(Scratch::new("cluster").expect("a temporary folder"));
         let ports = [Port::take(), Port::take(), Port::take()];
@@ -96,27 +99,27 @@ impl Cluster {
         cluster
     }
 
-    /// The temporary folder with its logs.
+    /// Returns the temporary folder with its logs.
     #[must_use]
     pub fn dir(&self) -> &Path {
         self.scratch.path()
     }
 
-    /// `https://127.0.0.1:port`.
+    /// Returns `https://127.0.0.1:port`.
     #[must_use]
     pub fn server(&self) -> &str {
         &self.server
     }
 
-    /// Creates a namespace that no other test has, with a name that starts with `prefix`; returns the name.
+    /// Creates a namespace with a unique name that starts with `prefix`; returns the name.
     pub async fn namespace(&self, prefix: &str) -> String {
         let name = format!("{prefix}-{}", self.namespaces.fetch_add(1, Ordering::Relaxed));
         self.kubectl(&["create", "namespace", &name]).await;
         name
     }
 
-    /// Writes a kubeconfig for an existing `ServiceAccount` into `dir` and returns its path. The token is valid for 24
-    /// hours.
+    /// Writes a kubeconfig for an existing `ServiceAccount` into `dir` and returns its path. The token is
+    /// valid for 24 hours.
     pub async fn service_account_kubeconfig(&self, namespace: &str, name: &str, dir: &Path) -> PathBuf {
         let token =
             self.kubectl(&["create", "token", name, "--namespace", namespace, "--duration", "24h"]).await;
@@ -125,23 +128,24 @@ impl Cluster {
         path
     }
 
-    /// Stops the API server from answering while connections to it stay open.
+    /// Freezes the API server: it stops answering while its connections stay open.
     pub fn freeze(&self) {
         self.api_server.freeze();
     }
 
-    /// Lets the API server go on.
+    /// Resumes a frozen API server.
     pub fn thaw(&self) {
         self.api_server.thaw();
     }
 
-    /// The process of the API server, for its id and its log.
+    /// Returns the process of the API server, for its id and its log.
     #[must_use]
     pub fn api_server(&self) -> &Process {
         &self.api_server
     }
 
-    /// The namespace `kube-system` comes a moment after readiness, and the operator takes the cluster's id from it.
+    /// Waits until the API server is ready and the namespace `kube-system` exists. It is created a moment
+    /// after readiness, and its id is the operator's cluster id.
     async fn answers(&self) {
         eventually("the API server is ready", STARTED, async || {
             for process in [&self.etcd, &self.api_server] {
@@ -167,7 +171,8 @@ impl Cluster {
         ]);
         let process = Process::start(&self.scratch, "kube-controller-manager", &command).expect("it starts");
         let client = self.try_client().await.expect("a client of the test cluster");
-        // The controllers have no endpoint of their own here; what every namespace gets of them is a ServiceAccount.
+        // The controllers have no endpoint here, so this checks for the ServiceAccount that they create in
+        // every namespace.
         eventually("the controllers work", STARTED, async || {
             assert!(process.exited().is_none(), "kube-controller-manager ended:\n{}", process.log());
             client.request_text(get("/api/v1/namespaces/default/serviceaccounts/default")).await
@@ -177,7 +182,7 @@ impl Cluster {
     }
 }
 
-/// The key that signs `ServiceAccount` tokens, and checks them.
+/// Creates the key that signs and verifies `ServiceAccount` tokens.
 async fn make_key(dir: &Path) {
     let mut command = Command::new("openssl");
     clean_environment(&mut command, dir);
@@ -190,7 +195,8 @@ fn start_etcd(scratch: &Arc<Scratch>, client: u16, peer: u16) -> Process {
     let mut command = Command::new(programs::path("etcd"));
     command.args([
         "--data-dir=etcd",
-        // A test cluster has no crash to survive, and syncing each write to disk costs most of its time.
+        // A test cluster need not survive a crash, and syncing each write to disk would cost most of its
+        // time.
         "--unsafe-no-fsync",
         &format!("--listen-client-urls={client}"),
         &format!("--advertise-client-urls={client}"),
@@ -199,7 +205,7 @@ fn start_etcd(scratch: &Arc<Scratch>, client: u16, peer: u16) -> Process {
     Process::start(scratch, "etcd", &command).expect("etcd starts")
 }
 
-/// It makes its serving certificate by itself, for 127.0.0.1 among others.
+/// Starts the API server. It creates its own serving certificate, for 127.0.0.1 among others.
 fn start_api_server(scratch: &Arc<Scratch>, etcd: u16, port: u16) -> Process {
     let mut command = Command::new(programs::path("kube-apiserver"));
     command.args([
@@ -218,7 +224,7 @@ fn start_api_server(scratch: &Arc<Scratch>, etcd: u16, port: u16) -> Process {
     Process::start(scratch, "kube-apiserver", &command).expect("kube-apiserver starts")
 }
 
-/// JSON is YAML too, and needs no quoting by hand.
+/// Writes a kubeconfig as JSON, which is valid YAML and needs no manual quoting.
 fn write_kubeconfig(path: &Path, server: &str, cluster: &Path, user: &str, token: &str) {
     let authority = cluster.join("certificates/apiserver.crt");
     let kubeconfig = json!({

@@ -1,17 +1,17 @@
-//! Short commands: run to the end, output kept.
+//! Short commands: run to the end, with their output.
 
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 
-/// None of the commands takes a fraction of this, unless what it talks to is frozen.
+/// The time limit. Every command takes a fraction of it, unless its server is frozen.
 const ENDED: Duration = Duration::from_mins(2);
 
 /// How a command ended and what it printed.
 #[derive(Debug)]
 pub struct Output {
-    /// Its exit status.
+    /// The exit status.
     pub status: ExitStatus,
     /// Standard output.
     pub stdout: String,
@@ -32,7 +32,7 @@ pub(crate) async fn run(command: Command, input: Option<&str>) -> Output {
     let stdin = child.stdin.take();
     let feed = async {
         if let (Some(mut stdin), Some(input)) = (stdin, input) {
-            // A command that ends early closes its input; its exit status says why.
+            // A command that ends early closes its input; its exit status shows why.
             let _ = stdin.write_all(input.as_bytes()).await;
         }
     };

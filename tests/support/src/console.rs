@@ -1,4 +1,4 @@
-//! What an administrator has: kubectl, helm and a client.
+//! The tools of an administrator: kubectl, helm and a client.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,22 +9,22 @@ use crate::command::{self, Output};
 use crate::process::clean_environment;
 use crate::programs;
 
-/// kubectl, helm and a client as administrator of a cluster, whoever runs it.
+/// kubectl, helm and a client with administrator permissions, for any kind of cluster.
 #[derive(Clone, Debug)]
 pub struct Console {
     kubeconfig: PathBuf,
-    /// Where the programs keep their caches, and what their relative paths begin at.
+    /// The working directory of the programs, with their caches.
     home: PathBuf,
 }
 
 impl Console {
-    /// With this kubeconfig; the programs run in `home`.
+    /// Uses this kubeconfig; the programs run in `home`.
     #[must_use]
     pub fn new(kubeconfig: &Path, home: &Path) -> Self {
         Self { kubeconfig: kubeconfig.to_owned(), home: home.to_owned() }
     }
 
-    /// Of the node that `hack/node` has started this process beside; `None` elsewhere.
+    /// Returns the console of the node that `hack/node` has started for this process; `None` elsewhere.
     #[must_use]
     pub fn of_node() -> Option<Self> {
         std::env::var_os("PARAMETER_MIRROR_NODE_ADDRESS")?;
@@ -33,13 +33,13 @@ impl Console {
         Some(Self { kubeconfig, home })
     }
 
-    /// The path of an administrator's kubeconfig.
+    /// Returns the path of the administrator's kubeconfig.
     #[must_use]
     pub fn kubeconfig(&self) -> &Path {
         &self.kubeconfig
     }
 
-    /// What `kubectl` prints on standard output, as administrator.
+    /// Runs `kubectl` and returns its standard output.
     ///
     /// # Panics
     /// When it fails.
@@ -47,12 +47,12 @@ impl Console {
         succeeded("kubectl", args, self.try_kubectl(args).await)
     }
 
-    /// Runs `kubectl` as administrator, for commands that may fail.
+    /// Runs `kubectl`, which may fail.
     pub async fn try_kubectl(&self, args: &[&str]) -> Output {
         command::run(self.command("kubectl", args), None).await
     }
 
-    /// `kubectl apply` of YAML or JSON, as administrator.
+    /// Runs `kubectl apply` with YAML or JSON.
     ///
     /// # Panics
     /// When it fails.
@@ -61,12 +61,12 @@ impl Console {
         succeeded("kubectl", &args, self.try_kubectl_apply(yaml).await)
     }
 
-    /// As [`kubectl_apply`](Self::kubectl_apply), for what the API server may refuse.
+    /// Like [`kubectl_apply`](Self::kubectl_apply), for objects that the API server may refuse.
     pub async fn try_kubectl_apply(&self, yaml: &str) -> Output {
         command::run(self.command("kubectl", &["apply", "-f", "-"]), Some(yaml)).await
     }
 
-    /// What `helm` prints on standard output, as administrator.
+    /// Runs `helm` and returns its standard output.
     ///
     /// # Panics
     /// When it fails.
@@ -74,12 +74,12 @@ impl Console {
         succeeded("helm", args, self.try_helm(args).await)
     }
 
-    /// Runs `helm` as administrator, for commands that may fail.
+    /// Runs `helm`, which may fail.
     pub async fn try_helm(&self, args: &[&str]) -> Output {
         command::run(self.command("helm", args), None).await
     }
 
-    /// A client as administrator. Make one per test: it belongs to the runtime it was made in.
+    /// Creates a client. Each test needs its own, because a client belongs to the runtime it was created in.
     ///
     /// # Panics
     /// When the kubeconfig cannot be read.

@@ -1,4 +1,4 @@
-//! What the operator's targets hold, judged from outside with the published layout.
+//! The content of the operator's targets, decoded from outside with the published layout.
 
 use std::collections::BTreeMap;
 
@@ -11,11 +11,11 @@ use parameter_mirror_format::hash::{EncryptionMode, decode_for_reader};
 
 use crate::redis::Redis;
 
-/// Fields that move while a hash is only looked after.
+/// Fields that change while the content of a hash stays the same.
 const MOVING: [&str; 7] =
     ["@fence", "@generation", "@checkedAt", "@checkedMac", "@readerMac", "@status", "@statusAt"];
 
-/// The keys of the operator in a namespace.
+/// Returns the keys of the operator in a namespace.
 ///
 /// # Panics
 /// When it has none.
@@ -23,10 +23,10 @@ pub async fn keys(client: &kube::Client, namespace: &str) -> KeyRing {
     find_keys(client, namespace).await.expect("the key Secret")
 }
 
-/// The same; `None` while the operator has not made its keys.
+/// Like [`keys`]; `None` until the operator has created its keys.
 ///
 /// # Panics
-/// When the API server does not answer, or they are no keys.
+/// When the API server does not answer, or the keys are invalid.
 pub async fn find_keys(client: &kube::Client, namespace: &str) -> Option<KeyRing> {
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let secret = secrets.get_opt("parameter-mirror-keys").await.expect("the API server answers")?;
@@ -35,7 +35,8 @@ pub async fn find_keys(client: &kube::Client, namespace: &str) -> Option<KeyRing
     Some(KeyRing::from_data(data).expect("the operator's keys"))
 }
 
-/// The values that a hash serves by the name of their parameter, decrypted; `None` for a hash that a reader cannot read.
+/// Returns the values that a hash serves by parameter name, decrypted; `None` if a reader cannot decode the
+/// hash.
 #[must_use]
 pub fn redis_values(
     hash: &BTreeMap<String, Vec<u8>>,
@@ -49,8 +50,8 @@ pub fn redis_values(
     Some(copy.entries.into_iter().map(|(name, entry)| (name, entry.value.expose().to_owned())).collect())
 }
 
-/// Everything in a mirror's hash that says what is served, values decrypted: a hash that was healed is the same,
-/// although its ciphertext is not.
+/// Returns the fields of a mirror's hash that determine what is served, with decrypted values. They are the
+/// same for a healed hash, although its ciphertext differs.
 pub async fn redis_content(redis: &Redis, key: &str, keys: &KeyRing) -> BTreeMap<String, Vec<u8>> {
     let mut hash = redis.hash(key).await;
     let values = redis_values(&hash, key, keys).expect("a hash that a reader can read");
@@ -59,7 +60,7 @@ pub async fn redis_content(redis: &Redis, key: &str, keys: &KeyRing) -> BTreeMap
     hash
 }
 
-/// The data of a Secret as text; `None` if there is no such Secret.
+/// Returns the data of a Secret as text; `None` if the Secret does not exist.
 pub async fn secret_data(
     client: &kube::Client,
     namespace: &str,

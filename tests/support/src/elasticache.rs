@@ -1,7 +1,7 @@
-//! ElastiCache with IAM users, as far as a client sees it: TLS, and a signed request in place of a password. Behind it is a real Redis,
-//! which nobody reaches but as the user of this cache.
+//! A stand-in for ElastiCache with IAM users, as a client sees it: TLS, and a signed request instead of a
+//! password. Behind it is a real Redis, which clients can only reach as the user of this cache.
 //!
-//! It is a stand-in: what AWS does beyond its documentation is not known here.
+//! It implements the documentation; undocumented behaviour of AWS is unknown.
 
 mod token;
 
@@ -29,13 +29,13 @@ use crate::scratch::Scratch;
 
 pub use token::{Cache, Key, Refused, judge};
 
-/// The user's password at the Redis behind, which no client knows.
+/// The user's password on the Redis behind. No client knows it.
 const INNER: &str = "known-to-the-stand-in-only";
 
 /// A cache with one user.
 #[derive(Debug)]
 pub struct ElastiCache {
-    /// Where its nodes listen.
+    /// The addresses of its nodes.
     pub nodes: Vec<SocketAddr>,
     ca: PathBuf,
     shared: Arc<Shared>,
@@ -43,16 +43,16 @@ pub struct ElastiCache {
     _scratch: Scratch,
 }
 
-/// Somebody tried to sign in.
+/// An attempt to sign in.
 #[derive(Clone, Debug)]
 pub struct Attempt {
-    /// At which node.
+    /// The index of the node.
     pub node: usize,
-    /// As whom.
+    /// The user name.
     pub user: String,
-    /// With what.
+    /// The token.
     pub token: String,
-    /// What came of it.
+    /// The result.
     pub outcome: Result<(), Refused>,
 }
 
@@ -61,7 +61,7 @@ struct Shared {
     cache: Cache,
     user: String,
     state: Mutex<State>,
-    /// Grows with each order to end all connections.
+    /// Incremented to close all connections.
     cuts: watch::Sender<u64>,
 }
 
@@ -74,10 +74,10 @@ struct State {
 }
 
 impl ElastiCache {
-    /// Starts one in front of these servers, with one user. Nobody has a key yet.
+    /// Starts a cache in front of these servers, with one user and no valid key.
     ///
     /// # Panics
-    /// When it cannot.
+    /// When it cannot start.
     pub async fn start(cache: Cache, user: &str, servers: &[&Redis]) -> Self {
         let scratch = Scratch::new("elasticache").expect("a temporary folder");
         let ca = authority::found(scratch.path()).await;
@@ -101,51 +101,51 @@ impl ElastiCache {
         Self { nodes, ca, shared, _accepting: accepting, _scratch: scratch }
     }
 
-    /// `rediss://user@127.0.0.1:port`, of the first node.
+    /// Returns the URL of the first node, `rediss://user@127.0.0.1:port`.
     #[must_use]
     pub fn url(&self) -> String {
         format!("rediss://{}@{}", self.shared.user, self.nodes[0])
     }
 
-    /// The certificate (PEM) of the authority that vouches for it.
+    /// Returns the certificate (PEM) of its authority.
     #[must_use]
     pub fn ca(&self) -> &Path {
         &self.ca
     }
 
-    /// Lets in whoever signs with this key.
+    /// Accepts tokens signed with this key.
     pub fn know(&self, access_key: &str, secret: &str, session: Option<&str>) {
         let key = Key { secret: secret.to_owned(), session: session.map(str::to_owned) };
         self.shared.state().keys.insert(access_key.to_owned(), key);
     }
 
-    /// Lets nobody in any more who signs with this key; who is in stays.
+    /// Refuses tokens signed with this key from now on. Open connections stay open.
     pub fn forget(&self, access_key: &str) {
         self.shared.state().keys.remove(access_key);
     }
 
-    /// Sets its clock ahead, or back.
+    /// Sets its clock forward or back.
     pub fn set_clock(&self, ahead: SignedDuration) {
         self.shared.state().ahead = ahead;
     }
 
-    /// Ends connections made from now on so long after their sign-in. The real one does so after 12 h.
+    /// Closes connections opened from now on this long after their sign-in. AWS does so after 12 h.
     pub fn end_after(&self, lasts: Duration) {
         self.shared.state().lasts = Some(lasts);
     }
 
-    /// Ends all connections.
+    /// Closes all connections.
     pub fn cut(&self) {
         self.shared.cuts.send_modify(|cuts| *cuts += 1);
     }
 
-    /// Everybody who has tried to sign in, in order.
+    /// Returns all attempts to sign in, in order.
     #[must_use]
     pub fn attempts(&self) -> Vec<Attempt> {
         self.shared.state().attempts.clone()
     }
 
-    /// How many were let in.
+    /// Returns the number of successful attempts.
     #[must_use]
     pub fn let_in(&self) -> usize {
         self.shared.state().attempts.iter().filter(|attempt| attempt.outcome.is_ok()).count()
@@ -191,7 +191,7 @@ impl Door {
         }
     }
 
-    /// One connection. Nothing of it reaches the server before it has signed in.
+    /// Serves one connection. Nothing reaches the server before the client has signed in.
     async fn receive(&self, mut client: TlsStream<TcpStream>) -> io::Result<()> {
         let mut cuts = self.shared.cuts.subscribe();
         let mut bytes = Vec::new();
@@ -220,7 +220,7 @@ impl Door {
         }
     }
 
-    /// A connection to the server as the user, and what the client has said since it signed in.
+    /// Connects to the server as the user, and forwards what the client has sent since it signed in.
     async fn let_through(
         &self,
         client: &mut TlsStream<TcpStream>,
@@ -275,13 +275,13 @@ fn tls([certificate, key]: &[PathBuf; 2]) -> ServerConfig {
     config.with_single_cert(chain, key).expect("the key of the certificate")
 }
 
-/// A command as clients send it.
+/// Encodes a command as clients send it.
 fn command(words: &[&str]) -> String {
     let bulk: Vec<_> = words.iter().map(|word| format!("${}\r\n{word}\r\n", word.len())).collect();
     format!("*{}\r\n{}", words.len(), bulk.concat())
 }
 
-/// Takes the first command out of what has been received, if it is there whole.
+/// Removes and returns the first command of the received bytes, if it is complete.
 fn take_command(bytes: &mut Vec<u8>) -> Option<Vec<String>> {
     let mut rest = bytes.as_slice();
     let count = number(&mut rest, b'*')?;
@@ -297,7 +297,7 @@ fn take_command(bytes: &mut Vec<u8>) -> Option<Vec<String>> {
     Some(words)
 }
 
-/// `*3\r\n`
+/// Parses `*3\r\n`.
 fn number(rest: &mut &[u8], sigil: u8) -> Option<usize> {
     let end = rest.windows(2).position(|pair| pair == b"\r\n")?;
     let (line, after) = rest.split_at(end);

@@ -1,4 +1,4 @@
-//! The HTTP endpoints of an operator, and what `/metrics` says.
+//! The HTTP endpoints of an operator, and the content of `/metrics`.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ pub struct Endpoints {
 }
 
 impl Endpoints {
-    /// A client of the metrics and the probes, both at `127.0.0.1:port`.
+    /// Creates a client for the metrics and the probes, both `127.0.0.1:port`.
     #[must_use]
     pub fn new(metrics: &str, probes: &str) -> Self {
         let client = Client::builder(TokioExecutor::new()).build_http();
@@ -47,7 +47,7 @@ impl Endpoints {
 pub struct Scrape(BTreeMap<String, f64>);
 
 impl Scrape {
-    /// Parses Prometheus's text format. Lines that are no samples are skipped.
+    /// Parses Prometheus's text format. Lines that are not samples are skipped.
     #[must_use]
     pub fn parse(text: &str) -> Self {
         let sample = |line: &str| {
@@ -57,13 +57,14 @@ impl Scrape {
         Self(text.lines().filter(|line| !line.starts_with('#')).filter_map(sample).collect())
     }
 
-    /// The value of one series, written with its labels as the operator prints them (`name{target="redis"}`).
+    /// Returns the value of one series, written with its labels as the operator prints them
+    /// (`name{target="redis"}`).
     #[must_use]
     pub fn value(&self, series: &str) -> Option<f64> {
         self.0.get(series).copied()
     }
 
-    /// Every value of a metric with its labels, `{...}` or empty.
+    /// Returns every value of a metric with its labels, `{...}` or empty.
     pub fn series<'s>(&'s self, name: &'s str) -> impl Iterator<Item = (&'s str, f64)> {
         let of_metric =
             self.0.range(name.to_owned()..).take_while(move |(series, _)| series.starts_with(name));
@@ -73,7 +74,7 @@ impl Scrape {
         })
     }
 
-    /// The sum over all series of a metric.
+    /// Returns the sum over all series of a metric.
     #[must_use]
     pub fn sum(&self, name: &str) -> f64 {
         self.series(name).map(|(_, value)| value).sum()

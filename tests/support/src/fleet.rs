@@ -1,4 +1,4 @@
-//! Many mirrors at once: their objects, and what their targets hold.
+//! Many mirrors at once: their objects, and the content of their targets.
 
 use std::collections::BTreeMap;
 
@@ -10,19 +10,20 @@ use serde_json::{Value, json};
 
 const GROUP: &str = "parameter-mirror.dev";
 const VERSION: &str = "v1alpha1";
-/// Creations under way at once: enough to keep the API server busy, few enough for its fairness queues.
+/// The number of concurrent creations: enough to keep the API server busy, few enough for its fairness
+/// queues.
 const AT_ONCE: usize = 32;
 
 /// The data of Secrets by name.
 pub type SecretData = BTreeMap<String, BTreeMap<String, String>>;
 
-/// The mirrors of a namespace, without their types: the benchmark does not link the operator.
+/// Returns an API for the mirrors of a namespace, untyped, because the benchmark does not link the operator.
 #[must_use]
 pub fn mirrors(client: &kube::Client, namespace: &str) -> Api<DynamicObject> {
     Api::namespaced_with(client.clone(), namespace, &resource("ParameterMirror", "parametermirrors"))
 }
 
-/// The sources of the cluster.
+/// Returns an API for the sources of the cluster.
 #[must_use]
 pub fn sources(client: &kube::Client) -> Api<DynamicObject> {
     Api::all_with(client.clone(), &resource("ParameterSource", "parametersources"))
@@ -32,7 +33,7 @@ fn resource(kind: &str, plural: &str) -> ApiResource {
     ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(GROUP, VERSION, kind), plural)
 }
 
-/// A mirror with this spec.
+/// Builds a mirror with this spec.
 #[must_use]
 pub fn mirror(namespace: &str, name: &str, spec: &Value) -> Value {
     json!({
@@ -41,7 +42,7 @@ pub fn mirror(namespace: &str, name: &str, spec: &Value) -> Value {
     })
 }
 
-/// A source of us-east-1 that grants `paths` to `namespaces`.
+/// Builds a source for us-east-1 that grants `paths` to `namespaces`.
 #[must_use]
 pub fn source(name: &str, namespaces: &[String], paths: &[&str]) -> Value {
     json!({
@@ -56,13 +57,13 @@ pub fn source(name: &str, namespaces: &[String], paths: &[&str]) -> Value {
 /// When the API server refuses.
 ///
 /// # Panics
-/// When it is no object.
+/// When it is not a Kubernetes object.
 pub async fn create(api: &Api<DynamicObject>, object: &Value) -> kube::Result<()> {
     let object = serde_json::from_value(object.clone()).expect("an object of Kubernetes");
     api.create(&PostParams::default(), &object).await.map(drop)
 }
 
-/// Creates mirrors, many at once: `kubectl apply` takes a minute for a thousand.
+/// Creates mirrors concurrently: `kubectl apply` takes a minute for a thousand.
 ///
 /// # Panics
 /// When one of them is refused.
@@ -78,7 +79,7 @@ pub async fn create_mirrors(client: &kube::Client, objects: &[Value]) {
         .expect("the API server takes every mirror");
 }
 
-/// The data of every Secret of a namespace.
+/// Returns the data of every Secret in a namespace.
 ///
 /// # Errors
 /// When the API server does not answer.

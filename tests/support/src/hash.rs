@@ -1,4 +1,4 @@
-//! A mirror's hash in Redis without an operator, laid out as the operator does.
+//! A mirror's hash in Redis, written without an operator in the operator's layout.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -12,19 +12,19 @@ use redis::AsyncCommands;
 
 use crate::Redis;
 
-/// A hash before it is written, and the text of its sub-key.
+/// A hash before it is written, and its sub-key as text.
 #[derive(Debug)]
 pub struct MirrorHash {
-    /// Its fields.
+    /// The fields.
     pub fields: Fields,
-    /// What opens its encrypted values.
+    /// The sub-key that decrypts its values.
     pub sub_key: String,
-    /// Where it belongs.
+    /// The Redis key.
     pub key: String,
 }
 
 impl MirrorHash {
-    /// The hash `pm:{mirror}` of everything below `path`, read just now, with a key of its own.
+    /// Creates the hash `pm:{mirror}` of everything below `path`, read just now, with its own key.
     #[must_use]
     pub fn of(mirror: &str, path: &str, entries: Entries, mode: EncryptionMode) -> Self {
         let key = format!("pm:{{{mirror}}}");
@@ -44,7 +44,7 @@ impl MirrorHash {
         let content = Content { owner: owner.clone(), source: source.encode(), read_at: now, entries };
         let vitals = Vitals { checked_at: now, status: Status::Synced, status_at: now };
         let mut fields = hash::encode(&ring.sign(content), mode, &ring, &key, vitals).expect("a layout");
-        // The script adds these.
+        // The script adds these fields.
         fields.insert(hash::OWNER, owner);
         fields.insert(hash::FENCE, "1");
         fields.insert(hash::GENERATION, "1");
@@ -52,7 +52,7 @@ impl MirrorHash {
         Self { fields, sub_key, key }
     }
 
-    /// Puts it in the place of what is there.
+    /// Replaces the hash in Redis.
     pub async fn write(&self, redis: &Redis) {
         let mut connection = redis.connection().await.expect("Redis answers");
         let fields: Vec<(&[u8], &[u8])> = self.fields.iter().collect();

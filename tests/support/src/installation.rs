@@ -1,4 +1,4 @@
-//! The operator's definitions and its chart, installed in a cluster: what every process that plays the operator needs.
+//! The operator's CRDs and chart, installed in a cluster: the prerequisites of an operator process.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use crate::operator::Settings;
 /// The namespace of the operator, its release and its service account.
 pub const HOME: &str = "parameter-mirror";
 
-/// Applies the definitions and installs the chart as `HOME`. No node runs its pods.
+/// Applies the CRDs and installs the chart as `HOME`. No node runs its pods.
 pub async fn install(cluster: &Cluster) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let path = |name: &str| root.join(name).to_string_lossy().into_owned();
@@ -18,7 +18,8 @@ pub async fn install(cluster: &Cluster) {
     cluster.helm(&["install", HOME, &chart, "--namespace", HOME, "--create-namespace"]).await;
 }
 
-/// Settings of an operator with the rights of the chart's service account. Its kubeconfig is written into `dir`.
+/// Returns the settings of an operator with the permissions of the chart's service account. Writes its
+/// kubeconfig into `dir`.
 pub async fn settings(cluster: &Cluster, dir: &Path, program: PathBuf) -> Settings {
     Settings {
         program,

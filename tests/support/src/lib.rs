@@ -1,8 +1,8 @@
 //! Real parts under test control.
 //!
-//! Nothing here imitates anything: tests run against a real API server, a real Redis and moto, each started by the test
-//! process itself on a free port, and gone when the test ends, however it ends. `hack/parts install` puts the
-//! programs in place once.
+//! Tests run against a real API server, a real Redis and moto. Each is started by the test process itself on
+//! a free port, and is gone when the test ends, however it ends. `hack/parts install` installs the programs
+//! once. Stand-ins exist only for services of AWS.
 //!
 //! | module | what it holds |
 //! |---|---|
@@ -11,26 +11,26 @@
 //! | [`port`] | TCP ports that no two tests take at once |
 //! | [`programs`] | where the installed programs are |
 //! | [`wait`] | waiting for a condition with a deadline |
-//! | [`command`] | what a command that ran to its end has printed |
+//! | [`command`] | the output of a command that ran to its end |
 //! | [`console`] | kubectl, helm and a client of a cluster |
 //! | [`cluster`] | a Kubernetes control plane |
 //! | [`node`] | a node with pods, where `hack/node` has started one |
-//! | [`names`] | a name server that knows a single name |
-//! | [`view`] | what a client sees of the API server: watches that stand still or begin anew |
-//! | [`elasticache`] | ElastiCache with IAM users, in front of a real Redis: checks each token by itself |
+//! | [`names`] | a DNS server that knows a single name |
+//! | [`view`] | a client's view of the API server: watches that stall or restart |
+//! | [`elasticache`] | ElastiCache with IAM users, in front of a real Redis; verifies each token independently |
 //! | [`proxy`] | a TCP path that goes silent, refuses, resets, trickles, delays |
 //! | [`redis`] | a Redis server |
 //! | [`redis_cluster`] | a Redis Cluster |
-//! | [`prometheus`] | a Prometheus that scrapes what a test names |
-//! | [`installation`] | the operator's definitions and chart in a cluster |
-//! | [`endpoints`] | the operator's HTTP endpoints, and what `/metrics` says |
+//! | [`prometheus`] | a Prometheus that scrapes the addresses that a test names |
+//! | [`installation`] | the operator's CRDs and chart in a cluster |
+//! | [`endpoints`] | the operator's HTTP endpoints, and the content of `/metrics` |
 //! | [`fleet`] | many mirrors at once |
-//! | [`usage`] | what a process and the machine use |
+//! | [`usage`] | the resource usage of a process and the machine |
 //! | [`operator`] | the operator as a process, with the settings a pod would have |
 //! | [`mirrored`] | a mirror as its users see it: conditions and both targets |
 //! | [`screen`] | a story told step by step, each with its checks and times |
-//! | [`canary`] | values that are found wherever they turn up |
-//! | [`copies`] | what targets hold, judged with the published layout |
+//! | [`canary`] | values that are found wherever they appear |
+//! | [`copies`] | the content of targets, decoded with the published layout |
 //! | [`hash`] | a mirror in Redis without an operator |
 //! | [`moto`] | moto, a stand-in for AWS |
 //! | [`ssm`] | our own SSM inside the test process: counts every call, and fails as scripted |

@@ -1,10 +1,11 @@
-//! The memory of a process: how much it holds, and a limit as a container has it.
+//! The memory of a process: its usage, and a limit like that of a container.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Bytes of memory of its own that a process holds now, and the most that it held; pages of files, such as its program, do not count.
+/// Returns the anonymous memory of a process in bytes, now and at its peak. Pages of files, such as its
+/// program, do not count.
 ///
 /// # Panics
 /// When it has ended.
@@ -25,7 +26,7 @@ pub fn resident(pid: u32) -> [usize; 2] {
 pub struct MemoryLimit(PathBuf);
 
 impl MemoryLimit {
-    /// A new one; `None` where this user may not make any.
+    /// Creates a cgroup; `None` if this user may not create one.
     #[must_use]
     pub fn new(bytes: usize) -> Option<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -39,7 +40,7 @@ impl MemoryLimit {
         Some(group)
     }
 
-    /// A program in `folder` that runs `program` in this cgroup.
+    /// Returns a program in `folder` that runs `program` in this cgroup.
     ///
     /// # Panics
     /// When it cannot be written.

@@ -1,4 +1,4 @@
-//! One mirror as its users see it: conditions, and what both targets hold.
+//! One mirror as its users see it: conditions, and the content of both targets.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,46 +9,46 @@ use crate::console::Console;
 use crate::redis::Redis;
 use crate::{copies, eventually};
 
-/// A read that fails on its deadlines, and one more interval.
+/// The time for a read to fail at its deadlines, plus one more interval.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A mirror with a Secret and a hash.
 #[derive(Clone, Debug)]
 pub struct Mirrored {
     console: Console,
-    /// Where it lives.
+    /// Its namespace.
     pub namespace: &'static str,
     /// Its name.
     pub name: &'static str,
     /// Its Secret.
     pub secret: &'static str,
-    /// Where the operator lives.
+    /// The namespace of the operator.
     pub home: &'static str,
 }
 
-/// What both targets hold.
+/// The content of both targets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held {
-    /// Data of the Secret.
+    /// The data of the Secret.
     pub secret: BTreeMap<String, String>,
-    /// What the hash serves, values decrypted.
+    /// The fields of the hash, with decrypted values.
     pub redis: BTreeMap<String, Vec<u8>>,
 }
 
 impl Mirrored {
-    /// Whether it exists yet does not matter.
+    /// Describes a mirror, which need not exist yet.
     #[must_use]
     pub fn new(console: &Console, home: &'static str, [namespace, name, secret]: [&'static str; 3]) -> Self {
         Self { console: console.clone(), namespace, name, secret, home }
     }
 
-    /// The key of its hash.
+    /// Returns the key of its hash.
     #[must_use]
     pub fn key(&self) -> String {
         format!("pm:{{{}/{}}}", self.namespace, self.name)
     }
 
-    /// `status`, `reason` and `message` of a condition; empty while there is none.
+    /// Returns `status`, `reason` and `message` of a condition; empty if it does not exist.
     pub async fn condition(&self, type_: &str) -> [String; 3] {
         let args = ["get", "pmirror", self.name, "-n", self.namespace, "-o", "json"];
         let mirror = self.console.kubectl(&args).await;
@@ -58,7 +58,7 @@ impl Mirrored {
         ["status", "reason", "message"].map(|name| condition[name].as_str().unwrap_or_default().to_owned())
     }
 
-    /// Waits until a condition says this, and returns its message.
+    /// Waits until a condition has this status and reason, and returns its message.
     pub async fn says(&self, type_: &str, status: &str, reason: &str) -> String {
         eventually(&format!("{type_} {status} {reason}"), PATIENCE, async || {
             let condition = self.condition(type_).await;
@@ -72,7 +72,7 @@ impl Mirrored {
         .await
     }
 
-    /// What both targets hold; `None` while one of them holds nothing.
+    /// Returns the content of both targets; `None` while one of them is empty.
     pub async fn held(&self, redis: &Redis) -> Option<Held> {
         let client = self.console.client().await;
         let secret = copies::secret_data(&client, self.namespace, self.secret).await?;
@@ -83,7 +83,8 @@ impl Mirrored {
         Some(Held { secret, redis: copies::redis_content(redis, &self.key(), &keys).await })
     }
 
-    /// Waits until both targets hold these values, by their key and by their name as selected, and returns all that they hold.
+    /// Waits until both targets contain these values, by their key and by their name as selected. Returns the
+    /// content of both.
     pub async fn holds(&self, redis: &Redis, expected: &[(&str, &str, &str)]) -> Held {
         let keys: BTreeMap<String, String> =
             expected.iter().map(|&(key, _, value)| (key.to_owned(), value.to_owned())).collect();
@@ -98,7 +99,7 @@ impl Mirrored {
         .await
     }
 
-    /// Waits until both targets hold exactly what they held.
+    /// Waits until both targets have exactly this content.
     pub async fn same(&self, redis: &Redis, whole: &Held) {
         eventually(&format!("{whole:#?}"), PATIENCE, async || {
             let held = self.held(redis).await;
@@ -107,7 +108,8 @@ impl Mirrored {
         .await;
     }
 
-    /// What a write would move: the version of the Secret, and the hash's counter of content writes.
+    /// Returns what a write would change: the version of the Secret, and the hash's counter of content
+    /// writes.
     pub async fn versions(&self, redis: &Redis) -> [String; 2] {
         let version = [
             "get",

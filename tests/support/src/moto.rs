@@ -12,10 +12,11 @@ use crate::scratch::Scratch;
 use crate::ssm_client::SsmClient;
 use crate::{eventually, programs};
 
-/// Python imports the whole of AWS first: one second alone, many when every test starts at once.
+/// The time limit of a start. Python imports all of AWS first: one second alone, many when every test starts
+/// at once.
 const STARTED: Duration = Duration::from_mins(1);
 
-/// A moto server on a port of its own. Every AWS service is below one endpoint; regions are kept apart.
+/// A moto server on its own port. Every AWS service is below one endpoint; regions are kept apart.
 #[derive(Debug)]
 pub struct Moto {
     port: Port,
@@ -23,7 +24,7 @@ pub struct Moto {
 }
 
 impl Moto {
-    /// Starts one and waits until it answers.
+    /// Starts a server and waits until it answers.
     pub async fn start() -> Self {
         let scratch = Arc::new(Scratch::new("moto").expect("a temporary folder"));
         let port = Port::take();
@@ -32,41 +33,41 @@ impl Moto {
         moto
     }
 
-    /// `http://127.0.0.1:port`, or the address of [`port`].
+    /// Returns `http://127.0.0.1:port`, or the address of [`port`].
     #[must_use]
     pub fn endpoint(&self) -> String {
         format!("http://{}:{}", port::address(), self.port.number())
     }
 
-    /// Its SSM in one region.
+    /// Returns its SSM in one region.
     #[must_use]
     pub fn ssm(&self, region: &str) -> SsmClient {
         SsmClient::new(&self.endpoint(), region)
     }
 
-    /// Stops it from answering while its connections stay open: the black hole.
+    /// Freezes it: it stops answering while its connections stay open, like a black hole.
     pub fn freeze(&self) {
         self.process.freeze();
     }
 
-    /// Lets it go on.
+    /// Resumes a frozen server.
     pub fn thaw(&self) {
         self.process.thaw();
     }
 
-    /// Kills it: connections are refused. All that it knew is lost.
+    /// Kills it: connections are refused, and its data is lost.
     pub fn kill(&self) {
         self.process.kill();
     }
 
-    /// Kills it if it still runs and starts it again, empty, on the same port.
+    /// Kills it if it still runs, and starts it again on the same port, empty.
     pub async fn restart(&mut self) {
         self.process.kill();
         self.process = serve(self.process.scratch(), &self.port);
         self.answers().await;
     }
 
-    /// The process, for its id and its log.
+    /// Returns the process, for its id and its log.
     #[must_use]
     pub fn process(&self) -> &Process {
         &self.process

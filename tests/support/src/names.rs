@@ -1,4 +1,4 @@
-//! A name server that knows a single name.
+//! A DNS server that knows a single name.
 
 use std::net::Ipv4Addr;
 
@@ -11,12 +11,12 @@ const TYPE_A: [u8; 2] = [0, 1];
 const NO_ERROR: u8 = 0;
 const NAME_ERROR: u8 = 3;
 
-/// Answers on UDP 53 of an address, until it is dropped.
+/// A server on UDP port 53 of an address, until it is dropped.
 #[derive(Debug)]
 pub struct Names(JoinHandle<()>);
 
 impl Names {
-    /// Says that `name` is at `address`, which it listens on itself, and that no other name exists.
+    /// Serves `name` with `address`, on which it also listens. Other names do not exist.
     pub async fn serve(name: &str, address: Ipv4Addr) -> Self {
         let socket = UdpSocket::bind((address, 53)).await.expect("the port of names is free");
         let name = name.to_owned();
@@ -24,7 +24,7 @@ impl Names {
             let mut buffer = [0; 512];
             while let Ok((length, from)) = socket.recv_from(&mut buffer).await {
                 if let Some(answer) = answer(&buffer[..length], &name, address) {
-                    // Whoever asked may have gone, and asks again if not.
+                    // The client may have gone; otherwise it asks again.
                     let _ = socket.send_to(&answer, from).await;
                 }
             }
@@ -38,7 +38,7 @@ impl Drop for Names {
     }
 }
 
-/// The answer to a question of one name (RFC 1035, section 4).
+/// Builds the answer to a query for one name (RFC 1035, section 4).
 fn answer(question: &[u8], known: &str, address: Ipv4Addr) -> Option<Vec<u8>> {
     let (header, mut rest) = question.split_at_checked(HEADER)?;
     let mut labels = Vec::new();
@@ -47,17 +47,17 @@ fn answer(question: &[u8], known: &str, address: Ipv4Addr) -> Option<Vec<u8>> {
         labels.push(String::from_utf8_lossy(label).into_owned());
         rest = after;
     }
-    // The end of the name, its type and its class; what follows (EDNS) is not ours.
+    // The end of the name, its type and its class; what follows (EDNS) is ignored.
     let asked = question.get(..question.len() - rest.len() + 5)?;
     let is_known = labels.join(".").eq_ignore_ascii_case(known);
     let has_address = is_known && rest.get(1..3)? == TYPE_A;
     let code = if is_known { NO_ERROR } else { NAME_ERROR };
     let mut reply = header[..2].to_vec();
-    // A response to a recursive question, with one question and as many answers as there are.
+    // The header of a response to a recursive query, with one question and the number of answers.
     reply.extend([0x81, 0x80 | code, 0, 1, 0, u8::from(has_address), 0, 0, 0, 0]);
     reply.extend(&asked[HEADER..]);
     if has_address {
-        // The name of the question, type A, class IN, ten seconds to live, four bytes.
+        // The name from the question, type A, class IN, a TTL of ten seconds, four bytes.
         reply.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 10, 0, 4]);
         reply.extend(address.octets());
     }

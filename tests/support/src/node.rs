@@ -1,4 +1,4 @@
-//! A real node, with pods: what `hack/node` has started this process beside.
+//! A real node with pods, which `hack/node` has started for this process.
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -11,17 +11,17 @@ use crate::names::Names;
 use crate::port;
 use crate::{Moto, Redis, eventually};
 
-/// What the image of applications is called there (hack/e2e makes it).
+/// The image of applications on the node (hack/e2e makes it).
 pub const APPLICATION: &str = "node.test/app:1";
-/// What the operator's image is called there, without its tag.
+/// The operator's image on the node, without its tag.
 pub const OPERATOR: &str = "node.test/parameter-mirror";
-/// Under which name Redis is known there.
+/// The host name of Redis on the node.
 pub const REDIS: &str = "redis.example";
 
-/// Pods may need to be started again by their kubelet on a busy machine.
+/// The time limit of a start. On a busy machine the kubelet may have to restart pods.
 const STARTED: Duration = Duration::from_mins(2);
 
-/// The node, and what resolves names for its pods.
+/// The node, and the DNS server for its pods.
 #[derive(Debug)]
 pub struct Node {
     console: Console,
@@ -37,26 +37,26 @@ impl std::ops::Deref for Node {
 }
 
 impl Node {
-    /// The node beside this process; `None` where there is none.
+    /// Returns the node of this process; `None` if there is none.
     pub async fn of_environment() -> Option<Self> {
         let console = Console::of_node()?;
         let address: Ipv4Addr = port::address();
         Some(Self { console, _names: Names::serve(REDIS, address).await })
     }
 
-    /// A folder with the logs of the node's own parts.
+    /// Returns a folder with the logs of the node's own parts.
     #[must_use]
     pub fn logs() -> Option<PathBuf> {
         std::env::var_os("PARAMETER_MIRROR_NODE_LOGS").map(PathBuf::from)
     }
 
-    /// A URL of Redis for pods, by name.
+    /// Returns a URL of Redis for pods, with its host name.
     #[must_use]
     pub fn redis_url(redis: &Redis) -> String {
         format!("redis://{REDIS}:{}", redis.address().port())
     }
 
-    /// Values with which the chart finds its image, SSM and Redis here.
+    /// Returns chart values for the image, SSM and Redis of this node.
     #[must_use]
     pub fn values(ssm: &Moto) -> Value {
         json!({
@@ -71,7 +71,8 @@ impl Node {
         })
     }
 
-    /// A Deployment of a program that takes a Secret as environment and as files, and says that it is up with one of its keys.
+    /// Builds a Deployment of a program that mounts a Secret as environment and as files, and reports that it
+    /// is up with one of its keys.
     #[must_use]
     pub fn application(namespace: &str, name: &str, secret: &str, key: &str) -> Value {
         let script = format!("echo \"up with ${key}\"; exec tail -f /dev/null");
@@ -92,7 +93,7 @@ impl Node {
         })
     }
 
-    /// A Job that starts a program with the parameters of a mirror, from Redis alone.
+    /// Builds a Job that starts a program with the parameters of a mirror, from Redis alone.
     #[must_use]
     pub fn task(namespace: &str, name: &str, mirror: &str, redis: &Redis, key: &str) -> Value {
         let script = format!("echo \"up with ${key}\"");
@@ -112,7 +113,7 @@ impl Node {
         })
     }
 
-    /// Waits until this many pods of a Deployment are ready, and all of their logs say `up with VALUE`.
+    /// Waits until this many pods of a Deployment are ready, and all their logs contain `up with VALUE`.
     pub async fn are_up(&self, namespace: &str, name: &str, replicas: usize, value: &str) {
         let label = format!("app={name}");
         let line = format!("up with {value}");
@@ -132,7 +133,7 @@ impl Node {
         .await;
     }
 
-    /// Names of the operator's pods that are ready.
+    /// Returns the names of the operator's ready pods.
     pub async fn operators(&self, namespace: &str) -> Vec<String> {
         let ready = r#"jsonpath={range .items[*]}{.metadata.name} {.metadata.deletionTimestamp} {.status.conditions[?(@.type=="Ready")].status}{"\n"}{end}"#;
         let selector = "app.kubernetes.io/name=parameter-mirror";
@@ -140,7 +141,7 @@ impl Node {
         pods.lines().filter_map(|line| line.strip_suffix("  True")).map(str::to_owned).collect()
     }
 
-    /// The pod that leads.
+    /// Returns the name of the leader's pod.
     pub async fn leader(&self, namespace: &str, lease: &str) -> String {
         self.kubectl(&["get", "lease", lease, "-n", namespace, "-o", "jsonpath={.spec.holderIdentity}"]).await
     }

@@ -1,4 +1,4 @@
-//! The operator itself, as the process that a pod would run.
+//! The operator as the process that a pod would run.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
@@ -13,9 +13,9 @@ use crate::wait::eventually;
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
-/// How long the operator may take until it is ready.
+/// The time limit for the operator to become ready.
 const READY: Duration = Duration::from_mins(1);
-/// How long it may take to end after SIGTERM.
+/// The time limit for the operator to end after SIGTERM.
 const DRAINED: Duration = Duration::from_secs(20);
 
 /// How to run the operator.
@@ -23,15 +23,15 @@ const DRAINED: Duration = Duration::from_secs(20);
 pub struct Settings {
     /// The program.
     pub program: PathBuf,
-    /// Kubeconfig of its service account.
+    /// The kubeconfig of its service account.
     pub kubeconfig: PathBuf,
-    /// Namespace it runs in.
+    /// The namespace it runs in.
     pub namespace: String,
-    /// Namespaces it watches; empty: all.
+    /// The namespaces it watches; empty for all.
     pub watch: Vec<String>,
-    /// Endpoint of SSM.
+    /// The endpoint of SSM.
     pub ssm: String,
-    /// URL of Redis, given to it as a file.
+    /// The URL of Redis, which it gets as a file.
     pub redis: Option<String>,
     /// Further arguments of `run`.
     pub arguments: Vec<String>,
@@ -43,15 +43,15 @@ pub struct Settings {
 #[derive(Debug)]
 pub struct Operator {
     settings: Settings,
-    /// As a pod keeps its name when its container is restarted.
+    /// Constant across restarts, like the name of a pod when its container restarts.
     identity: String,
     process: Process,
-    /// Of the metrics, of the probes.
+    /// The addresses of the metrics and of the probes.
     addresses: (String, String),
 }
 
-/// No test goes well in which the operator panicked: a panic of one reconcile is caught, so nothing else shows that two locks were taken
-/// in two orders.
+/// Fails the test if the operator panicked. The operator catches a panic of one reconcile, so nothing else
+/// shows that two locks were taken in two orders.
 impl Drop for Operator {
     fn drop(&mut self) {
         let log = self.process.log();
@@ -63,14 +63,14 @@ impl Drop for Operator {
 }
 
 impl Operator {
-    /// Starts it and waits until it is ready.
+    /// Starts an operator and waits until it is ready.
     pub async fn start(settings: Settings) -> Self {
         let mut operator = Self::launch(settings);
         operator.wait_ready().await;
         operator
     }
 
-    /// Starts it without waiting for anything.
+    /// Starts an operator without waiting.
     #[must_use]
     pub fn launch(settings: Settings) -> Self {
         let scratch = Arc::new(Scratch::new("operator").expect("a temporary folder"));
@@ -79,7 +79,7 @@ impl Operator {
         Self { settings, identity, process, addresses: Default::default() }
     }
 
-    /// Waits until it serves its endpoints; it may have no API server to talk to yet.
+    /// Waits until it serves its endpoints. The API server may not be reachable yet.
     pub async fn wait_listening(&mut self) {
         self.addresses = eventually("the operator says where it listens", READY, async || {
             if let Some(status) = self.process.exited() {
@@ -92,7 +92,7 @@ impl Operator {
         .await;
     }
 
-    /// Waits until `/readyz` says ok.
+    /// Waits until `/readyz` answers ok.
     pub async fn wait_ready(&mut self) {
         self.wait_listening().await;
         eventually("the operator is ready", READY, async || match self.get("/readyz").await {
@@ -102,78 +102,79 @@ impl Operator {
         .await;
     }
 
-    /// SIGKILL, and a new process with the same settings.
+    /// Kills it with SIGKILL, and starts a new process with the same settings.
     pub async fn crash_and_restart(&mut self) {
         self.process.kill();
         self.restart().await;
     }
 
-    /// A new process with the same settings, after the old one has ended.
+    /// Starts a new process with the same settings, after the old one has ended.
     pub async fn restart(&mut self) {
-        // A folder of its own, so that the new log does not begin with the old one.
+        // A new folder, so that the new log does not start with the old one.
         let scratch = Arc::new(Scratch::new("operator").expect("a temporary folder"));
         self.process = spawn(&scratch, &self.settings, &self.identity);
         self.wait_ready().await;
     }
 
-    /// SIGKILL.
+    /// Kills it with SIGKILL.
     pub fn kill(&self) {
         self.process.kill();
     }
 
-    /// SIGTERM, as Kubernetes sends it; returns how it ended.
+    /// Terminates it with SIGTERM, as Kubernetes does; returns how it ended.
     pub async fn terminate(&self) -> ExitStatus {
         self.process.terminate(DRAINED).await
     }
 
-    /// Its name in the Lease.
+    /// Returns its name in the Lease.
     #[must_use]
     pub fn identity(&self) -> &str {
         &self.identity
     }
 
-    /// `127.0.0.1:port`, where its metrics are.
+    /// Returns the address of its metrics, `127.0.0.1:port`.
     #[must_use]
     pub fn address(&self) -> &str {
         &self.addresses.0
     }
 
-    /// `127.0.0.1:port`, where the kubelet would ask.
+    /// Returns the address of its probes, `127.0.0.1:port`.
     #[must_use]
     pub fn probe_address(&self) -> &str {
         &self.addresses.1
     }
 
-    /// What it runs with.
+    /// Returns its settings.
     #[must_use]
     pub fn settings(&self) -> &Settings {
         &self.settings
     }
 
-    /// The process.
+    /// Returns the process.
     #[must_use]
     pub fn process(&self) -> &Process {
         &self.process
     }
 
-    /// Everything it has logged.
+    /// Returns its whole log.
     #[must_use]
     pub fn log(&self) -> String {
         self.process.log()
     }
 
-    /// A client of its endpoints. A restart gives it another address.
+    /// Returns a client of its endpoints. A restart changes the address.
     #[must_use]
     pub fn endpoints(&self) -> Endpoints {
         Endpoints::new(self.address(), self.probe_address())
     }
 
-    /// Status code and body of one of its endpoints; `None` if it does not answer.
+    /// Returns status code and body of one of its endpoints; `None` if it does not answer.
     pub async fn get(&self, path: &str) -> Option<(u16, String)> {
         self.endpoints().get(path).await
     }
 
-    /// The value of a metric without labels, or with exactly these (`{target="redis"}`); 0 while it has none.
+    /// Returns the value of a metric without labels, or with exactly these (`{target="redis"}`); 0 if it has
+    /// none.
     pub async fn metric(&self, name: &str) -> u64 {
         let (_, text) = self.get("/metrics").await.expect("the operator answers");
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
@@ -198,7 +199,7 @@ fn spawn(scratch: &Arc<Scratch>, settings: &Settings, identity: &str) -> Process
     command.env("AWS_ACCESS_KEY_ID", "AKIDTEST").env("AWS_SECRET_ACCESS_KEY", "test");
     command.env("AWS_EC2_METADATA_DISABLED", "true");
     command.envs(settings.environment.iter().cloned());
-    // The chart gives it none.
+    // The chart grants no capabilities.
     Process::start(scratch, "operator", &without_capabilities(&command)).expect("the operator starts")
 }
 
@@ -208,7 +209,7 @@ fn write(folder: &Path, name: &str, text: &str) -> PathBuf {
     path
 }
 
-/// The address in the line that says where an endpoint is.
+/// Returns the address from the log line of an endpoint.
 fn address(log: &str, path: &str) -> Option<String> {
     let line = log.lines().find(|line| line.contains("serving") && line.contains(path))?;
     let rest = line.split_once("127.0.0.1:")?.1;

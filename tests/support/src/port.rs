@@ -1,23 +1,24 @@
-//! Where parts listen: an address, and TCP ports of it.
+//! The address and the TCP ports that parts listen on.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 
-/// Below the range from which Linux takes the ports of outgoing connections (32768 and up): a part that is killed and
-/// started again finds its port free.
+/// Below the range of Linux's outgoing connections (32768 and up), so that the port of a killed part is still
+/// free when it restarts.
 const RANGE: std::ops::Range<u16> = 15_000..32_000;
 
-/// The address that Redis and both kinds of SSM listen on: 127.0.0.1, or beside a node (hack/node) the one that its pods can reach.
+/// Returns the address that Redis and both kinds of SSM listen on: 127.0.0.1, or, with a node (hack/node),
+/// the one that its pods can reach.
 #[must_use]
 pub fn address() -> Ipv4Addr {
     let node = std::env::var("PARAMETER_MIRROR_NODE_ADDRESS").ok();
     node.and_then(|address| address.parse().ok()).unwrap_or(Ipv4Addr::LOCALHOST)
 }
 
-/// A TCP port that nobody listens on, and that no other test takes while this value lives.
+/// A free TCP port, reserved for one test while this value lives.
 ///
-/// The part itself must bind it, so the test cannot hold the TCP port. It holds the UDP port of the same number
-/// instead, which is of no use to any part: a lock across test processes that no crash leaves locked.
+/// The part itself must bind the TCP port, so the test cannot hold it. It holds the UDP port with the same
+/// number instead, which no part uses: a lock across test processes that no crash leaves locked.
 #[derive(Debug)]
 pub struct Port {
     number: u16,
@@ -25,10 +26,10 @@ pub struct Port {
 }
 
 impl Port {
-    /// Takes a port.
+    /// Reserves a port.
     ///
     /// # Panics
-    /// When none of the thousands is free.
+    /// When no port in the range is free.
     #[must_use]
     pub fn take() -> Self {
         let length = RANGE.end - RANGE.start;
@@ -45,7 +46,7 @@ impl Port {
             .expect("a free port")
     }
 
-    /// Its number.
+    /// Returns its number.
     #[must_use]
     pub fn number(&self) -> u16 {
         self.number

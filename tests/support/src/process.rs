@@ -1,5 +1,5 @@
-//! A child process under full control: clean environment, own process group, log in a file, freezable, and gone for
-//! certain when its [`Scratch`] folder goes.
+//! A child process under full control: clean environment, own process group, log in a file, freezable, and
+//! certain to end when its [`Scratch`] folder is dropped.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -11,23 +11,24 @@ use std::time::{Duration, Instant};
 
 use crate::scratch::Scratch;
 
-/// Holds the program back until the watcher knows its process group, so that there is no moment at which a
-/// SIGKILL of the test process leaves an orphan. `exec` keeps the process id.
+/// Delays the program until the watcher knows its process group, so that a SIGKILL of the test process never
+/// leaves an orphan. `exec` keeps the process id.
 const GATE: &str = r#"read -r go && exec "$@" </dev/null"#;
 
-/// Runs a program as a pod does that gives up all capabilities. Who is not root has none.
+/// Runs a program without capabilities, like a pod that drops all of them. A user other than root has none.
 const BARE: &str =
     r#"[ "$(id -u)" -ne 0 ] || set -- setpriv --bounding-set=-all --inh-caps=-all "$@"; exec "$@""#;
 
-/// How long a killed process may take to disappear.
+/// The time limit for a killed process to disappear.
 const KILLED: Duration = Duration::from_secs(10);
 
-/// Lines of a log that a failure shows.
+/// The number of log lines shown on failure.
 const LAST_LINES: usize = 25;
 
-/// A running (or ended) child process.
+/// A running or ended child process.
 ///
-/// Holds nothing bound to an async runtime, so one kept in a `static` serves tests with a runtime each.
+/// It holds nothing bound to an async runtime, so one kept in a `static` can serve tests with different
+/// runtimes.
 #[derive(Debug)]
 pub struct Process {
     name: String,
@@ -40,17 +41,17 @@ pub struct Process {
 #[derive(Debug)]
 struct State {
     child: Child,
-    /// Its group was killed and must not be signalled again: the number may belong to somebody else by now.
+    /// Its group was killed and must not be signalled again, because the number may be reused.
     ended: bool,
 }
 
 impl Process {
-    /// Starts `command` in `scratch`, in a process group of its own.
+    /// Starts `command` in `scratch`, in its own process group.
     ///
-    /// Its environment is `PATH`, a `HOME` inside the folder and what the command sets by itself: nothing of the
-    /// developer's shell (credentials, proxies, kubeconfig) reaches it. Output goes to `<name>.log` in the folder, and
-    /// is appended to when a part is started again under the same name. A program that does not exist shows
-    /// as exit code 127, with the reason in the log.
+    /// Its environment is `PATH`, a `HOME` inside the folder, and the command's own variables: nothing of the
+    /// developer's shell (credentials, proxies, kubeconfig) reaches it. Output goes to `<name>.log` in the
+    /// folder, and is appended when a part is restarted under the same name. A missing program appears as
+    /// exit code 127, with the reason in the log.
     ///
     /// # Errors
     /// When the log cannot be opened or no process can be started.
@@ -75,13 +76,13 @@ impl Process {
         opened.map(|()| process)
     }
 
-    /// The process id, which is the id of its process group too.
+    /// Returns the process id, which is also the id of its process group.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// Its resident memory in bytes.
+    /// Returns its resident memory in bytes.
     ///
     /// # Panics
     /// When it has ended.
@@ -93,20 +94,20 @@ impl Process {
         kibibytes.expect("a number") * 1024
     }
 
-    /// The folder it lives in, also its working directory unless the command set another.
+    /// Returns its folder, which is its working directory unless the command sets another.
     #[must_use]
     pub fn dir(&self) -> &Path {
         self.scratch.path()
     }
 
-    /// The folder with its watcher, to start the next process in.
+    /// Returns the folder with its watcher, to start the next process in it.
     #[must_use]
     pub fn scratch(&self) -> &Arc<Scratch> {
         &self.scratch
     }
 
-    /// Whether another process of its user may look into its memory; both [without capabilities](without_capabilities), or nothing
-    /// would be closed.
+    /// Whether another process of the same user can read its memory. Both must run
+    /// [without capabilities](without_capabilities), or the check is always true.
     #[must_use]
     pub fn is_open_to_its_user(&self) -> bool {
         let mut look = Command::new("cat");
@@ -115,13 +116,13 @@ impl Process {
         looked.expect("a shell").success()
     }
 
-    /// Everything it has printed so far, standard output and standard error together.
+    /// Returns everything it has printed so far, standard output and standard error together.
     #[must_use]
     pub fn log(&self) -> String {
         fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
     }
 
-    /// The last lines that it has printed, as many as a person reads.
+    /// Returns the last lines that it has printed, `LAST_LINES` at most.
     #[must_use]
     pub fn last_lines(&self) -> String {
         let log = self.log();
@@ -129,18 +130,19 @@ impl Process {
         lines[lines.len().saturating_sub(LAST_LINES)..].join("\n")
     }
 
-    /// How it ended, or `None` while it runs.
+    /// Returns how it ended, or `None` while it runs.
     #[must_use]
     pub fn exited(&self) -> Option<ExitStatus> {
         self.state().child.try_wait().expect("the state of a child process can be asked for")
     }
 
-    /// SIGKILL to the whole group; returns when the process is gone. Works on a frozen process and on an ended one.
+    /// Kills the whole group with SIGKILL, and returns when the process is gone. Works on frozen and ended
+    /// processes.
     pub fn kill(&self) {
         self.end();
     }
 
-    /// SIGTERM to the process alone, as Kubernetes does it; returns how it ended.
+    /// Sends SIGTERM to the process alone, as Kubernetes does; returns how it ended.
     ///
     /// # Panics
     /// When it still runs after `deadline`; it is then killed.
@@ -151,7 +153,7 @@ impl Process {
         self.wait_exit(deadline).await
     }
 
-    /// Waits until it ends by itself and returns how.
+    /// Waits until it ends by itself, and returns how it ended.
     ///
     /// # Panics
     /// When it still runs after `deadline`; it is then killed.
@@ -159,7 +161,7 @@ impl Process {
         let start = Instant::now();
         loop {
             if let Some(status) = self.exited() {
-                // What it started itself goes with it.
+                // Its own child processes end with it.
                 self.end();
                 return status;
             }
@@ -175,7 +177,8 @@ impl Process {
         }
     }
 
-    /// SIGSTOP to the whole group: connections stay open and nobody answers. Returns when all threads stand still.
+    /// Freezes the whole group with SIGSTOP: connections stay open, and nobody answers. Returns when all
+    /// threads have stopped.
     ///
     /// # Panics
     /// When the process does not run, or does not stop within seconds.
@@ -189,7 +192,7 @@ impl Process {
         }
     }
 
-    /// Lets a frozen process go on.
+    /// Resumes a frozen process.
     pub fn thaw(&self) {
         signal("CONT", &format!("-{}", self.pid));
     }
@@ -217,7 +220,7 @@ impl Drop for Process {
     }
 }
 
-/// The same command without the capabilities that root has.
+/// Returns the same command without root's capabilities.
 #[must_use]
 pub fn without_capabilities(command: &Command) -> Command {
     let mut bare = Command::new("sh");
@@ -226,7 +229,7 @@ pub fn without_capabilities(command: &Command) -> Command {
     bare
 }
 
-/// Leaves `PATH`, and a `HOME` in `home`.
+/// Reduces the environment to `PATH`, and a `HOME` in `home`.
 pub(crate) fn clean_environment(command: &mut Command, home: &Path) {
     command.env_clear().env("HOME", home);
     if let Some(path) = std::env::var_os("PATH") {
@@ -234,8 +237,8 @@ pub(crate) fn clean_environment(command: &mut Command, home: &Path) {
     }
 }
 
-/// Sends a signal through the shell's own `kill`: sending one from Rust would take unsafe code, and minimal images
-/// lack the program. `target` is a process id, or a group id after a minus. A target that is gone is no error.
+/// Sends a signal with the shell's own `kill`: Rust would need unsafe code, and minimal images lack the
+/// program. `target` is a process id, or a group id after a minus. A missing target is not an error.
 fn signal(name: &str, target: &str) {
     let sent = Command::new("sh")
         .args(["-c", r#"kill -s "$1" -- "$2""#, "kill", name, target])
@@ -244,13 +247,13 @@ fn signal(name: &str, target: &str) {
     assert!(sent.is_ok(), "no shell to send a signal with");
 }
 
-/// Whether every thread of the process is stopped. SIGSTOP is delivered a moment after `kill` returns, and a thread
-/// that still runs could answer one more request.
+/// Whether every thread of the process is stopped. SIGSTOP arrives a moment after `kill` returns, and a
+/// running thread could answer one more request.
 fn stands_still(pid: u32) -> bool {
     let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return true };
     threads.flatten().all(|thread| {
         let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
-        // The state follows the program's name, which is in parentheses and may itself hold some.
+        // The state follows the program's name, which is in parentheses and may contain some.
         stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('T'))
     })
 }

@@ -1,13 +1,13 @@
-//! Where the programs of the parts are.
+//! The installed programs of the parts.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// The folder with every program, as `hack/parts` names it. `PARAMETER_MIRROR_PARTS` overrides it.
+/// Returns the folder with all programs, as `hack/parts` reports it. `PARAMETER_MIRROR_PARTS` overrides it.
 ///
 /// # Panics
-/// When one is missing, with the command that installs it.
+/// When a program is missing; the message names the command that installs it.
 pub fn folder() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
@@ -21,7 +21,7 @@ pub fn folder() -> &'static Path {
     })
 }
 
-/// The path of one program, for example `redis-cli`.
+/// Returns the path of one program, for example `redis-cli`.
 #[must_use]
 pub fn path(name: &str) -> PathBuf {
     folder().join(name)

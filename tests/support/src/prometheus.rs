@@ -1,4 +1,5 @@
-//! A Prometheus that scrapes what a test names: whether figures arrive, and queries find them, only it can tell.
+//! A Prometheus that scrapes the addresses that a test names. Only Prometheus can show that metrics arrive
+//! and queries match them.
 
 use std::fmt::Write;
 use std::fs;
@@ -18,10 +19,10 @@ use crate::process::Process;
 use crate::scratch::Scratch;
 use crate::{eventually, programs};
 
-/// One second alone.
+/// The time limit of a start, which takes one second alone.
 const STARTED: Duration = Duration::from_mins(1);
 
-/// A running Prometheus with a database of its own.
+/// A running Prometheus with its own database.
 #[derive(Debug)]
 pub struct Prometheus {
     process: Process,
@@ -29,8 +30,8 @@ pub struct Prometheus {
 }
 
 impl Prometheus {
-    /// Starts one that scrapes `/metrics` of these addresses twice a second, as the chart's `ServiceMonitor` would, and
-    /// evaluates the rules of a file as often.
+    /// Starts a Prometheus that scrapes `/metrics` of these addresses twice a second, as the chart's
+    /// `ServiceMonitor` would, and evaluates the rules of a file as often.
     pub async fn start(addresses: &[&str], rules: &Path) -> Self {
         let scratch = Arc::new(Scratch::new("prometheus").expect("a temporary folder"));
         let port = Port::take();
@@ -58,16 +59,16 @@ impl Prometheus {
         prometheus
     }
 
-    /// `http://127.0.0.1:port`.
+    /// Returns `http://127.0.0.1:port`.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port.number())
     }
 
-    /// The series that a query returns now, each with its labels and its value.
+    /// Returns the series of an instant query, each with its labels and its value.
     ///
     /// # Errors
-    /// When Prometheus refuses the query, with its words.
+    /// When Prometheus rejects the query; the error is its message.
     pub async fn query(&self, query: &str) -> Result<Vec<Value>, String> {
         let body = self.get(&format!("/api/v1/query?query={}", encoded(query))).await;
         let answer: Value = serde_json::from_str(&body.unwrap_or_default()).unwrap_or_default();
@@ -77,7 +78,7 @@ impl Prometheus {
         }
     }
 
-    /// The rules, as they were evaluated last.
+    /// Returns the rules, as last evaluated.
     pub async fn rules(&self) -> Vec<Value> {
         let body = self.get("/api/v1/rules").await.unwrap_or_default();
         let answer: Value = serde_json::from_str(&body).unwrap_or_default();
@@ -85,7 +86,7 @@ impl Prometheus {
         groups.iter().filter_map(|group| group["rules"].as_array().cloned()).flatten().collect()
     }
 
-    /// The body of an answer, good or not; `None` while it is not ready.
+    /// Returns the body of any answer; `None` while Prometheus is not ready.
     async fn get(&self, path: &str) -> Option<String> {
         let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
         let answer = client.get(format!("{}{path}", self.url()).parse().ok()?).await.ok()?;
@@ -97,7 +98,7 @@ impl Prometheus {
     }
 }
 
-/// A query as part of a URL.
+/// Encodes a query for a URL.
 fn encoded(query: &str) -> String {
     query.bytes().fold(String::new(), |mut text, byte| {
         // Writing to a String cannot fail.

@@ -1,4 +1,5 @@
-//! A TCP path under test control: what lies between a client and a server, and can fail while both are well.
+//! A TCP path under test control: the network between a client and a server, which can fail while both are
+//! healthy.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,29 +15,29 @@ use tokio::time::sleep;
 
 use crate::port::Port;
 
-/// What the path does to whatever comes along it, in both directions.
+/// What the path does to traffic, in both directions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Path {
-    /// Bytes pass.
+    /// Forwards everything.
     Passes,
-    /// Connections stay open, new ones are accepted, and every byte is lost, as behind a firewall that forgot them. A
-    /// connection that has lost bytes stays silent for ever; what connects later is not concerned.
+    /// Accepts connections and keeps them open, but drops every byte, like a firewall that has lost its
+    /// state. A connection that has lost bytes stays silent for ever; later connections are not affected.
     Silent,
-    /// Nothing passes and nothing is refused, as behind a switch that is being replaced. What was sent meanwhile arrives
-    /// when the path passes again, however late that is.
+    /// Holds traffic back without refusing anything, like a switch that is being replaced. Held traffic
+    /// arrives when the path passes again, however late.
     Holds,
-    /// New connections are refused. Those that are open pass.
+    /// Refuses new connections. Open ones pass.
     Refuses,
-    /// One byte a second.
+    /// Forwards one byte per second.
     Trickles,
-    /// Each piece arrives this much later.
+    /// Delays each piece by this time.
     Delays(Duration),
-    /// Once: a request that holds these bytes arrives, and when the server answers it the connection is reset instead.
-    /// Then everything passes.
+    /// Once: forwards a request that contains these bytes, and resets the connection when the server answers
+    /// it. Then everything passes.
     LosesAnswerTo(&'static [u8]),
 }
 
-/// A proxy on a port of 127.0.0.1. Its connections end with it.
+/// A proxy on a port of 127.0.0.1. Dropping it closes its connections.
 #[derive(Debug)]
 pub struct Proxy {
     port: Port,
@@ -49,13 +50,13 @@ pub struct Proxy {
 struct Road {
     path: watch::Sender<Path>,
     target: Mutex<SocketAddr>,
-    /// Grows with each order to reset all connections.
+    /// Incremented to reset all connections.
     resets: watch::Sender<u64>,
     accepted: AtomicU64,
 }
 
 impl Proxy {
-    /// Starts one that leads to `target`.
+    /// Starts a proxy to `target`.
     pub async fn start(target: SocketAddr) -> Self {
         let port = Port::take();
         let road = Arc::new(Road {
@@ -71,13 +72,13 @@ impl Proxy {
         proxy
     }
 
-    /// Where it listens.
+    /// Returns the address it listens on.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.port.number()).into()
     }
 
-    /// Changes the path, for open connections too. From when this returns it is so.
+    /// Changes the path, also for open connections. The change is in effect when this returns.
     pub async fn set(&self, path: Path) {
         let listens = path != Path::Refuses;
         self.road.path.send_replace(path);
@@ -90,12 +91,12 @@ impl Proxy {
         self.road.resets.send_modify(|resets| *resets += 1);
     }
 
-    /// Lets new connections lead elsewhere, as a name does after a failover.
+    /// Sends new connections to another target, like a DNS name after a failover.
     pub fn lead_to(&self, target: SocketAddr) {
         *self.road.target.lock().unwrap_or_else(PoisonError::into_inner) = target;
     }
 
-    /// How many connections it has accepted.
+    /// Returns the number of connections it has accepted.
     #[must_use]
     pub fn accepted(&self) -> u64 {
         self.road.accepted.load(Ordering::SeqCst)
@@ -114,7 +115,7 @@ impl Drop for Proxy {
     }
 }
 
-/// Listens, except while the path refuses.
+/// Listens while the path does not refuse.
 async fn accept(port: u16, road: Arc<Road>, listens: watch::Sender<bool>) {
     let mut connections = JoinSet::new();
     let mut path = road.path.subscribe();
@@ -138,12 +139,12 @@ async fn accept(port: u16, road: Arc<Road>, listens: watch::Sender<bool>) {
 }
 
 impl Road {
-    /// One connection, until either end closes it or it is reset.
+    /// Carries one connection, until either end closes it or it is reset.
     async fn carry(self: Arc<Self>, client: TcpStream) {
         let mut resets = self.resets.subscribe();
         self.until_released().await;
         let lost = AtomicBool::new(*self.path.borrow() == Path::Silent);
-        // A client that connects in the silence has its bytes lost, and no server behind it.
+        // A client that connects while the path is silent gets no server, and its bytes are lost.
         let server = if lost.load(Ordering::SeqCst) {
             None
         } else {
@@ -167,7 +168,7 @@ impl Road {
         }
     }
 
-    /// What the client sends; ends when it has closed its end.
+    /// Forwards what the client sends; ends when the client closes its end.
     async fn requests(
         &self,
         from: &mut OwnedReadHalf,
@@ -192,7 +193,8 @@ impl Road {
         }
     }
 
-    /// What the server sends. The client does not learn that a server has gone while the path is silent.
+    /// Forwards what the server sends. While the path is silent, the client does not notice that the server
+    /// has gone.
     async fn answers(
         &self,
         from: Option<OwnedReadHalf>,
@@ -217,12 +219,12 @@ impl Road {
         }
     }
 
-    /// Waits while the path holds everything back.
+    /// Waits while the path holds traffic back.
     async fn until_released(&self) {
         let _ = self.path.subscribe().wait_for(|path| *path != Path::Holds).await;
     }
 
-    /// Passes bytes on as the path allows. `false` if the other end is gone.
+    /// Forwards bytes as the path allows. Returns `false` if the other end is gone.
     async fn forward(&self, mut bytes: &[u8], to: &mut OwnedWriteHalf, lost: &AtomicBool) -> bool {
         let mut path = self.path.subscribe();
         while !bytes.is_empty() {
@@ -245,7 +247,7 @@ impl Road {
             if !pause.is_zero() {
                 tokio::select! {
                     () = sleep(pause) => {}
-                    // Judged anew: it may pass at once now.
+                    // The new path may forward at once.
                     _ = path.changed() => continue,
                 }
             }
@@ -259,7 +261,7 @@ impl Road {
     }
 }
 
-/// The connection ends with a reset when it is dropped, and not with a polite end.
+/// Makes the connection end with a reset instead of a FIN when it is dropped.
 fn reset(stream: &TcpStream) {
     let _ = stream.set_zero_linger();
 }
@@ -272,15 +274,15 @@ mod tests {
 
     use super::*;
 
-    /// Long enough for whatever should come.
+    /// Long enough for everything that must arrive.
     const SOON: Duration = Duration::from_secs(10);
 
-    /// A server that sends back what it gets, and a proxy before it.
+    /// Starts an echo server, and a proxy in front of it.
     async fn before_an_echo() -> Proxy {
         Proxy::start(echo("").await).await
     }
 
-    /// Answers each piece with a word of its own before it.
+    /// Starts a server that echoes each piece with a word in front of it.
     async fn echo(word: &'static str) -> SocketAddr {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -311,7 +313,7 @@ mod tests {
         Ok(String::from_utf8_lossy(&answer[..read]).into_owned())
     }
 
-    /// Says something, and is answered by nothing for as long as others are answered.
+    /// Sends something, and asserts that no answer arrives while others get theirs.
     async fn is_silent(stream: &mut TcpStream, others: &SocketAddr) {
         stream.write_all(b"anybody?").await.unwrap();
         let mut speaks = TcpStream::connect(others).await.unwrap();

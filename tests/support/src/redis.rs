@@ -19,27 +19,29 @@ use crate::scratch::Scratch;
 use crate::{authority, command, eventually, programs};
 
 const STARTED: Duration = Duration::from_secs(20);
-/// How long a test waits for a connection and for each answer: redis-rs' own half second is less than a busy machine may take.
+/// The time limit of a test's connection and of each answer. The half second of redis-rs is too short for a
+/// busy machine.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Hashes that are asked for in one request.
+/// The number of hashes per request.
 const AT_ONCE: usize = 100;
 
-/// A Redis server on a port of its own. It keeps nothing on disk by itself: [`restart`](Redis::restart) brings it back empty.
+/// A Redis server on its own port. It saves nothing to disk by itself: [`restart`](Redis::restart) starts it
+/// empty.
 #[derive(Debug)]
 pub struct Redis {
     port: Port,
     password: Option<String>,
-    /// The authority of its certificate, if it speaks TLS only.
+    /// The authority of its certificate, if it accepts only TLS.
     ca: Option<PathBuf>,
-    /// Where the nodes of its cluster talk to it, if it is one.
+    /// The cluster bus port, if it is a cluster node.
     bus: Option<Port>,
     process: Process,
-    /// Connections that were made through this very object.
+    /// The connections that were made through this object.
     own_connections: AtomicU64,
 }
 
-/// What kind of server; by default one that asks for no password.
+/// The kind of server; by default one without a password.
 #[derive(Default)]
 struct Kind {
     password: Option<String>,
@@ -48,27 +50,27 @@ struct Kind {
 }
 
 impl Redis {
-    /// Starts one that asks for no password.
+    /// Starts a server without a password.
     pub async fn start() -> Self {
         Self::launch(Kind::default()).await
     }
 
-    /// Starts one that lets nobody in without `password`, for the default user.
+    /// Starts a server that requires `password` for the default user.
     pub async fn with_password(password: &str) -> Self {
         Self::launch(Kind { password: Some(password.to_owned()), ..Kind::default() }).await
     }
 
-    /// Starts one that speaks TLS only, with a certificate of an authority of its own.
+    /// Starts a server that accepts only TLS, with a certificate of its own authority.
     pub async fn with_tls() -> Self {
         Self::launch(Kind { tls: true, ..Kind::default() }).await
     }
 
-    /// Starts a node for a cluster. It knows nobody and serves no slot yet.
+    /// Starts a node for a cluster. It knows no other node and serves no slot yet.
     pub(crate) async fn cluster_node() -> Self {
         Self::launch(Kind { cluster: true, ..Kind::default() }).await
     }
 
-    /// Tells a node of a cluster where another one is.
+    /// Introduces another node to a cluster node.
     pub(crate) async fn meet(&self, other: &Self) {
         let bus = other.bus.as_ref().expect("a node of a cluster").number();
         let port = other.port.number();
@@ -90,14 +92,14 @@ impl Redis {
         };
         let bus = cluster.then(Port::take);
         let membership = bus.as_ref().map_or(String::new(), |bus| {
-            // A node that is down takes only its own slots along.
+            // A node that is down affects only its own slots.
             format!(
                 "cluster-enabled yes\ncluster-port {}\ncluster-node-timeout 2000\ncluster-require-full-coverage no\n",
                 bus.number()
             )
         });
         let host = port::address();
-        // Who may come in is for the password to say, also where the address is not the loopback.
+        // The password controls access, also if the address is not the loopback.
         let settings =
             format!("bind {host}\nprotected-mode no\n{door}\nsave \"\"\nappendonly no\n{login}{membership}");
         fs::write(scratch.path().join("redis.conf"), settings).expect("redis.conf is written");
@@ -107,24 +109,26 @@ impl Redis {
         redis
     }
 
-    /// The certificate of its authority (PEM), if it speaks TLS.
+    /// Returns the certificate of its authority (PEM), if it uses TLS.
     #[must_use]
     pub fn ca(&self) -> Option<&Path> {
         self.ca.as_deref()
     }
 
-    /// Has its authority sign a certificate for this host (`IP:...` or `DNS:...`); returns certificate and key (PEM).
+    /// Issues a certificate of its authority for this host (`IP:...` or `DNS:...`); returns certificate and
+    /// key (PEM).
     pub async fn certificate(&self, name: &str, host: &str) -> [PathBuf; 2] {
         authority::certify(self.process.dir(), name, host).await
     }
 
-    /// Takes up a certificate in place of the one it has.
+    /// Replaces its certificate.
     pub async fn present(&self, [certificate, key]: &[PathBuf; 2]) {
         let [certificate, key] = [certificate, key].map(|path| path.to_str().expect("a path in UTF-8"));
         self.cli(&["config", "set", "tls-cert-file", certificate, "tls-key-file", key]).await;
     }
 
-    /// `redis://[:password@]127.0.0.1:port` (or the address of [`port`]), or `rediss://` if it speaks TLS.
+    /// Returns `redis://[:password@]127.0.0.1:port` (or the address of [`port`]), or `rediss://` if it uses
+    /// TLS.
     #[must_use]
     pub fn url(&self) -> String {
         let scheme = if self.ca.is_some() { "rediss" } else { "redis" };
@@ -132,19 +136,19 @@ impl Redis {
         format!("{scheme}://{login}{}", self.address())
     }
 
-    /// Where it listens.
+    /// Returns the address it listens on.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         (port::address(), self.port.number()).into()
     }
 
-    /// Its URL by way of a proxy that leads to it.
+    /// Returns its URL through a proxy that leads to it.
     #[must_use]
     pub fn url_through(&self, proxy: &Proxy) -> String {
         self.url().replace(&self.address().to_string(), &proxy.address().to_string())
     }
 
-    /// What `redis-cli` prints for these arguments, without the last line break.
+    /// Runs `redis-cli` with these arguments, and returns its output without the last line break.
     ///
     /// # Panics
     /// When the command fails, an error reply included.
@@ -152,7 +156,7 @@ impl Redis {
         self.try_cli(args).await.unwrap_or_else(|refusal| panic!("redis-cli {args:?}: {refusal}"))
     }
 
-    /// The same, or what was printed when the command failed.
+    /// Like [`cli`](Self::cli), but returns the output of a command that failed.
     ///
     /// # Errors
     /// When the command fails, an error reply included.
@@ -174,7 +178,7 @@ impl Redis {
         if output.status.success() { Ok(text.to_owned()) } else { Err(format!("{text}{}", output.stderr)) }
     }
 
-    /// Every field of a hash with its bytes; empty when there is no such key.
+    /// Returns every field of a hash with its bytes; empty if the key does not exist.
     ///
     /// # Panics
     /// When Redis does not answer or the key holds something else.
@@ -183,7 +187,7 @@ impl Redis {
         connection.hgetall(key).await.expect("the key holds a hash or nothing")
     }
 
-    /// Every field of many hashes, in the order of `keys`.
+    /// Returns every field of many hashes, in the order of `keys`.
     ///
     /// # Errors
     /// When Redis does not answer or a key holds something else.
@@ -201,7 +205,7 @@ impl Redis {
         Ok(hashes)
     }
 
-    /// A connection of its own, with the password given.
+    /// Opens a new connection, with the server's password.
     ///
     /// # Errors
     /// When Redis does not answer, for instance because it is frozen.
@@ -210,7 +214,7 @@ impl Redis {
         let client = match &self.ca {
             Some(ca) => {
                 let file = |name: &str| fs::read(self.process.dir().join(name));
-                // Where it asks its clients for a certificate too, its own will do.
+                // A server that requires client certificates accepts its own.
                 let ours =
                     ClientTlsConfig { client_cert: file("redis.crt")?, client_key: file("redis.key")? };
                 let certificates = TlsCertificates { client_tls: Some(ours), root_cert: Some(fs::read(ca)?) };
@@ -229,35 +233,36 @@ impl Redis {
         self.cli(&["flushall"]).await;
     }
 
-    /// Stops it from answering while its connections stay open: the outage that looks like a slow network.
+    /// Freezes it: it stops answering while its connections stay open, like a slow network.
     pub fn freeze(&self) {
         self.process.freeze();
     }
 
-    /// Lets it go on.
+    /// Resumes a frozen server.
     pub fn thaw(&self) {
         self.process.thaw();
     }
 
-    /// Kills it: the outage that refuses connections. Its data is lost.
+    /// Kills it: connections are refused, and its data is lost.
     pub fn kill(&self) {
         self.process.kill();
     }
 
-    /// Kills it if it still runs and starts it again, empty, on the same port.
+    /// Kills it if it still runs, and starts it again on the same port, empty.
     pub async fn restart(&mut self) {
         self.start_again();
         self.answers().await;
     }
 
-    /// Kills it if it still runs and starts it again from what it saved by command, without waiting until it serves.
+    /// Kills it if it still runs, and starts it again from what it saved by command. Does not wait until it
+    /// serves.
     pub fn start_again(&mut self) {
         self.process.kill();
         self.own_connections.store(0, Ordering::Relaxed);
         self.process = serve(self.process.scratch());
     }
 
-    /// How many connections it has accepted from others since it was started.
+    /// Returns how many connections it has accepted from others since its start.
     pub async fn connections(&self) -> u64 {
         let info = self.cli(&["info", "stats"]).await;
         let count = info.lines().find_map(|line| line.strip_prefix("total_connections_received:"));
@@ -265,7 +270,7 @@ impl Redis {
         count.saturating_sub(self.own_connections.load(Ordering::Relaxed))
     }
 
-    /// The process, for its id and its log.
+    /// Returns the process, for its id and its log.
     #[must_use]
     pub fn process(&self) -> &Process {
         &self.process

@@ -6,10 +6,10 @@ use crate::eventually;
 use crate::redis::Redis;
 
 const FORMED: Duration = Duration::from_mins(1);
-/// Of every cluster.
+/// The number of slots of every cluster.
 const SLOTS: usize = 16_384;
 
-/// Nodes that share the slots in equal parts, in order. One that is down takes only its own keys with it.
+/// Nodes that share the slots in equal parts, in order. A node that is down affects only its own keys.
 #[derive(Debug)]
 pub struct RedisCluster {
     /// The nodes.
@@ -17,7 +17,7 @@ pub struct RedisCluster {
 }
 
 impl RedisCluster {
-    /// Starts so many nodes and waits until all of them serve.
+    /// Starts this many nodes and waits until all of them serve.
     pub async fn start(count: usize) -> Self {
         let mut nodes = Vec::new();
         for _ in 0..count {
@@ -38,7 +38,7 @@ impl RedisCluster {
         cluster
     }
 
-    /// Waits until a node knows all others and who serves what.
+    /// Waits until a node knows all others and the owners of all slots.
     pub async fn is_whole(&self, node: &Redis) {
         let whole = format!("cluster_size:{}", self.nodes.len());
         eventually("the cluster is whole", FORMED, async || {
@@ -49,13 +49,14 @@ impl RedisCluster {
         .await;
     }
 
-    /// Which of the nodes got the slot of this key when the cluster was made.
+    /// Returns the index of the node that got the slot of this key when the cluster was created.
     pub async fn home_of(&self, key: &str) -> usize {
         let (slot, count) = (slot(&self.nodes[0], key).await, self.nodes.len());
         (0..count).rfind(|index| index * SLOTS / count <= slot).expect("the first node begins at 0")
     }
 
-    /// Begins to move the slot of `key` between two nodes: its keys have moved, and the nodes say ASK and TRYAGAIN.
+    /// Starts moving the slot of `key` between two nodes: its keys have moved, and the nodes answer ASK and
+    /// TRYAGAIN.
     pub async fn begin_to_move(&self, key: &str, from: usize, to: usize) {
         let slot = slot(&self.nodes[from], key).await.to_string();
         let (source, target) = (&self.nodes[from], &self.nodes[to]);
@@ -67,11 +68,11 @@ impl RedisCluster {
         source.cli(&["migrate", "127.0.0.1", &port, key, "0", "5000"]).await;
     }
 
-    /// Ends what [`begin_to_move`](Self::begin_to_move) began: the slot has its new owner.
+    /// Completes the move that [`begin_to_move`](Self::begin_to_move) started: the slot has its new owner.
     pub async fn end_move(&self, key: &str, to: usize) {
         let slot = slot(&self.nodes[to], key).await.to_string();
         let id = self.nodes[to].cli(&["cluster", "myid"]).await;
-        // The new owner first, as the documentation of the command has it.
+        // The new owner first, as the documentation of the command requires.
         let others = self.nodes.iter().enumerate().filter(|(index, _)| *index != to).map(|(_, node)| node);
         for node in [&self.nodes[to]].into_iter().chain(others) {
             node.cli(&["cluster", "setslot", &slot, "node", &id]).await;

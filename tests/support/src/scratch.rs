@@ -1,9 +1,9 @@
-//! A temporary folder that outlives nobody.
+//! A temporary folder that is always removed.
 //!
-//! Parts under test are killed, tests panic, the tests themselves get a SIGKILL, and parts kept in a `static` are
-//! never dropped at all. So the cleaning is not left to the test process: a small shell, the watcher, reads a pipe
-//! whose other end only the test process holds. When that end closes, for whatever reason, the watcher kills every
-//! process group it was told of and removes the folder.
+//! Parts under test are killed, tests panic, the tests themselves get a SIGKILL, and parts kept in a `static`
+//! are never dropped. The test process can therefore not be relied on to clean up. A small shell, the
+//! watcher, reads a pipe whose other end only the test process holds. When that end closes, for whatever
+//! reason, the watcher kills every registered process group and removes the folder.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
@@ -13,8 +13,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Prints the folder it made, then reads `+group` and `-group` lines until the pipe closes.
 ///
-/// It ignores the signals that a terminal or a test runner sends to stop a run: its work starts just then.
-/// A process that is being killed may still create a file, hence the repeated removal.
+/// It ignores the signals with which a terminal or a test runner stops a run, because its work starts then. A
+/// process that is being killed may still create a file, hence the repeated removal.
 const WATCHER: &str = r#"
 trap '' HUP INT TERM PIPE
 dir=$(mktemp -d "${TMPDIR:-/tmp}/parameter-mirror-$1-XXXXXX") || exit 1
@@ -46,21 +46,21 @@ pub struct Scratch {
 #[derive(Debug)]
 struct Watcher {
     shell: Child,
-    /// `None` once dropped: closing it is the order to clean up.
+    /// `None` once dropped: closing it triggers the cleanup.
     pipe: Option<ChildStdin>,
 }
 
 impl Scratch {
-    /// Makes a folder whose name starts with `parameter-mirror-` and `name`, below `TMPDIR`.
+    /// Creates a folder below `TMPDIR`, whose name starts with `parameter-mirror-` and `name`.
     ///
     /// # Errors
-    /// When no shell can be started or the folder cannot be made.
+    /// When no shell can be started or the folder cannot be created.
     pub fn new(name: &str) -> io::Result<Self> {
         let mut shell = Command::new("sh")
             .args(["-c", WATCHER, "watcher", name])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            // A runner that kills the test's process group must not take the watcher with it.
+            // A runner that kills the test's process group must not kill the watcher with it.
             .process_group(0)
             .spawn()?;
         let pipe = shell.stdin.take();
@@ -74,18 +74,18 @@ impl Scratch {
         Ok(Self { path: PathBuf::from(line.trim_end()), watcher: Mutex::new(Watcher { shell, pipe }) })
     }
 
-    /// The folder.
+    /// Returns the folder.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// From here on the process group dies with the folder.
+    /// Registers a process group, which is killed when the folder is removed.
     pub(crate) fn watch(&self, group: u32) -> io::Result<()> {
         self.tell(&format!("+{group}\n"))
     }
 
-    /// The process group is gone; its number may soon belong to somebody else.
+    /// Unregisters a process group that has ended; its number may be reused.
     pub(crate) fn forget(&self, group: u32) -> io::Result<()> {
         self.tell(&format!("-{group}\n"))
     }

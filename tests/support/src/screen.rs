@@ -1,11 +1,11 @@
-//! What the audience sees: numbered steps, each with what was checked and how long it took.
+//! Output for an audience: numbered steps, each with its checks and how long they took.
 
 use std::time::Instant;
 
-/// Where the time of a line stands.
+/// The column of the time in a line.
 const WIDTH: usize = 88;
 
-/// Prints as the story goes on.
+/// Prints the progress of a story.
 #[derive(Debug)]
 pub struct Screen {
     step: u32,
@@ -20,27 +20,27 @@ impl Default for Screen {
 }
 
 impl Screen {
-    /// A new step begins.
+    /// Starts a new step.
     pub fn begin(&mut self, title: &str) {
         self.step += 1;
         println!("{:>2}  {title}", self.step);
         self.since = Instant::now();
     }
 
-    /// Something was seen to be so. The time is the one since the step, or the last check of it, began.
+    /// Reports a successful check, with the time since the step or its last check.
     pub fn checked(&mut self, what: &str) {
         self.checks += 1;
         println!("      {what:<WIDTH$}{:>6.1} s", self.since.elapsed().as_secs_f64());
         self.since = Instant::now();
     }
 
-    /// Number of the step that was begun last.
+    /// Returns the number of the current step.
     #[must_use]
     pub fn step(&self) -> u32 {
         self.step
     }
 
-    /// How many checks have passed.
+    /// Returns the number of checks that have passed.
     #[must_use]
     pub fn checks(&self) -> u32 {
         self.checks

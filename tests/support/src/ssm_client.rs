@@ -1,6 +1,6 @@
-//! SSM by hand: one HTTP request with the operation's name and a JSON body.
+//! A minimal SSM client: one HTTP request with the operation's name and a JSON body.
 //!
-//! It speaks to moto and to the fault-injecting SSM alike. It is not the AWS SDK on purpose: tests that prepare
+//! It works with moto and with the fault-injecting SSM. On purpose it is not the AWS SDK: tests that prepare
 //! and inspect parameters should not share a client's retries and defaults with the code under test.
 
 use std::time::Duration;
@@ -13,7 +13,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
 
-/// No stand-in on this machine takes that long for one answer, unless it is frozen.
+/// The time limit of a call. No stand-in on this machine takes that long for one answer, unless it is frozen.
 const ANSWERED: Duration = Duration::from_secs(10);
 
 /// Calls SSM operations in one region.
@@ -25,15 +25,16 @@ pub struct SsmClient {
 }
 
 impl SsmClient {
-    /// For an endpoint such as `http://127.0.0.1:5000`. Connects at each call.
+    /// Creates a client for an endpoint such as `http://127.0.0.1:5000`. It connects for each call.
     #[must_use]
     pub fn new(endpoint: &str, region: &str) -> Self {
-        // A connection kept open would belong to the runtime of one test.
+        // A pooled connection would belong to the runtime of one test.
         let http = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build_http();
         Self { endpoint: endpoint.to_owned(), region: region.to_owned(), http }
     }
 
-    /// Calls an operation, for example `GetParameter`; returns the HTTP status and the body, an error's too.
+    /// Calls an operation, for example `GetParameter`; returns the HTTP status and the body, also for an
+    /// error.
     ///
     /// # Panics
     /// When there is no answer, or one that is not JSON.
@@ -41,7 +42,7 @@ impl SsmClient {
         self.try_call(operation, &input).await.unwrap_or_else(|error| panic!("{operation} {input}: {error}"))
     }
 
-    /// As [`call`](Self::call), for a service that may be down.
+    /// Like [`call`](Self::call), for a service that may be down.
     ///
     /// # Errors
     /// When there is no answer within seconds, or one that is not JSON. An empty body is `null`.
@@ -65,8 +66,8 @@ impl SsmClient {
             .map_err(|_| format!("no answer within {ANSWERED:?}"))?
     }
 
-    /// Writes a parameter, over an older one if need be; returns its version. The kind is `String`, `StringList`
-    /// or `SecureString`.
+    /// Writes a parameter, and overwrites an existing one; returns its version. The kind is `String`,
+    /// `StringList` or `SecureString`.
     ///
     /// # Panics
     /// When the answer is not a success.
@@ -79,7 +80,7 @@ impl SsmClient {
     /// Deletes a parameter.
     ///
     /// # Panics
-    /// When the answer is not a success, so also when there is no such parameter.
+    /// When the answer is not a success, also if the parameter does not exist.
     pub async fn delete(&self, name: &str) {
         self.succeed("DeleteParameter", json!({ "Name": name })).await;
     }
@@ -100,7 +101,7 @@ impl SsmClient {
     }
 
     fn request(&self, operation: &str, input: &Value) -> Result<Request<Full<Bytes>>, String> {
-        // Stand-ins take region and service from the signature's scope and check nothing else of it.
+        // Stand-ins read region and service from the signature's scope, and check nothing else of it.
         let scope = format!("test/20260101/{}/ssm/aws4_request", self.region);
         Request::builder()
             .method(Method::POST)

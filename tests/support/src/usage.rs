@@ -1,11 +1,11 @@
-//! What a process and the machine use, from /proc.
+//! The resource usage of a process and of the machine, from /proc.
 
 use std::fs;
 
 /// The kernel's clock ticks per second; 100 on every Linux that Rust supports.
 const TICKS: f64 = 100.0;
 
-/// CPU seconds that a process has used.
+/// Returns the CPU seconds that a process has used.
 ///
 /// # Panics
 /// When it has ended.
@@ -16,11 +16,11 @@ pub fn cpu_seconds(pid: u32) -> f64 {
     let ticks = |index: usize| {
         fields.split(' ').nth(index).and_then(|field| field.parse::<f64>().ok()).unwrap_or(0.0)
     };
-    // User and system time are fields 14 and 15 of the line, of which two stand before the parenthesis.
+    // User and system time are fields 14 and 15 of the line; two fields precede the parenthesis.
     (ticks(11) + ticks(12)) / TICKS
 }
 
-/// The machine's load over the last 1, 5 and 15 minutes, and its cores.
+/// Returns the machine's load over the last 1, 5 and 15 minutes, and its number of cores.
 #[must_use]
 pub fn load() -> String {
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
@@ -29,7 +29,7 @@ pub fn load() -> String {
     format!("{load} on {cores} cores")
 }
 
-/// The processor's name.
+/// Returns the processor's name.
 #[must_use]
 pub fn processor() -> String {
     let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
@@ -37,8 +37,8 @@ pub fn processor() -> String {
     name.map_or_else(|| "unknown processor".to_owned(), |(_, name)| name.trim().to_owned())
 }
 
-/// One line per thread of a process: name, state and the system call it waits in. Threads that all wait in a futex (202 on x86-64)
-/// while there is work are deadlocked.
+/// Returns one line per thread of a process: name, state, and the system call it waits in. Threads that all
+/// wait in a futex (202 on x86-64) while there is work are deadlocked.
 #[must_use]
 pub fn threads(pid: u32) -> String {
     let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else {

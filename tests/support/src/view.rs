@@ -1,5 +1,5 @@
-//! What a client sees of an API server, under test control: watches that stand still, go on one event at a time, or have to
-//! begin anew. Lists, reads and writes are as current as ever, as on a real API server.
+//! A client's view of an API server, under test control: watches that stall, proceed one event at a time, or
+//! must restart. Lists, reads and writes stay current, as on a real API server.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -19,7 +19,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// An HTTP server that passes everything on to an API server, as whoever a kubeconfig names. It ends when it is dropped.
+/// An HTTP proxy to an API server, with the credentials of a kubeconfig. It stops when it is dropped.
 #[derive(Debug)]
 pub struct View {
     address: SocketAddr,
@@ -27,7 +27,7 @@ pub struct View {
     serving: JoinHandle<()>,
 }
 
-/// Which watches are held, by the plural of what they watch.
+/// The held watches, by the plural name of their resource.
 #[derive(Debug, Default)]
 struct Held {
     by_resource: Mutex<HashMap<String, Hold>>,
@@ -35,7 +35,7 @@ struct Held {
     lists: Mutex<Vec<String>>,
 }
 
-/// How many more events may pass, and how often such watches had to begin anew.
+/// How many more events may pass, and how often such watches had to restart.
 #[derive(Clone, Copy, Debug, Default)]
 struct Hold {
     may_pass: Option<usize>,
@@ -43,7 +43,7 @@ struct Hold {
 }
 
 impl View {
-    /// A view for the user of this kubeconfig.
+    /// Creates a view for the user of this kubeconfig.
     ///
     /// # Panics
     /// When the kubeconfig is unusable, or there is no port to listen on.
@@ -59,7 +59,7 @@ impl View {
         Self { address, held, serving }
     }
 
-    /// Writes a kubeconfig that leads here, and needs no credentials.
+    /// Writes a kubeconfig that refers to this view, and needs no credentials.
     ///
     /// # Panics
     /// When the folder cannot be written.
@@ -75,22 +75,23 @@ impl View {
         path
     }
 
-    /// Watches of a resource (`secrets`) stand still: new ones too.
+    /// Holds the watches of a resource (`secrets`), also new ones.
     pub fn hold(&self, resource: &str) {
         self.held.set(resource, |hold| hold.may_pass = Some(0));
     }
 
-    /// One more event of a held resource passes.
+    /// Lets one more event of a held resource pass.
     pub fn pass_one(&self, resource: &str) {
         self.held.set(resource, |hold| hold.may_pass = hold.may_pass.map(|more| more + 1));
     }
 
-    /// Watches of a resource catch up: every event passes, in order.
+    /// Releases the watches of a resource: they catch up, with every event in order.
     pub fn release(&self, resource: &str) {
         self.held.set(resource, |hold| hold.may_pass = None);
     }
 
-    /// Watches of a resource are told that what they missed is gone (410): they list anew, and see only the end.
+    /// Makes the watches of a resource fail with 410 Gone, so that they list again and see only the final
+    /// state.
     pub fn begin_anew(&self, resource: &str) {
         self.held.set(resource, |hold| {
             hold.may_pass = None;
@@ -98,7 +99,7 @@ impl View {
         });
     }
 
-    /// Path and query of every list so far.
+    /// Returns path and query of every list so far.
     #[must_use]
     pub fn lists(&self) -> Vec<String> {
         self.held.lists.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -125,7 +126,7 @@ impl Held {
         self.lock().get(resource).copied().unwrap_or_default()
     }
 
-    /// Takes the permission for one event.
+    /// Claims the permission for one event.
     fn may_pass(&self, resource: &str) -> bool {
         let mut held = self.lock();
         match held.entry(resource.to_owned()).or_default().may_pass.as_mut() {
@@ -170,7 +171,7 @@ async fn pass_on(State((client, held)): State<(kube::Client, Arc<Held>)>, reques
     }
 }
 
-/// The last part of a path that names no object: `secrets` in `/api/v1/namespaces/shop/secrets`.
+/// Returns the last part of a path to a collection: `secrets` in `/api/v1/namespaces/shop/secrets`.
 fn resource_of(path: &str) -> String {
     path.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_owned()
 }
@@ -182,7 +183,7 @@ struct Lines<E> {
 }
 
 impl<E> Lines<E> {
-    /// The next line with its end; `None` at the end of the watch.
+    /// Returns the next line with its line break; `None` at the end of the watch.
     async fn next(&mut self) -> Option<Vec<u8>> {
         loop {
             if let Some(end) = self.buffer.iter().position(|&byte| byte == b'\n') {
@@ -193,7 +194,7 @@ impl<E> Lines<E> {
     }
 }
 
-/// One watch, as far as it may be seen.
+/// One watch, limited to the events that may pass.
 struct Watched<E> {
     lines: Lines<E>,
     held: Arc<Held>,
@@ -205,7 +206,7 @@ struct Watched<E> {
     is_over: bool,
 }
 
-/// What a watch says when it cannot go on where it was.
+/// The event of a watch that cannot resume.
 const GONE: &str = concat!(
     r#"{"type":"ERROR","object":{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","#,
     r#""reason":"Expired","message":"too old resource version","code":410}}"#,
@@ -226,7 +227,7 @@ impl<E> Watched<E> {
                 return Some((Ok(Bytes::from_static(GONE.as_bytes())), self));
             }
             match self.waiting.take() {
-                // A bookmark would tell the client that it has seen what is held back.
+                // A bookmark would make the client believe that it has seen the held events.
                 Some(line) if may_pass.is_some() && is_bookmark(&line) => {}
                 Some(line) if self.held.may_pass(&self.resource) => {
                     return Some((Ok(Bytes::from(line)), self));

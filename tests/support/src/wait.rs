@@ -1,19 +1,20 @@
-//! Waiting for a condition instead of sleeping.
+//! Waits for a condition instead of sleeping.
 
 use std::fmt::Display;
 use std::time::{Duration, Instant};
 
-/// The pause between two looks: short beside everything that is waited for, long beside the cost of a look.
+/// The pause between two checks: short compared with everything that tests wait for, long compared with the
+/// cost of a check.
 const PAUSE: Duration = Duration::from_millis(25);
 
-/// Looks until `look` says `Ok`, and returns what it said.
+/// Calls `look` until it returns `Ok`, and returns the result.
 ///
-/// The deadline is one of wall-clock time even where the tokio clock is paused: what tests wait for here are other
-/// processes, and these do not share that clock.
+/// The deadline is in wall-clock time even if the tokio clock is paused: tests wait for other processes,
+/// which do not share that clock.
 ///
 /// # Panics
-/// When `deadline` passes first, with `what` was expected and what the last look saw instead. A look that never
-/// ends counts as well.
+/// When `deadline` passes first; the message contains `what` was expected and the last error. A call that
+/// never ends counts, too.
 pub async fn eventually<T, E: Display>(
     what: &str,
     deadline: Duration,
@@ -25,7 +26,7 @@ pub async fn eventually<T, E: Display>(
         match tokio::time::timeout(left.max(PAUSE), look()).await {
             Ok(Ok(found)) => return found,
             Ok(Err(error)) => seen = error.to_string(),
-            // Under a paused clock the timeout can come early; only the wall clock ends the loop.
+            // Under a paused clock the timeout can fire early; only the wall clock ends the loop.
             Err(_) => {}
         }
         tokio::time::sleep(PAUSE).await;

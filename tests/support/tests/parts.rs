@@ -1,4 +1,4 @@
-//! The parts themselves: each starts, answers, can be disturbed, and leaves nothing behind.
+//! Tests of the parts themselves: each starts, answers, can be disturbed, and leaves nothing behind.
 #![allow(clippy::unwrap_used, reason = "a test may fail wherever it stands, in its own functions too")]
 
 #[path = "parts/contract.rs"]
@@ -31,7 +31,7 @@ fn started(script: &str) -> Process {
     Process::start(&scratch, "script", &shell(script)).unwrap()
 }
 
-/// An ended process that nobody has collected yet is gone too: an orphan in a container may stay so for ever.
+/// Whether a process runs. A zombie does not count, because an orphan in a container may stay one for ever.
 fn runs(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
@@ -211,7 +211,7 @@ async fn the_shared_cluster_serves_kubectl_helm_and_clients() {
     assert!(!missing.status.success() && missing.stderr.contains("NotFound"), "{missing:?}");
 }
 
-/// On a runtime of its own, as every test is: the shared cluster must belong to none.
+/// Uses its own runtime, as every test does: the shared cluster must not depend on one.
 #[test]
 fn the_shared_cluster_outlives_the_runtime_that_started_it() {
     for _ in 0..2 {

@@ -1,4 +1,4 @@
-//! What the selections of a copy cover: which parameters are in it if SSM has them.
+//! Which parameters the selections of a copy cover: those it contains if they exist in SSM.
 
 use std::collections::BTreeSet;
 
@@ -7,16 +7,16 @@ use crate::content::source::{StoredSelection, StoredSource};
 /// Everything below `path`, which SSM lists with `GetParametersByPath`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PathSelection {
-    /// Starts with `/`, has no trailing `/` (except the root), no empty, `.` or `..` segment.
+    /// Starts with `/`; has no trailing `/` (except the root) and no empty, `.` or `..` segment.
     pub path: String,
-    /// Whether levels below the first count too.
+    /// Whether deeper levels are included.
     pub recursive: bool,
-    /// Relative paths that are left out, each with everything below it.
+    /// Relative paths to leave out, each with everything below it.
     pub exclude: BTreeSet<String>,
 }
 
 impl PathSelection {
-    /// The part of `name` below the path, if the selection takes the parameter.
+    /// Returns the part of `name` below the path, if the selection includes the parameter.
     #[must_use]
     pub fn relative<'n>(&self, name: &'n str) -> Option<&'n str> {
         let below = if self.path == "/" {
@@ -29,12 +29,13 @@ impl PathSelection {
         (!below.is_empty() && level_taken && !excluded && self.may_list(name)).then_some(below)
     }
 
-    /// No listing shows a selector, and that of `/` shows nothing of AWS itself: both are answered by name only.
+    /// Whether a listing can return this name. A listing never returns selectors, and the listing of `/`
+    /// returns no public AWS parameters; both are available by name only.
     fn may_list(&self, name: &str) -> bool {
         !name.contains(':') && (!is_of_aws(name) || is_of_aws(&self.path))
     }
 
-    /// Whether nothing that `wanted` takes is left out by this one.
+    /// Whether this selection includes everything that `wanted` includes.
     #[must_use]
     pub fn shows_all_of(&self, wanted: &Self) -> bool {
         let deep_enough = if wanted.path == self.path {
@@ -42,7 +43,7 @@ impl PathSelection {
         } else {
             self.recursive && is_at_or_below(&wanted.path, &self.path)
         };
-        // The listing of `/` shows nothing of AWS itself.
+        // The listing of `/` returns no public AWS parameters.
         let shows_aws = !is_of_aws(&wanted.path) || is_of_aws(&self.path);
         let cuts = |out: &String| {
             let out = absolute(&self.path, out);
@@ -55,7 +56,7 @@ impl PathSelection {
 }
 
 impl StoredSource {
-    /// The paths that were listed.
+    /// Returns the paths that were listed.
     pub fn listings(&self) -> impl Iterator<Item = PathSelection> {
         self.selections.iter().filter_map(|selection| match selection {
             StoredSelection::Path { path, recursive, exclude } => Some(PathSelection {
@@ -67,7 +68,7 @@ impl StoredSource {
         })
     }
 
-    /// Whether a parameter of this *name as selected* would be in the set, if SSM had it.
+    /// Whether a parameter with this *name as selected* would be in the set if SSM had it.
     #[must_use]
     pub fn shows(&self, name: &str) -> bool {
         let by_name = |selection: &StoredSelection| matches!(selection, StoredSelection::Name { name: stored } if normalised(stored) == name);
@@ -81,14 +82,15 @@ pub fn normalised(name: &str) -> String {
     if name.starts_with('/') { name.to_owned() } else { format!("/{name}") }
 }
 
-/// Whether `path` is `root` itself or lies below it, by whole segments.
+/// Whether `path` is `root` itself or lies below it, on path-segment boundaries.
 #[must_use]
 pub fn is_at_or_below(path: &str, root: &str) -> bool {
     let root = root.strip_suffix('/').unwrap_or(root);
     path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// Public parameters and references to other services live below `/aws/`. SSM reserves the name in any case, so it is nobody else's.
+/// Whether the name belongs to AWS. Public parameters and references to other services are below `/aws/`. SSM
+/// reserves the name in any case, so no customer parameter has it.
 #[must_use]
 pub fn is_of_aws(name: &str) -> bool {
     let first = name.strip_prefix('/').and_then(|below| below.split('/').next());
@@ -141,13 +143,14 @@ mod tests {
         assert_eq!(selection.relative("/prod/a/b"), None);
     }
 
-    /// Segments of a path that begins with `/`, without what a `/` at its end adds.
+    /// Splits a path that begins with `/` into segments; a trailing `/` adds none.
     fn segments(path: &str) -> Vec<&str> {
         path.trim_end_matches('/').split('/').collect()
     }
 
     proptest! {
-        /// Letters that share prefixes, so that a match by letters instead of segments shows.
+        /// The alphabet makes names share prefixes, so a match by characters instead of segments fails the
+        /// test.
         #[test]
         fn paths_match_by_whole_segments(root in "(/[aA.]{1,3}){0,3}/?", name in "(/[aA.]{1,3}){1,4}") {
             let below = segments(&name).starts_with(&segments(&root));

@@ -11,13 +11,13 @@ use crate::value::Value;
 pub enum ParameterType {
     /// Plain text.
     String,
-    /// Plain text with commas; mirrored as it is, never split.
+    /// Plain text with commas. It is mirrored as one text, never split.
     StringList,
-    /// Text that SSM keeps encrypted with KMS.
+    /// Text that SSM encrypts with KMS.
     SecureString,
 }
 
-/// A type that this version does not know, or no type at all.
+/// A missing type, or one that this version does not know.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the parameter type is not one of String, StringList, SecureString")]
 pub struct UnknownType;
@@ -61,17 +61,19 @@ impl TryFrom<&str> for ParameterType {
     }
 }
 
-/// The key that names a parameter by default (`EnvVar`): of the part of its name below the selected path.
+/// Returns the default key of a parameter (`EnvVar`), derived from the part of its name below the selected
+/// path.
 #[must_use]
 pub fn env_var(relative: &str) -> String {
     relative.to_ascii_uppercase().replace(['/', '-', '.'], "_")
 }
 
-/// How the ciphertext of a standard parameter begins (a KMS blob), and that of an advanced one (a message of the Encryption SDK).
+/// The prefixes of SSM ciphertext: a standard parameter (a KMS blob) and an advanced one (an Encryption SDK
+/// message).
 const SEALS: [&str; 2] = ["AQICAH", "AYAB"];
 
-/// Whether a value looks as SSM shows a `SecureString` without decrypting it. Somebody may well keep ciphertext of their own
-/// in a parameter, so its looks alone prove nothing.
+/// Whether a value looks like a `SecureString` that SSM returned without decryption. A user may store
+/// ciphertext in a parameter, so the look alone proves nothing.
 #[must_use]
 pub fn looks_sealed(kind: ParameterType, value: &Value) -> bool {
     kind == ParameterType::SecureString && SEALS.iter().any(|seal| value.expose().starts_with(seal))
@@ -82,19 +84,20 @@ pub fn looks_sealed(kind: ParameterType, value: &Value) -> bool {
 pub struct Entry {
     /// The key in the Secret; `None` if the formatted key is illegal or collides with another.
     pub key: Option<String>,
-    /// Whether the mirror gives this key by name (`spec.parameters[].key`), instead of deriving it from the parameter's name. Only such a key
-    /// may be a variable that steers programs, see [`crate::content::steering`].
+    /// Whether the mirror sets this key explicitly (`spec.parameters[].key`) instead of deriving it from the
+    /// parameter's name. Only an explicit key may be a variable that steers programs, see
+    /// [`crate::steering`].
     pub is_key_given: bool,
     /// The type in SSM.
     pub kind: ParameterType,
-    /// The version in SSM; starts again at 1 when a parameter is deleted and made anew.
+    /// The version in SSM. It restarts at 1 when a parameter is deleted and created again.
     pub version: i64,
-    /// When SSM last modified it, Unix milliseconds.
+    /// When SSM last modified the parameter, Unix milliseconds.
     pub date: i64,
-    /// The plain value.
+    /// The decrypted value.
     pub value: Value,
 }
 
 /// The entries of a mirror under their *names as selected*: beginning with `/`, with the selector if one was
-/// given (`/x`, `/x:3`, `/x:live`). The map's order is the bytewise order that every signed text uses.
+/// given (`/x`, `/x:3`, `/x:live`). The map's order is the bytewise order of every signed text.
 pub type Entries = BTreeMap<String, Entry>;

@@ -1,4 +1,4 @@
-//! What a copy of a mirror says, and the MAC over it.
+//! The content of a mirror's copy, and the MAC over it.
 
 pub mod coverage;
 pub mod entry;
@@ -20,25 +20,26 @@ use crate::encoding::{base64url, from_base64url, lp};
 /// The length of a MAC, in bytes.
 const TAG_LENGTH: usize = 32;
 
-/// Everything of a copy that the MAC covers.
+/// Everything in a copy that the MAC covers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Content {
     /// `<cluster>/<namespace>/<mirror>`.
     pub owner: String,
-    /// What it was read from: the exact text of [`StoredSource::encode`](crate::content::source::StoredSource::encode).
+    /// The source it was read from: the exact text of
+    /// [`StoredSource::encode`](crate::source::StoredSource::encode).
     pub source: String,
-    /// The read time, which orders copies; Unix milliseconds.
+    /// The read time in Unix milliseconds. It orders copies.
     pub read_at: i64,
     /// The parameters.
     pub entries: Entries,
 }
 
-/// A [`Content`] with a MAC that holds: made by [`KeyRing::sign`], or found in a target and verified.
+/// A [`Content`] with a valid MAC: made by [`KeyRing::sign`], or found in a target and verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Signed {
-    /// What is signed. All holders of the same copy share it: an operator has each set in memory, as the last known good and as
-    /// found in each target.
+    /// The signed content. All holders of the same copy share it: the operator holds each set as the last
+    /// known good and as observed in each target.
     pub content: Arc<Content>,
     /// The MAC as stored, `pm1:<keyId>:<base64url>`.
     pub mac: String,
@@ -47,36 +48,36 @@ pub struct Signed {
 }
 
 impl Signed {
-    /// Bytes of all values.
+    /// Returns the total size of all values in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.content.entries.values().map(|entry| entry.value.len()).sum()
     }
 }
 
-/// Why a MAC does not hold.
+/// Why a MAC is not valid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MacError {
-    /// Made with a key that is not in the ring.
+    /// The key is not in the ring.
     #[error("it is signed with the key {0}, which is not in the key Secret")]
     ForeignKey(KeyId),
-    /// Made with a key of the ring, over something else.
+    /// The key is in the ring, but the MAC is over other content.
     #[error("the MAC does not fit the content")]
     Mismatch,
-    /// Not of the form of a MAC.
+    /// The text does not have the form of a MAC.
     #[error("it is not a MAC")]
     Malformed,
 }
 
 impl Content {
-    /// The revision of the entries.
+    /// Returns the revision of the entries.
     #[must_use]
     pub fn revision(&self) -> String {
         revision(&self.entries)
     }
 
-    /// Whether two copies say the same, whenever they were read and whichever key signed them.
-    /// Copies with equal content are never older or newer than each other.
+    /// Whether two copies have the same owner, source and parameters, regardless of read time and signing
+    /// key. Neither of two copies with equal content counts as older or newer.
     #[must_use]
     pub fn same_as(&self, other: &Self) -> bool {
         std::ptr::eq(self, other)
@@ -100,7 +101,7 @@ impl Content {
         );
         for (name, entry) in &self.entries {
             let key = entry.key.as_deref().unwrap_or_default();
-            // No key has a colon in it.
+            // A key never contains a colon.
             let given = if entry.is_key_given && !key.is_empty() { "given:" } else { "" };
             lp(
                 &mut sink,
@@ -129,7 +130,8 @@ impl KeyRing {
         Signed { content, mac, key_id }
     }
 
-    /// Whether `mac` is the MAC of `content` under the key it names. Takes the same time for every wrong MAC.
+    /// Verifies that `mac` is the MAC of `content` under the key it names. Takes the same time for every
+    /// wrong MAC.
     pub fn verify(&self, content: &Content, mac: &str) -> Result<(), MacError> {
         let (key_id, tag) = split(mac).ok_or(MacError::Malformed)?;
         let key = self.mac_key(&key_id).ok_or_else(|| MacError::ForeignKey(key_id.clone()))?;
@@ -137,7 +139,7 @@ impl KeyRing {
         verify_slices_are_equal(content.tag(&key_id, key).as_ref(), &tag).map_err(|_| MacError::Mismatch)
     }
 
-    /// The key a MAC names, if it is in the ring and the MAC has the form of one.
+    /// Returns the key that a MAC names, if it is in the ring and the MAC is well-formed.
     pub(crate) fn key_of(&self, mac: &str) -> Result<KeyId, MacError> {
         let (key_id, tag) = split(mac).ok_or(MacError::Malformed)?;
         if !self.contains(&key_id) {
@@ -147,7 +149,7 @@ impl KeyRing {
         if is_tag { Ok(key_id) } else { Err(MacError::Malformed) }
     }
 
-    /// Content found in a target together with its MAC, if that holds.
+    /// Returns content found in a target together with its MAC, if the MAC is valid.
     pub(crate) fn verified(&self, content: Content, mac: String, key_id: KeyId) -> Result<Signed, MacError> {
         self.verify(&content, &mac)?;
         Ok(Signed { content: content.into(), mac, key_id })

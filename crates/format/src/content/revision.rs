@@ -1,4 +1,4 @@
-//! Short ids over what is known about parameters, never over their values.
+//! Short ids computed from the metadata of parameters, never from their values.
 
 use std::fmt::Write as _;
 
@@ -7,9 +7,10 @@ use aws_lc_rs::digest::{Context, SHA256};
 use crate::content::entry::Entries;
 use crate::encoding::lp;
 
-/// The revision of a set: the first 12 hex digits of SHA-256 over name, type, version and date of all entries.
+/// Computes the revision of a set: the first 12 hex digits of SHA-256 over name, type, version and date of
+/// all entries.
 ///
-/// Values are left out on purpose: whoever sees a revision must not be able to test guesses of a short secret.
+/// Values are left out on purpose: a revision must not let anyone test guesses of a short secret.
 #[must_use]
 pub fn revision(entries: &Entries) -> String {
     let mut digest = Context::new(&SHA256);
@@ -23,7 +24,8 @@ pub fn revision(entries: &Entries) -> String {
     short_hex(digest)
 }
 
-/// The id by which a person approves exactly these removals; any order of names gives the same.
+/// Computes the id with which a person approves exactly these removals. The order of the names does not
+/// matter.
 #[must_use]
 pub fn shrink_id<'a>(names: impl Iterator<Item = &'a str>) -> String {
     let mut names: Vec<&str> = names.collect();

@@ -1,35 +1,35 @@
-//! What a copy was read from, in the exact text that the MAC covers.
+//! The source of a copy, in the exact text that the MAC covers.
 
 use serde::Deserialize;
 
 use crate::encoding::json_string;
 
-/// Through which source, where, as whom and what the read selected that a copy came from.
+/// The source that a copy was read from: its name, region, identity and selections.
 ///
-/// Its text is stored and signed as it is: encode once, then pass the text on.
+/// Its text is stored and signed literally: encode once, then pass the text on.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct StoredSource {
-    /// The name of the `ParameterSource` whose grant the read had.
+    /// The name of the `ParameterSource` that granted the read.
     #[serde(default)]
     pub name: String,
     /// The AWS region.
     #[serde(default)]
     pub region: String,
-    /// The role that was assumed, `""` if none.
+    /// The assumed role, `""` if none.
     #[serde(default, rename = "roleArn")]
     pub role_arn: String,
-    /// The external ID that the role was assumed with, `""` if none.
+    /// The external ID used to assume the role, `""` if none.
     #[serde(default, rename = "externalId")]
     pub external_id: String,
-    /// The account read from, `""` while it is unknown (it is learnt from ARNs).
+    /// The account, `""` while it is unknown (the operator learns it from ARNs).
     #[serde(default)]
     pub account: String,
-    /// What was selected.
+    /// The selections.
     #[serde(default)]
     pub selections: Vec<StoredSelection>,
 }
 
-/// One selection with every default filled in.
+/// One selection with all defaults filled in.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
 #[serde(untagged)]
 pub enum StoredSelection {
@@ -37,7 +37,7 @@ pub enum StoredSelection {
     Path {
         /// The path, beginning with `/`.
         path: String,
-        /// Also below its sub-paths.
+        /// Whether deeper levels are included.
         #[serde(default = "recursive_by_default")]
         recursive: bool,
         /// Relative paths left out, each with everything below it.
@@ -55,13 +55,13 @@ fn recursive_by_default() -> bool {
     true
 }
 
-/// A text that is not a stored source. The text is not part of the error.
+/// A text that is not a stored source. The error does not contain the text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not a stored source")]
 pub struct SourceError;
 
 impl StoredSource {
-    /// The exact text: members in the layout's order, selections and excludes sorted, no spaces.
+    /// Encodes the exact text: members in the layout's order, selections and excludes sorted, no spaces.
     #[must_use]
     pub fn encode(&self) -> String {
         let mut selections: Vec<String> = self.selections.iter().map(StoredSelection::encode).collect();
@@ -77,13 +77,14 @@ impl StoredSource {
         )
     }
 
-    /// Reads a stored source; absent members get their defaults, unknown ones are ignored.
+    /// Decodes a stored source; absent members get their defaults, unknown ones are ignored.
     pub fn decode(json: &str) -> Result<Self, SourceError> {
         serde_json::from_str(json).map_err(|_| SourceError)
     }
 
-    /// Whether both read the same parameters as the same identity: region, role and external ID are equal, and the account where both
-    /// know it. The name does not count: two sources may lead to the same place.
+    /// Whether both read the same parameters as the same identity: region, role and external ID are equal,
+    /// and the accounts where both are known. The name does not count, because two sources may refer to the
+    /// same place.
     #[must_use]
     pub fn is_same_place(&self, other: &Self) -> bool {
         self.region == other.region
@@ -94,7 +95,7 @@ impl StoredSource {
 }
 
 impl StoredSelection {
-    /// The JSON text of one selection, by which selections are sorted and compared.
+    /// Encodes one selection as JSON. Selections are sorted and compared by this text.
     #[must_use]
     pub fn encode(&self) -> String {
         match self {

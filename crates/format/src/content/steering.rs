@@ -1,23 +1,26 @@
-//! Variables that steer programs: names to which a loader, a shell, a runtime, an SDK or the reader itself gives a meaning.
+//! Variables that steer programs: names with a meaning to a loader, a shell, a runtime, an SDK or the reader
+//! itself.
 //!
-//! The key of a parameter is derived from its name, so anyone who may create `/prod/shop/path` in SSM would choose the `PATH` of every
-//! program that is started with the mirror, and with it the program. Such a key counts only if the mirror gives it by name
-//! (`spec.parameters[].key`, [`Entry::is_key_given`]). One table, for `exec`, `watch` and `export` of the reader and for both `verify`.
+//! The key of a parameter is derived from its name. Without this check, anyone who may create
+//! `/prod/shop/path` in SSM could set the `PATH` of every program that is started with the mirror, and so
+//! choose the program. Such a key is accepted only if the mirror sets it explicitly (`spec.parameters[].key`,
+//! [`Entry::is_key_given`]). The reader's `exec`, `watch` and `export` and both `verify` commands use this
+//! one table.
 //!
-//! The lists of others stand behind it: what the loader drops for programs with more rights than their caller (ld.so(8),
-//! "secure-execution mode"), what sudo never passes on (`initial_badenv_table` in its `env.c`), and the manuals that are named
-//! with each group.
+//! The table is based on published lists: what the loader drops for programs with more rights than their
+//! caller (ld.so(8), "secure-execution mode"), what sudo never passes on (`initial_badenv_table` in its
+//! `env.c`), and the manuals named with each group.
 
 use crate::content::entry::{Entries, Entry};
 
-/// Names that mean something to one kind of program. A name that ends with `*` stands for all that begin so.
+/// Names with a meaning to one kind of program. A name that ends with `*` is a prefix.
 struct Group {
-    /// What they steer, for people.
+    /// What the names steer, for people.
     steers: &'static str,
     names: &'static [&'static str],
 }
 
-/// Compared letter by letter: `path` means nothing to anybody, `http_proxy` does.
+/// Matched case-sensitively: `path` means nothing to any program, `http_proxy` does.
 const TABLE: [Group; 9] = [
     // ld.so(8), "ENVIRONMENT" and "secure-execution mode"; dyld(1); AIX and HP-UX from sudo's table.
     Group {
@@ -205,8 +208,8 @@ const TABLE: [Group; 9] = [
             "REQUESTS_CA_BUNDLE",
         ],
     },
-    // docs.aws.amazon.com/sdkref, "Settings reference": endpoints, credentials, profiles, config files; the variables that Lambda
-    // reserves; boto's BOTO_CONFIG. All of AWS_*, because each SDK adds to them.
+    // docs.aws.amazon.com/sdkref, "Settings reference": endpoints, credentials, profiles, config files; the
+    // variables that Lambda reserves; boto's BOTO_CONFIG. All of AWS_*, because each SDK adds its own.
     Group {
         steers: "AWS SDKs, the AWS CLI and Lambda",
         names: &["AWS_*", "_HANDLER", "_X_AMZN_*", "LAMBDA_*", "BOTO_CONFIG", "CHAMBER_*"],
@@ -214,7 +217,7 @@ const TABLE: [Group; 9] = [
     Group { steers: "the reader", names: &["PARAMETER_MIRROR_*"] },
 ];
 
-/// What a variable of this name steers; `None` for all that mean something to the program alone.
+/// Returns what a variable of this name steers; `None` if it means something only to the program itself.
 #[must_use]
 pub fn steers(name: &str) -> Option<&'static str> {
     let fits = |pattern: &str| match pattern.strip_suffix('*') {
@@ -224,14 +227,14 @@ pub fn steers(name: &str) -> Option<&'static str> {
     TABLE.iter().find(|group| group.names.iter().any(|pattern| fits(pattern))).map(|group| group.steers)
 }
 
-/// What is wrong with the key of a parameter, for people; `None` if it may be a variable.
+/// Returns why the key of a parameter must not become a variable, for people; `None` if it may.
 #[must_use]
 pub fn objection(name: &str, entry: &Entry) -> Option<String> {
     let key = entry.key.as_deref().filter(|_| !entry.is_key_given)?;
     steers(key).map(|what| format!("{name} would be the variable {key}, which steers {what}"))
 }
 
-/// All objections to the keys of a set.
+/// Returns all objections to the keys of a set.
 #[must_use]
 pub fn objections(entries: &Entries) -> Vec<String> {
     entries.iter().filter_map(|(name, entry)| objection(name, entry)).collect()

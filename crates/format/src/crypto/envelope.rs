@@ -8,10 +8,10 @@ use crate::crypto::subkey::SubKey;
 use crate::encoding::{base64url, from_base64url, lp_bytes};
 use crate::value::Value;
 
-/// What every text with a key id begins with: envelopes, MACs and the encryption mode.
+/// The prefix of every text with a key id: envelopes, MACs and the encryption mode.
 pub(crate) const SCHEME: &str = "pm1";
 
-/// Splits `pm1:<keyId>:<rest>`; `None` if the text is not of this form.
+/// Splits `pm1:<keyId>:<rest>`; `None` if the text has another form.
 pub(crate) fn split(text: &str) -> Option<(KeyId, &str)> {
     let (scheme, rest) = text.split_once(':')?;
     let (key_id, rest) = rest.split_once(':')?;
@@ -19,41 +19,41 @@ pub(crate) fn split(text: &str) -> Option<(KeyId, &str)> {
     Some((key_id.parse().ok()?, rest))
 }
 
-/// The system gave no random bytes, or the cipher refused.
+/// The system returned no random bytes, or the cipher failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the crypto library failed to encrypt")]
 pub struct SealError;
 
-/// Why an envelope does not open. Nothing of what it holds is part of the error.
+/// Why an envelope cannot be opened. The error contains nothing of its content.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
     /// Not of the form `pm1:<keyId>:<base64url>`.
     #[error("it is not an encrypted value")]
     NotAnEnvelope,
-    /// Encrypted with another key than the one at hand.
+    /// Encrypted with another key than the given one.
     #[error("it is encrypted with the key {0}")]
     OtherKey(KeyId),
-    /// The key does not open it: wrong key, damaged, or moved here from another field or hash.
+    /// Decryption failed: the key is wrong, or the text was damaged or moved here from another field or hash.
     #[error("it does not decrypt: the key is another one, or the text was damaged or moved")]
     Refused,
-    /// What came out is not UTF-8.
+    /// The plaintext is not UTF-8.
     #[error("it decrypts to something that is not text")]
     NotText,
 }
 
-/// Encrypts a value for one field of one hash; it opens there only.
+/// Encrypts a value for one field of one hash; it decrypts only there.
 pub fn seal(sub_key: &SubKey, redis_key: &str, field: &str, value: &Value) -> Result<String, SealError> {
     seal_with(sub_key, redis_key, field, value, random_nonce()?)
 }
 
-/// A new random nonce.
+/// Returns a new random nonce.
 pub(crate) fn random_nonce() -> Result<[u8; NONCE_LEN], SealError> {
     let mut nonce = [0; NONCE_LEN];
     aws_lc_rs::rand::fill(&mut nonce).map_err(|_| SealError)?;
     Ok(nonce)
 }
 
-/// [`seal`] with the nonce given: a nonce must never be used twice with one key.
+/// [`seal`] with the given nonce. A nonce must never be used twice with one key.
 pub(crate) fn seal_with(
     sub_key: &SubKey,
     redis_key: &str,
@@ -61,7 +61,7 @@ pub(crate) fn seal_with(
     value: &Value,
     nonce: [u8; NONCE_LEN],
 ) -> Result<String, SealError> {
-    // The plain text stands in this buffer until it is encrypted in place.
+    // Holds the plaintext until it is encrypted in place.
     let mut sealed = Zeroizing::new(Vec::with_capacity(NONCE_LEN + value.len() + 16));
     sealed.extend_from_slice(&nonce);
     sealed.extend_from_slice(value.expose().as_bytes());
@@ -93,7 +93,7 @@ pub fn open(sub_key: &SubKey, redis_key: &str, field: &str, envelope: &str) -> R
     std::str::from_utf8(plain).map(Value::from).map_err(|_| OpenError::NotText)
 }
 
-/// Binds a ciphertext to its key, hash and field: moved elsewhere it does not open.
+/// Binds a ciphertext to its key, hash and field, so that it does not decrypt elsewhere.
 fn aad(key_id: &KeyId, redis_key: &str, field: &str) -> Aad<Vec<u8>> {
     Aad::from(lp_bytes(&[
         SCHEME.as_bytes(),

@@ -13,7 +13,7 @@ use crate::crypto::subkey::SubKey;
 /// The length of every key, in bytes.
 pub const KEY_LENGTH: usize = 32;
 
-/// The data key of the key Secret that names the entry to write with.
+/// The data key of the key Secret that names the entry to sign and encrypt with.
 const ACTIVE: &str = "active";
 
 /// The name of one entry of the key Secret: 1 to 32 of `a-z`, `0-9` and `-`, and not `active`.
@@ -52,7 +52,7 @@ impl fmt::Display for KeyId {
     }
 }
 
-/// What is wrong with the key Secret. Key ids are named, key bytes never.
+/// Why the key Secret is invalid. Messages name key ids, never key bytes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
     /// No data key `active`.
@@ -61,26 +61,26 @@ pub enum KeyError {
     /// `active` is not a key id.
     #[error("the data key \"active\" of the key Secret does not hold a key id and nothing else")]
     ActiveNotAKeyId,
-    /// `active` names an entry that is not there.
+    /// `active` names an entry that does not exist.
     #[error("\"active\" of the key Secret names {0}, which is not in it")]
     ActiveMissing(KeyId),
-    /// A data key that is no key id.
+    /// A data key that is not a key id.
     #[error("the data key {0:?} of the key Secret is not a key id: {KeyIdError}")]
     NotAKeyId(String),
     /// An entry that is not 32 bytes.
     #[error("the key {key_id} is {length} bytes, not {KEY_LENGTH}")]
     WrongLength {
-        /// The entry.
+        /// The id of the entry.
         key_id: KeyId,
         /// Its length in bytes.
         length: usize,
     },
-    /// The crypto library refused; only a broken system does that.
+    /// The crypto library failed, which only happens on a broken system.
     #[error("the crypto library failed")]
     Crypto,
 }
 
-/// All keys, and which one is written with. Clones share the keys.
+/// All keys, and the active one. Clones share the keys.
 #[derive(Clone)]
 pub struct KeyRing {
     active: KeyId,
@@ -95,7 +95,7 @@ struct Key {
 }
 
 impl KeyRing {
-    /// Reads the data of the key Secret.
+    /// Parses the data of the key Secret.
     pub fn from_data<'a>(data: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Result<Self, KeyError> {
         let mut active = None;
         let mut keys = BTreeMap::new();
@@ -113,7 +113,7 @@ impl KeyRing {
         Self::new(active, keys)
     }
 
-    /// A ring with one new random key, for the very first start and for a keygen by hand.
+    /// Creates a ring with one new random key, for the very first start and for a manual keygen.
     pub fn generate(key_id: KeyId) -> Result<Self, KeyError> {
         let mut bytes = Zeroizing::new(vec![0; KEY_LENGTH]);
         aws_lc_rs::rand::fill(&mut bytes).map_err(|_| KeyError::Crypto)?;
@@ -126,7 +126,7 @@ impl KeyRing {
         Ok(Self { active_mac: key.mac.clone(), active, keys: Arc::new(keys) })
     }
 
-    /// The data of the key Secret: the raw keys, for that Secret and nothing else.
+    /// Returns the data of the key Secret: the raw keys, for that Secret and nothing else.
     #[must_use]
     pub fn to_data(&self) -> BTreeMap<String, Vec<u8>> {
         let mut data: BTreeMap<String, Vec<u8>> =
@@ -135,24 +135,25 @@ impl KeyRing {
         data
     }
 
-    /// The key everything new is signed and encrypted with.
+    /// Returns the id of the key that signs and encrypts everything new.
     #[must_use]
     pub fn active(&self) -> &KeyId {
         &self.active
     }
 
-    /// All key ids, sorted.
+    /// Returns all key ids, sorted.
     pub fn key_ids(&self) -> impl Iterator<Item = &KeyId> {
         self.keys.keys()
     }
 
-    /// Whether there is a key of this id.
+    /// Whether the ring has a key with this id.
     #[must_use]
     pub fn contains(&self, key_id: &KeyId) -> bool {
         self.keys.contains_key(key_id)
     }
 
-    /// The encryption key of the mirror stored under `redis_key`; `None` if there is no key of this id.
+    /// Returns the encryption key of the mirror stored under `redis_key`; `None` if the ring has no key with
+    /// this id.
     #[must_use]
     pub fn sub_key(&self, key_id: &KeyId, redis_key: &str) -> Option<SubKey> {
         let key = self.keys.get(key_id)?;
@@ -160,12 +161,12 @@ impl KeyRing {
         SubKey::new(key_id.clone(), expand(&key.expander, &info).ok()?)
     }
 
-    /// The MAC key; `None` if there is no key of this id.
+    /// Returns the MAC key; `None` if the ring has no key with this id.
     pub(crate) fn mac_key(&self, key_id: &KeyId) -> Option<&hmac::Key> {
         self.keys.get(key_id).map(|key| &key.mac)
     }
 
-    /// The MAC key to sign with.
+    /// Returns the MAC key to sign with.
     pub(crate) fn active_mac_key(&self) -> &hmac::Key {
         &self.active_mac
     }

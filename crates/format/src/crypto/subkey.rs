@@ -1,4 +1,4 @@
-//! The key of one mirror, all that a reader of an encrypted hash needs.
+//! The key of one mirror: the only key that a reader of an encrypted hash needs.
 
 use std::fmt;
 
@@ -10,7 +10,8 @@ use crate::crypto::keys::{KEY_LENGTH, KeyId};
 use crate::encoding::{base64url, from_base64url};
 use crate::value::Value;
 
-/// What the MAC key of a sub-key is derived with: the sub-key itself is the key of the cipher and of nothing else.
+/// The label with which the MAC key is derived from the sub-key. The sub-key itself is used by the cipher
+/// only.
 const MAC_INFO: &[u8] = b"parameter-mirror/1/reader-mac";
 
 /// An encryption key derived for one Redis key from one entry of the key Secret.
@@ -21,13 +22,13 @@ pub struct SubKey {
     mac: hmac::Key,
 }
 
-/// A text that is not a sub-key. The text is not part of the error.
+/// A text that is not a sub-key. The error does not contain the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a sub-key: expected <key id>:<32 bytes as base64url without padding>")]
 pub struct SubKeyError;
 
 impl SubKey {
-    /// `None` unless `bytes` are 32.
+    /// Creates a sub-key; `None` unless there are 32 `bytes`.
     pub(crate) fn new(key_id: KeyId, bytes: Zeroizing<Vec<u8>>) -> Option<Self> {
         if bytes.len() != KEY_LENGTH {
             return None;
@@ -38,20 +39,20 @@ impl SubKey {
         Some(Self { key_id, bytes, cipher, mac })
     }
 
-    /// The entry of the key Secret it was derived from.
+    /// Returns the entry of the key Secret it was derived from.
     #[must_use]
     pub fn key_id(&self) -> &KeyId {
         &self.key_id
     }
 
-    /// The text to hand to a reader, `<keyId>:<base64url>`. It opens every value of its mirror.
+    /// Returns the text to give to a reader, `<keyId>:<base64url>`. It decrypts every value of its mirror.
     #[must_use]
     pub fn encode(&self) -> Value {
         let key = Zeroizing::new(base64url(&self.bytes));
         Value::new(format!("{}:{}", self.key_id, *key))
     }
 
-    /// Reads the text of [`SubKey::encode`].
+    /// Parses the text of [`SubKey::encode`].
     pub fn parse(text: &str) -> Result<Self, SubKeyError> {
         let (key_id, key) = text.split_once(':').ok_or(SubKeyError)?;
         let key_id = key_id.parse().map_err(|_| SubKeyError)?;
@@ -63,7 +64,7 @@ impl SubKey {
         &self.cipher
     }
 
-    /// The key of the MACs that readers verify.
+    /// Returns the key of the MACs that readers verify.
     pub(crate) fn mac_key(&self) -> &hmac::Key {
         &self.mac
     }

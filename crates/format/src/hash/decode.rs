@@ -1,4 +1,4 @@
-//! Judging the fields of a hash.
+//! Decodes and verifies the fields of a hash.
 
 use aws_lc_rs::digest;
 
@@ -20,36 +20,37 @@ use super::{
     reader_mac,
 };
 
-/// A hash as the operator found it.
+/// A hash as the operator observed it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HashFound {
-    /// What it is.
+    /// The verdict on it.
     pub found: Found,
-    /// What a write has to compare with.
+    /// The fence to compare with at the write.
     pub fence: Fence,
     /// The fence of the last content write, if readable.
     pub generation: Option<i64>,
     /// Which values are encrypted and with which key, if readable.
     pub encryption: Option<Encryption>,
-    /// When the last good read began, Unix milliseconds, if its MAC holds for this set. What somebody else wrote there must not become the
-    /// age of anything: it would be signed with the next write.
+    /// When the last good read began, Unix milliseconds, if its MAC is valid for this set. A time that
+    /// someone else wrote is ignored: the next write would sign it.
     pub checked_at: Option<i64>,
     /// Whether the last read was good, if readable.
     pub status: Option<Status>,
-    /// Whether `@adoptBy` names us: consent to a take-over.
+    /// Whether `@adoptBy` names this owner: consent to a takeover.
     pub consents: bool,
-    /// Whether readers that have its sub-key take it: its content may be verified and what readers go by be changed.
+    /// Whether readers with its sub-key accept it. The content may be verified while the metadata that
+    /// readers rely on was changed.
     pub is_for_readers: bool,
-    /// What the verdict on a verified copy was based on.
+    /// The fields that the verdict on a verified copy is based on.
     pub print: Option<Print>,
 }
 
-/// A digest of everything in a hash that its verdict depends on.
+/// A digest of every field that the verdict depends on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Print([u8; 32]);
 
 impl Print {
-    /// SHA-256 over all fields but those that no MAC covers and that change while the copy stays the same.
+    /// Computes SHA-256 over all fields except those that change while the copy stays the same.
     fn of(fields: &Fields) -> Self {
         const UNSIGNED: [&str; 7] = [FENCE, GENERATION, CHECKED_AT, CHECKED_MAC, STATUS, STATUS_AT, ADOPT_BY];
         let mut digest = digest::Context::new(&digest::SHA256);
@@ -64,14 +65,14 @@ impl Print {
     }
 }
 
-/// Judges the fields of a hash; no fields are a missing hash.
+/// Decodes and verifies the fields of a hash; no fields mean that the hash is missing.
 #[must_use]
 pub fn decode(fields: &Fields, redis_key: &str, owner: &str, keys: &KeyRing) -> HashFound {
     decode_again(fields, redis_key, owner, keys, None)
 }
 
-/// The same for a hash that was judged before, under the same key and owner and with the same keys: what is byte for byte as it was
-/// has the same verdict, and need not be decrypted and verified once more.
+/// Like [`decode`], for a hash that was decoded before with the same key, owner and key ring. If every
+/// relevant byte is unchanged, the verdict is reused, so the hash need not be decrypted and verified again.
 #[must_use]
 pub fn decode_again(
     fields: &Fields,
@@ -99,7 +100,7 @@ pub fn decode_again(
     }
 }
 
-/// The key of the copy's MAC, with which everything for its readers is made too.
+/// Returns the sub-key that belongs to the key of the copy's MAC; everything for readers is made with it.
 fn sub_key(fields: &Fields, redis_key: &str, keys: &KeyRing) -> Option<SubKey> {
     keys.sub_key(&keys.key_of(fields.text(MAC)?).ok()?, redis_key)
 }
@@ -128,7 +129,7 @@ fn find(fields: &Fields, redis_key: &str, owner: &str, keys: &KeyRing) -> Found 
 fn judge(fields: &Fields, redis_key: &str, owner: &str, keys: &KeyRing) -> Result<Signed, Fault> {
     check_format(fields.text(FORMAT), FORMAT)?;
     let mac = text(fields, MAC)?;
-    // First of all: what a foreign key signed or encrypted is not ours to call broken.
+    // Checked first: a copy that a foreign key signed or encrypted is not broken.
     let key_id = keys.key_of(mac).map_err(|error| Fault::of_mac(error, MAC))?;
     let encryption: Encryption = text(fields, ENC)?.parse().map_err(|_| BrokenCause::Unreadable(ENC))?;
     let sub_key = match encryption.key_id() {
@@ -150,13 +151,13 @@ fn judge(fields: &Fields, redis_key: &str, owner: &str, keys: &KeyRing) -> Resul
     keys.verified(content, mac.to_owned(), key_id).map_err(|error| Fault::of_mac(error, MAC))
 }
 
-/// A copy as a reader gets it. With the sub-key of its mirror all of it but [`generation`](Self::generation) and
-/// [`status`](Self::status) is verified; without one nothing is.
+/// A copy as a reader gets it. With the sub-key of its mirror, everything except
+/// [`generation`](Self::generation) and [`status`](Self::status) is verified; without one, nothing is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReaderCopy {
     /// The parameters.
     pub entries: Entries,
-    /// What was read.
+    /// The source it was read from.
     pub source: StoredSource,
     /// Which values are encrypted, and with which key.
     pub encryption: Encryption,
@@ -164,12 +165,12 @@ pub struct ReaderCopy {
     pub revision: String,
     /// The read time, Unix milliseconds.
     pub read_at: i64,
-    /// When the last good read began, Unix milliseconds; with a sub-key only if its MAC holds for this set. Age counts from the later of
-    /// the two.
+    /// When the last good read began, Unix milliseconds; with a sub-key, only if its MAC is valid for this
+    /// set. The age counts from this or the read time, whichever is later.
     pub checked_at: Option<i64>,
     /// Whether the MAC for readers was verified.
     pub is_authentic: bool,
-    /// Moves with each content write; poll it.
+    /// Changes with each content write; readers poll it.
     pub generation: Option<i64>,
     /// Whether the last read was good, if readable.
     pub status: Option<Status>,
@@ -178,25 +179,25 @@ pub struct ReaderCopy {
 /// Why a reader cannot use a hash. Field names appear, values never.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReaderError {
-    /// No such hash: not mirrored, or lost.
+    /// The hash does not exist: the mirror has no Redis target, or the hash was lost.
     #[error("the hash does not exist")]
     Missing,
     /// Written by a newer operator.
     #[error("the hash has the layout {0}, which is newer than this reader")]
     NewerLayout(String),
-    /// A value in clear that has to be encrypted.
+    /// A plain value that must be encrypted.
     #[error("{field} is a {kind} that is not encrypted (@enc is {found}), and {least} has to be")]
     NotEncrypted {
         /// The first such parameter.
         field: String,
         /// Its type.
         kind: ParameterType,
-        /// What the hash encrypts.
+        /// The encryption of the hash.
         found: EncryptionMode,
-        /// What it has to encrypt.
+        /// The weakest encryption that the reader accepts.
         least: EncryptionMode,
     },
-    /// Encrypted or authenticated with a key the reader was not given.
+    /// Encrypted or authenticated with a key that the reader does not have.
     #[error("{field} needs the key {key_id}, which this reader was not given")]
     KeyMissing {
         /// The first field that needs it.
@@ -209,10 +210,11 @@ pub enum ReaderError {
     Broken(#[from] BrokenCause),
 }
 
-/// Reads a hash with sub-keys, among them that of its mirror, or without any.
+/// Decodes a hash with sub-keys, among them that of its mirror, or without any.
 ///
-/// With sub-keys nothing is taken that was not written by somebody who has the one of this mirror, and a plain `SecureString` is an error:
-/// else everybody who may write Redis could put a hash there that says `@enc` = `none`. `least` overrides what has to be encrypted.
+/// With sub-keys, the reader accepts only what a holder of this mirror's sub-key wrote, and a plain
+/// `SecureString` is an error. Otherwise anyone with write access to Redis could write a hash with `@enc` =
+/// `none`. `least` overrides the required encryption.
 pub fn decode_for_reader(
     fields: &Fields,
     redis_key: &str,
@@ -225,7 +227,7 @@ pub fn decode_for_reader(
     check_format(fields.text(FORMAT), FORMAT).map_err(|fault| match fault {
         Fault::NewerLayout(format) => ReaderError::NewerLayout(format),
         Fault::Broken(cause) => cause.into(),
-        // A format names no key.
+        // A check of the format never finds a foreign key.
         Fault::ForeignKey(_) => BrokenCause::Unreadable(FORMAT).into(),
     })?;
     let encryption: Encryption = text(fields, ENC)?.parse().map_err(|_| BrokenCause::Unreadable(ENC))?;
@@ -235,7 +237,7 @@ pub fn decode_for_reader(
     layout.is_encrypted(&encryption, least.unwrap_or(secure_strings))?;
     let mac_key_id = if sub_keys.is_empty() { None } else { reader_mac::key_id(fields) };
     let wanted = mac_key_id.as_ref().or(encryption.key_id());
-    // The sub-keys of several mirrors have the same key ids: the one that fits is that of this mirror.
+    // The sub-keys of several mirrors have the same key ids; the one that verifies is that of this mirror.
     let mut fitting = sub_keys.iter().filter(|key| wanted == Some(key.key_id()));
     let authentic = fitting.clone().find(|key| reader_mac::is_set_authentic(key, redis_key, fields));
     let sub_key = authentic.or_else(|| fitting.next());
@@ -244,7 +246,7 @@ pub fn decode_for_reader(
     }
     let number = |name| fields.text(name).and_then(decimal);
     let source = StoredSource::decode(text(fields, SOURCE)?).map_err(|_| BrokenCause::Unreadable(SOURCE))?;
-    // Before the MAC, because it says what is wrong and not only that something is.
+    // Before the MAC is checked, because this reports what is wrong, and the MAC only that something is.
     let entries = layout.values(fields, redis_key, &encryption, sub_key)?;
     if !sub_keys.is_empty() && authentic.is_none() {
         text(fields, READER_MAC)?;
@@ -267,7 +269,7 @@ pub fn decode_for_reader(
     })
 }
 
-/// What both the operator and a reader need of the metadata.
+/// The metadata that both the operator and readers need.
 struct Layout<'a> {
     manifest: Manifest,
     read_at: i64,
@@ -286,7 +288,7 @@ impl<'a> Layout<'a> {
         Ok(Self { manifest, read_at, revision: text(fields, REVISION)? })
     }
 
-    /// Whether at least what `least` says is encrypted.
+    /// Checks that the hash encrypts at least what `least` requires.
     fn is_encrypted(&self, encryption: &Encryption, least: EncryptionMode) -> Result<(), ReaderError> {
         let found = encryption.mode();
         let plain = |kind| least.covers(kind) && !found.covers(kind);
@@ -298,7 +300,7 @@ impl<'a> Layout<'a> {
         }
     }
 
-    /// Whether there is nothing to decrypt.
+    /// Checks that there is nothing to decrypt.
     fn needs_no_key(&self, encryption: &Encryption) -> Result<(), ReaderError> {
         let mut lines = self.manifest.0.iter();
         match lines.find_map(|(name, line)| encryption.key_for(line.kind).map(|key_id| (name, key_id))) {
@@ -309,7 +311,7 @@ impl<'a> Layout<'a> {
         }
     }
 
-    /// Gives each line of the manifest its value; nothing may be missing and nothing left over.
+    /// Joins each line of the manifest with its value. No value may be missing or left over.
     fn values(
         &self,
         fields: &Fields,

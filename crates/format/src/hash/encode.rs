@@ -1,4 +1,4 @@
-//! Laying a copy out as fields.
+//! Encodes a copy as the fields of a hash.
 
 use crate::content::Signed;
 use crate::crypto::envelope::{SealError, random_nonce, seal_with};
@@ -12,25 +12,25 @@ use super::{
     READER_MAC, REVISION, SOURCE, STATUS, STATUS_AT, Status,
 };
 
-/// What a copy is staged with beside the set, and what changes while the set stays.
+/// The fields that are staged with the set and change while the set stays the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Vitals {
     /// When the last good read began, Unix milliseconds.
     pub checked_at: i64,
     /// Whether the last read was good.
     pub status: Status,
-    /// When the status came to be, Unix milliseconds. The script keeps the time in the live hash unless the
-    /// status there is another.
+    /// Since when the status holds, Unix milliseconds. The script keeps the time of the live hash if the
+    /// status there is the same.
     pub status_at: i64,
 }
 
-/// Why a copy cannot be laid out as a hash.
+/// Why a copy cannot be encoded as a hash.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EncodeError {
     /// The key that signed it is no longer in the key Secret.
     #[error("the key {0} is not in the key Secret")]
     KeyMissing(KeyId),
-    /// A name that could be taken for metadata.
+    /// A name that could be mistaken for metadata.
     #[error("the parameter name {0:?} does not begin with /")]
     Name(String),
     /// A value could not be encrypted.
@@ -38,8 +38,8 @@ pub enum EncodeError {
     Seal(#[from] SealError),
 }
 
-/// Lays a copy out: all fields that a write stages, which is every one but `@owner`, `@fence` and
-/// `@generation`. Encrypts with the key of the MAC, so that a hash has one key id.
+/// Encodes a copy: all fields that a write stages, which are all except `@owner`, `@fence` and `@generation`.
+/// Encrypts with the key of the MAC, so that a hash has only one key id.
 pub fn encode(
     signed: &Signed,
     mode: EncryptionMode,
@@ -50,7 +50,7 @@ pub fn encode(
     encode_with(signed, mode, keys, redis_key, vitals, |_| random_nonce())
 }
 
-/// [`encode`] with the nonce of each field given.
+/// [`encode`] with the given nonce for each field.
 pub(crate) fn encode_with(
     signed: &Signed,
     mode: EncryptionMode,

@@ -5,47 +5,47 @@ use std::fmt;
 
 use zeroize::Zeroizing;
 
-/// Field names and their bytes. Plain values are among them, so the bytes are overwritten when dropped, and
-/// `Debug` shows names and lengths only.
+/// Field names and their bytes. Some fields hold plain values, so the bytes are overwritten on drop, and
+/// `Debug` shows only names and lengths.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Fields(BTreeMap<Vec<u8>, Zeroizing<Vec<u8>>>);
 
 impl Fields {
-    /// Adds a field, replacing one of the same name.
+    /// Adds a field, or replaces the one of the same name.
     pub fn insert(&mut self, name: impl Into<Vec<u8>>, bytes: impl Into<Vec<u8>>) {
         self.0.insert(name.into(), Zeroizing::new(bytes.into()));
     }
 
-    /// Takes a field out.
+    /// Removes a field.
     pub fn remove(&mut self, name: &str) {
         self.0.remove(name.as_bytes());
     }
 
-    /// The bytes of a field.
+    /// Returns the bytes of a field.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&[u8]> {
         self.0.get(name.as_bytes()).map(|bytes| bytes.as_slice())
     }
 
-    /// The text of a field; `None` also if it is not UTF-8.
+    /// Returns the text of a field; `None` if it is absent or not UTF-8.
     #[must_use]
     pub fn text(&self, name: &str) -> Option<&str> {
         std::str::from_utf8(self.get(name)?).ok()
     }
 
-    /// How many fields there are.
+    /// Returns the number of fields.
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// True if there is no field, which in Redis means: no hash.
+    /// Whether there is no field. In Redis this means that the hash does not exist.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// All names and bytes, sorted by name.
+    /// Iterates over all names and bytes, sorted by name.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.0.iter().map(|(name, bytes)| (name.as_slice(), bytes.as_slice()))
     }

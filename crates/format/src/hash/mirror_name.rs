@@ -1,4 +1,4 @@
-//! How people name a mirror.
+//! The name of a mirror as people write it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -18,19 +18,19 @@ pub struct MirrorName {
 pub struct MirrorNameError;
 
 impl MirrorName {
-    /// The namespace of the mirror.
+    /// Returns the namespace of the mirror.
     #[must_use]
     pub fn namespace(&self) -> &str {
         &self.namespace
     }
 
-    /// Its name there.
+    /// Returns the name of the mirror in its namespace.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The key of its hash.
+    /// Returns the Redis key of the mirror's hash.
     #[must_use]
     pub fn redis_key(&self, prefix: &str) -> String {
         redis_key(prefix, &self.namespace, &self.name)
@@ -41,7 +41,7 @@ impl FromStr for MirrorName {
     type Err = MirrorNameError;
 
     fn from_str(text: &str) -> Result<Self, MirrorNameError> {
-        // Kubernetes names have no character that means something in a Redis key.
+        // Kubernetes names contain no character with a meaning in a Redis key.
         let legal = |part: &str| {
             !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.')
         };

@@ -1,5 +1,5 @@
-//! The layout of a copy in Redis: one hash per mirror, one field per parameter under its name as selected, and
-//! metadata under fields that begin with `@`, which no SSM name does.
+//! The layout of a copy in Redis: one hash per mirror, one field per parameter under its name as selected,
+//! and metadata in fields that begin with `@`, which no SSM name does.
 
 mod decode;
 mod encode;
@@ -44,30 +44,32 @@ pub const ENC: &str = "@enc";
 pub const FENCE: &str = "@fence";
 /// Field: the fence of the last content write, unsigned; readers poll it.
 pub const GENERATION: &str = "@generation";
-/// Field: when the last good read began, Unix milliseconds. It changes while the set stays, so it has a MAC of its own.
+/// Field: when the last good read began, Unix milliseconds. It changes while the set stays the same, so it
+/// has its own MAC.
 pub const CHECKED_AT: &str = "@checkedAt";
-/// Field: the MAC over [`CHECKED_AT`] and the set that it is said of, under the key of [`READER_MAC`].
+/// Field: the MAC over [`CHECKED_AT`] and the set it refers to, under the key of [`READER_MAC`].
 pub const CHECKED_MAC: &str = "@checkedMac";
 /// Field: [`Status`], unsigned.
 pub const STATUS: &str = "@status";
 /// Field: when the status last flipped, Unix milliseconds, unsigned.
 pub const STATUS_AT: &str = "@statusAt";
-/// Field by which whoever may write Redis consents: the owner that may take the hash over.
+/// Field: the owner that may take the hash over. Anyone with write access to Redis can set it; setting it is
+/// consent.
 pub const ADOPT_BY: &str = "@adoptBy";
 
-/// The key of a mirror's hash. The braces make it share a cluster slot with its staging keys.
+/// Returns the key of a mirror's hash. The braces put it in the same cluster slot as its staging keys.
 #[must_use]
 pub fn redis_key(prefix: &str, namespace: &str, mirror: &str) -> String {
     format!("{prefix}{{{namespace}/{mirror}}}")
 }
 
-/// A key under which a write stages its fields before it renames them into place.
+/// Returns a key under which a write stages its fields before it renames them into place.
 #[must_use]
 pub fn stage_key(redis_key: &str, name: &str) -> String {
     format!("{redis_key}:stage:{name}")
 }
 
-/// Which values a mirror encrypts in Redis. The order is that of strength.
+/// Which values a mirror encrypts in Redis. The variants are ordered by strength.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, clap::ValueEnum)]
 #[value(rename_all = "PascalCase")]
 pub enum EncryptionMode {
@@ -101,25 +103,25 @@ impl EncryptionMode {
     }
 }
 
-/// Which values of a hash are encrypted, and with which key: the text of `@enc`. Readers go by it and by the
-/// type in the manifest, never by how a value looks.
+/// Which values of a hash are encrypted, and with which key: the text of `@enc`. Readers rely on it and on
+/// the type in the manifest, never on the form of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Encryption {
-    /// None.
+    /// No values.
     None,
-    /// The `SecureString` ones, with this key.
+    /// The `SecureString` values, with this key.
     SecureStrings(KeyId),
-    /// All, with this key.
+    /// All values, with this key.
     All(KeyId),
 }
 
-/// A text that does not say what is encrypted.
+/// A text that is not a valid `@enc`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("expected none, SecureStrings:pm1:<key id> or All:pm1:<key id>")]
 pub struct EncryptionError;
 
 impl Encryption {
-    /// What a mode means with this key.
+    /// Combines a mode and a key.
     #[must_use]
     pub fn new(mode: EncryptionMode, key_id: &KeyId) -> Self {
         match mode {
@@ -129,7 +131,7 @@ impl Encryption {
         }
     }
 
-    /// Which values are encrypted.
+    /// Returns which values are encrypted.
     #[must_use]
     pub fn mode(&self) -> EncryptionMode {
         match self {
@@ -139,7 +141,7 @@ impl Encryption {
         }
     }
 
-    /// The key, if there is one.
+    /// Returns the key, if there is one.
     #[must_use]
     pub fn key_id(&self) -> Option<&KeyId> {
         match self {
@@ -148,7 +150,7 @@ impl Encryption {
         }
     }
 
-    /// The key that values of this type are encrypted with; `None` if they are plain.
+    /// Returns the key that encrypts values of this type; `None` if they are plain.
     #[must_use]
     pub fn key_for(&self, kind: ParameterType) -> Option<&KeyId> {
         self.key_id().filter(|_| self.mode().covers(kind))
@@ -185,17 +187,17 @@ impl FromStr for Encryption {
     }
 }
 
-/// Whether the last read of a mirror was good.
+/// Whether the last read of a mirror succeeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Status {
-    /// It was.
+    /// It succeeded.
     Synced,
-    /// It was not; the last known good is served.
+    /// It failed; the last known good set is served.
     Degraded,
 }
 
 impl Status {
-    /// The text of `@status`.
+    /// Returns the text of `@status`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -204,16 +206,16 @@ impl Status {
         }
     }
 
-    /// Reads the text of `@status`; `None` for any other.
+    /// Parses the text of `@status`; `None` for any other text.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         [Self::Synced, Self::Degraded].into_iter().find(|status| status.as_str() == text)
     }
 }
 
-/// What the unsigned `@fence` held when a hash was observed, to compare with what it holds at the write.
+/// The unsigned `@fence` as observed, to compare with its content at the time of the write.
 ///
-/// It is compared as bytes, so that also an absent or nonsensical one compares exactly.
+/// It is compared as bytes, so an absent or invalid fence compares exactly, too.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Fence(Vec<u8>);
 
@@ -221,20 +223,20 @@ impl Fence {
     /// The fence of a hash without one, and of a missing hash.
     pub const ABSENT: Self = Self(Vec::new());
 
-    /// The bytes of `@fence`.
+    /// Creates a fence from the bytes of `@fence`.
     #[must_use]
     pub fn new(bytes: Vec<u8>) -> Self {
         Self(bytes)
     }
 
-    /// Its number, if it is one that a write counts on from: up to 15 digits are exact in a script of Redis.
+    /// Returns its number, if a write can increment it: up to 15 digits are exact in a Redis script.
     #[must_use]
     pub fn number(&self) -> Option<i64> {
         let text = std::str::from_utf8(&self.0).ok().filter(|text| text.len() <= 15)?;
         text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
     }
 
-    /// The bytes of `@fence`, empty if it is absent.
+    /// Returns the bytes of `@fence`, empty if it is absent.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0

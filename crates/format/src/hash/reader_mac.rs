@@ -1,8 +1,8 @@
 //! The two MACs that readers verify with the sub-key of their mirror (docs/redis-format.md, "Verifying").
 //!
-//! The operator's own MAC has a key that no reader may hold, because it signs for all mirrors. Without a MAC of their own, readers would
-//! take the word of the hash for what is encrypted, which type a parameter has and how old the set is, and everybody who may write Redis
-//! could change that word.
+//! Readers cannot verify the operator's own MAC: its key signs for all mirrors, so no reader may hold it.
+//! Without MACs of their own, readers would have to trust the hash on what is encrypted, which type a
+//! parameter has and how old the set is, and anyone with write access to Redis could change that.
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::hmac;
@@ -18,37 +18,37 @@ use super::{
     CHECKED_AT, CHECKED_MAC, COUNT, ENC, FORMAT, MAC, PARAMS, READ_AT, READER_MAC, REVISION, SOURCE,
 };
 
-/// The metadata that the MAC over the set covers, in its order. The values follow, as they are stored.
+/// The metadata that the MAC over the set covers, in this order. The values follow, as they are stored.
 const COVERED: [&str; 8] = [FORMAT, ENC, SOURCE, REVISION, READ_AT, COUNT, PARAMS, MAC];
 
-/// `@readerMac` of these fields.
+/// Computes `@readerMac` of these fields.
 pub(super) fn of_set(sub_key: &SubKey, redis_key: &str, fields: &Fields) -> String {
     text(sub_key, set_tag(sub_key, redis_key, fields))
 }
 
-/// `@checkedMac` of a set, which its own MAC names, that was confirmed by a read at this time.
+/// Computes `@checkedMac` for a set, identified by its own MAC, that a read confirmed at this time.
 pub(super) fn of_check(sub_key: &SubKey, redis_key: &str, mac: &str, checked_at: i64) -> String {
     text(sub_key, check_tag(sub_key, redis_key, mac.as_bytes(), &checked_at.to_string()))
 }
 
-/// `@checkedMac` for a heartbeat; `None` if the key of the set is no longer in the ring.
+/// Computes `@checkedMac` for a heartbeat; `None` if the key of the set is no longer in the ring.
 #[must_use]
 pub fn checked_mac(keys: &KeyRing, signed: &Signed, redis_key: &str, checked_at: i64) -> Option<String> {
     let sub_key = keys.sub_key(&signed.key_id, redis_key)?;
     Some(of_check(&sub_key, redis_key, &signed.mac, checked_at))
 }
 
-/// The key that `@readerMac` names.
+/// Returns the key that `@readerMac` names.
 pub(super) fn key_id(fields: &Fields) -> Option<KeyId> {
     fields.text(READER_MAC).and_then(split).map(|(key_id, _)| key_id)
 }
 
-/// Whether the set is as the operator wrote it.
+/// Whether the set is exactly what the operator wrote.
 pub(super) fn is_set_authentic(sub_key: &SubKey, redis_key: &str, fields: &Fields) -> bool {
     fits(sub_key, fields.text(READER_MAC), || set_tag(sub_key, redis_key, fields))
 }
 
-/// When the set was last confirmed, if the operator said so of this set.
+/// Returns when the set was last confirmed, if the operator signed that time for this set.
 pub(super) fn checked_at(sub_key: &SubKey, redis_key: &str, fields: &Fields) -> Option<i64> {
     let (mac, checked_at) = (fields.get(MAC)?, fields.text(CHECKED_AT)?);
     let tag = || check_tag(sub_key, redis_key, mac, checked_at);
@@ -84,7 +84,7 @@ fn text(sub_key: &SubKey, tag: hmac::Tag) -> String {
     format!("{SCHEME}:{}:{}", sub_key.key_id(), base64url(tag.as_ref()))
 }
 
-/// Takes the same time for every wrong MAC of this key.
+/// Compares a MAC. Takes the same time for every wrong MAC of this key.
 fn fits(sub_key: &SubKey, found: Option<&str>, tag: impl FnOnce() -> hmac::Tag) -> bool {
     let Some((key_id, found)) = found.and_then(split) else { return false };
     let Some(found) = from_base64url(found) else { return false };

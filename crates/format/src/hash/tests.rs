@@ -14,7 +14,7 @@ const OURS: &str = "c/shop/checkout";
 const VITALS: Vitals = Vitals { checked_at: 1, status: Status::Degraded, status_at: 2 };
 const MODES: [EncryptionMode; 3] = [EncryptionMode::None, EncryptionMode::SecureStrings, EncryptionMode::All];
 
-/// A hash as the script would have left it.
+/// A hash as the script leaves it.
 fn stored(mode: EncryptionMode) -> Fields {
     let mut fields = encode(&ring().sign(content()), mode, &ring(), KEY, VITALS).unwrap();
     fields.insert(OWNER, OURS);
@@ -54,8 +54,8 @@ fn the_unsigned_fields_are_read_beside_the_verdict() {
     assert!(matches!(read.found, Found::Ours(Verdict::Verified(_))));
 }
 
-/// A beat changes fields that no MAC covers. Everything else, also a field more or less, has the hash verified again: whatever is done to
-/// it is judged as if it had never been seen.
+/// A heartbeat changes only fields outside the digest. Any other change, including an added or removed field,
+/// makes the operator verify the hash again, as if it had never seen it.
 #[test]
 fn only_what_is_byte_for_byte_as_it_was_keeps_its_verdict() {
     let fields = stored(EncryptionMode::SecureStrings);
@@ -257,7 +257,7 @@ proptest! {
         prop_assert_eq!(found(&fields), Found::Ours(Verdict::Verified(signed)));
     }
 
-    /// Whoever may write Redis can make the operator notice, and nothing else.
+    /// Anyone with write access to Redis can make the operator report tampering, and nothing else.
     #[test]
     fn a_tampered_hash_is_never_verified(
         entries in entries(),
@@ -271,7 +271,8 @@ proptest! {
         fields.insert(OWNER, OURS);
         let mut raw: Vec<(Vec<u8>, Vec<u8>)> =
             fields.iter().map(|(name, bytes)| (name.to_vec(), bytes.to_vec())).collect();
-        // These are unsigned, and say nothing about values; without them nothing is ours, or of this layout.
+        // These are unsigned and contain no values. Without the last two, the hash is not ours or not of this
+        // layout.
         let unsigned =
             [FENCE, GENERATION, CHECKED_AT, CHECKED_MAC, READER_MAC, STATUS, STATUS_AT, OWNER, FORMAT]
                 .map(str::as_bytes);

@@ -1,4 +1,4 @@
-//! What is said about each parameter beside its value.
+//! The metadata of each parameter beside its value.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
@@ -15,26 +15,27 @@ use crate::value::Value;
 pub struct ManifestEntry {
     /// The key in the Secret; `None` if it is illegal or collides.
     pub key: Option<String>,
-    /// Whether the mirror gives the key by name. Never without a key.
+    /// Whether the mirror sets the key explicitly. Never true without a key.
     pub is_key_given: bool,
     /// The type in SSM.
     pub kind: ParameterType,
     /// The version in SSM.
     pub version: i64,
-    /// When SSM last modified it, Unix milliseconds.
+    /// When SSM last modified the parameter, Unix milliseconds.
     pub date: i64,
 }
 
-/// All parameters of a mirror by name as selected, without values. Compared decoded, never as text.
+/// All parameters of a mirror by name as selected, without values. Compare decoded manifests, never their
+/// text.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Manifest(pub BTreeMap<String, ManifestEntry>);
 
-/// A text that is not a manifest. The text is not part of the error.
+/// A text that is not a manifest. The error does not contain the text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not a manifest: {0}")]
 pub struct ManifestError(&'static str);
 
-/// Members as they stand in the JSON; unknown ones are ignored.
+/// The JSON members of one line; unknown members are ignored.
 #[derive(Deserialize)]
 struct Line {
     key: Option<String>,
@@ -47,13 +48,13 @@ struct Line {
 }
 
 impl Manifest {
-    /// The manifest of a set of entries.
+    /// Returns the manifest of a set of entries.
     #[must_use]
     pub fn of(entries: &Entries) -> Self {
         Self(entries.iter().map(|(name, entry)| (name.clone(), ManifestEntry::from(entry))).collect())
     }
 
-    /// The JSON text. Written by hand because order and the absence of spaces are the layout.
+    /// Encodes as JSON. Written by hand because the order and the absence of spaces are part of the layout.
     #[must_use]
     pub fn encode(&self) -> String {
         let mut json = String::from("{");
@@ -75,8 +76,9 @@ impl Manifest {
         json
     }
 
-    /// Reads a manifest that stands beside so many values, ignoring members it does not know. It is read before its MAC can be verified,
-    /// which is one over what it says, so its author may have written anything: not many more lines than values are worth the work.
+    /// Decodes a manifest of a copy with this many values; unknown members are ignored. The manifest is
+    /// decoded before its MAC can be verified, because the MAC is over the decoded content. Its author may
+    /// have written anything, so the number of lines is limited by the number of values.
     pub fn decode(json: &[u8], values: usize) -> Result<Self, ManifestError> {
         let mut json = serde_json::Deserializer::from_slice(json);
         let lines = Lines { most: most_lines(values) }
@@ -86,7 +88,7 @@ impl Manifest {
         let mut manifest = BTreeMap::new();
         for (name, line) in lines {
             let kind = line.kind.parse().map_err(|_| ManifestError("it has an unknown parameter type"))?;
-            // The MAC does not tell an absent key from an empty one, so neither may anybody else.
+            // The MAC does not distinguish an absent key from an empty one, so the decoder must not either.
             let key = line.key.filter(|key| !key.is_empty());
             let is_key_given = line.is_key_given && key.is_some();
             manifest.insert(
@@ -98,13 +100,14 @@ impl Manifest {
     }
 }
 
-/// The most lines that are read of a manifest beside so many values: if a few of them are gone, it is worth to say which.
+/// Returns how many lines of a manifest are decoded for this many values. The limit is a little higher, so
+/// that a few missing values can be named.
 #[must_use]
 pub const fn most_lines(values: usize) -> usize {
     values.saturating_add(64)
 }
 
-/// The lines of a manifest as they stand in the JSON, and not one more than there may be.
+/// Decodes the lines of a manifest, up to the limit.
 struct Lines {
     most: usize,
 }
@@ -139,7 +142,7 @@ impl<'de> Visitor<'de> for Lines {
 }
 
 impl ManifestEntry {
-    /// The entry this line describes, with its value.
+    /// Joins this line with its value.
     #[must_use]
     pub fn with(&self, value: Value) -> Entry {
         let Self { key, is_key_given, kind, version, date } = self.clone();
@@ -181,7 +184,7 @@ mod tests {
         assert_eq!(Manifest::decode(json, 1).unwrap().0["/a"].key, None);
     }
 
-    /// Read to the end, this would be a million lines; the second is one too many, whatever comes after it.
+    /// The text has a million lines; the decoder stops at the second, which is already one too many.
     #[test]
     fn more_lines_than_there_can_be_are_not_read() {
         let line = |name: u32| format!(r#""/{name}":{{"key":null,"type":"String","version":1,"date":2}}"#);

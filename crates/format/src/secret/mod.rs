@@ -34,26 +34,28 @@ pub const READ_AT: &str = "parameter-mirror.dev/read-at";
 pub const MAC: &str = "parameter-mirror.dev/mac";
 /// Annotation: the manifest, base64 of zlib of JSON.
 pub const MANIFEST: &str = "parameter-mirror.dev/manifest";
-/// Annotation by which the owner of a foreign Secret consents: the name of a mirror in the same namespace.
+/// Annotation with which the owner of a foreign Secret consents to its takeover: the name of a mirror in the
+/// same namespace.
 pub const ADOPT_BY: &str = "parameter-mirror.dev/adopt-by";
-/// The label our watch selects by; it decides nothing.
+/// The label that the operator's watch selects. No decision depends on it.
 pub const LABEL: (&str, &str) = ("app.kubernetes.io/managed-by", "parameter-mirror");
 
-/// Every annotation this layout writes.
+/// All annotations of this layout.
 pub const ANNOTATIONS: [&str; 7] = [FORMAT, OWNER, SOURCE, REVISION, READ_AT, MAC, MANIFEST];
 
-/// The most bytes of data a Secret may have here: the API server's limit, counting keys as well.
+/// The most bytes of data in a Secret: the API server's limit, applied to keys and values.
 pub const MAX_DATA_BYTES: usize = 1024 * 1024;
-/// The most bytes that all annotations of an object may have, keys and values: the API server's limit.
+/// The most bytes of all annotations of an object, keys and values: the API server's limit.
 pub const MAX_ANNOTATION_BYTES: usize = 256 * 1024;
-/// The most bytes a manifest may inflate to. A few annotation bytes could otherwise ask for gigabytes.
+/// The most bytes of an inflated manifest. Without a limit, a few annotation bytes could inflate to
+/// gigabytes.
 pub const MAX_MANIFEST_BYTES: usize = 4 * 1024 * 1024;
 
-/// The most bytes of the manifest for one value: a name in SSM has at most 1,011 characters, a label 100 and a key 253, and in JSON none
-/// of them takes more than six times its own length.
+/// The most bytes of the manifest for one value: an SSM name has at most 1,011 characters, a label 100 and a
+/// key 253, and JSON escapes extend each to at most six times its length.
 pub const MAX_LINE_BYTES: usize = 16 * 1024;
 
-/// What to write into a Secret.
+/// The content of a Secret to write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parts {
     /// The annotations of this layout.
@@ -62,18 +64,18 @@ pub struct Parts {
     pub data: BTreeMap<String, Value>,
 }
 
-/// Why a set cannot be a Secret.
+/// Why a set cannot be encoded as a Secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EncodeError {
     /// These parameters have no key, or share one.
     #[error("no Secret key of its own for {}", .0.join(", "))]
     NoKey(Vec<String>),
-    /// The manifest is larger than any version would read.
+    /// The manifest is larger than any version of the operator would read.
     #[error("the manifest is {0} bytes, more than {MAX_MANIFEST_BYTES}")]
     ManifestTooLarge(usize),
 }
 
-/// Lays a copy out.
+/// Encodes a copy.
 pub fn encode(signed: &Signed) -> Result<Parts, EncodeError> {
     let content = &signed.content;
     let mut data = BTreeMap::new();
@@ -104,7 +106,8 @@ pub fn encode(signed: &Signed) -> Result<Parts, EncodeError> {
     Ok(Parts { annotations, data })
 }
 
-/// Judges an existing Secret. One that does not exist is [`Found::Missing`] without asking here.
+/// Decodes and verifies an existing Secret. The caller handles one that does not exist, which is
+/// [`Found::Missing`].
 pub fn decode<'a>(
     annotations: Option<&BTreeMap<String, String>>,
     data: impl IntoIterator<Item = (&'a str, &'a [u8])>,
@@ -128,7 +131,7 @@ fn judge(
 ) -> Result<Signed, Fault> {
     check_format(annotations.0.and_then(|all| all.get(FORMAT)).map(String::as_str), FORMAT)?;
     let mac = annotations.text(MAC)?;
-    // First of all: what a foreign key signed is not ours to call broken.
+    // Checked first: a copy that a foreign key signed is not broken.
     let key_id = keys.key_of(mac).map_err(|error| Fault::of_mac(error, MAC))?;
     let manifest = annotations.text(MANIFEST)?;
     let manifest = inflate(manifest, data.len()).ok_or(BrokenCause::Unreadable(MANIFEST))?;
@@ -153,7 +156,7 @@ impl<'a> Annotations<'a> {
     }
 }
 
-/// Gives each line of the manifest its value; nothing may be missing and nothing left over.
+/// Joins each line of the manifest with its value. No value may be missing or left over.
 fn join(manifest: &Manifest, data: &BTreeMap<&str, &[u8]>) -> Result<Entries, BrokenCause> {
     let mut entries = Entries::new();
     let mut used = BTreeSet::new();
@@ -189,7 +192,8 @@ fn deflate(manifest: &str) -> String {
     STANDARD.encode(packer.finish().unwrap_or_default())
 }
 
-/// Nobody knows yet who wrote this: the MAC is over what it inflates to. So it may become as much as so many values need, and no more.
+/// Inflates the manifest. Its author is unknown, because the MAC is over the inflated content, so the size is
+/// limited to what this many values need.
 fn inflate(annotation: &str, values: usize) -> Option<Manifest> {
     let packed = STANDARD.decode(annotation).ok()?;
     let limit = MAX_MANIFEST_BYTES.min(most_lines(values).saturating_mul(MAX_LINE_BYTES));
@@ -201,19 +205,19 @@ fn inflate(annotation: &str, values: usize) -> Option<Manifest> {
     Manifest::decode(&json, values).ok()
 }
 
-/// The bytes of data as [`MAX_DATA_BYTES`] counts them.
+/// Counts the bytes of data as [`MAX_DATA_BYTES`] does.
 pub fn data_bytes<'a>(data: impl IntoIterator<Item = (&'a str, usize)>) -> usize {
     data.into_iter().map(|(key, length)| key.len() + length).sum()
 }
 
-/// The bytes of annotations as [`MAX_ANNOTATION_BYTES`] counts them: over all of the object, ours or not.
+/// Counts the bytes of annotations as [`MAX_ANNOTATION_BYTES`] does: all of the object, ours or not.
 #[must_use]
 pub fn annotation_bytes(annotations: &BTreeMap<String, String>) -> usize {
     annotations.iter().map(|(name, text)| name.len() + text.len()).sum()
 }
 
 impl Parts {
-    /// The bytes of the data, to hold against [`MAX_DATA_BYTES`].
+    /// Returns the bytes of the data, to compare with [`MAX_DATA_BYTES`].
     #[must_use]
     pub fn data_bytes(&self) -> usize {
         data_bytes(self.data.iter().map(|(key, value)| (key.as_str(), value.len())))

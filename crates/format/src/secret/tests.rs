@@ -41,7 +41,7 @@ fn an_edit_of_any_annotation_or_value_is_seen() {
         assert_eq!(cause(decoded(&lost)), BrokenCause::Lacks(name));
         let mut edited = sample();
         let text = edited.annotations.get_mut(name).unwrap();
-        // The last but two characters: within the payload of the MAC and of base64.
+        // The third-last character: it belongs to the payload of both the MAC and base64.
         let at = text.len().saturating_sub(3);
         let other = if &text[at..=at] == "4" { "5" } else { "4" };
         text.replace_range(at..=at, other);
@@ -114,7 +114,8 @@ fn a_manifest_that_inflates_without_end_is_refused() {
     assert_eq!(cause(decoded(&parts)), BrokenCause::Unreadable(MANIFEST));
 }
 
-/// It would be read as far as four megabytes beside two thousand values, and is read no further than a few values need.
+/// Beside two thousand values, the decoder would inflate up to four megabytes; here it stops at what a few
+/// values need.
 #[test]
 fn a_manifest_beside_few_values_inflates_little() {
     let packed = |bytes: usize| {
@@ -133,7 +134,7 @@ fn a_manifest_beside_few_values_inflates_little() {
     assert_eq!(cause(judged(2 * 1024 * 1024)), BrokenCause::Unreadable(MANIFEST));
 }
 
-/// What cannot be a MAC is not compared with anything, and nothing is inflated for it.
+/// A text that cannot be a MAC is compared with nothing, and the manifest is not inflated for it.
 #[test]
 fn what_is_no_mac_ends_the_work_before_it_begins() {
     for tag in ["", "AAAA", "not base64", &"A".repeat(44)] {

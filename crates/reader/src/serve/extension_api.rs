@@ -1,4 +1,4 @@
-//! The language of AWS's own Parameters and Secrets extension
+//! The HTTP interface of AWS's own Parameters and Secrets extension
 //! (<https://docs.aws.amazon.com/systems-manager/latest/userguide/ps-integration-lambda-extensions.html>).
 
 use std::sync::Arc;
@@ -13,12 +13,12 @@ use serde::Deserialize;
 use super::Server;
 use super::ssm_api::Call;
 
-/// Where it answers.
+/// The path of the interface.
 pub const PATH: &str = "/systemsmanager/parameters/get";
 
 const TOKEN: &str = "x-aws-parameters-secrets-token";
 
-/// What it is asked. A version beats a label.
+/// The query of a request. A version takes precedence over a label.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Question {
@@ -29,7 +29,7 @@ pub struct Question {
     with_decryption: bool,
 }
 
-/// Answers with what `GetParameter` answers.
+/// Answers like `GetParameter`.
 pub async fn answer(
     State(server): State<Arc<Server>>,
     headers: HeaderMap,
@@ -44,7 +44,7 @@ pub async fn answer(
     server.answer(&Call::one(name, with_decryption)).await
 }
 
-/// Whether the caller knows the token, which a page in a browser or a forged request does not.
+/// Whether the caller sent the token. A web page or a forged request does not know it.
 fn shows(headers: &HeaderMap, token: Option<&Value>) -> bool {
     let (Some(shown), Some(token)) = (headers.get(TOKEN), token) else { return false };
     verify_slices_are_equal(shown.as_bytes(), token.expose().as_bytes()).is_ok()

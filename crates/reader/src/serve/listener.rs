@@ -1,7 +1,7 @@
-//! Connections: how many there may be, and how long each may take for what.
+//! Limits on connections: how many are open, and how long each may take for what.
 //!
-//! Everything else in the container can reach the loopback. Somebody who opens connections and says nothing, or half of a request, or
-//! does not read the answer, must not keep the program beside us from its parameters.
+//! Everything else in the container can reach the loopback. A client that opens connections and sends nothing
+//! or half a request, or does not read the answer, must not cut the application off from its parameters.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -18,25 +18,26 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{sleep, timeout};
 
-/// Connections at the same time. A later one waits in the queue of the socket until one is free.
+/// The most open connections. Another one waits in the socket's backlog until a slot is free.
 const CONNECTIONS: u32 = 128;
-/// For the head of a request, from the first moment at which one may come: an idle connection is closed after it too. On the loopback
-/// an SDK needs milliseconds, and opens another one.
+/// The time limit for the head of a request. It starts as soon as a request may come, so it also closes idle
+/// connections. On the loopback an SDK needs milliseconds, and it reconnects when necessary.
 const HEAD_WITHIN: Duration = Duration::from_secs(5);
-/// Largest head. The session token of a role is the largest header that an SDK sends, with up to 8 KiB.
+/// The largest head. The largest header an SDK sends is the session token of a role, up to 8 KiB.
 const MAX_HEAD: usize = 32 * 1024;
-/// For the body after the head.
+/// The time limit for the body, after the head.
 const BODY_WITHIN: Duration = Duration::from_secs(5);
-/// Largest body. Ten names of 2,048 characters, the most that SSM takes, are 21 KiB.
+/// The largest body. Ten names of 2,048 characters, the most that SSM accepts, are 21 KiB.
 const MAX_BODY: usize = 64 * 1024;
-/// For what was sent until the other side has read it (`TCP_USER_TIMEOUT`, tcp(7)), which covers a window of zero too.
+/// The time limit for the peer to read what was sent (`TCP_USER_TIMEOUT`, tcp(7)). It also covers a zero
+/// window.
 const READ_WITHIN_MS: u32 = 10_000;
-/// For requests under way, at the end.
+/// The time limit for requests in progress at shutdown.
 const GRACE: Duration = Duration::from_secs(5);
-/// After a failed accept: no file descriptor is free, for example.
+/// The pause after a failed accept, for example when no file descriptor is free.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Answers until `end`, and lets requests under way finish.
+/// Serves until `end`, then lets requests in progress finish.
 pub(super) async fn serve(listener: TcpListener, routes: Router, end: impl Future<Output = ()>) {
     let slots = Arc::new(Semaphore::new(CONNECTIONS as usize));
     let (ending, _) = watch::channel(false);
@@ -50,11 +51,11 @@ pub(super) async fn serve(listener: TcpListener, routes: Router, end: impl Futur
     }
     drop(listener);
     ending.send_replace(true);
-    // What takes longer is given up: the process ends.
+    // Requests that take longer are dropped, because the process ends.
     let _ = timeout(GRACE, slots.acquire_many(CONNECTIONS)).await;
 }
 
-/// The next connection, once there may be one more.
+/// Accepts the next connection once a slot is free.
 async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>) -> (OwnedSemaphorePermit, TcpStream) {
     loop {
         let Ok(slot) = Arc::clone(slots).acquire_owned().await else { std::future::pending().await };
@@ -71,13 +72,13 @@ async fn answer(
     mut ending: watch::Receiver<bool>,
     _slot: OwnedSemaphorePermit,
 ) {
-    // Where it cannot be set, the other limits hold.
+    // Best effort: the other limits hold without it.
     let _ = set_tcp_user_timeout(&stream, READ_WITHIN_MS);
     let _ = stream.set_nodelay(true);
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN).max_buf_size(MAX_HEAD);
     let mut connection = pin!(http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes)));
-    // How a connection ends is for its other side to know.
+    // Connection errors are ignored: only the peer can act on them.
     tokio::select! {
         _ = connection.as_mut() => return,
         _ = ending.wait_for(|ending| *ending) => connection.as_mut().graceful_shutdown(),
@@ -85,7 +86,7 @@ async fn answer(
     let _ = connection.await;
 }
 
-/// The whole body of a request, if it is neither too large nor too slow.
+/// Reads the whole body of a request, within the limits of size and time.
 pub(super) async fn body(body: Body) -> Result<Bytes, StatusCode> {
     match timeout(BODY_WITHIN, to_bytes(body, MAX_BODY)).await {
         Ok(Ok(body)) => Ok(body),

@@ -1,6 +1,6 @@
-//! Which parameter answers a name, and what is no answer at all. Pure.
+//! Looks up the parameter that answers a request, or why there is no answer. Pure.
 //!
-//! A name that no mirror covers is never *not found*: programs take that for "use the default".
+//! A name that no mirror covers is never *not found*, because programs take that as "use the default".
 
 use std::collections::BTreeMap;
 
@@ -15,31 +15,32 @@ use crate::serve::ssm_api::Reply;
 /// A parameter that a mirror holds.
 #[derive(Debug, Clone, Copy)]
 pub struct Hit<'m> {
-    /// What it is.
+    /// The parameter.
     pub entry: &'m Entry,
-    /// What it was read from.
+    /// The source it was read from.
     pub source: &'m StoredSource,
 }
 
 /// Why no mirror can answer. SSM could.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotOurs {
-    /// No mirror would hold it, if SSM had it.
+    /// No mirror would contain it, even if SSM had it.
     #[error("no mirror here covers {0}")]
     NotCovered(String),
-    /// A version or label that is not mirrored under that selector.
+    /// A version or label that is not mirrored with that selector.
     #[error("{0} is not mirrored with this version or label: select it by that name in the mirror")]
     Selector(String),
-    /// The ciphertext was asked for, and mirrors hold plain values.
+    /// The request is for ciphertext, and mirrors hold decrypted values.
     #[error("{0} is a SecureString, and only its decrypted value is mirrored: ask WithDecryption")]
     Sealed(String),
-    /// A part of SSM that is not offered.
+    /// A part of SSM that the reader does not offer.
     #[error("{0} is not offered here")]
     Operation(String),
 }
 
 impl NotOurs {
-    /// The answer where SSM is not asked in our place. What may be there is *unavailable*; what never will be is refused.
+    /// Returns the answer when SSM may not be asked: *unavailable* for a name that no mirror covers, because
+    /// a mirror may cover it later, and a refusal for everything else.
     #[must_use]
     pub fn reply(&self) -> Reply {
         match self {
@@ -50,19 +51,19 @@ impl NotOurs {
     }
 }
 
-/// What a caller asks for by name: a name or an ARN, with its selector if it has one.
+/// A requested parameter: a name or an ARN, with its selector if there is one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Requested {
     /// The name without selector, as the caller wrote it.
     pub name: String,
     /// The version or label, without the colon.
     pub selector: Option<String>,
-    /// Region and account, if it was an ARN.
+    /// Region and account, if the request was an ARN.
     place: Option<(String, String)>,
 }
 
 impl Requested {
-    /// Reads a name or an ARN.
+    /// Parses a name or an ARN.
     #[must_use]
     pub fn parse(text: &str) -> Self {
         let (place, name) = match text.strip_prefix("arn:").map(|arn| arn.splitn(5, ':').collect::<Vec<_>>())
@@ -87,7 +88,7 @@ impl Requested {
     }
 }
 
-/// The parameter of this name: `None` if a mirror covers it and SSM has none.
+/// Finds the parameter with this name; `None` if a mirror covers the name and SSM has no such parameter.
 pub fn find<'m>(
     mirrors: &'m [Mirror],
     asked: &Requested,
@@ -98,7 +99,7 @@ pub fn find<'m>(
     let here = || mirrors.iter().map(|mirror| &mirror.copy).filter(|copy| asked.is_in(&copy.source));
     let exact = here().find_map(|copy| Some(Hit { entry: copy.entries.get(&shown)?, source: &copy.source }));
     let hit = exact.or_else(|| {
-        // The version asked for may be the one that is mirrored.
+        // The requested version may be the one that is mirrored.
         let version: i64 = asked.selector.as_ref()?.parse().ok()?;
         here()
             .filter_map(|copy| Some(Hit { entry: copy.entries.get(&bare)?, source: &copy.source }))
@@ -115,7 +116,7 @@ pub fn find<'m>(
     }
 }
 
-/// All parameters below a path, by name.
+/// Returns all parameters below a path, sorted by name.
 pub fn below<'m>(
     mirrors: &'m [Mirror],
     path: &str,

@@ -1,7 +1,8 @@
-//! `serve`: an SSM on the loopback, answered from memory, for AWS SDKs that know nothing of it (`AWS_ENDPOINT_URL_SSM`) and for
-//! programs that use AWS's own Parameters and Secrets extension.
+//! `serve`: an SSM endpoint on the loopback, answered from memory, for unmodified AWS SDKs
+//! (`AWS_ENDPOINT_URL_SSM`) and for programs that use AWS's own Parameters and Secrets extension.
 //!
-//! What it answers is decided in [`lookup`], from values; [`ssm_api`] and [`extension_api`] are the two languages it speaks.
+//! [`shelf`] decides what to answer, as a function of values. [`ssm_api`] and [`extension_api`] are the two
+//! protocols.
 
 pub mod extension_api;
 mod listener;
@@ -34,29 +35,29 @@ pub use origin::is_loopback;
 use refresh::Cache;
 use ssm_api::{Call, Reply};
 
-/// The operation that a request means.
+/// The header that names the operation.
 const TARGET: HeaderName = HeaderName::from_static("x-amz-target");
-/// Longest wait for an answer of SSM itself.
+/// The longest wait for an answer from SSM itself.
 const FORWARDED_WITHIN: Duration = Duration::from_secs(5);
 
-/// Everything that answering needs.
+/// The state that request handlers share.
 #[derive(Debug)]
 pub struct Server {
     cache: Cache,
-    /// What the extension's clients must show; without one they are all refused.
+    /// The token that clients of the extension must send; without one, all of them are refused.
     token: Option<Value>,
-    /// Who answers what no mirror covers.
+    /// The client for requests that no mirror covers.
     forward: Option<Ssm>,
 }
 
-/// A server that listens already, and what it serves.
+/// A server with an open socket.
 #[derive(Debug)]
 pub struct Listening {
     listener: TcpListener,
     server: Arc<Server>,
 }
 
-/// Listens. Nothing is read from Redis yet: whoever asks meanwhile waits.
+/// Opens the socket. Nothing has been read from Redis yet, so early requests wait.
 pub async fn listen(args: ServeArgs) -> Result<Listening, Failure> {
     if !args.listen.ip().is_loopback() {
         return Err(Failure::Settings(format!(
@@ -75,18 +76,18 @@ pub async fn listen(args: ServeArgs) -> Result<Listening, Failure> {
 }
 
 impl Listening {
-    /// The address, with the port that was found if 0 was asked for.
+    /// Returns the address, with the actual port if port 0 was requested.
     pub fn address(&self) -> Result<SocketAddr, Failure> {
         self.listener.local_addr().map_err(|error| Failure::System(error.to_string()))
     }
 
-    /// What is held in memory.
+    /// Returns the mirrors held in memory.
     #[must_use]
     pub fn cache(&self) -> Cache {
         self.server.cache.clone()
     }
 
-    /// Answers until `end`.
+    /// Serves until `end`.
     pub async fn serve(self, end: impl Future<Output = ()> + Send + 'static) {
         let routes = Router::new()
             .route("/", post(ssm))
@@ -111,7 +112,7 @@ async fn ssm(State(server): State<Arc<Server>>, headers: HeaderMap, body: Body) 
     server.answer(&call).await
 }
 
-/// Whether anything is served: for probes of Kubernetes and ECS.
+/// Reports whether anything is served, for probes of Kubernetes and ECS.
 async fn health(State(server): State<Arc<Server>>) -> Response {
     let held = server.cache.now();
     let status = if held.is_empty() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
@@ -124,7 +125,7 @@ async fn health(State(server): State<Arc<Server>>) -> Response {
 }
 
 impl Server {
-    /// The answer from the mirrors, or SSM's to what no mirror can answer, if it may be asked.
+    /// Answers from the mirrors. Forwards to SSM what no mirror can answer, if SSM may be asked.
     async fn answer(&self, call: &Call) -> Response {
         let mirrors = self.cache.ready().await;
         let not_ours = match call.answer(&mirrors) {

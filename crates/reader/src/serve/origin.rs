@@ -1,4 +1,4 @@
-//! Whether a request comes from this machine, and means it.
+//! Checks that a request comes from this machine and is addressed to it.
 
 use std::net::IpAddr;
 
@@ -7,7 +7,8 @@ use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-/// Headers by which proxies say for whom they ask, in lower case and with hyphens. `*` at the end stands for all that begin so.
+/// Headers with which proxies name the original client, in lower case and with hyphens. `*` at the end makes
+/// a name a prefix.
 const OF_PROXIES: [&str; 13] = [
     "forwarded",
     "via",
@@ -24,7 +25,8 @@ const OF_PROXIES: [&str; 13] = [
     "x-rewrite-url",
 ];
 
-/// Refuses what a proxy passes on, and names that lead here from a browser: both would let somebody else in.
+/// Refuses requests that a proxy forwards, and host names that point here from a browser (DNS rebinding).
+/// Both would let someone else in.
 pub(super) async fn only_from_here(request: Request, next: Next) -> Response {
     match refusal(&request) {
         Some(refusal) => refusal.into_response(),
@@ -37,7 +39,7 @@ fn refusal(request: &Request) -> Option<(StatusCode, &'static str)> {
     if headers.keys().any(is_of_a_proxy) {
         return Some((StatusCode::BAD_REQUEST, "requests that a proxy passes on are not answered"));
     }
-    // A request may name its host twice, and once more in its target (RFC 9112, 3.2).
+    // A request may contain several Host headers, and the host again in its target (RFC 9112, 3.2).
     let named = request.uri().authority().map(axum::http::uri::Authority::as_str);
     match single(headers, &header::HOST) {
         Some(host) if is_loopback(host) && named.is_none_or(is_loopback) => None,
@@ -45,7 +47,7 @@ fn refusal(request: &Request) -> Option<(StatusCode, &'static str)> {
     }
 }
 
-/// Some programs take `X_Forwarded_For` for the same header.
+/// Whether a header is one of [`OF_PROXIES`]. Some programs treat `X_Forwarded_For` as the same header.
 fn is_of_a_proxy(name: &HeaderName) -> bool {
     let name = name.as_str().replace('_', "-");
     OF_PROXIES.iter().any(|pattern| match pattern.strip_suffix('*') {
@@ -54,14 +56,14 @@ fn is_of_a_proxy(name: &HeaderName) -> bool {
     })
 }
 
-/// The text of a header that is there once.
+/// Returns the text of a header that occurs exactly once.
 pub(super) fn single<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
     let mut all = headers.get_all(name).iter();
     let (first, second) = (all.next()?, all.next());
     if second.is_some() { None } else { first.to_str().ok() }
 }
 
-/// Whether a host name, with or without a port, means this machine.
+/// Whether a host name, with or without a port, is the loopback.
 #[must_use]
 pub fn is_loopback(host: &str) -> bool {
     let name = match host.strip_prefix('[') {

@@ -1,5 +1,5 @@
-//! The copy in memory, and how it stays fresh. What was read once is served for as long as the process lives, whatever
-//! becomes of Redis.
+//! The copy in memory, and its refresh. A set that was read once is served for the lifetime of the process,
+//! whatever happens to Redis.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use parameter_mirror_format::hash::mirror_name::MirrorName;
 
 use crate::mirrors::{Mirror, Mirrors};
 
-/// What is held, in the order of the command line; mirrors that were never read are missing.
+/// The mirrors held, in the order of the command line; mirrors that were never read are absent.
 pub type Held = Arc<[Mirror]>;
 
 /// Mirrors in memory. Clones share them.
@@ -24,36 +24,37 @@ pub struct Cache(Arc<Inner>);
 struct Inner {
     mirrors: Mirrors,
     refresh: Duration,
-    /// `None` until a first attempt has ended.
+    /// `None` until the first attempt has ended.
     held: watch::Sender<Option<Held>>,
     wake: Notify,
 }
 
 impl Cache {
-    /// Nothing yet.
+    /// Creates an empty memory.
     #[must_use]
     pub fn new(mirrors: Mirrors, refresh: Duration) -> Self {
         Self(Arc::new(Inner { mirrors, refresh, held: watch::Sender::new(None), wake: Notify::new() }))
     }
 
-    /// What is held now.
+    /// Returns the mirrors held now.
     #[must_use]
     pub fn now(&self) -> Held {
         self.0.held.borrow().clone().unwrap_or_default()
     }
 
-    /// What is held after a first attempt to read, which is waited for as long as one may take.
+    /// Returns the mirrors held after the first attempt to read. Waits for that attempt, at most for the
+    /// budget.
     pub async fn ready(&self) -> Held {
         if let Some(held) = &*self.0.held.borrow() {
             return Arc::clone(held);
         }
         let mut held = self.0.held.subscribe();
-        // The time is up, or it is there: both are told by what is held.
+        // Whether the wait succeeded or timed out, the result is what is held.
         let _ = timeout(self.0.mirrors.budget, held.wait_for(Option::is_some)).await;
         self.now()
     }
 
-    /// Has it look for changes now, if more time has passed than it may: for whoever knows that the process was frozen.
+    /// Triggers a refresh if the interval has passed. For callers that know that the process was frozen.
     pub fn wake_if_due(&self, last: &mut Timestamp) {
         let now = Timestamp::now();
         if now.duration_since(*last).unsigned_abs() >= self.0.refresh {
@@ -62,17 +63,17 @@ impl Cache {
         }
     }
 
-    /// Looks for changes, at once and then for ever.
+    /// Refreshes at once, and then once per interval for ever.
     pub async fn keep_fresh(&self) {
         let mut troubles = vec![None; self.0.mirrors.names.len()];
         loop {
             self.look(&mut troubles).await;
-            // A frozen process (Lambda) does not notice that time passes: it is woken.
+            // A frozen process (Lambda) does not notice that time passes, so it is woken.
             let _ = timeout(self.0.refresh, self.0.wake.notified()).await;
         }
     }
 
-    /// Looks once. A mirror that cannot be read keeps what is held of it.
+    /// Refreshes once. A mirror that cannot be read keeps the set that is held.
     async fn look(&self, troubles: &mut [Option<String>]) {
         let before = self.now();
         let known = |name: &MirrorName| before.iter().find(|mirror| mirror.name == *name);
@@ -87,7 +88,7 @@ impl Cache {
                 }
                 Err(failure) => {
                     let told = failure.to_string();
-                    // Once, not at each look.
+                    // Logged once, not at every refresh.
                     if trouble.as_ref() != Some(&told) {
                         let held = known(name)
                             .map_or("nothing is held of it", |_| "what is held goes on being served");

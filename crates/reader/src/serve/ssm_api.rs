@@ -1,4 +1,4 @@
-//! The language of the SDKs: JSON 1.1, one operation a request
+//! The protocol of the SDKs: AWS JSON 1.1, one operation per request
 //! (<https://docs.aws.amazon.com/systems-manager/latest/APIReference/API_GetParameter.html>).
 
 use axum::http::{StatusCode, header};
@@ -12,34 +12,35 @@ use crate::ssm::Operation;
 
 use crate::serve::lookup::{self, Hit, NotOurs, below, find};
 
-/// The type of every answer.
+/// The content type of every answer.
 pub const CONTENT_TYPE: &str = "application/x-amz-json-1.1";
 
-/// The most names in one `GetParameters`, and parameters on one page.
+/// The most names in one `GetParameters`, and the most parameters on one page.
 const MOST: usize = 10;
 
-/// An answer. Its body may hold values, so it cannot be printed.
+/// An answer. Its body may hold values, so it has no `Debug`.
 pub struct Reply {
     /// The HTTP status.
     pub status: StatusCode,
-    /// What is sent.
+    /// The body to send.
     pub body: Json,
 }
 
 impl Reply {
-    /// An error as SSM tells it.
+    /// Creates an error in SSM's format.
     #[must_use]
     pub fn error(kind: &str, message: &str) -> Self {
         Self { status: StatusCode::BAD_REQUEST, body: json!({"__type": kind, "message": message}) }
     }
 
-    /// The request makes no sense, or never will here.
+    /// Creates the error for an invalid request, or one that this endpoint never serves.
     #[must_use]
     pub fn invalid(message: &str) -> Self {
         Self::error("ValidationException", message)
     }
 
-    /// Nobody can tell just now: SDKs try again, and then tell the program that SSM is down, which is true.
+    /// Creates the error for a request that cannot be answered at the moment. SDKs retry it and then report
+    /// that SSM is unavailable, which is true.
     #[must_use]
     pub fn unavailable(message: &str) -> Self {
         Self { status: StatusCode::SERVICE_UNAVAILABLE, ..Self::error("ServiceUnavailable", message) }
@@ -60,7 +61,7 @@ impl IntoResponse for Reply {
     }
 }
 
-/// A request, read. Only what is here goes on to SSM, whatever else the caller sent.
+/// A parsed request. Only its fields are forwarded to SSM, whatever else the caller sent.
 pub struct Call(Input);
 
 enum Input {
@@ -102,7 +103,7 @@ struct GetParametersByPath {
 }
 
 impl Call {
-    /// Reads the operation and its input. Everything but the three reads is refused here.
+    /// Parses the operation and its input. Refuses everything but the three read operations.
     pub fn read(target: &str, body: &[u8]) -> Result<Self, Reply> {
         let Some(operation) = Operation::of(target) else {
             let shown = target.strip_prefix("AmazonSSM.").unwrap_or(target);
@@ -116,13 +117,13 @@ impl Call {
         }))
     }
 
-    /// A request for one name.
+    /// Creates a request for one name.
     #[must_use]
     pub fn one(name: String, with_decryption: bool) -> Self {
         Self(Input::One(GetParameter { name, with_decryption }))
     }
 
-    /// What it asks for.
+    /// Returns the requested operation.
     #[must_use]
     pub fn operation(&self) -> Operation {
         match self.0 {
@@ -132,7 +133,7 @@ impl Call {
         }
     }
 
-    /// The input as SSM takes it.
+    /// Returns the input in SSM's format.
     #[must_use]
     pub fn body(&self) -> String {
         match &self.0 {
@@ -143,7 +144,7 @@ impl Call {
         .to_string()
     }
 
-    /// The answer from what is in memory.
+    /// Answers from the mirrors in memory.
     pub fn answer(&self, mirrors: &[Mirror]) -> Result<Reply, NotOurs> {
         match &self.0 {
             Input::One(input) => one(mirrors, &input.name, input.with_decryption),
@@ -191,7 +192,8 @@ fn page(mirrors: &[Mirror], request: &GetParametersByPath) -> Result<Reply, NotO
         return Err(NotOurs::Operation("GetParametersByPath with ParameterFilters".to_owned()));
     }
     let all = below(mirrors, &request.path, request.recursive, request.with_decryption)?;
-    // The name after which the next page begins: it fits whatever has changed between two pages.
+    // The token holds the last name of the previous page, so it stays valid when the set changes between two
+    // pages.
     let after = request.next_token.as_deref().map(|token| token.strip_prefix(TOKEN));
     let Some(after) = after.map_or(Some(""), |after| after) else {
         return Ok(Reply::error("InvalidNextToken", "the token is not one of ours"));
@@ -229,7 +231,7 @@ fn parameter(name: &str, selector: Option<&str>, Hit { entry, source }: Hit<'_>)
     parameter
 }
 
-/// Seconds with three decimals, as SSM writes them.
+/// Converts to seconds with three decimals, as SSM writes them.
 #[allow(clippy::cast_precision_loss, reason = "milliseconds of our times fit into 53 bits")]
 fn seconds(milliseconds: i64) -> f64 {
     milliseconds as f64 / 1000.0

@@ -1,4 +1,4 @@
-//! Answers of SSM, taken apart. A `serde_json` error quotes what it met, so it is never shown.
+//! Parses SSM's answers. A `serde_json` error quotes its input, so it is never shown.
 
 use parameter_mirror_format::content::coverage::normalised;
 use parameter_mirror_format::content::entry::ParameterType;
@@ -9,19 +9,19 @@ use serde::{Deserialize, Deserializer};
 use super::Parameter;
 use super::error::{SsmError, invalid};
 
-/// The latest date that is one: the end of the year 9999, Unix milliseconds.
+/// The latest valid date: the end of the year 9999, Unix milliseconds.
 const LAST_DATE: f64 = 253_402_300_799_999.0;
 
 /// One page of `GetParametersByPath`.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Page {
-    /// HTTP 200 without them is no answer at all.
+    /// Required: HTTP 200 without parameters is not an answer.
     pub(super) parameters: Vec<Member>,
     next_token: Option<String>,
 }
 
-/// The answer of `GetParameters`.
+/// The answer to `GetParameters`.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Batch {
@@ -30,7 +30,7 @@ pub(super) struct Batch {
     pub(super) invalid_parameters: Vec<String>,
 }
 
-/// One parameter of an answer. What is missing is told by name, so it may be missing here.
+/// One parameter of an answer. All fields are optional, so that the error can name a missing one.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Member {
@@ -44,23 +44,24 @@ pub(super) struct Member {
     selector: Option<String>,
 }
 
-/// A parameter with the name that SSM gives it, beginning with `/`.
+/// A parameter with the name that SSM returns, beginning with `/`.
 pub(super) struct Named {
     pub(super) name: String,
-    /// The version or label asked for, without the colon.
+    /// The requested version or label, without the colon.
     pub(super) selector: Option<String>,
     pub(super) parameter: Parameter,
 }
 
 impl Page {
-    /// The token of the next page. An empty one cannot be sent back; the SDKs take it for none.
+    /// Returns the members and the token of the next page. An empty token counts as none, as with the SDKs,
+    /// because it cannot be sent back.
     pub(super) fn next(self) -> (Vec<Member>, Option<String>) {
         (self.parameters, self.next_token.filter(|token| !token.is_empty()))
     }
 }
 
 impl Member {
-    /// Every member that a parameter needs, or the name of the first that is not there.
+    /// Checks that all required fields are present; the error is the name of the first missing one.
     fn complete(self) -> Result<Named, &'static str> {
         let name = self.name.filter(|name| !name.is_empty()).ok_or("Name")?;
         let kind: ParameterType =
@@ -77,12 +78,12 @@ impl Member {
     }
 }
 
-/// Reads the body of a success.
+/// Parses the body of a successful answer.
 pub(super) fn read<T: DeserializeOwned>(operation: &str, body: &[u8]) -> Result<T, SsmError> {
     serde_json::from_slice(body).map_err(|_| invalid(operation, "HTTP 200 with a body that is not its JSON"))
 }
 
-/// All parameters of an answer, each with everything it needs.
+/// Checks all parameters of an answer for required fields.
 pub(super) fn complete(operation: &str, members: Vec<Member>) -> Result<Vec<Named>, SsmError> {
     let complete = |member: Member| {
         member.complete().map_err(|missing| invalid(operation, &format!("a parameter without {missing}")))
@@ -90,8 +91,8 @@ pub(super) fn complete(operation: &str, members: Vec<Member>) -> Result<Vec<Name
     members.into_iter().map(complete).collect()
 }
 
-/// A date is a JSON double of seconds: `1795341879.12` is not exactly that, so it is rounded to milliseconds as the
-/// operator does, which stores the date.
+/// Converts a date to Unix milliseconds. SSM sends seconds as a JSON double; `1795341879.12` has no exact
+/// representation, so the result is rounded, as the operator does for the date it stores.
 fn millis(seconds: f64) -> Option<i64> {
     let millis = (seconds * 1_000.0).round();
     #[allow(clippy::cast_possible_truncation, reason = "the bounds fit an i64")]
@@ -146,7 +147,7 @@ mod tests {
         }
     }
 
-    /// `1.001 * 1000.0` is a little less than 1001.
+    /// `1.001 * 1000.0` is slightly less than 1001.
     #[test]
     fn dates_are_rounded() {
         assert_eq!(millis(1.001), Some(1_001));

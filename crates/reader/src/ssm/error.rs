@@ -1,28 +1,28 @@
-//! What can go wrong with SSM, for the person on call.
+//! The errors of SSM, for the person on call.
 //!
-//! Answers hold values, and requests hold credentials: of both only HTTP statuses, codes that look like codes, and
-//! names of parameters appear here.
+//! Answers contain values, and requests contain credentials. Messages therefore contain only HTTP statuses,
+//! codes that look like codes, and names of parameters.
 
 use hyper::StatusCode;
 use serde::Deserialize;
 
 use super::http::{Answer, Failure};
 
-/// Why a read has no result. Nothing was read in part.
+/// Why a read failed. A failed read has no partial result.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SsmError {
-    /// The time ran out, whatever the server did meanwhile.
+    /// The deadline passed, whatever the server did.
     #[error(
         "SSM gave no complete answer in the time allowed: it hangs, or the network to it drops packets (VPC endpoint, security group)"
     )]
     Timeout,
-    /// No connection, a broken one, or an error of SSM's own.
+    /// No connection, a broken connection, or an internal error of SSM.
     #[error("SSM is unavailable: {0}")]
     Unavailable(String),
-    /// Too many calls for the quota of the account.
+    /// The account exceeds its quota of calls.
     #[error("SSM throttles: this account makes more calls in the Region than its quota allows")]
     Throttled,
-    /// SSM or KMS knows the caller and says no.
+    /// SSM or KMS authenticated the caller and denied the request.
     #[error(
         "SSM refuses the read ({code}): the IAM policy of this task, or that of the KMS key, does not allow it"
     )]
@@ -33,13 +33,13 @@ pub enum SsmError {
     /// There are no credentials, or AWS does not accept them.
     #[error("no valid AWS credentials: {0}")]
     CredentialsUnavailable(String),
-    /// SSM itself says that parameters do not exist.
+    /// SSM reports that parameters do not exist.
     #[error("SSM has no {}: was it deleted or misspelt, or is this the wrong Region or account?", names.join(", "))]
     NotFound {
         /// The names as selected.
         names: Vec<String>,
     },
-    /// A path without parameters, which would make an empty environment.
+    /// The path has no parameters, which would make an empty environment.
     #[error(
         "SSM has nothing below {path}: was it deleted or misspelt, or is this the wrong Region or account?"
     )]
@@ -47,30 +47,31 @@ pub enum SsmError {
         /// The path.
         path: String,
     },
-    /// What came is no answer to what was asked.
+    /// The answer does not match the request.
     #[error("SSM's answer cannot be used: {0}")]
     InvalidResponse(String),
 }
 
-/// Why SSM cannot be set up: wrong settings, not an outage.
+/// Why SSM cannot be set up: invalid settings, not an outage.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SetupError {
-    /// The Region becomes part of a host name.
+    /// The Region is invalid; it becomes part of a host name.
     #[error("the AWS Region is not a Region's name such as eu-central-1")]
     Region,
-    /// The endpoint is not an `http` or `https` URL of a host. It is not shown: it may hold a password.
+    /// The endpoint is not an `http` or `https` URL of a host. It is not shown, because it may contain a
+    /// password.
     #[error("the endpoint of SSM is not a URL such as https://ssm.eu-central-1.amazonaws.com")]
     Endpoint,
 }
 
 impl SsmError {
-    /// Whether the same request may well succeed a moment later.
+    /// Whether a retry of the same request may succeed.
     pub(super) fn is_passing(&self) -> bool {
         matches!(self, Self::Unavailable(_) | Self::Throttled)
     }
 }
 
-/// No answer to an operation.
+/// Maps a request without an answer.
 pub(super) fn unanswered(operation: &str, failure: &Failure) -> SsmError {
     match failure {
         Failure::Timeout => SsmError::Timeout,
@@ -81,8 +82,8 @@ pub(super) fn unanswered(operation: &str, failure: &Failure) -> SsmError {
     }
 }
 
-/// An answer that is not a success. The codes are those of the operator's table (src/ssm/errors.rs); real ones
-/// outnumber the documented ones, so the status decides where no code is known.
+/// Maps an answer that is not a success. The codes are those of the operator's table (src/ssm/errors.rs).
+/// There are more real codes than documented ones, so the status decides when the code is unknown.
 pub(super) fn refused(operation: &str, answer: &Answer) -> SsmError {
     let (status, code) = (answer.status, code(answer));
     let shown = code.as_deref().unwrap_or("without a code");
@@ -134,12 +135,12 @@ pub(super) fn refused(operation: &str, answer: &Answer) -> SsmError {
     }
 }
 
-/// HTTP 200 with something that is no answer to the operation.
+/// Creates the error for HTTP 200 with a body that does not answer the operation.
 pub(super) fn invalid(operation: &str, what: &str) -> SsmError {
     SsmError::InvalidResponse(format!("{operation}: {what}"))
 }
 
-/// Whether AWS says that credentials are over or unknown, so that others may help.
+/// Whether AWS reports the credentials as expired or unknown, so that other credentials may help.
 pub(super) fn refuses_credentials(answer: &Answer) -> bool {
     !answer.status.is_success()
         && matches!(
@@ -154,7 +155,7 @@ pub(super) fn refuses_credentials(answer: &Answer) -> bool {
         )
 }
 
-/// The code of an error, from the header or the body: SDKs read both.
+/// Returns the code of an error, from the header or the body: SDKs read both.
 fn code(answer: &Answer) -> Option<String> {
     #[derive(Deserialize)]
     struct Body {
@@ -169,12 +170,12 @@ fn code(answer: &Answer) -> Option<String> {
     answer.error_type.clone().or_else(from_body).as_deref().and_then(shown_code)
 }
 
-/// `com.amazonaws.ssm#ThrottlingException:http://...` is `ThrottlingException`. What does not look like a code is not
-/// shown: nobody has checked what others put there.
+/// Shortens `com.amazonaws.ssm#ThrottlingException:http://...` to `ThrottlingException`. Text that does not
+/// look like a code is not shown, because it could be anything.
 pub(super) fn shown_code(code: &str) -> Option<String> {
     let code = code.rsplit('#').next().unwrap_or(code);
     let code = code.split(':').next().unwrap_or(code);
-    // Digits are in no code of SSM, STS or KMS, and in most tokens and passwords.
+    // No code of SSM, STS or KMS contains digits; most tokens and passwords do.
     let is_one = (1..=64).contains(&code.len())
         && code.starts_with(|c: char| c.is_ascii_uppercase())
         && code.chars().all(|c| c.is_ascii_alphabetic() || c == '.');

@@ -1,6 +1,7 @@
-//! One HTTP exchange with a deadline, and the budget of time that all exchanges of a call share.
+//! One HTTP exchange with a deadline, and the time budget that all exchanges of a call share.
 //!
-//! HTTP proxies are out of scope: `HTTPS_PROXY` is not read. Inside a VPC an interface endpoint does without one.
+//! HTTP proxies are out of scope: `HTTPS_PROXY` is not read. Inside a VPC, an interface endpoint makes a
+//! proxy unnecessary.
 
 use std::error::Error;
 use std::hash::{BuildHasher as _, RandomState};
@@ -17,32 +18,33 @@ use hyper_util::client::legacy::{Builder, Client};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::time::{Instant, timeout_at};
 
-/// Of one TCP connection, over all addresses of a host. In a Region it takes milliseconds; two seconds leave room for
-/// one lost packet (TCP sends again after one).
+/// The time limit for one TCP connection, over all addresses of a host. In a Region it takes milliseconds;
+/// two seconds leave room for one lost packet (TCP retransmits after one).
 const CONNECT: Duration = Duration::from_secs(2);
-/// An idle connection may have died unseen while a Lambda was frozen: only one that was just used is used again.
+/// How long an idle connection may be reused. An older one may have died unnoticed while a Lambda was frozen.
 const IDLE: Duration = Duration::from_secs(10);
-/// Most of one answer. Ten values of 8 KiB are far below it, even with every character escaped.
+/// The largest answer. Ten values of 8 KiB are far below it, even with every character escaped.
 const MAX_BODY: usize = 8 * 1024 * 1024;
-/// Longest pause before a second try.
+/// The longest pause before a retry.
 const PAUSE_MS: u64 = 200;
-/// No call waits longer, whatever its caller says: times beyond are no times for an [`Instant`].
+/// The longest budget, whatever the caller says: a larger one could overflow an [`Instant`].
 const LONGEST: Duration = Duration::from_hours(24);
 
-/// Without them no TLS; an image may well have none, and need none as long as it reads its mirror only.
+/// TLS needs root certificates. An image may have none, and needs none as long as it reads only its mirror.
 const NO_ROOTS: &str = "no root certificates on this machine: install ca-certificates or set SSL_CERT_FILE";
 
 /// Sends requests. Clones share connections.
 #[derive(Clone)]
 pub(super) struct Http {
     plain: Client<HttpConnector, Full<Bytes>>,
-    /// Made when it is first needed: parsing all certificates takes longer than a call. `None` without certificates.
+    /// Created on first use, because parsing all certificates takes longer than a call. `None` without
+    /// certificates.
     tls: Arc<OnceLock<Option<TlsClient>>>,
 }
 
 type TlsClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
-/// An answer that came in whole.
+/// A complete answer.
 pub(super) struct Answer {
     pub(super) status: StatusCode,
     /// The header `x-amzn-errortype`.
@@ -68,8 +70,8 @@ impl Http {
         Self { plain: pool().build(tcp()), tls: Arc::default() }
     }
 
-    /// One exchange, from the connection to the last byte of the body. Redirects are not followed: they would carry
-    /// tokens to another host.
+    /// Runs one exchange, from the connection to the last byte of the body. Redirects are not followed,
+    /// because they would send tokens to another host.
     pub(super) async fn send(&self, request: Request<Full<Bytes>>, ends: Instant) -> Result<Answer, Failure> {
         let host = request.uri().host().unwrap_or_default().to_owned();
         let exchange = async {
@@ -103,7 +105,7 @@ impl Http {
     }
 }
 
-/// A client that trusts what this machine trusts.
+/// Creates a client with the root certificates of this machine.
 fn tls() -> Option<TlsClient> {
     let mut tcp = tcp();
     tcp.enforce_http(false);
@@ -125,14 +127,14 @@ fn pool() -> Builder {
     builder
 }
 
-/// What lies below a failed connection. No answer has begun, so that the text quotes none.
+/// Returns the root cause of a failed connection. No answer has begun, so the text quotes none.
 fn deepest(error: &(dyn Error + 'static)) -> String {
     std::iter::successors(Some(error), |&cause| cause.source())
         .last()
         .map_or_else(|| error.to_string(), ToString::to_string)
 }
 
-/// The time that a call may take, and its one second try.
+/// The time that a call may take, and its one retry.
 pub(super) struct Budget {
     half: Instant,
     ends: Instant,
@@ -140,25 +142,25 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    /// Begins now.
+    /// Starts a budget.
     pub(super) fn new(within: Duration) -> Self {
         let (now, within) = (Instant::now(), within.min(LONGEST));
         Self { half: now + within / 2, ends: now + within, may_retry: true }
     }
 
-    /// A quarter of what is left of this one, without a second try: for what the call can do without.
+    /// Returns a quarter of the remaining time as its own budget, without a retry: for optional work.
     pub(super) fn aside(&self) -> Self {
         let left = self.ends.saturating_duration_since(Instant::now());
         Self { may_retry: false, ..Self::new(left / 4) }
     }
 
-    /// When the call ends.
+    /// Returns the deadline of the call.
     pub(super) fn ends(&self) -> Instant {
         self.ends
     }
 
-    /// Whether to try again, after a short pause: once, and only if half of the time is left. Many tasks start at
-    /// once, so the pause differs between them.
+    /// Whether to retry; waits for a short pause. Allows one retry, and only while half of the time is left.
+    /// The pause is random, because many tasks start at the same time.
     pub(super) async fn retry(&mut self) -> bool {
         let now = Instant::now();
         if !self.may_retry || now > self.half {

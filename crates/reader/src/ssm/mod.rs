@@ -1,6 +1,7 @@
-//! SSM without an SDK: signed requests, answers that are taken whole or not at all, and an end to every call.
+//! An SSM client without an SDK: signed requests, complete answers only, and a deadline for every call.
 //!
-//! The reader starts a task while SSM may be down, so a call ends when its caller said, whatever the server does.
+//! The reader starts tasks while SSM may be down, so a call ends at the caller's deadline, whatever the
+//! server does.
 
 mod answers;
 pub mod credentials;
@@ -28,7 +29,7 @@ use self::http::{Answer, Budget, Http};
 use self::read::Read;
 use self::sign::signed;
 
-/// The parameters of one account in one Region. Clones share connections and credentials.
+/// A client for the parameters of one account in one Region. Clones share connections and credentials.
 #[derive(Clone)]
 pub struct Ssm(Arc<Shared>);
 
@@ -39,19 +40,19 @@ struct Shared {
     credentials: Chain,
 }
 
-/// What is asked of SSM on behalf of others. There is no other operation that could be signed for them.
+/// The operations that are forwarded for callers. No other operation can be signed for them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operation {
     /// One name.
     GetParameter,
     /// Up to ten names.
     GetParameters,
-    /// A page of what lies below a path.
+    /// One page of the parameters below a path.
     GetParametersByPath,
 }
 
 impl Operation {
-    /// The operation of a header `x-amz-target`, which must be exactly that.
+    /// Parses the header `x-amz-target`, which must match exactly.
     #[must_use]
     pub fn of(target: &str) -> Option<Self> {
         [Self::GetParameter, Self::GetParameters, Self::GetParametersByPath]
@@ -59,7 +60,7 @@ impl Operation {
             .find(|operation| operation.target() == target)
     }
 
-    /// The header `x-amz-target`.
+    /// Returns the header `x-amz-target`.
     #[must_use]
     pub fn target(self) -> &'static str {
         match self {
@@ -77,16 +78,16 @@ pub struct Parameter {
     pub kind: ParameterType,
     /// The version in SSM.
     pub version: i64,
-    /// When SSM last modified it, Unix milliseconds.
+    /// When SSM last modified the parameter, Unix milliseconds.
     pub date: i64,
-    /// The plain value.
+    /// The decrypted value.
     pub value: Value,
 }
 
 impl Ssm {
-    /// SSM of a Region, with the credentials that the environment leads to. The endpoint is what
-    /// `AWS_ENDPOINT_URL_SSM` or `AWS_ENDPOINT_URL` says; without one it is that of the Region. FIPS and dual-stack
-    /// endpoints have to be given. Nothing is sent yet.
+    /// Creates a client for a Region, with the credentials that the environment configures. The endpoint is
+    /// `AWS_ENDPOINT_URL_SSM` or `AWS_ENDPOINT_URL`, and the endpoint of the Region without either. FIPS and
+    /// dual-stack endpoints must be set explicitly. Sends nothing yet.
     pub fn new(
         region: String,
         endpoint: Option<String>,
@@ -102,11 +103,12 @@ impl Ssm {
         Ok(Self(Arc::new(Shared { region, endpoint, http, credentials })))
     }
 
-    /// Everything the selections name, whole or not at all: all that lies below the paths, on every level, and the
-    /// names, which may carry selectors. All values are decrypted.
+    /// Reads all selections, completely or not at all: everything below the paths, on every level, and the
+    /// names, which may have selectors. All values are decrypted.
     ///
-    /// The keys are *names as selected* (docs/design/formats.md): they begin with `/` and keep their selector. A name without
-    /// selector replaces the same entry of a path. An absent name is an error, and so is a path with nothing below it.
+    /// The keys are *names as selected* (docs/design/formats.md): they begin with `/` and keep their
+    /// selector. A name without selector replaces the same entry of a path. An absent name is an error, and
+    /// so is a path with nothing below it.
     pub async fn read(
         &self,
         paths: &[String],
@@ -116,9 +118,10 @@ impl Ssm {
         Read::new(&self.0, within).all(paths, names).await
     }
 
-    /// Asks for somebody else, with our signature and our headers; the answer as it is, an error's too. For requests that no mirror covers.
+    /// Forwards a request that no mirror covers, with the reader's own signature and headers. Returns the
+    /// answer as it is, including errors.
     ///
-    /// There is no second try: the caller is an SDK that tries again itself.
+    /// There is no retry, because the caller is an SDK that retries itself.
     pub async fn forward(
         &self,
         operation: Operation,
@@ -131,7 +134,7 @@ impl Ssm {
 }
 
 impl Shared {
-    /// One signed exchange, whatever the status of the answer is.
+    /// Runs one signed exchange, whatever the status of the answer.
     async fn exchange(&self, target: &str, body: Bytes, budget: &mut Budget) -> Result<Answer, SsmError> {
         let credentials = self.credentials.provide(budget).await.map_err(SsmError::CredentialsUnavailable)?;
         let now = SystemTime::now();
@@ -147,18 +150,19 @@ impl Shared {
     }
 }
 
-/// The endpoint of a service in a Region. Regions in China have a domain of their own
-/// (<https://docs.aws.amazon.com/general/latest/gr/rande.html>); those of other partitions need their endpoint given.
+/// Returns the endpoint of a service in a Region. Regions in China have their own domain
+/// (<https://docs.aws.amazon.com/general/latest/gr/rande.html>); endpoints of other partitions must be set
+/// explicitly.
 fn regional(service: &str, region: &str) -> String {
     let domain = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
     format!("https://{service}.{region}.{domain}")
 }
 
-/// An endpoint as the URI that requests go to.
+/// Parses an endpoint as the URI that requests are sent to.
 fn base(endpoint: &str) -> Option<Uri> {
     let uri: Uri = format!("{}/", endpoint.trim_end_matches('/')).parse().ok()?;
     let is_web = matches!(uri.scheme_str(), Some("http" | "https"));
-    // A `user:password@` would have to be signed or dropped; no endpoint of AWS has one.
+    // A `user:password@` would have to be signed or dropped; no AWS endpoint has one.
     let has_host =
         uri.authority().is_some_and(|host| !host.host().is_empty() && !host.as_str().contains('@'));
     (is_web && has_host && uri.query().is_none()).then_some(uri)
@@ -191,7 +195,7 @@ mod tests {
         }
     }
 
-    /// A server answers many at once, each on whatever thread is free.
+    /// A server answers many calls at once, each on any free thread.
     #[test]
     fn calls_can_move_between_threads() {
         fn is_send(_: impl Send) {}

@@ -1,4 +1,4 @@
-//! One read: every page of every path, and every name, or an error.
+//! One read: every page of every path and every name, or an error.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -13,28 +13,28 @@ use super::error::{SsmError, invalid, refused};
 use super::http::Budget;
 use super::{Parameter, Shared};
 
-/// Most pages of one listing.
+/// The most pages of one listing.
 const MAX_PAGES: usize = 1_000;
-/// What SSM takes and gives at once.
+/// The most names or parameters that SSM handles in one call.
 const TEN: usize = 10;
 
 const LIST: &str = "GetParametersByPath";
 pub(super) const LOOK_UP: &str = "GetParameters";
 
-/// By name as selected.
+/// Parameters by name as selected.
 pub(super) type Found = BTreeMap<String, Parameter>;
 
-/// A read that goes on until its budget ends.
+/// A read in progress, limited by its budget.
 pub(super) struct Read<'a> {
     ssm: &'a Shared,
     budget: Budget,
 }
 
-/// A name that was selected.
+/// A selected name.
 pub(super) struct Wanted<'a> {
-    /// As the caller wrote it.
+    /// The name as the caller wrote it.
     pub(super) requested: &'a str,
-    /// Beginning with `/`, with its selector.
+    /// The name beginning with `/`, with its selector.
     name: String,
 }
 
@@ -53,7 +53,7 @@ impl<'a> Read<'a> {
         Self { ssm, budget: Budget::new(within) }
     }
 
-    /// Everything, or an error.
+    /// Reads everything, or returns an error.
     pub(super) async fn all(mut self, paths: &[String], names: &[String]) -> Result<Found, SsmError> {
         let mut found = Found::new();
         for path in paths {
@@ -74,7 +74,8 @@ impl<'a> Read<'a> {
         Ok(found)
     }
 
-    /// All pages below a path. Only a missing token ends a listing: SSM may answer an empty page and go on
+    /// Reads all pages below a path. Only a missing token ends a listing: SSM may return an empty page and
+    /// continue
     /// (<https://docs.aws.amazon.com/systems-manager/latest/APIReference/API_GetParametersByPath.html>).
     async fn list(&mut self, path: &str) -> Result<Found, SsmError> {
         let path = trimmed(path);
@@ -101,7 +102,7 @@ impl<'a> Read<'a> {
         Err(invalid(LIST, &format!("the listing of {path} has no end after {MAX_PAGES} pages")))
     }
 
-    /// A batch of names; each answer belongs to exactly one of them.
+    /// Reads a batch of names; each answer must match exactly one of them.
     async fn look_up(
         &mut self,
         batch: &[Wanted<'_>],
@@ -113,7 +114,7 @@ impl<'a> Read<'a> {
         let Batch { parameters, invalid_parameters } = self.ask(LOOK_UP, &input).await?;
         let mut answered = BTreeSet::new();
         for Named { name, selector, parameter } in answers::complete(LOOK_UP, parameters)? {
-            // A batch has no two of one name.
+            // A batch never contains a name twice.
             let Some(wanted) = batch.iter().find(|wanted| wanted.bare() == name) else {
                 return Err(invalid(LOOK_UP, &format!("it answers {name}, which was not asked for")));
             };
@@ -143,7 +144,7 @@ impl<'a> Read<'a> {
         Ok(())
     }
 
-    /// One operation, tried once more if that may help and half of the time is left.
+    /// Calls one operation. Retries once if that may help and half of the time is left.
     pub(super) async fn ask<T: DeserializeOwned>(
         &mut self,
         operation: &str,
@@ -174,7 +175,8 @@ impl<'a> Read<'a> {
     }
 }
 
-/// Tens, without the same parameter twice in one: SSM refuses that, whatever the selectors.
+/// Splits names into batches of ten, without the same parameter twice in one batch: SSM refuses that,
+/// whatever the selectors.
 pub(super) fn batches(names: &[String]) -> Vec<Vec<Wanted<'_>>> {
     let mut batches: Vec<Vec<Wanted<'_>>> = Vec::new();
     let mut seen = BTreeSet::new();
@@ -194,7 +196,7 @@ pub(super) fn batches(names: &[String]) -> Vec<Vec<Wanted<'_>>> {
     batches
 }
 
-/// A path without a `/` at its end, except the root. No path at all is not the root: SSM refuses it.
+/// Trims a `/` at the end of a path, except for the root. An empty path is not the root: SSM refuses it.
 fn trimmed(path: &str) -> &str {
     let trimmed = path.trim_end_matches('/');
     if trimmed.is_empty() { path.get(..1).unwrap_or_default() } else { trimmed }

@@ -1,5 +1,5 @@
-//! A `SecureString` that comes encrypted although it was to be decrypted must never become somebody's password. The
-//! operator has the same rule (src/ssm/read/sealed.rs).
+//! A `SecureString` that SSM returns encrypted despite `WithDecryption` must never become a program's
+//! password. The operator has the same rule (`src/ssm/read/ciphertext_check.rs`).
 
 use parameter_mirror_format::content::coverage::normalised;
 use parameter_mirror_format::content::entry::looks_sealed;
@@ -10,7 +10,8 @@ use super::error::{SsmError, invalid};
 use super::read::{Found, LOOK_UP, Read, batches};
 
 impl Read<'_> {
-    /// What looks like ciphertext is compared with what SSM shows without decryption. `names` are those selected.
+    /// Compares values that look like ciphertext with what SSM returns without decryption. `names` are the
+    /// selected names.
     pub(super) async fn refuse_ciphertext(
         &mut self,
         names: &[String],

@@ -1,4 +1,4 @@
-//! Signature version 4 of one request.
+//! Signs a request with AWS Signature Version 4.
 
 use std::time::SystemTime;
 
@@ -10,11 +10,11 @@ use hyper::body::Bytes;
 use hyper::header::{CONTENT_TYPE, HOST, HeaderValue, USER_AGENT};
 use hyper::{Request, Uri};
 
-/// The request cannot be made. Says nothing of what was to be in it.
+/// The request cannot be built. Contains nothing of the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Unsignable;
 
-/// A request to `endpoint`, signed for its Region at a moment.
+/// Returns a request to `endpoint`, signed for its Region at a given time.
 pub(super) fn signed(
     (endpoint, region): (&Uri, &str),
     target: &str,
@@ -23,7 +23,7 @@ pub(super) fn signed(
     now: SystemTime,
 ) -> Result<Request<Full<Bytes>>, Unsignable> {
     let authority = endpoint.authority().ok_or(Unsignable)?;
-    // Named here, so that what is signed and what is sent cannot differ.
+    // Set here, so that the signed host and the sent host cannot differ.
     let host = match authority.port() {
         Some(port) => format!("{}:{port}", authority.host()),
         None => authority.host().to_owned(),
@@ -54,7 +54,7 @@ pub(super) fn signed(
         let value = HeaderValue::from_str(value).map_err(|_| Unsignable)?;
         request.headers_mut().insert(name, value);
     }
-    // Not `apply_to_request_http1x`: it panics on a value that is no header.
+    // Not `apply_to_request_http1x`, which panics on an invalid header value.
     for header in instructions.into_parts().0 {
         let mut value = HeaderValue::from_str(header.value()).map_err(|_| Unsignable)?;
         value.set_sensitive(header.sensitive());
@@ -63,9 +63,9 @@ pub(super) fn signed(
     Ok(request)
 }
 
-/// What SSM speaks.
+/// The content type of SSM requests.
 const MEDIA: &str = "application/x-amz-json-1.1";
-/// For whoever reads `CloudTrail`. Not signed, as with the SDKs: proxies change it.
+/// For readers of `CloudTrail`. It is not signed, as with the SDKs, because proxies change it.
 const AGENT: &str = concat!("parameter-mirror-reader/", env!("CARGO_PKG_VERSION"));
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The expected signatures were computed by botocore, an implementation of AWS's that shares no code with ours.
+//! botocore computed the expected signatures. It is AWS's own implementation and shares no code with ours.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -62,7 +62,7 @@ fn what_is_no_header_is_refused() {
     assert!(request("http://127.0.0.1:4566/", Some("two\nlines")).is_err());
 }
 
-/// What is signed is what arrives: the server sees the host that the signature names.
+/// The signed headers arrive unchanged: the server receives the host that the signature names.
 #[tokio::test]
 async fn the_signed_headers_arrive() {
     let seen: Arc<Mutex<HeaderMap>> = Arc::default();

@@ -1,4 +1,4 @@
-//! What the tests of this module share.
+//! Helpers shared by the tests of this module.
 
 use std::time::{Duration, Instant};
 
@@ -7,19 +7,19 @@ use axum::Router;
 use super::credentials::Environment;
 use super::{Ssm, SsmError};
 
-/// More than any stand-in on this machine takes for all it is asked.
+/// Longer than any stand-in on this machine needs for all requests.
 pub(super) const LONG: Duration = Duration::from_secs(20);
-/// A budget that a test waits out.
+/// A budget that a test waits for to end.
 pub(super) const SHORT: Duration = Duration::from_millis(400);
 
-/// The variables, and no metadata service behind them.
+/// An environment with these variables, and no metadata service.
 pub(super) fn environment(variables: &[(&str, &str)]) -> Environment {
     let disabled = ("AWS_EC2_METADATA_DISABLED", "true");
     let pair = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
     std::iter::once(&disabled).chain(variables).map(pair).collect()
 }
 
-/// An SSM client with keys and a session token in its environment.
+/// An SSM client whose environment has keys and a session token.
 pub(super) fn ssm(endpoint: &str) -> Ssm {
     let environment = environment(&[
         ("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"),
@@ -29,7 +29,7 @@ pub(super) fn ssm(endpoint: &str) -> Ssm {
     Ssm::new("us-east-1".to_owned(), Some(endpoint.to_owned()), environment).unwrap()
 }
 
-/// A small HTTP server for as long as the test's runtime lives; its base URL.
+/// Starts a small HTTP server that lives as long as the test's runtime, and returns its base URL.
 pub(super) async fn serve(router: Router) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -37,7 +37,7 @@ pub(super) async fn serve(router: Router) -> String {
     format!("http://{address}")
 }
 
-/// What an asynchronous step brought, which must have ended with its budget of [`SHORT`].
+/// Returns the result of an asynchronous step, which must end within its budget of [`SHORT`].
 pub(super) async fn in_short<T>(step: impl Future<Output = T>) -> T {
     let began = Instant::now();
     let outcome = step.await;
@@ -45,7 +45,7 @@ pub(super) async fn in_short<T>(step: impl Future<Output = T>) -> T {
     outcome
 }
 
-/// The text of an error, which shows none of the secrets that the tests use.
+/// Returns the text of an error, and checks that it contains none of the secrets of the tests.
 pub(super) fn text(error: &SsmError) -> String {
     let both = format!("{error} {error:?}");
     assert!(!both.contains("hunter2"), "{both}");

@@ -1,4 +1,5 @@
-//! Whatever is wrong: one line, the documented exit code, within the budget, and nothing is started.
+//! Every invalid input causes one line of error, the documented exit code, an end within the budget, and no
+//! started program.
 
 use std::time::{Duration, Instant};
 
@@ -10,10 +11,10 @@ use rstest::rstest;
 
 use crate::world::{Ended, KEY, Set, World, set, usual};
 
-/// What it takes to start a process on a busy machine, over the budget.
+/// The time to start a process on a busy machine, in addition to the budget.
 const SLACK: Duration = Duration::from_secs(5);
 
-/// Nothing on standard output, one line on standard error, and this exit code.
+/// Asserts an empty standard output, one line on standard error, and this exit code.
 #[track_caller]
 fn refused(ended: &Ended, code: i32, says: &str) {
     assert_eq!((ended.code, ended.out.as_str()), (Some(code), ""), "{ended:?}");

@@ -1,4 +1,4 @@
-//! `exec`, `get`, `export` and `watch`, when all is well.
+//! `exec`, `get`, `export` and `watch` without failures.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use parameter_mirror_test_support::{MirrorHash, Redis, RedisCluster, eventually}
 
 use crate::world::{KEY, MIRROR, Reader, SOON, Set, World, has_said, set, usual};
 
-/// Everything that means something to a shell, to a parser or to a person.
+/// Every character with a meaning to a shell, a parser or a person.
 const AWKWARD: &str = "it's \"$HOME\" `id` \\ # = ü 日本 ' \n\ttwo lines  ";
 
 #[tokio::test]
@@ -114,7 +114,7 @@ async fn watch_tells_each_change_and_runs_a_program_with_it() {
         if told.log().matches("revision").count() == 2 { Ok(()) } else { Err(told.log()) }
     })
     .await;
-    // Redis may come and go meanwhile: it is told once, and nothing ends.
+    // Redis may come and go: the failure is reported once, and the reader continues.
     world.redis.freeze();
     has_said(&told, "Redis did not answer in time").await;
     world.redis.thaw();

@@ -1,4 +1,4 @@
-//! `serve` beside somebody on the same loopback who means ill.
+//! `serve` beside a malicious client on the same loopback.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -12,10 +12,10 @@ use serde_json::{Value as Json, json};
 use crate::serve::{Served, send, serve};
 use crate::world::{World, endpoint, program};
 
-/// File descriptors that the server gets, fewer than there are connections below.
+/// The limit of the server's file descriptors, lower than the number of connections below.
 const DESCRIPTORS: u32 = 220;
 const CONNECTIONS: usize = 250;
-/// A server that closes what says nothing gets through all of them.
+/// Enough time for a server that closes idle connections to get through all of them.
 const PATIENCE: Duration = Duration::from_secs(40);
 
 async fn with_few_descriptors(world: &World) -> Served {
@@ -33,7 +33,7 @@ fn request(body: &str) -> String {
     )
 }
 
-/// Sends this over many connections, keeps them, and asks for a parameter as an SDK would.
+/// Sends this over many connections, keeps them open, and requests a parameter as an SDK would.
 async fn beside(served: &Served, sends: &str) {
     let address = served.endpoint.trim_start_matches("http://").to_owned();
     let open = || {
@@ -92,7 +92,8 @@ async fn a_body_beyond_what_ssm_takes_is_refused() {
     assert_eq!(status, StatusCode::OK);
 }
 
-/// With `--forward` everybody on the loopback asks with the reader's credentials, so there are three questions.
+/// With `--forward`, everyone on the loopback uses the reader's credentials, so only three operations are
+/// forwarded.
 #[tokio::test]
 async fn only_the_three_reads_are_sent_on_and_only_with_our_headers() {
     let world = World::usual().await;
@@ -123,7 +124,7 @@ async fn only_the_three_reads_are_sent_on_and_only_with_our_headers() {
         let (status, body) = ask(&[("X-Amz-Target", target)], put.clone()).await;
         assert_eq!(status, StatusCode::BAD_REQUEST, "{target}: {body}");
     }
-    // Which of two counts is for others to guess.
+    // With two headers, the reader must not guess which one counts.
     for targets in [
         ["AmazonSSM.GetParameter", "AmazonSSM.PutParameter"],
         ["AmazonSSM.PutParameter", "AmazonSSM.GetParameter"],
@@ -133,7 +134,7 @@ async fn only_the_three_reads_are_sent_on_and_only_with_our_headers() {
     }
     assert_eq!(ssm.calls().total(), 0, "nothing of this was sent on");
 
-    // What the caller says of itself stays here: the request that goes on is signed by us, whole.
+    // The caller's own headers are not forwarded: the reader builds and signs the whole forwarded request.
     let headers = [
         ("X-AMZ-TARGET", "AmazonSSM.GetParameter"),
         ("Authorization", "AWS4-HMAC-SHA256 Credential=AKIASOMEBODYELSE00000/x"),

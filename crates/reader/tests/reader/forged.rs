@@ -1,4 +1,4 @@
-//! What somebody can do who may write Redis and has no sub-key: make a reader stop, and nothing else.
+//! Someone with write access to Redis and no sub-key can make a reader stop, and nothing else.
 
 use std::time::Duration;
 
@@ -28,13 +28,13 @@ async fn a_hash_that_says_nothing_is_encrypted_is_refused_with_a_sub_key() {
     for subcommand in [START, "get DB_HOST", "export --format json", "watch"] {
         refused(&world.reader(subcommand).run().await, 20, "/app/db/password is a SecureString");
     }
-    // Also one that the operator itself wrote: it may be an old one, put back.
+    // Also if the operator itself wrote it: it may be a restored old hash.
     world.publish(&Set { mode: EncryptionMode::None, ..usual() }).await;
     refused(&world.reader(START).run().await, 20, "Set spec.redis.encryption");
-    // While a mirror is being switched, as the person who starts the reader decides.
+    // The person who starts the reader may accept it while a mirror is being switched.
     let switching = world.reader("get DB_PASSWORD --require-encryption None").run().await;
     assert_eq!(switching.good(), "hunter2\n");
-    // A reader without a sub-key has nothing to hold against it.
+    // A reader without a sub-key cannot verify it.
     let keyless = world.reader("get DB_PASSWORD").without("PARAMETER_MIRROR_SUB_KEYS").run().await;
     assert_eq!(keyless.good(), "hunter2\n");
     let demanding = world.reader("get DB_PASSWORD --require-encryption SecureStrings");
@@ -47,7 +47,7 @@ async fn a_secret_that_becomes_a_string_is_refused_with_a_sub_key() {
     let params = world.redis.cli(&["hget", KEY, "@params"]).await;
     let params = params.trim().replace("SecureString", "String");
     world.redis.cli(&["hset", KEY, "@params", &params, "/app/db/password", "evil"]).await;
-    // The control: without the MAC it would be believed.
+    // Control: a reader that does not verify the MAC accepts it.
     let keyless = world.reader("get DB_PASSWORD").without("PARAMETER_MIRROR_SUB_KEYS").run().await;
     assert_eq!(keyless.good(), "evil\n");
     refused(&world.reader(START).run().await, 13, "the MAC for readers does not fit");
@@ -80,7 +80,7 @@ async fn whatever_else_is_changed_is_noticed_with_a_sub_key() {
     refused(&world.reader(START).run().await, 13, "@readerMac is missing");
 }
 
-/// A whole hash of the attacker's, in which everything fits together but the key.
+/// An attacker's complete hash, in which only the key is wrong.
 #[tokio::test]
 async fn a_hash_of_somebody_elses_is_refused_with_a_sub_key() {
     let mut world = World::usual().await;
@@ -119,7 +119,8 @@ async fn sub_keys_that_are_given_and_are_none_are_no_permission() {
     refused(&reader.run().await, 2, "holds none");
 }
 
-/// The age decides whether SSM is asked, and whether a drill fails. Who writes Redis must not keep an old set young.
+/// The age decides whether the reader asks SSM, and whether a drill fails. Write access to Redis must not be
+/// enough to keep an old set fresh.
 #[tokio::test]
 async fn a_time_that_somebody_else_wrote_does_not_make_a_set_young() {
     let world = World::start().await;
@@ -132,7 +133,7 @@ async fn a_time_that_somebody_else_wrote_does_not_make_a_set_young() {
         let read = world.reader("get DB_HOST --source mirror --max-stale 1h").run().await;
         refused(&read, 15, "read 2 h ago");
     }
-    // Without a sub-key it is believed as long as it can be true.
+    // Without a sub-key, a plausible time is accepted.
     let keyless = world.reader("get DB_HOST --source mirror --max-stale 1h");
     refused(&keyless.without("PARAMETER_MIRROR_SUB_KEYS").run().await, 15, "read 2 h ago");
     let verify = world.reader("verify").without("PARAMETER_MIRROR_SUB_KEYS").run().await;
@@ -140,7 +141,7 @@ async fn a_time_that_somebody_else_wrote_does_not_make_a_set_young() {
     assert!(told.is_some_and(|line| line.starts_with("ATTENTION")), "{verify:?}");
 }
 
-/// A whole set of the operator's is as authentic as it was. Who holds a newer one does not go back.
+/// An old set of the operator is still authentic. A reader that holds a newer set does not go back.
 #[tokio::test]
 async fn a_set_that_was_put_back_does_not_replace_a_newer_one_that_is_held() {
     let world = World::start().await;

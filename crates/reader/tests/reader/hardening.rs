@@ -1,4 +1,4 @@
-//! What others may see of the reader's memory, and of the program's that it starts.
+//! What other processes can see of the memory of the reader, and of the program it starts.
 
 use std::process::Command;
 
@@ -7,7 +7,7 @@ use parameter_mirror_test_support::{Canaries, Process};
 
 use crate::world::{World, program};
 
-/// Ours, and what it has become once it says this.
+/// Starts the reader, and returns the process it has become after it prints this.
 async fn start(world: &World, arguments: &[&str], says: &str) -> Process {
     let mut command = Command::new(program());
     command.args(arguments).envs(world.settings());
@@ -20,7 +20,8 @@ async fn nobody_looks_into_a_reader_that_serves_and_the_program_of_exec_is_as_op
     let serves = start(&world, &["serve", "--listen", "127.0.0.1:0"], "2 parameters of shop/checkout").await;
     assert!(!serves.is_open_to_its_user());
 
-    // The control, and what is promised of the program: it may be debugged, and dump its core as far as it might without us.
+    // Control, and the promise to the program: it may be debugged, and dump core as far as without the
+    // reader.
     let script = "echo $0 may dump $(ulimit -S -c) of $(ulimit -H -c); exec tail -f /dev/null";
     let alone = without_capabilities(Command::new("sh").args(["-c", script, "alone"]));
     let alone = world.start_program(&alone, "alone may dump").await;
@@ -29,16 +30,16 @@ async fn nobody_looks_into_a_reader_that_serves_and_the_program_of_exec_is_as_op
     assert!(alone.is_open_to_its_user());
     assert!(started.is_open_to_its_user());
     assert!(!watching.is_open_to_its_user(), "`watch` itself goes on holding values");
-    // They share a log.
+    // All processes write to the same log.
     let log = alone.log();
     let limits = |name: &str| log.lines().find_map(|line| line.strip_prefix(name)).unwrap().to_owned();
     assert_eq!([limits("started"), limits("watched")], [limits("alone"), limits("alone")]);
 }
 
-/// Names the variable that holds the value, in the process that panics.
+/// The variable that holds the value, in the process that panics.
 const VALUE: &str = "VALUE_IN_HAND";
 
-/// Half of the test below, in a process of its own: what is done at a panic is of the whole process.
+/// One half of the test below, in its own process, because a panic hook is global to a process.
 #[test]
 #[ignore = "only with what the test below gives it"]
 fn a_process_that_panics() {

@@ -1,5 +1,5 @@
-//! Inside a Lambda function: a stand-in of the Extensions API, written from
-//! <https://docs.aws.amazon.com/lambda/latest/dg/runtimes-extensions-api.html>, and the real program.
+//! Inside a Lambda function: the real program, and a stand-in for the Extensions API, written from
+//! <https://docs.aws.amazon.com/lambda/latest/dg/runtimes-extensions-api.html>.
 
 use std::collections::VecDeque;
 use std::os::unix::fs::symlink;
@@ -25,7 +25,7 @@ use tokio::sync::Notify;
 use crate::serve::send;
 use crate::world::{SOON, World, program, usual};
 
-/// What Lambda does, and what it has seen.
+/// The stand-in: what it sends, and what it has received.
 #[derive(Default)]
 struct Lambda {
     events: Mutex<VecDeque<&'static str>>,
@@ -57,7 +57,7 @@ impl Lambda {
         .await;
     }
 
-    /// Starts it and returns its `host:port`.
+    /// Starts the stand-in and returns its `host:port`.
     async fn start(self: &Arc<Self>) -> String {
         let routes = Router::new()
             .route("/2020-01-01/extension/register", post(register))
@@ -91,12 +91,12 @@ async fn next(State(lambda): State<Arc<Lambda>>, request: Request) -> Response {
     }
 }
 
-/// The extension as Lambda starts it: by its file in the layer, without arguments.
+/// The extension as Lambda starts it: by its file name in the layer, without arguments.
 struct Extension {
     process: Process,
     endpoint: String,
     _port: Port,
-    /// The process starts from its file some time after it was spawned.
+    /// Kept, because the process loads its file some time after it was spawned.
     _layer: Scratch,
 }
 
@@ -115,7 +115,7 @@ impl Extension {
         Self { process, endpoint: format!("http://{listen}"), _port: port, _layer: layer }
     }
 
-    /// What a function gets from it.
+    /// Requests the parameter as a function would.
     async fn host(&self) -> (StatusCode, String) {
         let url = format!("{}/systemsmanager/parameters/get?name=/app/db/host", self.endpoint);
         send(Method::GET, &url, &[("X-Aws-Parameters-Secrets-Token", "session")], "").await
@@ -133,7 +133,7 @@ async fn it_has_read_when_it_registers_and_ends_when_it_is_told() {
     let (status, body) = extension.host().await;
     assert!(status == StatusCode::OK && body.contains("db.internal"), "{status} {body}");
 
-    // Errors of Lambda do not end it: that would take the environment along.
+    // An error of Lambda does not end the extension, because that would end the execution environment.
     *lambda.fails.lock().unwrap() = true;
     lambda.happens("INVOKE");
     lambda.has_seen("next", 3).await;
@@ -142,7 +142,8 @@ async fn it_has_read_when_it_registers_and_ends_when_it_is_told() {
     assert_eq!(extension.process.wait_exit(SOON).await.code(), Some(0));
 }
 
-/// A frozen process does not notice that time passes, so an invocation has it look, but not more often than it would anyway.
+/// A frozen process does not notice that time passes. An invocation triggers a refresh, at most once per
+/// interval.
 #[tokio::test]
 async fn an_invocation_after_a_long_freeze_brings_what_has_changed() {
     let world = World::usual().await;
@@ -165,7 +166,7 @@ async fn an_invocation_after_a_long_freeze_brings_what_has_changed() {
     .await;
 }
 
-/// A snapshot may be used for days: it holds nothing.
+/// A snapshot may be used for days, so it contains no values.
 #[tokio::test]
 async fn under_snapstart_nothing_is_read_before_the_first_invocation() {
     let world = World::usual().await;

@@ -1,4 +1,4 @@
-//! The reader as a process, on mirrors that the operator's own code has written into a real Redis.
+//! Tests of the reader as a process. The operator's own code writes the mirrors into a real Redis.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

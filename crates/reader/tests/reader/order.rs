@@ -1,4 +1,4 @@
-//! The mirror or SSM: which one counts, and for how long the other is waited for.
+//! The reading order of mirror and SSM, and how long the reader waits for the first one.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use parameter_mirror_test_support::ssm::{Fault, When};
 
 use crate::world::{Ended, KEY, Reader, Set, World, usual};
 
-/// What it takes to start a process on a busy machine, over the budget.
+/// The time to start a process on a busy machine, in addition to the budget.
 const SLACK: Duration = Duration::from_secs(5);
 
 /// An SSM with newer values than the mirror.
@@ -77,7 +77,7 @@ async fn an_old_mirror_is_the_last_resort_or_refused() {
     started(&host(&world, &ssm, "--max-stale 1h").await, "db.internal", &["WARNING", "read 2 h ago", "SSM"]);
 }
 
-/// The order of the incident's remedy, bounded: a silent SSM costs its budget and no more.
+/// The reading order that the incident calls for, with a limit: a silent SSM costs its budget and no more.
 #[tokio::test]
 async fn ssm_first_falls_back_within_its_budget() {
     let (world, ssm) = (World::usual().await, ssm());
@@ -95,7 +95,7 @@ async fn ssm_first_falls_back_within_its_budget() {
     assert_eq!(without.code, Some(2), "{without:?}");
 }
 
-/// A program finds the same variables wherever they come from.
+/// A program gets the same variables from either source.
 #[tokio::test]
 async fn variables_keep_the_names_that_the_mirror_gives_them() {
     let (world, ssm) = (World::start().await, ssm());

@@ -1,4 +1,4 @@
-//! The recipes of docs/reader.md, run as far as it goes without the platform that they are for.
+//! The recipes of docs/reader.md, run as far as possible without their platforms.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
@@ -14,7 +14,7 @@ use crate::world::{KEY, World, endpoint, has_said, program};
 
 const READER: &str = "/usr/local/bin/parameter-mirror-reader";
 
-/// The block with this marker.
+/// Returns the block with this marker.
 pub fn block(marker: &str) -> String {
     let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reader.md");
     let page = std::fs::read_to_string(page).unwrap();
@@ -24,14 +24,14 @@ pub fn block(marker: &str) -> String {
     block.split_once("```").unwrap().0.to_owned()
 }
 
-/// A program as a recipe starts it: with the words and the environment that stand there, and nothing else.
+/// A program as a recipe starts it, with exactly the recipe's arguments and environment.
 struct Start {
     words: Vec<String>,
     environment: BTreeMap<String, String>,
 }
 
 impl Start {
-    /// What the program prints.
+    /// Returns what the program prints.
     async fn run(self, world: &World) -> String {
         let scratch = Scratch::new("recipe").unwrap();
         let script = scratch.path().join("checkout");
@@ -50,7 +50,7 @@ impl Start {
     }
 }
 
-/// What stands in capitals, and where a platform puts files.
+/// Fills in the placeholders in capitals, and the folders where a platform puts files.
 fn fill(text: &str, world: &World, files: &Path) -> String {
     let files = files.to_str().unwrap();
     text.replace("REDIS_URL", &world.redis.url()).replace("/run/secrets", files).replace("%d", files)
@@ -71,7 +71,7 @@ async fn ecs_systemd_and_compose_start_the_program() {
     };
     let mut environment: BTreeMap<_, _> =
         container["environment"].as_array().unwrap().iter().map(pair).collect();
-    // ECS itself fills these, from Secrets Manager.
+    // ECS fills these from Secrets Manager.
     assert_eq!(container["secrets"].as_array().unwrap().len(), 1);
     environment.insert(container["secrets"][0]["name"].as_str().unwrap().to_owned(), world.sub_key(KEY));
     let words = texts(&container["entryPoint"]).chain(texts(&container["command"])).collect();
@@ -97,7 +97,7 @@ async fn ecs_systemd_and_compose_start_the_program() {
     assert_eq!(Start { words, environment }.run(&world).await, "db.internal hunter2\n");
 }
 
-/// That the API server accepts the pod is shown with the operator's own tests.
+/// The operator's own tests show that the API server accepts the pod.
 #[tokio::test]
 async fn the_sidecar_serves_the_program_beside_it() {
     let world = World::usual().await;

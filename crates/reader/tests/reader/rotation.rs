@@ -1,5 +1,5 @@
-//! The operator's key is replaced under a program that is started again and again: one that was handed both sub-keys of each of its
-//! mirrors never fails.
+//! The operator's key is replaced while a program is started repeatedly. A program with both sub-keys of each
+//! of its mirrors never fails.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,21 +15,21 @@ use crate::world::{Reader, Set, World, set, usual};
 const MIRRORS: [&str; 2] = ["shop/checkout", "shop/shared"];
 const ROUNDS: usize = 12;
 
-/// The keys of the operator, of which this one is active.
+/// A ring with these keys of the operator, of which this one is active.
 fn ring(data: &BTreeMap<String, Vec<u8>>, active: &str) -> KeyRing {
     let entries = data.iter().filter(|(name, _)| *name != "active");
     let entries = entries.map(|(name, bytes)| (name.as_str(), bytes.as_slice()));
     KeyRing::from_data(entries.chain([("active", active.as_bytes())])).unwrap()
 }
 
-/// What a reader of both mirrors is handed, one sub-key for each mirror and each key of the operator.
+/// Returns the sub-keys for a reader of both mirrors: one for each mirror and each key of the operator.
 fn handed(keys: &KeyRing) -> String {
     let of = |id, mirror: &str| keys.sub_key(id, &format!("pm:{{{mirror}}}")).unwrap().encode();
     let all = keys.key_ids().flat_map(|id| MIRRORS.map(|mirror| of(id, mirror).expose().to_owned()));
     all.collect::<Vec<_>>().join(",")
 }
 
-/// Starts the program again and again until it is told to stop; returns how often, and each failure.
+/// Starts the program repeatedly until `stop` is set. Returns the number of runs, and each failure.
 async fn reads(settings: Vec<(&'static str, String)>, stop: Arc<AtomicBool>) -> (usize, Vec<String>) {
     let (mut count, mut failures) = (0, Vec::new());
     while !stop.load(Ordering::Relaxed) {
@@ -68,7 +68,7 @@ async fn a_reader_with_both_sub_keys_reads_through_a_rotation() {
     let ready = tokio::spawn(reads(both.clone(), Arc::clone(&stop)));
     let forgotten = tokio::spawn(reads(with(only_old), Arc::clone(&stop)));
 
-    // There and back again: each time one mirror is ahead of the other for a moment.
+    // The key is switched back and forth; each time one mirror is ahead of the other for a moment.
     for round in 0..ROUNDS {
         world.keys = ring(&data, if round % 2 == 0 { "k-next" } else { &old });
         for mirror in [&usual(), &shared] {

@@ -1,4 +1,4 @@
-//! `serve`: what an unmodified SDK sees, and what it survives.
+//! `serve`: what an unmodified SDK sees, and which failures the server survives.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ use serde_json::{Value as Json, json};
 
 use crate::world::{KEY, SOON, Set, World, endpoint, has_said, set, usual};
 
-/// A server, and where it listens.
+/// A server and its endpoint.
 pub struct Served {
     pub process: Process,
     pub endpoint: String,
@@ -41,7 +41,7 @@ fn sdk(endpoint: &str) -> Client {
     Client::from_conf(config.build())
 }
 
-/// One request, and its status and body.
+/// Sends one request, and returns status and body.
 pub async fn send(method: Method, url: &str, headers: &[(&str, &str)], body: &str) -> (StatusCode, String) {
     let client = hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build_http();
     let mut request = Request::builder().method(method).uri(url);
@@ -61,7 +61,7 @@ async fn operation(served: &Served, operation: &str, request: Json) -> (StatusCo
     (status, serde_json::from_str(&body).unwrap_or_else(|_| panic!("not JSON: {body}")))
 }
 
-/// Twelve on two levels, and a pinned version beside them.
+/// Twelve parameters on two levels, and a pinned version.
 fn dozen() -> Set {
     let names: Vec<String> =
         (0..12).map(|n| format!("/app/{}n{n:02}", if n < 4 { "deep/" } else { "" })).collect();
@@ -125,7 +125,8 @@ async fn pages_hold_everything_below_a_path_once() {
     assert!(wrong.into_service_error().is_invalid_next_token());
 }
 
-/// Programs take *not found* for "use the default", so it is said of nothing that may exist.
+/// Programs take *not found* as "use the default", so the server never reports it for a parameter that may
+/// exist.
 #[tokio::test]
 async fn what_is_not_mirrored_is_unavailable_or_refused_and_never_not_found() {
     let world = World::usual().await;
@@ -186,7 +187,7 @@ async fn what_is_not_mirrored_is_unavailable_or_refused_and_never_not_found() {
         assert!(body["message"].as_str().unwrap().contains(says), "{request}: {body}");
         assert_ne!(body["__type"], "ParameterNotFound", "{request}");
     }
-    // A version that is mirrored, under its selector or as the current one, is answered.
+    // A mirrored version is returned for its selector, and also if it is the current one.
     for (name, value) in [("/app/n11:3", "third"), ("/app/n11:5", "v")] {
         let (status, body) = operation(&served, "GetParameter", json!({"Name": name})).await;
         assert_eq!((status, body["Parameter"]["Value"].as_str()), (StatusCode::OK, Some(value)), "{name}");
@@ -216,7 +217,7 @@ async fn what_was_read_once_survives_redis_and_ssm() {
     has_said(&served.process, "Redis is not available").await;
     assert_eq!(value("/app/db/host").await, good("db.internal"));
 
-    // Redis comes back empty, and is filled by the operator later.
+    // Redis restarts empty; the operator refills it later.
     world.redis.restart().await;
     has_said(&served.process, "no such mirror in Redis").await;
     assert_eq!(value("/app/db/host").await, good("db.internal"));
@@ -233,7 +234,7 @@ async fn what_was_read_once_survives_redis_and_ssm() {
     .await;
 }
 
-/// It starts before there is anything to serve, and says so instead of ending.
+/// The server starts before it has anything to serve, and reports that instead of exiting.
 #[tokio::test]
 async fn a_server_without_a_mirror_yet_is_unavailable_until_there_is_one() {
     let world = World::start().await;
@@ -299,7 +300,7 @@ async fn what_no_mirror_covers_can_be_sent_on_to_ssm() {
     let sdk = sdk(&served.endpoint);
     let one = sdk.get_parameter().name("/other/x").send().await.unwrap();
     assert_eq!(one.parameter.unwrap().value(), Some("from ssm"));
-    // What is covered is not sent on, and what is half covered is sent on whole.
+    // A covered request is not forwarded; a partly covered one is forwarded completely.
     assert_eq!(ssm.calls().total(), 1);
     sdk.get_parameter().name("/app/db/host").send().await.unwrap();
     assert_eq!(ssm.calls().total(), 1);
@@ -320,7 +321,7 @@ async fn only_the_loopback_is_listened_on() {
     assert!(ended.err.contains("only the loopback is served"), "{ended:?}");
 }
 
-/// The values of a mirror that is read while it changes are of one moment.
+/// The values come from one consistent set even if the mirror changes during the read.
 #[tokio::test]
 async fn a_changed_mirror_is_served_whole() {
     let world = World::start().await;

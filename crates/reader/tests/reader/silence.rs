@@ -1,4 +1,5 @@
-//! No value, sub-key or password in what the reader says of a failure, nor in its command line: random ones are searched for.
+//! Searches the reader's messages and command line for random values, sub-keys and passwords: none may
+//! appear.
 
 use std::fs;
 
@@ -10,10 +11,10 @@ use parameter_mirror_test_support::{Canaries, Redis, Scratch, Ssm, eventually};
 use crate::serve::{send, serve};
 use crate::world::{Ended, KEY, Reader, SOON, Set, World, set};
 
-/// Each way to read, none of which prints a value unless all is well.
+/// Each way to read. None of them may print a value when it fails.
 const READS: [&str; 5] = ["exec -- true", "get DB_HOST", "export --format json", "watch", "verify"];
 
-/// A world whose values are canaries, behind a password that is one too.
+/// A world whose values are canaries, and so is its Redis password.
 struct Secretive {
     world: World,
     canaries: Canaries,
@@ -31,14 +32,14 @@ impl Secretive {
         Self { world, canaries, password, mirror }
     }
 
-    /// A reader that has the password in a variable of its own.
+    /// A reader that gets the password in a variable.
     fn reader(&self, arguments: &str) -> Reader {
         let url = format!("redis://{}", self.world.redis.address());
         let reader = self.world.reader(arguments).with("PARAMETER_MIRROR_REDIS_URL", &url);
         reader.with("PARAMETER_MIRROR_REDIS_PASSWORD", self.password.sealed_marker())
     }
 
-    /// It has failed, and said nothing that it should not.
+    /// Asserts that it failed without printing a secret.
     #[track_caller]
     fn silent(&self, what: &str, ended: &Ended) {
         assert!(ended.code != Some(0), "{what}: it did not fail: {ended:?}");
@@ -125,7 +126,7 @@ async fn a_redis_that_refuses_is_told_without_the_password() {
     secretive.silent("a frozen Redis", &secretive.reader("exec --budget 300ms -- true").run().await);
 }
 
-/// SSM that quotes what it should not, in place of a mirror that is gone, and keys that nobody may see.
+/// SSM quotes secrets in its errors, the mirror is gone, and the credentials are secret.
 #[tokio::test]
 async fn an_ssm_that_fails_is_told_without_what_it_says() {
     let secretive = Secretive::start().await;
@@ -167,7 +168,7 @@ async fn an_ssm_that_fails_is_told_without_what_it_says() {
     for fault in faults() {
         let what = format!("{fault:?}");
         ssm.fail(When::any(), fault);
-        // The mirror takes its place, with a word about SSM.
+        // The reader falls back to the mirror, and warns about SSM.
         let ended = asking("exec --source ssm-first -- true").run().await;
         assert!(ended.code == Some(0) && ended.err.contains("WARNING"), "{what}: {ended:?}");
         secretive.holds_nothing(&what, ended.err.as_bytes());
@@ -183,7 +184,7 @@ async fn an_ssm_that_fails_is_told_without_what_it_says() {
     world.publish(mirror).await;
 }
 
-/// What a server says and answers while one thing after the other goes wrong, and what the process list shows.
+/// The server's messages and answers during several failures, and its entry in the process list.
 #[tokio::test]
 async fn a_server_says_nothing_of_what_it_serves() {
     let secretive = Secretive::start().await;
@@ -206,7 +207,7 @@ async fn a_server_says_nothing_of_what_it_serves() {
         [("@enc", "@enc"), ("@params", "@params is not readable"), ("/app/db/password", "/app/db/password")]
     {
         world.redis.cli(&["hset", KEY, field, &canaries.sealed()]).await;
-        // It looks at what a reader polls.
+        // Makes the server read the mirror, because a reader polls this field.
         world.redis.cli(&["hincrby", KEY, "@generation", "1"]).await;
         has_told(what).await;
         world.publish(mirror).await;

@@ -1,8 +1,9 @@
-//! What the program may depend on.
+//! The dependencies that the program may have.
 
 use std::process::Command;
 
-/// No SDK and no Kubernetes client, one TLS stack and one crypto library: it has to fit into a Lambda layer.
+/// The reader must fit into a Lambda layer: no SDK and no Kubernetes client, one TLS stack and one crypto
+/// library.
 #[test]
 fn it_depends_on_no_sdk_and_no_kubernetes() {
     let mut tree = Command::new(env!("CARGO"));

@@ -1,4 +1,4 @@
-//! Parameters whose names would choose what runs, and signals that a program is not to miss.
+//! Parameters whose names could choose what runs, and signals that a program must receive.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use parameter_mirror_test_support::{Scratch, eventually};
 
 use crate::world::{SOON, Set, World, has_said, program, set, usual};
 
-/// A set with one more parameter, named by the variable that it would be.
+/// A set with one more parameter, named like the variable it would become.
 fn with(key: &str, value: &str, is_key_given: bool) -> Set {
     let mut set = set(&[("/app/db/host", Plain, "db.internal"), ("/app/steers", Plain, value)]);
     let entry = set.entries.get_mut("/app/steers").unwrap();
@@ -17,7 +17,7 @@ fn with(key: &str, value: &str, is_key_given: bool) -> Set {
     set
 }
 
-/// A folder with a program of the attacker's in it.
+/// Creates a folder with an attacker's program.
 fn trap(scratch: &Scratch) -> String {
     let file = scratch.path().join("sh");
     std::fs::write(&file, "#!/bin/sh\necho the attacker runs\n").unwrap();
@@ -48,13 +48,13 @@ async fn a_parameter_that_is_called_path_does_not_choose_the_program() {
         );
     }
     assert_eq!(world.reader("get DB_HOST").run().await.good(), "db.internal\n");
-    // `verify` says so before anything is started.
+    // `verify` reports it before a program is started.
     let verify = world.reader("verify").run().await;
     let told = verify.out.lines().find(|line| line.contains("the variable PATH"));
     assert!(verify.code == Some(19) && told.is_some_and(|line| line.starts_with("ATTENTION")), "{verify:?}");
 }
 
-/// A mirror may give a program another `PATH`. Which program that is was settled before.
+/// A mirror may set the `PATH` of a program. The program itself is resolved before.
 #[tokio::test]
 async fn a_path_that_the_mirror_gives_by_name_is_passed_on_and_finds_nothing_for_us() {
     let world = World::start().await;
@@ -102,7 +102,7 @@ async fn a_program_that_is_not_there_is_told_before_anything_is_read() {
     }
 }
 
-/// Process 1 of a container gets only the signals that it handles, so `watch` handles them.
+/// Process 1 of a container receives only the signals that it handles, so `watch` handles them.
 #[tokio::test]
 async fn watch_ends_at_a_signal_and_passes_it_on() {
     let world = World::usual().await;
@@ -118,7 +118,7 @@ async fn watch_ends_at_a_signal_and_passes_it_on() {
     assert_eq!(ended.code(), Some(0), "{}", busy.log());
     has_said(&busy, "the hook was told").await;
 
-    // A hook that does not listen is given up: its container is to end.
+    // A hook that ignores the signal is abandoned, because its container must end.
     let script = "trap '' TERM; echo the hook is deaf; while :; do sleep 0.05; done";
     let mut command = std::process::Command::new(program());
     command.args(["watch", "--", "sh", "-c", script]).envs(world.settings());
@@ -128,7 +128,7 @@ async fn watch_ends_at_a_signal_and_passes_it_on() {
     assert!(began.elapsed() >= Duration::from_secs(4), "it was given time");
 }
 
-/// Before the first mirror is read, too: Redis may keep silent for the whole budget.
+/// Also before the first mirror is read, because Redis may stay silent for the whole budget.
 #[tokio::test]
 async fn watch_ends_at_a_signal_while_it_waits_for_redis() {
     let world = World::usual().await;

@@ -1,4 +1,4 @@
-//! Readers beside a writer never see half of two sets.
+//! Readers beside a writer never see a mix of two sets.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -17,7 +17,7 @@ fn generation(number: usize) -> Set {
     set(&names.iter().map(|name| (name.as_str(), Plain, text.as_str())).collect::<Vec<_>>())
 }
 
-/// Publishes beside readers that count what they see; returns how many sets were seen, and how many of them were torn.
+/// Publishes beside readers. Returns how many sets they read, and how many of them were torn.
 async fn beside<F: Future<Output = Vec<String>>>(world: &World, read: impl Fn() -> F) -> (usize, usize) {
     world.publish(&generation(0)).await;
     let (seen, torn, over) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicBool::new(false));
@@ -53,7 +53,7 @@ async fn a_set_is_of_one_moment() {
     assert_eq!(torn, 0, "of {seen}");
 }
 
-/// The control: who reads field by field does see them, so the test above could fail.
+/// Control: a reader that reads field by field does see torn sets, so the test above can fail.
 #[tokio::test]
 async fn a_naive_reader_sees_torn_sets() {
     let world = World::start().await;

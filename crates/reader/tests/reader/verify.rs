@@ -1,4 +1,4 @@
-//! `verify`: what a drill or a pipeline learns.
+//! `verify`: what it reports to a drill or a pipeline.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use parameter_mirror_format::hash::EncryptionMode;
 use crate::recipes::block;
 use crate::world::{KEY, Set, World, usual};
 
-/// The URL and the password of a user with the rights that docs/reader.md recommends.
+/// Returns the URL and the password of a user with the permissions that docs/reader.md recommends.
 async fn as_reader(world: &World) -> [String; 2] {
     let command = block("rights");
     let words: Vec<&str> = command.split_whitespace().collect();
@@ -34,7 +34,7 @@ async fn a_reader_with_the_documented_rights_finds_nothing_to_complain_of() {
     ] {
         assert!(report.contains(line), "{line:?} is not in\n{report}");
     }
-    // Everything else that reads does it with these rights, too.
+    // These permissions suffice for all other commands that read, too.
     assert_eq!(run("get DB_HOST").await.good(), "db.internal\n");
     let other = run("get DB_HOST --mirror shop/search").await;
     assert!(other.code == Some(14) && other.err.contains("may not use this key"), "{other:?}");

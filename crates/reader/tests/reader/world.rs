@@ -20,10 +20,10 @@ use parameter_mirror_test_support::{Process, Redis, Scratch, eventually};
 
 pub const MIRROR: &str = "shop/checkout";
 pub const KEY: &str = "pm:{shop/checkout}";
-/// For what is expected to succeed, on a machine under load.
+/// The time limit for operations that are expected to succeed, on a machine under load.
 pub const SOON: Duration = Duration::from_secs(20);
 
-/// A Redis, and who writes mirrors into it.
+/// A Redis, and the keys with which mirrors are written into it.
 pub struct World {
     pub redis: Redis,
     pub keys: KeyRing,
@@ -32,7 +32,7 @@ pub struct World {
     scratch: Arc<Scratch>,
 }
 
-/// A mirror to be written.
+/// A mirror to write.
 #[derive(Clone)]
 pub struct Set {
     pub name: &'static str,
@@ -40,11 +40,11 @@ pub struct Set {
     pub selections: Vec<StoredSelection>,
     pub mode: EncryptionMode,
     pub status: Status,
-    /// How long ago it was read.
+    /// The time since it was read.
     pub age: Duration,
 }
 
-/// Everything below `/app` of `shop/checkout`, read just now; `SecureString`s are encrypted.
+/// The mirror `shop/checkout` of everything below `/app`, read just now; `SecureString`s are encrypted.
 pub fn set(parameters: &[(&str, ParameterType, &str)]) -> Set {
     let entry = |(name, kind, value): &(&str, ParameterType, &str)| {
         let key = Some(env_var(name.trim_start_matches("/app/")));
@@ -69,7 +69,7 @@ pub fn set(parameters: &[(&str, ParameterType, &str)]) -> Set {
     }
 }
 
-/// `DB_HOST`, a string, and `DB_PASSWORD`, a secret.
+/// `DB_HOST`, a `String`, and `DB_PASSWORD`, a `SecureString`.
 pub fn usual() -> Set {
     set(&[
         ("/app/db/host", ParameterType::String, "db.internal"),
@@ -78,12 +78,12 @@ pub fn usual() -> Set {
 }
 
 impl World {
-    /// With a Redis of its own, empty.
+    /// Starts a world with its own, empty Redis.
     pub async fn start() -> Self {
         Self::on(Redis::start().await)
     }
 
-    /// With this Redis, to which `url` leads.
+    /// Creates a world on this Redis.
     pub fn on(redis: Redis) -> Self {
         let mut settings = RedisSettings::new(Setting::Value(Value::new(redis.url())));
         settings.ca = redis.ca().map(|path| Setting::File(path.to_owned()));
@@ -96,7 +96,7 @@ impl World {
         }
     }
 
-    /// With the usual mirror in it.
+    /// Starts a world with the usual mirror.
     pub async fn usual() -> Self {
         let world = Self::start().await;
         world.publish(&usual()).await;
@@ -130,13 +130,13 @@ impl World {
         };
     }
 
-    /// The sub-key of a mirror, as `parameter-mirror key` prints it.
+    /// Returns the sub-key of a mirror, as `parameter-mirror key` prints it.
     pub fn sub_key(&self, key: &str) -> String {
         let sub_key = self.keys.sub_key(self.keys.active(), key).unwrap();
         sub_key.encode().expose().to_owned()
     }
 
-    /// The program with the settings of a task, and nothing else in its environment.
+    /// Returns the settings of a task: the complete environment of the program.
     pub fn settings(&self) -> Vec<(&'static str, String)> {
         vec![
             ("PARAMETER_MIRROR_REDIS_URL", self.redis.url()),
@@ -145,7 +145,7 @@ impl World {
         ]
     }
 
-    /// The mirror as the program reads it, in this process.
+    /// Returns the mirror as the program reads it, for use in this process.
     pub fn mirrors(&self) -> Mirrors {
         let settings = RedisSettings::new(Setting::Value(Value::new(self.redis.url())));
         Mirrors {
@@ -158,21 +158,22 @@ impl World {
         }
     }
 
-    /// A reader with these arguments, separated by spaces. It waits as long as a machine under load may need.
+    /// Returns a reader with these arguments, separated by spaces. Its budget suffices for a machine under
+    /// load.
     pub fn reader(&self, arguments: &str) -> Reader {
         let mut reader = Reader::new(arguments.split_whitespace());
         reader.command.envs(self.settings());
         reader.with("PARAMETER_MIRROR_BUDGET", "10s").with("PARAMETER_MIRROR_SSM_BUDGET", "10s")
     }
 
-    /// A reader that keeps running. Returns it when its log says this.
+    /// Starts a reader that keeps running, and waits until its log contains this.
     pub async fn start_reader(&self, arguments: &str, settings: &[(&str, &str)], says: &str) -> Process {
         let mut command = std::process::Command::new(program());
         command.args(arguments.split_whitespace()).envs(self.settings()).envs(settings.iter().copied());
         self.start_program(&command, says).await
     }
 
-    /// A program that keeps running. Returns it when its log says this.
+    /// Starts a program that keeps running, and waits until its log contains this.
     pub async fn start_program(&self, command: &std::process::Command, says: &str) -> Process {
         let process = Process::start(&self.scratch, "reader", command).unwrap();
         has_said(&process, says).await;
@@ -180,7 +181,8 @@ impl World {
     }
 }
 
-/// Waits until a server has said where it listens, whole: a line may be printed in pieces.
+/// Waits until a server has printed its address. Waits for the whole line, because it may be printed in
+/// pieces.
 pub async fn endpoint(process: &Process) -> String {
     eventually("the reader says where it listens", SOON, async || {
         let log = process.log();
@@ -190,7 +192,7 @@ pub async fn endpoint(process: &Process) -> String {
     .await
 }
 
-/// Waits until it has printed this.
+/// Waits until the process has printed this.
 pub async fn has_said(process: &Process, says: &str) {
     eventually(&format!("the reader says {says:?}"), SOON, async || {
         let log = process.log();
@@ -227,7 +229,7 @@ impl Reader {
         self
     }
 
-    /// One more argument, spaces and all.
+    /// Adds one argument, which may contain spaces.
     pub fn and(mut self, argument: &str) -> Self {
         self.command.arg(argument);
         self
@@ -240,7 +242,7 @@ impl Reader {
     }
 }
 
-/// What a run left.
+/// The result of a run.
 #[derive(Debug)]
 pub struct Ended {
     pub code: Option<i32>,
@@ -249,7 +251,7 @@ pub struct Ended {
 }
 
 impl Ended {
-    /// The output of a run that must have been good.
+    /// Asserts success, and returns the output.
     #[track_caller]
     pub fn good(self) -> String {
         assert_eq!(self.code, Some(0), "{self:?}");

@@ -1,6 +1,6 @@
-//! Official SDKs, told nothing but an endpoint. Each program has its own checks (tests/sdk): values byte for byte, types,
-//! versions, dates, pages of three, names that are absent. Against moto they prove that they ask for what SSM does; against `serve`,
-//! that it does the same.
+//! Official SDKs, configured only with an endpoint. Each program has its own checks (tests/sdk): values byte
+//! for byte, types, versions, dates, pages of three, absent names. Runs against moto prove that the checks
+//! match SSM; runs against `serve` prove that it behaves the same.
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -16,7 +16,7 @@ use crate::programs::{program, root, run};
 const REGION: &str = "us-east-1";
 const STARTED: Duration = Duration::from_secs(20);
 
-/// `serve` over a mirror in a Redis of its own.
+/// `serve` over a mirror in its own Redis.
 struct Serve {
     endpoint: String,
     _process: Process,
@@ -44,7 +44,7 @@ impl Serve {
     }
 }
 
-/// The endpoint in a log, once its line is whole.
+/// Returns the endpoint in a log, once its line is complete.
 fn listens_at(log: &str) -> Option<String> {
     let address = "http://127.0.0.1:";
     let line = log.split_inclusive('\n').find(|line| line.contains(address) && line.ends_with('\n'))?;
@@ -53,7 +53,7 @@ fn listens_at(log: &str) -> Option<String> {
     Some(format!("{address}{}", &port[..digits]))
 }
 
-/// moto with the same parameters. It lists in the order of insertion, which is that of the names here.
+/// Starts moto with the same parameters. It lists in the order of insertion, which is that of the names here.
 async fn moto() -> Moto {
     let moto = Moto::start().await;
     let ssm = moto.ssm(REGION);
@@ -65,8 +65,8 @@ async fn moto() -> Moto {
     moto
 }
 
-/// What an application's environment has: an endpoint, a region, and credentials of which only the form counts.
-/// boto3 knows the region by the second name only, the others by the first.
+/// Returns a program with the environment of an application: an endpoint, a region, and credentials of which
+/// only the form matters. boto3 reads the region only from the second variable, the others from the first.
 fn pointed_at(endpoint: &str, name: &str) -> Command {
     let mut command = program(name);
     command.env("AWS_ENDPOINT_URL_SSM", endpoint);
@@ -83,7 +83,7 @@ async fn checks(name: &str, endpoint: &str) {
     assert!(printed.contains(&format!("{count} parameters as expected")), "{name}: {printed}");
 }
 
-/// chamber 2 is on the SDK for Go before the present one, and has a variable of its own for the endpoint.
+/// Runs chamber 2. It uses the previous SDK for Go, with its own variable for the endpoint.
 async fn chamber(endpoint: &str, args: &[&str]) -> String {
     let mut command = pointed_at(endpoint, "chamber");
     command.env_remove("AWS_ENDPOINT_URL_SSM").env("CHAMBER_AWS_SSM_ENDPOINT", endpoint);
@@ -91,7 +91,7 @@ async fn chamber(endpoint: &str, args: &[&str]) -> String {
     run(&command).await.unwrap_or_else(|printed| panic!("chamber {args:?}: {printed}"))
 }
 
-/// A service of chamber is a path, without what lies deeper.
+/// A service of chamber is a path without deeper levels.
 async fn chamber_checks(endpoint: &str) {
     let expected = Expected::read();
     for service in ["app", "app/api", "app/db"] {

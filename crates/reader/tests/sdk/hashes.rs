@@ -1,4 +1,5 @@
-//! The programs of docs/readers on real hashes: they know docs/redis-format.md and none of our code.
+//! The programs of docs/readers on real hashes. They are written from docs/redis-format.md and share no code
+//! with ours.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,7 +20,7 @@ const SECURE: &str = "/app/db/password";
 const OTHER_SECURE: &str = "/app/token";
 const PLAIN: &str = "/app/db/host";
 
-/// One of the programs, on a Redis of its own.
+/// One of the programs, on its own Redis.
 struct Reader {
     name: &'static str,
     redis: Redis,
@@ -31,13 +32,13 @@ impl Reader {
         Self { name, redis: Redis::start().await, scratch: Arc::new(Scratch::new("hashes").unwrap()) }
     }
 
-    /// What it prints for a hash: the values, or why it does not.
+    /// Writes a hash, and returns the values that the program prints for it, or its error.
     async fn read(&self, hash: &MirrorHash) -> Result<BTreeMap<String, String>, String> {
         hash.write(&self.redis).await;
         self.read_with(&hash.sub_key).await
     }
 
-    /// The same for what is in Redis, with these sub-keys, a line each; none at all is no file.
+    /// Reads what is in Redis with these sub-keys, one per line; without any, there is no file.
     async fn read_with(&self, sub_keys: &str) -> Result<BTreeMap<String, String>, String> {
         self.read_by(&self.redis.url(), sub_keys).await
     }
@@ -59,7 +60,7 @@ impl Reader {
         Ok(serde_json::from_str(&run(&command).await?).expect("a JSON object of texts"))
     }
 
-    /// One line that names the hash and `what`, and no value.
+    /// Asserts one line that names the hash and `what`, and contains no value.
     async fn refuses(&self, hash: &MirrorHash, what: &str) {
         let printed = self.read(hash).await;
         self.is_refusal(printed, what);
@@ -83,11 +84,11 @@ async fn reads_every_hash(name: &'static str) {
         let hash = laid_out(&expected, mode);
         assert_eq!(reader.read(&hash).await, Ok(expected.values()), "{name}, {mode:?}");
     }
-    // With a sub-key also what is not encrypted is verified.
+    // With a sub-key, plain values are verified, too.
     let strings = Expected::read().only(|kind| kind != ParameterType::SecureString);
     let hash = laid_out(&strings, EncryptionMode::None);
     assert_eq!(reader.read(&hash).await, Ok(strings.values()), "{name}, nothing secret");
-    // In the middle of a rotation a reader has been handed two.
+    // During a rotation a reader has two sub-keys.
     let hash = laid_out(&expected, EncryptionMode::All);
     hash.write(&reader.redis).await;
     let two = format!("k-old:{}\n{}\n", "A".repeat(43), hash.sub_key);
@@ -96,7 +97,8 @@ async fn reads_every_hash(name: &'static str) {
     assert_eq!(reader.read(&plain).await, Ok(expected.values()), "{name}, no sub-key needed");
 }
 
-/// The vectors of the layout come from an implementation that is neither the operator nor one of these.
+/// The test vectors of the layout come from an implementation that is neither the operator nor one of these
+/// programs.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Vector {
@@ -159,7 +161,7 @@ async fn refuses_what_is_damaged(name: &'static str) {
     let damages: [(&str, Damage); 14] = [
         ("@readerMac does not fit", |fields| {
             let mut text = fields.text(SECURE).unwrap().to_owned();
-            // Inside the ciphertext; the last digit of all may carry bits that do not count.
+            // Inside the ciphertext; the very last digit may carry bits that are ignored.
             let place = text.len() - 30;
             let other = if &text[place..=place] == "A" { "B" } else { "A" };
             text.replace_range(place..=place, other);
@@ -174,7 +176,7 @@ async fn refuses_what_is_damaged(name: &'static str) {
         ("@readerMac does not fit", |fields| fields.remove(PLAIN)),
         ("@readerMac does not fit", |fields| fields.insert("/app/more", "put here by hand")),
         ("@readerMac does not fit", |fields| fields.insert(COUNT, "13")),
-        // A secret that becomes a string, with a value of the attacker's.
+        // A `SecureString` becomes a `String`, with an attacker's value.
         ("@readerMac does not fit", |fields| {
             let params = fields.text(PARAMS).unwrap().replace("SecureString", "String");
             fields.insert(PARAMS, params);
@@ -207,8 +209,8 @@ async fn refuses_what_is_damaged(name: &'static str) {
     reader.is_refusal(reader.read_with("").await, "");
 }
 
-/// What whoever writes Redis says of a hash does not decide: with a sub-key a secret in clear is refused even if the operator wrote it, and
-/// without one what somebody put there is found by its form.
+/// A reader does not trust the hash on what is encrypted. With a sub-key it refuses a plain `SecureString`
+/// even if the operator wrote it; without one, it detects a forged value by its form.
 async fn decides_itself_what_has_to_be_encrypted(name: &'static str) {
     let reader = Reader::new(name).await;
     let plain = laid_out(&Expected::read(), EncryptionMode::None);

@@ -10,9 +10,9 @@ use serde::Deserialize;
 
 use crate::programs::root;
 
-/// The mirror as its reader is asked for it.
+/// The name of the mirror for the reader.
 pub const MIRROR: &str = "shop/checkout";
-/// Its hash.
+/// The key of its hash.
 pub const KEY: &str = "pm:{shop/checkout}";
 
 #[derive(Deserialize)]
@@ -44,7 +44,7 @@ impl Expected {
         self.parameters.iter().map(|(name, parameter)| (name.clone(), parameter.value.clone())).collect()
     }
 
-    /// The parameters of some types.
+    /// Keeps only the parameters of some types.
     pub fn only(mut self, is_wanted: impl Fn(ParameterType) -> bool) -> Self {
         self.parameters.retain(|_, parameter| is_wanted(parameter.kind.parse().unwrap()));
         self
@@ -54,7 +54,7 @@ impl Expected {
         let entry = |(name, parameter): (&String, &Parameter)| {
             let kind = parameter.kind.parse().unwrap();
             let value = Value::from(parameter.value.as_str());
-            // 2026-01-01, and a fraction of a second.
+            // 2026-01-01 with a fraction of a second.
             let date = 1_767_225_600_123;
             (
                 name.clone(),
@@ -65,7 +65,7 @@ impl Expected {
     }
 }
 
-/// The hash, before it is written.
+/// Returns the hash before it is written.
 pub fn laid_out(expected: &Expected, mode: EncryptionMode) -> MirrorHash {
     MirrorHash::of(MIRROR, &expected.ask.path, expected.entries(), mode)
 }

@@ -1,4 +1,4 @@
-//! Running one program to its end.
+//! Runs one program to its end.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use parameter_mirror_test_support::{Process, Scratch};
 
-/// A JVM starts in a second; a dozen at once on two cores take longer.
+/// The time limit of a program. A JVM starts in a second; a dozen at once on two cores take longer.
 const ENDED: Duration = Duration::from_mins(2);
 
 pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// One of the programs that `hack/sdks` has built.
+/// Returns one of the programs that `hack/sdks` has built.
 pub fn program(name: &str) -> Command {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     let folder = FOLDER.get_or_init(|| {
@@ -25,7 +25,7 @@ pub fn program(name: &str) -> Command {
     Command::new(folder.join(name))
 }
 
-/// Runs it in a clean environment: what it printed, as `Err` if it failed.
+/// Runs a program in a clean environment, and returns what it printed, as `Err` if it failed.
 pub async fn run(command: &Command) -> Result<String, String> {
     let scratch = Arc::new(Scratch::new("sdk").unwrap());
     let process = Process::start(&scratch, "program", command).unwrap();

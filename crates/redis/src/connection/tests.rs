@@ -7,7 +7,8 @@ use tokio::net::TcpListener;
 use super::*;
 use crate::Setting;
 
-/// A server under the test's control: answers so many commands of each connection with `answer`, and counts connections.
+/// A server under the test's control. It answers a limited number of commands of each connection with
+/// `answer`, and counts connections.
 struct Server {
     url: String,
     connections: Arc<AtomicUsize>,
@@ -33,7 +34,7 @@ impl Server {
                 tokio::spawn(async move {
                     let (mut buffer, mut asked) = ([0; 1024], 0);
                     while let Ok(read @ 1..) = peer.read(&mut buffer).await {
-                        // Each command begins with one star, and none of its arguments has another.
+                        // Each command contains exactly one `*`, at its start; no argument contains another.
                         let commands = buffer[..read].split(|byte| *byte == b'*').count() - 1;
                         let bytes = answer.lock().repeat(commands);
                         if bytes.is_empty() {
@@ -70,10 +71,10 @@ impl Server {
     }
 }
 
-/// Of the commands of a connection.
+/// Answers all commands of a connection.
 const ALL: usize = usize::MAX;
 const DEADLINE: Duration = Duration::from_millis(100);
-/// For operations that are expected to be answered, on a machine under load.
+/// The deadline of operations that are expected to be answered, on a machine under load.
 const AMPLE: Duration = Duration::from_secs(20);
 
 async fn ask(link: &Connection, within: Duration) -> Result<String, ConnectionError> {
@@ -119,7 +120,7 @@ async fn a_server_that_accepts_and_says_nothing_costs_one_deadline_each_and_then
     let begun = std::time::Instant::now();
     assert_eq!(ask(&link, DEADLINE).await, Err(ConnectionError::Timeout));
     assert!(begun.elapsed() >= DEADLINE);
-    // This one outlasts the attempt, and from then on the failure is known.
+    // This call outlasts the attempt; after it, the failure is known.
     assert_eq!(ask(&link, AMPLE).await, Err(ConnectionError::Timeout));
     let begun = std::time::Instant::now();
     for _ in 0..100 {
@@ -139,7 +140,7 @@ fn the_pause_grows_and_ends_with_a_success() {
     assert_eq!(state.break_off(ConnectionError::Timeout).0, FIRST_PAUSE);
 }
 
-/// The path lets the first answer through and then no other: connecting works, nothing else does.
+/// The path lets only the first answer through: connecting works, every later command fails.
 #[tokio::test]
 async fn connections_that_fail_one_after_the_other_are_not_made_for_every_caller() {
     let server = Server::start().await;
@@ -157,7 +158,7 @@ async fn connections_that_fail_one_after_the_other_are_not_made_for_every_caller
     assert_eq!(server.connections(), 3);
 }
 
-/// Whoever asks next finds it open: nobody has to fail first to begin the attempt.
+/// The background attempt reconnects, so the next caller finds the connection open without failing first.
 #[tokio::test]
 async fn a_server_that_serves_again_is_found_without_being_asked() {
     let server = Server::start().await;
@@ -201,7 +202,7 @@ async fn a_closed_connection_is_replaced_at_once_for_a_read() {
     assert_eq!(server.connections(), 3);
 }
 
-/// Whoever is in the middle of an operation ends it on the connection it began on.
+/// An operation in progress finishes on the connection it started on.
 #[tokio::test]
 async fn a_connection_has_a_successor_at_the_end_of_its_lifetime() {
     let server = Server::start().await;

@@ -37,7 +37,7 @@ async fn redirections_are_remembered_until_the_node_fails() {
     assert_eq!(node(&second), Some("second:6380"));
     assert_eq!(node(&inner.route(7)), Some("second:6380"));
     assert_eq!(node(&inner.route(8)), None, "another slot is another matter");
-    // Data is no reason to ask elsewhere.
+    // An error about the data is no reason to ask another node.
     inner.failed(7, &ConnectionError::WrongType);
     inner.failed(7, &ConnectionError::OutOfMemory);
     assert_eq!(node(&inner.route(7)), Some("second:6380"));
@@ -66,7 +66,7 @@ async fn nodes_that_left_are_forgotten() {
     tokio::time::advance(FORGOTTEN_AFTER / 2).await;
     servers.0.route(2);
     tokio::time::advance(FORGOTTEN_AFTER / 2).await;
-    // Any slot that nobody knows of is an occasion.
+    // Routing any unknown slot triggers the cleanup.
     servers.0.route(3);
     assert_eq!(node(&servers.0.route(1)), None);
     assert_eq!(node(&servers.0.route(2)), Some("new:2"));

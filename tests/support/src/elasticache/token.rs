@@ -1,5 +1,6 @@
-//! What a token has to be, computed from the secret key by the rules of Signature Version 4 ("Create a signed AWS API request" in the
-//! IAM User Guide) and those of ElastiCache ("Authenticating with IAM"). It shares nothing with what is tested.
+//! Verifies a token with the secret key, by the rules of Signature Version 4 ("Create a signed AWS API
+//! request" in the IAM User Guide) and of ElastiCache ("Authenticating with IAM"). It shares no code with the
+//! tested program.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -10,59 +11,59 @@ use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
-/// The longest that a token may last.
+/// The longest lifetime of a token.
 const LONGEST: Duration = Duration::from_mins(15);
-/// How far ahead the clock of whoever signs may be.
+/// How far ahead the signer's clock may be.
 const SKEW: Duration = Duration::from_mins(5);
 
-/// Where one signs in, and so what has to be signed.
+/// The cache to sign in to, which determines what must be signed.
 #[derive(Clone, Debug)]
 pub struct Cache {
-    /// Replication group, serverless cache or cluster.
+    /// The name of the replication group, serverless cache or cluster.
     pub name: &'static str,
     /// `elasticache` or `memorydb`.
     pub service: &'static str,
-    /// Its region.
+    /// The region.
     pub region: &'static str,
-    /// Whether it is an ElastiCache Serverless.
+    /// Whether it is an ElastiCache Serverless cache.
     pub serverless: bool,
 }
 
-/// Someone that AWS knows.
+/// An access key that AWS knows.
 #[derive(Clone, Debug)]
 pub struct Key {
     /// The secret access key.
     pub secret: String,
-    /// The session token, of temporary credentials.
+    /// The session token of temporary credentials.
     pub session: Option<String>,
 }
 
-/// Why a token is refused. The client only hears `WRONGPASS`.
+/// Why a token is refused. The client only receives `WRONGPASS`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
-    /// It is no signed request, or one with other parameters.
+    /// It is not a signed request, or has other parameters.
     Form,
     /// It is for another cache.
     Cache,
-    /// It does not ask to connect, or to the other kind of cache.
+    /// The action is not to connect, or not to this kind of cache.
     Action,
-    /// It is for another user than the one who signs in with it.
+    /// It is for another user than the one that signs in.
     User,
     /// It is for another region, service or day.
     Scope,
-    /// It lasts longer than it may.
+    /// Its lifetime is too long.
     Lasts,
-    /// It has expired, or is of the future.
+    /// It has expired, or is dated in the future.
     Time,
-    /// Nobody has this access key.
+    /// The access key is unknown.
     Key,
-    /// The session token is not that of the access key.
+    /// The session token does not belong to the access key.
     Session,
-    /// Somebody else has signed it, or something else.
+    /// The signature is wrong.
     Signature,
 }
 
-/// Whether this user may sign in with this token now.
+/// Checks whether this user may sign in with this token now.
 pub fn judge(
     token: &str,
     user: &str,
@@ -116,13 +117,14 @@ fn require(holds: bool, or: Refused) -> Result<(), Refused> {
     if holds { Ok(()) } else { Err(or) }
 }
 
-/// `20260102T030405Z`
+/// Parses `20260102T030405Z`.
 fn moment(date: &str) -> Option<Timestamp> {
     let date = DateTime::strptime("%Y%m%dT%H%M%SZ", date).ok()?;
     Some(date.to_zoned(TimeZone::UTC).ok()?.timestamp())
 }
 
-/// A map is sorted by name, as these parameters have to be: none of their names needs escapes, and each stands there once.
+/// Returns the canonical request. A map sorts the parameters by name, as required: no name needs escapes, and
+/// each occurs once.
 fn canonical(host: &str, parameters: &BTreeMap<String, String>) -> String {
     let query: Vec<_> = parameters.iter().map(|(name, value)| format!("{name}={}", encoded(value))).collect();
     let no_body = hex(&sha256(b""));

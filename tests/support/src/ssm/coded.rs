@@ -3,7 +3,7 @@
 use super::faults::Fault;
 use super::reply::{Content, Reply};
 
-/// Where the code stands; SDKs read all three.
+/// The position of the code in an error; SDKs read all three.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Style {
     /// `"__type": "X"` and the header.
@@ -23,7 +23,7 @@ pub struct Coded {
     pub code: String,
     /// The message; empty for none.
     pub message: String,
-    /// Where the code stands.
+    /// The position of the code.
     pub style: Style,
 }
 
@@ -55,7 +55,7 @@ impl Fault {
         Self::Coded(Coded { status, code: code.to_owned(), message: message.to_owned(), style })
     }
 
-    /// Too many requests for the account's quota.
+    /// The account exceeds its quota of requests.
     #[must_use]
     pub fn throttling() -> Self {
         Self::coded(400, "ThrottlingException", "Rate exceeded")
@@ -73,7 +73,7 @@ impl Fault {
         Self::styled(400, "ThrottlingException", "Rate exceeded", Style::HeaderOnly)
     }
 
-    /// Throttled with its own status, 429.
+    /// Throttling with the status 429.
     #[must_use]
     pub fn too_many_requests() -> Self {
         Self::coded(429, "TooManyRequestsException", "Rate exceeded")
@@ -90,7 +90,7 @@ impl Fault {
         Self::coded(400, "AccessDeniedException", &message)
     }
 
-    /// The key does not let the caller decrypt.
+    /// The key's policy does not allow the caller to decrypt.
     #[must_use]
     pub fn access_denied_kms() -> Self {
         let message = "The ciphertext refers to a customer master key that does not exist, does not exist in this \
@@ -108,7 +108,7 @@ impl Fault {
         Self::coded(400, "InvalidKeyId", message)
     }
 
-    /// KMS throttles, and the service passes it on.
+    /// KMS throttles, and SSM passes the error on.
     #[must_use]
     pub fn kms_throttled() -> Self {
         let message = "You have exceeded the rate at which you may call KMS. Reduce the frequency of your calls. \
@@ -117,7 +117,7 @@ impl Fault {
         Self::coded(400, "ThrottlingException", message)
     }
 
-    /// The session of the credentials is over.
+    /// The session of the credentials has expired.
     #[must_use]
     pub fn expired_token() -> Self {
         let message = "The security token included in the request is expired";
@@ -131,7 +131,7 @@ impl Fault {
         Self::coded(400, "UnrecognizedClientException", message)
     }
 
-    /// The signature is wrong, as with a clock that is off.
+    /// The signature is wrong, as with a wrong clock.
     #[must_use]
     pub fn invalid_signature() -> Self {
         let message = "Signature expired: 20260101T000000Z is now earlier than 20260101T001000Z \
@@ -139,26 +139,26 @@ impl Fault {
         Self::coded(400, "InvalidSignatureException", message)
     }
 
-    /// 500 of the service itself.
+    /// HTTP 500 from SSM itself.
     #[must_use]
     pub fn internal() -> Self {
         Self::coded(500, "InternalServerError", "An error occurred on the server side.")
     }
 
-    /// 503 of the service itself.
+    /// HTTP 503 from SSM itself.
     #[must_use]
     pub fn unavailable() -> Self {
         Self::coded(503, "ServiceUnavailable", "Service is currently unavailable")
     }
 
-    /// The request is not legal.
+    /// The request is invalid.
     #[must_use]
     pub fn validation() -> Self {
         let message = "1 validation error detected: Value at 'path' failed to satisfy constraint";
         Self::coded(400, "ValidationException", message)
     }
 
-    /// The token is not one of this listing's.
+    /// The token does not belong to this listing.
     #[must_use]
     pub fn invalid_next_token() -> Self {
         Self::coded(400, "InvalidNextToken", "The specified token is not valid.")

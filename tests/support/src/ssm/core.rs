@@ -1,4 +1,4 @@
-//! The service behind the port: understands a request, looks at the store, lets the faults at it.
+//! The service behind the port: parses a request, reads or changes the store, and applies the faults.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -15,19 +15,19 @@ use super::sts::Sessions;
 use super::wire::{Head, Service};
 use super::{REGION, Region, sts};
 
-/// Runs once, after the answer to a request was made up and before it is sent.
+/// Runs once, after the answer to a request was computed and before it is sent.
 type Afterwards = Box<dyn FnOnce(&Region) + Send>;
 
-/// All that one SSM knows.
+/// The whole state of one SSM.
 pub(crate) struct State {
     pub(crate) store: Store,
     pub(crate) ledger: Ledger,
     pub(crate) faults: Faults,
     pub(crate) sessions: Sessions,
     afterwards: Vec<(When, Afterwards)>,
-    /// What answers that are none quote.
+    /// Text that invalid answers and errors quote.
     pub(crate) quotes: Option<String>,
-    /// The account of callers whose access key says nothing else.
+    /// The account of callers whose access key does not determine one.
     account: String,
 }
 
@@ -47,7 +47,7 @@ impl Core {
         }))
     }
 
-    /// The state; also after a test's closure panicked while it had it.
+    /// Locks the state, even after a test's closure panicked while it held the lock.
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -65,7 +65,7 @@ impl Service for Core {
     }
 
     fn answer(self: &Arc<Self>, head: &Head, body: &[u8]) -> Reply {
-        // The lock ends here: what runs afterwards takes it itself.
+        // The lock is released here, because the hook below acquires it.
         let answered = self.state().answer(head, body);
         match answered {
             Ok((reply, place, afterwards)) => {
@@ -139,7 +139,8 @@ impl State {
         (outcome, facts)
     }
 
-    /// Faults come first: a request that is refused writes nothing. One whose answer only fails to arrive does.
+    /// Carries out a write. Faults come first: a refused request writes nothing; a request whose answer is
+    /// lost does write.
     fn write(&mut self, request: &Request, place: &Place) -> (Outcome, Facts) {
         let facts = facts(request, place, None);
         let mut outcome = Outcome::new(Ok(Answer::default()));
@@ -197,7 +198,8 @@ impl State {
         Reply { quotes: self.quotes.clone(), ..outcome.into_reply() }
     }
 
-    /// Whose parameters, and where: the access key and the Region of the signature's credential scope.
+    /// Returns the account and Region of a request, from the access key and the Region in the signature's
+    /// credential scope.
     fn place(&self, authorization: &str) -> Result<Place, PlanError> {
         let scope =
             authorization.split_once("Credential=").and_then(|(_, rest)| rest.split([',', ' ']).next());
@@ -212,7 +214,8 @@ impl State {
     }
 }
 
-/// What a place held at an earlier moment; with names aimed at, only these are earlier.
+/// Returns the content of a place at an earlier moment. If the fault names parameters, only these are from
+/// earlier.
 fn earlier_shelf<'a>(now: &Store, earlier: &'a Store, when: &When, place: &Place) -> Cow<'a, Shelf> {
     let then = earlier.shelf(place);
     if when.aims().is_empty() {
@@ -240,7 +243,7 @@ fn facts(request: &Request, place: &Place, answer: Option<&Answer>) -> Facts {
     facts
 }
 
-/// The wall clock, Unix milliseconds.
+/// Returns the wall clock in Unix milliseconds.
 pub(crate) fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)

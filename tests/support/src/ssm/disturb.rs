@@ -1,4 +1,4 @@
-//! Lets a fault at an answer.
+//! Applies a fault to an answer.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use super::faults::{Body, Fault, When};
 use super::protocol::{Answer, ciphertext};
 use super::reply::{Content, Delivery, Reply};
 
-/// An answer on its way out.
+/// An answer before it is sent.
 #[derive(Debug)]
 pub(crate) struct Outcome {
-    /// The answer, or what is said in its place.
+    /// The answer, or the error sent instead.
     pub(crate) result: Result<Answer, Reply>,
     delay: Duration,
     delivery: Delivery,
@@ -22,7 +22,7 @@ impl Outcome {
         Self { result, delay: Duration::ZERO, delivery: Delivery::Whole }
     }
 
-    /// Applies a fault. `token` is the one the request came with.
+    /// Applies a fault. `token` is the token of the request.
     pub(crate) fn apply(&mut self, fault: &Fault, when: &When, token: Option<&str>) {
         match fault {
             Fault::Status { code, body } => self.result = Err(Reply::new(*code, bare(*body))),
@@ -46,7 +46,7 @@ impl Outcome {
         }
     }
 
-    /// Does the caller get the answer's content, in part at least?
+    /// Whether the caller receives at least a part of the answer's content.
     pub(crate) fn answers(&self) -> bool {
         self.result.is_ok() && !matches!(self.delivery, Delivery::Silence | Delivery::Reset)
     }
@@ -74,7 +74,7 @@ fn bare(body: Body) -> Content {
     }
 }
 
-/// The page after `token` of a listing that never ends.
+/// Builds the page after `token` of an endless listing.
 fn endless(below: &str, per_page: u32, token: Option<&str>) -> Value {
     let page: u32 = token.and_then(|token| token.strip_prefix("page-")?.parse().ok()).unwrap_or_default();
     let parameter = |number: u32| {
@@ -85,7 +85,7 @@ fn endless(below: &str, per_page: u32, token: Option<&str>) -> Value {
     json!({"Parameters": parameters, "NextToken": format!("page-{}", page + 1)})
 }
 
-/// Changes what an answer says. Faults of other kinds change nothing here.
+/// Changes the content of an answer. Other kinds of faults change nothing here.
 fn falsify(answer: &mut Answer, fault: &Fault, when: &When, token: Option<&str>) {
     let body = &mut answer.body;
     match fault {
@@ -119,7 +119,7 @@ fn concerns(item: &Value, when: &When) -> bool {
     item["Name"].as_str().is_some_and(|name| when.aims_at(name))
 }
 
-/// Changes the parameters concerned, in a list or alone.
+/// Changes the affected parameters, in a list or alone.
 fn each(body: &mut Value, when: &When, change: impl Fn(&mut Value)) {
     if let Some(item) = body.get_mut("Parameter").filter(|item| concerns(item, when)) {
         change(item);

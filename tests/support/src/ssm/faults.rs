@@ -1,7 +1,7 @@
-//! Scripted faults: a condition on requests ([`When`]) and what then goes wrong ([`Fault`]).
+//! Scripted faults: a condition on requests ([`When`]) and the effect ([`Fault`]).
 //!
 //! All faults whose condition holds apply, in the order they were set, so they compose: a slow answer can
-//! also be a throttled one, and of two that give an answer the later wins.
+//! also be throttled. If two faults replace the answer, the later one wins.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use super::coded::Coded;
 use super::protocol::{Answer, Operation};
 use super::store::{Place, Store};
 
-/// Which requests a fault is for. Starts as [`When::any`] and is narrowed; all parts must hold.
+/// The requests that a fault applies to. Starts as [`When::any`] and is narrowed; all parts must hold.
 #[derive(Clone, Debug, Default)]
 pub struct When {
     operations: BTreeSet<Operation>,
@@ -33,77 +33,78 @@ struct Chance {
 }
 
 impl When {
-    /// Every request.
+    /// Matches every request.
     #[must_use]
     pub fn any() -> Self {
         Self::default()
     }
 
-    /// Requests for this operation; said twice, for either.
+    /// Matches requests for this operation. Called twice, it matches either.
     #[must_use]
     pub fn operation(mut self, operation: Operation) -> Self {
         self.operations.insert(operation);
         self
     }
 
-    /// This page of a listing, counted from 1.
+    /// Matches this page of a listing, counted from 1.
     #[must_use]
     pub fn page(mut self, page: u64) -> Self {
         self.page = Some(page);
         self
     }
 
-    /// Requests signed for this Region.
+    /// Matches requests signed for this Region.
     #[must_use]
     pub fn region(mut self, region: &str) -> Self {
         self.region = Some(region.to_owned());
         self
     }
 
-    /// Requests with credentials of this account.
+    /// Matches requests with credentials of this account.
     #[must_use]
     pub fn account(mut self, account: &str) -> Self {
         self.account = Some(account.to_owned());
         self
     }
 
-    /// Listings of exactly this path.
+    /// Matches listings of exactly this path.
     #[must_use]
     pub fn path(mut self, path: &str) -> Self {
         self.path = Some(path.to_owned());
         self
     }
 
-    /// Requests that ask for this parameter (or role) or whose answer holds it; said twice, for either. Faults that
-    /// change single parameters change only these.
+    /// Matches requests for this parameter (or role), or whose answer contains it. Called twice, it matches
+    /// either. Faults that change single parameters change only these.
     #[must_use]
     pub fn name(mut self, name: &str) -> Self {
         self.names.insert(name.to_owned());
         self
     }
 
-    /// Answers for which a value has to be decrypted (one of the names, if names are given). Strings never are.
+    /// Matches answers for which a value must be decrypted (one of the names, if there are any). A `String`
+    /// never is.
     #[must_use]
     pub fn decrypting(mut self) -> Self {
         self.decrypting = true;
         self
     }
 
-    /// Lets so many matching requests pass first.
+    /// Skips this many matching requests first.
     #[must_use]
     pub fn skip(mut self, requests: u64) -> Self {
         self.skip = requests;
         self
     }
 
-    /// Ends after so many hits.
+    /// Ends after this many hits.
     #[must_use]
     pub fn times(mut self, hits: u64) -> Self {
         self.times = Some(hits);
         self
     }
 
-    /// Only this share of the matching requests (0 to 1), chosen by a seed.
+    /// Matches only this share of the requests (0 to 1), chosen by a seed.
     #[must_use]
     pub fn share(mut self, probability: f64, seed: u64) -> Self {
         self.chance = Some(Chance { probability, state: seed });
@@ -121,7 +122,7 @@ impl When {
             && (!self.decrypting || (!facts.decrypted.is_empty() && set_or(&facts.decrypted)))
     }
 
-    /// Does this fault concern a parameter of that name?
+    /// Whether this fault affects a parameter with that name.
     pub(crate) fn aims_at(&self, name: &str) -> bool {
         self.names.is_empty() || self.names.contains(name)
     }
@@ -132,7 +133,7 @@ impl When {
 }
 
 impl Chance {
-    /// The next draw (`SplitMix64`).
+    /// Draws the next number (`SplitMix64`).
     fn hit(&mut self) -> bool {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.state;
@@ -144,84 +145,85 @@ impl Chance {
     }
 }
 
-/// What a body holds when the status alone tells.
+/// The body of an answer of which only the status matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Body {
     /// `{"__type":"InternalServerError"}`.
     Json,
-    /// The page of a load balancer.
+    /// The error page of a load balancer.
     Html,
     /// Nothing.
     Empty,
 }
 
-/// What goes wrong.
+/// The effect of a fault.
 #[derive(Clone, Debug)]
 pub enum Fault {
-    /// A status without a telling body.
+    /// A status without a meaningful body.
     Status {
         /// HTTP status.
         code: u16,
-        /// What comes with it.
+        /// The body.
         body: Body,
     },
-    /// An error of the service; [`Fault`] has a constructor for each usual one.
+    /// An error of SSM; [`Fault`] has a constructor for each common one.
     Coded(Coded),
-    /// The request is taken and never answered.
+    /// The request is accepted and never answered.
     Silent,
-    /// The answer comes so much later.
+    /// The answer is delayed.
     Slow(Duration),
-    /// The body comes at this speed (at least 10 bytes a second).
+    /// The body arrives at this speed (at least 10 bytes per second).
     SlowBody {
         /// Speed.
         bytes_per_second: u32,
     },
-    /// Half of the body comes, then nothing, on an open connection.
+    /// Half of the body arrives, then nothing, on an open connection.
     StallBody,
-    /// Half of the body comes, then the connection ends.
+    /// Half of the body arrives, then the connection ends.
     Truncated,
-    /// The connection is reset in place of an answer.
+    /// The connection is reset instead of an answer.
     Reset,
-    /// 200 with HTML.
+    /// HTTP 200 with HTML.
     GarbageOk,
-    /// 200 with the first half of the right JSON as a complete body; it may hold plain values.
+    /// HTTP 200 with the first half of the right JSON as a complete body; it may contain plain values.
     BrokenJson,
-    /// 200 with `{}`.
+    /// HTTP 200 with `{}`.
     EmptyObject,
-    /// 200 with `"Parameters": null`.
+    /// HTTP 200 with `"Parameters": null`.
     NullParameters,
     /// Parameters without `Value`.
     MissingValue,
     /// Parameters without `Version`.
     MissingVersion,
-    /// Parameters whose `Version` and `LastModifiedDate` are texts.
+    /// Parameters whose `Version` and `LastModifiedDate` are strings.
     WrongTypes,
-    /// `SecureString` values stay encrypted although decryption was asked for.
+    /// `SecureString` values stay encrypted although the request asks for decryption.
     CiphertextAsValue,
-    /// The first parameter concerned comes twice.
+    /// The first affected parameter occurs twice.
     DuplicateName,
-    /// The next page's token is the one just sent (on the first page, which had none: nothing is wrong).
+    /// The next page's token is the one just sent. The first page had none, so it has no error.
     RepeatedToken,
-    /// A listing without an end: each page has a new token and so many parameters below a path, which nobody ever wrote.
+    /// An endless listing: each page has a new token, and this many parameters below a path that nobody ever
+    /// wrote.
     Endless {
         /// The path.
         below: String,
-        /// Parameters of a page.
+        /// The number of parameters of a page.
         per_page: u32,
     },
-    /// A page without parameters whose token leads on; nothing is lost.
+    /// A page without parameters whose token leads to the next page; no parameter is lost.
     EmptyPage,
-    /// Parameters are left out, and nothing says so.
+    /// Parameters are left out silently.
     Drop,
-    /// Answers as of the moment this fault was set.
+    /// Answers are as of the moment this fault was set.
     Stale,
 }
 
-/// Names a fault that was set.
+/// Identifies a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FaultId(u64);
 
-/// What conditions look at.
+/// The properties of a request that conditions check.
 #[derive(Clone, Debug)]
 pub(crate) struct Facts {
     pub(crate) operation: Operation,
@@ -233,7 +235,7 @@ pub(crate) struct Facts {
 }
 
 impl Facts {
-    /// Adds what an answer says.
+    /// Adds the properties of an answer.
     pub(crate) fn touch(&mut self, answer: &Answer) {
         self.page = self.page.or(answer.page);
         self.names.extend(answer.names.iter().cloned());
@@ -241,20 +243,20 @@ impl Facts {
     }
 }
 
-/// A fault that was set.
+/// An active fault.
 #[derive(Clone, Debug)]
 pub(crate) struct Scripted {
     id: FaultId,
     pub(crate) when: When,
     pub(crate) fault: Fault,
-    /// The store when a [`Fault::Stale`] was set.
+    /// The store at the time a [`Fault::Stale`] was set.
     pub(crate) snapshot: Option<Store>,
     seen: u64,
     hits: u64,
 }
 
 impl Scripted {
-    /// Does it strike? Counts.
+    /// Whether the fault applies to this request. Counts the hits.
     pub(crate) fn strikes(&mut self, facts: &Facts) -> bool {
         if !self.when.holds(facts) || self.when.times.is_some_and(|times| self.hits >= times) {
             return false;
@@ -266,7 +268,7 @@ impl Scripted {
     }
 }
 
-/// The faults set, in order.
+/// The active faults, in order.
 #[derive(Debug, Default)]
 pub(crate) struct Faults {
     pub(crate) scripted: Vec<Scripted>,

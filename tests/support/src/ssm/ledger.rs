@@ -1,51 +1,51 @@
-//! What was asked: counters and a log of every request.
+//! A record of requests: counters, and a log of every request.
 
 use std::collections::BTreeMap;
 
 use super::protocol::Operation;
 use super::store::Place;
 
-/// One request that was understood, whatever it was answered.
+/// One parsed request, whatever its answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
-    /// What was asked.
+    /// The operation.
     pub operation: Operation,
-    /// Whose parameters, and where.
+    /// The account and Region.
     pub place: Place,
     /// The path of a listing.
     pub path: Option<String>,
-    /// The names asked for or written, as sent, selectors included.
+    /// The requested or written names, as sent, with selectors.
     pub names: Vec<String>,
-    /// Were values to be decrypted?
+    /// Whether it asks for decryption.
     pub with_decryption: bool,
-    /// Did it go on from an earlier page?
+    /// Whether it continues a listing.
     pub has_token: bool,
 }
 
-/// Counters at one moment, or between two.
+/// Counters at a moment, or the difference between two moments.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Calls {
     by_operation: BTreeMap<Operation, u64>,
-    /// Values decrypted, one KMS call each on the real service.
+    /// Decrypted values. On AWS, each is one KMS call.
     pub decrypts: u64,
-    /// TCP connections accepted.
+    /// Accepted TCP connections.
     pub connections: u64,
 }
 
 impl Calls {
-    /// Requests for one operation.
+    /// Returns the number of requests for one operation.
     #[must_use]
     pub fn of(&self, operation: Operation) -> u64 {
         self.by_operation.get(&operation).copied().unwrap_or(0)
     }
 
-    /// Requests for all operations.
+    /// Returns the number of all requests.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.by_operation.values().sum()
     }
 
-    /// What happened since an earlier snapshot of the same ledger.
+    /// Returns the difference to an earlier snapshot of the same ledger.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
         let by_operation =
@@ -58,7 +58,7 @@ impl Calls {
     }
 }
 
-/// Counts and remembers; only grows.
+/// Counts and logs requests; never shrinks.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     calls: Calls,

@@ -1,7 +1,7 @@
 //! SSM Parameter Store in the test's own process, over real HTTP, with faults on demand.
 //!
-//! It follows the documented service where a reader can tell the difference: page sizes, selectors,
-//! error bodies, dates, ciphertext. It has the operations in [`Operation`] and no others.
+//! It follows the documented service in everything a reader can observe: page sizes, selectors, error bodies,
+//! dates, ciphertext. It has only the operations in [`Operation`].
 #![allow(clippy::must_use_candidate, reason = "whoever arranges a test seldom needs the version written")]
 
 pub mod coded;
@@ -31,12 +31,12 @@ use self::core::{Core, now_ms};
 use self::store::{Place, PlanError, Shelf, Write};
 use self::wire::Port;
 
-/// The account of callers whose access key says nothing else.
+/// The account of callers whose access key does not determine one.
 pub const ACCOUNT: &str = "111122223333";
 /// The Region of [`Ssm`]'s own methods.
 pub const REGION: &str = "us-east-1";
 
-/// A running service; gone on drop.
+/// A running service; dropping it stops it.
 #[derive(Debug)]
 pub struct Ssm {
     core: Arc<Core>,
@@ -44,7 +44,7 @@ pub struct Ssm {
     home: Region,
 }
 
-/// The parameters of one account in one Region, past HTTP: for arranging a test.
+/// Direct access to the parameters of one account in one Region, without HTTP, to prepare a test.
 #[derive(Clone, Debug)]
 pub struct Region {
     core: Arc<Core>,
@@ -52,7 +52,7 @@ pub struct Region {
 }
 
 impl Ssm {
-    /// Starts one on a free port of [`crate::port::address`].
+    /// Starts a service on a free port of [`crate::port::address`].
     #[must_use]
     pub fn start() -> Self {
         let core = Arc::new(Core::new(ACCOUNT));
@@ -61,25 +61,25 @@ impl Ssm {
         Self { home: Region::new(Arc::clone(&core), place), core, port }
     }
 
-    /// The base URL.
+    /// Returns the base URL.
     #[must_use]
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.port.address())
     }
 
-    /// Where it listens.
+    /// Returns the address it listens on.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.port.address()
     }
 
-    /// The same account in another Region.
+    /// Returns the same account in another Region.
     #[must_use]
     pub fn region(&self, region: &str) -> Region {
         self.home.region(region)
     }
 
-    /// Another account in the default Region.
+    /// Returns another account in the default Region.
     #[must_use]
     pub fn account(&self, account: &str) -> Region {
         let place = Place { account: account.to_owned(), region: REGION.to_owned() };
@@ -111,90 +111,90 @@ impl Ssm {
         self.home.label(name, version, label);
     }
 
-    /// What was asked so far.
+    /// Returns the counters so far.
     #[must_use]
     pub fn calls(&self) -> Calls {
         self.core.state().ledger.snapshot()
     }
 
-    /// Every request so far, in the order they came.
+    /// Returns every request so far, in the order of arrival.
     #[must_use]
     pub fn log(&self) -> Vec<Call> {
         self.core.state().ledger.log().to_vec()
     }
 
-    /// Sessions of roles last so long from now on, in whole seconds; an hour if nothing is said.
+    /// Sets the lifetime of new role sessions, in whole seconds; the default is an hour.
     pub fn sessions_last(&self, lifetime: Duration) {
         self.core.state().sessions.lifetime = lifetime;
     }
 
-    /// The secret keys and tokens of sessions are this from now on: letters and digits, for nobody's log.
+    /// Sets the secret keys and tokens of new sessions: letters and digits that must not appear in any log.
     pub fn sessions_hold(&self, secret: &str) {
         secret.clone_into(&mut self.core.state().sessions.secret);
     }
 
-    /// Ends all sessions of roles before their time: their access keys are refused as expired.
+    /// Expires all role sessions: their access keys are refused.
     pub fn end_sessions(&self) {
         self.core.state().sessions.end();
     }
 
-    /// The tokens that web identities have shown so far, in order.
+    /// Returns the tokens of all web identities so far, in order.
     #[must_use]
     pub fn web_identity_tokens(&self) -> Vec<String> {
         self.core.state().sessions.tokens.clone()
     }
 
-    /// Lets a fault loose on the requests for which the condition holds, until it is cleared.
+    /// Applies a fault to the requests that match the condition, until it is cleared.
     pub fn fail(&self, when: When, fault: Fault) -> FaultId {
         self.core.state().fail(when, fault)
     }
 
-    /// From now on errors, and pages of HTML in place of an answer, quote this text: it is for nobody's log.
+    /// Makes errors, and HTML pages sent as answers, quote this text. It must not appear in any log.
     pub fn quotes(&self, text: &str) {
         self.core.state().quotes = Some(text.to_owned());
     }
 
-    /// Ends a fault. Requests it has silenced stay silent.
+    /// Removes a fault. Requests it has silenced stay silent.
     pub fn clear(&self, id: FaultId) {
         self.core.state().faults.clear(id);
     }
 
-    /// Ends all faults.
+    /// Removes all faults.
     pub fn clear_all(&self) {
         self.core.state().faults.clear_all();
     }
 
-    /// How many requests a fault has struck; 0 once it is cleared.
+    /// Returns how many requests a fault has hit; 0 once it is cleared.
     pub fn hits(&self, id: FaultId) -> u64 {
         self.core.state().faults.hits(id)
     }
 
-    /// Runs something once, after the answer to the first such request was made up and before it is sent.
+    /// Runs a hook once, after the answer to the first matching request was computed and before it is sent.
     pub fn after(&self, when: When, run: impl FnOnce(&Region) + Send + 'static) {
         self.core.state().after(when, Box::new(run));
     }
 
-    /// [`Self::after`] this page of the next listing that gets so far.
+    /// [`Self::after`] this page of the next listing that has so many pages.
     pub fn after_page(&self, page: u64, run: impl FnOnce(&Region) + Send + 'static) {
         self.after(When::any().operation(Operation::GetParametersByPath).page(page), run);
     }
 
-    /// Takes every request and answers none, until [`Self::thaw`]: the black hole.
+    /// Accepts every request and answers none, until [`Self::thaw`], like a black hole.
     pub fn freeze(&self) {
         self.fail(When::any(), Fault::Silent);
     }
 
-    /// Ends all faults, and with them [`Self::freeze`]. Requests that came before stay unanswered.
+    /// Removes all faults, including [`Self::freeze`]. Earlier requests stay unanswered.
     pub fn thaw(&self) {
         self.clear_all();
     }
 
-    /// Closes all connections and refuses new ones, on a port that stays ours.
+    /// Closes all connections and refuses new ones. The port stays reserved.
     pub fn refuse(&self) {
         self.port.refuse();
     }
 
-    /// Ends [`Self::refuse`], on the same port.
+    /// Reverts [`Self::refuse`], on the same port.
     pub fn listen_again(&self) {
         self.port.listen_again();
     }
@@ -205,14 +205,14 @@ impl Region {
         Self { core, place }
     }
 
-    /// The same account in another Region.
+    /// Returns the same account in another Region.
     #[must_use]
     pub fn region(&self, region: &str) -> Self {
         let place = Place { region: region.to_owned(), ..self.place.clone() };
         Self::new(Arc::clone(&self.core), place)
     }
 
-    /// Writes a `String`, new or over an old one; returns the version.
+    /// Writes a `String`, new or existing; returns the version.
     pub fn put(&self, name: &str, value: &str) -> u64 {
         self.put_kind(name, value, Kind::String)
     }
@@ -239,7 +239,7 @@ impl Region {
         legal(name, self.change(|shelf| shelf.put(&write)))
     }
 
-    /// Removes a parameter, which must exist.
+    /// Deletes a parameter, which must exist.
     pub fn delete(&self, name: &str) {
         assert!(self.change(|shelf| shelf.delete(name)), "{name} is not there to be deleted");
     }
@@ -251,7 +251,7 @@ impl Region {
         assert!(illegal.is_empty(), "{label} is not a legal label");
     }
 
-    /// Changes parameters in one step: no request sees half of it.
+    /// Changes parameters atomically: no request sees half of the change.
     pub fn change<T>(&self, change: impl FnOnce(&mut Shelf) -> T) -> T {
         change(self.core.state().store.shelf_mut(&self.place))
     }

@@ -1,16 +1,16 @@
-//! Continuation tokens: opaque, bound to the listing they belong to, refused when altered.
+//! Continuation tokens: opaque, bound to their listing, refused when altered.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-/// Where a page begins.
+/// The start of a page.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Position {
-    /// The name before its first; none at the start.
+    /// The name before the first one of the page; `None` at the start.
     pub(crate) after: Option<String>,
-    /// Its number, from 1.
+    /// The number of the page, from 1.
     pub(crate) page: u64,
 }
 
@@ -19,20 +19,20 @@ impl Position {
         Self { after: None, page: 1 }
     }
 
-    /// The page after this one, which begins after the given name.
+    /// Returns the start of the next page, which begins after the given name.
     pub(crate) fn next(&self, after: Option<String>) -> Self {
         Self { after, page: self.page + 1 }
     }
 }
 
-/// The token for a position in a listing.
+/// Encodes the token of a position in a listing.
 pub(crate) fn seal(position: &Position, path: &str, recursive: bool) -> String {
     let text = serde_json::to_string(position).expect("a position is JSON");
     let seal = digest(&(&text, path, recursive));
     URL_SAFE_NO_PAD.encode(format!("{seal:016x}{text}"))
 }
 
-/// The position a token stands for; none if it is not one of this listing's.
+/// Decodes a token; `None` if it does not belong to this listing.
 pub(crate) fn open(token: &str, path: &str, recursive: bool) -> Option<Position> {
     let bytes = URL_SAFE_NO_PAD.decode(token).ok()?;
     let (seal, text) = std::str::from_utf8(&bytes).ok()?.split_at_checked(16)?;
@@ -42,7 +42,7 @@ pub(crate) fn open(token: &str, path: &str, recursive: bool) -> Option<Position>
     serde_json::from_str(text).ok()
 }
 
-/// A stable 64-bit digest, good enough against accidents.
+/// Computes a stable 64-bit digest, good enough against accidents.
 pub(crate) fn digest(content: &impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
     content.hash(&mut hasher);

@@ -1,7 +1,7 @@
-//! JSON 1.1 as Parameter Store speaks it: requests read, answers and errors written.
+//! The AWS JSON 1.1 protocol of Parameter Store: parses requests, writes answers and errors.
 //!
-//! Pure: an answer is computed from a [`Shelf`] and says which names it touched, so that faults can be
-//! aimed at it before anything is sent.
+//! Pure: an answer is computed from a [`Shelf`] and lists the names it touched, so that faults can be applied
+//! to it before anything is sent.
 
 use std::collections::BTreeSet;
 
@@ -13,10 +13,10 @@ use serde_json::{Value, json};
 use super::paging::{self, Position};
 use super::store::{Kind, Parameter, Place, PlanError, Shelf, Version, Write, arn};
 
-/// Most names of one batch, and most parameters of one page.
+/// The most names of one batch, and the most parameters of one page.
 const BATCH: usize = 10;
 
-/// The operations this service has.
+/// The supported operations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[allow(missing_docs, reason = "the names are those of the API reference")]
 pub enum Operation {
@@ -27,14 +27,14 @@ pub enum Operation {
     DeleteParameter,
     DeleteParameters,
     LabelParameterVersion,
-    /// Of STS, on the same port.
+    /// An operation of STS, on the same port.
     AssumeRole,
-    /// Of STS, on the same port; not signed.
+    /// An operation of STS, on the same port; not signed.
     AssumeRoleWithWebIdentity,
 }
 
 impl Operation {
-    /// The name on the wire.
+    /// Returns the name in the protocol.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -66,7 +66,7 @@ impl Operation {
     }
 }
 
-/// A request as sent. The members of all operations: each reads its own.
+/// A request as sent, with the members of all operations; each operation reads its own.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 struct Members {
@@ -88,7 +88,7 @@ struct Members {
     labels: Vec<String>,
 }
 
-/// A request that was understood.
+/// A parsed request.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
     pub(crate) operation: Operation,
@@ -96,7 +96,7 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    /// Reads the target header and the body.
+    /// Parses the target header and the body.
     pub(crate) fn parse(target: &str, body: &[u8]) -> Result<Self, PlanError> {
         let operation =
             Operation::parse(target).ok_or_else(|| PlanError::new("UnknownOperationException", ""))?;
@@ -109,12 +109,12 @@ impl Request {
         self.members.path.as_deref()
     }
 
-    /// The names asked for or written, as sent.
+    /// Returns the requested or written names, as sent.
     pub(crate) fn names(&self) -> Vec<String> {
         self.members.name.iter().chain(self.members.names.iter().flatten()).cloned().collect()
     }
 
-    /// The same without ARN prefix and selector.
+    /// Returns the same names without ARN prefix and selector.
     pub(crate) fn bare_names(&self) -> BTreeSet<String> {
         let bare = |name: &String| {
             let name = name.split_once(":parameter").map_or(name.as_str(), |(_, name)| name);
@@ -131,7 +131,7 @@ impl Request {
         self.members.next_token.as_deref()
     }
 
-    /// Does it only read?
+    /// Whether it only reads.
     pub(crate) fn reads(&self) -> bool {
         use Operation::{GetParameter, GetParameters, GetParametersByPath};
         matches!(self.operation, GetParametersByPath | GetParameters | GetParameter)
@@ -143,13 +143,13 @@ impl Request {
 pub(crate) struct Answer {
     /// The body.
     pub(crate) body: Value,
-    /// The names of the parameters in it.
+    /// The names of its parameters.
     pub(crate) names: Vec<String>,
-    /// The names among them whose values were decrypted.
+    /// Those among them whose values were decrypted.
     pub(crate) decrypted: Vec<String>,
-    /// Number of the page, from 1.
+    /// The number of the page, from 1.
     pub(crate) page: Option<u64>,
-    /// A token that lets the next page begin where this one began.
+    /// A token with which the next page would begin where this one began.
     pub(crate) again: Option<String>,
 }
 
@@ -280,16 +280,16 @@ fn delete_many(members: &Members, shelf: &mut Shelf) -> Result<Answer, PlanError
     Ok(Answer::plain(json!({ "DeletedParameters": deleted, "InvalidParameters": invalid })))
 }
 
-/// A version to be shown, and how it was asked for.
+/// A version to return, and how it was requested.
 struct Read<'a> {
     parameter: &'a Parameter,
     version: &'a Version,
-    /// With its colon, as the service echoes it.
+    /// With its colon, as SSM returns it.
     selector: Option<&'a str>,
 }
 
 impl<'a> Read<'a> {
-    /// Finds what `wanted` (a name or an ARN, with or without selector) means.
+    /// Finds the version for `wanted` (a name or an ARN, with or without selector).
     fn find(wanted: &'a str, place: &Place, shelf: &'a Shelf) -> Result<Self, PlanError> {
         let prefix = format!("arn:aws:ssm:{}:{}:parameter", place.region, place.account);
         let local = wanted.strip_prefix(prefix.as_str()).unwrap_or(wanted);
@@ -310,7 +310,7 @@ impl<'a> Read<'a> {
         Ok(Self { parameter, version, selector })
     }
 
-    /// The wire form, noted in the answer.
+    /// Returns the parameter in the protocol's form, and records it in the answer.
     fn show(&self, with_decryption: bool, place: &Place, answer: &mut Answer) -> Value {
         let Self { parameter, version, selector } = self;
         let arn = arn(&place.region, &place.account, &parameter.name);
@@ -340,8 +340,8 @@ impl<'a> Read<'a> {
     }
 }
 
-/// Stands for what KMS made of a shown parameter's value: one text per ARN, version and date, never derived from
-/// the value.
+/// Returns a stand-in for the KMS ciphertext of a parameter: a distinct text per ARN, version and date, not
+/// derived from the value.
 pub(crate) fn ciphertext(shown: &Value) -> String {
     let of = [&shown["ARN"], &shown["Version"], &shown["LastModifiedDate"]].map(Value::to_string);
     let blocks = (0u64..18).flat_map(|block| paging::digest(&(&of, block)).to_be_bytes());
@@ -357,7 +357,7 @@ fn required<'a>(member: Option<&'a str>, name: &str) -> Result<&'a str, PlanErro
     })
 }
 
-/// Sizes of batches and pages: 1 to [`BATCH`].
+/// Checks the size of a batch or page: 1 to [`BATCH`].
 fn bounded(name: &str, size: usize) -> Result<(), PlanError> {
     let word = match size {
         0 => "greater than or equal to 1",

@@ -1,4 +1,4 @@
-//! What goes back to the caller, and how well it travels.
+//! The reply to the caller, and how it is delivered.
 
 use std::time::Duration;
 
@@ -6,33 +6,33 @@ use serde_json::{Value, json};
 
 use super::store::PlanError;
 
-/// What is in the body.
+/// The content of the body.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Content {
     /// JSON 1.1.
     Json(Value),
     /// Text that claims to be JSON.
     Broken(String),
-    /// XML, as STS answers.
+    /// XML, the format of STS.
     Xml(String),
-    /// What a load balancer says in place of the service.
+    /// The page of a load balancer instead of the service.
     Html,
     /// Nothing.
     Empty,
 }
 
-/// How the answer travels.
+/// How the answer is delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Delivery {
-    /// All of it, at once.
+    /// Completely, at once.
     Whole,
-    /// So many bytes of the body a second.
+    /// This many bytes of the body per second.
     Trickle(u32),
     /// Half of the body, then silence on an open connection.
     Stall,
     /// Half of the body, then the end of the connection.
     Truncated,
-    /// A TCP reset in place of an answer.
+    /// A TCP reset instead of an answer.
     Reset,
     /// No answer on an open connection.
     Silence,
@@ -45,15 +45,15 @@ pub(crate) struct Reply {
     /// The header `x-amzn-errortype`.
     pub(crate) error_type: Option<String>,
     pub(crate) content: Content,
-    /// Waited before anything is sent.
+    /// The delay before anything is sent.
     pub(crate) delay: Duration,
     pub(crate) delivery: Delivery,
-    /// What an answer that is none quotes, as ill services quote requests and values.
+    /// Text that an invalid answer quotes, as failing services quote requests and values.
     pub(crate) quotes: Option<String>,
 }
 
 impl Reply {
-    /// An answer that arrives.
+    /// Creates an answer that is delivered completely.
     pub(crate) fn new(status: u16, content: Content) -> Self {
         Self {
             status,
@@ -65,7 +65,7 @@ impl Reply {
         }
     }
 
-    /// The error a JSON 1.1 service answers with a code; no message member if there is no message.
+    /// Creates the error of a JSON 1.1 service with a code; without a message, it has no message member.
     pub(crate) fn error(status: u16, code: &str, message: &str) -> Self {
         let mut body = json!({ "__type": code });
         if !message.is_empty() {
@@ -75,7 +75,7 @@ impl Reply {
         Self { error_type, ..Self::new(status, Content::Json(body)) }
     }
 
-    /// Media type and bytes of the body.
+    /// Returns the media type and the bytes of the body.
     pub(crate) fn body(&self) -> (&'static str, Vec<u8>) {
         let quoted = self.quotes.as_deref().unwrap_or_default();
         match &self.content {

@@ -1,21 +1,21 @@
-//! What Parameter Store holds: parameters with versions, labels and dates, per account and Region.
+//! The data of Parameter Store: parameters with versions, labels and dates, per account and Region.
 //!
-//! Pure state with the rules of the service; it knows nothing of HTTP, faults or time (dates come in).
+//! Pure state with the rules of the service, without HTTP, faults or a clock (dates are passed in).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::Bound;
 
-/// Versions kept per parameter; the oldest goes when one more is written.
+/// The number of versions kept per parameter; a further write removes the oldest.
 pub const MAX_VERSIONS: usize = 100;
-/// Labels one version may carry.
+/// The most labels of one version.
 pub const MAX_LABELS: usize = 10;
-/// Levels a name may have.
+/// The most levels of a name.
 pub const MAX_LEVELS: usize = 15;
-/// Bytes of a value in the standard tier.
+/// The most bytes of a value in the standard tier.
 pub const STANDARD_BYTES: usize = 4096;
-/// Bytes of a value in the advanced tier.
+/// The most bytes of a value in the advanced tier.
 pub const ADVANCED_BYTES: usize = 8192;
-/// Characters of a name, the ARN prefix included.
+/// The most characters of a name, with the ARN prefix.
 const MAX_ARN_CHARS: usize = 1011;
 
 /// The type of a parameter.
@@ -25,12 +25,12 @@ pub enum Kind {
     String,
     /// Plain text items joined with commas.
     StringList,
-    /// Encrypted at rest; plain only `WithDecryption`.
+    /// Encrypted at rest; decrypted only `WithDecryption`.
     SecureString,
 }
 
 impl Kind {
-    /// The name on the wire.
+    /// Returns the name in the protocol.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -40,7 +40,7 @@ impl Kind {
         }
     }
 
-    /// The type with this name on the wire.
+    /// Parses the name in the protocol.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         [Self::String, Self::StringList, Self::SecureString].into_iter().find(|kind| kind.as_str() == text)
@@ -50,22 +50,22 @@ impl Kind {
 /// One version of a parameter.
 #[derive(Clone, Debug)]
 pub struct Version {
-    /// Counts from 1; a parameter that was deleted and written again starts over.
+    /// Counted from 1; restarts when a parameter is deleted and written again.
     pub number: u64,
     /// The plain value.
     pub value: String,
     /// When it was written, Unix milliseconds.
     pub modified_ms: u64,
-    /// Labels on this version.
+    /// The labels of this version.
     pub labels: BTreeSet<String>,
 }
 
 /// One parameter with its kept versions, oldest first; never empty.
 #[derive(Clone, Debug)]
 pub struct Parameter {
-    /// The name as it was written.
+    /// The name as written.
     pub name: String,
-    /// Type, the same for all versions.
+    /// The type, the same for all versions.
     pub kind: Kind,
     /// `text`, `aws:ec2:image` or `aws:ssm:integration`.
     pub data_type: String,
@@ -73,13 +73,13 @@ pub struct Parameter {
 }
 
 impl Parameter {
-    /// The newest version.
+    /// Returns the newest version.
     #[must_use]
     pub fn latest(&self) -> &Version {
         self.versions.back().expect("a parameter has a version")
     }
 
-    /// The version a selector (a number or a label) names; none if there is no such version.
+    /// Returns the version that a selector (a number or a label) names, if there is one.
     #[must_use]
     pub fn select(&self, selector: &str) -> Option<&Version> {
         match selector.parse::<u64>() {
@@ -89,49 +89,49 @@ impl Parameter {
     }
 }
 
-/// A refusal by a rule of the service.
+/// The error of a request that breaks a rule of the service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlanError {
-    /// The error code on the wire.
+    /// The error code in the protocol.
     pub code: &'static str,
-    /// The message on the wire; empty where the service sends none.
+    /// The message in the protocol; empty if the service sends none.
     pub message: String,
 }
 
 impl PlanError {
-    /// A refusal with a message.
+    /// Creates an error with a message.
     pub fn new(code: &'static str, message: impl Into<String>) -> Self {
         Self { code, message: message.into() }
     }
 
-    /// `ValidationException`.
+    /// Creates a `ValidationException`.
     pub fn validation(message: impl Into<String>) -> Self {
         Self::new("ValidationException", message)
     }
 
-    /// `ParameterNotFound`, whose real message is empty.
+    /// Creates a `ParameterNotFound`, whose real message is empty.
     #[must_use]
     pub fn not_found() -> Self {
         Self::new("ParameterNotFound", "")
     }
 }
 
-/// What a write wants.
+/// The input of a write.
 #[derive(Clone, Debug)]
 pub struct Write<'a> {
-    /// Name.
+    /// The name.
     pub name: &'a str,
-    /// Plain value.
+    /// The decrypted value.
     pub value: &'a str,
-    /// Type; may be left out when an existing parameter is overwritten.
+    /// The type; optional when an existing parameter is overwritten.
     pub kind: Option<Kind>,
-    /// May it replace an existing parameter?
+    /// Whether it may replace an existing parameter.
     pub overwrite: bool,
-    /// Advanced tier: values up to [`ADVANCED_BYTES`].
+    /// Whether to use the advanced tier: values up to [`ADVANCED_BYTES`].
     pub advanced: bool,
-    /// Data type; `text` if left out.
+    /// The data type; `text` by default.
     pub data_type: Option<&'a str>,
-    /// Date of the new version, Unix milliseconds.
+    /// The date of the new version, Unix milliseconds.
     pub now_ms: u64,
 }
 
@@ -142,31 +142,32 @@ pub struct Shelf {
     parameters: BTreeMap<String, Parameter>,
 }
 
-/// A name as the service compares it, with its leading slash.
+/// Normalises a name as the service does, with its leading slash.
 fn normalised(name: &str) -> String {
     if name.starts_with('/') { name.to_owned() } else { format!("/{name}") }
 }
 
 impl Shelf {
-    /// The parameter with this name (no selector).
+    /// Returns the parameter with this name (no selector).
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Parameter> {
         self.parameters.get(&normalised(name))
     }
 
-    /// How many parameters there are.
+    /// Returns the number of parameters.
     #[must_use]
     pub fn len(&self) -> usize {
         self.parameters.len()
     }
 
-    /// Is there nothing?
+    /// Whether there is no parameter.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.parameters.is_empty()
     }
 
-    /// Parameters below `path` after the name `after`, alphabetically, without the path's own parameter.
+    /// Returns the parameters below `path` after the name `after`, alphabetically, without the path's own
+    /// parameter.
     pub fn below<'a>(
         &'a self,
         path: &str,
@@ -196,10 +197,10 @@ impl Shelf {
         }
     }
 
-    /// What AWS itself publishes, under a name that it lets nobody else take.
+    /// Writes a public parameter of AWS, under a name that AWS reserves for itself.
     ///
     /// # Errors
-    /// Never, as long as the parameter is one of a kind.
+    /// Never, because the type is set.
     pub fn put_public(&mut self, name: &str, value: &str) -> Result<u64, PlanError> {
         self.create(&Write {
             name,
@@ -226,7 +227,7 @@ impl Shelf {
         Ok(1)
     }
 
-    /// Makes one parameter what it was on another shelf, or absent.
+    /// Restores one parameter, or its absence, from another shelf.
     pub(crate) fn restore(&mut self, name: &str, earlier: Option<&Self>) {
         match earlier.and_then(|earlier| earlier.get(name)) {
             Some(parameter) => drop(self.parameters.insert(normalised(name), parameter.clone())),
@@ -234,13 +235,13 @@ impl Shelf {
         }
     }
 
-    /// Removes a parameter with all versions; `false` if there was none.
+    /// Deletes a parameter with all versions; returns `false` if there was none.
     pub fn delete(&mut self, name: &str) -> bool {
         self.parameters.remove(&normalised(name)).is_some()
     }
 
-    /// Moves `labels` to a version (the newest if none is given); returns the version's number and the
-    /// labels that are not legal.
+    /// Moves `labels` to a version (the newest by default); returns the version's number and the invalid
+    /// labels.
     pub fn label(
         &mut self,
         name: &str,
@@ -304,7 +305,7 @@ impl Parameter {
     }
 }
 
-/// Is this a legal label: 1 to 100 of `[A-Za-z0-9_.-]`, not starting with a digit, `aws` or `ssm`?
+/// Whether this is a valid label: 1 to 100 of `[A-Za-z0-9_.-]`, not starting with a digit, `aws` or `ssm`.
 fn is_label(label: &str) -> bool {
     let lower = label.to_ascii_lowercase();
     (1..=100).contains(&label.len())
@@ -356,13 +357,13 @@ fn check_value(write: &Write<'_>) -> Result<(), PlanError> {
     Ok(())
 }
 
-/// The ARN of a parameter.
+/// Returns the ARN of a parameter.
 #[must_use]
 pub fn arn(region: &str, account: &str, name: &str) -> String {
     format!("arn:aws:ssm:{region}:{account}:parameter{}", normalised(name))
 }
 
-/// Account and Region.
+/// An account and a Region.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Place {
     /// Twelve digits.
@@ -371,20 +372,20 @@ pub struct Place {
     pub region: String,
 }
 
-/// All accounts and Regions.
+/// The parameters of all accounts and Regions.
 #[derive(Clone, Debug, Default)]
 pub struct Store {
     shelves: HashMap<Place, Shelf>,
 }
 
 impl Store {
-    /// The parameters of a place; empty where nothing was ever written.
+    /// Returns the parameters of a place; `None` if nothing was ever written there.
     #[must_use]
     pub fn shelf(&self, place: &Place) -> Option<&Shelf> {
         self.shelves.get(place)
     }
 
-    /// The same, to change.
+    /// Returns the parameters of a place, to change them.
     pub fn shelf_mut(&mut self, place: &Place) -> &mut Shelf {
         self.shelves.entry(place.clone()).or_default()
     }

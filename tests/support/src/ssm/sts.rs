@@ -1,5 +1,5 @@
-//! `AssumeRole` and `AssumeRoleWithWebIdentity` of STS, on the same port: a form in, XML out. Whose account an access key
-//! opens, and until when, stands in the session it was handed out for.
+//! `AssumeRole` and `AssumeRoleWithWebIdentity` of STS, on the same port: a form in, XML out. The session of
+//! an access key determines its account and its expiration.
 
 use std::time::Duration;
 
@@ -8,22 +8,22 @@ use super::protocol::Operation;
 use super::reply::{Content, Reply};
 use super::store::PlanError;
 
-/// First part of an access key that was handed out here; the number of the session follows.
+/// The prefix of access keys issued here; the number of the session follows.
 const KEY: &str = "ASIAROLE";
 
 /// A request for a session.
 #[derive(Debug)]
 pub(crate) struct Request {
-    /// Which of the two operations.
+    /// The operation.
     pub(crate) operation: Operation,
-    /// The role asked for.
+    /// The requested role.
     pub(crate) role: String,
-    /// The token of a web identity, which stands in place of a signature.
+    /// The token of a web identity, which replaces a signature.
     pub(crate) token: Option<String>,
 }
 
 impl Request {
-    /// Reads a body; `None` if it asks for something else.
+    /// Parses a body; `None` if it is another request.
     pub(crate) fn parse(body: &[u8]) -> Option<Self> {
         let body = std::str::from_utf8(body).ok()?;
         let member = |name: &str| {
@@ -43,15 +43,15 @@ impl Request {
     }
 }
 
-/// The sessions handed out so far.
+/// The sessions issued so far.
 #[derive(Debug)]
 pub(crate) struct Sessions {
-    /// How long new ones last.
+    /// The lifetime of new sessions.
     pub(crate) lifetime: Duration,
-    /// The secret key and the token of new ones.
+    /// The secret key and the token of new sessions.
     pub(crate) secret: String,
     given: Vec<Session>,
-    /// The tokens of all web identities that asked, in order.
+    /// The tokens of all web identities, in order of the requests.
     pub(crate) tokens: Vec<String>,
 }
 
@@ -69,7 +69,7 @@ impl Default for Sessions {
 }
 
 impl Sessions {
-    /// Answers a request; a refusal if it names no account to give credentials for.
+    /// Answers a request with credentials, or with an error if the role has no account.
     pub(crate) fn open(&mut self, request: &Request, now_ms: u64) -> Reply {
         self.tokens.extend(request.token.clone());
         let role = &request.role;
@@ -77,7 +77,7 @@ impl Sessions {
             return refusal(400, "ValidationError", &format!("{role} is invalid"));
         };
         let number = self.given.len();
-        // Whole seconds, as STS dates them.
+        // Whole seconds, because STS dates sessions in seconds.
         let ends = now_ms / 1_000 + self.lifetime.as_secs();
         self.given.push(Session { account: account.to_owned(), ends_ms: ends * 1_000 });
         let ends = i64::try_from(ends).ok().and_then(|ends| jiff::Timestamp::from_second(ends).ok());
@@ -95,13 +95,14 @@ impl Sessions {
         )
     }
 
-    /// The account that an access key of ours opens, unless its session has ended; `None` if it is not one of ours.
+    /// Returns the account of an access key issued here, or an error if its session has expired; `None` for
+    /// other keys.
     pub(crate) fn account(&self, access_key: &str, now_ms: u64) -> Option<Result<&str, PlanError>> {
         let session = self.given.get(access_key.strip_prefix(KEY)?.parse::<usize>().ok()?)?;
         Some(if now_ms < session.ends_ms { Ok(&session.account) } else { Err(expired()) })
     }
 
-    /// Ends all sessions before their time.
+    /// Expires all sessions.
     pub(crate) fn end(&mut self) {
         for session in &mut self.given {
             session.ends_ms = 0;
@@ -113,13 +114,13 @@ fn expired() -> PlanError {
     PlanError::new("ExpiredTokenException", "The security token included in the request is expired")
 }
 
-/// What STS says to a caller whose own credentials are refused.
+/// The error of STS for a caller whose own credentials are refused.
 pub(crate) fn refused_caller(refusal_of_ssm: &PlanError) -> Reply {
     let code = refusal_of_ssm.code.trim_end_matches("Exception");
     refusal(403, code, &refusal_of_ssm.message)
 }
 
-/// An error as STS words it.
+/// An error in the format of STS.
 pub(crate) fn error(Coded { status, code, message, .. }: &Coded) -> Reply {
     refusal(*status, code, message)
 }
@@ -134,7 +135,7 @@ fn refusal(status: u16, code: &str, message: &str) -> Reply {
     )
 }
 
-/// Percent-decoding of what a role ARN or a token can hold.
+/// Percent-decodes the characters of a role ARN or a token.
 fn unescaped(text: &str) -> String {
     let mut plain = String::new();
     let mut rest = text;

@@ -1,7 +1,7 @@
-//! HTTP/1.1 on a thread and a runtime of its own: it outlives the runtime of the test that
-//! started it, and a test that pauses its clock does not pause this one.
+//! HTTP/1.1 on its own thread and runtime: it outlives the runtime of the test that started it, and a test
+//! that pauses its clock does not pause this one.
 //!
-//! The accept loop is ours because the faults reach below HTTP: resets, refused connections, silence.
+//! It has its own accept loop, because the faults reach below HTTP: resets, refused connections, silence.
 
 use std::io;
 use std::net::SocketAddr;
@@ -24,7 +24,7 @@ use tokio::task::JoinSet;
 
 use super::reply::{Delivery, Reply};
 
-/// What a service sees of a request.
+/// The headers of a request that a service uses.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Head {
     /// The header `x-amz-target`.
@@ -33,11 +33,11 @@ pub(crate) struct Head {
     pub(crate) authorization: String,
 }
 
-/// What stands behind a port.
+/// A service behind a port.
 pub(crate) trait Service: Send + Sync + 'static {
-    /// A connection was accepted.
+    /// Called when a connection was accepted.
     fn connected(&self);
-    /// A request came in whole.
+    /// Answers a complete request.
     fn answer(self: &Arc<Self>, head: &Head, body: &[u8]) -> Reply;
 }
 
@@ -46,7 +46,7 @@ enum Command {
     Listen,
 }
 
-/// An open port with its service; closed on drop.
+/// An open port with its service; dropping it closes the port.
 #[derive(Debug)]
 pub(crate) struct Port {
     address: SocketAddr,
@@ -98,17 +98,18 @@ impl Drop for Port {
     fn drop(&mut self) {
         self.commands = None;
         if let Some(thread) = self.thread.take() {
-            // A panic over there has already been printed, and a second one here would abort the test run.
+            // A panic on that thread has already been printed, and a second one here would abort the test
+            // run.
             let _ = thread.join();
         }
     }
 }
 
-/// The listening end.
+/// The listening socket.
 struct Door {
     address: SocketAddr,
     listener: Option<TcpListener>,
-    /// Bound but never listening: keeps the port ours while connections are refused.
+    /// Bound but never listening: reserves the port while connections are refused.
     _hold: TcpSocket,
 }
 
@@ -136,7 +137,7 @@ impl Door {
                         }
                         Command::Listen => self.listener = Some(listen(self.address)),
                     }
-                    // Whoever gave the order may have gone.
+                    // The sender of the command may have gone.
                     let _ = done.send(());
                 }
                 stream = self.accept() => {
@@ -170,9 +171,9 @@ fn listen(address: SocketAddr) -> TcpListener {
     bind(address).listen(1024).expect("the port is ours")
 }
 
-/// Serves one connection to its end.
+/// Serves one connection until it ends.
 async fn converse(stream: TcpStream, service: Arc<impl Service>) {
-    // Small answers must not wait for the caller's delayed acknowledgement.
+    // Small answers must not wait for the client's delayed acknowledgement.
     let _ = stream.set_nodelay(true);
     let respond = service_fn(move |request| {
         let service = Arc::clone(&service);
@@ -188,7 +189,7 @@ async fn converse(stream: TcpStream, service: Arc<impl Service>) {
     }
 }
 
-/// The service's word for "reset this connection".
+/// The error with which the service requests a reset of the connection.
 #[derive(Debug)]
 struct ResetWanted;
 
@@ -215,7 +216,7 @@ async fn respond(
         target: header("x-amz-target").unwrap_or_default().to_owned(),
         authorization: header(AUTHORIZATION.as_str()).unwrap_or_default().to_owned(),
     };
-    // A caller that went away in mid-request gets nothing anyway.
+    // A client that disconnected during its request gets no answer anyway.
     let body = request.into_body().collect().await.map_err(|_| ResetWanted)?.to_bytes();
     let reply = service.answer(&head, &body);
     tokio::time::sleep(reply.delay).await;
@@ -251,13 +252,13 @@ fn framed(chunks: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> Bod
     StreamBody::new(chunks.map(|chunk| chunk.map(Frame::data))).boxed_unsync()
 }
 
-/// Ends the connection in mid-body, once what came before has left.
+/// Ends the connection within the body, after the earlier part has been sent.
 async fn hang_up() -> io::Result<Bytes> {
     tokio::time::sleep(Duration::from_millis(5)).await;
     Err(io::ErrorKind::ConnectionAborted.into())
 }
 
-/// Ten chunks a second, at least a byte each.
+/// Sends ten chunks per second, each of at least one byte.
 fn trickle(bytes: Bytes, bytes_per_second: u32) -> impl Stream<Item = io::Result<Bytes>> {
     let chunk = usize::try_from(bytes_per_second / 10).unwrap_or(usize::MAX).max(1);
     stream::unfold(bytes, move |mut rest| async move {

@@ -1,18 +1,19 @@
-//! The same assertions against moto, which we did not write, and against our own SSM: where they agree, ours can be
-//! believed.
+//! The same assertions against moto, which is independent of us, and against our own SSM. Where the two
+//! agree, ours can be trusted.
 //!
-//! Not asserted, because moto differs from the real service: it pages in the order of insertion and not by name, adds an
-//! empty page after a full last one, answers an unknown token with 500 and HTML, echoes no `Selector`, takes a batch
-//! without names and values of any size, gives `ParameterNotFound` a message, shows the plain text within what stands
-//! for ciphertext, and never throttles. Neither is the code for an unknown label: the two differ, and the service's own
-//! is not documented.
+//! Some behaviour is not asserted, because moto differs from the real service: it pages in the order of
+//! insertion instead of by name, adds an empty page after a full last one, answers an unknown token with 500
+//! and HTML, returns no `Selector`, accepts a batch without names and values of any size, gives
+//! `ParameterNotFound` a message, includes the plain text in its stand-in for ciphertext, and never
+//! throttles. The code for an unknown label is not asserted either: the two differ, and the service's own is
+//! not documented.
 
 use std::collections::BTreeSet;
 
 use parameter_mirror_test_support::{Moto, Ssm, SsmClient};
 use serde_json::{Value, json};
 
-/// Asks one of the two.
+/// One of the two services.
 struct Service<'a> {
     name: &'a str,
     client: SsmClient,
@@ -25,7 +26,7 @@ impl Service<'_> {
         answer
     }
 
-    /// The code of a refusal, without namespace.
+    /// Returns the code of an error, without namespace.
     async fn refused(&self, operation: &str, input: Value) -> String {
         let (status, answer) = self.client.call(operation, input.clone()).await;
         assert_eq!(status, 400, "{}: {operation} {input}: {answer}", self.name);
@@ -37,7 +38,7 @@ impl Service<'_> {
         self.client.put(name, value, kind).await
     }
 
-    /// Everything that a listing gives, with the number of its pages of at most so many parameters.
+    /// Returns the complete listing, and its number of pages with at most this many parameters.
     async fn list(&self, path: &str, recursive: bool, decrypt: bool, size: usize) -> (Vec<Value>, usize) {
         let (mut all, mut pages, mut token) = (Vec::new(), 0, None::<String>);
         loop {
@@ -58,7 +59,7 @@ impl Service<'_> {
         }
     }
 
-    /// One parameter by each of the three operations that read, which have to agree.
+    /// Reads one parameter with each of the three read operations, which must agree.
     async fn read(&self, name: &str, decrypt: bool) -> Value {
         let alone = self.ok("GetParameter", json!({"Name": name, "WithDecryption": decrypt})).await;
         let batch = self.ok("GetParameters", json!({"Names": [name], "WithDecryption": decrypt})).await;

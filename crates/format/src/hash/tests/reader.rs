@@ -1,4 +1,4 @@
-//! What a reader takes, and what somebody can do who may write Redis and has no key.
+//! What a reader accepts, and what someone without a key but with write access to Redis can do.
 
 use proptest::prelude::*;
 
@@ -12,13 +12,13 @@ use crate::fixtures::{content, entries, other_ring, ring};
 use crate::hash::fields::Fields;
 use crate::verdict::{BrokenCause, Found, Verdict};
 
-/// A hash as somebody lays it out who may write Redis and has no key: everything in it fits together.
+/// A consistent hash, written by someone with write access to Redis and no key.
 fn forged(mode: EncryptionMode, change: impl FnOnce(&mut Content)) -> Fields {
     let mut content = content();
     change(&mut content);
     let mut fields = encode(&other_ring().sign(content), mode, &other_ring(), KEY, VITALS).unwrap();
     fields.insert(OWNER, OURS);
-    // The key ids are no secret.
+    // The key ids are not secret.
     for name in [MAC, ENC, READER_MAC, CHECKED_MAC] {
         fields.insert(name, fields.text(name).unwrap().replace("theirs", "mine"));
     }
@@ -37,11 +37,11 @@ fn a_reader_with_a_sub_key_refuses_a_hash_that_says_nothing_is_encrypted() {
         found: EncryptionMode::None,
         least: EncryptionMode::SecureStrings,
     };
-    // Also when the operator itself wrote it: an old hash may be put back.
+    // Also if the operator wrote it: an attacker may restore an old hash.
     for plain in [stored(EncryptionMode::None), forged(EncryptionMode::None, |_| {})] {
         assert_eq!(decode_for_reader(&plain, KEY, &sub_keys(), None).unwrap_err(), refused);
     }
-    // While a mirror is being switched, and only if the operator wrote it.
+    // Accepted while a mirror is being switched, and only if the operator wrote it.
     let none = Some(EncryptionMode::None);
     assert!(decode_for_reader(&stored(EncryptionMode::None), KEY, &sub_keys(), none).is_ok());
     let forged = forged(EncryptionMode::None, |_| {});
@@ -59,7 +59,7 @@ fn a_reader_with_a_sub_key_refuses_a_secret_that_became_a_string() {
             password.kind = ParameterType::String;
             password.value = "evil".into();
         });
-        // The control: nothing else is wrong with it.
+        // Control: apart from the MAC, the hash is valid.
         assert_eq!(
             decode_for_reader(&fields, KEY, &[], None).unwrap().entries["/p/password"].value.expose(),
             "evil"
@@ -79,7 +79,7 @@ fn all_can_be_demanded() {
     );
     assert!(refused(EncryptionMode::None).contains("@enc is None"));
     assert!(decode_for_reader(&stored(EncryptionMode::All), KEY, &sub_keys(), all).is_ok());
-    // A demand needs the sub-key too.
+    // Requiring encryption needs the sub-key, too.
     let keyless = decode_for_reader(&stored(EncryptionMode::All), KEY, &[], all);
     assert!(matches!(keyless, Err(ReaderError::KeyMissing { .. })), "{keyless:?}");
 }
@@ -96,7 +96,7 @@ fn a_reader_with_other_sub_keys_only_reads_nothing() {
     let of_another_id = [other_ring().sub_key(other_ring().active(), KEY).unwrap()];
     let error = decode_for_reader(&plain, KEY, &of_another_id, None).unwrap_err();
     assert_eq!(error.to_string(), "@readerMac needs the key mine, which this reader was not given");
-    // The sub-keys of several mirrors have the same id: the one that fits counts.
+    // The sub-keys of several mirrors have the same id; the one that verifies is used.
     let [ours] = sub_keys();
     let [other] = of_another;
     let both = [ours, other];
@@ -105,7 +105,7 @@ fn a_reader_with_other_sub_keys_only_reads_nothing() {
     assert!(decode_for_reader(&plain, KEY, &[other, ours], None).unwrap().is_authentic);
 }
 
-/// Its content counts, so an operator that starts in an outage can write it again from itself.
+/// The content is valid, so an operator that starts in an outage can restore the hash from itself.
 #[test]
 fn what_readers_would_refuse_is_verified_and_marked() {
     for mode in MODES {
@@ -136,7 +136,8 @@ fn only_the_format_of_this_version_is_read() {
     }
 }
 
-/// A time that somebody else wrote counts neither for readers nor for the operator, which would sign it with the next write.
+/// Neither readers nor the operator accept a time that someone else wrote; the operator would sign it with
+/// the next write.
 #[test]
 fn the_age_is_what_the_operator_said_of_this_set() {
     let checked_at = |fields: &Fields| {
@@ -151,7 +152,7 @@ fn the_age_is_what_the_operator_said_of_this_set() {
         fields.insert(CHECKED_AT, forged);
         assert_eq!(checked_at(&fields), None, "{forged:?}");
     }
-    // That of a later set, of another mirror, and none.
+    // The MAC of a later set, the MAC of another mirror, and none.
     let later = ring().sign(Content { read_at: 6, ..content() });
     let this = ring().sign(content());
     for mac in [
@@ -193,7 +194,8 @@ fn what_is_not_covered_says_nothing_about_values() {
 }
 
 proptest! {
-    /// Anyone who may write Redis and has no sub-key can make a reader that has it stop, and nothing else.
+    /// Anyone with write access to Redis and no sub-key can make a reader with the sub-key stop, and nothing
+    /// else.
     #[test]
     fn a_tampered_hash_is_never_read_with_a_sub_key(
         entries in entries(),
@@ -204,7 +206,8 @@ proptest! {
     ) {
         let signed = ring().sign(Content { entries, ..content() });
         let fields = encode(&signed, mode, &ring(), KEY, VITALS).unwrap();
-        // What changes while the set stays, and what is only said: see `what_is_not_covered_says_nothing_about_values`.
+        // Fields that change while the set stays the same, or are unsigned: see
+        // `what_is_not_covered_says_nothing_about_values`.
         let free = [CHECKED_AT, CHECKED_MAC, STATUS, STATUS_AT].map(str::as_bytes);
         let names: Vec<&[u8]> = fields.iter().map(|(name, _)| name).filter(|name| !free.contains(name)).collect();
         let name = std::str::from_utf8(names[which.index(names.len())]).unwrap().to_owned();

@@ -5,7 +5,7 @@ use rstest::rstest;
 
 use super::*;
 
-/// Holds `/app/x`, and would hold what else there is below `/app` but not below `/app/out`.
+/// One mirror that holds `/app/x` and covers everything below `/app` except `/app/out`.
 fn mirrors() -> Vec<Mirror> {
     let entry = Entry {
         key: None,

@@ -1,4 +1,4 @@
-//! One question to a source of credentials.
+//! One request to a credentials source.
 
 use http_body_util::Full;
 use hyper::Request;
@@ -7,7 +7,8 @@ use hyper::header::HeaderValue;
 
 use super::super::http::{Answer, Budget, Failure, Http};
 
-/// Asks, and once more after a failure that may pass, if the budget allows. `whom` is for people.
+/// Sends a request. Retries once after a transient failure, if the budget allows. `whom` names the source for
+/// people.
 pub(super) async fn ask(
     http: &Http,
     budget: &mut Budget,
@@ -31,7 +32,7 @@ pub(super) async fn ask(
     }
 }
 
-/// The same, when only a success will do.
+/// Like [`ask`], but treats any other status than success as an error.
 pub(super) async fn ask_for_success(
     http: &Http,
     budget: &mut Budget,
@@ -46,14 +47,14 @@ pub(super) async fn ask_for_success(
     }
 }
 
-/// A header that must not be shown.
+/// Creates a header marked as sensitive.
 pub(super) fn secret_header(text: &str) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_str(text).ok()?;
     value.set_sensitive(true);
     Some(value)
 }
 
-/// Reads a file with a token beside the runtime, which a file system that hangs must not stop.
+/// Reads a token file on a blocking thread, so that a file system that hangs cannot block the runtime.
 pub(super) async fn token_file(path: String, budget: &Budget) -> Result<String, String> {
     let shown = format!("the token file {path}");
     let read = tokio::task::spawn_blocking(move || std::fs::read_to_string(path));

@@ -1,4 +1,4 @@
-//! What is done with credentials that are held.
+//! How cached credentials are used.
 
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
@@ -7,14 +7,14 @@ use super::super::testing::{LONG, SHORT};
 use super::sources_tests::{Asked, HOUR, chain, handed, provide, source};
 use super::*;
 
-/// What is held when it has so long left.
+/// Cached credentials that expire in this time.
 fn held(left: Duration) -> Held {
     let end = Some(SystemTime::now() + left);
     let token = Some("token".to_owned());
     Held { credentials: Some(Credentials::new("HELD", "secret", token, end, "test")), ..Held::default() }
 }
 
-/// What is done with what is held, in a word.
+/// Returns the decision on cached credentials as a word.
 fn done_with(held: &Held) -> &'static str {
     match held.standing(SystemTime::now(), Instant::now()) {
         Standing::Use(_) => "use",
@@ -34,7 +34,7 @@ fn credentials_are_renewed_five_minutes_before_their_end_and_not_used_beyond_it(
     assert_eq!(done_with(&Held { not_before: pause(), ..held(Duration::ZERO) }), "fetch");
 }
 
-/// A chain of a container that holds credentials already.
+/// A chain for a container that already holds credentials.
 async fn holding(
     left: Duration,
     asked: &Asked,
@@ -63,7 +63,7 @@ async fn others_are_fetched_for_those_that_aws_refuses() {
     assert_eq!(held.access_key_id(), "HELD");
     chain.refused(&held);
     assert_eq!(provide(&chain, LONG).await.unwrap().access_key_id(), "NEW");
-    // A late answer about the old ones, and a quick one about the new ones, bring no further fetch.
+    // A late refusal of the old credentials, and an early one of the new ones, cause no further fetch.
     chain.refused(&held);
     assert_eq!(provide(&chain, LONG).await.unwrap().access_key_id(), "NEW");
     chain.refused(&provide(&chain, LONG).await.unwrap());
@@ -81,7 +81,7 @@ async fn credentials_near_their_end_are_used_when_their_source_fails_or_keeps_si
         holding(Duration::from_mins(4), &asked, silent).await,
     ];
     for chain in chains {
-        // Enough is left for SSM itself.
+        // Enough of the budget must be left for SSM itself.
         let mut budget = Budget::new(SHORT * 4);
         assert_eq!(chain.provide(&mut budget).await.unwrap().access_key_id(), "HELD");
         assert!(budget.ends() - Instant::now() > SHORT * 2, "half of the budget is left");

@@ -15,16 +15,16 @@ use super::handed::Handed;
 use crate::ssm::http::{Budget, Http};
 
 const WHOM: &str = "the container's credentials endpoint";
-/// Where ECS serves a relative URI.
+/// The host to which a relative URI refers on ECS.
 const ECS: &str = "http://169.254.170.2";
-/// Hosts that may be asked over plain HTTP, beside loopback: ECS, and EKS Pod Identity.
+/// Hosts besides the loopback that plain HTTP is allowed for: ECS and EKS Pod Identity.
 const LINK_LOCAL: [IpAddr; 3] = [
     IpAddr::V4(Ipv4Addr::new(169, 254, 170, 2)),
     IpAddr::V4(Ipv4Addr::new(169, 254, 170, 23)),
     IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23)),
 ];
 
-/// An endpoint, and what it wants to be shown.
+/// A credentials endpoint and its authorization token.
 pub(super) struct Container {
     uri: Uri,
     token: Option<String>,
@@ -32,7 +32,7 @@ pub(super) struct Container {
 }
 
 impl Container {
-    /// What the environment names, if it names one.
+    /// Returns the endpoint that the environment configures, if any.
     pub(super) fn configured(environment: &Environment) -> Option<Result<Self, String>> {
         let uri = match environment.get("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI") {
             Some(relative) => relative_uri(&relative),
@@ -43,7 +43,8 @@ impl Container {
         Some(uri.map(|uri| Self { uri, token, token_file }))
     }
 
-    /// The file comes first and is read each time: Pod Identity rotates the token in it.
+    /// Fetches credentials. The token file takes precedence and is read each time, because Pod Identity
+    /// rotates its token.
     pub(super) async fn fetch(self, http: &Http, budget: &mut Budget) -> Result<Credentials, String> {
         let token = match self.token_file {
             Some(path) => Some(token_file(path, budget).await?),
@@ -68,7 +69,8 @@ fn relative_uri(relative: &str) -> Result<Uri, String> {
     uri.ok_or_else(|| "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI is no path".to_owned())
 }
 
-/// Over plain HTTP only hosts that are this machine's own: the token would go to whoever is named.
+/// Parses a full URI. Plain HTTP is only allowed to this machine's own hosts, because the host receives the
+/// token.
 fn full_uri(full: &str) -> Result<Uri, String> {
     let uri: Uri = full.parse().map_err(|_| "AWS_CONTAINER_CREDENTIALS_FULL_URI is no URL")?;
     let host = uri.host().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The environment as a value, so that a test need not change that of its process.
+//! The environment as a value, so that a test need not change the environment of its process.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,32 +7,32 @@ use aws_credential_types::Credentials;
 
 use super::handed::usable;
 
-/// Looks environment variables up. It can hold secret keys, so it cannot be printed.
+/// Looks up environment variables. It can hold secret keys, so it has no `Debug`.
 #[derive(Clone)]
 pub struct Environment(Arc<Lookup>);
 
 type Lookup = dyn Fn(&str) -> Option<String> + Send + Sync;
 
 impl Environment {
-    /// Of a lookup, for example `|name| std::env::var(name).ok()`.
+    /// Wraps a lookup, for example `|name| std::env::var(name).ok()`.
     #[must_use]
     pub fn new(lookup: impl Fn(&str) -> Option<String> + Send + Sync + 'static) -> Self {
         Self(Arc::new(lookup))
     }
 
-    /// A variable; an empty one counts as unset, as with the SDKs.
+    /// Returns a variable. An empty one counts as unset, as with the SDKs.
     pub(super) fn get(&self, name: &str) -> Option<String> {
         (self.0)(name).filter(|value| !value.trim().is_empty())
     }
 
-    /// The keys that the environment holds itself, if it has both.
+    /// Returns the access keys from the environment, if both are set.
     pub(super) fn keys(&self) -> Option<Result<Credentials, String>> {
         let (id, secret) = (self.get("AWS_ACCESS_KEY_ID")?, self.get("AWS_SECRET_ACCESS_KEY")?);
         let token = self.get("AWS_SESSION_TOKEN");
         Some(usable(id, secret, token, None).map_err(|what| format!("those in the environment: {what}")))
     }
 
-    /// The endpoint of STS in a Region.
+    /// Returns the STS endpoint of a Region.
     pub(super) fn sts(&self, region: &str) -> String {
         self.get("AWS_ENDPOINT_URL_STS")
             .or_else(|| self.get("AWS_ENDPOINT_URL"))

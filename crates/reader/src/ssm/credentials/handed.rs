@@ -1,4 +1,4 @@
-//! Credentials as the sources hand them out.
+//! Credentials in the formats of their sources.
 
 use std::time::{Duration, SystemTime};
 
@@ -7,12 +7,12 @@ use serde::Deserialize;
 
 use crate::ssm::error::shown_code;
 
-/// The JSON of container endpoints and of the metadata service, and the innermost member of an answer of STS. Has no
-/// `Debug`: it holds keys.
+/// The JSON of container endpoints and the metadata service, and the innermost member of an STS answer. It
+/// holds keys, so it has no `Debug`.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Handed {
-    /// `Success`, or why there are none. Only the metadata service has it.
+    /// `Success`, or why there are no credentials. Only the metadata service sends it.
     code: Option<String>,
     access_key_id: Option<String>,
     secret_access_key: Option<String>,
@@ -21,7 +21,7 @@ pub(super) struct Handed {
     expiration: Option<Expiration>,
 }
 
-/// STS in JSON dates in seconds, everybody else in text.
+/// STS sends JSON dates in seconds, all other sources as text.
 #[derive(Deserialize)]
 #[serde(untagged)]
 pub(super) enum Expiration {
@@ -31,12 +31,12 @@ pub(super) enum Expiration {
 
 impl Handed {
     pub(super) fn parse(body: &[u8]) -> Result<Self, String> {
-        // The error of `serde_json` quotes what it met.
+        // A `serde_json` error quotes its input.
         serde_json::from_slice(body).map_err(|_| "its answer is not the expected JSON".to_owned())
     }
 
-    /// From the XML that STS answers when it is not asked otherwise, or does not listen. Keys, tokens and dates have
-    /// no characters that XML escapes.
+    /// Parses XML, which STS answers by default or when it ignores the Accept header. Keys, tokens and dates
+    /// contain no characters that XML escapes.
     pub(super) fn of_xml(body: &[u8]) -> Result<Self, String> {
         let text = std::str::from_utf8(body).unwrap_or_default();
         let credentials = element(text, "Credentials").ok_or("its answer holds no credentials")?;
@@ -50,7 +50,8 @@ impl Handed {
         })
     }
 
-    /// The credentials, if all is there. Those of all sources here end, so that one without an end is no answer.
+    /// Returns the credentials if all fields are present. All sources here send an expiration, so an answer
+    /// without one is invalid.
     pub(super) fn credentials(self) -> Result<Credentials, String> {
         if let Some(code) = self.code.filter(|code| code != "Success") {
             let code = shown_code(&code).unwrap_or_else(|| "a code that is none".to_owned());
@@ -76,7 +77,7 @@ impl Expiration {
     }
 }
 
-/// Credentials that can stand in a header. A line break at the end of a mounted key is a common mistake.
+/// Checks that credentials fit into a header. A line break at the end of a mounted key is a common mistake.
 pub(super) fn usable(
     id: String,
     secret: String,
@@ -97,7 +98,7 @@ pub(super) fn usable(
     Ok(Credentials::new(id, secret, token, end, "parameter-mirror-reader"))
 }
 
-/// The content of the first element of that name.
+/// Returns the content of the first element with this name.
 pub(super) fn element<'t>(text: &'t str, name: &str) -> Option<&'t str> {
     let (_, rest) = text.split_once(&format!("<{name}>"))?;
     Some(rest.split_once(&format!("</{name}>"))?.0)

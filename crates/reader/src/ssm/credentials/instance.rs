@@ -1,4 +1,4 @@
-//! The role of the EC2 instance, by `IMDSv2`
+//! The role of the EC2 instance, from `IMDSv2`
 //! (<https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instance-metadata-security-credentials.html>).
 
 use std::time::{Duration, SystemTime};
@@ -17,7 +17,7 @@ use crate::ssm::http::{Budget, Http};
 const WHOM: &str = "the instance metadata service";
 const ROLES: &str = "/latest/meta-data/iam/security-credentials/";
 const TOKEN: &str = "x-aws-ec2-metadata-token";
-/// How long those are used that the service hands out after their end.
+/// How long expired credentials from the service are used.
 const EXTENDED: Duration = Duration::from_mins(10);
 
 /// The metadata service.
@@ -26,7 +26,7 @@ pub(super) struct Instance {
 }
 
 impl Instance {
-    /// What the environment says, unless it says that there is none.
+    /// Returns the service that the environment configures, unless the environment disables it.
     pub(super) fn configured(environment: &Environment) -> Option<Self> {
         let said = |name, word| environment.get(name).is_some_and(|said| said.eq_ignore_ascii_case(word));
         if said("AWS_EC2_METADATA_DISABLED", "true") {
@@ -53,7 +53,7 @@ impl Instance {
             .header("x-aws-ec2-metadata-token-ttl-seconds", "21600")
             .body(Full::default())
             .map_err(|_| illegal())?;
-        // From inside a container the answer's hops may not suffice: then nothing comes back.
+        // In a container the answer may exceed the hop limit; then no answer arrives.
         let hint = |what| format!("{what} (in a container its hop limit must be 2)");
         let answer = ask_for_success(http, budget, WHOM, &request).await.map_err(hint)?;
         let token = std::str::from_utf8(&answer.body).ok().and_then(secret_header);
@@ -67,7 +67,7 @@ impl Instance {
             404 => return Err("the instance has no role".to_owned()),
             status => return Err(format!("{WHOM} answers HTTP {status}")),
         }
-        // Characters of an IAM name; with others it would become another path.
+        // The characters of an IAM name; any other could change the path.
         let is_name = |role: &&str| {
             let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"+=,.@_-".contains(&byte);
             !role.is_empty() && *role != ".." && role.bytes().all(legal)
@@ -91,8 +91,8 @@ fn illegal() -> String {
     "AWS_EC2_METADATA_SERVICE_ENDPOINT is no URL".to_owned()
 }
 
-/// When the service itself cannot renew them it hands out credentials that have ended, and AWS goes on accepting them;
-/// the SDKs use them as well
+/// Extends expired credentials. When the service cannot renew them, it returns expired ones, and AWS still
+/// accepts them. The SDKs use them, too
 /// (aws-config, `imds/credentials.rs`: "credential expiration extension").
 fn extended(credentials: Credentials) -> Result<Credentials, String> {
     let now = SystemTime::now();

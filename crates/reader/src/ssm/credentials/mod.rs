@@ -1,12 +1,13 @@
-//! Where credentials come from, in the order of the SDKs, and how long they are used.
+//! The sources of credentials, in the order of the SDKs, and how long credentials are used.
 //!
-//! 1. `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and `AWS_SESSION_TOKEN`: also those of a Lambda function.
+//! 1. `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and `AWS_SESSION_TOKEN`, also in a Lambda function.
 //! 2. A web identity, such as a service account's (IRSA): `AWS_WEB_IDENTITY_TOKEN_FILE` and `AWS_ROLE_ARN`.
 //! 3. The endpoint of a container: ECS tasks, and EKS Pod Identity.
-//! 4. The instance's metadata service, in its second version (`IMDSv2`) only.
+//! 4. The instance metadata service, only in its second version (`IMDSv2`).
 //!
-//! The first one that is configured decides: its failure is not covered up by the credentials of somebody else.
-//! Profiles, SSO and `credential_process` are out of scope: nothing that starts tasks in AWS needs them.
+//! The first source that is configured is used. If it fails, no other source is tried, because that would be
+//! another identity. Profiles, SSO and `credential_process` are out of scope: nothing that starts tasks in
+//! AWS needs them.
 
 mod ask;
 mod container;
@@ -27,41 +28,42 @@ use self::instance::Instance;
 use self::web_identity::WebIdentity;
 use super::http::{Budget, Http};
 
-/// Credentials are fetched anew when they have so long left.
+/// Credentials are renewed when they expire within this time.
 const EARLY: Duration = Duration::from_mins(5);
-/// After a fetch, whatever it brought, those held are used so long before the next one, as long as they are valid:
-/// calls must not all wait for a source that fails, or ask it again for what AWS refuses anyway.
+/// The pause between two fetches, successful or not, while the cached credentials are valid. Without it, all
+/// calls would wait for a source that fails, or fetch again credentials that AWS refuses anyway.
 const PAUSE: Duration = Duration::from_secs(30);
 
-/// The credentials of this process: fetched when needed, kept until shortly before their end.
+/// The credentials of this process: fetched on demand, and cached until shortly before they expire.
 pub(super) struct Chain {
     environment: Environment,
     region: String,
     http: Http,
     held: Mutex<Held>,
-    /// One fetch at a time, for all callers.
+    /// Held during a fetch, so that callers share one.
     fetching: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
 struct Held {
     credentials: Option<Credentials>,
-    /// AWS has refused them.
+    /// AWS has refused the credentials.
     is_refused: bool,
-    /// No fetch before, while these are valid.
+    /// The earliest time of the next fetch while the credentials are valid.
     not_before: Option<Instant>,
 }
 
-/// What is to be done with what is held.
+/// What to do with the cached credentials.
 enum Standing {
     Use(Credentials),
-    /// They are valid, and a fetch is due.
+    /// The credentials are valid, and a fetch is due.
     Renew(Credentials),
     Fetch,
 }
 
 impl Held {
-    /// AWS does not accept these: if they are still the ones held, others are fetched for the next call.
+    /// Marks these credentials as refused by AWS, if they are still the cached ones. The next call fetches
+    /// others.
     fn refuse(&mut self, credentials: &Credentials) {
         self.is_refused |= self.credentials.as_ref() == Some(credentials);
     }
@@ -84,8 +86,8 @@ impl Chain {
         Self { environment, region, http, held: Mutex::default(), fetching: tokio::sync::Mutex::default() }
     }
 
-    /// Valid credentials, within the budget; or in a clause for people why there are none. The clause holds no body,
-    /// no token and no key.
+    /// Returns valid credentials within the budget, or a clause for people that says why there are none. The
+    /// clause contains no body, token or key.
     pub(super) async fn provide(&self, budget: &mut Budget) -> Result<Credentials, String> {
         match self.standing() {
             Standing::Use(held) => Ok(held),
@@ -101,16 +103,16 @@ impl Chain {
         }
     }
 
-    /// AWS does not accept these: others are fetched for the next call.
+    /// Records that AWS refused these credentials. The next call fetches others.
     pub(super) fn refused(&self, credentials: &Credentials) {
         self.held.lock().refuse(credentials);
     }
 
-    /// Newer ones if they come soon, else those held, to their end. A source that keeps silent must not cost the call
-    /// that can do without it.
+    /// Returns renewed credentials if they arrive soon, or the cached ones, which are still valid. A silent
+    /// source must not hold up a call that can do without it.
     async fn renew(&self, held: Credentials, budget: &Budget) -> Credentials {
         let Ok(_alone) = self.fetching.try_lock() else { return held };
-        // Set first: a call that is given up in the middle counts as failed too.
+        // Set before the fetch, so that a cancelled call counts as a failed fetch, too.
         let not_before = pause();
         self.held.lock().not_before = not_before;
         self.fetch(&mut budget.aside()).await.unwrap_or(held)
@@ -157,7 +159,7 @@ fn pause() -> Option<Instant> {
     Instant::now().checked_add(PAUSE)
 }
 
-/// What was looked for before the last of the sources.
+/// The sources that were checked before the last one.
 const NOTHING_ELSE: &str = "the environment names no keys, no web identity and no container credentials, and profiles and SSO are not read here";
 
 #[cfg(test)]

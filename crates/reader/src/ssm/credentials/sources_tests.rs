@@ -1,4 +1,4 @@
-//! The sources over real HTTP, each also silent.
+//! The credentials sources over real HTTP, including silent ones.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,7 +18,7 @@ use super::*;
 
 pub(super) const HOUR: Duration = Duration::from_hours(1);
 
-/// What a source was asked, and in which order.
+/// The requests that a source received, in order.
 #[derive(Clone, Default)]
 pub(super) struct Asked(Arc<Mutex<Vec<String>>>);
 
@@ -28,7 +28,7 @@ impl Asked {
     }
 }
 
-/// A source that answers by method and path, and never anybody it has no answer for.
+/// A source that answers by method and path. Requests without an answer hang.
 pub(super) async fn source(
     asked: &Asked,
     header: &'static str,
@@ -59,7 +59,7 @@ pub(super) async fn provide(chain: &Chain, within: Duration) -> Result<Credentia
     outcome
 }
 
-/// Credentials as container endpoints and the metadata service hand them out.
+/// Credentials in the format of container endpoints and the metadata service.
 pub(super) fn handed(id: &str, lifetime: Duration) -> Response {
     let end = Timestamp::now() + lifetime;
     let handed = json!({
@@ -115,7 +115,7 @@ async fn a_container_shows_its_token_of_the_moment() {
         ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", file.to_str().unwrap()),
     ]);
     assert_eq!(parts(&provide(&chain, LONG).await.unwrap()), HANDED);
-    // Held from now on.
+    // Cached from now on.
     provide(&chain, LONG).await.unwrap();
     assert_eq!(asked.lines(), ["GET /v1/credentials authorization: hunter2-file"]);
 }
@@ -172,7 +172,7 @@ async fn an_instance_without_a_role_says_so() {
     assert!(what.contains("the instance has no role") && what.contains("SSO are not read"), "{what}");
 }
 
-/// When EC2 cannot renew them it hands out what has ended, and AWS accepts it.
+/// When EC2 cannot renew credentials, it returns expired ones, and AWS accepts them.
 #[tokio::test]
 async fn an_instance_may_hand_out_what_has_just_ended() {
     let ended = |line: &str| {
@@ -184,7 +184,7 @@ async fn an_instance_may_hand_out_what_has_just_ended() {
     assert!(credentials.expiry().unwrap() > SystemTime::now());
 }
 
-/// Credentials that ended a minute ago.
+/// Credentials that expired a minute ago.
 fn handed_before() -> Response {
     let end = Timestamp::now() - Duration::from_mins(1);
     let handed = json!({
@@ -222,7 +222,7 @@ async fn a_source_that_hands_out_nothing_usable_is_told_and_its_answer_is_not_sh
     }
 }
 
-/// A web identity's folder and variables.
+/// Creates the folder and the variables of a web identity.
 fn web_identity(sts: &str) -> (Scratch, Chain) {
     let scratch = Scratch::new("web-identity").unwrap();
     let file = scratch.path().join("token");
@@ -247,7 +247,7 @@ async fn a_web_identity_asks_sts_in_json_and_unsigned() {
         assert!(!head.headers.contains_key("authorization"));
         *note.lock() = format!("{} {} {accept} {}", head.method, head.uri, str::from_utf8(&body).unwrap());
         let end = Timestamp::now().as_second() + 3_600;
-        // As AWS answers: the date in seconds, with an exponent.
+        // In AWS's format: the date in seconds, with an exponent.
         let end = format!("{:.9}E9", f64::from(u32::try_from(end).unwrap()) / 1e9);
         format!(
             r#"{{"AssumeRoleWithWebIdentityResponse":{{"AssumeRoleWithWebIdentityResult":{{"Credentials":
@@ -269,7 +269,7 @@ async fn a_web_identity_asks_sts_in_json_and_unsigned() {
     );
 }
 
-/// Our own STS answers XML, as the API reference shows it, and its SSM knows whose the credentials are.
+/// Our own STS answers XML, as the API reference documents, and its SSM knows to whom the credentials belong.
 #[tokio::test]
 async fn a_web_identity_reads_the_parameters_of_its_own_account() {
     let server = OwnSsm::start();
@@ -286,7 +286,7 @@ async fn a_web_identity_reads_the_parameters_of_its_own_account() {
     let error = ssm.read(&[], &names, LONG).await.unwrap_err();
     assert!(matches!(error, SsmError::CredentialsUnavailable(_)), "{error}");
     assert!(error.to_string().contains("ExpiredTokenException"), "{error}");
-    // Others are fetched then, but not at every call.
+    // New credentials are fetched then, but not at every call.
     tokio::time::pause();
     tokio::time::advance(PAUSE).await;
     tokio::time::resume();

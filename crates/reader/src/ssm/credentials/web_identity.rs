@@ -1,4 +1,4 @@
-//! A role assumed with a web identity's token (IRSA), which stands in place of a signature
+//! A role assumed with the token of a web identity (IRSA), which replaces a signature
 //! (<https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html>).
 
 use std::fmt::Write as _;
@@ -17,7 +17,7 @@ use crate::ssm::http::{Answer, Budget, Http};
 
 const WHOM: &str = "STS";
 
-/// Who asks whom for what.
+/// The STS endpoint, the token file, the role and the session name.
 pub(super) struct WebIdentity {
     endpoint: String,
     token_file: String,
@@ -26,7 +26,7 @@ pub(super) struct WebIdentity {
 }
 
 impl WebIdentity {
-    /// What the environment names, if it names a token.
+    /// Returns the web identity that the environment configures, if it names a token.
     pub(super) fn configured(environment: &Environment, region: &str) -> Option<Result<Self, String>> {
         let token_file = environment.get("AWS_WEB_IDENTITY_TOKEN_FILE")?;
         let Some(role) = environment.get("AWS_ROLE_ARN") else {
@@ -37,7 +37,7 @@ impl WebIdentity {
         Some(Ok(Self { endpoint: environment.sts(region), token_file, role, session }))
     }
 
-    /// The token is read each time: it is rotated.
+    /// Fetches credentials. The token is read each time, because it is rotated.
     pub(super) async fn fetch(self, http: &Http, budget: &mut Budget) -> Result<Credentials, String> {
         let token = token_file(self.token_file, budget).await?;
         let form = [
@@ -60,7 +60,8 @@ impl WebIdentity {
     }
 }
 
-/// JSON as asked for, or the XML of an STS that does not listen: stand-ins, and the documented format.
+/// Parses JSON, as requested, or the XML of an STS that ignores the Accept header: stand-ins, and the
+/// documented format.
 fn handed(body: &[u8]) -> Result<Handed, String> {
     #[derive(Deserialize)]
     struct Outer {
@@ -84,7 +85,7 @@ fn handed(body: &[u8]) -> Result<Handed, String> {
     outer.map_err(|_| "its answer is not the expected JSON".to_owned())
 }
 
-/// What STS says in place of credentials. Its message quotes the token, so only the code is shown.
+/// Describes an error answer of STS. Its message quotes the token, so only the code is shown.
 fn refusal(answer: &Answer, role: &str) -> String {
     #[derive(Deserialize)]
     struct Outer {
@@ -112,7 +113,7 @@ fn is_xml(body: &[u8]) -> bool {
     body.trim_ascii_start().starts_with(b"<")
 }
 
-/// A form, with everything escaped but unreserved characters.
+/// Encodes a form; everything but unreserved characters is escaped.
 fn encoded(form: &[(&str, &str)]) -> String {
     let mut text = String::new();
     for (name, value) in form {

@@ -1,4 +1,4 @@
-//! Reads, against our own SSM over real HTTP, and against moto, which we did not write.
+//! Reads from our own SSM over real HTTP, and from moto, an independent implementation.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ async fn read(server: &OwnSsm, paths: &[&str], names: &[&str]) -> Result<Found, 
     read_within(&server.endpoint(), paths, names, LONG).await
 }
 
-/// Names and values, in order.
+/// Returns names and values, in order.
 fn values(found: &Found) -> Vec<(&str, &str)> {
     found.iter().map(|(name, one)| (name.as_str(), one.value.expose())).collect()
 }
@@ -85,7 +85,7 @@ async fn ciphertext_in_place_of_a_value_is_no_answer() {
     }
 }
 
-/// Somebody keeps ciphertext of their own; what does not look like it costs no further call.
+/// A user may store ciphertext. A value that does not look like ciphertext causes no further call.
 #[tokio::test]
 async fn a_value_that_only_looks_like_ciphertext_is_a_value() {
     let server = OwnSsm::start();
@@ -94,7 +94,7 @@ async fn a_value_that_only_looks_like_ciphertext_is_a_value() {
     let found = read(&server, &[], &["secret", "plain"]).await.unwrap();
     assert_eq!(found["/secret"].value.expose(), "AQICAHhZ");
     let asked: Vec<_> = server.log().into_iter().map(|call| (call.names, call.with_decryption)).collect();
-    // Asked for as the caller wrote it.
+    // Requested with the name as the caller wrote it.
     assert_eq!(asked, [(strings(&["secret", "plain"]), true), (strings(&["secret"]), false)]);
 }
 
@@ -162,7 +162,7 @@ async fn a_path_with_nothing_below_it_is_an_error() {
     }
 }
 
-/// The empty text would be the root once its slashes are trimmed.
+/// The empty text would be the root after its slashes are trimmed.
 #[tokio::test]
 async fn no_path_is_not_the_root() {
     let server = three_pages();
@@ -369,7 +369,8 @@ async fn moto_understands_and_is_understood() {
     let absent = SsmError::NotFound { names: strings(&["/gone"]) };
     assert_eq!(read(&[], &["/one", "/gone"]).await, Err(absent));
     assert_eq!(read(&["/nothing"], &[]).await, Err(SsmError::Empty { path: "/nothing".to_owned() }));
-    // moto echoes no selector, so whose answer it is cannot be told; the operator does not take it either.
+    // moto returns no selector, so the answer cannot be matched to a request. The operator does not accept it
+    // either.
     let error = read(&[], &["/one:1"]).await.unwrap_err();
     assert!(text(&error).contains("does not say which version"), "{error}");
 }

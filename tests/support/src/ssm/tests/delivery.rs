@@ -1,4 +1,4 @@
-//! Faults of the connection: each looks to a caller as it would on a real network, and like no other.
+//! Faults of the connection: each looks to a caller as on a real network, and is distinct from the others.
 
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
@@ -8,10 +8,11 @@ use serde_json::{Value, json};
 use super::super::{Fault, Ssm, When};
 use super::{exchange, small};
 
-/// For answers that are expected not to come, or not whole; what does come has this long on a busy machine.
+/// How long to wait for answers that are not expected to arrive completely; what does arrive has this long on
+/// a busy machine.
 const IMPATIENCE: Duration = Duration::from_secs(1);
 
-/// What a caller got of the answer to one listing, and how the connection ended.
+/// What a caller received for one listing, and how the connection ended.
 #[derive(Debug)]
 struct Arrived {
     head: String,
@@ -20,7 +21,7 @@ struct Arrived {
 }
 
 impl Arrived {
-    /// The length that the head announced; none if no head came.
+    /// Returns the length in the head; `None` if no head arrived.
     fn announced(&self) -> Option<usize> {
         let line = self.head.lines().find_map(|line| line.strip_prefix("content-length: "))?;
         line.parse().ok()
@@ -38,7 +39,7 @@ impl Arrived {
         self.announced() == Some(self.body.len()) && serde_json::from_slice::<Value>(&self.body).is_ok()
     }
 
-    /// Did the connection stay open until the caller had enough?
+    /// Whether the connection stayed open until the caller gave up.
     fn hung(&self) -> bool {
         matches!(self.end, Some(ErrorKind::WouldBlock | ErrorKind::TimedOut))
     }
@@ -54,7 +55,7 @@ fn listing(ssm: &Ssm, patience: Duration) -> Arrived {
     Arrived { head, body: received[at..].to_vec(), end: end.err().map(|error| error.kind()) }
 }
 
-/// The same under a fault.
+/// Returns the same under a fault.
 fn under(fault: Fault, patience: Duration) -> Arrived {
     let ssm = small();
     let id = ssm.fail(When::any(), fault);

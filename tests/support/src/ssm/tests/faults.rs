@@ -1,4 +1,4 @@
-//! Every scripted fault as a caller meets it.
+//! Every scripted fault as a caller observes it.
 
 use std::time::{Duration, Instant};
 

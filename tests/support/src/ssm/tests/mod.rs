@@ -1,4 +1,4 @@
-//! The service as a caller sees it, over plain HTTP.
+//! The service as a caller observes it, over plain HTTP.
 
 mod delivery;
 mod faults;
@@ -13,10 +13,10 @@ use serde_json::{Value, json};
 
 use super::Ssm;
 
-/// For answers that are expected to come.
+/// How long to wait for answers that are expected to arrive.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What a caller got.
+/// What a caller received.
 #[derive(Debug)]
 struct Got {
     status: u16,
@@ -44,12 +44,12 @@ impl Got {
     }
 }
 
-/// Asks once, on a connection of its own.
+/// Sends one request, on its own connection.
 fn ask(ssm: &Ssm, operation: &str, body: &Value) -> Got {
     ask_in(ssm, "us-east-1", operation, body, PATIENCE).expect("an answer")
 }
 
-/// The same with this access key.
+/// Sends one request with this access key.
 fn ask_as(ssm: &Ssm, access_key: &str, operation: &str, body: &Value) -> Got {
     let scope = format!("{access_key}/20260101/us-east-1/ssm");
     send(ssm, &format!("AmazonSSM.{operation}"), &scope, &body.to_string(), PATIENCE).expect("an answer")
@@ -69,7 +69,7 @@ fn send(ssm: &Ssm, target: &str, scope: &str, body: &str, patience: Duration) ->
     Ok(Got { status, head: head.to_owned(), body: body.to_owned() })
 }
 
-/// What arrived on a connection that was asked once, and how it ended.
+/// Sends one request on a connection, and returns what arrived and how it ended.
 fn exchange(
     ssm: &Ssm,
     target: &str,
@@ -99,7 +99,7 @@ fn small() -> Ssm {
     ssm
 }
 
-/// One page of `/a`.
+/// Requests one page of `/a`.
 fn page(ssm: &Ssm, token: Option<&str>) -> Got {
     let mut body = json!({ "Path": "/a", "Recursive": true, "WithDecryption": true });
     if let Some(token) = token {
@@ -108,7 +108,7 @@ fn page(ssm: &Ssm, token: Option<&str>) -> Got {
     ask(ssm, "GetParametersByPath", &body)
 }
 
-/// All names of `/a`, page by page.
+/// Lists all names of `/a`, page by page.
 fn sweep(ssm: &Ssm) -> Vec<Vec<String>> {
     let mut pages = Vec::new();
     let mut token = None;
@@ -122,7 +122,7 @@ fn sweep(ssm: &Ssm) -> Vec<Vec<String>> {
     }
 }
 
-/// A service with so many parameters `/a/000`, `/a/001`, ... with equal values.
+/// A service with this many parameters `/a/000`, `/a/001`, ... with equal values.
 fn filled(count: usize) -> Ssm {
     let ssm = Ssm::start();
     for number in 0..count {

@@ -1,4 +1,4 @@
-//! Listings, batches, selectors, writes, refusals.
+//! Listings, batches, selectors, writes, errors.
 
 use serde_json::json;
 

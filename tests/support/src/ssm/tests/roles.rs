@@ -1,4 +1,4 @@
-//! STS on the same port: roles, whose account they open, and how they fail.
+//! STS on the same port: roles, the accounts they belong to, and their errors.
 
 use std::io;
 use std::time::Duration;
@@ -20,7 +20,7 @@ fn try_assume(ssm: &Ssm, role: &str, patience: Duration) -> io::Result<Got> {
     send(ssm, "", "test/20260101/us-east-1/sts", &body, patience)
 }
 
-/// The content of an XML element.
+/// Returns the content of an XML element.
 fn element<'a>(got: &'a Got, name: &str) -> &'a str {
     let (_, rest) = got.body.split_once(&format!("<{name}>")).expect("the element");
     rest.split('<').next().expect("its content")
