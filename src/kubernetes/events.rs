@@ -30,17 +30,17 @@ const REMEMBERED: usize = 256;
 pub struct Events(Arc<Recording>);
 
 struct Recording {
-    waiting: Arc<Waiting>,
+    waiting: Arc<PendingEvents>,
     _task: AbortOnDropHandle<()>,
 }
 
 #[derive(Default)]
-struct Waiting {
+struct PendingEvents {
     stories: Mutex<FairQueue<(), (ObjectReference, EventDraft)>>,
     added: Notify,
 }
 
-impl Waiting {
+impl PendingEvents {
     /// Adds an event, unless too many events of its namespace wait. Returns whether it did.
     fn add(&self, about: ObjectReference, story: EventDraft) -> bool {
         let namespace: Arc<str> = about.namespace.as_deref().unwrap_or_default().into();
@@ -106,7 +106,7 @@ impl Events {
             let reporter = Reporter { controller: "parameter-mirror".to_owned(), instance: None };
             Recorder::new(client.clone(), reporter)
         };
-        let waiting = Arc::new(Waiting::default());
+        let waiting = Arc::new(PendingEvents::default());
         let events = Arc::clone(&waiting);
         let task = tokio::spawn(async move {
             let (mut current, mut count) = (recorder(), 0);
@@ -158,7 +158,7 @@ mod tests {
     /// A tenant whose mirrors raise events without end neither delays the events of others nor takes their room.
     #[tokio::test]
     async fn namespaces_take_turns_and_each_has_its_room() {
-        let waiting = Waiting::default();
+        let waiting = PendingEvents::default();
         let story = || EventDraft::normal("Synced", "");
         let taken = (0..3 * WAITING).filter(|_| waiting.add(about("many"), story())).count();
         assert_eq!(taken, WAITING);

@@ -79,14 +79,14 @@ pub struct Queue {
     clock: Clock,
 }
 
-type Mirror = ObjectRef<ParameterMirror>;
+type MirrorKey = ObjectRef<ParameterMirror>;
 
 #[derive(Default)]
 struct State {
-    entries: HashMap<Arc<Mirror>, Entry>,
-    waiting: FairQueue<Urgency, (Arc<Mirror>, Position)>,
+    entries: HashMap<Arc<MirrorKey>, QueueEntry>,
+    waiting: FairQueue<Urgency, (Arc<MirrorKey>, Position)>,
     /// The mirrors that are due later, by due time.
-    resting: BTreeMap<(Duration, Position), Arc<Mirror>>,
+    resting: BTreeMap<(Duration, Position), Arc<MirrorKey>>,
     tickets: Position,
     /// The number of running reconciles of each namespace.
     running: HashMap<String, usize>,
@@ -98,7 +98,7 @@ struct State {
 type Position = u64;
 
 #[derive(Clone, Copy)]
-enum Entry {
+enum QueueEntry {
     Waiting { since: Duration, urgency: Urgency, ticket: Position },
     Running { since: Duration, step: &'static str, again: Option<Urgency> },
     Resting { due: Duration, ticket: Position },
@@ -113,14 +113,14 @@ impl Queue {
     }
 
     /// Makes the mirror due now.
-    pub fn add(&self, mirror: &Mirror, urgency: Urgency) {
+    pub fn add(&self, mirror: &MirrorKey, urgency: Urgency) {
         let now = self.clock.uptime();
         self.state.lock().add(mirror, urgency, now);
         self.added.notify_one();
     }
 
     /// Takes the next mirror that is due, if there is one. Its reconcile begins.
-    pub fn next(&self) -> Option<Arc<Mirror>> {
+    pub fn next(&self) -> Option<Arc<MirrorKey>> {
         let now = self.clock.uptime();
         self.state.lock().next(now)
     }
@@ -136,12 +136,12 @@ impl Queue {
     }
 
     /// Records that a reconcile enters a step.
-    pub fn enter_step(&self, mirror: &Mirror, step: &'static str) {
+    pub fn enter_step(&self, mirror: &MirrorKey, step: &'static str) {
         self.state.lock().enter_step(mirror, step);
     }
 
     /// Records that a reconcile has ended, and requeues its mirror.
-    pub fn finished(&self, mirror: &Mirror, next: Requeue) {
+    pub fn finished(&self, mirror: &MirrorKey, next: Requeue) {
         let now = self.clock.uptime();
         self.state.lock().finished(mirror, next, now);
     }
@@ -167,17 +167,17 @@ impl Queue {
 }
 
 impl State {
-    fn add(&mut self, mirror: &Mirror, urgency: Urgency, now: Duration) {
+    fn add(&mut self, mirror: &MirrorKey, urgency: Urgency, now: Duration) {
         match self.entries.get_mut(mirror) {
-            Some(Entry::Running { again, .. }) => {
+            Some(QueueEntry::Running { again, .. }) => {
                 *again = Some(again.map_or(urgency, |asked| asked.min(urgency)));
             }
-            Some(&mut Entry::Waiting { since, urgency: asked, .. }) => {
+            Some(&mut QueueEntry::Waiting { since, urgency: asked, .. }) => {
                 if urgency < asked {
                     self.wait(bare(mirror), urgency, since);
                 }
             }
-            Some(&mut Entry::Resting { due, ticket }) => {
+            Some(&mut QueueEntry::Resting { due, ticket }) => {
                 let rested = self.resting.remove(&(due, ticket));
                 self.wait(rested.unwrap_or_else(|| bare(mirror)), urgency, now);
             }
@@ -185,14 +185,14 @@ impl State {
         }
     }
 
-    fn wait(&mut self, mirror: Arc<Mirror>, urgency: Urgency, since: Duration) {
+    fn wait(&mut self, mirror: Arc<MirrorKey>, urgency: Urgency, since: Duration) {
         self.tickets += 1;
         let namespace = mirror.namespace.as_deref().unwrap_or_default().into();
         self.waiting.push(&namespace, urgency, 0, (Arc::clone(&mirror), self.tickets));
-        self.entries.insert(mirror, Entry::Waiting { since, urgency, ticket: self.tickets });
+        self.entries.insert(mirror, QueueEntry::Waiting { since, urgency, ticket: self.tickets });
     }
 
-    fn next(&mut self, now: Duration) -> Option<Arc<Mirror>> {
+    fn next(&mut self, now: Duration) -> Option<Arc<MirrorKey>> {
         while let Some(first) = self.resting.first_entry()
             && first.key().0 <= now
         {
@@ -201,13 +201,14 @@ impl State {
             self.wait(mirror, Urgency::Routine, due);
         }
         let entries = &self.entries;
-        let is_current = |(mirror, ticket): &(Arc<Mirror>, Position)| matches!(entries.get(mirror), Some(Entry::Waiting { ticket: current, .. }) if current == ticket);
+        let is_current = |(mirror, ticket): &(Arc<MirrorKey>, Position)| matches!(entries.get(mirror), Some(QueueEntry::Waiting { ticket: current, .. }) if current == ticket);
         let running = &self.running;
         let has_slot =
             |namespace: &str| running.get(namespace).is_none_or(|count| *count < RECONCILES_OF_A_NAMESPACE);
         let (namespace, (mirror, _)) = self.waiting.pop_of(has_slot, is_current)?;
         *self.running.entry(namespace.as_ref().to_owned()).or_default() += 1;
-        self.entries.insert(Arc::clone(&mirror), Entry::Running { since: now, step: "plan", again: None });
+        self.entries
+            .insert(Arc::clone(&mirror), QueueEntry::Running { since: now, step: "plan", again: None });
         Some(mirror)
     }
 
@@ -216,15 +217,17 @@ impl State {
         self.resting.first_key_value().map(|((due, _), _)| due.saturating_sub(now))
     }
 
-    fn enter_step(&mut self, mirror: &Mirror, entered: &'static str) {
-        if let Some(Entry::Running { step, .. }) = self.entries.get_mut(mirror) {
+    fn enter_step(&mut self, mirror: &MirrorKey, entered: &'static str) {
+        if let Some(QueueEntry::Running { step, .. }) = self.entries.get_mut(mirror) {
             *step = entered;
         }
     }
 
-    fn finished(&mut self, mirror: &Mirror, next: Requeue, now: Duration) {
+    fn finished(&mut self, mirror: &MirrorKey, next: Requeue, now: Duration) {
         self.ended_at = self.ended_at.max(now);
-        let Some((mirror, Entry::Running { again, .. })) = self.entries.remove_entry(mirror) else { return };
+        let Some((mirror, QueueEntry::Running { again, .. })) = self.entries.remove_entry(mirror) else {
+            return;
+        };
         let namespace = mirror.namespace.as_deref().unwrap_or_default();
         if let Some(running) = self.running.get_mut(namespace) {
             *running -= 1;
@@ -239,7 +242,7 @@ impl State {
                 self.tickets += 1;
                 let (due, ticket) = (now.saturating_add(pause), self.tickets);
                 self.resting.insert((due, ticket), Arc::clone(&mirror));
-                self.entries.insert(mirror, Entry::Resting { due, ticket });
+                self.entries.insert(mirror, QueueEntry::Resting { due, ticket });
             }
             (None, Requeue::OnChange) => {}
         }
@@ -256,10 +259,10 @@ impl State {
         if since <= RECONCILE + GRACE {
             return None;
         }
-        let is_overdue = |entry: &&Entry| match **entry {
-            Entry::Waiting { since, .. } => now.saturating_sub(since) > RECONCILE + GRACE,
-            Entry::Resting { due, .. } => now.saturating_sub(due) > RECONCILE + GRACE,
-            Entry::Running { .. } => false,
+        let is_overdue = |entry: &&QueueEntry| match **entry {
+            QueueEntry::Waiting { since, .. } => now.saturating_sub(since) > RECONCILE + GRACE,
+            QueueEntry::Resting { due, .. } => now.saturating_sub(due) > RECONCILE + GRACE,
+            QueueEntry::Running { .. } => false,
         };
         let due = self.entries.values().filter(is_overdue).count();
         (due > 0).then_some(Stall::Queue { due, since })
@@ -268,18 +271,18 @@ impl State {
     /// Returns start, mirror and step of each running reconcile.
     fn under_way(&self) -> Vec<(Duration, String, &'static str)> {
         let running = self.entries.iter().filter_map(|(mirror, entry)| match *entry {
-            Entry::Running { since, step, .. } => {
+            QueueEntry::Running { since, step, .. } => {
                 let namespace = mirror.namespace.as_deref().unwrap_or_default();
                 Some((since, format!("{namespace}/{}", mirror.name), step))
             }
-            Entry::Waiting { .. } | Entry::Resting { .. } => None,
+            QueueEntry::Waiting { .. } | QueueEntry::Resting { .. } => None,
         });
         running.collect()
     }
 }
 
 /// Keeps the name alone: a reference made from an object also holds its UID and version.
-fn bare(mirror: &Mirror) -> Arc<Mirror> {
+fn bare(mirror: &MirrorKey) -> Arc<MirrorKey> {
     let mut bare = ObjectRef::new(&mirror.name);
     bare.namespace.clone_from(&mirror.namespace);
     Arc::new(bare)
@@ -293,7 +296,7 @@ mod tests {
         Duration::from_secs(secs)
     }
 
-    fn mirror(namespace: &str, name: &str) -> Mirror {
+    fn mirror(namespace: &str, name: &str) -> MirrorKey {
         ObjectRef::new(name).within(namespace)
     }
 

@@ -19,7 +19,7 @@ use crate::api::ParameterMirror;
 use crate::kubernetes::watches::MirrorConditions;
 use crate::metrics::per_mirror::{Age, PerMirror};
 use crate::metrics::register::{register, register_with_unit};
-use crate::ssm::credentials::Health;
+use crate::ssm::credentials::CredentialsHealth;
 use crate::ssm::limiter::breaker::BreakerState;
 use crate::ssm::limiter::{AccountKey, AccountState};
 
@@ -41,7 +41,7 @@ pub struct GaugeValues {
     /// Bytes of values in memory.
     pub values_bytes: usize,
     /// Health of the credentials of the operator's own AWS identity, and of the roles of sources.
-    pub credentials: Vec<Health>,
+    pub credentials: Vec<CredentialsHealth>,
     /// Wall time.
     pub now: Timestamp,
 }
@@ -96,7 +96,7 @@ fn accounts(accounts: &[AccountState], all: &mut Registry) {
     }
 }
 
-fn credentials(identities: &[Health], all: &mut Registry) {
+fn credentials(identities: &[CredentialsHealth], all: &mut Registry) {
     let help = "AWS identities, the operator's own and roles, whose last fetch of credentials failed";
     let failing: Gauge = register("aws_identities_failing", help, all);
     failing.set(whole(identities.iter().filter(|identity| identity.is_failing).count()));

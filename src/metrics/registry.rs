@@ -42,7 +42,7 @@ pub struct Metrics {
     status_writes: Counter,
     redis_evicts: Gauge,
     last_read: Gauge<u64, AtomicU64>,
-    broken_passes: Counter,
+    reconcile_failures: Counter,
     served: Mutex<HashMap<ObjectRef<ParameterMirror>, Served>>,
 }
 
@@ -61,9 +61,9 @@ impl Metrics {
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         all.register("build", "The program that answers; always 1", build);
         let metrics = Self {
-            broken_passes: register(
-                "passes_broken",
-                "Looks at a mirror that panicked or did not end: faults of the operator",
+            reconcile_failures: register(
+                "reconcile_failures",
+                "Reconciles that panicked or did not end: faults of the operator",
                 all,
             ),
             reads: register(
@@ -119,7 +119,7 @@ impl Metrics {
 
     /// Counts a reconcile that panicked or took too long.
     pub fn reconcile_panicked(&self) {
-        self.broken_passes.inc();
+        self.reconcile_failures.inc();
     }
 
     /// Records when what a mirror serves was last current, and how much later it becomes stale.
@@ -205,7 +205,7 @@ mod tests {
         for series in [
             r#"ssm_reads_total{result="good"} 0"#,
             r#"target_heals_total{target="redis"} 0"#,
-            "passes_broken_total 0",
+            "reconcile_failures_total 0",
         ] {
             assert!(text.contains(&format!("\nparameter_mirror_{series}\n")), "{series} is not in\n{text}");
         }

@@ -53,7 +53,7 @@ pub enum SourceState {
     /// The last due read was good.
     Good,
     /// The last read failed, or was not published in full.
-    Trouble {
+    Issue {
         /// The issue.
         issue: SourceIssue,
         /// Since when.
@@ -141,13 +141,13 @@ impl StatusInput<'_> {
         self.secret.iter().chain(&self.redis)
     }
 
-    fn target_troubles(&self) -> impl Iterator<Item = (&TargetState, &TargetIssue)> {
+    fn target_issues(&self) -> impl Iterator<Item = (&TargetState, &TargetIssue)> {
         self.targets().filter_map(|target| Some((target, target.issue.as_ref()?)))
     }
 
     fn issue(&self) -> Option<&SourceIssue> {
         match &self.source {
-            SourceState::Trouble { issue, .. } => Some(issue),
+            SourceState::Issue { issue, .. } => Some(issue),
             SourceState::Good | SourceState::NotReadYet => None,
         }
     }
@@ -186,7 +186,7 @@ fn hold(targets: Vec<&TargetState>, what: &str) -> Option<String> {
 
 fn stalled(facts: &StatusInput<'_>) -> ConditionState {
     facts
-        .target_troubles()
+        .target_issues()
         .find(|(_, issue)| issue.reason.is_conflict())
         .map_or_else(as_expected, |(target, issue)| {
             verdict("True", issue.reason.as_str(), about(facts, target, issue))
@@ -194,12 +194,12 @@ fn stalled(facts: &StatusInput<'_>) -> ConditionState {
 }
 
 fn ready(facts: &StatusInput<'_>) -> Option<ConditionState> {
-    let unreadable = || facts.target_troubles().any(|(_, issue)| issue.reason == TargetReason::KeyMissing);
+    let unreadable = || facts.target_issues().any(|(_, issue)| issue.reason == TargetReason::KeyMissing);
     if facts.keys.is_some() || facts.is_unobserved() || (facts.served.is_none() && unreadable()) {
         // Nothing can be observed or verified, so there is nothing new to report.
         return None;
     }
-    let empty = facts.target_troubles().find(|(target, _)| !target.holds_a_set);
+    let empty = facts.target_issues().find(|(target, _)| !target.holds_a_set);
     if let (Some((target, issue)), true) = (empty, facts.served.is_some() || is_lasting(facts)) {
         return Some(verdict("False", issue.reason.as_str(), about(facts, target, issue)));
     }
@@ -227,7 +227,7 @@ fn ready(facts: &StatusInput<'_>) -> Option<ConditionState> {
 /// Whether there is a conflict or a missing configuration. These are reported even before there is a set to publish.
 fn is_lasting(facts: &StatusInput<'_>) -> bool {
     facts
-        .target_troubles()
+        .target_issues()
         .any(|(_, issue)| issue.reason.is_conflict() || issue.reason == TargetReason::RedisNotConfigured)
 }
 
@@ -257,9 +257,9 @@ fn degraded_as_is(facts: &StatusInput<'_>) -> Option<ConditionState> {
     if let Some(keys) = &facts.keys {
         return Some(verdict("True", keys.reason.as_str(), format!("{} {}", keys.detail, facts.serving())));
     }
-    let lost_key = facts.target_troubles().find(|(_, issue)| issue.reason == TargetReason::KeyMissing);
+    let lost_key = facts.target_issues().find(|(_, issue)| issue.reason == TargetReason::KeyMissing);
     let source = facts.issue().filter(|_| lost_key.is_none());
-    match (source, lost_key.or_else(|| facts.target_troubles().next())) {
+    match (source, lost_key.or_else(|| facts.target_issues().next())) {
         (Some(issue), _) => {
             Some(verdict("True", source_reason(issue), source_message(facts).unwrap_or_default()))
         }
@@ -288,7 +288,7 @@ pub fn source_reason(issue: &SourceIssue) -> &'static str {
 }
 
 fn source_message(facts: &StatusInput<'_>) -> Option<String> {
-    let SourceState::Trouble { issue, since, failed_reads, next_read } = &facts.source else { return None };
+    let SourceState::Issue { issue, since, failed_reads, next_read } = &facts.source else { return None };
     let serves = facts.served.is_some();
     Some(match issue {
         SourceIssue::Read(failure) => {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::metrics::registry::Metrics;
-use crate::targets::redis::copy::LOOK;
+use crate::targets::redis::copy::OBSERVE;
 use crate::targets::redis::{Eviction, HashStore};
 
 /// How often Redis is asked: its policy seldom changes, but a failover may lead to a server with another one.

@@ -10,7 +10,9 @@ use tracing_mutex::parkinglot::Mutex;
 
 use crate::cli::RedisIamArgs;
 use crate::clock::Clock;
-use crate::ssm::credentials::{CredentialsCache, Generation, OperatorIdentity, region_of_environment};
+use crate::ssm::credentials::{
+    CredentialsCache, CredentialsGeneration, OperatorIdentity, region_of_environment,
+};
 use crate::targets::redis::token::{Cache, NotACache};
 
 /// Both services end a connection 12 h after its sign-in. Its successor, which takes a moment, is made in the last hour.
@@ -67,14 +69,14 @@ pub struct IamAuth {
 #[derive(Debug, Default)]
 struct Used {
     /// The generation of the credentials in the latest token.
-    generation: Generation,
+    generation: CredentialsGeneration,
     /// When other credentials were last requested.
     rejected: Option<Instant>,
 }
 
 impl Used {
     /// Returns the generation of credentials to replace, unless others were requested a moment ago.
-    fn refuse(&mut self, now: Instant) -> Option<Generation> {
+    fn refuse(&mut self, now: Instant) -> Option<CredentialsGeneration> {
         let is_due = self.rejected.is_none_or(|at| now.duration_since(at) >= ANOTHER_KEY_EACH);
         is_due.then(|| {
             self.rejected = Some(now);

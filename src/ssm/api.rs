@@ -12,7 +12,7 @@ use crate::mirror::plan::SourceIdentity;
 use crate::mirror::selection::Selection;
 use crate::mirror::snapshot::ReadError;
 
-use super::credentials::Health;
+use super::credentials::CredentialsHealth;
 
 /// Maximum parameters of a page, and maximum names of a batch (API reference, both operations).
 pub const PAGE: usize = 10;
@@ -98,7 +98,7 @@ pub trait Connect: Send + Sync {
     }
 
     /// Returns the health of the credentials that these identities read with.
-    fn credentials(&self, _of: &HashSet<SourceIdentity>) -> Vec<Health> {
+    fn credentials(&self, _of: &HashSet<SourceIdentity>) -> Vec<CredentialsHealth> {
         Vec::new()
     }
 }

@@ -24,7 +24,9 @@ use crate::mirror::selection::Selection;
 use crate::mirror::snapshot::{ReadError, ReadErrorKind};
 
 use super::api::{Batch, Connect, ListPage, Listed, PAGE, Page, ParameterApi};
-use super::credentials::{Assumed, CredentialsCache, Generation, Health, OperatorIdentity};
+use super::credentials::{
+    Assumed, CredentialsCache, CredentialsGeneration, CredentialsHealth, OperatorIdentity,
+};
 use super::errors;
 
 /// docs/design/formats.md, "Two rhythms". The SDK has no read timeout of its own: a server that accepts and stays
@@ -79,7 +81,7 @@ impl Connect for Aws {
         self.base.recoveries()
     }
 
-    fn credentials(&self, of: &HashSet<SourceIdentity>) -> Vec<Health> {
+    fn credentials(&self, of: &HashSet<SourceIdentity>) -> Vec<CredentialsHealth> {
         let roles = self.roles.lock().clone();
         let used = roles.iter().filter(|(identity, _)| of.contains(identity)).map(|(_, role)| role);
         self.base.started().into_iter().chain(used).filter_map(|principal| principal.health()).collect()
@@ -125,12 +127,17 @@ impl SsmApi {
     }
 
     /// Waits for credentials, outside the deadlines of the call that needs them.
-    async fn credentials(&self) -> Result<Generation, ReadError> {
+    async fn credentials(&self) -> Result<CredentialsGeneration, ReadError> {
         self.principal.ready().await.map_err(|none| ReadError::from(&none))
     }
 
     /// Classifies a failed call, and reports refused credentials to their cache.
-    fn failed<E>(&self, operation: &str, used: Generation, error: &SdkError<E, HttpResponse>) -> ReadError
+    fn failed<E>(
+        &self,
+        operation: &str,
+        used: CredentialsGeneration,
+        error: &SdkError<E, HttpResponse>,
+    ) -> ReadError
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
     {

@@ -24,7 +24,7 @@ pub trait SharedRequest: Clone + PartialEq + Send + Sync + Sized {
     type Answer: Clone + Send;
 
     /// Returns the flights of this kind of request.
-    fn waiting(of: &Waiting) -> &Flights<Self>;
+    fn waiting(of: &PendingRequests) -> &Flights<Self>;
 
     /// Extends this request to ask for `other` too; `false` if one request cannot.
     fn take_in(&mut self, other: &Self) -> bool;
@@ -41,7 +41,7 @@ pub trait SharedRequest: Clone + PartialEq + Send + Sync + Sized {
 
 /// The requests that wait at one client.
 #[derive(Default)]
-pub struct Waiting {
+pub struct PendingRequests {
     pages: Flights<PageRequest>,
     names: Flights<NamesRequest>,
 }
@@ -214,7 +214,7 @@ impl From<&ListPage<'_>> for PageRequest {
 impl SharedRequest for PageRequest {
     type Answer = Page;
 
-    fn waiting(of: &Waiting) -> &Flights<Self> {
+    fn waiting(of: &PendingRequests) -> &Flights<Self> {
         &of.pages
     }
 
@@ -250,7 +250,7 @@ pub struct NamesRequest {
 impl SharedRequest for NamesRequest {
     type Answer = Batch;
 
-    fn waiting(of: &Waiting) -> &Flights<Self> {
+    fn waiting(of: &PendingRequests) -> &Flights<Self> {
         &of.names
     }
 

@@ -34,8 +34,8 @@ use crate::mirror::plan::{SourceIdentity, SourcePlan};
 use crate::mirror::snapshot::{ReadError, ReadRequest, Snapshot};
 
 use self::api::{Connect, ParameterApi};
-use self::coalesce::Waiting;
-use self::credentials::Health;
+use self::coalesce::PendingRequests;
+use self::credentials::CredentialsHealth;
 use self::limiter::breaker::PROBE_EVERY;
 use self::limiter::rate_limiter::RateLimiter;
 use self::limiter::{AccountKey, AccountLimiters, AccountState, Limiter, Slots};
@@ -58,7 +58,7 @@ pub trait ParameterReader: Send + Sync {
     fn account_of(&self, source: &SourcePlan) -> AccountState;
 
     /// Returns the health of the credentials that these identities read with.
-    fn credentials(&self, of: &HashSet<SourceIdentity>) -> Vec<Health>;
+    fn credentials(&self, of: &HashSet<SourceIdentity>) -> Vec<CredentialsHealth>;
 }
 
 /// Reads the parameters of all sources, with one client per identity, within the rate limit of its account and region.
@@ -81,7 +81,7 @@ pub struct SsmReader {
 struct Connected {
     api: Arc<dyn ParameterApi>,
     slots: Arc<Slots>,
-    waiting: Arc<Waiting>,
+    waiting: Arc<PendingRequests>,
 }
 
 impl SsmReader {
@@ -167,7 +167,7 @@ impl ParameterReader for SsmReader {
         AccountState::of(&key, &self.limiters.of(&key))
     }
 
-    fn credentials(&self, of: &HashSet<SourceIdentity>) -> Vec<Health> {
+    fn credentials(&self, of: &HashSet<SourceIdentity>) -> Vec<CredentialsHealth> {
         self.connect.credentials(of)
     }
 }

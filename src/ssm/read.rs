@@ -23,7 +23,7 @@ use crate::mirror::snapshot::{
 };
 
 use super::api::{Batch, ListPage, Listed, PAGE, Page, ParameterApi};
-use super::coalesce::{PageRequest, Peers, Waiting};
+use super::coalesce::{PageRequest, Peers, PendingRequests};
 use super::limiter::{Limiter, Slot};
 
 /// Maximum pages of one read.
@@ -37,7 +37,7 @@ const ROUNDS: usize = 3;
 /// Reads what `request` selects. Each operation waits for the limiter, and is coalesced with equal requests that wait.
 pub async fn read(
     api: &dyn ParameterApi,
-    (limiter, waiting): (&Limiter, &Waiting),
+    (limiter, waiting): (&Limiter, &PendingRequests),
     request: &ReadRequest,
     clock: &Clock,
 ) -> Result<Snapshot, ReadError> {
@@ -110,7 +110,7 @@ impl Scan {
 struct Read<'a> {
     api: &'a dyn ParameterApi,
     limiter: &'a Limiter,
-    waiting: &'a Waiting,
+    waiting: &'a PendingRequests,
     peers: Peers,
     request: &'a ReadRequest,
     clock: &'a Clock,

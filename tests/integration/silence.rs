@@ -90,7 +90,7 @@ const FORMATTED: [(&str, &str, &str); 8] = [
     ("src/mirror/plan/selections.rs", "{name:?}", "a name of the spec"),
     ("src/mirror/plan/selections.rs", "{relative:?}", "an exclude of the spec"),
     (
-        "src/commands/verify/look.rs",
+        "src/commands/verify/collect.rs",
         "{other:?}",
         "what became of a script, whose parts are numbers and an owner",
     ),

@@ -200,9 +200,9 @@ fn observe(scrape: &Scrape, observed: &mut Observed, took: Duration) -> Result<(
     observed.is_breaker_open = scrape.sum("parameter_mirror_ssm_breaker_open") > 0.0;
     observed.metrics_max = observed.metrics_max.max(took);
     observed.scrapes += 1;
-    match scrape.value("parameter_mirror_passes_broken_total") {
+    match scrape.value("parameter_mirror_reconcile_failures_total") {
         Some(0.0) => Ok(()),
-        other => Err(format!("parameter_mirror_passes_broken_total is {other:?}, not 0")),
+        other => Err(format!("parameter_mirror_reconcile_failures_total is {other:?}, not 0")),
     }
 }
 

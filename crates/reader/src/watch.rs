@@ -32,11 +32,11 @@ pub async fn watch(mirrors: &Mirrors, refresh: Duration, program: Option<&Progra
     ticks.tick().await;
     let mut trouble = None;
     loop {
-        let look = async {
+        let poll = async {
             ticks.tick().await;
-            look(mirrors, &mut known).await
+            poll(mirrors, &mut known).await
         };
-        let told = match signals.unless(look).await {
+        let told = match signals.unless(poll).await {
             None => return Ok(()),
             Some(Ok(false)) => Ok(Flow::GoOn),
             Some(Ok(true)) => tell(&known, program, &mut signals).await,
@@ -67,7 +67,7 @@ enum Flow {
 }
 
 /// Refreshes the mirrors, and returns whether any has changed.
-async fn look(mirrors: &Mirrors, known: &mut [Mirror]) -> Result<bool, Failure> {
+async fn poll(mirrors: &Mirrors, known: &mut [Mirror]) -> Result<bool, Failure> {
     let news = try_join_all(known.iter().map(|mirror| mirrors.news(&mirror.name, Some(mirror)))).await?;
     let mut changed = false;
     for (mirror, fresh) in known.iter_mut().zip(news) {

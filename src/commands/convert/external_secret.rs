@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::api::{ParameterMirrorSpec, SecretType};
-use crate::commands::convert::fields::{Fields, Notes};
+use crate::commands::convert::fields::{Notes, SpecFields};
 use crate::commands::convert::find;
 use crate::commands::convert::store::StoreName;
 use crate::mirror::plan::{Plan, PlanInput};
@@ -31,7 +31,7 @@ pub struct Converted {
 }
 
 /// Returns the store that a `secretStoreRef` names.
-pub fn store_of(mut reference: Fields, namespace: &str) -> Option<StoreName> {
+pub fn store_of(mut reference: SpecFields, namespace: &str) -> Option<StoreName> {
     let name = reference.text("name")?;
     let is_cluster = reference.text("kind").as_deref() == Some("ClusterSecretStore");
     Some(StoreName { namespace: (!is_cluster).then(|| namespace.to_owned()), name })
@@ -41,7 +41,7 @@ pub fn store_of(mut reference: Fields, namespace: &str) -> Option<StoreName> {
 pub fn convert(
     namespace: &str,
     name: &str,
-    mut spec: Fields,
+    mut spec: SpecFields,
     prefix: impl Fn(&StoreName) -> String,
     notes: &mut Notes,
 ) -> Option<Converted> {
@@ -101,7 +101,7 @@ fn check(spec: &Value, name: &str, namespace: &str, notes: &mut Notes) {
     }
 }
 
-fn interval(spec: &mut Fields, notes: &mut Notes) -> String {
+fn interval(spec: &mut SpecFields, notes: &mut Notes) -> String {
     let never = "a mirror is read again and again, on its interval";
     spec.only("refreshPolicy", "Periodic", never, notes);
     let Some(text) = spec.text("refreshInterval") else { return "1h".to_owned() };
@@ -139,7 +139,7 @@ struct Target {
     optional: bool,
 }
 
-fn target(mut target: Fields, name: &str, notes: &mut Notes) -> Target {
+fn target(mut target: SpecFields, name: &str, notes: &mut Notes) -> Target {
     let at = |field: &str| format!("spec.target.{field}");
     let mut secret = json!({});
     match target.text("creationPolicy").as_deref() {
@@ -168,7 +168,7 @@ fn target(mut target: Fields, name: &str, notes: &mut Notes) -> Target {
     Target { name, secret, optional }
 }
 
-fn template(mut template: Fields, secret: &mut Value, notes: &mut Notes) {
+fn template(mut template: SpecFields, secret: &mut Value, notes: &mut Notes) {
     template.take("engineVersion");
     template.take("mergePolicy");
     for made in ["data", "templateFrom"] {
@@ -211,7 +211,7 @@ struct Wanted {
 impl Wanted {
     fn data(
         &mut self,
-        mut item: Fields,
+        mut item: SpecFields,
         prefix: &str,
         store: &StoreName,
         namespace: &str,
@@ -237,7 +237,7 @@ impl Wanted {
         self.names.push((key, name));
     }
 
-    fn data_from(&mut self, mut item: Fields, store: &StoreName, namespace: &str, notes: &mut Notes) {
+    fn data_from(&mut self, mut item: SpecFields, store: &StoreName, namespace: &str, notes: &mut Notes) {
         let at = item.path.clone();
         if !reads_from(&mut item, store, namespace, notes) {
             return;
@@ -290,14 +290,14 @@ impl Wanted {
 }
 
 /// Whether an entry reads from the store of the whole `ExternalSecret`.
-fn reads_from(item: &mut Fields, store: &StoreName, namespace: &str, notes: &mut Notes) -> bool {
+fn reads_from(item: &mut SpecFields, store: &StoreName, namespace: &str, notes: &mut Notes) -> bool {
     let mut source = item.object("sourceRef");
     let at = source.path.clone();
     if source.take("generatorRef").is_some() {
         notes.lost(&at, "a generator: it makes values, and SSM has none to mirror");
         return false;
     }
-    let reference = source.take("storeRef").map(|own| Fields::of(at.clone(), own));
+    let reference = source.take("storeRef").map(|own| SpecFields::of(at.clone(), own));
     let own = reference.and_then(|own| store_of(own, namespace));
     if let Some(own) = own.filter(|own| own != store) {
         notes.lost(
@@ -311,7 +311,7 @@ fn reads_from(item: &mut Fields, store: &StoreName, namespace: &str, notes: &mut
 }
 
 /// Returns the name to select; `None` if the mirror would hold another value than ESO.
-fn named(remote: &mut Fields, prefix: &str, key: &str, notes: &mut Notes) -> Option<String> {
+fn named(remote: &mut SpecFields, prefix: &str, key: &str, notes: &mut Notes) -> Option<String> {
     remote.take("conversionStrategy"); // It applies to generated keys, and this key is explicit.
     let at = remote.path.clone();
     let whole = match remote.text("property") {

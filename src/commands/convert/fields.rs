@@ -44,13 +44,13 @@ impl Notes {
 
 /// The fields of one object that were not taken yet.
 #[derive(Debug)]
-pub struct Fields {
+pub struct SpecFields {
     /// Path of the object, like `spec.data[2].remoteRef`.
     pub path: String,
     members: Map<String, Value>,
 }
 
-impl Fields {
+impl SpecFields {
     /// All fields of `value`; none if it is not an object.
     pub fn of(path: impl Into<String>, value: Value) -> Self {
         let members = match value {

@@ -1,6 +1,6 @@
 //! `dataFrom[].find`: everything below a path. It converts only with a rewrite that makes the keys of one of our key formats.
 
-use crate::commands::convert::fields::{Fields, Notes};
+use crate::commands::convert::fields::{Notes, SpecFields};
 
 /// A path whose mirror gets the same keys as in ESO.
 #[derive(Debug, PartialEq, Eq)]
@@ -10,7 +10,7 @@ pub struct Listing {
 }
 
 /// Converts an entry of `dataFrom`; `None` if its keys or its set of parameters would differ.
-pub fn listing(mut item: Fields, notes: &mut Notes) -> Option<Listing> {
+pub fn listing(mut item: SpecFields, notes: &mut Notes) -> Option<Listing> {
     let at = item.path.clone();
     let mut find = item.object("find");
     let rewrites = item.list("rewrite");
@@ -56,8 +56,8 @@ pub fn listing(mut item: Fields, notes: &mut Notes) -> Option<Listing> {
 ///
 /// ESO refuses keys with a `/`. A rewrite that cuts off the path therefore works only if every parameter lies directly
 /// below it, and `Dotted` leaves such a key as it is. A rewrite to the last segment is `Basename`.
-fn key_format(path: &str, rewrites: Vec<Fields>) -> Option<&'static str> {
-    let [rewrite]: [Fields; 1] = rewrites.try_into().ok()?;
+fn key_format(path: &str, rewrites: Vec<SpecFields>) -> Option<&'static str> {
+    let [rewrite]: [SpecFields; 1] = rewrites.try_into().ok()?;
     let mut rewrite = rewrite;
     let mut regexp = rewrite.object("regexp");
     let (source, target) = (regexp.text("source")?, regexp.text("target").unwrap_or_default());
@@ -89,7 +89,7 @@ mod tests {
 
     fn listed(find: &serde_json::Value, rewrite: &serde_json::Value) -> Option<Listing> {
         listing(
-            Fields::of("spec.dataFrom[0]", json!({"find": find, "rewrite": rewrite})),
+            SpecFields::of("spec.dataFrom[0]", json!({"find": find, "rewrite": rewrite})),
             &mut Notes::default(),
         )
     }

@@ -18,7 +18,7 @@ use serde_json::Value;
 use crate::cli::ConvertArgs;
 use crate::mirror::plan::is_object_name;
 use external_secret::Converted;
-use fields::{Fields, Notes};
+use fields::{Notes, SpecFields};
 use parameter_mirror_format::humanize::printable;
 use store::{Store, StoreName};
 
@@ -45,14 +45,14 @@ pub fn convert(args: &ConvertArgs) -> anyhow::Result<ExitCode> {
 #[derive(Debug)]
 pub struct Conversion {
     sources: Vec<(Value, Notes)>,
-    mirrors: Vec<(Mirror, Notes)>,
+    mirrors: Vec<(ConvertedMirror, Notes)>,
     /// Notes on objects that have no counterpart.
     others: Vec<Notes>,
 }
 
 /// A mirror, and the `ExternalSecret` that it was.
 #[derive(Debug)]
-struct Mirror {
+struct ConvertedMirror {
     namespace: String,
     name: String,
     converted: Option<Converted>,
@@ -64,7 +64,7 @@ struct Object {
     kind: String,
     namespace: Option<String>,
     name: String,
-    spec: Fields,
+    spec: SpecFields,
 }
 
 impl Object {
@@ -138,13 +138,18 @@ impl Conversion {
 
 type Stores = BTreeMap<StoreName, (Option<Store>, Notes)>;
 
-fn insert(name: StoreName, spec: Fields, stores: &mut Stores) {
+fn insert(name: StoreName, spec: SpecFields, stores: &mut Stores) {
     let mut notes = Notes::about(name.told());
     let store = store::store(spec, &mut notes);
     stores.insert(name, (store, notes));
 }
 
-fn mirror(namespace: String, name: String, spec: Fields, stores: &mut Stores) -> (Mirror, Notes) {
+fn mirror(
+    namespace: String,
+    name: String,
+    spec: SpecFields,
+    stores: &mut Stores,
+) -> (ConvertedMirror, Notes) {
     let mut notes = Notes::about(format!("ExternalSecret {namespace}/{name}"));
     let prefix = |store: &StoreName| match stores.get(store) {
         Some((Some(store), _)) => store.prefix.clone(),
@@ -174,12 +179,12 @@ fn mirror(namespace: String, name: String, spec: Fields, stores: &mut Stores) ->
             ),
         }
     }
-    (Mirror { namespace, name, converted }, notes)
+    (ConvertedMirror { namespace, name, converted }, notes)
 }
 
 /// Returns the objects of a document: the document itself, or the items of a list as `kubectl get -o yaml` prints it.
 fn objects(document: Value) -> Vec<Object> {
-    let mut object = Fields::of("", document);
+    let mut object = SpecFields::of("", document);
     let Some(kind) = object.text("kind") else { return Vec::new() };
     if kind == "List" {
         let Some(Value::Array(items)) = object.take("items") else { return Vec::new() };

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use parameter_mirror_format::humanize::printable;
 use serde_json::{Value, json};
 
-use crate::commands::convert::{Conversion, Mirror, Notes};
+use crate::commands::convert::{Conversion, ConvertedMirror, Notes};
 
 /// Prefix of a note on what is not carried over, to search for.
 const LOST: &str = "NOT CARRIED OVER";
@@ -57,7 +57,7 @@ impl Conversion {
     }
 }
 
-impl Mirror {
+impl ConvertedMirror {
     fn is_made(&self) -> bool {
         self.converted.as_ref().is_some_and(|converted| converted.spec.is_some())
     }
@@ -83,8 +83,8 @@ fn comment(text: &str) -> String {
 
 /// Returns the commands that hand over the running Secret (docs/migration.md). The names in them are names of objects:
 /// the input is refused if one is not, and a Secret name that is not one counts as lost.
-fn hand_over(mirror: &Mirror, notes: &Notes) -> Vec<String> {
-    let Mirror { namespace, name, converted } = mirror;
+fn hand_over(mirror: &ConvertedMirror, notes: &Notes) -> Vec<String> {
+    let ConvertedMirror { namespace, name, converted } = mirror;
     let Some(converted) = converted.as_ref().filter(|converted| converted.spec.is_some()) else {
         return Vec::new();
     };

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use crate::commands::convert::fields::{Fields, Notes};
+use crate::commands::convert::fields::{Notes, SpecFields};
 use crate::mirror::selection::is_at_or_below;
 
 /// Maximum paths of a grant, and maximum grants of a source (the CRD's limits).
@@ -50,7 +50,7 @@ pub struct Store {
 }
 
 /// Reads a store from its spec; `None` if it is not an AWS Parameter Store.
-pub fn store(mut spec: Fields, notes: &mut Notes) -> Option<Store> {
+pub fn store(mut spec: SpecFields, notes: &mut Notes) -> Option<Store> {
     // How often ESO checks the store, how it retries, and which ESO does it: the result does not depend on these.
     for own in ["controller", "refreshInterval", "retrySettings"] {
         spec.take(own);

@@ -85,11 +85,11 @@ pub enum MirrorFacts {
     /// The mirror does not decode: its name, and the error.
     Unreadable(String, String),
     /// The mirror exists.
-    There(Box<Mirror>),
+    There(Box<FoundMirror>),
 }
 
 /// A mirror with everything that concerns it.
-pub struct Mirror {
+pub struct FoundMirror {
     /// `namespace/name`.
     pub name: String,
     /// The object.

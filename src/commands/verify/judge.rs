@@ -117,7 +117,7 @@ fn clock(whose: &str, ahead: SignedDuration) -> Finding {
     } else {
         let off = span(Duration::try_from(off).unwrap_or_default());
         format!(
-            "the clock of {whose} is {off} {direction} this machine's. One of them is wrong: look after its NTP. AWS refuses requests \
+            "the clock of {whose} is {off} {direction} this machine's. One of them is wrong: check its NTP. AWS refuses requests \
              that are off by more than 5 min, and of two copies the later counts"
         )
     };

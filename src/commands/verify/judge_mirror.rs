@@ -12,14 +12,14 @@ use parameter_mirror_format::humanize::{at, few, parameters, span};
 use parameter_mirror_format::verdict::{Found, Verdict};
 
 use crate::api::{DeletionPolicy, FINALIZER};
-use crate::commands::verify::facts::{Facts, HashFacts, Mirror, SecretFacts, is_operator_alive, ring};
+use crate::commands::verify::facts::{Facts, FoundMirror, HashFacts, SecretFacts, is_operator_alive, ring};
 use crate::commands::verify::finding::{Finding, Level};
 use crate::mirror::copies;
 use crate::mirror::plan::{Plan, PlanError};
 use crate::mirror::target::TargetReason;
 
 /// Returns all findings about a mirror.
-pub(super) fn judge(mirror: &Mirror, facts: &Facts) -> Vec<Finding> {
+pub(super) fn judge(mirror: &FoundMirror, facts: &Facts) -> Vec<Finding> {
     let secret = mirror.secret.as_ref().map(|secret| secret_copy(secret, facts));
     let redis = mirror.redis.as_ref().map(|hash| hash_copy(hash, facts));
     let mut findings = vec![grants(mirror), state(mirror)];
@@ -34,11 +34,11 @@ pub(super) fn judge(mirror: &Mirror, facts: &Facts) -> Vec<Finding> {
 }
 
 /// Returns the plan, if the spec is valid and granted.
-fn plan(mirror: &Mirror) -> Option<&Plan> {
+fn plan(mirror: &FoundMirror) -> Option<&Plan> {
     mirror.plan.as_ref()?.as_ref().ok()
 }
 
-fn grants(mirror: &Mirror) -> Finding {
+fn grants(mirror: &FoundMirror) -> Finding {
     let source = &mirror.object.spec.source;
     let (level, text) = match (&mirror.source, &mirror.plan) {
         (Err(problem), _) => {
@@ -69,7 +69,7 @@ fn grants(mirror: &Mirror) -> Finding {
 }
 
 /// Judges what the operator itself reports.
-fn state(mirror: &Mirror) -> Finding {
+fn state(mirror: &FoundMirror) -> Finding {
     let status = mirror.object.status.clone().unwrap_or_default();
     let condition = |type_: &str| status.conditions.iter().find(|condition| condition.type_ == type_);
     let is = |condition: Option<&Condition>, wanted: &str| condition.is_some_and(|is| is.status == wanted);
@@ -183,7 +183,7 @@ fn copy<'a>(
 }
 
 /// Whether both targets and the status have the same set, and whether it is the set that the spec asks for.
-fn agreement(mirror: &Mirror, held: &[&Signed]) -> Option<Finding> {
+fn agreement(mirror: &FoundMirror, held: &[&Signed]) -> Option<Finding> {
     let first = held.first()?;
     let revision = first.content.revision();
     let said = mirror.object.status.as_ref().and_then(|status| status.revision.clone());
@@ -229,7 +229,7 @@ fn variables(signed: &Signed) -> Finding {
 }
 
 /// How old what is served is, since it was read or confirmed.
-fn age(mirror: &Mirror, held: &[&Signed], now: Timestamp) -> Option<Finding> {
+fn age(mirror: &FoundMirror, held: &[&Signed], now: Timestamp) -> Option<Finding> {
     let read =
         held.iter().filter_map(|signed| Timestamp::from_millisecond(signed.content.read_at).ok()).max();
     let confirmed =
@@ -256,7 +256,7 @@ fn age(mirror: &Mirror, held: &[&Signed], now: Timestamp) -> Option<Finding> {
 }
 
 /// What would block the deletion of the mirror or its namespace, and what would be deleted with it.
-fn deletion(mirror: &Mirror, facts: &Facts) -> Finding {
+fn deletion(mirror: &FoundMirror, facts: &Facts) -> Finding {
     let object = &mirror.object;
     let alive = is_operator_alive(&facts.lease, facts.now);
     let ours = object.finalizers().iter().any(|finalizer| finalizer == FINALIZER);

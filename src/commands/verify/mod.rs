@@ -1,27 +1,27 @@
 //! `verify`: checks from outside the operator whether mirrors can be relied on when SSM is down, for drills, for
 //! pipelines and after an installation. It changes nothing, and prints no value.
 //!
-//! [`look`] asks the API server and Redis, [`judge()`] interprets the answers, and a [`Report`] presents the findings.
+//! [`collect`] asks the API server and Redis, [`judge()`] interprets the answers, and a [`Report`] presents the findings.
 
+mod collect;
 mod facts;
 mod finding;
 mod judge;
 mod judge_mirror;
-mod look;
 
 use std::process::ExitCode;
 
-pub use facts::{Facts, HashFacts, Home, Leader, Mirror, MirrorFacts, RedisFacts, SecretFacts};
+pub use collect::collect;
+pub use facts::{Facts, FoundMirror, HashFacts, Home, Leader, MirrorFacts, RedisFacts, SecretFacts};
 pub use finding::{Finding, Level, Report};
 pub use judge::judge;
-pub use look::look;
 
 use crate::cli::{OutputFormat, VerifyArgs};
 use crate::kubernetes::client::connect;
 
 /// Prints the report. An error means that nothing could be checked.
 pub async fn verify(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
-    let report = judge(&look(args, connect().await?).await?);
+    let report = judge(&collect(args, connect().await?).await?);
     match args.output {
         OutputFormat::Text => print!("{}", report.text()),
         OutputFormat::Json => print!("{}", report.json()?),

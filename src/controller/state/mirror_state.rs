@@ -17,21 +17,21 @@ use crate::mirror::plan::{Plan, PlanError};
 use crate::targets::redis::copy::Trace;
 
 /// The state of one mirror. Only one reconcile of a mirror runs at a time; others look at it with `try_lock` alone.
-pub type Shared = Arc<tokio::sync::Mutex<MirrorState>>;
+pub type SharedState = Arc<tokio::sync::Mutex<MirrorState>>;
 
 /// The states of all mirrors.
 #[derive(Default)]
-pub struct StateMap(Mutex<HashMap<ObjectRef<ParameterMirror>, Shared>>);
+pub struct StateMap(Mutex<HashMap<ObjectRef<ParameterMirror>, SharedState>>);
 
 impl StateMap {
     /// The state of one mirror, empty at first.
-    pub fn of(&self, mirror: &ObjectRef<ParameterMirror>) -> Shared {
+    pub fn of(&self, mirror: &ObjectRef<ParameterMirror>) -> SharedState {
         Arc::clone(self.0.lock().entry(mirror.clone()).or_default())
     }
 
     /// The states of all mirrors.
     #[must_use]
-    pub fn all(&self) -> Vec<Shared> {
+    pub fn all(&self) -> Vec<SharedState> {
         self.0.lock().values().cloned().collect()
     }
 

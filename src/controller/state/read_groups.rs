@@ -13,7 +13,7 @@ use crate::mirror::schedule;
 use crate::mirror::selection::Asked;
 
 /// What is read from where: name of the source, and what SSM is asked.
-type Part = (String, Asked);
+type ReadKey = (String, Asked);
 
 /// When each mirror may be read again, by what it reads.
 #[derive(Default)]
@@ -22,8 +22,8 @@ pub struct ReadGroups(Mutex<Inner>);
 #[derive(Default)]
 struct Inner {
     /// Times since the process started.
-    open_from: HashMap<Part, HashMap<ObjectRef<ParameterMirror>, Duration>>,
-    parts: HashMap<ObjectRef<ParameterMirror>, BTreeSet<Part>>,
+    open_from: HashMap<ReadKey, HashMap<ObjectRef<ParameterMirror>, Duration>>,
+    parts: HashMap<ObjectRef<ParameterMirror>, BTreeSet<ReadKey>>,
     triggered: HashSet<ObjectRef<ParameterMirror>>,
 }
 
@@ -35,7 +35,7 @@ impl ReadGroups {
         plan: &Plan,
         now: Duration,
     ) -> Vec<ObjectRef<ParameterMirror>> {
-        let parts: BTreeSet<Part> =
+        let parts: BTreeSet<ReadKey> =
             plan.selections.iter().map(|one| (plan.source_name.clone(), one.asked())).collect();
         let may_read_from = schedule::may_read_from(now, plan.interval);
         self.0.lock().begins(mirror, parts, now, may_read_from)
@@ -57,7 +57,7 @@ impl Inner {
     fn begins(
         &mut self,
         mirror: &ObjectRef<ParameterMirror>,
-        parts: BTreeSet<Part>,
+        parts: BTreeSet<ReadKey>,
         now: Duration,
         may_read_from: Duration,
     ) -> Vec<ObjectRef<ParameterMirror>> {

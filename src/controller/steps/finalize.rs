@@ -202,7 +202,7 @@ async fn delete_hash(mirror: &ParameterMirror, key: &str, ctx: &Context) -> Resu
     };
     let owner =
         format!("{}/{}/{}", ctx.settings.cluster, mirror.namespace().unwrap_or_default(), mirror.name_any());
-    let checks = store.check(&[key], copy::LOOK).await.map_err(|error| error.to_string())?;
+    let checks = store.check(&[key], copy::OBSERVE).await.map_err(|error| error.to_string())?;
     let Some(Check::Hash { owner: Some(found), fence, .. }) = checks.first() else { return Ok(()) };
     if *found != owner {
         return Ok(());

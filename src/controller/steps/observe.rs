@@ -227,7 +227,7 @@ async fn observe_redis(
             Err(error) => return invalidate(state, &error),
         }
     }
-    match copy::look(store, &desired.key, &plan.owner, keys, state.observed.as_ref()).await {
+    match copy::observe(store, &desired.key, &plan.owner, keys, state.observed.as_ref()).await {
         Ok(mut observed) => {
             share(&mut observed.found, ctx);
             let before = state.observed.as_ref();

@@ -12,7 +12,7 @@ use crate::mirror::resolve::Resolution;
 use crate::mirror::target::{TargetIssue, TargetReason};
 
 /// What may be written to each target.
-pub struct Permit {
+pub struct WritePermit {
     /// Whether the Secret may be written.
     pub secret: Result<(), TargetIssue>,
     /// The least encryption of the hash, or why it may not be written.
@@ -27,18 +27,18 @@ pub fn permit(
     previous: &ParameterMirrorStatus,
     targets: &Targets,
     ctx: &Context,
-) -> Permit {
+) -> WritePermit {
     let Some(stored) =
         resolution.desired().and_then(|desired| StoredSource::decode(&desired.set.content().source).ok())
     else {
-        return Permit { secret: Ok(()), redis: Ok(RedisEncryption::None) };
+        return WritePermit { secret: Ok(()), redis: Ok(RedisEncryption::None) };
     };
     match permission(plan, &stored, ctx) {
-        Permission::Granted { encryption } => Permit { secret: Ok(()), redis: Ok(encryption) },
+        Permission::Granted { encryption } => WritePermit { secret: Ok(()), redis: Ok(encryption) },
         Permission::SourceMissing => while_missing(plan, previous, targets),
         Permission::NotGranted => {
             let issue = not_granted(plan, &stored);
-            Permit { secret: Err(issue.clone()), redis: Err(issue) }
+            WritePermit { secret: Err(issue.clone()), redis: Err(issue) }
         }
     }
 }
@@ -61,7 +61,7 @@ fn permission(plan: &Plan, stored: &StoredSource, ctx: &Context) -> Permission {
 }
 
 /// Only what was written before is kept, and no value that is encrypted is written in clear.
-fn while_missing(plan: &Plan, previous: &ParameterMirrorStatus, targets: &Targets) -> Permit {
+fn while_missing(plan: &Plan, previous: &ParameterMirrorStatus, targets: &Targets) -> WritePermit {
     let new = || {
         TargetIssue::new(
             TargetReason::SourceNotFound,
@@ -84,7 +84,7 @@ fn while_missing(plan: &Plan, previous: &ParameterMirrorStatus, targets: &Target
     let encryption = held
         .and_then(|hash| hash.encryption.as_ref())
         .map_or(RedisEncryption::All, |encryption| encryption.mode().into());
-    Permit {
+    WritePermit {
         secret: if had_secret { Ok(()) } else { Err(new()) },
         redis: if had_hash { Ok(encryption) } else { Err(new()) },
     }

@@ -10,7 +10,7 @@ use parameter_mirror_format::verdict::Found;
 use crate::controller::context::{Context, RedisBackend};
 use crate::controller::state::target_state::{Existence, RedisState, SecretState, Targets};
 use crate::controller::steps::observe::{redis_issue, secret_issue};
-use crate::controller::steps::permit::Permit;
+use crate::controller::steps::permit::WritePermit;
 use crate::controller::steps::read::ReadOutcome;
 use crate::kubernetes::client::ApiError;
 use crate::mirror::copies::{self, Action, Freshness};
@@ -78,7 +78,7 @@ pub async fn publish(
     plan: &Plan,
     owner: &Owner,
     resolution: &Resolution,
-    permit: Permit,
+    permit: WritePermit,
     outcome: Option<&ReadOutcome>,
     state: Publishing<'_>,
     ctx: &Context,

@@ -220,7 +220,7 @@ fn served_as_of(state: &MirrorState) -> Option<Timestamp> {
 fn source_state(plan: &Plan, state: &MirrorState, ctx: &Context) -> SourceState {
     let now = ctx.clock.uptime();
     match &state.source.issue {
-        Some((issue, since)) => SourceState::Trouble {
+        Some((issue, since)) => SourceState::Issue {
             issue: issue.clone(),
             since: *since,
             failed_reads: state.source.failures,

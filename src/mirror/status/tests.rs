@@ -24,7 +24,7 @@ fn synced() -> StatusInput<'static> {
 }
 
 fn troubled(issue: SourceIssue) -> SourceState {
-    SourceState::Trouble {
+    SourceState::Issue {
         issue,
         since: "2026-11-23T16:00:12Z".parse().unwrap(),
         failed_reads: 9,
@@ -333,7 +333,7 @@ fn a_target_in_trouble_before_the_first_set(#[case] reason: TargetReason, #[case
 #[test]
 fn one_failed_read_is_not_failed_reads() {
     let mut facts = StatusInput { source: failed(ReadErrorKind::Timeout), ..synced() };
-    if let SourceState::Trouble { failed_reads, .. } = &mut facts.source {
+    if let SourceState::Issue { failed_reads, .. } = &mut facts.source {
         *failed_reads = 1;
     }
     assert!(conditions(&facts).degraded.unwrap().message.contains("(1 failed read)"));

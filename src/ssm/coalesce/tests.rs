@@ -20,14 +20,14 @@ use crate::ssm::read::tests::{Asked, InMemory, one};
 /// One client whose limit of one request per second is used up.
 struct Client {
     account: Arc<RateLimiter>,
-    waiting: Waiting,
+    waiting: PendingRequests,
     slots: Arc<Slots>,
 }
 
 impl Client {
     async fn busy() -> Self {
         let client =
-            Self { account: RateLimiter::new(1), waiting: Waiting::default(), slots: Slots::new(10) };
+            Self { account: RateLimiter::new(1), waiting: PendingRequests::default(), slots: Slots::new(10) };
         drop(client.limiter(Priority::Refresh).acquire().await.unwrap());
         client
     }

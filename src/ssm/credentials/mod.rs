@@ -49,11 +49,11 @@ pub struct Unavailable {
 
 /// Distinguishes credentials from those fetched before and after them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Generation(u64);
+pub struct CredentialsGeneration(u64);
 
 /// The health of a credentials cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Health {
+pub struct CredentialsHealth {
     /// Whether the last fetch failed.
     pub is_failing: bool,
     /// When the held credentials expire; `None` if there are none, or they have no expiry.
@@ -81,7 +81,7 @@ struct Shared {
 /// What the refresh task publishes to callers.
 struct State {
     held: Option<Credentials>,
-    generation: Generation,
+    generation: CredentialsGeneration,
     failure: Option<Failure>,
     /// When the next fetch is due without demand.
     next: Instant,
@@ -122,7 +122,7 @@ impl CredentialsCache {
         });
         let (sender, state) = watch::channel(State {
             held: None,
-            generation: Generation::default(),
+            generation: CredentialsGeneration::default(),
             failure: None,
             next: now,
             not_before: now,
@@ -134,12 +134,12 @@ impl CredentialsCache {
 
     /// Returns as soon as there are valid credentials: at once if some are held, otherwise after the fetch that all
     /// callers share. While a failure is remembered, nothing is fetched and the failure is returned.
-    pub async fn ready(&self) -> Result<Generation, Unavailable> {
+    pub async fn ready(&self) -> Result<CredentialsGeneration, Unavailable> {
         self.credentials().await.map(|(generation, _)| generation)
     }
 
     /// The same, with the credentials themselves, for callers that sign by themselves.
-    pub async fn credentials(&self) -> Result<(Generation, Credentials), Unavailable> {
+    pub async fn credentials(&self) -> Result<(CredentialsGeneration, Credentials), Unavailable> {
         self.shared.used();
         let mut changes = self.state.clone();
         loop {
@@ -169,17 +169,17 @@ impl CredentialsCache {
 
     /// Reports that AWS has refused the credentials of this generation. They may have been revoked, so others are
     /// fetched as soon as a demand may trigger a fetch. Until then these stay in use.
-    pub fn rejected(&self, generation: Generation) {
+    pub fn rejected(&self, generation: CredentialsGeneration) {
         self.shared.rejected.fetch_max(generation.0, Ordering::Relaxed);
         self.shared.wanted.notify_one();
     }
 
     /// Returns the current health; `None` if the credentials are not refreshed because nobody has used them for long.
     #[must_use]
-    pub fn health(&self) -> Option<Health> {
+    pub fn health(&self) -> Option<CredentialsHealth> {
         let is_in_use = self.shared.is_in_use();
         let state = self.state.borrow();
-        is_in_use.then(|| Health {
+        is_in_use.then(|| CredentialsHealth {
             is_failing: state.failure.is_some(),
             expires: state.held.as_ref().and_then(Credentials::expiry),
         })

@@ -188,7 +188,7 @@ async fn credentials_without_an_end_are_looked_up_each_hour() {
     assert!((8..14).contains(&stage.fetches()), "{}", stage.fetches());
     stage.turn(Script::Down);
     assert_eq!(stage.ask_until(20 * HOUR).await, 36_000);
-    assert_eq!(stage.principal.health().unwrap(), Health { is_failing: true, expires: None });
+    assert_eq!(stage.principal.health().unwrap(), CredentialsHealth { is_failing: true, expires: None });
 }
 
 #[tokio::test(start_paused = true)]

@@ -30,7 +30,7 @@ pub(super) struct Breaker {
     failures: u32,
     /// When the first of them occurred.
     failing_since: Duration,
-    generation: Generation,
+    generation: BreakerGeneration,
 }
 
 /// The state of a breaker, as the status of a source shows it.
@@ -46,7 +46,7 @@ pub enum BreakerState {
 
 /// Counts the transitions of a breaker. An outcome counts only in the generation in which its request was sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Generation(u64);
+pub struct BreakerGeneration(u64);
 
 impl BreakerState {
     /// Returns the word for the status.
@@ -83,7 +83,7 @@ impl Breaker {
     }
 
     /// Returns the generation in which a request is sent now.
-    pub const fn generation(&self) -> Generation {
+    pub const fn generation(&self) -> BreakerGeneration {
         self.generation
     }
 
@@ -106,7 +106,12 @@ impl Breaker {
     /// has to probe from now on.
     ///
     /// A request that was sent before the last transition says nothing about the time since.
-    pub fn record(&mut self, sent_in: Generation, outcome: Result<(), &ReadError>, now: Duration) -> bool {
+    pub fn record(
+        &mut self,
+        sent_in: BreakerGeneration,
+        outcome: Result<(), &ReadError>,
+        now: Duration,
+    ) -> bool {
         if sent_in != self.generation || outcome.is_err_and(|failure| is_silent_about_ssm(failure.reason)) {
             return false;
         }

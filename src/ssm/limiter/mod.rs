@@ -27,7 +27,7 @@ use tracing_mutex::parkinglot::Mutex;
 
 use crate::mirror::snapshot::{QueueKey, ReadError};
 
-use self::breaker::{BreakerState, Generation};
+use self::breaker::{BreakerGeneration, BreakerState};
 use self::rate_limiter::RateLimiter;
 pub use self::slots::{Slot, Slots};
 
@@ -133,7 +133,7 @@ pub struct Limiter {
 /// The permission for one operation, held while it lasts.
 pub struct Permit<'l> {
     limiter: &'l Limiter,
-    sent_in: Generation,
+    sent_in: BreakerGeneration,
     _slot: Slot,
 }
 

@@ -8,7 +8,7 @@ use tracing_mutex::parkinglot::Mutex;
 
 use crate::mirror::snapshot::{QueueKey, ReadError};
 
-use super::breaker::{BreakerState, Generation};
+use super::breaker::{BreakerGeneration, BreakerState};
 use super::state::{Entry, State, Step};
 
 /// A lock around the state. `with` is the only way in, so a guard lives neither in a larger expression nor across an
@@ -68,12 +68,12 @@ impl RateLimiter {
     }
 
     /// Returns the generation of the breaker in which a request is sent now, or why none may be sent.
-    pub fn admit(&self) -> Result<Generation, ReadError> {
+    pub fn admit(&self) -> Result<BreakerGeneration, ReadError> {
         self.state.with(|state| state.admit())
     }
 
     /// Records the outcome of a request that was sent in `sent_in`.
-    pub fn record(&self, sent_in: Generation, outcome: Result<(), &ReadError>) {
+    pub fn record(&self, sent_in: BreakerGeneration, outcome: Result<(), &ReadError>) {
         let now = self.now();
         self.state.with(|state| state.record(sent_in, outcome, now));
     }

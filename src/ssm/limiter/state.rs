@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use crate::fair_queue::FairQueue;
 use crate::mirror::snapshot::{Priority, QueueKey, ReadError};
 
-use super::breaker::{Breaker, BreakerState, Generation};
+use super::breaker::{Breaker, BreakerGeneration, BreakerState};
 use super::token_bucket::TokenBucket;
 
 /// The state of one limiter.
@@ -117,12 +117,12 @@ impl State {
     }
 
     /// Returns the generation of the breaker in which a request is sent now, or why none may be sent.
-    pub fn admit(&self) -> Result<Generation, ReadError> {
+    pub fn admit(&self) -> Result<BreakerGeneration, ReadError> {
         self.breaker.refusal().map_or_else(|| Ok(self.breaker.generation()), Err)
     }
 
     /// Records the outcome of a request that was sent in `sent_in`.
-    pub fn record(&mut self, sent_in: Generation, outcome: Result<(), &ReadError>, now: Duration) {
+    pub fn record(&mut self, sent_in: BreakerGeneration, outcome: Result<(), &ReadError>, now: Duration) {
         self.wants_probe |= self.breaker.record(sent_in, outcome, now);
     }
 

@@ -215,7 +215,7 @@ pub(super) async fn reading_after(
 ) -> Result<Snapshot, ReadError> {
     let request = ReadRequest { selections: selections.to_vec(), known, last_failure, ..request() };
     let limiter = Limiter::new(RateLimiter::new(1_000), None, Slots::new(10), turn());
-    read(ssm, (&limiter, &Waiting::default()), &request, &Clock::start()).await
+    read(ssm, (&limiter, &PendingRequests::default()), &request, &Clock::start()).await
 }
 
 pub(super) fn values(reading: &Snapshot) -> Vec<(&str, &str)> {
@@ -248,7 +248,7 @@ async fn few_reads_hold_large_sets_at_once() {
     let all = (0..READS).flat_map(|read| (0..100).map(move |n| format!("/{read}/{n:02}")));
     let ssm = InMemory::new(all.map(|name| one(&name, 1, &value)).collect::<Vec<_>>());
     let large_reads = Slots::new(2);
-    let waiting = Waiting::default();
+    let waiting = PendingRequests::default();
     let clock = Clock::start();
     let reads = (0..READS).map(|number| {
         let (ssm, waiting, clock, large_reads) = (&ssm, &waiting, &clock, Arc::clone(&large_reads));

@@ -14,7 +14,7 @@ use super::hashes::{Check, Guard, HashStore, Heartbeat, ObservedHash, ScriptOutc
 
 /// Deadline of an observation: a Redis that does not answer must not delay SSM or the Secret
 /// (docs/design/architecture.md, "Writing").
-pub const LOOK: Duration = Duration::from_millis(500);
+pub const OBSERVE: Duration = Duration::from_millis(500);
 /// Deadline of a write, which is longer: a write can carry a megabyte.
 pub const WRITE: Duration = Duration::from_secs(5);
 
@@ -56,7 +56,7 @@ impl Trace {
 
 /// Whether nobody has changed the hash since `known`.
 pub async fn is_unchanged(store: &dyn HashStore, key: &str, known: &Trace) -> Result<bool, ConnectionError> {
-    let checks = store.check(&[key], LOOK).await?;
+    let checks = store.check(&[key], OBSERVE).await?;
     Ok(match checks.first() {
         Some(Check::Hash { fence, mac, .. }) => {
             *fence == known.fence && (known.mac.is_none() || *mac == known.mac)
@@ -67,14 +67,14 @@ pub async fn is_unchanged(store: &dyn HashStore, key: &str, known: &Trace) -> Re
 
 /// Reads a hash back whole, decrypts it and checks its MAC, unless every byte of it is as in `known`, which was judged
 /// with the same keys.
-pub async fn look(
+pub async fn observe(
     store: &dyn HashStore,
     key: &str,
     owner: &str,
     keys: &KeyRing,
     known: Option<&HashFound>,
 ) -> Result<HashFound, ConnectionError> {
-    Ok(match store.observe(key, LOOK).await? {
+    Ok(match store.observe(key, OBSERVE).await? {
         ObservedHash::Fields(fields) => hash::decode_again(&fields, key, owner, keys, known),
         ObservedHash::WrongType => HashFound {
             found: Found::NotOurs {

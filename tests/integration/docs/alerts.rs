@@ -14,7 +14,7 @@ const ALERTS: [&str; 8] = [
     "ParameterMirrorOperatorAbsent",
     "ParameterMirrorRedisEvicts",
     "ParameterMirrorCredentialsFailing",
-    "ParameterMirrorBrokenPasses",
+    "ParameterMirrorReconcileFailures",
 ];
 
 /// Returns the names after `alert:` in the files of the chart.

@@ -65,22 +65,22 @@ impl Cache {
 
     /// Refreshes at once, and then once per interval for ever.
     pub async fn keep_fresh(&self) {
-        let mut troubles = vec![None; self.0.mirrors.names.len()];
+        let mut failures = vec![None; self.0.mirrors.names.len()];
         loop {
-            self.look(&mut troubles).await;
+            self.refresh(&mut failures).await;
             // A frozen process (Lambda) does not notice that time passes, so it is woken.
             let _ = timeout(self.0.refresh, self.0.wake.notified()).await;
         }
     }
 
     /// Refreshes once. A mirror that cannot be read keeps the set that is held.
-    async fn look(&self, troubles: &mut [Option<String>]) {
+    async fn refresh(&self, failures: &mut [Option<String>]) {
         let before = self.now();
         let known = |name: &MirrorName| before.iter().find(|mirror| mirror.name == *name);
         let looks = self.0.mirrors.names.iter().map(|name| self.0.mirrors.news(name, known(name)));
         let news = futures::future::join_all(looks).await;
         let mut held = Vec::new();
-        for ((name, news), trouble) in self.0.mirrors.names.iter().zip(news).zip(troubles) {
+        for ((name, news), trouble) in self.0.mirrors.names.iter().zip(news).zip(failures) {
             let fresh = match news {
                 Ok(fresh) => {
                     *trouble = None;

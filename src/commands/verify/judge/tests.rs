@@ -13,7 +13,7 @@ use crate::api::{
     FINALIZER, GrantSpec, NamespaceSelector, ParameterMirror, ParameterMirrorSpec, ParameterMirrorStatus,
     ParameterSource, ParameterSourceSpec, RedisTargetSpec, SecretTargetSpec, SelectionSpec,
 };
-use crate::commands::verify::facts::{HashFacts, Mirror, SecretFacts, ring};
+use crate::commands::verify::facts::{FoundMirror, HashFacts, SecretFacts, ring};
 use crate::mirror::plan::{Plan, PlanInput};
 use crate::targets::secret;
 
@@ -70,7 +70,7 @@ fn condition(type_: &str, status: &str, reason: &str) -> Condition {
 }
 
 /// A mirror of which every check is ok.
-fn healthy(ring: &KeyRing) -> Mirror {
+fn healthy(ring: &KeyRing) -> FoundMirror {
     let path = SelectionSpec { path: Some("/app".to_owned()), ..SelectionSpec::default() };
     let spec = ParameterMirrorSpec {
         parameters: vec![path],
@@ -91,7 +91,7 @@ fn healthy(ring: &KeyRing) -> Mirror {
         ..ParameterMirrorStatus::default()
     });
     let found = Found::Ours(Verdict::Verified(signed));
-    Mirror {
+    FoundMirror {
         name: "shop/checkout".to_owned(),
         object,
         source: Ok(Some(source)),
@@ -118,7 +118,7 @@ fn hash(found: Found) -> HashFound {
     }
 }
 
-fn facts(mirror: Mirror, ring: KeyRing) -> Facts {
+fn facts(mirror: FoundMirror, ring: KeyRing) -> Facts {
     Facts {
         now: now(),
         home: Home {
@@ -147,7 +147,7 @@ fn good() -> Facts {
     facts(healthy(&ring), ring)
 }
 
-fn the_mirror(facts: &mut Facts) -> &mut Mirror {
+fn the_mirror(facts: &mut Facts) -> &mut FoundMirror {
     match &mut facts.mirrors[0] {
         MirrorFacts::There(mirror) => mirror,
         _ => unreachable!("it is there"),

@@ -10,7 +10,7 @@ use super::faults::{Facts, Fault, FaultId, Faults, When};
 use super::ledger::{Call, Ledger};
 use super::protocol::{self, Answer, Request};
 use super::reply::Reply;
-use super::store::{Place, PlanError, Shelf, Store};
+use super::store::{Place, Shelf, SsmRefusal, Store};
 use super::sts::Sessions;
 use super::wire::{Head, Service};
 use super::{REGION, Region, sts};
@@ -89,7 +89,7 @@ impl State {
         self.afterwards.push((when, run));
     }
 
-    fn answer(&mut self, head: &Head, body: &[u8]) -> Result<(Reply, Place, Vec<Afterwards>), PlanError> {
+    fn answer(&mut self, head: &Head, body: &[u8]) -> Result<(Reply, Place, Vec<Afterwards>), SsmRefusal> {
         if let Some(request) = sts::Request::parse(body) {
             return Ok(self.session(&request, &head.authorization));
         }
@@ -200,7 +200,7 @@ impl State {
 
     /// Returns the account and Region of a request, from the access key and the Region in the signature's
     /// credential scope.
-    fn place(&self, authorization: &str) -> Result<Place, PlanError> {
+    fn place(&self, authorization: &str) -> Result<Place, SsmRefusal> {
         let scope =
             authorization.split_once("Credential=").and_then(|(_, rest)| rest.split([',', ' ']).next());
         let mut parts = scope.unwrap_or_default().split('/');
@@ -209,7 +209,7 @@ impl State {
                 let account = self.sessions.account(access_key, now_ms()).unwrap_or(Ok(&self.account))?;
                 Ok(Place { account: account.to_owned(), region: region.to_owned() })
             }
-            _ => Err(PlanError::new("MissingAuthenticationTokenException", "Missing Authentication Token")),
+            _ => Err(SsmRefusal::new("MissingAuthenticationTokenException", "Missing Authentication Token")),
         }
     }
 }

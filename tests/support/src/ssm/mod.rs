@@ -28,7 +28,7 @@ pub use protocol::Operation;
 pub use store::Kind;
 
 use self::core::{Core, now_ms};
-use self::store::{Place, PlanError, Shelf, Write};
+use self::store::{Place, Shelf, SsmRefusal, Write};
 use self::wire::Port;
 
 /// The account of callers whose access key does not determine one.
@@ -257,6 +257,6 @@ impl Region {
     }
 }
 
-fn legal<T>(name: &str, outcome: Result<T, PlanError>) -> T {
-    outcome.unwrap_or_else(|PlanError { code, message }| panic!("{name}: {code}: {message}"))
+fn legal<T>(name: &str, outcome: Result<T, SsmRefusal>) -> T {
+    outcome.unwrap_or_else(|SsmRefusal { code, message }| panic!("{name}: {code}: {message}"))
 }

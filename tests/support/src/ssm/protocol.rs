@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::paging::{self, Position};
-use super::store::{Kind, Parameter, Place, PlanError, Shelf, Version, Write, arn};
+use super::store::{Kind, Parameter, Place, Shelf, SsmRefusal, Version, Write, arn};
 
 /// The most names of one batch, and the most parameters of one page.
 const BATCH: usize = 10;
@@ -97,11 +97,11 @@ pub(crate) struct Request {
 
 impl Request {
     /// Parses the target header and the body.
-    pub(crate) fn parse(target: &str, body: &[u8]) -> Result<Self, PlanError> {
+    pub(crate) fn parse(target: &str, body: &[u8]) -> Result<Self, SsmRefusal> {
         let operation =
-            Operation::parse(target).ok_or_else(|| PlanError::new("UnknownOperationException", ""))?;
+            Operation::parse(target).ok_or_else(|| SsmRefusal::new("UnknownOperationException", ""))?;
         let members =
-            serde_json::from_slice(body).map_err(|_| PlanError::new("SerializationException", ""))?;
+            serde_json::from_slice(body).map_err(|_| SsmRefusal::new("SerializationException", ""))?;
         Ok(Self { operation, members })
     }
 
@@ -160,7 +160,7 @@ impl Answer {
 }
 
 /// Answers a request that only reads.
-pub(crate) fn read(request: &Request, place: &Place, shelf: &Shelf) -> Result<Answer, PlanError> {
+pub(crate) fn read(request: &Request, place: &Place, shelf: &Shelf) -> Result<Answer, SsmRefusal> {
     let members = &request.members;
     match request.operation {
         Operation::GetParametersByPath => by_path(members, place, shelf),
@@ -170,7 +170,7 @@ pub(crate) fn read(request: &Request, place: &Place, shelf: &Shelf) -> Result<An
 }
 
 /// Carries out a request that writes.
-pub(crate) fn write(request: &Request, shelf: &mut Shelf, now_ms: u64) -> Result<Answer, PlanError> {
+pub(crate) fn write(request: &Request, shelf: &mut Shelf, now_ms: u64) -> Result<Answer, SsmRefusal> {
     let members = &request.members;
     match request.operation {
         Operation::PutParameter => put(members, shelf, now_ms),
@@ -180,22 +180,22 @@ pub(crate) fn write(request: &Request, shelf: &mut Shelf, now_ms: u64) -> Result
     }
 }
 
-fn by_path(members: &Members, place: &Place, shelf: &Shelf) -> Result<Answer, PlanError> {
+fn by_path(members: &Members, place: &Place, shelf: &Shelf) -> Result<Answer, SsmRefusal> {
     let path = required(members.path.as_deref(), "path")?;
     if !path.starts_with('/') {
-        return Err(PlanError::validation(
+        return Err(SsmRefusal::validation(
             "The parameter doesn't meet the parameter name requirements. The parameter name must begin with a \
              forward slash \"/\".",
         ));
     }
     if members.parameter_filters.is_some() {
-        return Err(PlanError::validation("ParameterFilters are not part of this service for tests."));
+        return Err(SsmRefusal::validation("ParameterFilters are not part of this service for tests."));
     }
     let size = members.max_results.unwrap_or(BATCH);
     bounded("maxResults", size)?;
     let position = match members.next_token.as_deref() {
         Some(token) => paging::open(token, path, members.recursive)
-            .ok_or_else(|| PlanError::new("InvalidNextToken", "The specified token is not valid."))?,
+            .ok_or_else(|| SsmRefusal::new("InvalidNextToken", "The specified token is not valid."))?,
         None => Position::start(),
     };
     let mut rest = shelf.below(path, members.recursive, position.after.as_deref()).peekable();
@@ -215,7 +215,7 @@ fn by_path(members: &Members, place: &Place, shelf: &Shelf) -> Result<Answer, Pl
     Ok(answer)
 }
 
-fn batch(members: &Members, place: &Place, shelf: &Shelf) -> Result<Answer, PlanError> {
+fn batch(members: &Members, place: &Place, shelf: &Shelf) -> Result<Answer, SsmRefusal> {
     let names = members.names.as_deref().unwrap_or_default();
     bounded("names", names.len())?;
     let mut answer = Answer::default();
@@ -233,17 +233,17 @@ fn batch(members: &Members, place: &Place, shelf: &Shelf) -> Result<Answer, Plan
     Ok(answer)
 }
 
-fn one(members: &Members, place: &Place, shelf: &Shelf) -> Result<Answer, PlanError> {
+fn one(members: &Members, place: &Place, shelf: &Shelf) -> Result<Answer, SsmRefusal> {
     let read = Read::find(required(members.name.as_deref(), "name")?, place, shelf)?;
     let mut answer = Answer::default();
     answer.body = json!({ "Parameter": read.show(members.with_decryption, place, &mut answer) });
     Ok(answer)
 }
 
-fn put(members: &Members, shelf: &mut Shelf, now_ms: u64) -> Result<Answer, PlanError> {
+fn put(members: &Members, shelf: &mut Shelf, now_ms: u64) -> Result<Answer, SsmRefusal> {
     let kind = match members.kind.as_deref() {
         Some(text) => Some(Kind::parse(text).ok_or_else(|| {
-            PlanError::validation(format!("Value '{text}' at 'type' failed to satisfy constraint: Member must satisfy enum value set: [SecureString, StringList, String]"))
+            SsmRefusal::validation(format!("Value '{text}' at 'type' failed to satisfy constraint: Member must satisfy enum value set: [SecureString, StringList, String]"))
         })?),
         None => None,
     };
@@ -261,19 +261,19 @@ fn put(members: &Members, shelf: &mut Shelf, now_ms: u64) -> Result<Answer, Plan
     Ok(Answer::plain(json!({ "Version": version, "Tier": tier })))
 }
 
-fn label(members: &Members, shelf: &mut Shelf) -> Result<Answer, PlanError> {
+fn label(members: &Members, shelf: &mut Shelf) -> Result<Answer, SsmRefusal> {
     bounded("labels", members.labels.len())?;
     let name = required(members.name.as_deref(), "name")?;
     let (version, invalid) = shelf.label(name, members.parameter_version, &members.labels)?;
     Ok(Answer::plain(json!({ "InvalidLabels": invalid, "ParameterVersion": version })))
 }
 
-fn delete_one(members: &Members, shelf: &mut Shelf) -> Result<Answer, PlanError> {
+fn delete_one(members: &Members, shelf: &mut Shelf) -> Result<Answer, SsmRefusal> {
     let name = required(members.name.as_deref(), "name")?;
-    if shelf.delete(name) { Ok(Answer::plain(json!({}))) } else { Err(PlanError::not_found()) }
+    if shelf.delete(name) { Ok(Answer::plain(json!({}))) } else { Err(SsmRefusal::not_found()) }
 }
 
-fn delete_many(members: &Members, shelf: &mut Shelf) -> Result<Answer, PlanError> {
+fn delete_many(members: &Members, shelf: &mut Shelf) -> Result<Answer, SsmRefusal> {
     let names = members.names.clone().unwrap_or_default();
     bounded("names", names.len())?;
     let (deleted, invalid): (Vec<_>, Vec<_>) = names.into_iter().partition(|name| shelf.delete(name));
@@ -290,17 +290,17 @@ struct Read<'a> {
 
 impl<'a> Read<'a> {
     /// Finds the version for `wanted` (a name or an ARN, with or without selector).
-    fn find(wanted: &'a str, place: &Place, shelf: &'a Shelf) -> Result<Self, PlanError> {
+    fn find(wanted: &'a str, place: &Place, shelf: &'a Shelf) -> Result<Self, SsmRefusal> {
         let prefix = format!("arn:aws:ssm:{}:{}:parameter", place.region, place.account);
         let local = wanted.strip_prefix(prefix.as_str()).unwrap_or(wanted);
         let (name, selector) = match local.find(':') {
             Some(colon) => (&local[..colon], Some(&local[colon..])),
             None => (local, None),
         };
-        let parameter = shelf.get(name).ok_or_else(PlanError::not_found)?;
+        let parameter = shelf.get(name).ok_or_else(SsmRefusal::not_found)?;
         let version = match selector {
             Some(selector) => parameter.select(&selector[1..]).ok_or_else(|| {
-                PlanError::new(
+                SsmRefusal::new(
                     "ParameterVersionNotFound",
                     format!("Systems Manager could not find version {} of {name}. Verify the version and try again.", &selector[1..]),
                 )
@@ -349,22 +349,22 @@ pub(crate) fn ciphertext(shown: &Value) -> String {
     STANDARD.encode(bytes)
 }
 
-fn required<'a>(member: Option<&'a str>, name: &str) -> Result<&'a str, PlanError> {
+fn required<'a>(member: Option<&'a str>, name: &str) -> Result<&'a str, SsmRefusal> {
     member.ok_or_else(|| {
-        PlanError::validation(format!(
+        SsmRefusal::validation(format!(
             "1 validation error detected: Value null at '{name}' failed to satisfy constraint: Member must not be null"
         ))
     })
 }
 
 /// Checks the size of a batch or page: 1 to [`BATCH`].
-fn bounded(name: &str, size: usize) -> Result<(), PlanError> {
+fn bounded(name: &str, size: usize) -> Result<(), SsmRefusal> {
     let word = match size {
         0 => "greater than or equal to 1",
         1..=BATCH => return Ok(()),
         _ => "less than or equal to 10",
     };
-    Err(PlanError::validation(format!(
+    Err(SsmRefusal::validation(format!(
         "1 validation error detected: Value at '{name}' failed to satisfy constraint: Member must have length {word}"
     )))
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::store::PlanError;
+use super::store::SsmRefusal;
 
 /// The content of the body.
 #[derive(Clone, Debug, PartialEq)]
@@ -101,8 +101,8 @@ impl Reply {
 const HTML: &str =
     "<html><head><title>Service Unavailable</title></head><body><h1>Service Unavailable</h1></body></html>";
 
-impl From<PlanError> for Reply {
-    fn from(refusal: PlanError) -> Self {
+impl From<SsmRefusal> for Reply {
+    fn from(refusal: SsmRefusal) -> Self {
         Self::error(400, refusal.code, &refusal.message)
     }
 }

@@ -91,14 +91,14 @@ impl Parameter {
 
 /// The error of a request that breaks a rule of the service.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PlanError {
+pub struct SsmRefusal {
     /// The error code in the protocol.
     pub code: &'static str,
     /// The message in the protocol; empty if the service sends none.
     pub message: String,
 }
 
-impl PlanError {
+impl SsmRefusal {
     /// Creates an error with a message.
     pub fn new(code: &'static str, message: impl Into<String>) -> Self {
         Self { code, message: message.into() }
@@ -188,7 +188,7 @@ impl Shelf {
     }
 
     /// Writes a version and returns its number.
-    pub fn put(&mut self, write: &Write<'_>) -> Result<u64, PlanError> {
+    pub fn put(&mut self, write: &Write<'_>) -> Result<u64, SsmRefusal> {
         check_name(write.name)?;
         check_value(write)?;
         match self.parameters.get_mut(&normalised(write.name)) {
@@ -201,7 +201,7 @@ impl Shelf {
     ///
     /// # Errors
     /// Never, because the type is set.
-    pub fn put_public(&mut self, name: &str, value: &str) -> Result<u64, PlanError> {
+    pub fn put_public(&mut self, name: &str, value: &str) -> Result<u64, SsmRefusal> {
         self.create(&Write {
             name,
             value,
@@ -213,9 +213,9 @@ impl Shelf {
         })
     }
 
-    fn create(&mut self, write: &Write<'_>) -> Result<u64, PlanError> {
+    fn create(&mut self, write: &Write<'_>) -> Result<u64, SsmRefusal> {
         let kind = write.kind.ok_or_else(|| {
-            PlanError::validation("A parameter type is required when you create a parameter.")
+            SsmRefusal::validation("A parameter type is required when you create a parameter.")
         })?;
         let parameter = Parameter {
             name: write.name.to_owned(),
@@ -247,17 +247,17 @@ impl Shelf {
         name: &str,
         version: Option<u64>,
         labels: &[String],
-    ) -> Result<(u64, Vec<String>), PlanError> {
-        let parameter = self.parameters.get_mut(&normalised(name)).ok_or_else(PlanError::not_found)?;
+    ) -> Result<(u64, Vec<String>), SsmRefusal> {
+        let parameter = self.parameters.get_mut(&normalised(name)).ok_or_else(SsmRefusal::not_found)?;
         let number = version.unwrap_or_else(|| parameter.latest().number);
         let (legal, illegal): (Vec<_>, Vec<_>) = labels.iter().cloned().partition(|label| is_label(label));
         let target = parameter
             .versions
             .iter()
             .find(|candidate| candidate.number == number)
-            .ok_or_else(|| PlanError::new("ParameterVersionNotFound", ""))?;
+            .ok_or_else(|| SsmRefusal::new("ParameterVersionNotFound", ""))?;
         if target.labels.union(&legal.iter().cloned().collect()).count() > MAX_LABELS {
-            return Err(PlanError::new("ParameterVersionLabelLimitExceeded", ""));
+            return Err(SsmRefusal::new("ParameterVersionLabelLimitExceeded", ""));
         }
         for candidate in &mut parameter.versions {
             candidate.labels.retain(|label| !legal.contains(label));
@@ -276,15 +276,15 @@ impl Version {
 }
 
 impl Parameter {
-    fn overwrite(&mut self, write: &Write<'_>) -> Result<u64, PlanError> {
+    fn overwrite(&mut self, write: &Write<'_>) -> Result<u64, SsmRefusal> {
         if !write.overwrite {
-            return Err(PlanError::new(
+            return Err(SsmRefusal::new(
                 "ParameterAlreadyExists",
                 "The parameter already exists. To overwrite this value, set the overwrite option in the request to true.",
             ));
         }
         if write.kind.is_some_and(|kind| kind != self.kind) {
-            return Err(PlanError::new(
+            return Err(SsmRefusal::new(
                 "HierarchyTypeMismatchException",
                 "The parameter type cannot be changed.",
             ));
@@ -292,7 +292,7 @@ impl Parameter {
         if self.versions.len() == MAX_VERSIONS {
             let oldest = self.versions.front().expect("a parameter has a version");
             if !oldest.labels.is_empty() {
-                return Err(PlanError::new(
+                return Err(SsmRefusal::new(
                     "ParameterMaxVersionLimitExceeded",
                     "The oldest version has a label and cannot be deleted.",
                 ));
@@ -315,12 +315,12 @@ fn is_label(label: &str) -> bool {
         && !lower.starts_with("ssm")
 }
 
-fn check_name(name: &str) -> Result<(), PlanError> {
+fn check_name(name: &str) -> Result<(), SsmRefusal> {
     let legal = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-/".contains(&byte));
     let path = name.strip_prefix('/').unwrap_or(name);
     let hierarchy_without_slash = name.contains('/') && !name.starts_with('/');
     if !legal || hierarchy_without_slash || path.split('/').any(str::is_empty) {
-        return Err(PlanError::validation(
+        return Err(SsmRefusal::validation(
             "Parameter name: can't be prefixed with \"aws\" or \"ssm\" (case-insensitive). If formed as a path, \
              it can consist of sub-paths divided by slash symbol; each sub-path can be formed as a mix of \
              letters, numbers and the following 3 symbols .-_",
@@ -328,29 +328,29 @@ fn check_name(name: &str) -> Result<(), PlanError> {
     }
     let lower = path.to_ascii_lowercase();
     if lower.starts_with("aws") || lower.starts_with("ssm") {
-        return Err(PlanError::validation(
+        return Err(SsmRefusal::validation(
             "Parameter name: can't be prefixed with \"aws\" or \"ssm\" (case-insensitive).",
         ));
     }
     if path.split('/').count() > MAX_LEVELS {
-        return Err(PlanError::new(
+        return Err(SsmRefusal::new(
             "HierarchyLevelLimitExceededException",
             "A parameter name can have a maximum of 15 levels.",
         ));
     }
     if arn("eu-central-1", "111122223333", name).len() > MAX_ARN_CHARS {
-        return Err(PlanError::validation("The parameter name is too long."));
+        return Err(SsmRefusal::validation("The parameter name is too long."));
     }
     Ok(())
 }
 
-fn check_value(write: &Write<'_>) -> Result<(), PlanError> {
+fn check_value(write: &Write<'_>) -> Result<(), SsmRefusal> {
     if write.value.is_empty() {
-        return Err(PlanError::validation("Parameter value can't be empty."));
+        return Err(SsmRefusal::validation("Parameter value can't be empty."));
     }
     let limit = if write.advanced { ADVANCED_BYTES } else { STANDARD_BYTES };
     if write.value.len() > limit {
-        return Err(PlanError::validation(format!(
+        return Err(SsmRefusal::validation(format!(
             "The parameter value exceeds the maximum limit of {limit} characters.",
         )));
     }

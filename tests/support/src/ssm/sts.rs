@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::coded::Coded;
 use super::protocol::Operation;
 use super::reply::{Content, Reply};
-use super::store::PlanError;
+use super::store::SsmRefusal;
 
 /// The prefix of access keys issued here; the number of the session follows.
 const KEY: &str = "ASIAROLE";
@@ -97,7 +97,7 @@ impl Sessions {
 
     /// Returns the account of an access key issued here, or an error if its session has expired; `None` for
     /// other keys.
-    pub(crate) fn account(&self, access_key: &str, now_ms: u64) -> Option<Result<&str, PlanError>> {
+    pub(crate) fn account(&self, access_key: &str, now_ms: u64) -> Option<Result<&str, SsmRefusal>> {
         let session = self.given.get(access_key.strip_prefix(KEY)?.parse::<usize>().ok()?)?;
         Some(if now_ms < session.ends_ms { Ok(&session.account) } else { Err(expired()) })
     }
@@ -110,12 +110,12 @@ impl Sessions {
     }
 }
 
-fn expired() -> PlanError {
-    PlanError::new("ExpiredTokenException", "The security token included in the request is expired")
+fn expired() -> SsmRefusal {
+    SsmRefusal::new("ExpiredTokenException", "The security token included in the request is expired")
 }
 
 /// The error of STS for a caller whose own credentials are refused.
-pub(crate) fn refused_caller(refusal_of_ssm: &PlanError) -> Reply {
+pub(crate) fn refused_caller(refusal_of_ssm: &SsmRefusal) -> Reply {
     let code = refusal_of_ssm.code.trim_end_matches("Exception");
     refusal(403, code, &refusal_of_ssm.message)
 }

@@ -24,7 +24,7 @@ use crate::api::{ParameterMirror, ParameterSource};
 use crate::cli::VerifyArgs;
 use crate::clock::Clock;
 use crate::commands::verify::facts::{
-    Facts, HashFacts, Home, Leader, Mirror, MirrorFacts, RedisFacts, SecretFacts,
+    Facts, FoundMirror, HashFacts, Home, Leader, MirrorFacts, RedisFacts, SecretFacts,
 };
 use crate::kubernetes::client::{ApiError, with_timeout};
 use crate::kubernetes::election::generated_identity;
@@ -39,7 +39,7 @@ use crate::targets::secret::{self, SecretStore};
 const AT_ONCE: usize = 8;
 
 /// Collects all facts. An error means that nothing can be checked.
-pub async fn look(args: &VerifyArgs, client: Client) -> anyhow::Result<Facts> {
+pub async fn collect(args: &VerifyArgs, client: Client) -> anyhow::Result<Facts> {
     let home = Home {
         namespace: args.keys.namespace.clone(),
         key_secret: args.keys.key_secret.clone(),
@@ -88,10 +88,10 @@ impl MirrorFacts {
 }
 
 /// A requested mirror, by name; `None` if it does not exist.
-type Asked = (String, Option<DeserializeGuard<ParameterMirror>>);
+type Requested = (String, Option<DeserializeGuard<ParameterMirror>>);
 
 /// Returns the mirrors that were named, otherwise all mirrors of the watched namespaces.
-async fn mirrors(args: &VerifyArgs, client: &Client) -> anyhow::Result<Vec<Asked>> {
+async fn mirrors(args: &VerifyArgs, client: &Client) -> anyhow::Result<Vec<Requested>> {
     let mut found = Vec::new();
     for mirror in &args.mirrors {
         let api: Api<DeserializeGuard<ParameterMirror>> = Api::namespaced(client.clone(), mirror.namespace());
@@ -183,7 +183,7 @@ async fn redis(args: &VerifyArgs) -> anyhow::Result<(RedisFacts, Option<RedisSto
     let store = RedisStore::new(servers.clone());
     // A name that no mirror can have.
     let key = redis_key(&args.redis.redis_prefix, "verify", &format!("{} ", generated_identity()));
-    let facts = RedisFacts::Asked {
+    let facts = RedisFacts::Requested {
         rights: rights(&servers, &store, &key).await,
         eviction: store.eviction(WRITE).await,
         ahead: redis_ahead(&servers, &key).await,
@@ -251,7 +251,7 @@ struct Around {
 }
 
 impl Around {
-    async fn facts(&self, (name, object): Asked) -> MirrorFacts {
+    async fn facts(&self, (name, object): Requested) -> MirrorFacts {
         match object {
             None => MirrorFacts::Absent(name),
             Some(DeserializeGuard(Err(invalid))) => MirrorFacts::Unreadable(name, invalid.error),
@@ -261,7 +261,7 @@ impl Around {
         }
     }
 
-    async fn mirror(&self, name: String, object: ParameterMirror) -> Mirror {
+    async fn mirror(&self, name: String, object: ParameterMirror) -> FoundMirror {
         let namespace = object.namespace().unwrap_or_default();
         let sources: Api<ParameterSource> = Api::all(self.client.clone());
         let namespaces: Api<PartialObjectMeta<Namespace>> = Api::all(self.client.clone());
@@ -275,7 +275,7 @@ impl Around {
         let labels = labels.map(|namespace| namespace.labels().clone());
         let plan = source.as_ref().ok().zip(labels.ok());
         let plan = plan.map(|(source, labels)| self.plan(&object, &namespace, source.as_ref(), &labels));
-        Mirror { name, object, source, plan, secret, redis }
+        FoundMirror { name, object, source, plan, secret, redis }
     }
 
     fn plan(
@@ -310,7 +310,7 @@ impl Around {
         object.spec.redis.as_ref()?;
         let key = redis_key(&self.prefix, namespace, &object.name_any());
         let observed = match (&self.store, &self.ring) {
-            (Some(store), Some(ring)) => Some(copy::look(store, &key, owner, ring, None).await),
+            (Some(store), Some(ring)) => Some(copy::collect(store, &key, owner, ring, None).await),
             _ => None,
         };
         Some(HashFacts { key, observed })
