@@ -20,7 +20,7 @@
 //!
 //! A module uses modules of its own layer and of the layers below, never one above. Stored layouts are in a crate of
 //! their own, `parameter-mirror-format`.
-#![cfg_attr(test, allow(clippy::significant_drop_tightening, reason = "a test may hold what it looks at"))]
+#![cfg_attr(test, allow(clippy::significant_drop_tightening, reason = "a test may hold what it inspects"))]
 
 pub mod api;
 pub mod cli;

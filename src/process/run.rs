@@ -56,7 +56,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         outcome = work(args, health, stop.clone()) => outcome,
         () = work_pulse.beat(is_well) => Ok(()),
         () = async { stop.cancelled().await; tokio::time::sleep(DRAIN).await } => {
-            tracing::warn!("passes under way did not end in time; every write is whole all the same");
+            tracing::warn!("reconciles in progress did not end in time; no write is partial");
             Ok(())
         }
     }
@@ -106,7 +106,7 @@ fn shutdown_token() -> anyhow::Result<CancellationToken> {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        tracing::info!("stopping: passes under way are finished");
+        tracing::info!("stopping; the reconciles in progress are finished first");
         told.cancel();
         tokio::select! {
             _ = terminate.recv() => {}

@@ -3,7 +3,7 @@
 //! Only this crate encodes and decodes the copies of a mirror, in a Kubernetes Secret and in a Redis hash,
 //! because other programs depend on these bytes. Everything but [`connection`] is pure. Times are Unix
 //! milliseconds.
-#![cfg_attr(test, allow(clippy::significant_drop_tightening, reason = "a test may hold what it looks at"))]
+#![cfg_attr(test, allow(clippy::significant_drop_tightening, reason = "a test may hold what it inspects"))]
 
 pub mod content;
 pub mod crypto;

@@ -16,7 +16,7 @@
 //!
 //! Nothing here writes to Redis, and no address or password ever comes from SSM: what is needed in an outage
 //! must not depend on SSM.
-#![cfg_attr(test, allow(clippy::significant_drop_tightening, reason = "a test may hold what it looks at"))]
+#![cfg_attr(test, allow(clippy::significant_drop_tightening, reason = "a test may hold what it inspects"))]
 
 pub mod cli;
 pub mod exec;

@@ -111,7 +111,7 @@ async fn rights(mirrors: &Mirrors, name: &MirrorName) -> Check {
             Check::good(format!("{name}: this user may read, and not write"))
         }
         Ok(_) | Err(ConnectionError::WrongType) => Check::attention(format!(
-            "{name}: this user may write: whoever has this password can change what programs start with (docs/reader.md, \"Rights\")"
+            "{name}: this user may write: anyone who has this password can change what programs start with (docs/reader.md, \"Rights\")"
         )),
         Err(error) => Check::attention(format!("{name}: whether this user may write is not known: {error}")),
     }

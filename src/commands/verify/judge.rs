@@ -133,7 +133,7 @@ fn redis(facts: &Facts) -> Vec<Finding> {
         RedisFacts::NotConfigured if wanted => vec![Finding::new(
             Level::Warn,
             "redis-connection",
-            "Redis was not looked at, although mirrors want it: give the operator's --redis-url-file, or run this in its pod",
+            "Redis was not checked although mirrors use it: pass the operator's --redis-url-file, or run this in its pod",
         )],
         RedisFacts::NotConfigured => Vec::new(),
         RedisFacts::Unusable(why) => {

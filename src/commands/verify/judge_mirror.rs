@@ -85,7 +85,7 @@ fn state(mirror: &FoundMirror) -> Finding {
         .generation
         .is_some_and(|generation| generation != status.observed_generation)
     {
-        let text = "the operator has not looked at its latest change yet. If that stays so for a minute, see the operator's log";
+        let text = "the operator has not reconciled its latest change yet. If that lasts for a minute, see the operator's log";
         (Level::Warn, text.to_owned())
     } else if let Some(ready) = ready.filter(|ready| is(Some(ready), "False")) {
         (Level::Fail, format!("not Ready, {}", told(ready)))
@@ -125,8 +125,8 @@ fn hash_copy<'a>(hash: &'a HashFacts, facts: &Facts) -> Copy<'a> {
             let mut copy = copy("redis", &target, &observed.found, TargetReason::RedisConflict, facts);
             if copy.signed.is_some() && !observed.is_for_readers {
                 let text = format!(
-                    "{target}: what readers go by was changed by another hand, so they refuse it. A working operator writes it anew at its next \
-                     read"
+                    "{target}: somebody else changed the fields that readers verify, so readers refuse the hash. A working operator rewrites it at \
+                     its next read"
                 );
                 copy.finding = Finding::new(Level::Fail, "redis", text);
             }
@@ -162,7 +162,7 @@ fn copy<'a>(
             match ring(facts) {
                 Some(ring) if *ring.active() != signed.key_id => {
                     let text = format!(
-                        "{holds}, which is not the active key {}. The next good read writes it anew",
+                        "{holds}, which is not the active key {}. The next good read writes it with that key",
                         ring.active()
                     );
                     (Level::Warn, text)

@@ -144,9 +144,9 @@ fn told(error: &CredentialsError) -> String {
         CredentialsError::CredentialsNotLoaded(_) => {
             "there are none: no environment variables, profile, web identity, Pod Identity or instance role"
         }
-        CredentialsError::ProviderTimedOut(_) => "whoever hands them out did not answer in time",
+        CredentialsError::ProviderTimedOut(_) => "their provider did not answer in time",
         CredentialsError::InvalidConfiguration(_) => "their configuration is contradictory or incomplete",
-        _ => "whoever hands them out failed",
+        _ => "their provider failed",
     }
     .to_owned()
 }

@@ -121,7 +121,7 @@ async fn when_sts_is_down_they_are_used_to_their_end_and_sts_is_left_in_peace() 
     assert_eq!(stage.recoveries(), 0);
     let good = stage.ask_until(2 * HOUR + Duration::from_mins(1)).await;
     assert!(good >= 29, "{good}");
-    assert_eq!(stage.recoveries(), 1, "whoever had to do without is told once");
+    assert_eq!(stage.recoveries(), 1, "callers that had to do without are notified once");
     assert!(!stage.principal.health().unwrap().is_failing);
 }
 

@@ -251,7 +251,7 @@ fn found(facts: &mut Facts, found: Found) {
     |f: &mut Facts| the_mirror(f).object.status.as_mut().unwrap().conditions[1] = condition("Degraded", "True", "Timeout"),
     Level::Warn, "state", "Degraded, Timeout: what the operator says"
 )]
-#[case::not_seen(|f: &mut Facts| the_mirror(f).object.metadata.generation = Some(2), Level::Warn, "state", "has not looked at its latest change")]
+#[case::not_seen(|f: &mut Facts| the_mirror(f).object.metadata.generation = Some(2), Level::Warn, "state", "has not reconciled its latest change")]
 #[case::suspended(|f: &mut Facts| the_mirror(f).object.spec.suspend = true, Level::Warn, "state", "suspended")]
 #[case::edited(|f: &mut Facts| found(f, Found::Ours(Verdict::Broken(BrokenCause::Mac))), Level::Fail, "secret", "edited by another hand")]
 #[case::gone(|f: &mut Facts| found(f, Found::Missing), Level::Fail, "secret", "Secret checkout is not there")]
