@@ -310,7 +310,7 @@ impl Around {
         object.spec.redis.as_ref()?;
         let key = redis_key(&self.prefix, namespace, &object.name_any());
         let observed = match (&self.store, &self.ring) {
-            (Some(store), Some(ring)) => Some(copy::collect(store, &key, owner, ring, None).await),
+            (Some(store), Some(ring)) => Some(copy::observe(store, &key, owner, ring, None).await),
             _ => None,
         };
         Some(HashFacts { key, observed })
