@@ -1,4 +1,4 @@
-//! Everything a pass of reconcile can reach: the edges, and what is shared between mirrors.
+//! What a reconcile can reach: the clients of SSM, Redis and the API server, and the state that all mirrors share.
 
 use std::sync::Arc;
 
@@ -25,71 +25,71 @@ use crate::ssm::ParameterReader;
 use crate::targets::redis::HashStore;
 use crate::targets::secret::SecretStore;
 
-/// The Redis of the operator.
+/// The operator's Redis.
 pub enum RedisBackend {
-    /// There is one; whether it answers is another matter.
+    /// The operator has a Redis. It may be unreachable.
     Configured(Arc<dyn HashStore>),
-    /// There is none, or its configuration is unusable; says why and what to do.
+    /// The operator has no Redis, or its configuration is unusable. The text says why, and what to do.
     NotConfigured(String),
 }
 
-/// What the process was told.
+/// The settings of the process that a reconcile needs.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Name of this cluster in owners.
+    /// Name of this cluster, the first part of every owner: `--cluster-name`, or else the UID of `kube-system`.
     pub cluster: String,
     /// First part of every Redis key.
     pub redis_prefix: String,
-    /// Where the operator's keys are.
+    /// The Secret that holds the operator's keys.
     pub keys: KeySecret,
 }
 
-/// Everything a pass can reach.
+/// What a reconcile can reach. Each term of leadership has its own.
 pub struct Context {
-    /// What the process was told.
+    /// The settings of the process.
     pub settings: Settings,
-    /// Both clocks.
+    /// Wall time, and the time since the process started.
     pub clock: Clock,
-    /// The API server.
+    /// Client of the API server. It writes only while this operator leads.
     pub client: Client,
-    /// Target 1.
+    /// The first target: reads and writes Secrets.
     pub secrets: SecretStore,
-    /// Target 2.
+    /// The second target: reads and writes hashes in Redis.
     pub redis: RedisBackend,
-    /// SSM.
+    /// Reads parameters from SSM.
     pub ssm: Arc<dyn ParameterReader>,
-    /// How often SSM has come back after a breaker had opened.
+    /// Grows each time SSM answers again after an open breaker, or AWS credentials can be fetched again after reads had none.
     pub recoveries: watch::Receiver<u64>,
-    /// The operator's keys.
+    /// The operator's keys as the watch of the key Secret shows them.
     pub key_watch: watch::Receiver<KeyState>,
-    /// What is watched.
+    /// The stores of the watches: mirrors, sources, namespaces and Secrets.
     pub watches: Watches,
-    /// Which mirror is reconciled when.
+    /// The work queue: which mirror is reconciled when.
     pub queue: Arc<Queue>,
-    /// What is remembered of each mirror.
+    /// The state of each mirror between two reconciles.
     pub states: StateMap,
-    /// The values that memory holds.
+    /// The parameter values held in memory, and their bound.
     pub values: Values,
-    /// Which mirrors read the same.
+    /// The mirrors that read the same selections, so that they read together.
     pub read_groups: ReadGroups,
     /// Rehearsed outages.
     pub drills: Drills,
-    /// Sources that the API server was found not to have.
+    /// Sources that the API server does not have.
     pub missing_sources: MissingSources,
-    /// What the status of each source says.
+    /// Decides whether the status of a source is written again.
     pub source_status_dedup: StatusDedup,
-    /// What the reads of their mirrors say about sources.
+    /// The availability of each source, from the latest reads of its mirrors.
     pub source_health: SourceHealth,
-    /// New mirrors whose first values are about to be published.
+    /// Counts new mirrors whose first values have been read and are not published yet.
     pub unpublished: Unpublished,
-    /// Counters.
+    /// Counters for Prometheus.
     pub metrics: Arc<Metrics>,
-    /// Events of the API server.
+    /// Records Kubernetes events.
     pub events: Events,
 }
 
 impl Context {
-    /// Forgets everything about a mirror that is gone.
+    /// Forgets everything about a mirror that no longer exists.
     pub fn forget(&self, mirror: &ObjectRef<ParameterMirror>) {
         self.states.forget(mirror);
         self.read_groups.forget(mirror);
@@ -98,7 +98,7 @@ impl Context {
         self.metrics.forget(mirror);
     }
 
-    /// The operator's keys as they are now.
+    /// Returns the operator's keys as last observed.
     #[must_use]
     pub fn keys(&self) -> KeyState {
         self.key_watch.borrow().clone()

@@ -1,4 +1,4 @@
-//! The mirrors that are due are reconciled, a bounded number at a time.
+//! Reconciles the mirrors that are due, a bounded number at a time.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -17,10 +17,10 @@ use crate::controller::invalid_object;
 use crate::controller::reconcile::reconcile;
 use crate::kubernetes::queue::{RECONCILE, RECONCILES, Requeue};
 
-/// How long a mirror rests whose reconcile panicked or did not end.
+/// How long a mirror backs off after its reconcile panicked or exceeded its deadline.
 const PANIC_BACKOFF: Duration = Duration::from_secs(30);
 
-/// Works until `stop`; a reconcile that has begun is finished.
+/// Reconciles until `stop` is cancelled, then waits for the reconciles under way.
 pub async fn work(stop: CancellationToken, ctx: Arc<Context>) {
     let mut running = FuturesUnordered::new();
     while !stop.is_cancelled() {
@@ -39,14 +39,14 @@ pub async fn work(stop: CancellationToken, ctx: Arc<Context>) {
     while running.next().await.is_some() {}
 }
 
-/// One reconcile, which can neither take the process down nor hold others up for ever.
+/// Reconciles one mirror. Catches a panic and enforces the deadline, so that one mirror neither ends the process nor blocks others.
 async fn reconcile_one(key: Arc<ObjectRef<ParameterMirror>>, ctx: Arc<Context>) {
     let Some(mirror) = ctx.watches.mirror(&key) else {
         ctx.forget(&key);
         return ctx.queue.finished(&key, Requeue::OnChange);
     };
     let name = format!("{}/{}", key.namespace.as_deref().unwrap_or_default(), key.name);
-    // Of the highest level, so that the lines inside have the span's fields whatever the filter says.
+    // At the highest level, so that the lines inside carry the span's fields whatever the filter says.
     let span = tracing::error_span!("reconcile", mirror = name, cycle = tracing::field::Empty);
     let reconciled = AssertUnwindSafe(dispatch(&mirror, &ctx)).catch_unwind().instrument(span.clone());
     let next = match tokio::time::timeout(RECONCILE, reconciled).await {
@@ -59,7 +59,7 @@ async fn reconcile_one(key: Arc<ObjectRef<ParameterMirror>>, ctx: Arc<Context>) 
                 PANIC_BACKOFF.as_secs()
             );
             ctx.metrics.reconcile_panicked();
-            // What it left half done is learnt again from the targets.
+            // The reconcile may have stopped halfway. The next one observes the targets to find out what was written.
             ctx.states.forget(&key);
             Requeue::After(PANIC_BACKOFF)
         }

@@ -1,4 +1,4 @@
-//! Rehearsed outages: an annotation on a source makes its mirrors behave as if SSM were down, and ends by itself.
+//! Rehearsed outages: an annotation on a source makes its mirrors behave as if SSM were down, until the time that it names.
 
 use std::collections::HashMap;
 
@@ -8,16 +8,16 @@ use tracing_mutex::parkinglot::Mutex;
 
 use crate::api::{DRILL_UNTIL, ParameterSource};
 
-/// How far ahead a drill may end: whoever forgets it has the real values back soon.
+/// How far ahead a drill may end, so that a drill that somebody forgets soon ends by itself.
 const LONGEST: SignedDuration = SignedDuration::from_hours(1);
 
-/// The drills of all sources, each as it was judged when its annotation was first seen. One that is too long would otherwise
-/// begin by surprise, an hour before its end.
+/// The drills of all sources. Each annotation is judged once, when it is first seen. A drill that was refused as too long would
+/// otherwise begin by surprise, an hour before its end.
 #[derive(Default)]
 pub struct Drills(Mutex<HashMap<String, (String, Option<Timestamp>)>>);
 
 impl Drills {
-    /// Until when a drill of this source lasts, if one was asked for.
+    /// Returns when the drill of this source ends, even if that is over; `None` if the source requests no valid drill.
     pub fn until(&self, name: &str, source: Option<&ParameterSource>, now: Timestamp) -> Option<Timestamp> {
         self.judged(name, source?.annotations().get(DRILL_UNTIL).map(String::as_str), now)
     }
@@ -50,7 +50,7 @@ impl Drills {
     }
 }
 
-/// A time within the next hour; one that has passed is a drill that is over.
+/// Parses the end of a drill, which may be at most one hour ahead. An end in the past is valid: that drill is over.
 fn judge(annotation: &str, now: Timestamp) -> Option<Timestamp> {
     annotation.parse().ok().filter(|until: &Timestamp| until.duration_since(now) <= LONGEST)
 }

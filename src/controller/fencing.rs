@@ -1,5 +1,5 @@
-//! The edges as a leader has them: everything may be read, and nothing is written once the term is over. The one place where
-//! that is decided, so that no write can forget to ask.
+//! Fences every write by the term of leadership: reads always go through, and writes fail once the term is over. This is the one
+//! place that checks the term before a write, so that no write can forget the check.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::targets::redis::{Check, Eviction, Guard, HashStore, Heartbeat, Observ
 
 const OVER: &str = "the term of this leader is over";
 
-/// A client that writes only during this term.
+/// Returns a client that writes only during this term.
 #[must_use]
 pub fn client(client: Client, term: &Term) -> Client {
     let namespace = client.default_namespace().to_owned();
@@ -35,7 +35,7 @@ pub fn client(client: Client, term: &Term) -> Client {
     Client::new(service, namespace)
 }
 
-/// A Redis that is written only during this term.
+/// Returns a Redis that is written only during this term.
 #[must_use]
 pub fn redis(edge: &RedisBackend, term: &Term) -> RedisBackend {
     match edge {

@@ -1,4 +1,4 @@
-//! The one place where the results of the steps become the state of a mirror.
+//! The one place where the values that the steps return become the state of a mirror.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::mirror::plan::{Plan, PlanError};
 use crate::mirror::resolve::SourceIssue;
 use crate::mirror::schedule;
 
-/// A mirror has been planned.
+/// Folds the plan. It remembers a refusal that the API server confirmed, and requests a read when the refusal ends.
 pub fn planned(state: &mut MirrorState, planned: &Planned, now: Duration) {
     match (planned.confirmation, &planned.plan) {
         (Confirmation::Granted, _) => state.source.due_now |= state.refused.take().is_some(),
@@ -27,7 +27,8 @@ pub fn planned(state: &mut MirrorState, planned: &Planned, now: Duration) {
     }
 }
 
-/// What the user asks for besides the schedule: a read now, or removals approved.
+/// Folds the annotations and the spec. A new `sync-at`, a new approval of removals, or another source or selection makes a read due
+/// at once. In a new process, the time of the last good read comes from the status.
 pub fn annotations(state: &mut MirrorState, mirror: &ParameterMirror, plan: &Plan, now: Timestamp) {
     let requested = mirror.annotations().get(SYNC_AT);
     let recorded = || mirror.status.as_ref()?.last_handled_sync_at.clone();
@@ -46,7 +47,7 @@ pub fn annotations(state: &mut MirrorState, mirror: &ParameterMirror, plan: &Pla
     }
 }
 
-/// The targets have been observed.
+/// Folds the observation. A newer set in a target becomes the last known good.
 pub fn observed(state: &mut MirrorState, observation: Observation) {
     state.evicted = None;
     if let Some(read_at) = observation.read_at {
@@ -62,7 +63,8 @@ pub fn observed(state: &mut MirrorState, observation: Observation) {
     }
 }
 
-/// A read has ended, or waits for too long. `sync_at` is the annotation that it answers.
+/// Folds a read that has ended, or that has waited too long for the request budget. `sync_at` is the value of the annotation that
+/// the read answers.
 pub fn read(
     state: &mut MirrorState,
     change: ReadChange,
@@ -98,19 +100,19 @@ pub fn read(
     reads.has_read = true;
     let since = reads.issue.as_ref().map(|(_, since)| *since);
     reads.issue = issue.map(|issue| (issue, since.or_else(|| degraded_since(mirror)).unwrap_or(now)));
-    // A read that waits for the next one ends with that one.
+    // A read that waits for confirmation does not answer `sync-at`; the read that confirms it does.
     if !is_awaiting {
         reads.handled_sync_at = sync_at.cloned();
     }
 }
 
-/// Since when a restarted operator's mirror has been degraded.
+/// Returns since when the status reports Degraded, so that a restarted operator keeps that time.
 fn degraded_since(mirror: &ParameterMirror) -> Option<Timestamp> {
     let degraded = conditions::find(&mirror.status.as_ref()?.conditions, DEGRADED)?;
     (degraded.status == "True").then_some(degraded.last_transition_time.0)
 }
 
-/// The targets have been written.
+/// Folds what was written to the targets. The signed set becomes the last known good.
 pub fn published(state: &mut MirrorState, published: &Published) {
     if let Some(signed) = &published.signed {
         state.advance_read_at(signed.content.read_at);
@@ -119,7 +121,7 @@ pub fn published(state: &mut MirrorState, published: &Published) {
     state.source.due_now |= published.read_again;
 }
 
-/// The status has been written, or not.
+/// Folds the write of the status.
 pub fn reported(state: &mut MirrorState, reported: Reported, now: Duration) {
     let report = &mut state.report;
     match reported {

@@ -1,4 +1,4 @@
-//! A mirror that does not decode: it gets its condition like any other, and stalls nobody.
+//! A mirror that does not decode. It gets a condition like any other mirror, and blocks no other mirror.
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use crate::controller::steps::report::write_status;
 use crate::kubernetes::client::ApiError;
 use crate::kubernetes::queue::Requeue;
 
-/// When a status that could not be written is tried again.
+/// How long to wait before a failed write of the status is retried.
 const RETRY: Duration = Duration::from_secs(30);
 
-/// Says in the status that the object cannot be read. What is served stays as it is.
+/// Reports in the status that the object cannot be read. What is served stays as it is.
 #[allow(
     clippy::significant_drop_tightening,
     reason = "the state of a mirror belongs to one reconcile at a time"
@@ -26,7 +26,7 @@ pub async fn report(invalid: &InvalidObject, ctx: &Context) -> Requeue {
     let namespace = invalid.metadata.namespace.clone().unwrap_or_default();
     let state = ctx.states.of(&ObjectRef::new(&name).within(&namespace));
     let mut state = state.lock().await;
-    // Our own write comes back as a change; the same generation is reported once.
+    // The operator's own write comes back as a change, so the same generation is reported once.
     if state.report.invalid_generation == invalid.metadata.generation {
         return Requeue::OnChange;
     }

@@ -1,6 +1,6 @@
 //! The reconcile loop, one file for each step.
 //!
-//! [`reconcile`] is one reconcile of one mirror and reads as the product does. Everything else here serves it.
+//! [`reconcile`] reconciles one mirror and lists the steps in order. The other modules serve it.
 
 pub mod context;
 pub(crate) mod dispatch;

@@ -1,17 +1,17 @@
 //! One reconcile of one mirror, as named steps:
 //!
 //! ```text
-//! plan      spec + grants -> Plan, or why not             pure, confirmed by a live read before it denies
-//! observe   what do the targets hold?                     I/O, cheap unless something changed
-//! read      begin a due read / take a finished answer     runs beside the reconciles
+//! plan      spec + grants -> Plan or PlanError            pure; a live read confirms NotGranted
+//! observe   what the targets hold                         I/O, cheap unless something changed
+//! read      begin a due read, take a finished answer      runs beside the reconciles
 //! resolve   answer + last known good -> Fresh | Held | Awaiting | Unavailable   pure
-//! permit    may it be written, judged by where it was read?   pure
-//! publish   bring the Secret, then Redis, to it           I/O, compare-and-set
+//! permit    what may be written, by where the set was read   pure
+//! publish   converge the Secret, then Redis               I/O, compare-and-set
 //! report    status, events, logs                          I/O, only what changed
 //! ```
 //!
-//! A step takes what it needs and returns a value; [`fold`] makes these values the state of the mirror. There is no mode for outages: a
-//! failed read skips nothing but the read.
+//! Each step takes what it needs and returns a value. [`fold`] merges these values into the state of the mirror. There is no mode
+//! for outages: a failed read skips nothing but the read.
 
 use std::sync::Arc;
 
@@ -40,7 +40,7 @@ use crate::mirror::plan::{Plan, PlanError};
 use crate::mirror::resolve::ResolveInput;
 use crate::targets::secret::Owner;
 
-/// Reconciles one mirror. Never fails: what goes wrong is a condition, and the next reconcile is already planned.
+/// Reconciles one mirror. It never fails: every problem becomes a condition, and the result plans the next reconcile.
 #[allow(
     clippy::significant_drop_tightening,
     reason = "the state of a mirror belongs to one reconcile at a time"
@@ -91,7 +91,8 @@ pub async fn reconcile(mirror: &ParameterMirror, ctx: &Arc<Context>) -> Requeue 
     enter_step("read");
     requeue::schedule_first_read(mirror, &plan, state, ctx);
     let outcome = read::take(&plan, &mut state.source, &state.targets, state.good.as_ref(), ctx);
-    // One that became due while another one was under way begins in the next reconcile, which reads the targets back first.
+    // A read that became due while another one was under way begins in the next reconcile, which observes the targets in full
+    // first.
     if depth == Depth::Full && read::is_due(&plan, &state.source, ctx) {
         let before =
             Before { good: state.good.as_ref(), last_sync: state.last_sync, seen: state.targets.seen() };
@@ -121,7 +122,7 @@ pub async fn reconcile(mirror: &ParameterMirror, ctx: &Arc<Context>) -> Requeue 
     requeue::finish(mirror, plan, published.observe_again, state, ctx)
 }
 
-/// The inputs of step 4, which is pure, from the state and from other mirrors.
+/// Gathers the input of step 4, which is pure, from the state and from other mirrors.
 fn resolved(
     mirror: &ParameterMirror,
     plan: &Plan,
@@ -144,7 +145,7 @@ fn resolved(
     resolve(&input, outcome, issue, read::budget_exhausted(plan, &state.source, ctx))
 }
 
-/// The spec is wrong or not granted: no read, no healing; what is served stays as it is.
+/// Reports a spec that is invalid or not granted. The operator neither reads nor heals, and what is served stays as it is.
 async fn refuse(
     mirror: &ParameterMirror,
     error: &PlanError,
@@ -158,7 +159,7 @@ async fn refuse(
     Requeue::After(CONFIRM_EVERY)
 }
 
-/// `suspend: true`: everything is forgotten but what the status says.
+/// `suspend: true`: forgets the state of the mirror, except the status that was last written.
 async fn suspend(mirror: &ParameterMirror, state: &mut MirrorState, ctx: &Context) -> Requeue {
     let report = ReportState { written: state.report.written.take(), ..ReportState::default() };
     *state = MirrorState { uid: state.uid.take(), report, ..MirrorState::default() };

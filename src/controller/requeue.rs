@@ -1,4 +1,4 @@
-//! When a mirror is reconciled again, and when it is read first.
+//! When a mirror is reconciled next, and when it is first read.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,9 +18,10 @@ use crate::kubernetes::watches::CachedVersion;
 use crate::mirror::plan::Plan;
 use crate::mirror::schedule;
 
-/// How long to wait if neither the object, the targets nor the clock ask for anything.
+/// Returns how long to wait if there is nothing to do: the object, the plan, the targets and the keys are unchanged, and neither a
+/// read nor a check is due.
 ///
-/// Every write of a status comes back as a change of the object; this is where that ends.
+/// Every write of a status comes back as a change of the object. This check ends that loop.
 pub fn unchanged_until(
     mirror: &ParameterMirror,
     plan: &Plan,
@@ -38,7 +39,7 @@ pub fn unchanged_until(
         match (ctx.watches.secret(&plan.namespace, &plan_of_secret.name), &state.evicted) {
             (CachedVersion::Known(watched), Some(known)) => known.is_secret_version(watched.as_deref()),
             (CachedVersion::Known(watched), None) => !secret.differs_from_observed(watched.as_deref(), now),
-            // It is asked for at the next check, which is never far.
+            // Without a watch, the next check asks the API server. It comes within 30 s.
             (CachedVersion::NotWatched, known) => known.is_some() || secret.observed.is_some(),
         }
     });
@@ -53,8 +54,8 @@ pub fn unchanged_until(
     is_quiet.then(|| next_requeue(plan, last.next_check, state, ctx))
 }
 
-/// Decides when the first read of this process is due (docs/design/formats.md, "Two rhythms"): at once if the mirror never had a set,
-/// or if the set or the status is not of this spec; else spread over the interval.
+/// Decides when the first read of this process is due (docs/design/formats.md, "Two rhythms"): at once if the mirror never had a
+/// set, or if the set or the status does not belong to this spec; otherwise spread over the interval.
 pub fn schedule_first_read(mirror: &ParameterMirror, plan: &Plan, state: &mut MirrorState, ctx: &Context) {
     if state.source.first_due.is_some() {
         return;
@@ -75,7 +76,7 @@ pub fn schedule_first_read(mirror: &ParameterMirror, plan: &Plan, state: &mut Mi
     });
 }
 
-/// Remembers what this reconcile was based on, and says when the next one is due.
+/// Remembers what this reconcile was based on, and returns when the next one is due.
 pub fn finish(
     mirror: &ParameterMirror,
     plan: Arc<Plan>,
@@ -111,7 +112,7 @@ fn next_requeue(plan: &Plan, next_check: Duration, state: &MirrorState, ctx: &Co
         Some(_) => next_check,
         None => state.source.next_read(plan.interval, now),
     };
-    // A Secret that is deleted right after it was written looks like a watch that lags.
+    // A Secret that is deleted right after a write looks like a watch that lags, so check again when the lag has ended.
     let lag_ends = state.targets.secret.lag_ends().filter(|end| *end > now).unwrap_or(next_check);
     next_check.min(next_read).min(lag_ends).saturating_sub(now)
 }

@@ -1,4 +1,4 @@
-//! The operator's key Secret: created once, watched for ever, never replaced by guesswork.
+//! The operator's key Secret: the operator creates it once, watches it, and never replaces it on a guess.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,13 +20,13 @@ use crate::kubernetes::client::{ApiError, FIELD_MANAGER, with_timeout};
 use crate::mirror::target::{TargetIssue, TargetReason};
 
 const RETRY: Duration = Duration::from_secs(5);
-/// When a Lease is marked again that could not be: soon, for only then is a loss of the keys noticed.
+/// How long to wait before the Lease is marked again after a failure. It is short, because only a marked Lease reveals that the
+/// keys were lost.
 const MARK_AGAIN: Duration = Duration::from_millis(500);
-/// Annotation of the Lease: there were keys, in a Secret of this name.
+/// Annotation of the Lease: the operator has had keys, in a Secret of this name.
 const KEYS_MADE: &str = "parameter-mirror.dev/keys-made";
 
-/// Keeps the operator's keys up to date, as long as the task is not dropped. The first value is there when the Secret has
-/// been read once.
+/// Keeps the operator's keys up to date until the returned task is dropped. Returns once the state of the keys is known.
 pub async fn keep(client: Client, secret: KeySecret) -> (watch::Receiver<KeyState>, AbortOnDropHandle<()>) {
     let api: Api<Secret> = Api::namespaced(client.clone(), &secret.namespace);
     let first = loop {
@@ -60,7 +60,7 @@ async fn follow(api: Api<Secret>, secret: &KeySecret, sender: watch::Sender<KeyS
         let Ok(found) = change else { continue };
         let next = read(found.as_ref(), secret);
         sender.send_if_modified(|keys| {
-            // A Secret that was deleted and restored may hold other bytes under the same id.
+            // A Secret that was deleted and restored may hold other bytes under the same key id.
             let same = keys.resource_version == next.resource_version;
             if !same {
                 let version = keys.version + 1;
@@ -71,7 +71,8 @@ async fn follow(api: Api<Secret>, secret: &KeySecret, sender: watch::Sender<KeyS
     }
 }
 
-/// Creates keys at the first start only: new keys over targets that are signed with lost ones would make the sub-keys of readers useless.
+/// Creates keys at the first start only. New keys over targets that are signed with lost ones would make the sub-keys of readers
+/// useless.
 async fn first_keys(client: &Client, api: &Api<Secret>, secret: &KeySecret) -> Result<KeyState, ApiError> {
     if let Some(found) = with_timeout(api.get_opt(&secret.name)).await? {
         return Ok(KeyState { version: 1, ..read(Some(&found), secret) });
@@ -87,20 +88,21 @@ async fn first_keys(client: &Client, api: &Api<Secret>, secret: &KeySecret) -> R
     }
 }
 
-/// Whether there were keys before, so that targets may be signed with keys that are lost now.
+/// Whether the operator has had keys before, so that targets may be signed with keys that are now lost.
 ///
-/// Only what no tenant can write counts: a mark in the operator's own namespace. A status of a mirror and a signature on a Secret are a
-/// tenant's to make up, and would have the keys missed by everybody (docs/adr/0020-reuse.md).
+/// Only a mark that no tenant can write counts: the annotation of the Lease in the operator's own namespace. A tenant can make up
+/// the status of a mirror and the signature on a Secret; if those counted, every mirror would report missing keys
+/// (docs/adr/0020-reuse.md).
 async fn were_ever_made(client: &Client, secret: &KeySecret) -> Result<bool, ApiError> {
     match with_timeout(leases(client, secret).get_opt(&secret.lease)).await {
         Ok(lease) => Ok(lease.is_some_and(|lease| is_marked(&lease))),
-        // Without leader election the operator may have no rights on leases, and nothing is remembered.
+        // Without leader election, the operator may have no permission to read Leases. Then nothing is remembered.
         Err(ApiError::Refused { code: 403, .. }) => Ok(false),
         Err(problem) => Err(problem),
     }
 }
 
-/// Marks the Lease, once in its life. A renewal that comes between makes this a conflict, and is tried again.
+/// Marks the Lease, once in its lifetime. A renewal in between makes the write a conflict, which is retried.
 async fn remember(client: &Client, secret: &KeySecret) {
     while let Err(problem) = mark(client, secret).await {
         if let ApiError::Refused { code: 403, .. } = problem {
@@ -159,7 +161,7 @@ fn read(found: Option<&Secret>, secret: &KeySecret) -> KeyState {
     }
 }
 
-/// A new key Secret with one key. `None` if the machine has no randomness to give.
+/// Builds a new key Secret with one key; `None` if the machine provides no randomness.
 #[must_use]
 pub fn manifest(namespace: &str, name: &str) -> Option<Secret> {
     let key_id: KeyId = format!("k{}", jiff::Timestamp::now().strftime("%Y%m%d%H%M%S")).parse().ok()?;

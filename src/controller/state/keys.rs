@@ -1,4 +1,4 @@
-//! The operator's keys, and where they are.
+//! The operator's keys, and where they are stored.
 
 use std::sync::Arc;
 
@@ -6,34 +6,34 @@ use parameter_mirror_format::crypto::keys::KeyRing;
 
 use crate::mirror::target::TargetIssue;
 
-/// Where the keys are.
+/// Where the operator's keys are stored.
 #[derive(Clone, Debug)]
 pub struct KeySecret {
     /// Namespace of the operator.
     pub namespace: String,
     /// Name of the Secret.
     pub name: String,
-    /// Name of the Lease in the same namespace, on which it is remembered that there were keys.
+    /// Name of the Lease in the same namespace. An annotation of it remembers that the operator has had keys.
     pub lease: String,
 }
 
 impl KeySecret {
-    /// Its name, if it is in this namespace.
+    /// Returns the name of the Secret if the Secret is in this namespace.
     #[must_use]
     pub fn of(&self, namespace: &str) -> Option<&str> {
         (self.namespace == namespace).then_some(&self.name)
     }
 }
 
-/// The operator's keys as they are now.
+/// The operator's keys as last observed.
 #[derive(Clone, Default)]
 pub struct KeyState {
-    /// Version of the key Secret as the API server counts; `None` while there is none.
+    /// Resource version of the key Secret; `None` while the Secret does not exist.
     pub resource_version: Option<String>,
-    /// Grows with each change, so that verdicts made with other keys can be told.
+    /// Grows with each change, so that verdicts made with earlier keys can be recognized.
     pub version: u64,
     /// The keys; `None` while they are lost.
     pub ring: Option<Arc<KeyRing>>,
-    /// Why they are lost and what to do.
+    /// Why the keys are lost and what to do; `None` while the operator has them.
     pub issue: Option<TargetIssue>,
 }

@@ -1,27 +1,28 @@
-//! Who may use how much of the memory for values. Half of it is divided into equal shares, one for each namespace that has mirrors; the
-//! other half, and the shares that nobody uses up, are for all. So no tenant takes the memory that another one needs to begin.
+//! How much of the memory for values each namespace may use. Half of the memory is divided into equal shares, one for each
+//! namespace that has mirrors. The other half is open to all, and the unused part of a share stays reserved for its namespace. So
+//! no tenant takes the memory that another one needs to begin.
 
 use std::collections::HashMap;
 
-/// Bytes of values that cannot be put down.
+/// Bytes of values that cannot be evicted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Used {
     total: usize,
     by_namespace: HashMap<String, usize>,
 }
 
-/// What a set of values would take.
+/// The memory that a set of values would add.
 #[derive(Clone, Copy, Debug)]
 pub struct Claim<'a> {
-    /// Whose it is.
+    /// Namespace of the mirror.
     pub namespace: &'a str,
-    /// Bytes more than the namespace uses now.
+    /// Bytes added to what the namespace uses now.
     pub own: usize,
-    /// Bytes more than all use now: fewer, if others hold equal values.
+    /// Bytes added to what all namespaces use now. It is less than `own` if others hold equal values.
     pub total: usize,
 }
 
-/// A namespace would use more than its share, and what is for all is used up.
+/// A namespace would use more than its share, and the memory that is open to all is used up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OverShare {
     /// Bytes that the namespace would use.
@@ -31,7 +32,7 @@ pub struct OverShare {
 }
 
 impl Used {
-    /// `bytes` more are used by `namespace`, and `total` more by all.
+    /// Adds `bytes` to what `namespace` uses, and `total` to what all namespaces use.
     pub fn add(&mut self, namespace: &str, bytes: usize, total: usize) {
         self.total += total;
         if bytes > 0 {
@@ -39,7 +40,7 @@ impl Used {
         }
     }
 
-    /// Takes back what was added.
+    /// Subtracts `bytes` from what `namespace` uses and from what all namespaces use.
     pub fn remove(&mut self, namespace: &str, bytes: usize) {
         self.total = self.total.saturating_sub(bytes);
         if let Some(used) = self.by_namespace.get_mut(namespace) {
@@ -50,13 +51,13 @@ impl Used {
         }
     }
 
-    /// Whether a claim fits into half of `bound`: then it fits, however many namespaces there are.
+    /// Whether a claim fits into half of `bound`. Such a claim fits however many namespaces there are.
     #[must_use]
     pub const fn is_small(&self, claim: Claim<'_>, bound: usize) -> bool {
         self.total.saturating_add(claim.total) <= bound / 2
     }
 
-    /// Judges a claim, with this many namespaces that have mirrors.
+    /// Judges a claim. `namespaces` is the number of namespaces that have mirrors.
     pub fn judge(&self, claim: Claim<'_>, namespaces: usize, bound: usize) -> Result<(), OverShare> {
         let own = self.by_namespace.get(claim.namespace).copied().unwrap_or_default();
         let desired = own.saturating_add(claim.own);
@@ -96,7 +97,7 @@ mod tests {
         assert_eq!(used(&[("a", 400)]).judge(claim("a", 601), 1, BOUND), over);
     }
 
-    /// Of four namespaces each is sure of 125, and the first may use what the other three are not sure of.
+    /// Each of four namespaces has a share of 125. The first one may use everything but the shares of the other three.
     #[test]
     fn nobody_uses_the_shares_of_others() {
         let greedy = used(&[("a", 600)]);
@@ -109,7 +110,7 @@ mod tests {
         assert!(full.judge(claim("b", 126), 4, BOUND).is_err());
     }
 
-    /// Whatever order they come in: a namespace below its share always finds room.
+    /// Whatever the order of the claims, a namespace below its share always finds room.
     #[test]
     fn a_share_is_there_when_it_is_claimed() {
         let names = ["a", "b", "c", "d", "e"];

@@ -16,7 +16,7 @@ use crate::controller::state::target_state::{Targets, WATCH_LAG};
 use crate::mirror::plan::{Plan, PlanError};
 use crate::targets::redis::copy::Trace;
 
-/// The state of one mirror. Only one reconcile of a mirror runs at a time; others look at it with `try_lock` alone.
+/// The state of one mirror. Only one reconcile of a mirror runs at a time; reconciles of other mirrors use `try_lock` only.
 pub type SharedState = Arc<tokio::sync::Mutex<MirrorState>>;
 
 /// The states of all mirrors.
@@ -24,104 +24,104 @@ pub type SharedState = Arc<tokio::sync::Mutex<MirrorState>>;
 pub struct StateMap(Mutex<HashMap<ObjectRef<ParameterMirror>, SharedState>>);
 
 impl StateMap {
-    /// The state of one mirror, empty at first.
+    /// Returns the state of one mirror, which is empty at first.
     pub fn of(&self, mirror: &ObjectRef<ParameterMirror>) -> SharedState {
         Arc::clone(self.0.lock().entry(mirror.clone()).or_default())
     }
 
-    /// The states of all mirrors.
+    /// Returns the states of all mirrors.
     #[must_use]
     pub fn all(&self) -> Vec<SharedState> {
         self.0.lock().values().cloned().collect()
     }
 
-    /// Forgets everything, and ends the reads under way.
+    /// Forgets all states, and aborts the reads under way.
     pub fn forget_all(&self) {
         let forgotten = std::mem::take(&mut *self.0.lock());
-        // Outside the lock: this ends tasks.
+        // Outside the lock, because the drop aborts tasks.
         drop(forgotten);
     }
 
-    /// Forgets a mirror that is gone.
+    /// Forgets a mirror that no longer exists.
     pub fn forget(&self, mirror: &ObjectRef<ParameterMirror>) {
         let forgotten = self.0.lock().remove(mirror);
         drop(forgotten);
     }
 }
 
-/// What is remembered of one mirror.
+/// What the operator remembers of one mirror.
 #[derive(Default)]
 pub struct MirrorState {
-    /// UID of the object this is about: one that was deleted and applied again begins with nothing, and learns from its targets.
+    /// UID of the object. A mirror that is deleted and applied again begins with an empty state, and learns from its targets.
     pub uid: Option<String>,
-    /// What the last reconcile was based on, to see whether anything changed.
+    /// What the last reconcile was based on, to detect changes; `None` if the next reconcile has to run in full.
     pub last: Option<LastReconcile>,
-    /// The error of the plan that was confirmed against the API server, and when.
+    /// The refusal that the API server confirmed, and the uptime at which it did.
     pub refused: Option<(PlanError, Duration)>,
-    /// The last known good set; `None` if there is none, or if its values are evicted.
+    /// The last known good set; `None` if there is no set, or if its values are evicted.
     pub good: Option<Signed>,
-    /// The targets hold the last known good set, and this process does not.
+    /// Set while the values are evicted: the targets hold the last known good set, and this process does not.
     pub evicted: Option<Evicted>,
-    /// Read time that the last good read of this process would stamp, Unix ms.
+    /// Read time that the last good read of this process would stamp, Unix ms; 0 if there was no good read.
     pub confirmed_at: i64,
     /// Latest verified read time ever seen, Unix ms.
     pub latest_read_at: i64,
-    /// When the last good read began.
+    /// Wall time at which the last good read began. In a new process it comes from the status, or from an adopted set.
     pub last_sync: Option<Timestamp>,
-    /// The reads.
+    /// The state of the reads.
     pub source: ReadState,
-    /// The targets.
+    /// The state of the targets.
     pub targets: Targets,
-    /// The status.
+    /// The state of the status writes.
     pub report: ReportState,
 }
 
-/// What a reconcile was based on; while nothing of it changes and nothing is due, there is nothing to do.
+/// What a reconcile was based on. While all of it stays the same and nothing is due, the next reconcile has nothing to do.
 #[derive(Clone, PartialEq, Eq)]
 pub struct LastReconcile {
     /// The plan.
     pub plan: Arc<Plan>,
-    /// Value of `sync-at`.
+    /// Value of the annotation `sync-at`.
     pub sync_at: Option<String>,
-    /// Value of `accept-shrink`.
+    /// Value of the annotation `accept-shrink`.
     pub accept_shrink: Option<String>,
-    /// `metadata.generation`.
+    /// `metadata.generation` of the mirror.
     pub generation: Option<i64>,
-    /// When the targets are checked next.
+    /// Uptime at which the targets are checked next.
     pub next_check: Duration,
 }
 
-/// How the targets were when the values were evicted.
+/// The targets as they were when the values were evicted.
 pub struct Evicted {
-    /// The version of the Secret.
+    /// Resource version of the Secret.
     pub secret_version: Option<String>,
-    /// What a check of the hash compares.
+    /// Fence and MAC of the hash, which a check compares.
     pub redis: Trace,
 }
 
 impl Evicted {
-    /// Whether this is the version that the Secret had.
+    /// Whether this is the resource version that the Secret had.
     #[must_use]
     pub fn is_secret_version(&self, version: Option<&str>) -> bool {
         self.secret_version.as_deref() == version
     }
 }
 
-/// What was written to the status, and what was not.
+/// What was written to the status, and what could not be written.
 #[derive(Default)]
 pub struct ReportState {
-    /// The status as last written by this process, and when.
+    /// The status as last written by this process, and the uptime of that write.
     pub written: Option<(ParameterMirrorStatus, Duration)>,
-    /// A status that log and events have reported, and that could not be written.
+    /// A status that could not be written, although log and events have reported it.
     pub unwritten: Option<Box<ParameterMirrorStatus>>,
-    /// Since when the first status waits for more urgent writes.
+    /// Uptime since when the first status has been deferred in favour of more urgent writes.
     pub deferred_since: Option<Duration>,
     /// Generation of the object that was last reported as not decodable.
     pub invalid_generation: Option<i64>,
 }
 
 impl MirrorState {
-    /// The status as it is: the watch may lag behind our own last write, so for a while that counts.
+    /// Returns the current status. The watch may lag behind the operator's last write, so that write counts for [`WATCH_LAG`].
     #[must_use]
     pub fn previous_status(&self, mirror: &ParameterMirror, now: Duration) -> ParameterMirrorStatus {
         match &self.report.written {
@@ -130,7 +130,7 @@ impl MirrorState {
         }
     }
 
-    /// Remembers a verified read time: the next stamp must be later.
+    /// Records a verified read time. The next stamp must be later.
     pub fn advance_read_at(&mut self, read_at: i64) {
         self.latest_read_at = self.latest_read_at.max(read_at);
     }

@@ -1,14 +1,14 @@
-//! Sources that do not exist.
+//! Sources that the API server does not have.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use tracing_mutex::parkinglot::Mutex;
 
-/// How long a source that the API server was found not to have counts as missing. One that comes is shown by the watch at once.
+/// How long a missing source counts as missing before the operator asks the API server again. The watch shows a new source at once.
 const MISSING_FOR: Duration = Duration::from_mins(1);
 
-/// Sources that the API server was found not to have, and when it was last asked: once for all mirrors that name one.
+/// Sources that the API server does not have, and when it was last asked, which is once for all mirrors that name a source.
 #[derive(Default)]
 pub struct MissingSources(Mutex<AskedAt>);
 
@@ -16,14 +16,14 @@ pub struct MissingSources(Mutex<AskedAt>);
 struct AskedAt(HashMap<String, Duration>);
 
 impl MissingSources {
-    /// Whether this source counts as missing. When it is time to ask again, one caller is sent to do that, and meanwhile it still counts
-    /// as missing to the others.
+    /// Whether this source counts as missing. When it is time to ask the API server again, exactly one caller gets `false` and
+    /// asks; the others still get `true` meanwhile.
     #[must_use]
     pub fn is_missing(&self, source: &str, now: Duration) -> bool {
         self.0.lock().is_missing(source, now)
     }
 
-    /// Notes whether the API server has this source.
+    /// Records whether the API server has this source.
     pub fn found(&self, source: &str, is_there: bool, now: Duration) {
         self.0.lock().found(source, is_there, now);
     }
@@ -40,7 +40,7 @@ impl AskedAt {
     }
 
     fn found(&mut self, source: &str, is_there: bool, now: Duration) {
-        // Tenants choose the names, so those that nobody asks for any more are forgotten.
+        // Tenants choose the names, so names that are no longer asked for are dropped.
         self.0.retain(|_, asked| now < *asked + 2 * MISSING_FOR);
         if is_there {
             self.0.remove(source);

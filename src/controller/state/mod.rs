@@ -1,4 +1,4 @@
-//! What is remembered between reconciles. All of it can be rebuilt from the targets, the statuses and SSM.
+//! What the operator remembers between reconciles. All of it can be rebuilt from the targets, the statuses and SSM.
 
 pub(crate) mod keys;
 pub(crate) mod memory_shares;

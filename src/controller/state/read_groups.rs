@@ -1,5 +1,5 @@
-//! Mirrors that read the same fall into step: when one of them begins to read, the others whose time has nearly come read
-//! with it, and one request answers all (docs/design/formats.md, "Two rhythms").
+//! Groups of mirrors that read the same. When one of them begins a read, the others that are nearly due read with it, so that one
+//! request serves all of them (docs/design/formats.md, "Two rhythms").
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
@@ -12,23 +12,23 @@ use crate::mirror::plan::Plan;
 use crate::mirror::schedule;
 use crate::mirror::selection::Asked;
 
-/// What is read from where: name of the source, and what SSM is asked.
+/// What is read and from where: the name of the source, and the request to SSM.
 type ReadKey = (String, Asked);
 
-/// When each mirror may be read again, by what it reads.
+/// From when on each mirror may be read again, by what it reads.
 #[derive(Default)]
 pub struct ReadGroups(Mutex<Inner>);
 
 #[derive(Default)]
 struct Inner {
-    /// Times since the process started.
+    /// Uptime from which each mirror may be read again.
     open_from: HashMap<ReadKey, HashMap<ObjectRef<ParameterMirror>, Duration>>,
     parts: HashMap<ObjectRef<ParameterMirror>, BTreeSet<ReadKey>>,
     triggered: HashSet<ObjectRef<ParameterMirror>>,
 }
 
 impl ReadGroups {
-    /// A read of this mirror begins. Returns the others that read with it: they are due now.
+    /// Records that a read of this mirror begins. Returns the peers that read with it; they are due now.
     pub fn begins(
         &self,
         mirror: &ObjectRef<ParameterMirror>,
@@ -41,13 +41,13 @@ impl ReadGroups {
         self.0.lock().begins(mirror, parts, now, may_read_from)
     }
 
-    /// Whether this mirror has been called to read.
+    /// Whether the read of a peer has triggered a read of this mirror.
     #[must_use]
     pub fn is_triggered(&self, mirror: &ObjectRef<ParameterMirror>) -> bool {
         self.0.lock().triggered.contains(mirror)
     }
 
-    /// This mirror is gone, or reads nothing for now.
+    /// Forgets a mirror that no longer exists.
     pub fn forget(&self, mirror: &ObjectRef<ParameterMirror>) {
         self.0.lock().forget(mirror);
     }
@@ -108,7 +108,7 @@ mod tests {
         assert!(steps.begins(&mirror("c"), &plan(&[path("/app/other")]), secs(0)).is_empty());
         assert_eq!(steps.begins(&mirror("b"), &shared, secs(299)), [mirror("a")]);
         assert!(steps.is_triggered(&mirror("a")) && !steps.is_triggered(&mirror("b")));
-        // Its own read has begun; now both are in step.
+        // The read of `a` has begun too. From now on, both read together.
         assert!(steps.begins(&mirror("a"), &shared, secs(299)).is_empty());
         assert!(!steps.is_triggered(&mirror("a")));
         assert_eq!(steps.begins(&mirror("a"), &shared, secs(599)), [mirror("b")]);
@@ -125,7 +125,7 @@ mod tests {
         assert!(steps.begins(&mirror("b"), &both, secs(300)).is_empty(), "c has been called");
     }
 
-    /// Keys, what is left out and what may be absent change nothing in what SSM is asked.
+    /// Keys, excludes and `optional` do not change the request to SSM.
     #[test]
     fn one_selection_of_several_is_enough_and_its_looks_do_not_matter() {
         let steps = ReadGroups::default();

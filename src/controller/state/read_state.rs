@@ -1,4 +1,4 @@
-//! What is remembered of the reads of one mirror.
+//! What the operator remembers of the reads of one mirror.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -19,55 +19,56 @@ use crate::mirror::snapshot::{ReadError, Snapshot};
 /// The reads of one mirror: when they began and ended, and what is wrong with them.
 #[derive(Default)]
 pub struct ReadState {
-    /// How many reads have begun: the cycle that log lines name.
+    /// Number of reads that have begun: the cycle that log lines name.
     pub cycle: u64,
-    /// When the last read began.
+    /// Uptime at which the last read began.
     pub last_began: Option<Duration>,
-    /// When the first read of this process is due, once decided.
+    /// Uptime at which the first read of this process is due; `None` until that is decided.
     pub first_due: Option<Duration>,
-    /// A read is due at once, whatever the rhythm says.
+    /// Whether a read is due at once, whatever the schedule says.
     pub due_now: bool,
     /// Whether a read of this process has ended.
     pub has_read: bool,
     /// Failed reads in a row.
     pub failures: u32,
-    /// How often SSM had come back when the last read began.
+    /// Value of `Context::recoveries` when the last read began.
     pub recoveries_seen: u64,
-    /// What is wrong, since when.
+    /// What is wrong with the source or the set, and since when.
     pub issue: Option<(SourceIssue, Timestamp)>,
-    /// One immediate retry after a target changed while SSM was read.
+    /// Whether a read was repeated because a target changed during it. It is repeated once.
     pub retried_stale: bool,
-    /// What the last complete read lacked.
+    /// Served parameters that the last complete read lacked.
     pub absences: Absences,
     /// The read that is under way.
     pub in_flight: Option<Box<InFlight>>,
-    /// When the last read began.
+    /// Wall time at which the last read began, for the status.
     pub last_attempt: Option<Timestamp>,
-    /// The value of `sync-at` that asked for a read last.
+    /// The value of the annotation `sync-at` that last requested a read.
     pub requested_sync_at: Option<String>,
-    /// The value of `sync-at` whose read has ended, well or not.
+    /// The value of `sync-at` whose read has ended, successfully or not.
     pub handled_sync_at: Option<String>,
 }
 
-/// What the last complete read lacked of what is served. A restarted operator does not know, and asks twice again.
+/// Served parameters that the last complete read lacked. A restarted operator does not know them, and asks SSM twice again.
 #[derive(Default)]
 pub struct Absences {
     /// Names as selected.
     pub names: BTreeSet<String>,
-    /// How many reads in a row have waited for the next one.
+    /// How many reads in a row have waited for the next one to confirm them.
     pub waits: u32,
-    /// When SSM is read to confirm them.
+    /// Uptime at which SSM is read to confirm them; `None` if no read waits.
     pub confirm_at: Option<Duration>,
 }
 
 impl Absences {
-    /// What the next complete read is compared with; `None` if enough of them have waited.
+    /// Returns what the next complete read is compared with; `None` if enough reads in a row have waited.
     #[must_use]
     pub fn before(&self) -> Option<&BTreeSet<String>> {
         (self.waits < MOST_CONFIRMATIONS).then_some(&self.names)
     }
 
-    /// A complete read lacked these. It waits for the next one, which is due `confirm_at`, or it does not.
+    /// Records what a complete read lacked. `confirm_at` is when the next read, for which this one waits, is due; `None` if it does
+    /// not wait.
     pub fn note(&mut self, names: BTreeSet<String>, confirm_at: Option<Duration>) {
         self.waits = if confirm_at.is_some() { self.waits + 1 } else { 0 };
         self.names = names;
@@ -76,7 +77,7 @@ impl Absences {
 }
 
 impl ReadState {
-    /// The rhythm of reads as it stands.
+    /// Returns the current schedule of reads.
     #[must_use]
     pub fn schedule(&self, interval: Duration, now: Duration) -> ReadSchedule {
         ReadSchedule {
@@ -88,13 +89,13 @@ impl ReadState {
         }
     }
 
-    /// Whether a read under way has ended.
+    /// Whether the read under way has ended.
     #[must_use]
     pub fn has_answer(&self) -> bool {
         self.in_flight.as_ref().is_some_and(|read| read.has_ended())
     }
 
-    /// When the next read is due.
+    /// Returns the uptime at which the next read is due.
     #[must_use]
     pub fn next_read(&self, interval: Duration, now: Duration) -> Duration {
         let by_pace = if self.due_now { now } else { self.schedule(interval, now).next_read() };
@@ -102,35 +103,35 @@ impl ReadState {
     }
 }
 
-/// What a read has brought.
+/// The result of a read.
 pub struct ReadResult {
-    /// What SSM said.
+    /// The answer of SSM.
     pub outcome: Result<Snapshot, ReadError>,
-    /// Counts as long as nothing of it is published, if the mirror had nothing before.
+    /// Held until the values are published, if the mirror had no set before.
     pub first: Option<FirstValues>,
 }
 
 /// A read of SSM that is under way, and the state of the targets when it began.
 pub struct InFlight {
-    /// Its answer, once there.
+    /// Receives the result.
     pub answer: oneshot::Receiver<ReadResult>,
-    /// Ends the read when dropped.
+    /// Aborts the read when dropped.
     pub task: AbortOnDropHandle<()>,
-    /// The plan it reads for.
+    /// The plan that the read is for.
     pub plan: Arc<Plan>,
-    /// Whether its first request has got through the budget.
+    /// Whether the request budget has admitted its first request.
     pub started: Arc<AtomicBool>,
-    /// The value of `sync-at` that it answers.
+    /// The value of the annotation `sync-at` that the read answers.
     pub sync_at: Option<String>,
-    /// When it became due.
+    /// Uptime at which the read was begun.
     pub due: Duration,
-    /// What was known of the targets then.
+    /// How often others had changed each target by then.
     pub seen: Seen,
 }
 
 impl InFlight {
-    /// Whether there is an answer to take. It is sent before the mirror is woken, and only after that does the task end: one that
-    /// looked at the task alone could come too early, and would not look again before the next check.
+    /// Whether there is an answer to take. The task sends the answer, then wakes the mirror, and only then ends. A reconcile that
+    /// looked only at the task could come too early, and would not look again before the next check.
     #[must_use]
     pub fn has_ended(&self) -> bool {
         !self.answer.is_empty() || self.task.is_finished()
@@ -142,7 +143,7 @@ mod tests {
     use super::*;
     use crate::mirror::fixtures::{path, plan, reading};
 
-    /// A task sends the answer, wakes the mirror, and is not over by then.
+    /// The task sends the answer and wakes the mirror before it ends.
     #[tokio::test]
     async fn a_read_has_ended_when_its_answer_is_there_or_its_task_is_over() {
         let (answered, answer) = oneshot::channel();
@@ -160,7 +161,7 @@ mod tests {
         assert!(answered.send(ReadResult { outcome, first: None }).is_ok());
         assert!(read.has_ended());
 
-        // One that died leaves no answer.
+        // A task that was aborted leaves no answer.
         (_, read.answer) = oneshot::channel();
         read.task.abort();
         assert!((&mut read.task).await.is_err());

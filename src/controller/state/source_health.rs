@@ -1,5 +1,5 @@
-//! Whether a source can be read, put together from what the reads of all its mirrors said. One tenant whose reads fail says nothing about
-//! the source as long as others are answered.
+//! The availability of a source, from the latest reads of all its mirrors. Failed reads of one tenant do not make a source
+//! unavailable as long as SSM answers the reads of others.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -11,44 +11,44 @@ use tracing_mutex::parkinglot::Mutex;
 use crate::api::ParameterMirror;
 use crate::mirror::snapshot::ReadErrorKind;
 
-/// How long a source has to be available before failed reads may say that it is not: what comes and goes more often is not worth a
-/// write each time.
+/// How long a source has to be available before failed reads may make it unavailable. A source that comes and goes more often is
+/// not worth a write each time.
 const STEADY: Duration = Duration::from_mins(1);
 
-/// What the latest reads through each source said.
+/// The latest reads through each source.
 #[derive(Default)]
 pub struct SourceHealth(Mutex<HashMap<String, Reads>>);
 
 /// One read that has ended.
 #[derive(Clone, Copy, Debug)]
 pub struct Outcome<'a> {
-    /// Why it failed, if it did.
+    /// Why it failed; `None` if SSM answered it.
     pub failed: Option<ReadErrorKind>,
     /// Whether the breaker of its account and region is open.
     pub is_open: bool,
-    /// Whose it was.
+    /// The mirror that was read.
     pub mirror: &'a ObjectRef<ParameterMirror>,
     /// The interval of that mirror.
     pub interval: Duration,
-    /// Generation of the source: reads of an earlier one say nothing about it.
+    /// Generation of the source. Reads of an earlier generation do not count.
     pub generation: Option<i64>,
-    /// Whether its status says that it is available, which counts until enough is known.
+    /// Whether the status of the source says that it is available. A new process starts from it.
     pub was_available: bool,
 }
 
 #[derive(Default)]
 struct Reads {
-    /// The latest read of each mirror: whether it was good, and until when that counts.
+    /// The latest read of each mirror: whether it was good, and the uptime until which it counts.
     latest: HashMap<Arc<str>, (bool, Duration)>,
-    /// The good ones of these, by the end of their time.
+    /// The good reads among them, by the uptime until which they count.
     good: BTreeSet<(Duration, Arc<str>)>,
-    /// Since when the source has been available; `None` while it is not.
+    /// Uptime since when the source has been available; `None` while it is not.
     available_since: Option<Duration>,
     generation: Option<i64>,
 }
 
 impl SourceHealth {
-    /// Notes how a read ended. Returns whether its source is available.
+    /// Records how a read ended. Returns whether its source is available.
     pub fn note(&self, source: &str, outcome: &Outcome<'_>, now: Duration) -> bool {
         let mirror: Arc<str> = outcome.mirror.to_string().into();
         let mut sources = self.0.lock();
@@ -58,13 +58,13 @@ impl SourceHealth {
         sources.get_mut(source).is_none_or(|reads| reads.note(mirror, outcome, now))
     }
 
-    /// Of how many mirrors the latest read failed, and of how many it is known.
+    /// Returns how many mirrors' latest reads failed, and how many mirrors' latest reads are known.
     #[must_use]
     pub fn failing(&self, source: &str, now: Duration) -> (usize, usize) {
         self.0.lock().get_mut(source).map_or((0, 0), |reads| reads.failing(now))
     }
 
-    /// This mirror is gone.
+    /// Forgets a mirror that no longer exists.
     pub fn forget(&self, mirror: &ObjectRef<ParameterMirror>) {
         let mirror = mirror.to_string();
         self.0.lock().retain(|_, reads| {
@@ -81,7 +81,7 @@ impl Reads {
             let available_since = (is_first && outcome.was_available).then_some(now);
             *self = Self { generation: outcome.generation, available_since, ..Self::default() };
         }
-        // One that is read no more, because it is suspended or refused, speaks for its source a little longer.
+        // The latest read of a mirror that is no longer read, because it is suspended or refused, still counts for a while.
         let until = now + 2 * outcome.interval + STEADY;
         let is_good = outcome.failed.is_none();
         self.forget(&mirror);
@@ -92,11 +92,11 @@ impl Reads {
         self.end(now);
         let was_steady = self.available_since.is_none_or(|since| now >= since + STEADY);
         let is_available = match outcome.failed {
-            // Of all mirrors, and rehearsed or well established.
+            // Both concern all mirrors of the source, so they count at once.
             _ if outcome.is_open => false,
             Some(ReadErrorKind::Drill) => false,
             None => true,
-            // The identity is the source's own: no mirror has another one.
+            // The identity belongs to the source, and all its mirrors read with it.
             Some(ReadErrorKind::CredentialsUnavailable) => !was_steady,
             Some(_) => !self.good.is_empty() || !was_steady,
         };
@@ -104,7 +104,7 @@ impl Reads {
         is_available
     }
 
-    /// Good reads whose time is over count no more.
+    /// Drops good reads that no longer count.
     fn end(&mut self, now: Duration) {
         while self.good.first().is_some_and(|(until, _)| *until <= now) {
             self.good.pop_first();
@@ -175,7 +175,7 @@ mod tests {
         assert!(read(&health, "a", None, 72));
     }
 
-    /// The only mirror of a source is answered every second time: its status flips once a minute at most.
+    /// SSM answers every second read of the only mirror of a source: the status flips once a minute at most.
     #[test]
     fn what_comes_and_goes_is_not_told_each_time() {
         let health = SourceHealth::default();
@@ -199,7 +199,7 @@ mod tests {
         assert!(!read(&health, "bad", DENIED, 80), "two intervals and a minute later");
     }
 
-    /// After a restart the mirror whose reads fail may be the first to speak; and a changed spec begins without a past.
+    /// After a restart, a mirror whose reads fail may be the first to report. A changed spec begins without history.
     #[test]
     fn a_restart_changes_nothing_and_another_spec_everything() {
         let health = SourceHealth::default();

@@ -1,4 +1,4 @@
-//! What is remembered of the targets of one mirror.
+//! What the operator remembers of the targets of one mirror.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,31 +13,31 @@ use crate::mirror::schedule::HealLimiter;
 use crate::mirror::target::TargetIssue;
 use crate::targets::secret::ObservedSecret;
 
-/// How long after an own write the watch may still show the version before it.
+/// How long after the operator's own write the watch may still show the version before it.
 pub const WATCH_LAG: Duration = Duration::from_secs(5);
 
-/// The targets of one mirror as last observed or written. A step that observes or writes a target keeps its state; nobody else does.
+/// The targets of one mirror as last observed or written. Only the steps that observe or write a target change its state.
 #[derive(Default)]
 pub struct Targets {
     /// The Secret.
     pub secret: SecretState,
     /// The Redis hash.
     pub redis: RedisState,
-    /// Which version of the operator's keys the verdicts were made with.
+    /// Version of the operator's keys that the verdicts were made with.
     pub keys_version: u64,
 }
 
-/// How often others had changed each target when a read began; `None` for one that was not observed.
+/// How often others had changed each target when a read began; `None` for a target that was not observed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
-    /// The Secret.
+    /// Changes of the Secret by others.
     pub secret: Option<u64>,
-    /// The hash.
+    /// Changes of the hash by others.
     pub redis: Option<u64>,
 }
 
 impl Targets {
-    /// Drops what was observed if the plan names another Secret or hash, or if the keys have changed.
+    /// Drops the observations if the plan names another Secret or hash, or if the keys have changed.
     pub fn reset_if_retargeted(&mut self, plan: &Plan, keys_version: u64) {
         let secret = plan.secret.as_ref().map(|secret| secret.name.clone()).unwrap_or_default();
         if self.secret.name != secret {
@@ -54,7 +54,7 @@ impl Targets {
         }
     }
 
-    /// What is known of the targets now.
+    /// Returns how often others have changed each target so far.
     #[must_use]
     pub fn seen(&self) -> Seen {
         Seen {
@@ -63,7 +63,7 @@ impl Targets {
         }
     }
 
-    /// What was found in the Secret and in the hash.
+    /// Returns what was found in the Secret and in the hash.
     #[must_use]
     pub fn found(&self) -> [Option<&Found>; 2] {
         [
@@ -72,7 +72,7 @@ impl Targets {
         ]
     }
 
-    /// Makes copies of the last known good set share its content: most of the time all copies are the same.
+    /// Makes the copies of the last known good set share its content, because most of the time all copies are equal.
     pub fn share_content(&mut self, good: &Signed) {
         let secret = self.secret.observed.as_mut().and_then(|observed| observed.found.as_mut());
         let redis = self.redis.observed.as_mut().map(|observed| &mut observed.found);
@@ -85,7 +85,7 @@ impl Targets {
         }
     }
 
-    /// Whether anything is wrong with one of them.
+    /// Whether one of the targets has an issue.
     #[must_use]
     pub fn has_issue(&self) -> bool {
         self.secret.issue.is_some() || self.redis.issue.is_some()
@@ -95,36 +95,37 @@ impl Targets {
 /// The Secret as last observed or written.
 #[derive(Default)]
 pub struct SecretState {
-    /// The Secret this is about.
+    /// Name of the Secret; empty if the plan has no Secret.
     pub name: String,
-    /// What was found or written last.
+    /// What was last found or written; `None` if the Secret has to be read again.
     pub observed: Option<ObservedSecret>,
-    /// Whether the API server was asked for it.
+    /// Whether the API server was asked for the Secret.
     pub existence: Existence,
-    /// The version before our own last write, and when that was, if there is a watch, which may lag behind us.
+    /// The version before the operator's own last write, and the uptime of that write; `None` without a watch, or once the watch
+    /// shows the write.
     pub before_write: Option<(Option<String>, Duration)>,
-    /// How often it was found changed by somebody else.
+    /// How often the operator found the Secret changed by somebody else.
     pub external_changes: u64,
-    /// What is wrong with it.
+    /// What is wrong with the Secret; `None` if nothing is.
     pub issue: Option<TargetIssue>,
-    /// Its heals.
+    /// The recent heals, for the limit on heals.
     pub heals: HealLimiter,
 }
 
-/// How it is known whether the Secret of a new mirror exists.
+/// How the operator knows whether the Secret of a new mirror exists.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Existence {
-    /// It is not known, or no longer believed: the next observation asks.
+    /// It does not know, or no longer trusts its assumption: the next observation asks the API server.
     #[default]
     Unknown,
-    /// The watch shows none. It shows labelled Secrets only, so a create may still meet one.
+    /// The watch shows no such Secret. It shows labelled Secrets only, so a create may still meet one.
     Assumed,
     /// The API server was asked, or a create has been tried.
     Asked,
 }
 
 impl SecretState {
-    /// Notes that the watch shows our last write: from now on whatever it shows instead is news.
+    /// Notes that the watch shows the operator's last write. From now on, any other version that it shows is a change.
     pub fn ack_watch(&mut self, shown: &CachedVersion) {
         let CachedVersion::Known(watched) = shown else { return };
         let known = self.observed.as_ref().map(ObservedSecret::resource_version);
@@ -140,13 +141,13 @@ impl SecretState {
         }
     }
 
-    /// When the watch has had its time to show our last write; `None` if it already has.
+    /// Returns the uptime until which the watch may lag behind the last write; `None` if it already shows that write.
     #[must_use]
     pub fn lag_ends(&self) -> Option<Duration> {
         self.before_write.as_ref().map(|(_, at)| *at + WATCH_LAG)
     }
 
-    /// Whether this version is not that of what we last read or wrote.
+    /// Whether this version differs from the one that the operator last read or wrote.
     #[must_use]
     pub fn differs_from_observed(&self, version: Option<&str>, now: Duration) -> bool {
         let Some(observed) = self.observed.as_ref().filter(|_| self.existence != Existence::Unknown) else {
@@ -163,23 +164,23 @@ impl SecretState {
 /// The Redis hash as last observed or written.
 #[derive(Default)]
 pub struct RedisState {
-    /// The key this is about.
+    /// Key of the hash; empty if the plan has no hash.
     pub key: String,
-    /// What was found or written last.
+    /// What was last found or written; `None` if the hash has to be read again.
     pub observed: Option<HashFound>,
-    /// How often it was found changed by somebody else.
+    /// How often the operator found the hash changed by somebody else.
     pub external_changes: u64,
-    /// The highest fence that a write may have given it, whatever became of that write; 0 if none was tried.
+    /// The highest fence that a write may have given the hash, whether or not that write happened; 0 if no write was tried.
     pub tried: i64,
-    /// What is wrong with it.
+    /// What is wrong with the hash; `None` if nothing is.
     pub issue: Option<TargetIssue>,
-    /// Its heals.
+    /// The recent heals, for the limit on heals.
     pub heals: HealLimiter,
 }
 
 impl RedisState {
-    /// The least fence for a write now over a hash with this one, and notes what the write comes to. Redis may lose a write that a
-    /// reader has seen, and the clock may be set back: no number is used twice.
+    /// Returns the least fence for a write over a hash with the fence `over`, and records the fence that the write results in. No
+    /// number is used twice, because Redis may lose a write that a reader has seen, and the clock may be set back.
     pub fn least_fence(&mut self, over: &Fence, now: i64) -> i64 {
         let least = now.max(self.tried.saturating_add(1));
         self.tried = least.max(over.number().map_or(least, |fence| fence.saturating_add(1)));
@@ -191,7 +192,7 @@ impl RedisState {
 mod tests {
     use super::*;
 
-    /// The clock is set back, Redis forgets writes and somebody writes nonsense: what was tried once is never tried again.
+    /// The clock is set back, Redis loses writes and somebody writes nonsense: no fence is tried twice.
     #[test]
     fn no_fence_is_tried_twice() {
         let mut state = RedisState::default();

@@ -1,29 +1,29 @@
-//! Counts new mirrors whose first values no target holds yet. While many wait, statuses give way to values: of the work that a new
-//! mirror causes at the API server, its status is the larger part.
+//! Counts new mirrors whose first values no target holds yet. While many of them wait, status writes give way to values: the status
+//! is the larger part of what a new mirror costs the API server.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// So many are what a busy moment brings: they are published within a few milliseconds.
+/// A busy moment brings up to this many, which are published within a few milliseconds.
 const FEW: usize = 8;
 
 /// Counts first values that have been read and are not published yet.
 #[derive(Clone, Debug, Default)]
 pub struct Unpublished(Arc<AtomicUsize>);
 
-/// First values of one mirror, from their read until their reconcile ends.
+/// The first values of one mirror, counted from their read until their reconcile ends.
 #[derive(Debug)]
 pub struct FirstValues(Unpublished);
 
 impl Unpublished {
-    /// One more has been read.
+    /// Counts first values that have been read, until the returned guard is dropped.
     #[must_use]
     pub fn one_more(&self) -> FirstValues {
         self.0.fetch_add(1, Ordering::Relaxed);
         FirstValues(self.clone())
     }
 
-    /// Whether so many wait that others should let them pass.
+    /// Whether so many first values wait that other writes should give way.
     #[must_use]
     pub fn are_many(&self) -> bool {
         self.0.load(Ordering::Relaxed) > FEW

@@ -1,5 +1,6 @@
-//! How many values are held in memory. Equal values are held once; above the bound the values of mirrors that two verified
-//! targets hold are put down, largest first, and fetched from there when they are needed (docs/design/formats.md, "Memory").
+//! The values held in memory, and their bound. Equal values are held once. Above the bound, the operator evicts the values of
+//! mirrors that two verified targets hold, largest first, and reads them back from there when it needs them
+//! (docs/design/formats.md, "Memory").
 
 use std::collections::hash_map::RandomState;
 use std::collections::{HashMap, HashSet};
@@ -14,11 +15,11 @@ use tracing_mutex::parkinglot::Mutex;
 use crate::api::ParameterMirror;
 use crate::controller::state::memory_shares::{Claim, OverShare, Used};
 
-/// What all mirrors together hold in memory.
+/// The values that all mirrors together hold in memory.
 pub struct Values {
-    /// Bytes of values.
+    /// The bound, in bytes of values.
     bound: usize,
-    /// Keyed at random, so that nobody can make values collide.
+    /// Keyed at random, so that nobody can craft values that collide.
     hasher: RandomState,
     pool: Mutex<Pool>,
     loads: Mutex<Loads>,
@@ -27,22 +28,22 @@ pub struct Values {
 #[derive(Default)]
 struct Pool {
     by_hash: HashMap<u64, Vec<WeakValue>>,
-    /// How many there were after those that are gone had been cleared away last.
+    /// Number of hashes that were left after the last clean-up.
     cleared: usize,
-    /// At least the bytes that are held: exact when they were counted last, plus everything that came since. To count
-    /// means to visit every value, which must not happen in every reconcile of every mirror.
+    /// Upper bound of the bytes held: exact after a count, plus everything that came since. A count visits every value, which must
+    /// not happen in every reconcile of every mirror.
     at_most: usize,
 }
 
-/// What each mirror holds, with the sums, so that a pass does not add up those of all others.
+/// What each mirror holds, with the sums, so that a reconcile does not add up the loads of all mirrors.
 #[derive(Default)]
 struct Loads {
     by_mirror: HashMap<ObjectRef<ParameterMirror>, Load>,
-    /// Bytes of all; a value that several hold is counted for each.
+    /// Bytes of all mirrors; a value that several mirrors hold counts for each.
     bytes: usize,
-    /// Of those that cannot be put down; a value that several hold is counted for each.
+    /// Bytes that cannot be evicted; a value that several mirrors hold counts for each.
     unbacked: Used,
-    /// The same, each value counted once; none if it has changed since it was counted.
+    /// The same with each value counted once; `None` if a load has changed since the last count.
     counted: Option<Used>,
 }
 
@@ -51,20 +52,20 @@ struct Loads {
 pub struct Load {
     /// Bytes of its values.
     pub bytes: usize,
-    /// Whether they can be put down: both of its targets hold them, verified.
+    /// Whether the values can be evicted: both targets of the mirror hold them, verified.
     pub is_backed: bool,
-    /// The set, to see which values are shared.
+    /// The set, to find out which values are shared.
     pub content: Weak<Content>,
 }
 
 impl Values {
-    /// At most so many bytes, as far as they can be put down.
+    /// Bounds the values to this many bytes, as far as they can be evicted.
     #[must_use]
     pub fn within(bound: usize) -> Self {
         Self { bound, hasher: RandomState::new(), pool: Mutex::default(), loads: Mutex::default() }
     }
 
-    /// Replaces a value by an equal one that somebody holds already.
+    /// Replaces a value by an equal one that is already held.
     pub fn share(&self, value: &mut Value) {
         let hash = self.hasher.hash_one(value.expose());
         let same = self.pool.lock().share(hash, value);
@@ -73,13 +74,14 @@ impl Values {
         }
     }
 
-    /// Bytes of all values that are held, each counted once.
+    /// Returns the bytes of all values held, each counted once.
     #[must_use]
     pub fn held(&self) -> usize {
         self.pool.lock().count()
     }
 
-    /// Notes what a mirror holds after a pass. Returns who has to put its values down, itself perhaps among them.
+    /// Records what a mirror holds after a reconcile. Returns the mirrors whose values have to be evicted, perhaps this one among
+    /// them.
     pub fn settle(&self, mirror: &ObjectRef<ParameterMirror>, load: Load) -> Vec<ObjectRef<ParameterMirror>> {
         let bytes = self.loads.lock().note(mirror, load);
         if bytes <= self.bound {
@@ -89,8 +91,9 @@ impl Values {
         held.map_or_else(Vec::new, |held| self.loads.lock().too_many(held, self.bound))
     }
 
-    /// Judges whether a new set of `values`, `known` bytes of which the mirror holds already, fits in with everything that cannot be put
-    /// down, in the share of the mirror's namespace or in what is for all. `namespaces` counts those that have mirrors.
+    /// Judges whether a new set of `values` fits beside everything that cannot be evicted: into the share of the mirror's
+    /// namespace, or into the memory that is open to all. The mirror already holds `known` bytes. `namespaces` counts the
+    /// namespaces with mirrors.
     pub fn judge<'v>(
         &self,
         mirror: &ObjectRef<ParameterMirror>,
@@ -115,20 +118,20 @@ impl Values {
         self.loads.lock().counted().judge(claim, namespaces, self.bound)
     }
 
-    /// The bound in bytes.
+    /// Returns the bound in bytes.
     #[must_use]
     pub const fn bound(&self) -> usize {
         self.bound
     }
 
-    /// A mirror holds nothing any more.
+    /// Records that a mirror no longer holds anything.
     pub fn forget(&self, mirror: &ObjectRef<ParameterMirror>) {
         self.loads.lock().forget(mirror);
     }
 }
 
 impl Loads {
-    /// Replaces what is known of a mirror. Returns the bytes of all.
+    /// Replaces the load of a mirror. Returns the bytes of all mirrors.
     fn note(&mut self, mirror: &ObjectRef<ParameterMirror>, load: Load) -> usize {
         if self.by_mirror.get(mirror).is_none_or(|known| !known.is_same(&load)) {
             self.forget(mirror);
@@ -147,7 +150,8 @@ impl Loads {
         }
     }
 
-    /// What cannot be put down, with each value counted once in each namespace and once in all. Only needed when it is nearly too much.
+    /// Returns what cannot be evicted, with each value counted once in each namespace and once in total. It is needed only when the
+    /// memory is nearly used up.
     fn counted(&mut self) -> &Used {
         let by_mirror = &self.by_mirror;
         self.counted.get_or_insert_with(|| {
@@ -169,7 +173,7 @@ impl Loads {
         })
     }
 
-    /// The largest that can be put down, until the rest is within the bound.
+    /// Returns the largest mirrors that can be evicted, until the rest is within the bound.
     fn too_many(&self, held: usize, bound: usize) -> Vec<ObjectRef<ParameterMirror>> {
         let backed = self.by_mirror.iter().filter(|(_, load)| load.is_backed && load.bytes > 0);
         let mut backed: Vec<_> = backed.collect();
@@ -202,7 +206,7 @@ fn namespace_of(mirror: &ObjectRef<ParameterMirror>) -> &str {
 }
 
 impl Pool {
-    /// An equal value that is held already, or none: then this one is held from now on.
+    /// Returns an equal value that is already held. If there is no such value, this one is held from now on.
     fn share(&mut self, hash: u64, value: &Value) -> Option<Value> {
         self.clear_away();
         let same = self.by_hash.entry(hash).or_default();
@@ -214,7 +218,7 @@ impl Pool {
         held
     }
 
-    /// Bytes of those values of which no equal one is held, each counted once.
+    /// Returns the bytes of those values that are not held yet, each counted once.
     fn unheld<'v>(&self, values: impl Iterator<Item = (u64, &'v Value)>) -> usize {
         let is_valid = |hash: u64, value: &Value| {
             let same = self.by_hash.get(&hash).into_iter().flatten();
@@ -227,19 +231,20 @@ impl Pool {
         unheld.values().sum()
     }
 
-    /// Bytes of all values that are held, each counted once.
+    /// Counts the bytes of all values held, each once.
     fn count(&mut self) -> usize {
         let values = self.by_hash.values().flatten().filter_map(WeakValue::upgrade);
         self.at_most = values.map(|value| value.len()).sum();
         self.at_most
     }
 
-    /// The bytes that are held, if they are more than `bound`. Counts only if they can be.
+    /// Returns the bytes held if they exceed `bound`. It counts only if the upper bound exceeds it.
     fn held_beyond(&mut self, bound: usize) -> Option<usize> {
         (self.at_most > bound).then(|| self.count()).filter(|held| *held > bound)
     }
 
-    /// Each time it has doubled: so it costs nothing per value, and holds no more than twice what is needed.
+    /// Removes what is no longer held, each time the number of hashes has doubled: so the cost per value is constant, and at most
+    /// twice what is needed is kept.
     fn clear_away(&mut self) {
         if self.by_hash.len() > 2 * self.cleared.max(1_000) {
             self.by_hash.retain(|_, values| {
@@ -266,12 +271,12 @@ mod tests {
         Load { bytes, is_backed, ..Load::default() }
     }
 
-    /// Whether a first set of this value has room, with so many namespaces.
+    /// Whether a first set with this value has room, with this many namespaces.
     fn has_room(values: &Values, text: &str, namespaces: usize) -> bool {
         values.judge(&mirror("new"), [Value::from(text)].iter(), 0, || namespaces).is_ok()
     }
 
-    /// `values` of a mirror, shared with what is held.
+    /// Returns these texts as values, shared with what is held.
     fn share(values: &Values, texts: &[&str]) -> Vec<Value> {
         texts
             .iter()
@@ -318,7 +323,7 @@ mod tests {
         assert!(values.settle(&mirror("two"), load(2, true)).is_empty());
     }
 
-    /// Ten mirrors of the same values need no more room than one.
+    /// Three mirrors with the same values need no more room than one.
     #[test]
     fn shared_values_are_no_excess() {
         let values = Values::within(10);
@@ -334,12 +339,12 @@ mod tests {
         values.settle(&mirror("backed"), load(9, true));
         values.settle(&mirror("alone"), load(4, false));
         assert!(has_room(&values, "123456", 1) && !has_room(&values, "1234567", 1));
-        // What it holds already needs no more room.
+        // The values that the mirror already holds need no more room.
         let set = [Value::from("1234567")];
         assert!(values.judge(&mirror("alone"), set.iter(), 4, || 1).is_ok());
     }
 
-    /// Eight mirrors of the same eight bytes take eight bytes, and so does the ninth.
+    /// Eight mirrors that hold the same eight bytes take eight bytes together, and a ninth adds nothing.
     #[test]
     fn what_several_hold_is_counted_once() {
         let values = Values::within(16);
@@ -358,7 +363,7 @@ mod tests {
         }
         assert!(has_room(&values, "12345678", 1) && has_room(&values, "87654321", 1));
         assert!(!has_room(&values, "123456789", 1));
-        // Another namespace has its share, and no more.
+        // Another namespace has a share of its own.
         let other = ObjectRef::new("b").within("other");
         let judge = |text: &str| values.judge(&other, [Value::from(text)].iter(), 0, || 2);
         assert!(judge("1234").is_ok());

@@ -1,4 +1,4 @@
-//! A new mirror in an outage starts from the sets of other mirrors.
+//! Bootstraps a new mirror during an outage from the sets of other mirrors.
 
 use parameter_mirror_format::content::Signed;
 use parameter_mirror_format::content::source::StoredSource;
@@ -10,8 +10,8 @@ use crate::mirror::plan::Plan;
 use crate::mirror::resolve::bootstrap::{Bootstrap, BootstrapSet};
 use crate::mirror::snapshot::{ReadError, Snapshot};
 
-/// The set for a mirror that has none in an outage, from mirrors that hold its parameters. A mirror that is being reconciled is left
-/// out: the next attempt comes soon.
+/// Returns a set for a mirror that has none in an outage, put together from mirrors that hold its parameters. A mirror that is
+/// being reconciled is skipped, because the next attempt comes soon.
 #[must_use]
 pub fn from_peers(
     plan: &Plan,
@@ -38,9 +38,9 @@ pub fn from_peers(
     bootstrap.finish()
 }
 
-/// Whether other mirrors may start from this one's set. The set must cover its own mirror's spec, and the mirror must be neither refused
-/// nor suspended: such a mirror has no last reconcile. It must not be one that a tenant may have put back: anyone who can write a Secret
-/// can keep an old copy of it, and its signature holds for ever.
+/// Whether other mirrors may start from this mirror's set. The set must cover the spec of its own mirror, and that mirror must be
+/// neither refused nor suspended: such a mirror has no last reconcile. The set must not be one that a tenant may have put back:
+/// anyone who can write a Secret can keep an old copy of it, and its signature stays valid for ever.
 fn may_bootstrap_others(state: &MirrorState) -> bool {
     let Some(good) = &state.good else { return false };
     let Ok(stored) = StoredSource::decode(&good.content.source) else { return false };
@@ -48,12 +48,12 @@ fn may_bootstrap_others(state: &MirrorState) -> bool {
     is_reconciled && (was_read_here(good, state) || is_in_redis(good, state))
 }
 
-/// Whether SSM gave it to this process.
+/// Whether a read of this process brought this set or confirmed it.
 fn was_read_here(good: &Signed, state: &MirrorState) -> bool {
     state.confirmed_at > 0 && state.confirmed_at >= good.content.read_at
 }
 
-/// Whether the hash, which tenants do not write, holds it too, confirmed no earlier than the mirror's last good read.
+/// Whether the hash holds the set too, confirmed no earlier than the mirror's last good read. Tenants do not write the hash.
 fn is_in_redis(good: &Signed, state: &MirrorState) -> bool {
     let last_sync = state.last_sync.map_or(0, jiff::Timestamp::as_millisecond);
     state.targets.redis.observed.as_ref().is_some_and(|hash| {

@@ -1,5 +1,6 @@
-//! A mirror whose values have been put down, to stay within `--memory-values`: both of its targets hold them. While nothing
-//! changes, that is all that has to be known of it; for a read, or when anything changes, it is observed anew.
+//! Evicts the values of mirrors, to stay within `--memory-values`. Only mirrors whose two targets both hold the values are evicted.
+//! While nothing changes, the operator needs no more than the versions of the two targets. For a read, or after a change, it
+//! observes the targets again.
 
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use crate::mirror::copies;
 use crate::mirror::plan::Plan;
 use crate::targets::redis::copy::{self, Trace};
 
-/// Notes what the mirror holds after a pass, and puts down what is too much: its own values, or those of others.
+/// Records what the mirror holds after a reconcile, and evicts what exceeds the bound: its own values, or those of other mirrors.
 pub fn enforce_memory_limit(
     mirror: &ObjectRef<ParameterMirror>,
     state: &mut MirrorState,
@@ -26,7 +27,7 @@ pub fn enforce_memory_limit(
         } else if let Ok(mut state) = ctx.states.of(&other).try_lock() {
             evict(&other, &mut state, ctx);
         }
-        // One that is being worked on is judged at the end of its pass.
+        // A mirror that is being reconciled is judged at the end of that reconcile.
     }
 }
 
@@ -45,7 +46,7 @@ fn evict(mirror: &ObjectRef<ParameterMirror>, state: &mut MirrorState, ctx: &Con
     }
 }
 
-/// What remains of the observations, if both targets hold the last known good and no read is under way.
+/// Returns what remains of the observations; `None` unless both targets hold the last known good set and no read is under way.
 fn trace(state: &MirrorState) -> Option<Evicted> {
     let good = state.good.as_ref()?;
     let secret = state.targets.secret.observed.as_ref()?;
@@ -62,11 +63,11 @@ fn trace(state: &MirrorState) -> Option<Evicted> {
     })
 }
 
-/// Whether the values are put down and may stay so: nobody touched the targets, and nothing is to be told.
+/// Whether the values are evicted and may stay so: both targets are unchanged, and the status has nothing new to report.
 pub async fn is_unchanged(plan: &Plan, state: &MirrorState, ctx: &Context) -> bool {
     let Some(known) = &state.evicted else { return false };
     let same_plan = state.last.as_ref().is_some_and(|last| *last.plan == *plan);
-    // How old it is has to be told in time.
+    // The status must report `Stale` on time, and only a full reconcile computes the age.
     let may_go_stale = plan.max_staleness.is_some() && state.source.issue.is_some();
     let (Some(secret), Some(redis), RedisBackend::Configured(store)) =
         (&plan.secret, &plan.redis, &ctx.redis)

@@ -1,5 +1,5 @@
-//! Targets that are no longer wanted: the mirror is deleted, or names others. What happens to them is the policy
-//! last applied, kept in the status; nothing loses a byte unless that policy says Delete.
+//! Targets that are no longer wanted, because the mirror is deleted or names other targets. The policy that was last applied, which
+//! the status keeps, decides what happens to them: nothing loses a byte unless that policy is `Delete`.
 
 use std::time::Duration;
 
@@ -25,19 +25,20 @@ use crate::targets::redis::copy;
 use crate::targets::redis::{Check, Guard, ScriptOutcome};
 use crate::targets::secret;
 
-/// How long a deleted mirror waits for a Redis that does not answer.
+/// How long the deletion of a mirror waits for a Redis that does not answer.
 const WAIT_FOR_REDIS: Duration = Duration::from_mins(5);
-/// The same in a namespace that is being deleted: it must not hang on us.
+/// The same in a namespace that is being deleted: its deletion must not hang on the operator.
 const WAIT_IN_TERMINATING: Duration = Duration::from_secs(30);
 const RETRY: Duration = Duration::from_secs(5);
 
-/// The mirror is being deleted. The Secret goes by its owner reference, if at all; the hash goes here.
+/// Handles the deletion of a mirror. Kubernetes deletes the Secret by its owner reference, if it has one. The operator deletes the
+/// hash here.
 pub async fn delete(mirror: &ParameterMirror, state: &mut MirrorState, ctx: &Context) -> Requeue {
     state.source.in_flight = None;
     if mirror.finalizers().iter().any(|finalizer| finalizer == FINALIZER) {
         match is_current(mirror, ctx).await {
             Some(true) => {}
-            // It is gone already, perhaps applied anew; the watch will show.
+            // The mirror no longer exists, or was applied again. The watch will show it.
             Some(false) => {
                 tracing::info!("the mirror is not as the watch shows it; nothing is deleted");
                 return Requeue::OnChange;
@@ -62,8 +63,8 @@ pub async fn delete(mirror: &ParameterMirror, state: &mut MirrorState, ctx: &Con
     Requeue::OnChange
 }
 
-/// Whether a mirror is still what the watch showed: nothing is deleted on the word of a watch, which may show a spec or a deletion
-/// of the past. `None` if the API server does not answer.
+/// Whether the mirror is still what the watch shows; `None` if the API server does not answer. The operator deletes nothing based
+/// on a watch alone, because a watch may show a spec or a deletion of the past.
 async fn is_current(mirror: &ParameterMirror, ctx: &Context) -> Option<bool> {
     let mirrors: Api<PartialObjectMeta<ParameterMirror>> =
         Api::namespaced(ctx.client.clone(), &mirror.namespace().unwrap_or_default());
@@ -74,7 +75,7 @@ async fn is_current(mirror: &ParameterMirror, ctx: &Context) -> Option<bool> {
     Some(live.is_some_and(|live| of(&live.metadata) == of(&mirror.metadata)))
 }
 
-/// The hash that the status names, else the one that the spec asks for: it may have been written a moment ago.
+/// Returns the hash that the status names, otherwise the one that the spec asks for, because it may have been written a moment ago.
 fn hash_key(mirror: &ParameterMirror, ctx: &Context) -> Option<String> {
     let held = mirror.status.as_ref().and_then(|status| status.redis.as_ref()).map(|redis| redis.key.clone());
     let desired = || {
@@ -95,7 +96,7 @@ fn deletion_timeout(mirror: &ParameterMirror, ctx: &Context) -> jiff::SignedDura
     jiff::SignedDuration::try_from(deletion_timeout).unwrap_or(jiff::SignedDuration::MAX)
 }
 
-/// A finalizer only while `redis.deletionPolicy` is `Delete`: nothing else needs us to be alive.
+/// Keeps the finalizer only while `redis.deletionPolicy` is `Delete`: nothing else needs the operator to be alive.
 pub async fn ensure_finalizer(mirror: &ParameterMirror, plan: &Plan, ctx: &Context) {
     let desired = plan.redis.as_ref().is_some_and(|redis| redis.deletion_policy == DeletionPolicy::Delete)
         || mirror
@@ -115,7 +116,7 @@ async fn set_finalizer(mirror: &ParameterMirror, present: bool, ctx: &Context) {
     }
 }
 
-/// The finalizers of others are not in the watch's copy.
+/// Reads the live finalizers, because the watch's copy does not have those of others.
 async fn try_set_finalizer(mirror: &ParameterMirror, present: bool, ctx: &Context) -> Result<(), ApiError> {
     let namespace = mirror.namespace().unwrap_or_default();
     let api: Api<ParameterMirror> = Api::namespaced(ctx.client.clone(), &namespace);
@@ -128,7 +129,7 @@ async fn try_set_finalizer(mirror: &ParameterMirror, present: bool, ctx: &Contex
     if present {
         finalizers.push(FINALIZER.to_owned());
     }
-    // The version makes it a compare-and-set: somebody else's finalizer is never lost.
+    // The resource version makes this a compare-and-set, so that a finalizer of somebody else is never lost.
     let patch = Patch::Merge(json!({"metadata": {
         "finalizers": finalizers,
         "resourceVersion": live.metadata.resource_version,
@@ -136,16 +137,16 @@ async fn try_set_finalizer(mirror: &ParameterMirror, present: bool, ctx: &Contex
     with_timeout(api.patch(&mirror.name_any(), &PatchParams::default(), &patch)).await.map(drop)
 }
 
-/// Which targets of the status are no longer of concern.
+/// Whether the status may drop the old targets that it names: there are none, their policy retains them, or they are deleted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OrphansDeleted {
-    /// The Secret that the status names.
+    /// The old Secret may be dropped.
     pub secret: bool,
-    /// The hash that the status names.
+    /// The old hash may be dropped.
     pub redis: bool,
 }
 
-/// Targets that the status knows and the spec no longer names, once the new ones hold the set.
+/// Deletes targets that the status names and the spec no longer does, once the new targets hold the set.
 pub async fn delete_orphans(
     mirror: &ParameterMirror,
     plan: &Plan,
@@ -180,7 +181,7 @@ pub async fn delete_orphans(
     orphans
 }
 
-/// Deletes a Secret that is ours, in exactly the version that was seen to be ours.
+/// Deletes a Secret that belongs to this mirror, in exactly the version that was observed.
 async fn delete_secret(plan: &Plan, name: &str, ctx: &Context) -> Result<(), String> {
     let keys = ctx.keys();
     let found = ctx.secrets.get(&plan.namespace, name).await.map_err(|problem| problem.to_string())?;
@@ -189,13 +190,13 @@ async fn delete_secret(plan: &Plan, name: &str, ctx: &Context) -> Result<(), Str
         (Some(Found::Ours(_)), Some(version)) => {
             ctx.secrets.delete(&plan.namespace, name, version).await.map_err(|problem| problem.to_string())
         }
-        // Gone already, or somebody else's by now.
+        // It no longer exists, or belongs to somebody else by now.
         (Some(_), _) => Ok(()),
         (None, _) => Err("the operator's keys are lost".to_owned()),
     }
 }
 
-/// Deletes a hash that is ours, in exactly the state that was seen to be ours.
+/// Deletes a hash that belongs to this mirror, in exactly the state that was observed.
 async fn delete_hash(mirror: &ParameterMirror, key: &str, ctx: &Context) -> Result<(), String> {
     let RedisBackend::Configured(store) = &ctx.redis else {
         return Err("there is no Redis configured".to_owned());

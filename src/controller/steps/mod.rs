@@ -1,4 +1,4 @@
-//! The steps of one reconcile, in order: plan, observe, read, resolve, permit, publish, report; and what ends a mirror.
+//! The steps of one reconcile, in order: plan, observe, read, resolve, permit, publish, report. The other modules serve them.
 
 pub(crate) mod bootstrap;
 pub(crate) mod evict;

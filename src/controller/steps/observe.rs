@@ -1,7 +1,7 @@
-//! Step 2: what do the targets hold?
+//! Step 2: observe what the targets hold.
 //!
-//! A quiet reconcile costs no call to the API server (one for metadata, if Secrets are not watched) and one small one to Redis. Only
-//! an unexpected version, or a read that is due, leads to a full read-back.
+//! A quiet reconcile costs no call to the API server (one for metadata, if Secrets are not watched) and one small call to Redis. An
+//! unexpected version leads to a full read-back of that target. A read that is due leads to a full read-back of the hash.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,9 +26,9 @@ use crate::targets::secret::{self, ObservedSecret};
 /// How thoroughly to observe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Depth {
-    /// Has anything changed?
+    /// Checks whether anything has changed.
     Cheap,
-    /// Everything, with values and MACs: a cycle begins.
+    /// Reads the whole hash, with values and MACs, because a cycle begins. The Secret is read if its version has changed.
     Full,
 }
 
@@ -37,20 +37,20 @@ pub enum Depth {
 pub struct KnownSet<'a> {
     /// The last known good set, if this process holds it.
     pub good: Option<&'a Signed>,
-    /// Read time that the last good read of this process would stamp, Unix ms.
+    /// Read time that the last good read of this process would stamp, Unix ms; 0 if there was no good read.
     pub confirmed_at: i64,
-    /// Whether a read has an answer that this reconcile takes.
+    /// Whether a read has ended whose answer this reconcile takes.
     pub has_answer: bool,
 }
 
 /// What the targets have shown beyond their own state.
 #[derive(Default)]
 pub struct Observation {
-    /// The latest verified read time that a target holds, Unix ms.
+    /// The latest verified read time that a target holds, Unix ms; `None` if no target holds a verified copy.
     pub read_at: Option<i64>,
     /// A set in a target that is newer than the known one.
     pub adopted: Option<Adopted>,
-    /// Somebody else wrote it while this process held another one: SSM says who is right.
+    /// Somebody else wrote the newer set while this process held another one. A read of SSM shows which one is current.
     pub read_again: bool,
 }
 
@@ -58,11 +58,11 @@ pub struct Observation {
 pub struct Adopted {
     /// The set.
     pub set: Signed,
-    /// When it was last known to be current.
+    /// When this set was last known to be current.
     pub known_good_at: Timestamp,
 }
 
-/// Observes both targets, each without waiting for the other, and looks for a newer set in them.
+/// Observes both targets concurrently, and finds a newer set in them.
 pub async fn observe(
     mirror: &ParameterMirror,
     plan: &Plan,
@@ -83,7 +83,7 @@ pub async fn observe(
     adopt(known, targets, ctx)
 }
 
-/// Looks for a verified copy that is newer than the known set.
+/// Finds a verified copy that is newer than the known set.
 fn adopt(known: KnownSet<'_>, targets: &mut Targets, ctx: &Context) -> Observation {
     let [secret, redis] = targets.found().map(copies::verified);
     let read_at = [secret, redis].into_iter().flatten().map(|copy| copy.content.read_at).max();
@@ -97,14 +97,14 @@ fn adopt(known: KnownSet<'_>, targets: &mut Targets, ctx: &Context) -> Observati
     let checked = targets.redis.observed.as_ref().and_then(|observed| observed.checked_at).unwrap_or(0);
     let known_good_at =
         Timestamp::from_millisecond(set.content.read_at.max(checked)).unwrap_or(Timestamp::UNIX_EPOCH);
-    // A stamp ahead of the clock has no age (docs/design/formats.md: never below 0).
+    // A time ahead of the clock counts as now, because an age is never negative (docs/design/formats.md: never below 0).
     let known_good_at = known_good_at.min(ctx.clock.now());
     let read_again = known.good.is_some() && record_external_write(origin, targets, ctx.clock.uptime());
     Observation { read_at, adopted: Some(Adopted { set, known_good_at }), read_again }
 }
 
-/// Records that somebody else wrote a newer set (rule 3). Two operators that read different things would chase each other like this,
-/// so it counts towards the limit on heals. Returns whether SSM is read at once.
+/// Records that somebody else wrote a newer set (rule 3), and returns whether SSM is read at once. The write counts towards the
+/// limit on heals: two operators that read different values would otherwise keep adopting each other's set.
 fn record_external_write(origin: Origin, targets: &mut Targets, now: Duration) -> bool {
     let heals = match origin {
         Origin::Redis => &mut targets.redis.heals,
@@ -121,9 +121,9 @@ fn record_external_write(origin: Origin, targets: &mut Targets, now: Duration) -
     !is_contested
 }
 
-/// Assumes that a new mirror's Secret does not exist while its first read is under way: the watch shows none, and the create that
-/// follows finds out. That is a third of what a new mirror costs the API server. Whatever else comes of the read, and a read that
-/// takes its time, end the assumption: then the Secret is asked for like any other.
+/// Assumes that the Secret of a new mirror does not exist while its first read is under way: the watch shows none, and the create
+/// that follows finds out. This saves a third of what a new mirror costs the API server. The assumption ends when the read leads to
+/// no create, or when a reconcile comes before the read has ended. Then the operator asks for the Secret as for any other.
 fn assume_missing(
     mirror: &ParameterMirror,
     plan: &Plan,
@@ -148,7 +148,7 @@ fn assume_missing(
     }
 }
 
-/// The version of the mirror's Secret: as the watch shows it, or as the API server has it if there is no watch.
+/// Returns the resource version of the mirror's Secret: from the watch, or from the API server if Secrets are not watched.
 pub async fn secret_version(
     plan: &Plan,
     secret: &SecretPlan,
@@ -162,13 +162,13 @@ pub async fn secret_version(
 
 async fn observe_secret(plan: &Plan, state: &mut SecretState, keys: Option<&KeyRing>, ctx: &Context) {
     let Some(desired) = &plan.secret else { return };
-    // Without an observation it is read whole in any case.
+    // Without an observation, the Secret is read in full in any case.
     let version = if state.observed.is_some() { secret_version(plan, desired, ctx).await } else { Ok(None) };
     match version {
         Ok(version) if !state.differs_from_observed(version.as_deref(), ctx.clock.uptime()) => return,
         Ok(_) => {}
         Err(problem) => {
-            // It may change unseen: a read under way does not know what it meets.
+            // The Secret may change unseen, so a read under way must not count as newer than it.
             state.external_changes += 1;
             state.observed = None;
             state.issue = Some(secret_issue("read", &problem));
@@ -218,7 +218,7 @@ async fn observe_redis(
         && let Some(known) = &state.observed
     {
         if answered && (known.found == Found::Missing || copies::verified(Some(&known.found)).is_some()) {
-            // The answer leads to a heartbeat or to new content, and the script of either compares what this would compare.
+            // The answer leads to a heartbeat or to new content, and the script of either compares what this check would compare.
             return;
         }
         match copy::is_unchanged(store, &desired.key, &Trace::of(known)).await {
@@ -241,10 +241,10 @@ async fn observe_redis(
     }
 }
 
-/// A value that several copies hold is held in memory once.
+/// Shares equal values, so that a value that several copies hold is in memory once.
 fn share(found: &mut Found, ctx: &Context) {
     if let Found::Ours(Verdict::Verified(signed)) = found
-        // One that somebody holds already was shared when it was found first.
+        // Content that has another holder was shared when it was first found.
         && let Some(content) = Arc::get_mut(&mut signed.content)
     {
         for entry in content.entries.values_mut() {
@@ -259,7 +259,7 @@ fn invalidate(state: &mut RedisState, error: &ConnectionError) {
     state.issue = Some(redis_issue(error));
 }
 
-/// A failed call to the API server as an issue of the Secret.
+/// Describes a failed call to the API server as an issue of the Secret. `verb` completes "it cannot be".
 #[must_use]
 pub fn secret_issue(verb: &str, problem: &ApiError) -> TargetIssue {
     let hint = match problem {
@@ -272,7 +272,7 @@ pub fn secret_issue(verb: &str, problem: &ApiError) -> TargetIssue {
     TargetIssue::new(TargetReason::SecretWriteFailed, format!("it cannot be {verb}: {problem}.{hint}"))
 }
 
-/// A failed call to Redis as an issue of the hash.
+/// Describes a failed call to Redis as an issue of the hash.
 #[must_use]
 pub fn redis_issue(error: &ConnectionError) -> TargetIssue {
     let (reason, hint) = match error {

@@ -1,4 +1,4 @@
-//! Between resolve and publish: what may be written from the set at hand, judged by where it was read.
+//! Between resolve and publish: decides what may be written of the resolved set, by where the set was read.
 
 use parameter_mirror_format::content::source::StoredSource;
 
@@ -13,13 +13,13 @@ use crate::mirror::target::{TargetIssue, TargetReason};
 
 /// What may be written to each target.
 pub struct WritePermit {
-    /// Whether the Secret may be written.
+    /// Whether the Secret may be written, or why not.
     pub secret: Result<(), TargetIssue>,
-    /// The least encryption of the hash, or why it may not be written.
+    /// The least encryption of the hash, or why the hash may not be written.
     pub redis: Result<RedisEncryption, TargetIssue>,
 }
 
-/// Judges the set that targets are to hold; `previous` says which targets were written before.
+/// Judges the set that the targets are to hold. `previous` names the targets that were written before.
 #[must_use]
 pub fn permit(
     plan: &Plan,
@@ -43,7 +43,7 @@ pub fn permit(
     }
 }
 
-/// The mirror's own source decides nearly always; the others are only asked if it does not.
+/// Judges by the mirror's own source, which is nearly always enough, and by the other sources only if it is not.
 fn permission(plan: &Plan, stored: &StoredSource, ctx: &Context) -> Permission {
     let existing = |(name, source): (String, SourcePlan)| {
         let account = ctx.ssm.account_of(&source).key.known().map(str::to_owned);
@@ -60,7 +60,7 @@ fn permission(plan: &Plan, stored: &StoredSource, ctx: &Context) -> Permission {
     plan.permission(stored, &all)
 }
 
-/// Only what was written before is kept, and no value that is encrypted is written in clear.
+/// Permits the targets that were written before and no other ones. A value that is encrypted is never written in clear.
 fn while_missing(plan: &Plan, previous: &ParameterMirrorStatus, targets: &Targets) -> WritePermit {
     let new = || {
         TargetIssue::new(
@@ -80,7 +80,7 @@ fn while_missing(plan: &Plan, previous: &ParameterMirrorStatus, targets: &Target
         || plan.secret.as_ref().is_some_and(|desired| wrote_secret == Some(&desired.name));
     let had_hash =
         held.is_some() || plan.redis.as_ref().is_some_and(|desired| wrote_hash == Some(&desired.key));
-    // One that is lost had an encryption that nobody knows.
+    // The encryption of a hash that is lost is unknown, so all values are encrypted.
     let encryption = held
         .and_then(|hash| hash.encryption.as_ref())
         .map_or(RedisEncryption::All, |encryption| encryption.mode().into());

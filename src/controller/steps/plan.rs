@@ -1,7 +1,7 @@
-//! Step 1: spec and grants become a plan, or the reason why there is none.
+//! Step 1: turn the spec and the grants into a plan, or into the reason why the mirror cannot be planned.
 //!
-//! What the watch allows is allowed. A refusal is confirmed by a live read of source and namespace before anybody acts on it: a watch
-//! may lag (docs/design/formats.md, "Grants").
+//! What the watch shows as granted is granted. The operator confirms a missing source or grant by a live read of source and
+//! namespace before it acts on it, because a watch may lag (docs/design/formats.md, "Grants").
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,22 +22,22 @@ use crate::mirror::plan::{Plan, PlanError, PlanInput};
 /// How long a confirmed refusal stands before it is confirmed again. A change that the watch shows ends it at once.
 pub const CONFIRM_EVERY: Duration = Duration::from_mins(5);
 
-/// A plan or an error, and how sure it is.
+/// A plan or an error, and how certain it is.
 pub struct Planned {
-    /// The plan; the one of the last reconcile if it is the same, because a plan is as large as its spec.
+    /// The plan. It is the plan of the last reconcile if both are equal, because a plan is as large as its spec.
     pub plan: Result<Arc<Plan>, PlanError>,
-    /// What it says about a refusal.
+    /// What this reconcile found out about a refusal.
     pub confirmation: Confirmation,
 }
 
-/// Whether the API server was asked about a refusal.
+/// Whether the watch or the API server has settled a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Confirmation {
-    /// The watch has the source, and it grants everything: a refusal of before is over.
+    /// The watch shows the source, and it grants everything: an earlier refusal is over.
     Granted,
     /// The API server has just confirmed the refusal.
     Refused,
-    /// Nothing new.
+    /// Nothing new is known.
     Unchanged,
 }
 
@@ -74,7 +74,7 @@ pub async fn plan(mirror: &ParameterMirror, state: &MirrorState, ctx: &Context) 
                     Ok(plan) => (Ok(plan), Confirmation::Unchanged),
                     Err(error) => (Err(error), Confirmation::Refused),
                 },
-                // The API server does not say: a plan without a source is an outage, and a refusal stands for now.
+                // The API server does not answer. A plan without a source counts as an outage, and a refusal stands for now.
                 None => (judged, Confirmation::Unchanged),
             }
         }
@@ -87,13 +87,13 @@ pub async fn plan(mirror: &ParameterMirror, state: &MirrorState, ctx: &Context) 
     Planned { plan: plan.map(shared), confirmation }
 }
 
-/// Whether it is worth asking for a source that the watch does not show: only for a read, and once for all mirrors that name it.
+/// Whether to ask the API server for a source that the watch does not show: only for a read, and once for all mirrors that name it.
 fn may_fetch_source(plan: &Plan, state: &MirrorState, ctx: &Context) -> bool {
     read::is_due(plan, &state.source, ctx)
         && !ctx.missing_sources.is_missing(&plan.source_name, ctx.clock.uptime())
 }
 
-/// Whether the API server confirmed exactly this refusal a short while ago.
+/// Whether the API server has confirmed exactly this refusal within [`CONFIRM_EVERY`].
 fn is_confirmed(error: &PlanError, state: &MirrorState, ctx: &Context) -> bool {
     state
         .refused
@@ -101,7 +101,7 @@ fn is_confirmed(error: &PlanError, state: &MirrorState, ctx: &Context) -> bool {
         .is_some_and(|(confirmed, at)| confirmed == error && ctx.clock.uptime() < *at + CONFIRM_EVERY)
 }
 
-/// The source and the labels of the namespace as the API server has them now; `None` if it does not answer.
+/// Fetches the source and the labels of the namespace from the API server; `None` if it does not answer.
 async fn fetch_inputs(
     name: &str,
     namespace: &str,

@@ -1,4 +1,5 @@
-//! Step 5: converge each target on what is wanted. Secret first, then Redis; each only against what was observed.
+//! Step 5: converge each target on the desired set. The Secret comes first, then Redis, each by compare-and-set with what was
+//! observed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,48 +27,48 @@ use crate::targets::secret::{self, ObservedSecret, Owner};
 /// What one reconcile wrote.
 #[derive(Debug, Default)]
 pub struct Published {
-    /// The set that the targets are to hold, signed: from now on it is the last known good.
+    /// The set that the targets are to hold, signed. From now on it is the last known good.
     pub signed: Option<Signed>,
-    /// Targets that were restored, and what had happened to them.
+    /// Targets that were restored, and why.
     pub healed: Vec<Heal>,
-    /// A target changed meanwhile: observe again at once.
+    /// A target changed since it was observed: the operator observes it again at once.
     pub observe_again: bool,
-    /// A target holds what nobody had seen when SSM was read: read again at once.
+    /// A target holds something that was not observed before SSM was read: the operator reads SSM again at once.
     pub read_again: bool,
 }
 
 /// One restored target.
 #[derive(Debug)]
 pub struct Heal {
-    /// As people name it.
+    /// The target as messages name it: `Secret checkout-config`, `Redis pm:{shop/checkout}`.
     pub target: String,
-    /// `missing`, `edited`, `older`, `relabelled`.
+    /// Why it was restored: `missing`, `edited`, `older`, `relabelled`.
     pub cause: &'static str,
-    /// Which target, as events count it.
+    /// The target as events and metrics name it: `Secret` or `Redis`.
     pub part: &'static str,
 }
 
-/// What publishing takes of the state of a mirror.
+/// The parts of a mirror's state that publishing needs.
 pub struct Publishing<'a> {
     /// Latest verified read time ever seen, Unix ms.
     pub latest_read_at: i64,
-    /// The targets.
+    /// The targets as observed.
     pub targets: &'a mut Targets,
 }
 
-/// How one target may be written.
+/// The context of writing one target.
 struct WriteContext<'a> {
     signed: &'a Signed,
     desired: &'a Desired,
     freshness: Freshness,
-    /// What a read that has ended says to readers; `None` between reads.
+    /// The result of a read that has ended, for readers; `None` between reads.
     heartbeat: Option<Heartbeat>,
     now: Duration,
     interval: Duration,
 }
 
 impl WriteContext<'_> {
-    /// Whether a write counts towards the limit: every heal, and while a target is contested every write.
+    /// Whether a write counts towards the limit on heals: every heal does, and while a target is contested every write does.
     fn counts_as_heal(&self, heals: &HealLimiter) -> bool {
         self.freshness == Freshness::LastKnownGood || heals.is_contested(self.now)
     }
@@ -107,7 +108,8 @@ pub async fn publish(
             let write = context(outcome.map(|outcome| outcome.secret));
             let was_assumed = targets.secret.existence == Existence::Assumed;
             publish_secret(plan, target, owner, &write, &mut targets.secret, &mut published, ctx).await;
-            // There is one, which nobody had seen when SSM was read: what may replace it has to be read after it is seen.
+            // The Secret exists, but it was not observed before SSM was read. Only a set that is read after it is observed may
+            // replace it.
             published.read_again = was_assumed && published.observe_again;
         }
         (Some(_), Err(issue)) => {
@@ -134,18 +136,18 @@ pub async fn publish(
     Published { signed: Some(signed), ..published }
 }
 
-/// What a read that has ended says to readers of the hash; `None` if there is none, or if the next read decides.
+/// Returns what a read that has ended reports to readers of the hash; `None` if the next read decides.
 fn heartbeat_for(outcome: &Result<Snapshot, ReadError>, resolution: &Resolution) -> Option<Heartbeat> {
     match (outcome, resolution) {
         (Ok(snapshot), Resolution::Fresh { .. }) => Some(Heartbeat::Good { checked_at: snapshot.started_at }),
         (Ok(_), Resolution::Awaiting { .. }) => None,
-        // Also a good read that is not published, because nothing is left or a required name is gone: what is served was not
-        // confirmed by it.
+        // This includes a good read that is not published, because it leaves nothing or lacks a required name: it did not confirm
+        // what is served.
         _ => Some(Heartbeat::Failed),
     }
 }
 
-/// Nothing was to be created although a Secret was assumed to be missing. What is there, if anything, has to be known now.
+/// Ends the assumption that the Secret is missing, because the read led to no create. The operator now has to observe what exists.
 fn end_assumption(outcome: Option<&ReadOutcome>, targets: &mut Targets, published: &mut Published) {
     if outcome.is_some() && targets.secret.existence == Existence::Assumed {
         targets.secret.doubt_existence();
@@ -153,8 +155,8 @@ fn end_assumption(outcome: Option<&ReadOutcome>, targets: &mut Targets, publishe
     }
 }
 
-/// Signs a set that differs from the last known good. A heal over a verified older copy stamps the set with a new time too, so that
-/// nobody who still holds the older one heals it back.
+/// Signs a set that differs from the last known good. A heal over a verified older copy gets a new read time too, so that no
+/// process that still holds the older copy restores it.
 fn sign(desired: &Desired, targets: &Targets, latest_read_at: i64, ring: &KeyRing, ctx: &Context) -> Signed {
     match &desired.set {
         DesiredSet::New(content) => ring.sign(content.clone()),
@@ -167,8 +169,8 @@ fn sign(desired: &Desired, targets: &Targets, latest_read_at: i64, ring: &KeyRin
             } else if !ring.contains(&signed.key_id)
                 || (desired.freshness == Freshness::FreshRead && signed.key_id != *ring.active())
             {
-                // Its key is lost, and a copy under it could never be verified again; or another one is active by now. The
-                // content is the same, so its read time is, too.
+                // The key of the set is lost, and a copy signed with it could never be verified again; or another key is active by
+                // now. The content is the same, and so is its read time.
                 ring.sign(Arc::clone(&signed.content))
             } else {
                 signed.clone()
@@ -177,7 +179,7 @@ fn sign(desired: &Desired, targets: &Targets, latest_read_at: i64, ring: &KeyRin
     }
 }
 
-/// Without anything to write, a Secret that must not be written is still worth telling.
+/// Reports a Secret that must not be written, although there is nothing to write.
 fn record_secret_conflict(plan: &Plan, state: &mut SecretState) {
     let found = state.observed.as_ref().and_then(|observed| observed.found.as_ref());
     let refusal = found.and_then(|found| copies::refusal(found, TargetReason::SecretConflict));
@@ -186,7 +188,7 @@ fn record_secret_conflict(plan: &Plan, state: &mut SecretState) {
     }
 }
 
-/// The same of a hash.
+/// Reports a hash that must not be written, although there is nothing to write.
 fn record_hash_conflict(plan: &Plan, state: &mut RedisState) {
     let found = state.observed.as_ref().map(|observed| &observed.found);
     let refusal = found.and_then(|found| copies::refusal(found, TargetReason::RedisConflict));
@@ -195,7 +197,7 @@ fn record_hash_conflict(plan: &Plan, state: &mut RedisState) {
     }
 }
 
-/// What to do with a target, with the limits on heals and the consent of a foreign owner applied.
+/// Decides what to do with a target, with the limits on heals and the consent of a foreign owner applied.
 fn decide(
     found: &Found,
     write: &WriteContext<'_>,
@@ -227,7 +229,7 @@ fn contested() -> TargetIssue {
     )
 }
 
-/// A target that is in order is still contested for as long as the window lasts.
+/// A target that is in sync is still contested for as long as the window lasts.
 fn remaining_issue(heals: &HealLimiter, now: Duration) -> Option<TargetIssue> {
     heals.is_contested(now).then(contested)
 }
@@ -288,7 +290,7 @@ async fn publish_secret(
             published.observe_again = true;
         }
         Err(problem) => {
-            // Whether it was written is not known after a timeout: it is read back.
+            // After a timeout it is unknown whether the Secret was written, so it is read back.
             state.observed = None;
             state.issue = Some(secret_issue("written", &problem));
         }
@@ -377,7 +379,7 @@ async fn publish_redis(
         }
         Ok(ScriptOutcome::NewerLayout | ScriptOutcome::WrongType) => state.observed = None,
         Err(error) => {
-            // A timeout leaves the outcome unknown: it is read back.
+            // After a timeout it is unknown whether the hash was written, so it is read back.
             state.observed = None;
             state.issue = Some(redis_issue(&error));
         }

@@ -1,6 +1,6 @@
-//! Step 3: begins a read of SSM when one is due, and takes the answer of one that has ended.
+//! Step 3: begins a read of SSM when one is due, and takes the answer of a read that has ended.
 //!
-//! A read runs beside the reconciles of its mirror: a target that is lost while SSM keeps silent is restored at once.
+//! A read runs beside the reconciles of its mirror, so a target that is lost while SSM does not answer is restored at once.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -29,19 +29,19 @@ use crate::mirror::snapshot::{Priority, QueueKey, ReadError, ReadErrorKind, Read
 
 /// The answer of a read that has ended, and how far each target may rely on it.
 pub struct ReadOutcome {
-    /// What SSM said.
+    /// The answer of SSM.
     pub outcome: Result<Snapshot, ReadError>,
-    /// Whether the Secret is as it was when the read began.
+    /// `FreshRead` if the Secret has not changed since the read began.
     pub secret: Freshness,
-    /// Whether the hash is as it was when the read began.
+    /// `FreshRead` if the hash has not changed since the read began.
     pub redis: Freshness,
-    /// The value of `sync-at` that it answers.
+    /// The value of the annotation `sync-at` that the read answers.
     pub sync_at: Option<String>,
-    /// Held until the reconcile that publishes it ends.
+    /// Held until the reconcile that publishes the values ends.
     _first: Option<FirstValues>,
 }
 
-/// Whether a read would begin now.
+/// Whether a read is due and no other one is under way.
 #[must_use]
 pub fn is_due(plan: &Plan, reads: &ReadState, ctx: &Context) -> bool {
     let now = ctx.clock.uptime();
@@ -52,7 +52,7 @@ pub fn is_due(plan: &Plan, reads: &ReadState, ctx: &Context) -> bool {
             || reads.next_read(plan.interval, now) <= now)
 }
 
-/// Whether a drill has begun or ended since the last read. A drill is reported at once, unlike an outage: it is short.
+/// Whether a drill has begun or ended since the last read. A drill is reported at once, unlike an outage, because it is short.
 fn drill_flips(plan: &Plan, reads: &ReadState, ctx: &Context) -> bool {
     let is_known = matches!(
         &reads.issue,
@@ -65,23 +65,24 @@ fn is_drill(plan: &Plan, ctx: &Context) -> bool {
     plan.source.as_ref().is_some_and(|source| source.is_drill(ctx.clock.now()))
 }
 
-/// Whether SSM answers again somewhere since the read that failed: then the retry need not be waited for.
+/// Whether SSM or the credentials have recovered since the last read began and failed. Then the read does not wait for its
+/// back-off.
 fn has_recovered(reads: &ReadState, ctx: &Context) -> bool {
     reads.failures > 0 && reads.recoveries_seen != *ctx.recoveries.borrow()
 }
 
-/// What a read takes of the state of its mirror.
+/// The parts of a mirror's state that a read needs.
 #[derive(Clone, Copy)]
 pub struct Before<'a> {
     /// The last known good set.
     pub good: Option<&'a Signed>,
-    /// When the last good read began.
+    /// Wall time at which the last good read began.
     pub last_sync: Option<Timestamp>,
-    /// What is known of the targets: they have been observed just now.
+    /// How often others had changed each target, as observed just now.
     pub seen: Seen,
 }
 
-/// Begins a read, and triggers the mirrors that read the same.
+/// Begins a read, and triggers the mirrors that read the same selections.
 pub fn begin(
     mirror: &ObjectRef<ParameterMirror>,
     plan: &Arc<Plan>,
@@ -122,7 +123,7 @@ pub fn begin(
                 None => Err(no_source(&source_name)),
             };
             ctx.metrics.read(&outcome);
-            // The mirror may be gone by now; then nobody wants the answer.
+            // The mirror may be gone by now. Then nothing receives the answer.
             let first = (is_first && outcome.is_ok()).then(|| ctx.unpublished.one_more());
             let _ = sender.send(ReadResult { outcome, first });
             ctx.queue.add(&mirror, Urgency::Routine);
@@ -141,8 +142,8 @@ pub fn begin(
 
 /// Takes the answer of the read under way, if the read has ended and was for this plan.
 ///
-/// If somebody changed a target while SSM was read, the answer may be older than that change: SSM is read once more at once, and after
-/// that the answer is used for the targets that did not change.
+/// If somebody changed a target while SSM was read, the answer may be older than that change. The operator reads SSM once more at
+/// once; after that, it uses the answer for the targets that did not change.
 pub fn take(
     plan: &Plan,
     reads: &mut ReadState,
@@ -186,7 +187,7 @@ pub fn take(
     })
 }
 
-/// A value that another mirror holds is held once. A set that grows has to fit into memory.
+/// Shares the values that other mirrors hold, so that equal values are in memory once. A set that grows must fit into memory.
 fn intern_values(
     mut reading: Snapshot,
     plan: &Plan,
@@ -214,7 +215,7 @@ fn intern_values(
     Ok(reading)
 }
 
-/// The error of a due read that still waits for the budget after max(interval, 60 s).
+/// Returns the error of a due read that still waits for the request budget after max(interval, 60 s).
 #[must_use]
 pub fn budget_exhausted(plan: &Plan, reads: &ReadState, ctx: &Context) -> Option<ReadError> {
     let read = reads.in_flight.as_ref()?;
@@ -231,7 +232,7 @@ pub fn budget_exhausted(plan: &Plan, reads: &ReadState, ctx: &Context) -> Option
     is_starving.then(|| ReadError::new(ReadErrorKind::BudgetExhausted, detail()))
 }
 
-/// Whether a read for one plan answers the other.
+/// Whether a read for one plan also answers the other.
 fn same_read(one: &Plan, other: &Plan) -> bool {
     one.source == other.source && one.selections == other.selections
 }
@@ -244,7 +245,7 @@ fn last_error(reads: &ReadState) -> Option<ReadError> {
 }
 
 fn queue_key(plan: &Plan, reads: &ReadState, before: Before<'_>) -> QueueKey {
-    // A deletion that has to be confirmed is late already.
+    // The read that confirms a deletion is late already.
     let is_urgent = reads.due_now || reads.absences.waits > 0;
     let priority = match (before.good, is_urgent) {
         (None, _) => Priority::FirstSync,

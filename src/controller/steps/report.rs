@@ -1,4 +1,4 @@
-//! Step 6: what was found and done, as status, events and log lines. Only transitions make noise.
+//! Step 6: report what was found and done, as status, events and log lines. Only transitions cause events and log lines.
 
 use std::time::Duration;
 
@@ -27,21 +27,21 @@ use crate::mirror::plan::{Plan, PlanError};
 use crate::mirror::schedule;
 use crate::mirror::status::{self, ConditionState, Conditions, SourceState, StatusInput, TargetState};
 
-/// What became of the status.
+/// What became of the write of the status.
 pub enum Reported {
-    /// It would be out of date within a moment.
+    /// The status was not written: it would be out of date within a moment.
     TooEarly,
-    /// It gives way to the first values of other mirrors.
+    /// The write was deferred: the first values of other mirrors come first.
     Deferred,
-    /// It says all that there is to say.
+    /// The status says the same already, or the mirror no longer exists.
     Unchanged,
-    /// It was written.
+    /// The status was written.
     Written(Box<ParameterMirrorStatus>),
-    /// It could not be written.
+    /// The status could not be written. The next reconcile tries again.
     Failed(Box<ParameterMirrorStatus>),
 }
 
-/// Writes the status of a mirror that was carried out, with events and log lines for what has changed.
+/// Writes the status of a mirror whose plan was carried out, with events and log lines for what has changed.
 pub async fn report(
     mirror: &ParameterMirror,
     plan: &Plan,
@@ -76,7 +76,7 @@ pub async fn report(
     for heal in healed(&previous, published) {
         ctx.metrics.healed(heal.part);
     }
-    // What could not be written before has been reported to log and events all the same, once.
+    // A status that could not be written was reported to log and events all the same, so it is not reported twice.
     let known = state.report.unwritten.as_deref().unwrap_or(&previous);
     let drafts = event_drafts(known, &next, published, state.good.as_ref(), ctx.clock.now());
     let reported = write(mirror, &previous, next, plan.interval, &state.report, ctx).await;
@@ -86,11 +86,11 @@ pub async fn report(
     reported
 }
 
-/// How long a first read may take before its mirror is said to be pending.
+/// How long a first read may take before the status of its mirror says `Pending`.
 pub const PENDING_AFTER: Duration = Duration::from_secs(2);
 
-/// Whether the first status of a mirror would be false or out of date within a moment: a read has just begun, or a Secret that no watch
-/// shows was met and has yet to be looked at.
+/// Whether the first status of a mirror would be out of date within a moment: a read has just begun, or a write met a Secret that
+/// no watch shows and that is yet to be observed.
 fn is_about_to_be_known(
     mirror: &ParameterMirror,
     published: &Published,
@@ -102,13 +102,13 @@ fn is_about_to_be_known(
     is_new && state.report.written.is_none() && (is_reading || published.observe_again)
 }
 
-/// How long the first status of a mirror gives way to first values of others.
+/// How long the first status of a mirror is deferred in favour of the first values of other mirrors.
 const LONGEST_DEFERRAL: Duration = Duration::from_secs(5);
-/// How often it is tried meanwhile.
+/// How often a deferred status is tried again.
 pub const RETRY_EVERY: Duration = Duration::from_secs(1);
 
-/// Whether the first status of a new mirror that is well is written later, because many others wait for their first values. What is
-/// wrong is reported at once.
+/// Whether to defer the first status of a new mirror that has no issue, because many other mirrors wait for their first values. An
+/// issue is reported at once.
 fn should_defer(mirror: &ParameterMirror, published: &Published, state: &MirrorState, ctx: &Context) -> bool {
     let now = ctx.clock.uptime();
     let is_first = state.report.written.is_none()
@@ -203,14 +203,14 @@ fn facts<'a>(
     }
 }
 
-/// The age of what is served, if the spec says that it is too old (docs/design/formats.md, "Copies": never below 0).
+/// Returns the age of what is served, if it exceeds `maxStaleness` (docs/design/formats.md, "Copies": never below 0).
 fn stale(plan: &Plan, state: &MirrorState, ctx: &Context) -> Option<Duration> {
     let most = plan.max_staleness?;
     let age = Duration::try_from(ctx.clock.now().duration_since(served_as_of(state)?)).unwrap_or_default();
     (age > most).then_some(age)
 }
 
-/// When what is served was last known to be current: as read, or as confirmed since.
+/// Returns when what is served was last known to be current: when it was read, or when a later read confirmed it.
 fn served_as_of(state: &MirrorState) -> Option<Timestamp> {
     let good = state.good.as_ref()?;
     let read_at = Timestamp::from_millisecond(good.content.read_at).unwrap_or(Timestamp::UNIX_EPOCH);
@@ -231,7 +231,7 @@ fn source_state(plan: &Plan, state: &MirrorState, ctx: &Context) -> SourceState 
     }
 }
 
-/// The Secret that holds the set; while an old one waits to be retired, that one.
+/// Returns the Secret that holds the set, or the old Secret while that still has to be deleted.
 fn secret_status(
     plan: &Plan,
     targets: &Targets,
@@ -251,7 +251,7 @@ fn secret_status(
     }
 }
 
-/// The hash that holds the set; while an old one waits to be retired, that one.
+/// Returns the hash that holds the set, or the old hash while that still has to be deleted.
 fn redis_status(
     plan: &Plan,
     targets: &Targets,
@@ -271,7 +271,7 @@ fn redis_status(
     }
 }
 
-/// The status with these conditions; a transition time moves only when its status flips.
+/// Returns the status with these conditions. A transition time moves only when the status of its condition changes.
 fn with_conditions(
     mirror: &ParameterMirror,
     previous: &ParameterMirrorStatus,
@@ -301,7 +301,7 @@ fn condition<'s>(status: &'s ParameterMirrorStatus, type_: &str) -> Option<&'s C
     conditions::find(&status.conditions, type_)
 }
 
-/// The condition, if its status or reason is another than before.
+/// Returns the condition if its status or reason has changed.
 fn changed<'s>(
     previous: &ParameterMirrorStatus,
     next: &'s ParameterMirrorStatus,
@@ -312,7 +312,7 @@ fn changed<'s>(
     (was.map(|was| (&was.status, &was.reason)) != Some((&is.status, &is.reason))).then_some(is)
 }
 
-/// What never held anything is not healed but filled.
+/// Returns the heals. The first write of a mirror that has never held a set fills its targets, and is no heal.
 fn healed<'p>(
     previous: &ParameterMirrorStatus,
     published: &'p Published,
@@ -381,7 +381,7 @@ fn event_drafts(
     drafts
 }
 
-/// Emits an event for people at the API server, and a line for people at the log.
+/// Emits a Kubernetes event, and a log line with the same text.
 fn emit(mirror: &ParameterMirror, draft: &EventDraft, ctx: &Context) {
     let headline = draft.reason.to_ascii_lowercase();
     if draft.warning {
@@ -392,7 +392,7 @@ fn emit(mirror: &ParameterMirror, draft: &EventDraft, ctx: &Context) {
     ctx.events.emit(mirror, draft);
 }
 
-/// Writes the status if it says something new. What only counts up (texts, times) is written at most once per
+/// Writes the status if it says something new. If only messages and times have changed, it is written at most once per
 /// max(1 min, interval).
 async fn write(
     mirror: &ParameterMirror,
@@ -417,15 +417,15 @@ async fn write(
         }
         Err(ApiError::NotFound) => Reported::Unchanged,
         Err(problem) => {
-            // The next reconcile sees that the status still says something else, and writes it.
+            // The next reconcile finds that the status still says something else, and writes it.
             tracing::warn!(%problem, "the status cannot be written");
             Reported::Failed(Box::new(next))
         }
     }
 }
 
-/// Writes a status. The answer is the whole object, which the watch brings anyway and which may be one that does not decode: it is
-/// not decoded.
+/// Writes a status. The answer is not decoded: it is the whole object, which the watch brings anyway, and the object may be one
+/// that does not decode.
 pub async fn write_status(namespace: &str, name: &str, status: &Json, ctx: &Context) -> Result<(), ApiError> {
     let url = ParameterMirror::url_path(&(), Some(namespace));
     let patch = Patch::Merge(json!({ "status": status }));
@@ -437,7 +437,7 @@ pub async fn write_status(namespace: &str, name: &str, status: &Json, ctx: &Cont
     with_timeout(call).await
 }
 
-/// What is worth a write at once: everything but texts and times.
+/// Returns the part of a status that is worth a write at once: everything but messages and times.
 fn without_volatile_fields(status: &ParameterMirrorStatus) -> ParameterMirrorStatus {
     let mut without_volatile_fields = status.clone();
     without_volatile_fields.last_sync_time = None;
@@ -448,7 +448,7 @@ fn without_volatile_fields(status: &ParameterMirrorStatus) -> ParameterMirrorSta
     without_volatile_fields
 }
 
-/// A merge patch keeps what it does not name: absent members are named as null.
+/// Builds a merge patch. A merge patch keeps members that it does not name, so absent members are set to null.
 fn as_patch(status: &ParameterMirrorStatus) -> Json {
     let mut patch = json!(status);
     if let Some(members) = patch.as_object_mut() {

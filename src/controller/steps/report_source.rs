@@ -1,4 +1,4 @@
-//! After a read: what the reads of all its mirrors say about a source.
+//! After a read: report the state of its source, from the latest reads of all its mirrors.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
@@ -18,7 +18,7 @@ use crate::mirror::plan::Plan;
 use crate::mirror::snapshot::ReadErrorKind;
 use crate::ssm::limiter::breaker::BreakerState;
 
-/// How the reads through a source go.
+/// Builds the message of the condition `Available`.
 fn source_message(plan: &Plan, answer: &ReadOutcome, is_available: bool, ctx: &Context) -> String {
     match &answer.outcome {
         Err(failure) if !is_available => failure.detail.clone(),
@@ -33,14 +33,14 @@ fn source_message(plan: &Plan, answer: &ReadOutcome, is_available: bool, ctx: &C
     }
 }
 
-/// The lower of the account's budget and the source's own cap.
+/// Returns the lower of the account's request budget and the source's own cap.
 fn most_requests(budget: f64, cap: Option<i32>) -> i32 {
     #[allow(clippy::cast_possible_truncation, reason = "a whole number of at most a few thousand")]
     let budget = budget as i32;
     cap.filter(|cap| *cap > 0).map_or(budget, |cap| cap.min(budget))
 }
 
-/// Writes what the last reads say about their source: `Available`, the last success, the number of mirrors.
+/// Writes the state of a source from its latest reads: `Available`, the last success, the number of mirrors.
 pub async fn report_source(plan: &Plan, answer: Option<&ReadOutcome>, ctx: &Context) {
     let (Some(answer), Some(source)) = (answer, ctx.watches.source(&plan.source_name)) else { return };
     let previous = source.status.clone().unwrap_or_default();
@@ -64,7 +64,7 @@ pub async fn report_source(plan: &Plan, answer: Option<&ReadOutcome>, ctx: &Cont
     let (status, reason) = match &answer.outcome {
         _ if is_available => ("True", "Available"),
         Err(failure) if !failure.reason.is_limit() => ("False", failure.reason.as_str()),
-        // It was answered just before the breaker opened; those that fail now say why.
+        // SSM answered this read, so it does not show why the source is unavailable. The reads that fail report the reason.
         Ok(_) | Err(_) => return,
     };
     let is_drill = answer.outcome.as_ref().is_err_and(|failure| failure.reason == ReadErrorKind::Drill);
@@ -78,7 +78,7 @@ pub async fn report_source(plan: &Plan, answer: Option<&ReadOutcome>, ctx: &Cont
     if !ctx.source_status_dedup.should_write(&plan.source_name, said, same, ctx.clock.uptime()) {
         return;
     }
-    // Counted for news only: over all reads of all mirrors this would be a square.
+    // Counted only when the status is written: counting the mirrors after each read of each mirror would be quadratic.
     let mirrors = i32::try_from(ctx.watches.mirrors_on(&plan.source_name)).unwrap_or(i32::MAX);
     let message = humanize::cut(&source_message(plan, answer, is_available, ctx), humanize::LONGEST_MESSAGE);
     let condition = conditions::set(

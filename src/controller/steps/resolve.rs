@@ -1,19 +1,19 @@
-//! Step 4: what a read, or none, means for what the targets are to hold. Pure.
+//! Step 4: resolve the outcome of a read, if one has ended, to what the targets are to hold. Pure.
 
 use std::collections::BTreeSet;
 
 use crate::mirror::resolve::{Resolution, ResolveInput, SourceIssue};
 use crate::mirror::snapshot::{ReadError, Snapshot};
 
-/// What the targets are to hold, and what the read says about the reads to come.
+/// What the targets are to hold, and what changes for the next reads.
 pub struct Resolved {
     /// What the targets are to hold.
     pub resolution: Resolution,
-    /// What has changed for the reads of the mirror, if anything has.
+    /// What changes for the reads of the mirror; `None` if no read has ended and no read starves.
     pub change: Option<ReadChange>,
 }
 
-/// What has changed for the reads of a mirror.
+/// What changes for the reads of a mirror.
 pub enum ReadChange {
     /// A due read has waited too long for the budget of requests.
     Starved(ReadError),
@@ -21,20 +21,21 @@ pub enum ReadChange {
     Failed(ReadError),
     /// A read was complete.
     Complete {
-        /// When it began, Unix ms.
+        /// When the read began, Unix ms.
         started_at: i64,
-        /// What it lacked of what is served.
+        /// Served parameters that the read lacked.
         absent: BTreeSet<String>,
-        /// Whether it is published now.
+        /// Whether the set is published now.
         is_fresh: bool,
-        /// Whether it waits for the next read to confirm it.
+        /// Whether the set waits for the next read to confirm it.
         is_awaiting: bool,
-        /// What is wrong with the set.
+        /// What is wrong with the set; `None` if it is in order.
         issue: Option<SourceIssue>,
     },
 }
 
-/// Resolves one reconcile. `issue` is what was wrong before; `starved` is set if a due read waits too long for the budget.
+/// Resolves one reconcile. `issue` is the issue from before; `starved` is set if a due read has waited too long for the request
+/// budget.
 #[must_use]
 pub fn resolve(
     input: &ResolveInput<'_>,
@@ -54,7 +55,7 @@ pub fn resolve(
         Some(Ok(snapshot)) => {
             let resolution = input.after_reading(snapshot);
             let is_awaiting = matches!(resolution, Resolution::Awaiting { .. });
-            // What was wrong with the set stays wrong with it while the set stays.
+            // The set stays as it is until the next read, and so does its issue.
             let lasting = issue.filter(|issue| is_awaiting && !matches!(issue, SourceIssue::Read(_)));
             let change = ReadChange::Complete {
                 started_at: snapshot.started_at,

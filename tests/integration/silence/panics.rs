@@ -43,7 +43,9 @@ fn a_panic_says_where_it_was_and_not_what_was_in_hand() {
     let said = [output.stdout, output.stderr].concat();
     let text = String::from_utf8_lossy(&said);
     assert!(output.status.success(), "{text}");
-    for part in ["panic; this is a fault of the operator", "line.rs", "the reconcile panicked", "in the end: {"] {
+    for part in
+        ["panic; this is a fault of the operator", "line.rs", "the reconcile panicked", "in the end: {"]
+    {
         assert!(text.contains(part), "{part} is missing in\n{text}");
     }
     assert_eq!(canaries.found_in(&said), None);
