@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn in_china_kms_may_be_told_either_name_of_the_service() {
+    fn in_china_kms_accepts_either_name_of_the_service() {
         assert_eq!(
             services("cn-north-1"),
             ["ssm.cn-north-1.amazonaws.com", "ssm.cn-north-1.amazonaws.com.cn"]

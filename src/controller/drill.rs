@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_was_refused_does_not_begin_later_and_a_new_one_is_judged_anew() {
+    fn a_refused_drill_does_not_begin_later_and_a_new_one_is_judged() {
         let (drills, noon) = (Drills::default(), "2026-11-23T12:00:00Z".parse().unwrap());
         let late = Some("2026-11-23T15:00:00Z");
         assert_eq!(drills.judged("default", late, noon), None);

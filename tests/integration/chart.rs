@@ -200,7 +200,7 @@ async fn it_installs_works_uninstalls_without_losing_anything_and_installs_again
 
 /// Checks the default roles of clusters, which the controllers aggregate.
 #[tokio::test]
-async fn whoever_edits_a_namespace_edits_its_mirrors_and_nobody_edits_sources() {
+async fn editors_of_a_namespace_edit_its_mirrors_and_nobody_edits_sources() {
     let cluster = Cluster::start(Options { controller_manager: true }).await;
     cluster.helm(&["install", "pm", &chart(), "--namespace", "default"]).await;
     for (role, user) in [("view", "viewer"), ("edit", "editor"), ("admin", "owner")] {

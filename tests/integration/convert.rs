@@ -150,7 +150,7 @@ fn what_cannot_be_carried_over_is_named_and_fails_unless_allowed() {
 }
 
 #[test]
-fn what_is_no_yaml_or_not_there_is_told() {
+fn invalid_yaml_and_missing_files_are_reported() {
     let output = convert(&["--file", "nobody.yaml"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("nobody.yaml cannot be read"), "{}", text(&output.stderr));

@@ -116,7 +116,7 @@ async fn a_role_that_may_no_longer_be_assumed_is_used_to_the_end_of_its_session(
 
 /// The token of a service account (IRSA), and a role assumed with the credentials it provides.
 #[tokio::test]
-async fn web_identities_read_their_token_anew_and_roles_below_them_survive_sts_too() {
+async fn web_identities_read_their_token_again_and_roles_below_them_survive_sts_too() {
     let scratch = Scratch::new("token").unwrap();
     let token = scratch.path().join("token");
     let variables = [

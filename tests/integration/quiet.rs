@@ -19,7 +19,7 @@ async fn scripts_run(world: &World) -> u64 {
 }
 
 #[tokio::test]
-async fn a_quiet_cycle_over_a_thousand_parameters_is_a_hundred_lists_and_one_beat() {
+async fn a_quiet_cycle_over_a_thousand_parameters_is_a_hundred_lists_and_one_heartbeat() {
     let world = World::with(unhurried()).await;
     for n in 0..1000 {
         world.ssm.put_secure(&format!("/app/n{n:03}"), "value");

@@ -136,7 +136,7 @@ async fn a_rotated_password_needs_no_restart_and_a_wrong_one_in_between_costs_no
 
 /// Redis requires a password and the operator has none: the condition says so, and the Secret is written.
 #[tokio::test]
-async fn a_redis_that_wants_a_password_from_who_has_none_is_told() {
+async fn a_missing_password_is_reported() {
     let redis = Redis::with_password("PASSWORD").await;
     let without_password = format!("redis://{}", redis.address());
     let setup = Setup { redis: Some(redis), redis_url: Some(without_password), ..Setup::default() };

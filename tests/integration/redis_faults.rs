@@ -299,7 +299,7 @@ async fn a_key_that_somebody_turned_into_something_else_is_never_overwritten() {
 #[case::any_key("allkeys-lru", 1)]
 #[case::keys_with_an_end_of_life("volatile-lru", 0)]
 #[tokio::test]
-async fn a_redis_that_may_evict_what_is_served_is_told(#[case] policy: &str, #[case] evicts: u64) {
+async fn a_redis_that_may_evict_what_is_served_is_reported(#[case] policy: &str, #[case] evicts: u64) {
     let redis = Redis::start().await;
     redis.cli(&["config", "set", "maxmemory", "100mb", "maxmemory-policy", policy]).await;
     let world = &Disturbed::start(redis).await.world;

@@ -268,7 +268,7 @@ async fn a_beat_over_a_hash_that_was_edited_is_stale() {
 }
 
 #[tokio::test]
-async fn a_beat_tells_readers_how_the_read_went() {
+async fn a_heartbeat_reports_the_read_to_readers() {
     let (mut part, seen) = Part::start().await.with_hash().await;
     let generation = part.hash().await["@generation"].clone();
     let heartbeat = async |part: &mut Part, fence: &Fence, heartbeat, now| {

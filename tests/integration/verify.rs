@@ -90,7 +90,7 @@ async fn a_mirror_that_is_well_is_said_to_be_and_nothing_is_changed() {
 
 /// Without an operator that would heal it.
 #[tokio::test]
-async fn what_is_damaged_or_dead_is_told_with_its_remedy() {
+async fn what_is_damaged_or_dead_is_reported_with_its_remedy() {
     let world = World::start().await;
     world.ssm.put("/app/a", "1");
     world

@@ -177,7 +177,7 @@ mod tests {
 
     /// SSM answers every second read of the only mirror of a source: the status flips once a minute at most.
     #[test]
-    fn what_comes_and_goes_is_not_told_each_time() {
+    fn what_comes_and_goes_is_not_reported_each_time() {
         let health = SourceHealth::default();
         let told: Vec<bool> = (0..120)
             .map(|second| read(&health, "only", DENIED.filter(|_| second % 2 == 1), second))

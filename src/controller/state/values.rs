@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn a_first_set_competes_with_what_cannot_be_put_down() {
+    fn a_first_set_competes_with_what_cannot_be_evicted() {
         let values = Values::within(10);
         values.settle(&mirror("backed"), load(9, true));
         values.settle(&mirror("alone"), load(4, false));

@@ -222,7 +222,7 @@ fn a_required_name_that_never_was_there_holds_everything() {
 }
 
 #[test]
-fn a_missing_name_is_told_before_withheld_removals() {
+fn a_missing_name_is_reported_before_withheld_removals() {
     let plan = plan(&[path("/app"), name("/app/d")]);
     let good = signed(&plan, &ALL, 1_000);
     let (content, issue) = fresh(after(&plan, Some(&good)).after_reading(&reading(&ALL[..1], 5_000)));
@@ -266,7 +266,7 @@ fn held_values_of_another_selection_keep_their_keys() {
 }
 
 #[test]
-fn keys_that_cannot_be_are_told_while_fresh_and_while_held() {
+fn impossible_keys_are_reported_while_fresh_and_while_held() {
     let plan = plan(&[path("/app")]);
     let all = [("/app/a-b", "1"), ("/app/a_b", "2")];
     let fresh = after(&plan, None).after_reading(&reading(&all, 5_000));

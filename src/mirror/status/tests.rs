@@ -133,7 +133,7 @@ fn stale_replaces_the_reason_and_keeps_it_in_the_message() {
 }
 
 #[test]
-fn a_drill_is_told_first() {
+fn a_drill_is_reported_first() {
     let facts = StatusInput {
         source: failed(ReadErrorKind::Drill),
         keys: Some(issue(TargetReason::KeyMissing)),
@@ -215,7 +215,7 @@ fn a_wrong_spec_is_not_ready_whatever_is_served() {
 
 /// What the person on call needs: what is served, since when, why, and what happens next.
 #[test]
-fn messages_answer_the_questions_of_whoever_is_called() {
+fn messages_answer_the_questions_of_the_person_on_call() {
     let facts = StatusInput { source: failed(ReadErrorKind::SourceUnavailable), ..synced() };
     let conditions = conditions(&facts);
     assert_eq!(
@@ -282,7 +282,7 @@ fn a_refusal_and_what_is_served_are_two_sentences(#[case] refusal: PlanError) {
 
 /// docs/design/formats.md: `KeyMissing` comes before the source's reason, even if only one copy is signed with a lost key.
 #[test]
-fn a_copy_under_a_lost_key_is_told_before_an_outage() {
+fn a_copy_under_a_lost_key_is_reported_before_an_outage() {
     for of_secret in [true, false] {
         let mut facts = StatusInput { source: failed(ReadErrorKind::Timeout), ..synced() };
         let target = if of_secret { facts.secret.as_mut() } else { facts.redis.as_mut() }.unwrap();

@@ -206,7 +206,7 @@ async fn an_outage_is_everybodys_and_counts_once() {
 
 /// The member that is granted first sends; if it is stopped before the answer, the others send their own requests.
 #[tokio::test(start_paused = true)]
-async fn who_shares_a_request_that_is_stopped_asks_anew() {
+async fn members_of_a_stopped_flight_ask_again() {
     let ssm = Arc::new(InMemory::new([one("/a/x", 1, "x")]).silent_at(1));
     let client = Arc::new(Client::busy().await);
     let reading = || {

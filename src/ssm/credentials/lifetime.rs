@@ -72,7 +72,7 @@ mod tests {
     #[case::an_hour(Duration::from_hours(1), 1_800_000)]
     #[case::nearly_over(Duration::from_secs(10), 12_500)]
     #[case::without_end(Duration::MAX, 3_600_000)]
-    fn they_are_fetched_anew_at_half_of_their_life(#[case] left: Duration, #[case] millis: u64) {
+    fn they_are_fetched_again_at_half_of_their_life(#[case] left: Duration, #[case] millis: u64) {
         assert_eq!(refresh_after(left), Duration::from_millis(millis));
     }
 

@@ -42,7 +42,7 @@ async fn a_message_stays_short_however_many_names_it_is_about() {
 
 /// A status that cannot be written is retried, and its event is reported once.
 #[tokio::test(start_paused = true)]
-async fn what_cannot_be_written_is_told_once() {
+async fn what_cannot_be_written_is_reported_once() {
     let world = World::new();
     world.mirror("app", "1m");
     let _operator = world.operator();

@@ -10,18 +10,18 @@
 //! | [`parameters`] | helper: SSM in memory |
 //! | [`world`] | helper: all of it together |
 //! | [`static_stability`] | what is served while SSM is down for a day, and what that costs |
-//! | [`telling`] | what the status reports, how soon, and with how few writes |
+//! | [`reporting`] | what the status reports, how soon, and with how few writes |
 //! | [`isolation`] | one poisoned mirror among many, and a process that hangs |
 //! | [`slow_edges`] | one mirror beside many while an edge is slow |
 //! | [`bounds`] | large or numerous input of a tenant |
-//! | [`donors`] | a new mirror in an outage |
+//! | [`bootstrap`] | a new mirror in an outage |
 //! | [`brown_out`] | some requests fail and some are answered |
 //! | [`first_sync`] | the API calls for a new mirror, and a Secret that no watch shows |
 //! | [`outages`] | outages of the public record, by date |
 //! | [`lagging`] | a replica of SSM that answers from the past |
 //! | [`copies`] | which copy counts, with restored backups and wrong clocks |
 //! | [`past`] | sets that were read from another source or under another grant |
-//! | [`memory`] | values that targets hold and memory does not |
+//! | [`eviction`] | values that targets hold and memory does not |
 //! | [`watches`] | watches that lag, skip and restart |
 //! | [`unwatched`] | Secrets that are read instead of watched |
 //! | [`crash_points`] | the operator crashes at any of its calls |
@@ -29,26 +29,26 @@
 //! | [`two_leaders`] | an operator is stopped, another one continues, the first one resumes |
 
 mod api_server;
+mod bootstrap;
 mod bounds;
 mod brown_out;
 mod chaos;
 mod contract;
 mod copies;
 mod crash_points;
-mod donors;
+mod eviction;
 mod first_sync;
 pub mod hashes;
 mod isolation;
 mod lagging;
 pub mod line;
-mod memory;
 mod objects;
 mod outages;
 mod parameters;
 mod past;
+mod reporting;
 mod slow_edges;
 mod static_stability;
-mod telling;
 mod two_leaders;
 mod unwatched;
 mod watches;

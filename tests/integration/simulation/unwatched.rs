@@ -93,7 +93,7 @@ async fn a_secret_that_cannot_be_asked_for_is_the_matter_of_that_secret() {
 
 /// Mirrors that were applied again after a restore have no status, and no list shows the signed Secrets.
 #[tokio::test(start_paused = true)]
-async fn keys_that_are_missing_are_not_made_anew_over_signed_secrets() {
+async fn missing_keys_are_not_created_over_signed_secrets() {
     let world = world();
     world.mirror("app", "5m");
     let operator = world.operator();

@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_the_mirror_gives_is_told_apart_and_no_key_is_never_given() {
+    fn a_key_that_the_mirror_gives_is_marked_and_a_missing_key_is_not() {
         let text = r#"{"/a":{"key":"PATH","keyGiven":true,"type":"String","version":1,"date":2}}"#;
         let given = Manifest::decode(text.as_bytes(), 1).unwrap();
         assert!(given.0["/a"].is_key_given);

@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_speaks_no_tls_is_no_server() {
+    async fn a_peer_without_tls_is_refused() {
         let plain = serve(axum::Router::new()).await;
         let error = failure(&Http::new(), &plain.replace("http:", "https:")).await;
         assert!(error.to_string().starts_with("no connection to 127.0.0.1 ("), "{error}");

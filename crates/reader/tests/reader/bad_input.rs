@@ -137,7 +137,7 @@ async fn a_parameter_without_a_variable_of_its_own_is_named() {
 }
 
 #[tokio::test]
-async fn a_program_that_is_not_there_is_told_as_shells_do() {
+async fn a_missing_program_is_reported_as_shells_do() {
     let world = World::usual().await;
     let missing = world.reader("exec -- /no/such/program").run().await;
     assert_eq!((missing.code, missing.out.as_str()), (Some(127), ""), "{missing:?}");

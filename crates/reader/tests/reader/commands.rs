@@ -97,7 +97,7 @@ async fn several_mirrors_with_keys_of_their_own_make_one_environment() {
 }
 
 #[tokio::test]
-async fn watch_tells_each_change_and_runs_a_program_with_it() {
+async fn watch_reports_each_change_and_runs_a_program_with_it() {
     let world = World::usual().await;
     let told = world.start_reader("watch --refresh 50ms", &[], "shop/checkout revision").await;
     let script = "echo \"host is $DB_HOST\"";

@@ -123,7 +123,7 @@ impl Extension {
 }
 
 #[tokio::test]
-async fn it_has_read_when_it_registers_and_ends_when_it_is_told() {
+async fn it_has_read_when_it_registers_and_ends_at_shutdown() {
     let world = World::usual().await;
     let lambda = Arc::new(Lambda::default());
     let extension =

@@ -58,7 +58,7 @@ impl Secretive {
 }
 
 #[tokio::test]
-async fn a_mirror_that_is_damaged_is_told_without_what_stands_in_it() {
+async fn a_damaged_mirror_is_reported_without_its_content() {
     let secretive = Secretive::start().await;
     let Secretive { world, canaries, .. } = &secretive;
     let stray = canaries.sealed();
@@ -88,7 +88,7 @@ async fn a_mirror_that_is_damaged_is_told_without_what_stands_in_it() {
 }
 
 #[tokio::test]
-async fn a_redis_that_refuses_is_told_without_the_password() {
+async fn a_redis_that_refuses_is_reported_without_the_password() {
     let secretive = Secretive::start().await;
     let address = secretive.world.redis.address();
     let wrong = secretive.password.sealed();
@@ -128,7 +128,7 @@ async fn a_redis_that_refuses_is_told_without_the_password() {
 
 /// SSM quotes secrets in its errors, the mirror is gone, and the credentials are secret.
 #[tokio::test]
-async fn an_ssm_that_fails_is_told_without_what_it_says() {
+async fn an_ssm_that_fails_is_reported_without_its_answer() {
     let secretive = Secretive::start().await;
     let Secretive { world, canaries, password, mirror } = &secretive;
     let ssm = Ssm::start();

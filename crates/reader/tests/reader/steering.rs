@@ -94,7 +94,7 @@ async fn nothing_that_steers_loader_shell_runtime_sdk_or_reader_is_passed_on() {
 }
 
 #[tokio::test]
-async fn a_program_that_is_not_there_is_told_before_anything_is_read() {
+async fn a_missing_program_is_reported_before_anything_is_read() {
     let world = World::start().await;
     for arguments in ["exec -- no-such-program", "watch -- no-such-program"] {
         let ended = world.reader(arguments).run().await;

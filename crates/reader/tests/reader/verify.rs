@@ -52,7 +52,7 @@ async fn a_reader_with_the_documented_rights_finds_nothing_to_complain_of() {
 }
 
 #[tokio::test]
-async fn what_needs_attention_is_told_with_a_code() {
+async fn what_needs_attention_is_reported_with_a_code() {
     let world = World::start().await;
     world.publish(&Set { mode: EncryptionMode::None, age: Duration::from_hours(1), ..usual() }).await;
     world.redis.cli(&["config", "set", "maxmemory", "100mb"]).await;

@@ -161,7 +161,7 @@ fn complaints(facts: &Facts) -> Vec<(Level, &'static str, String)> {
 }
 
 #[test]
-fn a_key_that_steers_programs_is_told_unless_the_spec_gives_it() {
+fn a_key_that_steers_programs_is_reported_unless_the_spec_gives_it() {
     let ring = KeyRing::generate("k1".parse().unwrap()).unwrap();
     let complain = |is_key_given| {
         let mut mirror = healthy(&ring);
@@ -292,7 +292,7 @@ fn what_is_wrong_is_the_one_complaint(
 }
 
 #[test]
-fn two_different_sets_are_told() {
+fn two_different_sets_are_reported() {
     let mut facts = good();
     let ring = ring(&facts).unwrap().clone();
     let mirror = the_mirror(&mut facts);

@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_else_or_whatever_else_is_refused() {
+    fn other_callers_and_other_requests_are_refused() {
         let now = at("03:04:06");
         let elsewhere = |cache: Cache| judge(TOKEN, "parameter-mirror", &cache, &right(), now);
         assert_eq!(elsewhere(Cache { name: "shop", ..CACHE }), Err(Refused::Cache));

@@ -90,7 +90,7 @@ async fn the_environment_comes_first() {
 }
 
 #[tokio::test]
-async fn a_key_with_a_line_break_is_told_and_not_shown() {
+async fn a_key_with_a_line_break_is_reported_and_not_shown() {
     let keys = [("AWS_ACCESS_KEY_ID", "AKID"), ("AWS_SECRET_ACCESS_KEY", "hunter2\n")];
     let what = provide(&chain(&keys), LONG).await.unwrap_err();
     assert!(what.contains("secret access key") && what.contains("line breaks"), "{what}");
@@ -194,7 +194,7 @@ fn handed_before() -> Response {
 }
 
 #[tokio::test]
-async fn a_source_that_hands_out_nothing_usable_is_told_and_its_answer_is_not_shown() {
+async fn a_source_without_usable_credentials_is_reported_and_its_answer_is_not_shown() {
     let whole = json!({
         "AccessKeyId": "hunter2", "SecretAccessKey": "hunter2", "Token": "hunter2",
         "Expiration": "2999-01-01T00:00:00Z",
@@ -295,7 +295,7 @@ async fn a_web_identity_reads_the_parameters_of_its_own_account() {
 }
 
 #[tokio::test]
-async fn sts_that_refuses_is_told_with_its_code_alone() {
+async fn a_refusal_of_sts_is_reported_with_its_code_alone() {
     let json = r#"{"Error":{"Code":"InvalidIdentityToken","Message":"hunter2","Type":"Sender"}}"#;
     let xml =
         "<ErrorResponse><Error><Code>AccessDenied</Code><Message>hunter2</Message></Error></ErrorResponse>";

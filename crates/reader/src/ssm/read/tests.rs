@@ -144,7 +144,7 @@ async fn a_name_replaces_the_same_entry_of_a_path_and_one_with_a_selector_stands
 }
 
 #[tokio::test]
-async fn all_absent_names_are_told_and_nothing_is_read() {
+async fn all_absent_names_are_reported_and_nothing_is_read() {
     let server = three_pages();
     let names = ["/app/01", "/gone", "/app/02:9", "also-gone"];
     let error = read(&server, &["/app"], &names).await.unwrap_err();
@@ -277,7 +277,7 @@ async fn there_is_no_second_try_when_less_than_half_of_the_time_is_left() {
 }
 
 #[tokio::test]
-async fn whoever_is_denied_is_told_and_asks_no_second_time() {
+async fn a_denial_is_reported_and_not_retried() {
     let server = three_pages();
     server.fail(When::any(), Fault::coded(400, "AccessDeniedException", "User hunter2 is not authorized"));
     let error = read(&server, &["/app"], &[]).await.unwrap_err();
@@ -312,7 +312,7 @@ async fn whatever_ssm_does_a_read_ends_with_its_budget() {
 }
 
 #[tokio::test]
-async fn a_connection_that_is_refused_or_breaks_is_told() {
+async fn a_connection_that_is_refused_or_breaks_is_reported() {
     let server = three_pages();
     let endpoint = server.endpoint();
     server.fail(When::any(), Fault::Truncated);

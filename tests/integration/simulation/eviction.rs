@@ -61,7 +61,7 @@ fn read_back(operator: &Operator) -> (usize, usize) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_put_down_is_read_back_for_a_cycle_and_not_for_a_look() {
+async fn evicted_values_are_read_back_for_a_read_and_not_for_a_check() {
     for secret_watch in [true, false] {
         read_back_when_due(secret_watch).await;
     }
@@ -89,7 +89,7 @@ async fn read_back_when_due(secret_watch: bool) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_put_down_heals_in_an_outage_like_everything_else() {
+async fn evicted_values_heal_in_an_outage_like_all_others() {
     for secret_watch in [true, false] {
         heals_in_an_outage(secret_watch).await;
     }
@@ -127,7 +127,7 @@ async fn heals_in_an_outage(secret_watch: bool) {
 
 /// The operator's key is rotated: evicted sets move to the new key, too, and no longer need the old one.
 #[tokio::test(start_paused = true)]
-async fn what_is_put_down_moves_to_the_new_key_with_everything_else() {
+async fn evicted_values_move_to_the_new_key_like_all_others() {
     let (world, operator) = crowded("5m", true).await;
     let change = |data: serde_json::Value| {
         world.patch("secrets", Some(HOME), "parameter-mirror-keys", &json!({"data": data}));
@@ -164,7 +164,7 @@ async fn what_is_put_down_moves_to_the_new_key_with_everything_else() {
 
 /// The staleness of an evicted set is reported in time, although nothing reads its values.
 #[tokio::test(start_paused = true)]
-async fn what_is_put_down_grows_stale_in_time() {
+async fn evicted_values_grow_stale_in_time() {
     let (world, _operator) = crowded("5m", true).await;
     let mirror = json!({"spec": {"maxStaleness": "30m"}});
     for name in MIRRORS {

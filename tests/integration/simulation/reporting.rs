@@ -23,7 +23,7 @@ fn is(world: &World, mirror: &str, type_: &str) -> String {
 
 /// Promise 3: degraded within 30 s of the first failed due read; recovered within one interval and 30 s.
 #[tokio::test(start_paused = true)]
-async fn degraded_and_recovered_are_told_in_time() {
+async fn degraded_and_recovered_are_reported_in_time() {
     let world = World::new();
     world.mirror("app", "1m");
     let _operator = world.operator();

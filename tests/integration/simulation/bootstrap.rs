@@ -81,7 +81,7 @@ async fn nobody_gives_what_is_not_granted_not_held_or_not_wanted_any_more() {
 /// A grant is withdrawn during the outage: what is served stays, but is neither healed nor used to bootstrap
 /// others, not even those with a grant. The labels of a namespace change while mirrors run, and change back.
 #[tokio::test(start_paused = true)]
-async fn whoever_lost_its_grant_is_neither_healed_nor_gives_to_others() {
+async fn a_mirror_without_its_grant_is_neither_healed_nor_bootstraps_others() {
     let (world, _operator) = outage_with_one_mirror().await;
     world.create("namespaces", None, json!({"metadata": {"name": "other", "labels": {"reads": "app"}}}));
     let label = |value: Option<&str>| json!({"metadata": {"labels": {"reads": value}}});
