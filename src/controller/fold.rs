@@ -131,8 +131,8 @@ pub fn reported(state: &mut MirrorState, reported: Reported, now: Duration) {
             return;
         }
         Reported::Unchanged => {}
-        Reported::Written(status) => {
-            report.written = Some((*status, now));
+        Reported::Written(status, at) => {
+            report.written = Some((*status, at));
             report.unwritten = None;
         }
         Reported::Failed(status) => report.unwritten = Some(status),

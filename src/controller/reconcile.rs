@@ -154,8 +154,11 @@ async fn refuse(
 ) -> Requeue {
     state.source.in_flight = None;
     state.last = None;
+    let deferred_since = state.report.deferred_since;
     let reported = report::refused(mirror, error, state, ctx).await;
     fold::reported(state, reported, ctx.clock.uptime());
+    // The first status of a mirror that is refused for a moment is not deferred for longer.
+    state.report.deferred_since = deferred_since;
     Requeue::After(CONFIRM_EVERY)
 }
 

@@ -36,13 +36,13 @@ where
     let mut known: HashMap<String, C> = HashMap::new();
     move |changed: K| {
         let (name, now) = (changed.name_any(), concerns(&changed));
-        let should_write = if store.get(&ObjectRef::new(&name)).is_some() {
+        let is_news = if store.get(&ObjectRef::new(&name)).is_some() {
             known.insert(name, now.clone()) != Some(now)
         } else {
             known.remove(&name);
             true
         };
-        if should_write {
+        if is_news {
             act(changed);
         }
     }

@@ -71,12 +71,12 @@ impl Election {
                     match self.claim().await {
                         Ok(()) => return Term::limited(asked, LEASE_DURATION, self.clock.clone()),
                         Err(problem) => {
-                            log_once(&mut logged, format!("the lease cannot be taken: {problem}"))
+                            log_once(&mut logged, format!("the lease cannot be taken: {problem}"));
                         }
                     }
                 }
                 Ok(Move::Wait) => {
-                    log_once(&mut logged, format!("{} leads; waiting to take over", self.holder()))
+                    log_once(&mut logged, format!("{} leads; waiting to take over", self.holder()));
                 }
                 Err(problem) => log_once(&mut logged, format!("the lease cannot be read: {problem}")),
             }

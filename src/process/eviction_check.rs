@@ -16,7 +16,7 @@ const RETRY: Duration = Duration::from_secs(30);
 pub async fn watch(redis: Arc<dyn HashStore>, metrics: Arc<Metrics>) {
     let mut told = Eviction::SparesOurs;
     loop {
-        let pause = match redis.eviction(LOOK).await {
+        let pause = match redis.eviction(OBSERVE).await {
             Ok(eviction) => {
                 if eviction != told {
                     tell(&eviction);

@@ -225,8 +225,14 @@ fn turned(arrows: &Arrows) -> Vec<String> {
 fn impure(sources: &Sources) -> Vec<String> {
     let mut found = Vec::new();
     for (module, source) in sources.iter().filter(|(module, _)| module.split("::").next() == Some("mirror")) {
-        for token in tokens(source) {
+        let tokens = tokens(source);
+        for (at, token) in tokens.iter().enumerate() {
+            let is_path =
+                tokens.get(at + 1).is_some_and(is_colon) && tokens.get(at + 2).is_some_and(is_colon);
+            let is_core = tokens.get(at + 3).is_some_and(|next| next.to_string() == "core");
             if let TokenTree::Ident(ident) = token
+                && is_path
+                && !is_core
                 && NOT_PURE.contains(&ident.to_string().as_str())
             {
                 found.push(format!("{module} names {ident}"));
@@ -283,6 +289,9 @@ fn a_circle_an_arrow_upwards_and_an_impure_decision_are_found() {
     );
     let upwards = with(&[("mirror::plan", "use crate::{controller::{read::{Outcome}}};")]);
     assert_eq!(turned(&arrows(&upwards)), ["mirror::plan uses controller::read"]);
-    let impure_plan = with(&[("mirror::plan", "fn now() { tokio::time::Instant::now(); }")]);
+    let impure_plan = with(&[(
+        "mirror::plan",
+        "fn now() { tokio::time::Instant::now(); kube::core::Duration::default(); }",
+    )]);
     assert_eq!(impure(&impure_plan), ["mirror::plan names tokio", "mirror::plan names Instant"]);
 }

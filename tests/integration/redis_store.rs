@@ -461,7 +461,7 @@ async fn the_model_behaves_as_redis() {
     let mut part = Part::start().await;
     let mut rng = fastrand::Rng::with_seed(6);
     let model = simulation::hashes::Store::default();
-    let line = simulation::line::Line::new(0, simulation::line::Sky::default());
+    let line = simulation::line::Line::new(0, simulation::line::FaultInjector::default());
     let modelled = simulation::hashes::Reached { store: model.clone(), line };
     let fences = ["", "7", "8", "nonsense", "999999999999999", "1795341879120", "1795341879121"];
     for step in 0..500 {

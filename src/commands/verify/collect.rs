@@ -183,7 +183,7 @@ async fn redis(args: &VerifyArgs) -> anyhow::Result<(RedisFacts, Option<RedisSto
     let store = RedisStore::new(servers.clone());
     // A name that no mirror can have.
     let key = redis_key(&args.redis.redis_prefix, "verify", &format!("{} ", generated_identity()));
-    let facts = RedisFacts::Requested {
+    let facts = RedisFacts::Asked {
         rights: rights(&servers, &store, &key).await,
         eviction: store.eviction(WRITE).await,
         ahead: redis_ahead(&servers, &key).await,

@@ -220,12 +220,12 @@ impl Pool {
 
     /// Returns the bytes of those values that are not held yet, each counted once.
     fn unheld<'v>(&self, values: impl Iterator<Item = (u64, &'v Value)>) -> usize {
-        let is_valid = |hash: u64, value: &Value| {
+        let is_held = |hash: u64, value: &Value| {
             let same = self.by_hash.get(&hash).into_iter().flatten();
             same.filter_map(WeakValue::upgrade).any(|held| held == *value)
         };
         let unheld: HashMap<&str, usize> = values
-            .filter(|(hash, value)| !is_valid(*hash, value))
+            .filter(|(hash, value)| !is_held(*hash, value))
             .map(|(_, value)| (value.expose(), value.len()))
             .collect();
         unheld.values().sum()

@@ -36,7 +36,7 @@ pub enum Reported {
     /// The status says the same already, or the mirror no longer exists.
     Unchanged,
     /// The status was written.
-    Written(Box<ParameterMirrorStatus>),
+    Written(Box<ParameterMirrorStatus>, Duration),
     /// The status could not be written. The next reconcile tries again.
     Failed(Box<ParameterMirrorStatus>),
 }
@@ -413,7 +413,7 @@ async fn write(
     match write_status(&mirror.namespace().unwrap_or_default(), &mirror.name_any(), &status, ctx).await {
         Ok(()) => {
             ctx.metrics.reported();
-            Reported::Written(Box::new(next))
+            Reported::Written(Box::new(next), now)
         }
         Err(ApiError::NotFound) => Reported::Unchanged,
         Err(problem) => {

@@ -26,9 +26,9 @@ async fn a_process_that_panics() {
     let _operator = world.operator();
     world.becomes("config", "Ready", "True", "Synced", Duration::from_secs(20)).await;
     let panics = move |edge: Edge| Some(Fault::Panics(value.clone())).filter(|_| edge != Edge::Kubernetes);
-    world.sky.set(move |call| panics(call.edge));
+    world.faults.set(move |call| panics(call.edge));
     world.pass(Duration::from_mins(2)).await;
-    world.sky.clear();
+    world.faults.clear();
     world.pass(Duration::from_mins(2)).await;
     let mirror = world.api.objects(|objects| objects.get("parametermirrors", NAMESPACE, "config")).unwrap();
     println!("in the end: {mirror}, {:?}", world.events("config"));
