@@ -22,16 +22,9 @@ use crate::kubernetes::queue::Queue;
 use crate::kubernetes::watches::Watches;
 use crate::metrics::registry::Metrics;
 use crate::ssm::ParameterReader;
-use crate::targets::redis::HashStore;
+use crate::targets::redis::RedisBackend;
 use crate::targets::secret::SecretStore;
-
-/// The operator's Redis.
-pub enum RedisBackend {
-    /// The operator has a Redis. It may be unreachable.
-    Configured(Arc<dyn HashStore>),
-    /// The operator has no Redis, or its configuration is unusable. The text says why, and what to do.
-    NotConfigured(String),
-}
+use crate::targets::target::Services;
 
 /// The settings of the process that a reconcile needs.
 #[derive(Clone, Debug)]
@@ -98,7 +91,19 @@ impl Context {
         self.metrics.forget(mirror);
     }
 
-    /// Returns the operator's keys as last observed.
+    /// What targets need, with these keys.
+    #[must_use]
+    pub fn services<'a>(&'a self, keys: &'a KeyState) -> Services<'a> {
+        Services {
+            secrets: &self.secrets,
+            redis: &self.redis,
+            watches: &self.watches,
+            clock: &self.clock,
+            keys: keys.ring.as_deref(),
+        }
+    }
+
+    /// The operator's keys as they are now.
     #[must_use]
     pub fn keys(&self) -> KeyState {
         self.key_watch.borrow().clone()

@@ -11,8 +11,8 @@ use kube::client::Body;
 use parameter_mirror_format::hash::fields::Fields;
 use parameter_mirror_redis::ConnectionError;
 
-use crate::controller::context::RedisBackend;
 use crate::kubernetes::leadership::Term;
+use crate::targets::redis::RedisBackend;
 use crate::targets::redis::{Check, Eviction, Guard, HashStore, Heartbeat, ObservedHash, ScriptOutcome};
 
 const OVER: &str = "the term of this leader is over";

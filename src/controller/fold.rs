@@ -49,7 +49,7 @@ pub fn annotations(state: &mut MirrorState, mirror: &ParameterMirror, plan: &Pla
 
 /// Folds the observation. A newer set in a target becomes the last known good.
 pub fn observed(state: &mut MirrorState, observation: Observation) {
-    state.evicted = None;
+    state.is_evicted = false;
     if let Some(read_at) = observation.read_at {
         state.advance_read_at(read_at);
     }

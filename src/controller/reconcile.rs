@@ -5,8 +5,8 @@
 //! observe   what the targets hold                         I/O, cheap unless something changed
 //! read      begin a due read, take a finished answer      runs beside the reconciles
 //! resolve   answer + last known good -> Fresh | Held | Awaiting | Unavailable   pure
-//! permit    what may be written, by where the set was read   pure
-//! publish   converge the Secret, then Redis               I/O, compare-and-set
+//! permit    may it be written, judged by where it was read?   pure
+//! publish   bring each target to it, the Secret first     I/O, compare-and-set
 //! report    status, events, logs                          I/O, only what changed
 //! ```
 //!
@@ -27,7 +27,7 @@ use crate::controller::state::mirror_state::{MirrorState, ReportState};
 use crate::controller::steps::bootstrap;
 use crate::controller::steps::evict;
 use crate::controller::steps::finalize;
-use crate::controller::steps::observe::{Depth, KnownSet, observe};
+use crate::controller::steps::observe::{KnownSet, observe};
 use crate::controller::steps::permit::permit;
 use crate::controller::steps::plan::{self, CONFIRM_EVERY};
 use crate::controller::steps::publish::{Publishing, publish};
@@ -39,6 +39,7 @@ use crate::kubernetes::queue::Requeue;
 use crate::mirror::plan::{Plan, PlanError};
 use crate::mirror::resolve::ResolveInput;
 use crate::targets::secret::Owner;
+use crate::targets::target::Depth;
 
 /// Reconciles one mirror. It never fails: every problem becomes a condition, and the result plans the next reconcile.
 #[allow(
@@ -66,9 +67,7 @@ pub async fn reconcile(mirror: &ParameterMirror, ctx: &Arc<Context>) -> Requeue 
         Ok(plan) => plan,
         Err(error) => return refuse(mirror, &error, state, ctx).await,
     };
-    if let Some(secret) = &plan.secret {
-        state.targets.secret.ack_watch(&ctx.watches.secret(&plan.namespace, &secret.name));
-    }
+    ack_watches(&plan, state, ctx);
     if let Some(pause) = requeue::unchanged_until(mirror, &plan, state, ctx) {
         return Requeue::After(pause);
     }
@@ -85,7 +84,7 @@ pub async fn reconcile(mirror: &ParameterMirror, ctx: &Arc<Context>) -> Requeue 
         confirmed_at: state.confirmed_at,
         has_answer: state.source.has_answer(),
     };
-    let observation = observe(mirror, &plan, depth, known, &mut state.targets, ctx).await;
+    let observation = observe(&plan, mirror.status.as_ref(), depth, known, &mut state.targets, ctx).await;
     fold::observed(state, observation);
 
     enter_step("read");
@@ -111,18 +110,25 @@ pub async fn reconcile(mirror: &ParameterMirror, ctx: &Arc<Context>) -> Requeue 
     let permit = permit(&plan, &resolution, &previous, &state.targets, ctx);
     let owner = Owner { name: mirror.name_any(), uid: mirror.uid().unwrap_or_default() };
     let publishing = Publishing { latest_read_at: state.latest_read_at, targets: &mut state.targets };
-    let published = publish(&plan, &owner, &resolution, permit, outcome.as_ref(), publishing, ctx).await;
+    let published = publish(&plan, &owner, &resolution, &permit, outcome.as_ref(), publishing, ctx).await;
     fold::published(state, &published);
     let orphans = finalize::delete_orphans(mirror, &plan, state, ctx).await;
 
     enter_step("report");
-    let reported = report::report(mirror, &plan, &published, orphans, state, ctx).await;
+    let reported = report::report(mirror, &plan, &published, &orphans, state, ctx).await;
     fold::reported(state, reported, ctx.clock.uptime());
     report_source(&plan, outcome.as_ref(), ctx).await;
     requeue::finish(mirror, plan, published.observe_again, state, ctx)
 }
 
-/// Gathers the input of step 4, which is pure, from the state and from other mirrors.
+/// Notes which of our own writes the watches have shown.
+fn ack_watches(plan: &Plan, state: &mut MirrorState, ctx: &Context) {
+    let keys = ctx.keys();
+    let services = ctx.services(&keys);
+    state.targets.iter_mut().for_each(|target| target.ack_watch(&plan.namespace, &services));
+}
+
+/// The inputs of step 4, which is pure, from the state and from other mirrors.
 fn resolved(
     mirror: &ParameterMirror,
     plan: &Plan,

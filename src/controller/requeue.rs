@@ -14,9 +14,9 @@ use crate::controller::steps::evict;
 use crate::controller::steps::read;
 use crate::controller::steps::report::{PENDING_AFTER, RETRY_EVERY};
 use crate::kubernetes::queue::Requeue;
-use crate::kubernetes::watches::CachedVersion;
 use crate::mirror::plan::Plan;
 use crate::mirror::schedule;
+use crate::targets::target::Target;
 
 /// Returns how long to wait if there is nothing to do: the object, the plan, the targets and the keys are unchanged, and neither a
 /// read nor a check is due.
@@ -34,19 +34,14 @@ pub fn unchanged_until(
         && last.generation == mirror.metadata.generation
         && last.sync_at.as_ref() == mirror.annotations().get(SYNC_AT)
         && last.accept_shrink.as_ref() == mirror.annotations().get(ACCEPT_SHRINK);
-    let secret = &state.targets.secret;
-    let secret_as_known = plan.secret.as_ref().is_none_or(|plan_of_secret| {
-        match (ctx.watches.secret(&plan.namespace, &plan_of_secret.name), &state.evicted) {
-            (CachedVersion::Known(watched), Some(known)) => known.is_secret_version(watched.as_deref()),
-            (CachedVersion::Known(watched), None) => !secret.differs_from_observed(watched.as_deref(), now),
-            // Without a watch, the next check asks the API server. It comes within 30 s.
-            (CachedVersion::NotWatched, known) => known.is_some() || secret.observed.is_some(),
-        }
-    });
-    let keys_as_known = state.targets.keys_version == ctx.keys().version;
+    let keys = ctx.keys();
+    let services = ctx.services(&keys);
+    let targets_as_watched =
+        state.targets.iter().all(|target| target.is_as_watched(&plan.namespace, &services));
+    let keys_as_known = state.targets.keys_version == keys.version;
     let is_due = read::is_due(plan, &state.source, ctx);
     let is_quiet = same
-        && secret_as_known
+        && targets_as_watched
         && keys_as_known
         && !state.source.has_answer()
         && !is_due
@@ -112,7 +107,6 @@ fn next_requeue(plan: &Plan, next_check: Duration, state: &MirrorState, ctx: &Co
         Some(_) => next_check,
         None => state.source.next_read(plan.interval, now),
     };
-    // A Secret that is deleted right after a write looks like a watch that lags, so check again when the lag has ended.
-    let lag_ends = state.targets.secret.lag_ends().filter(|end| *end > now).unwrap_or(next_check);
-    next_check.min(next_read).min(lag_ends).saturating_sub(now)
+    let targets = state.targets.iter().filter_map(Target::next_check).filter(|at| *at > now).min();
+    next_check.min(next_read).min(targets.unwrap_or(next_check)).saturating_sub(now)
 }

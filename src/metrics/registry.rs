@@ -20,6 +20,8 @@ use crate::api::ParameterMirror;
 use crate::metrics::gauges::{self, GaugeValues, Served};
 use crate::metrics::register::{register, register_with_unit};
 use crate::mirror::snapshot::{ReadError, Snapshot};
+use crate::mirror::target::TargetKind;
+use crate::targets::KINDS;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReadLabels {
@@ -96,7 +98,7 @@ impl Metrics {
         };
         // Prometheus sees no increase in a counter that first appears at 1.
         metrics.reads.get_or_create(&ReadLabels { result: "good" }).inc_by(0);
-        for target in ["secret", "redis"] {
+        for target in KINDS.map(|kind| kind.kind().label()) {
             metrics.writes.get_or_create(&TargetLabels { target }).inc_by(0);
             metrics.heals.get_or_create(&TargetLabels { target }).inc_by(0);
         }
@@ -133,20 +135,14 @@ impl Metrics {
         self.served.lock().remove(mirror);
     }
 
-    /// Counts a write of a Secret.
-    pub fn secret_written(&self) {
-        self.writes.get_or_create(&TargetLabels { target: "secret" }).inc();
+    /// Counts a write of values to a target.
+    pub fn written(&self, kind: TargetKind) {
+        self.writes.get_or_create(&TargetLabels { target: kind.label() }).inc();
     }
 
-    /// Counts a write of values to Redis.
-    pub fn redis_written(&self) {
-        self.writes.get_or_create(&TargetLabels { target: "redis" }).inc();
-    }
-
-    /// Counts the restoration of a target: `Secret` or `Redis`.
-    pub fn healed(&self, part: &str) {
-        let target = if part == "Secret" { "secret" } else { "redis" };
-        self.heals.get_or_create(&TargetLabels { target }).inc();
+    /// Counts a target that was restored.
+    pub fn healed(&self, kind: TargetKind) {
+        self.heals.get_or_create(&TargetLabels { target: kind.label() }).inc();
     }
 
     /// Counts a write of the status of a mirror.
@@ -214,9 +210,9 @@ mod tests {
     #[test]
     fn a_heal_counts_for_the_target_that_was_healed() {
         let metrics = Metrics::new();
-        metrics.healed("Redis");
-        metrics.healed("Redis");
-        metrics.healed("Secret");
+        metrics.healed(TargetKind::Redis);
+        metrics.healed(TargetKind::Redis);
+        metrics.healed(TargetKind::Secret);
         let text = metrics.text(None);
         for series in [r#"{target="redis"} 2"#, r#"{target="secret"} 1"#] {
             assert!(text.contains(&format!("parameter_mirror_target_heals_total{series}\n")), "{text}");

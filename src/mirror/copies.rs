@@ -3,26 +3,15 @@
 use parameter_mirror_format::content::Signed;
 use parameter_mirror_format::verdict::{Found, Verdict};
 
-use super::target::{TargetIssue, TargetReason};
+use super::target::{TargetIssue, TargetKind, TargetReason};
 
 /// Where the last known good set was found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr)]
-#[strum(serialize_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// This process holds it.
     Memory,
-    /// The Secret holds it.
-    Secret,
-    /// The Redis hash holds it.
-    Redis,
-}
-
-impl Origin {
-    /// Returns the word for it in logs and events.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        self.into()
-    }
+    /// A target of this kind holds it.
+    Target(TargetKind),
 }
 
 /// The set that this process holds, and the last time SSM confirmed it.
@@ -41,17 +30,16 @@ pub struct MemoryCopy<'a> {
 #[must_use]
 pub fn newest<'a>(
     memory: Option<MemoryCopy<'a>>,
-    secret: Option<&'a Signed>,
-    redis: Option<&'a Signed>,
+    targets: &[(TargetKind, &'a Signed)],
 ) -> Option<(&'a Signed, Origin)> {
     let memory = memory.map(|memory| {
         (memory.signed.content.read_at.max(memory.confirmed_at), memory.signed, Origin::Memory)
     });
-    let copy =
-        |signed: Option<&'a Signed>, origin| signed.map(|signed| (signed.content.read_at, signed, origin));
-    [memory, copy(secret, Origin::Secret), copy(redis, Origin::Redis)]
+    let targets =
+        targets.iter().map(|(kind, signed)| (signed.content.read_at, *signed, Origin::Target(*kind)));
+    memory
         .into_iter()
-        .flatten()
+        .chain(targets)
         .reduce(|nearer, further| {
             if further.1.content.same_as(&nearer.1.content) {
                 (nearer.0.max(further.0), nearer.1, nearer.2)
@@ -162,24 +150,32 @@ mod tests {
         signed(&plan(&[path("/app")]), &[("/app/a", value)], read_at)
     }
 
-    #[test]
-    fn origins_are_words_that_logs_name() {
-        let words = [Origin::Memory, Origin::Secret, Origin::Redis].map(Origin::as_str);
-        assert_eq!(words, ["memory", "secret", "redis"]);
+    /// The newest of a copy in memory, one in a Secret and one in Redis.
+    fn newest_of<'a>(
+        memory: Option<MemoryCopy<'a>>,
+        secret: Option<&'a Signed>,
+        redis: Option<&'a Signed>,
+    ) -> Option<(&'a Signed, Origin)> {
+        let secret = secret.map(|signed| (TargetKind::Secret, signed));
+        let redis = redis.map(|signed| (TargetKind::Redis, signed));
+        newest(memory, &secret.into_iter().chain(redis).collect::<Vec<_>>())
     }
+
+    const SECRET: Origin = Origin::Target(TargetKind::Secret);
+    const REDIS: Origin = Origin::Target(TargetKind::Redis);
 
     #[rstest]
     #[case::nothing_anywhere(None, None, None, None)]
     #[case::memory_alone(Some(("m", 5)), None, None, Some(Origin::Memory))]
-    #[case::the_secret_after_a_restart(None, Some(("s", 5)), None, Some(Origin::Secret))]
-    #[case::redis_after_both_were_lost(None, None, Some(("r", 5)), Some(Origin::Redis))]
-    #[case::the_later_of_two_targets(None, Some(("s", 5)), Some(("r", 6)), Some(Origin::Redis))]
-    #[case::a_later_target_beats_memory(Some(("m", 5)), Some(("s", 6)), None, Some(Origin::Secret))]
+    #[case::the_secret_after_a_restart(None, Some(("s", 5)), None, Some(SECRET))]
+    #[case::redis_after_both_were_lost(None, None, Some(("r", 5)), Some(REDIS))]
+    #[case::the_later_of_two_targets(None, Some(("s", 5)), Some(("r", 6)), Some(REDIS))]
+    #[case::a_later_target_beats_memory(Some(("m", 5)), Some(("s", 6)), None, Some(SECRET))]
     #[case::an_older_target_does_not(Some(("m", 6)), Some(("s", 5)), Some(("r", 4)), Some(Origin::Memory))]
     #[case::equal_content_is_never_newer(Some(("same", 5)), Some(("same", 9)), None, Some(Origin::Memory))]
     #[case::read_later_elsewhere(Some(("same", 5)), Some(("same", 9)), Some(("other", 7)), Some(Origin::Memory))]
-    #[case::superseded_and_back(Some(("same", 5)), Some(("other", 7)), Some(("same", 9)), Some(Origin::Redis))]
-    #[case::at_the_same_time_the_nearer_counts(None, Some(("s", 5)), Some(("r", 5)), Some(Origin::Secret))]
+    #[case::superseded_and_back(Some(("same", 5)), Some(("other", 7)), Some(("same", 9)), Some(REDIS))]
+    #[case::at_the_same_time_the_nearer_counts(None, Some(("s", 5)), Some(("r", 5)), Some(SECRET))]
     fn the_newest_verified_copy_counts(
         #[case] memory: Option<(&str, i64)>,
         #[case] secret: Option<(&str, i64)>,
@@ -189,7 +185,7 @@ mod tests {
         let [memory, secret, redis] =
             [memory, secret, redis].map(|one| one.map(|(value, at)| copy(value, at)));
         let memory = memory.as_ref().map(|signed| MemoryCopy { signed, confirmed_at: 0 });
-        let found = newest(memory, secret.as_ref(), redis.as_ref());
+        let found = newest_of(memory, secret.as_ref(), redis.as_ref());
         assert_eq!(found.map(|(_, origin)| origin), expected);
     }
 
@@ -199,8 +195,8 @@ mod tests {
     fn a_good_read_makes_memory_as_new_as_the_read() {
         let (memory, put_back) = (copy("current", 5), copy("old", 7));
         let at = |confirmed_at| MemoryCopy { signed: &memory, confirmed_at };
-        assert_eq!(newest(Some(at(9)), Some(&put_back), None).unwrap().1, Origin::Memory);
-        assert_eq!(newest(Some(at(6)), Some(&put_back), None).unwrap().1, Origin::Secret);
+        assert_eq!(newest_of(Some(at(9)), Some(&put_back), None).unwrap().1, Origin::Memory);
+        assert_eq!(newest_of(Some(at(6)), Some(&put_back), None).unwrap().1, SECRET);
     }
 
     proptest! {
@@ -224,7 +220,7 @@ mod tests {
             let last_read = |of: &Signed| {
                 all.iter().filter(|(one, _)| one.content.same_as(&of.content)).map(|(_, at)| *at).max()
             };
-            let found = newest(remembered, secret.as_ref(), redis.as_ref());
+            let found = newest_of(remembered, secret.as_ref(), redis.as_ref());
             prop_assert_eq!(found.is_some(), !all.is_empty());
             if let Some((found, _)) = found {
                 prop_assert_eq!(last_read(found), all.iter().map(|(_, at)| Some(*at)).max().flatten());

@@ -34,7 +34,7 @@ pub struct Conditions {
 
 /// One target after this reconcile.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TargetState {
+pub struct TargetStatus {
     /// The name in messages: `Secret checkout-config`, `Redis pm:{shop/checkout}`.
     pub name: String,
     /// Whether it holds a complete set, perhaps an older one.
@@ -82,10 +82,8 @@ pub struct StatusInput<'a> {
     pub stale: Option<Duration>,
     /// The state of the source.
     pub source: SourceState,
-    /// The Secret, if the spec has this target.
-    pub secret: Option<TargetState>,
-    /// The hash, if the spec has this target.
-    pub redis: Option<TargetState>,
+    /// The targets that the spec wants.
+    pub targets: Vec<TargetStatus>,
     /// Why nothing can be signed or verified, if the keys are lost.
     pub keys: Option<TargetIssue>,
 }
@@ -137,12 +135,8 @@ fn as_expected() -> ConditionState {
 }
 
 impl StatusInput<'_> {
-    fn targets(&self) -> impl Iterator<Item = &TargetState> {
-        self.secret.iter().chain(&self.redis)
-    }
-
-    fn target_issues(&self) -> impl Iterator<Item = (&TargetState, &TargetIssue)> {
-        self.targets().filter_map(|target| Some((target, target.issue.as_ref()?)))
+    fn target_issues(&self) -> impl Iterator<Item = (&TargetStatus, &TargetIssue)> {
+        self.targets.iter().filter_map(|target| Some((target, target.issue.as_ref()?)))
     }
 
     fn issue(&self) -> Option<&SourceIssue> {
@@ -155,7 +149,7 @@ impl StatusInput<'_> {
     /// Whether nothing has been read yet and a target that last held a set cannot be observed, as after a restart: what
     /// is served is unknown, and must not be reported as nothing.
     fn is_unobserved(&self) -> bool {
-        self.served.is_none() && self.targets().any(|target| target.holds_a_set && !target.seen)
+        self.served.is_none() && self.targets.iter().any(|target| target.holds_a_set && !target.seen)
     }
 
     /// `Secret a and Redis b hold all 40 parameters as read at 15:57:02 UTC.` A target with an issue is left out.
@@ -163,7 +157,8 @@ impl StatusInput<'_> {
         let Some((count, read_at)) = self.served else {
             return if self.is_unobserved() { AS_THEY_ARE } else { "Nothing is served yet." }.to_owned();
         };
-        let (current, lagging): (Vec<_>, Vec<_>) = self.targets().partition(|target| target.issue.is_none());
+        let (current, lagging): (Vec<_>, Vec<_>) =
+            self.targets.iter().partition(|target| target.issue.is_none());
         let lagging = lagging.into_iter().filter(|target| target.holds_a_set).collect();
         let all = if count == 1 { "the 1 parameter".to_owned() } else { format!("all {count} parameters") };
         [
@@ -178,7 +173,7 @@ impl StatusInput<'_> {
 }
 
 /// `a and b hold x.`
-fn hold(targets: Vec<&TargetState>, what: &str) -> Option<String> {
+fn hold(targets: Vec<&TargetStatus>, what: &str) -> Option<String> {
     let verb = if targets.len() == 1 { "holds" } else { "hold" };
     let names: Vec<&str> = targets.into_iter().map(|target| target.name.as_str()).collect();
     (!names.is_empty()).then(|| format!("{} {verb} {what}.", names.join(" and ")))
@@ -345,7 +340,7 @@ fn source_message(facts: &StatusInput<'_>) -> Option<String> {
     })
 }
 
-fn about(facts: &StatusInput<'_>, target: &TargetState, issue: &TargetIssue) -> String {
+fn about(facts: &StatusInput<'_>, target: &TargetStatus, issue: &TargetIssue) -> String {
     let served = if issue.reason == TargetReason::TargetContested {
         // What it holds at the moment depends on the last writer.
         ""

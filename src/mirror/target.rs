@@ -1,5 +1,31 @@
 //! The issues of a target, as values.
 
+/// The kinds of targets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::Display, strum::IntoStaticStr)]
+pub enum TargetKind {
+    /// A Kubernetes Secret.
+    Secret,
+    /// A hash in Redis.
+    Redis,
+}
+
+impl TargetKind {
+    /// Returns the word for logs, events and messages.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
+
+    /// Returns the word for labels of metrics.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Secret => "secret",
+            Self::Redis => "redis",
+        }
+    }
+}
+
 /// Reasons that concern a target (docs/design/formats.md, "Reasons").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, strum::Display, strum::IntoStaticStr)]
 pub enum TargetReason {

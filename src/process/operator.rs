@@ -14,7 +14,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::api::{ParameterMirror, ParameterSource};
 use crate::clock::Clock;
-use crate::controller::context::{Context, RedisBackend, Settings};
+use crate::controller::context::{Context, Settings};
 use crate::controller::dispatch;
 use crate::controller::drill::Drills;
 use crate::controller::fencing;
@@ -38,6 +38,7 @@ use crate::process::admin::Health;
 use crate::process::eviction_check;
 use crate::ssm::api::Connect;
 use crate::ssm::{ParameterReader, SsmReader};
+use crate::targets::redis::RedisBackend;
 use crate::targets::secret::SecretStore;
 
 const RETRY: Duration = Duration::from_secs(2);

@@ -12,7 +12,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cli::{RedisIamArgs, RunArgs};
 use crate::clock::Clock;
-use crate::controller::context::RedisBackend;
 use crate::kubernetes::client;
 use crate::kubernetes::election::{Candidate, generated_identity};
 use crate::process::admin::{self, Health};
@@ -22,6 +21,7 @@ use crate::process::redis_auth;
 use crate::process::watchdog::{self, Pulse, Watchdog};
 use crate::ssm::client::Aws;
 use crate::ssm::credentials::OperatorIdentity;
+use crate::targets::redis::RedisBackend;
 use crate::targets::redis::RedisStore;
 
 /// How long reconciles under way may take after SIGTERM; Kubernetes kills the process after 30 s by default.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
+use futures::future::join_all;
 use futures::{StreamExt as _, stream};
 use jiff::fmt::rfc2822;
 use jiff::{SignedDuration, Timestamp};
@@ -23,17 +24,17 @@ use redis::aio::MultiplexedConnection;
 use crate::api::{ParameterMirror, ParameterSource};
 use crate::cli::VerifyArgs;
 use crate::clock::Clock;
-use crate::commands::verify::facts::{
-    Facts, FoundMirror, HashFacts, Home, Leader, MirrorFacts, RedisFacts, SecretFacts,
-};
+use crate::commands::verify::facts::{Facts, FoundMirror, Home, Leader, MirrorFacts, RedisFacts};
 use crate::kubernetes::client::{ApiError, with_timeout};
 use crate::kubernetes::election::generated_identity;
 use crate::mirror::plan::{Plan, PlanInput};
 use crate::process::redis_auth;
 use crate::ssm::credentials::OperatorIdentity;
-use crate::targets::redis::copy::{self, WRITE};
+use crate::targets::KINDS;
+use crate::targets::redis::copy::WRITE;
 use crate::targets::redis::{Guard, HashStore, Heartbeat, RedisStore, ScriptOutcome};
-use crate::targets::secret::{self, SecretStore};
+use crate::targets::secret::SecretStore;
+use crate::targets::target::Outside;
 
 /// How many mirrors are observed at the same time.
 const AT_ONCE: usize = 8;
@@ -266,16 +267,23 @@ impl Around {
         let sources: Api<ParameterSource> = Api::all(self.client.clone());
         let namespaces: Api<PartialObjectMeta<Namespace>> = Api::all(self.client.clone());
         let owner = format!("{}/{name}", self.cluster);
-        let (source, labels, secret, redis) = tokio::join!(
+        let outside = Outside {
+            secrets: &self.secrets,
+            redis: self.store.as_ref().map(|store| store as &dyn HashStore),
+            redis_prefix: &self.prefix,
+            keys: self.ring.as_ref(),
+        };
+        let inspections = KINDS.iter().map(|kind| kind.inspect(&object, &owner, &outside));
+        let (source, labels, targets) = tokio::join!(
             with_timeout(sources.get_opt(&object.spec.source)),
             with_timeout(namespaces.get_metadata(&namespace)),
-            self.secret(&object, &namespace, &owner),
-            self.hash(&object, &namespace, &owner)
+            join_all(inspections)
         );
         let labels = labels.map(|namespace| namespace.labels().clone());
         let plan = source.as_ref().ok().zip(labels.ok());
         let plan = plan.map(|(source, labels)| self.plan(&object, &namespace, source.as_ref(), &labels));
-        FoundMirror { name, object, source, plan, secret, redis }
+        let targets = targets.into_iter().flatten().collect();
+        FoundMirror { name, object, source, plan, targets }
     }
 
     fn plan(
@@ -296,23 +304,5 @@ impl Around {
             key_secret: (namespace == self.home.namespace).then_some(&self.home.key_secret),
         };
         Plan::new(&object.spec, &around)
-    }
-
-    async fn secret(&self, object: &ParameterMirror, namespace: &str, owner: &str) -> Option<SecretFacts> {
-        let mirror = object.name_any();
-        let name = object.spec.secret.as_ref()?.name_for(&mirror).to_owned();
-        let observed = self.secrets.get(namespace, &name).await;
-        let observed = observed.map(|found| secret::observe(found, owner, self.ring.as_ref()));
-        Some(SecretFacts { name, observed })
-    }
-
-    async fn hash(&self, object: &ParameterMirror, namespace: &str, owner: &str) -> Option<HashFacts> {
-        object.spec.redis.as_ref()?;
-        let key = redis_key(&self.prefix, namespace, &object.name_any());
-        let observed = match (&self.store, &self.ring) {
-            (Some(store), Some(ring)) => Some(copy::observe(store, &key, owner, ring, None).await),
-            _ => None,
-        };
-        Some(HashFacts { key, observed })
     }
 }

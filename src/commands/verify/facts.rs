@@ -4,14 +4,13 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use parameter_mirror_format::crypto::keys::{KeyError, KeyRing};
-use parameter_mirror_format::hash::HashFound;
 use parameter_mirror_redis::ConnectionError;
 use parameter_mirror_redis::eviction::Eviction;
 
 use crate::api::{ParameterMirror, ParameterSource};
 use crate::kubernetes::client::ApiError;
 use crate::mirror::plan::{Plan, PlanError};
-use crate::targets::secret;
+use crate::targets::target::Inspection;
 
 /// Everything that `verify` judges.
 pub struct Facts {
@@ -98,26 +97,8 @@ pub struct FoundMirror {
     pub source: Result<Option<ParameterSource>, ApiError>,
     /// The plan for spec and grants; `None` if the source or the labels of the namespace could not be read.
     pub plan: Option<Result<Plan, PlanError>>,
-    /// The Secret, if the spec has this target.
-    pub secret: Option<SecretFacts>,
-    /// The hash, if the spec has this target.
-    pub redis: Option<HashFacts>,
-}
-
-/// The Secret that a mirror should hold.
-pub struct SecretFacts {
-    /// Name of the Secret.
-    pub name: String,
-    /// What the Secret holds.
-    pub observed: Result<secret::ObservedSecret, ApiError>,
-}
-
-/// The hash that a mirror should hold.
-pub struct HashFacts {
-    /// The Redis key.
-    pub key: String,
-    /// What the hash holds; `None` if it could not be observed, for want of Redis or of a key that verifies the MAC.
-    pub observed: Option<Result<HashFound, ConnectionError>>,
+    /// The targets that the spec has.
+    pub targets: Vec<Inspection>,
 }
 
 /// Whether the leader has renewed its lease in time.

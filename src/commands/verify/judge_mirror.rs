@@ -12,18 +12,16 @@ use parameter_mirror_format::humanize::{at, few, parameters, span};
 use parameter_mirror_format::verdict::{Found, Verdict};
 
 use crate::api::{DeletionPolicy, FINALIZER};
-use crate::commands::verify::facts::{Facts, FoundMirror, HashFacts, SecretFacts, is_operator_alive, ring};
+use crate::commands::verify::facts::{Facts, FoundMirror, is_operator_alive, ring};
 use crate::commands::verify::finding::{Finding, Level};
 use crate::mirror::copies;
 use crate::mirror::plan::{Plan, PlanError};
-use crate::mirror::target::TargetReason;
+use crate::targets::target::Inspection;
 
 /// Returns all findings about a mirror.
 pub(super) fn judge(mirror: &FoundMirror, facts: &Facts) -> Vec<Finding> {
-    let secret = mirror.secret.as_ref().map(|secret| secret_copy(secret, facts));
-    let redis = mirror.redis.as_ref().map(|hash| hash_copy(hash, facts));
     let mut findings = vec![grants(mirror), state(mirror)];
-    let copies: Vec<Copy<'_>> = [secret, redis].into_iter().flatten().collect();
+    let copies: Vec<Copy<'_>> = mirror.targets.iter().map(|target| copy(target, facts)).collect();
     let held: Vec<&Signed> = copies.iter().filter_map(|copy| copy.signed).collect();
     findings.extend(agreement(mirror, &held));
     findings.extend(age(mirror, &held, facts.now));
@@ -105,49 +103,24 @@ struct Copy<'a> {
     signed: Option<&'a Signed>,
 }
 
-fn secret_copy<'a>(secret: &'a SecretFacts, facts: &Facts) -> Copy<'a> {
-    let target = format!("Secret {}", secret.name);
-    match &secret.observed {
-        Err(problem) => unseen("secret", &format!("{target}: {problem}")),
-        Ok(observed) => match &observed.found {
-            Some(found) => copy("secret", &target, found, TargetReason::SecretConflict, facts),
-            None => unseen("secret", &format!("{target} cannot be checked without the operator's keys")),
-        },
-    }
+fn copy<'a>(target: &'a Inspection, facts: &Facts) -> Copy<'a> {
+    let check = target.kind.label();
+    let found = match &target.found {
+        Ok(found) => found,
+        Err(why) => return Copy { finding: Finding::new(Level::Warn, check, why), signed: None },
+    };
+    let signed = copies::verified(Some(found));
+    let (level, text) = match &target.flaw {
+        Some(flaw) if signed.is_some() => (Level::Fail, flaw.clone()),
+        _ => verdict(target, found, facts),
+    };
+    Copy { finding: Finding::new(level, check, text), signed }
 }
 
-fn hash_copy<'a>(hash: &'a HashFacts, facts: &Facts) -> Copy<'a> {
-    let target = format!("Redis {}", hash.key);
-    match &hash.observed {
-        None => unseen("redis", &format!("{target} was not checked")),
-        Some(Err(error)) => unseen("redis", &format!("{target} cannot be checked: {error}")),
-        Some(Ok(observed)) => {
-            let mut copy = copy("redis", &target, &observed.found, TargetReason::RedisConflict, facts);
-            if copy.signed.is_some() && !observed.is_for_readers {
-                let text = format!(
-                    "{target}: somebody else changed the fields that readers verify, so readers refuse the hash. A working operator rewrites it at \
-                     its next read"
-                );
-                copy.finding = Finding::new(Level::Fail, "redis", text);
-            }
-            copy
-        }
-    }
-}
-
-fn unseen<'a>(check: &'static str, text: &str) -> Copy<'a> {
-    Copy { finding: Finding::new(Level::Warn, check, text), signed: None }
-}
-
-fn copy<'a>(
-    check: &'static str,
-    target: &str,
-    found: &'a Found,
-    conflict: TargetReason,
-    facts: &Facts,
-) -> Copy<'a> {
+fn verdict(target: &Inspection, found: &Found, facts: &Facts) -> (Level, String) {
+    let Inspection { name: target, conflict, .. } = target;
     let restored = "A working operator restores it within seconds (Redis: at its next check)";
-    let (level, text) = match found {
+    match found {
         Found::Missing => (Level::Fail, format!("{target} is not there. {restored}")),
         Found::Ours(Verdict::Broken(cause)) => {
             (Level::Fail, format!("{target} was damaged, or edited by another hand: {cause}. {restored}"))
@@ -175,11 +148,10 @@ fn copy<'a>(
             (Level::Fail, format!("{target}: it exists and belongs to {owner}. It was not touched."))
         }
         other => {
-            let detail = copies::refusal(other, conflict).map_or_else(String::new, |issue| issue.detail);
+            let detail = copies::refusal(other, *conflict).map_or_else(String::new, |issue| issue.detail);
             (Level::Fail, format!("{target}: {detail}"))
         }
-    };
-    Copy { finding: Finding::new(level, check, text), signed: copies::verified(Some(found)) }
+    }
 }
 
 /// Whether both targets and the status have the same set, and whether it is the set that the spec asks for.
@@ -234,10 +206,8 @@ fn age(mirror: &FoundMirror, held: &[&Signed], now: Timestamp) -> Option<Finding
         held.iter().filter_map(|signed| Timestamp::from_millisecond(signed.content.read_at).ok()).max();
     let confirmed =
         mirror.object.status.as_ref().and_then(|status| status.last_sync_time.as_ref().map(|time| time.0));
-    let checked = match mirror.redis.as_ref().map(|hash| &hash.observed) {
-        Some(Some(Ok(observed))) => observed.checked_at.and_then(|at| Timestamp::from_millisecond(at).ok()),
-        _ => None,
-    };
+    let checked = mirror.targets.iter().filter_map(|target| target.checked_at).max();
+    let checked = checked.and_then(|at| Timestamp::from_millisecond(at).ok());
     let current = [read, confirmed, checked].into_iter().flatten().max()?;
     let age = Duration::try_from(now.duration_since(current).max(SignedDuration::ZERO)).unwrap_or_default();
     let served = format!("what is served is as SSM had it {} ago ({})", span(age), at(current, now));

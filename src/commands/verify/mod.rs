@@ -12,7 +12,7 @@ mod judge_mirror;
 use std::process::ExitCode;
 
 pub use collect::collect;
-pub use facts::{Facts, FoundMirror, HashFacts, Home, Leader, MirrorFacts, RedisFacts, SecretFacts};
+pub use facts::{Facts, FoundMirror, Home, Leader, MirrorFacts, RedisFacts};
 pub use finding::{Finding, Level, Report};
 pub use judge::judge;
 

@@ -12,9 +12,11 @@ use tracing_mutex::parkinglot::Mutex;
 
 use crate::api::{ParameterMirror, ParameterMirrorStatus};
 use crate::controller::state::read_state::ReadState;
-use crate::controller::state::target_state::{Targets, WATCH_LAG};
+use crate::controller::state::target_state::Targets;
 use crate::mirror::plan::{Plan, PlanError};
-use crate::targets::redis::copy::Trace;
+
+/// How long after our own write the watch may still show the status before it.
+const WATCH_LAG: Duration = Duration::from_secs(5);
 
 /// The state of one mirror. Only one reconcile of a mirror runs at a time; reconciles of other mirrors use `try_lock` only.
 pub type SharedState = Arc<tokio::sync::Mutex<MirrorState>>;
@@ -60,9 +62,9 @@ pub struct MirrorState {
     pub refused: Option<(PlanError, Duration)>,
     /// The last known good set; `None` if there is no set, or if its values are evicted.
     pub good: Option<Signed>,
-    /// Set while the values are evicted: the targets hold the last known good set, and this process does not.
-    pub evicted: Option<Evicted>,
-    /// Read time that the last good read of this process would stamp, Unix ms; 0 if there was no good read.
+    /// Whether the values are evicted: the targets hold the last known good set, and this process does not.
+    pub is_evicted: bool,
+    /// Read time that the last good read of this process would stamp, Unix ms.
     pub confirmed_at: i64,
     /// Latest verified read time ever seen, Unix ms.
     pub latest_read_at: i64,
@@ -91,23 +93,7 @@ pub struct LastReconcile {
     pub next_check: Duration,
 }
 
-/// The targets as they were when the values were evicted.
-pub struct Evicted {
-    /// Resource version of the Secret.
-    pub secret_version: Option<String>,
-    /// Fence and MAC of the hash, which a check compares.
-    pub redis: Trace,
-}
-
-impl Evicted {
-    /// Whether this is the resource version that the Secret had.
-    #[must_use]
-    pub fn is_secret_version(&self, version: Option<&str>) -> bool {
-        self.secret_version.as_deref() == version
-    }
-}
-
-/// What was written to the status, and what could not be written.
+/// What was written to the status, and what was not.
 #[derive(Default)]
 pub struct ReportState {
     /// The status as last written by this process, and the uptime of that write.

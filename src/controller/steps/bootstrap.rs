@@ -45,7 +45,7 @@ fn may_bootstrap_others(state: &MirrorState) -> bool {
     let Some(good) = &state.good else { return false };
     let Ok(stored) = StoredSource::decode(&good.content.source) else { return false };
     let is_reconciled = state.last.as_ref().is_some_and(|last| last.plan.is_covered_by(&stored));
-    is_reconciled && (was_read_here(good, state) || is_in_redis(good, state))
+    is_reconciled && (was_read_here(good, state) || is_out_of_reach_of_tenants(good, state))
 }
 
 /// Whether a read of this process brought this set or confirmed it.
@@ -53,12 +53,12 @@ fn was_read_here(good: &Signed, state: &MirrorState) -> bool {
     state.confirmed_at > 0 && state.confirmed_at >= good.content.read_at
 }
 
-/// Whether the hash holds the set too, confirmed no earlier than the mirror's last good read. Tenants do not write the hash.
-fn is_in_redis(good: &Signed, state: &MirrorState) -> bool {
+/// Whether a target that tenants cannot write holds it too, confirmed no earlier than the mirror's last good read.
+fn is_out_of_reach_of_tenants(good: &Signed, state: &MirrorState) -> bool {
     let last_sync = state.last_sync.map_or(0, jiff::Timestamp::as_millisecond);
-    state.targets.redis.observed.as_ref().is_some_and(|hash| {
-        let confirmed_at = hash.checked_at.unwrap_or(0);
-        copies::verified(Some(&hash.found)).is_some_and(|held| {
+    state.targets.iter().filter(|target| target.is_out_of_reach()).any(|target| {
+        let confirmed_at = target.checked_at().unwrap_or(0);
+        copies::verified(target.found()).is_some_and(|held| {
             held.content.same_as(&good.content) && confirmed_at.max(held.content.read_at) >= last_sync
         })
     })

@@ -7,13 +7,11 @@ use std::sync::Arc;
 use kube::runtime::reflector::ObjectRef;
 
 use crate::api::ParameterMirror;
-use crate::controller::context::{Context, RedisBackend};
-use crate::controller::state::mirror_state::{Evicted, MirrorState};
+use crate::controller::context::Context;
+use crate::controller::state::mirror_state::MirrorState;
 use crate::controller::state::values::Load;
-use crate::controller::steps::observe::secret_version;
-use crate::mirror::copies;
 use crate::mirror::plan::Plan;
-use crate::targets::redis::copy::{self, Trace};
+use crate::targets::target::Target;
 
 /// Records what the mirror holds after a reconcile, and evicts what exceeds the bound: its own values, or those of other mirrors.
 pub fn enforce_memory_limit(
@@ -33,52 +31,40 @@ pub fn enforce_memory_limit(
 
 fn load(state: &MirrorState) -> Load {
     let Some(good) = &state.good else { return Load::default() };
-    Load { bytes: good.bytes(), is_backed: trace(state).is_some(), content: Arc::downgrade(&good.content) }
+    Load { bytes: good.bytes(), is_backed: is_backed(state), content: Arc::downgrade(&good.content) }
 }
 
 fn evict(mirror: &ObjectRef<ParameterMirror>, state: &mut MirrorState, ctx: &Context) {
-    if let Some(trace) = trace(state) {
-        state.evicted = Some(trace);
+    if is_backed(state) {
+        state.is_evicted = true;
         state.good = None;
-        state.targets.secret.observed = None;
-        state.targets.redis.observed = None;
+        state.targets.iter_mut().for_each(Target::evict);
         ctx.values.settle(mirror, Load { is_backed: true, ..Load::default() });
     }
 }
 
-/// Returns what remains of the observations; `None` unless both targets hold the last known good set and no read is under way.
-fn trace(state: &MirrorState) -> Option<Evicted> {
-    let good = state.good.as_ref()?;
-    let secret = state.targets.secret.observed.as_ref()?;
-    let redis = state.targets.redis.observed.as_ref()?;
-    let holds_it = |found| copies::verified(found).is_some_and(|held| held.content.same_as(&good.content));
-    let is_backed = state.source.in_flight.is_none()
+/// Whether the targets hold the last known good set, and nothing needs the values soon.
+fn is_backed(state: &MirrorState) -> bool {
+    state.source.in_flight.is_none()
         && state.report.deferred_since.is_none()
         && state.last.is_some()
-        && holds_it(secret.found.as_ref())
-        && holds_it(Some(&redis.found));
-    is_backed.then(|| Evicted {
-        secret_version: secret.resource_version().map(str::to_owned),
-        redis: Trace::of(redis),
-    })
+        && state.good.as_ref().is_some_and(|good| state.targets.all_hold(good))
 }
 
-/// Whether the values are evicted and may stay so: both targets are unchanged, and the status has nothing new to report.
+/// Whether the values are evicted and may stay so: nobody changed the targets, and there is nothing to report.
 pub async fn is_unchanged(plan: &Plan, state: &MirrorState, ctx: &Context) -> bool {
-    let Some(known) = &state.evicted else { return false };
-    let same_plan = state.last.as_ref().is_some_and(|last| *last.plan == *plan);
-    // The status must report `Stale` on time, and only a full reconcile computes the age.
+    let is_same_plan = state.last.as_ref().is_some_and(|last| *last.plan == *plan);
+    // The age of what is served has to be reported in time.
     let may_go_stale = plan.max_staleness.is_some() && state.source.issue.is_some();
-    let (Some(secret), Some(redis), RedisBackend::Configured(store)) =
-        (&plan.secret, &plan.redis, &ctx.redis)
-    else {
+    let keys = ctx.keys();
+    if !state.is_evicted || !is_same_plan || may_go_stale || state.targets.keys_version != keys.version {
         return false;
-    };
-    same_plan
-        && !may_go_stale
-        && state.targets.keys_version == ctx.keys().version
-        && secret_version(plan, secret, ctx)
-            .await
-            .is_ok_and(|version| known.is_secret_version(version.as_deref()))
-        && copy::is_unchanged(store.as_ref(), &redis.key, &known.redis).await.unwrap_or(false)
+    }
+    let services = ctx.services(&keys);
+    for target in state.targets.iter() {
+        if !target.is_unchanged(&plan.namespace, &services).await {
+            return false;
+        }
+    }
+    true
 }

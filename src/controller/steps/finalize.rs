@@ -9,21 +9,18 @@ use kube::ResourceExt;
 use kube::api::{Api, Patch, PatchParams};
 use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::ObjectRef;
-use parameter_mirror_format::hash::redis_key;
-use parameter_mirror_format::verdict::Found;
 use serde_json::json;
 
 use crate::api::{DeletionPolicy, FINALIZER, ParameterMirror};
-use crate::controller::context::{Context, RedisBackend};
+use crate::controller::context::Context;
 use crate::controller::state::mirror_state::MirrorState;
 use crate::kubernetes::client::{ApiError, with_timeout};
 use crate::kubernetes::events::EventDraft;
 use crate::kubernetes::queue::Requeue;
-use crate::mirror::copies;
 use crate::mirror::plan::Plan;
-use crate::targets::redis::copy;
-use crate::targets::redis::{Check, Guard, ScriptOutcome};
-use crate::targets::secret;
+use crate::mirror::target::TargetKind;
+use crate::targets::KINDS;
+use crate::targets::target::{Identity, Kind, Recorded};
 
 /// How long the deletion of a mirror waits for a Redis that does not answer.
 const WAIT_FOR_REDIS: Duration = Duration::from_mins(5);
@@ -45,14 +42,14 @@ pub async fn delete(mirror: &ParameterMirror, state: &mut MirrorState, ctx: &Con
             }
             None => return Requeue::After(RETRY),
         }
-        if let Some(key) = hash_key(mirror, ctx)
-            && let Err(why) = delete_hash(mirror, &key, ctx).await
-        {
+        for (kind, name, why) in delete_held(mirror, ctx).await {
             if ctx.clock.now().duration_since(deleted_at(mirror)) < deletion_timeout(mirror, ctx) {
                 return Requeue::After(RETRY);
             }
             let note = format!(
-                "Redis {key} could not be deleted ({why}) and is left behind. Remove it by hand: UNLINK '{key}'"
+                "{} {name} could not be deleted ({why}) and is left behind. Remove it by hand: {}",
+                kind.kind(),
+                kind.delete_by_hand(&name)
             );
             ctx.events.emit(mirror, &EventDraft::warning("LeftBehind", note.clone()));
             tracing::warn!("{note}");
@@ -75,15 +72,22 @@ async fn is_current(mirror: &ParameterMirror, ctx: &Context) -> Option<bool> {
     Some(live.is_some_and(|live| of(&live.metadata) == of(&mirror.metadata)))
 }
 
-/// Returns the hash that the status names, otherwise the one that the spec asks for, because it may have been written a moment ago.
-fn hash_key(mirror: &ParameterMirror, ctx: &Context) -> Option<String> {
-    let held = mirror.status.as_ref().and_then(|status| status.redis.as_ref()).map(|redis| redis.key.clone());
-    let desired = || {
-        let namespace = mirror.namespace().unwrap_or_default();
-        mirror.spec.redis.as_ref()?;
-        Some(redis_key(&ctx.settings.redis_prefix, &namespace, &mirror.name_any()))
-    };
-    held.or_else(desired)
+/// Deletes what would outlive the mirror. Returns what could not be deleted, and why.
+async fn delete_held(mirror: &ParameterMirror, ctx: &Context) -> Vec<(&'static dyn Kind, String, String)> {
+    let keys = ctx.keys();
+    let services = ctx.services(&keys);
+    let namespace = mirror.namespace().unwrap_or_default();
+    let owner = format!("{}/{namespace}/{}", ctx.settings.cluster, mirror.name_any());
+    let identity = Identity { namespace: &namespace, owner: &owner };
+    let mut left = Vec::new();
+    for kind in KINDS {
+        if let Some(name) = kind.held_by_finalizer(mirror, &ctx.settings.redis_prefix)
+            && let Err(why) = kind.delete(&name, &identity, &services).await
+        {
+            left.push((kind, name, why));
+        }
+    }
+    left
 }
 
 fn deleted_at(mirror: &ParameterMirror) -> Timestamp {
@@ -96,17 +100,20 @@ fn deletion_timeout(mirror: &ParameterMirror, ctx: &Context) -> jiff::SignedDura
     jiff::SignedDuration::try_from(deletion_timeout).unwrap_or(jiff::SignedDuration::MAX)
 }
 
-/// Keeps the finalizer only while `redis.deletionPolicy` is `Delete`: nothing else needs the operator to be alive.
+/// A finalizer only while the policy of a target that nobody else deletes is `Delete`: nothing else needs the operator to be alive.
 pub async fn ensure_finalizer(mirror: &ParameterMirror, plan: &Plan, ctx: &Context) {
-    let desired = plan.redis.as_ref().is_some_and(|redis| redis.deletion_policy == DeletionPolicy::Delete)
-        || mirror
-            .status
-            .as_ref()
-            .and_then(|status| status.redis.as_ref())
-            .is_some_and(|redis| redis.deletion_policy == DeletionPolicy::Delete && plan.redis.is_none());
-    let present = mirror.finalizers().iter().any(|finalizer| finalizer == FINALIZER);
-    if desired != present {
-        set_finalizer(mirror, desired, ctx).await;
+    let needs_finalizer = |kind: &&'static dyn Kind| {
+        let recorded = || mirror.status.as_ref().and_then(|status| kind.recorded(status));
+        let policy = match plan.target(kind.kind()) {
+            Some(target) => Some(target.deletion_policy()),
+            None => recorded().map(|recorded| recorded.deletion_policy),
+        };
+        kind.needs_finalizer() && policy == Some(DeletionPolicy::Delete)
+    };
+    let is_needed = KINDS.iter().any(needs_finalizer);
+    let is_present = mirror.finalizers().iter().any(|finalizer| finalizer == FINALIZER);
+    if is_needed != is_present {
+        set_finalizer(mirror, is_needed, ctx).await;
     }
 }
 
@@ -137,82 +144,51 @@ async fn try_set_finalizer(mirror: &ParameterMirror, present: bool, ctx: &Contex
     with_timeout(api.patch(&mirror.name_any(), &PatchParams::default(), &patch)).await.map(drop)
 }
 
-/// Whether the status may drop the old targets that it names: there are none, their policy retains them, or they are deleted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct OrphansDeleted {
-    /// The old Secret may be dropped.
-    pub secret: bool,
-    /// The old hash may be dropped.
-    pub redis: bool,
+/// Targets that the status names and the spec no longer does.
+#[derive(Debug, Default)]
+pub struct Orphans {
+    left: Vec<TargetKind>,
 }
 
-/// Deletes targets that the status names and the spec no longer does, once the new targets hold the set.
+impl Orphans {
+    /// Whether the target of this kind that the status names is still to be deleted.
+    #[must_use]
+    pub fn are_left(&self, kind: TargetKind) -> bool {
+        self.left.contains(&kind)
+    }
+}
+
+/// Deletes targets that the status names and the spec no longer does, as their policy says, once the new ones hold the set.
 pub async fn delete_orphans(
     mirror: &ParameterMirror,
     plan: &Plan,
     state: &MirrorState,
     ctx: &Context,
-) -> OrphansDeleted {
+) -> Orphans {
     let status = state.previous_status(mirror, ctx.clock.uptime());
-    let old_secret =
-        status.secret.filter(|old| plan.secret.as_ref().is_none_or(|secret| secret.name != old.name));
-    let old_hash = status.redis.filter(|old| plan.redis.as_ref().is_none_or(|redis| redis.key != old.key));
-    let mut orphans = OrphansDeleted { secret: old_secret.is_none(), redis: old_hash.is_none() };
-    let held = |found: Option<&Found>| copies::verified(found).is_some();
-    let new_secret_holds = plan.secret.is_none()
-        || held(state.targets.secret.observed.as_ref().and_then(|observed| observed.found.as_ref()));
-    let new_hash_holds =
-        plan.redis.is_none() || held(state.targets.redis.observed.as_ref().map(|observed| &observed.found));
-    if !new_secret_holds || !new_hash_holds {
-        return orphans;
-    }
-    let retain = DeletionPolicy::Retain;
-    let any_to_delete = old_secret.as_ref().is_some_and(|old| old.deletion_policy != retain)
-        || old_hash.as_ref().is_some_and(|old| old.deletion_policy != retain);
-    let may_delete = any_to_delete && is_current(mirror, ctx).await == Some(true);
-    if let Some(old) = old_secret {
-        orphans.secret = old.deletion_policy == retain
-            || (may_delete && delete_secret(plan, &old.name, ctx).await.is_ok());
-    }
-    if let Some(old) = old_hash {
-        orphans.redis =
-            old.deletion_policy == retain || (may_delete && delete_hash(mirror, &old.key, ctx).await.is_ok());
-    }
-    orphans
-}
-
-/// Deletes a Secret that belongs to this mirror, in exactly the version that was observed.
-async fn delete_secret(plan: &Plan, name: &str, ctx: &Context) -> Result<(), String> {
-    let keys = ctx.keys();
-    let found = ctx.secrets.get(&plan.namespace, name).await.map_err(|problem| problem.to_string())?;
-    let observed = secret::observe(found, &plan.owner, keys.ring.as_deref());
-    match (&observed.found, observed.resource_version()) {
-        (Some(Found::Ours(_)), Some(version)) => {
-            ctx.secrets.delete(&plan.namespace, name, version).await.map_err(|problem| problem.to_string())
-        }
-        // It no longer exists, or belongs to somebody else by now.
-        (Some(_), _) => Ok(()),
-        (None, _) => Err("the operator's keys are lost".to_owned()),
-    }
-}
-
-/// Deletes a hash that belongs to this mirror, in exactly the state that was observed.
-async fn delete_hash(mirror: &ParameterMirror, key: &str, ctx: &Context) -> Result<(), String> {
-    let RedisBackend::Configured(store) = &ctx.redis else {
-        return Err("there is no Redis configured".to_owned());
+    let orphan = |kind: &&'static dyn Kind| {
+        let recorded = kind.recorded(&status)?;
+        let is_planned = plan.target(kind.kind()).is_some_and(|target| target.name() == recorded.name);
+        (!is_planned).then_some((*kind, recorded))
     };
-    let owner =
-        format!("{}/{}/{}", ctx.settings.cluster, mirror.namespace().unwrap_or_default(), mirror.name_any());
-    let checks = store.check(&[key], copy::OBSERVE).await.map_err(|error| error.to_string())?;
-    let Some(Check::Hash { owner: Some(found), fence, .. }) = checks.first() else { return Ok(()) };
-    if *found != owner {
-        return Ok(());
+    let orphans: Vec<_> = KINDS.iter().filter_map(orphan).collect();
+    let all_left = || Orphans { left: orphans.iter().map(|(kind, _)| kind.kind()).collect() };
+    if state.targets.verified().count() < plan.targets.len() {
+        return all_left();
     }
-    let now = ctx.clock.now().as_millisecond();
-    let guard = Guard { key, owner: &owner, fence, mac: None, now, least: now };
-    match store.remove(guard, copy::WRITE).await {
-        Ok(ScriptOutcome::Done { .. } | ScriptOutcome::Owned { .. } | ScriptOutcome::Gone) => Ok(()),
-        Ok(_) => Err("it changed meanwhile".to_owned()),
-        Err(error) => Err(error.to_string()),
+    let is_to_delete = |recorded: &Recorded| recorded.deletion_policy != DeletionPolicy::Retain;
+    let any_to_delete = orphans.iter().any(|(_, recorded)| is_to_delete(recorded));
+    let may_delete = any_to_delete && is_current(mirror, ctx).await == Some(true);
+    let keys = ctx.keys();
+    let services = ctx.services(&keys);
+    let identity = Identity { namespace: &plan.namespace, owner: &plan.owner };
+    let mut left = Vec::new();
+    for (kind, recorded) in &orphans {
+        let is_done = !is_to_delete(recorded)
+            || (may_delete && kind.delete(&recorded.name, &identity, &services).await.is_ok());
+        if !is_done {
+            left.push(kind.kind());
+        }
     }
+    Orphans { left }
 }

@@ -9,14 +9,23 @@ use crate::mirror::copies;
 use crate::mirror::plan::permission::{Existing, Permission};
 use crate::mirror::plan::{Plan, SourcePlan};
 use crate::mirror::resolve::Resolution;
-use crate::mirror::target::{TargetIssue, TargetReason};
+use crate::mirror::target::{TargetIssue, TargetKind, TargetReason};
+use crate::targets::recorded;
+use crate::targets::target::Target;
 
-/// What may be written to each target.
-pub struct WritePermit {
-    /// Whether the Secret may be written, or why not.
-    pub secret: Result<(), TargetIssue>,
-    /// The least encryption of the hash, or why the hash may not be written.
-    pub redis: Result<RedisEncryption, TargetIssue>,
+/// What may be written to each target: the least encryption of values in Redis, or why nothing may be written.
+pub struct WritePermit(Vec<(TargetKind, Result<RedisEncryption, TargetIssue>)>);
+
+impl WritePermit {
+    fn all(targets: &Targets, permit: &Result<RedisEncryption, TargetIssue>) -> Self {
+        Self(targets.iter().map(|target| (target.kind(), permit.clone())).collect())
+    }
+
+    /// Returns what may be written to the target of this kind.
+    pub fn of(&self, kind: TargetKind) -> Result<RedisEncryption, TargetIssue> {
+        let found = self.0.iter().find(|(permitted, _)| *permitted == kind);
+        found.map_or(Ok(RedisEncryption::None), |(_, permit)| permit.clone())
+    }
 }
 
 /// Judges the set that the targets are to hold. `previous` names the targets that were written before.
@@ -31,15 +40,12 @@ pub fn permit(
     let Some(stored) =
         resolution.desired().and_then(|desired| StoredSource::decode(&desired.set.content().source).ok())
     else {
-        return WritePermit { secret: Ok(()), redis: Ok(RedisEncryption::None) };
+        return WritePermit::all(targets, &Ok(RedisEncryption::None));
     };
     match permission(plan, &stored, ctx) {
-        Permission::Granted { encryption } => WritePermit { secret: Ok(()), redis: Ok(encryption) },
+        Permission::Granted { encryption } => WritePermit::all(targets, &Ok(encryption)),
         Permission::SourceMissing => while_missing(plan, previous, targets),
-        Permission::NotGranted => {
-            let issue = not_granted(plan, &stored);
-            WritePermit { secret: Err(issue.clone()), redis: Err(issue) }
-        }
+        Permission::NotGranted => WritePermit::all(targets, &Err(not_granted(plan, &stored))),
     }
 }
 
@@ -72,22 +78,13 @@ fn while_missing(plan: &Plan, previous: &ParameterMirrorStatus, targets: &Target
             ),
         )
     };
-    let wrote_secret = previous.secret.as_ref().map(|secret| &secret.name);
-    let wrote_hash = previous.redis.as_ref().map(|redis| &redis.key);
-    let secret = targets.secret.observed.as_ref().and_then(|secret| secret.found.as_ref());
-    let held = targets.redis.observed.as_ref().filter(|hash| copies::verified(Some(&hash.found)).is_some());
-    let had_secret = copies::verified(secret).is_some()
-        || plan.secret.as_ref().is_some_and(|desired| wrote_secret == Some(&desired.name));
-    let had_hash =
-        held.is_some() || plan.redis.as_ref().is_some_and(|desired| wrote_hash == Some(&desired.key));
-    // The encryption of a hash that is lost is unknown, so all values are encrypted.
-    let encryption = held
-        .and_then(|hash| hash.encryption.as_ref())
-        .map_or(RedisEncryption::All, |encryption| encryption.mode().into());
-    WritePermit {
-        secret: if had_secret { Ok(()) } else { Err(new()) },
-        redis: if had_hash { Ok(encryption) } else { Err(new()) },
-    }
+    let permit = |target: &(dyn Target + 'static)| {
+        let was_written =
+            recorded(target.kind(), previous).is_some_and(|recorded| recorded.name == target.name());
+        let is_known = was_written || copies::verified(target.found()).is_some();
+        (target.kind(), if is_known { Ok(target.held_encryption()) } else { Err(new()) })
+    };
+    WritePermit(targets.iter().map(permit).collect())
 }
 
 fn not_granted(plan: &Plan, stored: &StoredSource) -> TargetIssue {

@@ -26,22 +26,30 @@ use crate::mirror::copies::Freshness;
 use crate::mirror::plan::{Plan, SourcePlan};
 use crate::mirror::resolve::SourceIssue;
 use crate::mirror::snapshot::{Priority, QueueKey, ReadError, ReadErrorKind, ReadRequest, Snapshot};
+use crate::mirror::target::TargetKind;
+use crate::targets::target::Target;
 
 /// The answer of a read that has ended, and how far each target may rely on it.
 pub struct ReadOutcome {
     /// The answer of SSM.
     pub outcome: Result<Snapshot, ReadError>,
-    /// `FreshRead` if the Secret has not changed since the read began.
-    pub secret: Freshness,
-    /// `FreshRead` if the hash has not changed since the read began.
-    pub redis: Freshness,
-    /// The value of the annotation `sync-at` that the read answers.
+    /// The targets that are as they were when the read began.
+    unchanged: Vec<TargetKind>,
+    /// The value of `sync-at` that it answers.
     pub sync_at: Option<String>,
     /// Held until the reconcile that publishes the values ends.
     _first: Option<FirstValues>,
 }
 
-/// Whether a read is due and no other one is under way.
+impl ReadOutcome {
+    /// Returns how far the target of this kind may rely on the outcome.
+    #[must_use]
+    pub fn freshness(&self, kind: TargetKind) -> Freshness {
+        if self.unchanged.contains(&kind) { Freshness::FreshRead } else { Freshness::LastKnownGood }
+    }
+}
+
+/// Whether a read would begin now.
 #[must_use]
 pub fn is_due(plan: &Plan, reads: &ReadState, ctx: &Context) -> bool {
     let now = ctx.clock.uptime();
@@ -71,8 +79,8 @@ fn has_recovered(reads: &ReadState, ctx: &Context) -> bool {
     reads.failures > 0 && reads.recoveries_seen != *ctx.recoveries.borrow()
 }
 
-/// The parts of a mirror's state that a read needs.
-#[derive(Clone, Copy)]
+/// What a read takes of the state of its mirror.
+#[derive(Clone)]
 pub struct Before<'a> {
     /// The last known good set.
     pub good: Option<&'a Signed>,
@@ -98,7 +106,7 @@ pub fn begin(
         known: good.map(|good| content::known(good, plan)).unwrap_or_default(),
         known_account: good.and_then(content::account),
         last_failure: last_error(reads),
-        turn: queue_key(plan, reads, before),
+        turn: queue_key(plan, reads, &before),
         coalesce: !peers.is_empty() || was_triggered,
         started: Arc::default(),
     };
@@ -166,25 +174,18 @@ pub fn take(
         }
     };
     let InFlight { seen, sync_at, .. } = *reads.in_flight.take()?;
-    let has_changed = |seen: Option<u64>, changes: u64| seen.is_some_and(|seen| seen != changes);
-    let is_stale = has_changed(seen.secret, targets.secret.external_changes)
-        || has_changed(seen.redis, targets.redis.external_changes);
+    let changes = |target: &(dyn Target + 'static)| (target.kind(), target.state().external_changes);
+    let is_stale =
+        targets.iter().map(changes).any(|(kind, now)| seen.of(kind).is_some_and(|seen| seen != now));
     if is_stale && outcome.is_ok() && !reads.retried_stale {
         reads.retried_stale = true;
         reads.due_now = true;
         return None;
     }
     reads.retried_stale = false;
-    let freshness = |seen: Option<u64>, changes: u64| {
-        if seen == Some(changes) { Freshness::FreshRead } else { Freshness::LastKnownGood }
-    };
-    Some(ReadOutcome {
-        outcome,
-        secret: freshness(seen.secret, targets.secret.external_changes),
-        redis: freshness(seen.redis, targets.redis.external_changes),
-        sync_at,
-        _first: first,
-    })
+    let unchanged = targets.iter().map(changes).filter(|(kind, now)| seen.of(*kind) == Some(*now));
+    let unchanged = unchanged.map(|(kind, _)| kind).collect();
+    Some(ReadOutcome { outcome, unchanged, sync_at, _first: first })
 }
 
 /// Shares the values that other mirrors hold, so that equal values are in memory once. A set that grows must fit into memory.
@@ -244,8 +245,8 @@ fn last_error(reads: &ReadState) -> Option<ReadError> {
     }
 }
 
-fn queue_key(plan: &Plan, reads: &ReadState, before: Before<'_>) -> QueueKey {
-    // The read that confirms a deletion is late already.
+fn queue_key(plan: &Plan, reads: &ReadState, before: &Before<'_>) -> QueueKey {
+    // A deletion that has to be confirmed is late already.
     let is_urgent = reads.due_now || reads.absences.waits > 0;
     let priority = match (before.good, is_urgent) {
         (None, _) => Priority::FirstSync,

@@ -14,18 +14,20 @@ use serde::de::IgnoredAny;
 use serde_json::{Value as Json, json};
 
 use crate::api::conditions::{self, DEGRADED, READY, STALLED};
-use crate::api::{MirrorRedisStatus, MirrorSecretStatus, ParameterMirror, ParameterMirrorStatus};
+use crate::api::{ParameterMirror, ParameterMirrorStatus};
 use crate::controller::context::Context;
 use crate::controller::state::mirror_state::{MirrorState, ReportState};
 use crate::controller::state::target_state::Targets;
-use crate::controller::steps::finalize::OrphansDeleted;
+use crate::controller::steps::finalize::Orphans;
 use crate::controller::steps::publish::{Heal, Published};
 use crate::kubernetes::client::{ApiError, with_timeout};
 use crate::kubernetes::events::EventDraft;
 use crate::mirror::copies;
 use crate::mirror::plan::{Plan, PlanError};
 use crate::mirror::schedule;
-use crate::mirror::status::{self, ConditionState, Conditions, SourceState, StatusInput, TargetState};
+use crate::mirror::status::{self, ConditionState, Conditions, SourceState, StatusInput, TargetStatus};
+use crate::targets::target::{Recorded, Target};
+use crate::targets::{KINDS, recorded};
 
 /// What became of the write of the status.
 pub enum Reported {
@@ -46,7 +48,7 @@ pub async fn report(
     mirror: &ParameterMirror,
     plan: &Plan,
     published: &Published,
-    orphans: OrphansDeleted,
+    orphans: &Orphans,
     state: &MirrorState,
     ctx: &Context,
 ) -> Reported {
@@ -71,10 +73,9 @@ pub async fn report(
         next.parameters = i32::try_from(good.content.entries.len()).ok();
         next.revision = Some(good.content.revision());
     }
-    next.secret = secret_status(plan, &state.targets, &previous, orphans);
-    next.redis = redis_status(plan, &state.targets, &previous, orphans);
+    record_targets(plan, &state.targets, &previous, orphans, &mut next);
     for heal in healed(&previous, published) {
-        ctx.metrics.healed(heal.part);
+        ctx.metrics.healed(heal.kind);
     }
     // A status that could not be written was reported to log and events all the same, so it is not reported twice.
     let known = state.report.unwritten.as_deref().unwrap_or(&previous);
@@ -175,30 +176,7 @@ fn facts<'a>(
         served: state.good.as_ref().map(|good| good.content.entries.len()).zip(served_as_of(state)),
         stale: stale(plan, state, ctx),
         source: source_state(plan, state, ctx),
-        secret: plan.secret.as_ref().map(|secret| TargetState {
-            name: format!("Secret {}", secret.name),
-            holds_a_set: match state
-                .targets
-                .secret
-                .observed
-                .as_ref()
-                .and_then(|observed| observed.found.as_ref())
-            {
-                Some(found) => copies::holds_a_set(found),
-                None => mirror.status.as_ref().is_some_and(|status| status.secret.is_some()),
-            },
-            seen: state.targets.secret.observed.is_some(),
-            issue: state.targets.secret.issue.clone(),
-        }),
-        redis: plan.redis.as_ref().map(|redis| TargetState {
-            name: format!("Redis {}", redis.key),
-            holds_a_set: match &state.targets.redis.observed {
-                Some(observed) => copies::holds_a_set(&observed.found),
-                None => mirror.status.as_ref().is_some_and(|status| status.redis.is_some()),
-            },
-            seen: state.targets.redis.observed.is_some(),
-            issue: state.targets.redis.issue.clone(),
-        }),
+        targets: state.targets.iter().map(|target| target_status(target, mirror)).collect(),
         keys: ctx.keys().issue,
     }
 }
@@ -231,43 +209,41 @@ fn source_state(plan: &Plan, state: &MirrorState, ctx: &Context) -> SourceState 
     }
 }
 
-/// Returns the Secret that holds the set, or the old Secret while that still has to be deleted.
-fn secret_status(
-    plan: &Plan,
-    targets: &Targets,
-    previous: &ParameterMirrorStatus,
-    orphans: OrphansDeleted,
-) -> Option<MirrorSecretStatus> {
-    let [found, _] = targets.found();
-    match (&plan.secret, copies::verified(found)) {
-        _ if !orphans.secret => previous.secret.clone(),
-        (None, _) => None,
-        (Some(secret), Some(held)) => Some(MirrorSecretStatus {
-            name: secret.name.clone(),
-            revision: held.content.revision(),
-            deletion_policy: secret.deletion_policy,
-        }),
-        (Some(_), None) => previous.secret.clone(),
+/// How messages name a target, and what it holds as far as this process or the status knows.
+fn target_status(target: &dyn Target, mirror: &ParameterMirror) -> TargetStatus {
+    let recorded = |status: &ParameterMirrorStatus| recorded(target.kind(), status);
+    TargetStatus {
+        name: format!("{} {}", target.kind(), target.name()),
+        holds_a_set: match target.found() {
+            Some(found) => copies::holds_a_set(found),
+            None => mirror.status.as_ref().and_then(recorded).is_some(),
+        },
+        seen: target.is_observed(),
+        issue: target.state().issue.clone(),
     }
 }
 
-/// Returns the hash that holds the set, or the old hash while that still has to be deleted.
-fn redis_status(
+/// Records for each kind the target that holds the set; while an old one waits to be deleted, that one.
+fn record_targets(
     plan: &Plan,
     targets: &Targets,
     previous: &ParameterMirrorStatus,
-    orphans: OrphansDeleted,
-) -> Option<MirrorRedisStatus> {
-    let [_, found] = targets.found();
-    match (&plan.redis, copies::verified(found)) {
-        _ if !orphans.redis => previous.redis.clone(),
-        (None, _) => None,
-        (Some(redis), Some(held)) => Some(MirrorRedisStatus {
-            key: redis.key.clone(),
-            revision: held.content.revision(),
-            deletion_policy: redis.deletion_policy,
-        }),
-        (Some(_), None) => previous.redis.clone(),
+    orphans: &Orphans,
+    next: &mut ParameterMirrorStatus,
+) {
+    for kind in KINDS {
+        let held = targets.verified().find(|(held, _)| *held == kind.kind()).map(|(_, signed)| signed);
+        let recorded = match (plan.target(kind.kind()), held) {
+            _ if orphans.are_left(kind.kind()) => kind.recorded(previous),
+            (None, _) => None,
+            (Some(target), Some(held)) => Some(Recorded {
+                name: target.name().to_owned(),
+                revision: held.content.revision(),
+                deletion_policy: target.deletion_policy(),
+            }),
+            (Some(_), None) => kind.recorded(previous),
+        };
+        kind.record(next, recorded);
     }
 }
 
@@ -332,9 +308,12 @@ fn event_drafts(
         .map(|heal| {
             EventDraft::normal(
                 "Healed",
-                format!("{} was {}; it holds the last known good set again.", heal.target, heal.cause),
+                format!(
+                    "{} {} was {}; it holds the last known good set again.",
+                    heal.kind, heal.name, heal.cause
+                ),
             )
-            .of(heal.part)
+            .of(heal.kind.as_str())
         })
         .collect();
     if let Some(degraded) = changed(previous, next, DEGRADED) {

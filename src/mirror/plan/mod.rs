@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use parameter_mirror_format::content::source::{StoredSelection, StoredSource};
 
 use super::selection::Selection;
+use super::target::TargetKind;
 use crate::api::{
     DeletionPolicy, KeyFormat, ParameterMirrorSpec, ParameterSourceSpec, RedisEncryption, SecretTargetSpec,
     SecretType,
@@ -44,10 +45,8 @@ pub struct Plan {
     pub selections: Vec<Selection>,
     /// How Secret keys are made; also for `@params` when there is no Secret.
     pub key_format: KeyFormat,
-    /// The Secret, if the spec has this target.
-    pub secret: Option<SecretPlan>,
-    /// The hash, if the spec has this target.
-    pub redis: Option<RedisPlan>,
+    /// The targets to write, in the order in which they are written.
+    pub targets: Vec<TargetPlan>,
     /// Percentage of removals beyond which they are withheld.
     pub max_removed_percent: u32,
 }
@@ -69,6 +68,44 @@ pub struct SourcePlan {
     pub granted: Vec<String>,
     /// The minimum encryption in Redis that it requires.
     pub redis_encryption: RedisEncryption,
+}
+
+/// One target to write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TargetPlan {
+    /// A Secret.
+    Secret(SecretPlan),
+    /// A hash in Redis.
+    Redis(RedisPlan),
+}
+
+impl TargetPlan {
+    /// Returns its kind. A mirror has at most one target of each.
+    #[must_use]
+    pub const fn kind(&self) -> TargetKind {
+        match self {
+            Self::Secret(_) => TargetKind::Secret,
+            Self::Redis(_) => TargetKind::Redis,
+        }
+    }
+
+    /// Returns the name of the Secret, or the key of the hash.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Secret(secret) => &secret.name,
+            Self::Redis(redis) => &redis.key,
+        }
+    }
+
+    /// Returns what happens to it when it is no longer wanted.
+    #[must_use]
+    pub const fn deletion_policy(&self) -> DeletionPolicy {
+        match self {
+            Self::Secret(secret) => secret.deletion_policy,
+            Self::Redis(redis) => redis.deletion_policy,
+        }
+    }
 }
 
 /// The Secret to write.
@@ -125,23 +162,7 @@ impl Plan {
         if !is_object_name(&spec.source) {
             return Err(invalid("spec.source must be the name of a ParameterSource: a lower-case DNS name"));
         }
-        let secret = spec.secret.as_ref().map(|secret| secret_plan(secret, input)).transpose()?;
-        let redis = spec.redis.as_ref().map(|redis| RedisPlan {
-            key: parameter_mirror_format::hash::redis_key(input.redis_prefix, input.namespace, input.mirror),
-            encryption: redis.encryption,
-            deletion_policy: redis.deletion_policy,
-        });
-        if secret.is_none() && redis.is_none() {
-            return Err(invalid("spec: name at least one target: add `secret: {}` or `redis: {}`"));
-        }
-        if let (Some(redis), Some(source)) = (&redis, input.source)
-            && redis.encryption < source.redis_encryption
-        {
-            return Err(invalid(format!(
-                "spec.redis.encryption is {:?}, but ParameterSource {} demands at least {:?}",
-                redis.encryption, spec.source, source.redis_encryption
-            )));
-        }
+        let targets = targets(spec, input)?;
         let interval = interval(&spec.interval)?;
         let max_staleness =
             spec.max_staleness.as_deref().map(|text| max_staleness(text, interval)).transpose()?;
@@ -161,11 +182,16 @@ impl Plan {
             suspend: spec.suspend,
             selections,
             key_format: spec.secret.as_ref().map_or(KeyFormat::EnvVar, |secret| secret.key_format),
-            secret,
-            redis,
+            targets,
             max_removed_percent: u32::try_from(spec.guard.max_removed_percent.clamp(0, 100))
                 .unwrap_or_default(),
         })
+    }
+
+    /// Returns the target of a kind, if the spec has it.
+    #[must_use]
+    pub fn target(&self, kind: TargetKind) -> Option<&TargetPlan> {
+        self.targets.iter().find(|target| target.kind() == kind)
     }
 
     /// Returns the source as targets store it. `account` is used unless the role names the account.
@@ -325,6 +351,30 @@ pub fn is_object_name(name: &str) -> bool {
         && name.chars().all(legal)
         && ends_well(name.chars().next())
         && ends_well(name.chars().next_back())
+}
+
+/// Plans the targets, in the order in which they are written: the Secret first.
+fn targets(spec: &ParameterMirrorSpec, input: &PlanInput<'_>) -> Result<Vec<TargetPlan>, PlanError> {
+    let secret = spec.secret.as_ref().map(|secret| secret_plan(secret, input)).transpose()?;
+    let redis = spec.redis.as_ref().map(|redis| RedisPlan {
+        key: parameter_mirror_format::hash::redis_key(input.redis_prefix, input.namespace, input.mirror),
+        encryption: redis.encryption,
+        deletion_policy: redis.deletion_policy,
+    });
+    if let (Some(redis), Some(source)) = (&redis, input.source)
+        && redis.encryption < source.redis_encryption
+    {
+        return Err(invalid(format!(
+            "spec.redis.encryption is {:?}, but ParameterSource {} demands at least {:?}",
+            redis.encryption, spec.source, source.redis_encryption
+        )));
+    }
+    let targets: Vec<_> =
+        [secret.map(TargetPlan::Secret), redis.map(TargetPlan::Redis)].into_iter().flatten().collect();
+    if targets.is_empty() {
+        return Err(invalid("spec: name at least one target: add `secret: {}` or `redis: {}`"));
+    }
+    Ok(targets)
 }
 
 fn secret_plan(secret: &SecretTargetSpec, input: &PlanInput<'_>) -> Result<SecretPlan, PlanError> {

@@ -18,8 +18,10 @@ fn refusal(spec: &ParameterMirrorSpec) -> PlanError {
 fn a_plan_names_owner_targets_and_pace() {
     let plan = plan(&[path("/app")]);
     assert_eq!((plan.owner.as_str(), plan.interval), ("c/shop/checkout", Duration::from_mins(5)));
-    assert_eq!(plan.secret.unwrap().name, "checkout");
-    assert_eq!(plan.redis.unwrap().key, "pm:{shop/checkout}");
+    assert_eq!(
+        plan.targets.iter().map(TargetPlan::name).collect::<Vec<_>>(),
+        ["checkout", "pm:{shop/checkout}"]
+    );
     assert_eq!(plan.max_removed_percent, 20);
 }
 

@@ -8,7 +8,7 @@ use crate::mirror::resolve::guard::Withheld;
 /// Both targets hold a set, and the last read was good.
 fn synced() -> StatusInput<'static> {
     let target =
-        |name: &str| TargetState { name: name.to_owned(), holds_a_set: true, seen: true, issue: None };
+        |name: &str| TargetStatus { name: name.to_owned(), holds_a_set: true, seen: true, issue: None };
     StatusInput {
         now: "2026-11-23T16:26:12Z".parse().unwrap(),
         mirror: "search",
@@ -17,8 +17,7 @@ fn synced() -> StatusInput<'static> {
         served: Some((40, "2026-11-23T15:57:02Z".parse().unwrap())),
         stale: None,
         source: SourceState::Good,
-        secret: Some(target("Secret search-config")),
-        redis: Some(target("Redis pm:{shop/search}")),
+        targets: vec![target("Secret search-config"), target("Redis pm:{shop/search}")],
         keys: None,
     }
 }
@@ -146,7 +145,7 @@ fn a_drill_is_reported_first() {
 #[test]
 fn what_cannot_be_seen_is_not_called_nothing() {
     let mut facts = StatusInput { served: None, source: SourceState::NotReadYet, ..synced() };
-    let secret = facts.secret.as_mut().unwrap();
+    let secret = &mut facts.targets[0];
     (secret.seen, secret.issue) = (false, Some(issue(TargetReason::SecretWriteFailed)));
     assert_eq!(all(&facts), ["-", "True/SecretWriteFailed", FINE]);
     facts.source = failed(ReadErrorKind::Timeout);
@@ -167,9 +166,9 @@ fn what_cannot_be_seen_is_not_called_nothing() {
 #[case(TargetReason::LayoutTooNew)]
 fn a_target_lags_or_holds_nothing(#[case] reason: TargetReason) {
     let mut facts = synced();
-    facts.redis.as_mut().unwrap().issue = Some(issue(reason));
+    facts.targets[1].issue = Some(issue(reason));
     assert_eq!(all(&facts), ["True/Synced".to_owned(), format!("True/{reason}"), FINE.to_owned()]);
-    facts.redis.as_mut().unwrap().holds_a_set = false;
+    facts.targets[1].holds_a_set = false;
     assert_eq!(all(&facts), [format!("False/{reason}"), format!("True/{reason}"), FINE.to_owned()]);
 }
 
@@ -178,7 +177,7 @@ fn a_target_lags_or_holds_nothing(#[case] reason: TargetReason) {
 #[case(TargetReason::RedisConflict, false)]
 fn a_conflict_waits_for_a_person(#[case] reason: TargetReason, #[case] of_secret: bool) {
     let mut facts = synced();
-    let target = if of_secret { facts.secret.as_mut() } else { facts.redis.as_mut() }.unwrap();
+    let target = &mut facts.targets[usize::from(!of_secret)];
     (target.issue, target.holds_a_set) = (Some(issue(reason)), false);
     assert_eq!(all(&facts), [format!("False/{reason}"), format!("True/{reason}"), format!("True/{reason}")]);
     assert!(conditions(&facts).ready.unwrap().message.contains("consent"));
@@ -187,11 +186,10 @@ fn a_conflict_waits_for_a_person(#[case] reason: TargetReason, #[case] of_secret
 #[test]
 fn the_order_of_reasons_is_fixed() {
     let mut facts = StatusInput { source: failed(ReadErrorKind::Timeout), ..synced() };
-    for target in [&mut facts.secret, &mut facts.redis] {
-        let target = target.as_mut().unwrap();
+    for target in &mut facts.targets {
         (target.issue, target.holds_a_set) = (Some(issue(TargetReason::SecretTooLarge)), false);
     }
-    facts.redis.as_mut().unwrap().issue = Some(issue(TargetReason::RedisUnavailable));
+    facts.targets[1].issue = Some(issue(TargetReason::RedisUnavailable));
     // Ready: the Secret's reason before Redis's before the source's. Degraded: the source's first.
     assert_eq!(all(&facts), ["False/SecretTooLarge", "True/Timeout", FINE]);
     facts.source = SourceState::Good;
@@ -254,14 +252,15 @@ fn a_target_that_lags_is_not_said_to_be_current(
     #[case] said: &str,
 ) {
     let mut facts = synced();
-    facts.secret.as_mut().unwrap().issue = of_secret.map(issue);
-    facts.redis.as_mut().unwrap().issue = of_redis.map(issue);
+    facts.targets[0].issue = of_secret.map(issue);
+    facts.targets[1].issue = of_redis.map(issue);
     assert_eq!(conditions(&facts).ready.unwrap().message, said);
 }
 
 #[test]
 fn one_target_holds_and_two_hold() {
-    let alone = StatusInput { redis: None, ..synced() };
+    let mut alone = synced();
+    alone.targets.truncate(1);
     let message = conditions(&alone).ready.unwrap().message;
     assert_eq!(message, "Secret search-config holds all 40 parameters as read at 15:57:02 UTC.");
     let one = StatusInput { served: Some((1, synced().served.unwrap().1)), ..synced() };
@@ -285,7 +284,7 @@ fn a_refusal_and_what_is_served_are_two_sentences(#[case] refusal: PlanError) {
 fn a_copy_under_a_lost_key_is_reported_before_an_outage() {
     for of_secret in [true, false] {
         let mut facts = StatusInput { source: failed(ReadErrorKind::Timeout), ..synced() };
-        let target = if of_secret { facts.secret.as_mut() } else { facts.redis.as_mut() }.unwrap();
+        let target = &mut facts.targets[usize::from(!of_secret)];
         target.issue = Some(issue(TargetReason::KeyMissing));
         assert_eq!(all(&facts), ["True/ServingLastKnownGood", "True/KeyMissing", FINE]);
         facts.source = SourceState::Good;
@@ -319,10 +318,10 @@ fn an_invalid_spec_waits_for_a_person() {
 #[case(TargetReason::SecretWriteFailed, false)]
 fn a_target_in_trouble_before_the_first_set(#[case] reason: TargetReason, #[case] lasting: bool) {
     let mut facts = StatusInput { served: None, source: SourceState::NotReadYet, ..synced() };
-    for target in [&mut facts.secret, &mut facts.redis] {
-        target.as_mut().unwrap().holds_a_set = false;
+    for target in &mut facts.targets {
+        target.holds_a_set = false;
     }
-    facts.redis.as_mut().unwrap().issue = Some(issue(reason));
+    facts.targets[1].issue = Some(issue(reason));
     let ready = if lasting { format!("False/{reason}") } else { "Unknown/Pending".to_owned() };
     assert_eq!(shown(conditions(&facts).ready.as_ref()), ready);
     facts.source = failed(ReadErrorKind::Timeout);

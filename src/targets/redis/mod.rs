@@ -5,7 +5,10 @@ pub mod token;
 
 mod hashes;
 mod store;
+mod target;
 
 pub use hashes::{Check, Guard, HashStore, Heartbeat, ObservedHash, ScriptOutcome};
 pub use parameter_mirror_redis::eviction::Eviction;
 pub use store::RedisStore;
+pub use target::RedisBackend;
+pub(crate) use target::RedisKind;

@@ -2,6 +2,8 @@
 
 mod render;
 mod store;
+mod target;
 
-pub use render::{ObservedSecret, Owner, fits, is_in_sync, observe, render};
+pub use render::{ObservedSecret, Owner, observe};
 pub use store::SecretStore;
+pub(crate) use target::SecretKind;

@@ -383,6 +383,15 @@ mod tests {
 
     use super::*;
     use crate::mirror::fixtures::{path, plan, signed};
+    use crate::mirror::plan::{Plan, TargetPlan};
+
+    fn secret_of(plan: &Plan) -> SecretPlan {
+        let secret = plan.targets.iter().find_map(|target| match target {
+            TargetPlan::Secret(secret) => Some(secret.clone()),
+            TargetPlan::Redis(_) => None,
+        });
+        secret.unwrap()
+    }
 
     /// Names that do not compress: the manifest of so many is too large for annotations, although the values are tiny.
     #[test]
@@ -398,7 +407,7 @@ mod tests {
         let names: Vec<String> = (0..1_500).map(noise).collect();
         let parameters: Vec<_> = names.iter().map(|name| (name.as_str(), "v")).collect();
         let plan = plan(&[path("/app")]);
-        let target = plan.secret.clone().unwrap();
+        let target = secret_of(&plan);
         let problem = |count: usize| {
             let signed = signed(&plan, &parameters[..count], 1);
             fits(&target, &signed, &[], &ObservedSecret::default())
@@ -417,7 +426,7 @@ mod tests {
         let signed = signed(&plan, &[("/app/a", "v")], 1);
         let existing =
             ObservedSecret { type_: Some("kubernetes.io/tls".to_owned()), ..ObservedSecret::default() };
-        let issue = fits(plan.secret.as_ref().unwrap(), &signed, &[], &existing).unwrap_err();
+        let issue = fits(&secret_of(&plan), &signed, &[], &existing).unwrap_err();
         assert_eq!(issue.reason, TargetReason::SecretConflict);
     }
 
@@ -426,7 +435,7 @@ mod tests {
     fn metadata_of_others_is_held_up_to_a_bound() {
         let plan = plan(&[path("/app")]);
         let signed = signed(&plan, &[("/app/a", "v")], 1);
-        let target = plan.secret.as_ref().unwrap();
+        let target = &secret_of(&plan);
         let with = |annotations: usize, finalizers: usize, last_applied: usize| {
             let value = |bytes| "x".repeat(bytes);
             let annotations =

@@ -4,7 +4,6 @@ use jiff::ToSpan as _;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use parameter_mirror_format::content::{Content, Signed};
 use parameter_mirror_format::crypto::keys::KeyRing;
-use parameter_mirror_format::hash::{Fence, HashFound};
 use parameter_mirror_format::verdict::{BrokenCause, Found, Verdict};
 use rstest::rstest;
 
@@ -13,9 +12,10 @@ use crate::api::{
     FINALIZER, GrantSpec, NamespaceSelector, ParameterMirror, ParameterMirrorSpec, ParameterMirrorStatus,
     ParameterSource, ParameterSourceSpec, RedisTargetSpec, SecretTargetSpec, SelectionSpec,
 };
-use crate::commands::verify::facts::{FoundMirror, HashFacts, SecretFacts, ring};
+use crate::commands::verify::facts::{FoundMirror, ring};
 use crate::mirror::plan::{Plan, PlanInput};
-use crate::targets::secret;
+use crate::mirror::target::{TargetKind, TargetReason};
+use crate::targets::target::Inspection;
 
 fn now() -> Timestamp {
     "2026-11-23T16:00:00Z".parse().unwrap()
@@ -96,26 +96,24 @@ fn healthy(ring: &KeyRing) -> FoundMirror {
         object,
         source: Ok(Some(source)),
         plan: Some(plan),
-        secret: Some(SecretFacts {
-            name: "checkout".to_owned(),
-            observed: Ok(secret::ObservedSecret::holding(found.clone())),
-        }),
-        redis: Some(HashFacts { key: "pm:{shop/checkout}".to_owned(), observed: Some(Ok(hash(found))) }),
+        targets: inspected(&found),
     }
 }
 
-fn hash(found: Found) -> HashFound {
-    HashFound {
-        found,
-        fence: Fence::ABSENT,
-        generation: None,
-        encryption: None,
+/// Both targets, with this in them.
+fn inspected(found: &Found) -> Vec<Inspection> {
+    let target = |kind, name: &str, conflict| Inspection {
+        kind,
+        name: name.to_owned(),
+        conflict,
+        found: Ok(found.clone()),
+        flaw: None,
         checked_at: None,
-        status: None,
-        consents: false,
-        is_for_readers: true,
-        print: None,
-    }
+    };
+    vec![
+        target(TargetKind::Secret, "Secret checkout", TargetReason::SecretConflict),
+        target(TargetKind::Redis, "Redis pm:{shop/checkout}", TargetReason::RedisConflict),
+    ]
 }
 
 fn facts(mirror: FoundMirror, ring: KeyRing) -> Facts {
@@ -171,12 +169,7 @@ fn a_key_that_steers_programs_is_reported_unless_the_spec_gives_it() {
         entry.key = Some("LD_PRELOAD".to_owned());
         entry.is_key_given = is_key_given;
         let found = Found::Ours(Verdict::Verified(ring.sign(content)));
-        mirror.secret = Some(SecretFacts {
-            name: "checkout".to_owned(),
-            observed: Ok(secret::ObservedSecret::holding(found.clone())),
-        });
-        mirror.redis =
-            Some(HashFacts { key: "pm:{shop/checkout}".to_owned(), observed: Some(Ok(hash(found))) });
+        mirror.targets = inspected(&found);
         complaints(&facts(mirror, ring.clone()))
     };
     let complaints = complain(false);
@@ -217,9 +210,7 @@ fn of_what_is_well_every_check_says_so() {
 type Change = fn(&mut Facts);
 
 fn found(facts: &mut Facts, found: Found) {
-    if let Some(secret) = &mut the_mirror(facts).secret {
-        secret.observed = Ok(secret::ObservedSecret::holding(found));
-    }
+    the_mirror(facts).targets[0].found = Ok(found);
 }
 
 #[rstest]
@@ -297,7 +288,7 @@ fn two_different_sets_are_reported() {
     let ring = ring(&facts).unwrap().clone();
     let mirror = the_mirror(&mut facts);
     let other = signed(&ring, mirror.plan.as_ref().unwrap().as_ref().unwrap(), "other");
-    mirror.redis.as_mut().unwrap().observed = Some(Ok(hash(Found::Ours(Verdict::Verified(other)))));
+    mirror.targets[1].found = Ok(Found::Ours(Verdict::Verified(other)));
     let complaints = complaints(&facts);
     assert!(
         matches!(&complaints[..], [(Level::Fail, "content", told)] if told.contains("different sets")),
