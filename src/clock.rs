@@ -1,6 +1,7 @@
 //! The clocks of the operator. Tests inject them and simulate hours and days.
 
 use std::fmt;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,6 +54,13 @@ impl Clock {
 fn boottime() -> Duration {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     Duration::new(now.tv_sec.try_into().unwrap_or_default(), now.tv_nsec.try_into().unwrap_or_default())
+}
+
+/// Returns `pause`, jittered by a fifth, so that operators that lost SSM together do not come back together.
+#[must_use]
+pub fn jittered(pause: Duration) -> Duration {
+    let random = RandomState::new().build_hasher().finish() % 401;
+    pause * (800 + u32::try_from(random).unwrap_or_default()) / 1_000
 }
 
 impl fmt::Debug for Clock {

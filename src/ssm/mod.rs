@@ -21,15 +21,13 @@ pub(crate) mod probes;
 pub(crate) mod read;
 
 use std::collections::{HashMap, HashSet};
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::{OnceCell, watch};
 use tracing_mutex::parkinglot::Mutex;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, jittered};
 use crate::mirror::plan::{SourceIdentity, SourcePlan};
 use crate::mirror::snapshot::{ReadError, ReadRequest, Snapshot};
 
@@ -198,10 +196,4 @@ async fn probe(
             return;
         }
     }
-}
-
-/// Jitters by a fifth, so that operators that lost SSM together do not come back together.
-fn jittered(pause: Duration) -> Duration {
-    let random = RandomState::new().build_hasher().finish() % 401;
-    pause * (800 + u32::try_from(random).unwrap_or_default()) / 1_000
 }

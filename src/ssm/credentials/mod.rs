@@ -22,9 +22,7 @@ use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 use tracing_mutex::parkinglot::Mutex;
 
-use crate::clock::Clock;
-
-use super::jittered;
+use crate::clock::{Clock, jittered};
 
 pub use base::OperatorIdentity;
 pub use sources::{Assumed, Own, region_of_environment};
