@@ -55,7 +55,10 @@ fn sources(folder: &Path, module: &str, found: &mut Sources) {
         let name = if module.is_empty() { stem.to_owned() } else { format!("{module}::{stem}") };
         if path.is_dir() {
             sources(&path, &name, found);
-        } else if !["lib", "main", "tests", "fixtures"].contains(&stem) && !stem.ends_with("_tests") {
+        } else if path.extension().is_some_and(|extension| extension == "rs")
+            && !["lib", "main", "tests", "fixtures"].contains(&stem)
+            && !stem.ends_with("_tests")
+        {
             let name = if stem == "mod" { module.to_owned() } else { name };
             found.insert(name, std::fs::read_to_string(&path).unwrap());
         }

@@ -172,7 +172,8 @@ impl Objects {
         if after == **before {
             return Arc::clone(before);
         }
-        if after["spec"] != before["spec"] || after["data"] != before["data"] {
+        let is_deletion = after["metadata"]["deletionTimestamp"] != before["metadata"]["deletionTimestamp"];
+        if after["spec"] != before["spec"] || after["data"] != before["data"] || is_deletion {
             after["metadata"]["generation"] =
                 json!(before["metadata"]["generation"].as_u64().unwrap_or_default() + 1);
         }
