@@ -17,6 +17,8 @@ use crate::table::Table;
 
 /// The longest pause of an open breaker before its next probe, with jitter.
 const PROBE: f64 = 36.0;
+/// After a silence, a probe that was sent into it has to fail first.
+const SILENT_PROBE: f64 = PROBE + 5.0;
 /// The duration of the slow start after an answered probe, and the number of requests sent in that time.
 const RAMP: (f64, f64) = (15.0, 35.0);
 /// The longest measured silence, besides the outage.
@@ -121,25 +123,31 @@ async fn fail(round: &Round<'_>, scenario: &Scenario, table: &mut Table) {
     table.figure("outage_megabytes", "MB resident", megabytes(operator), "");
     let returned = Instant::now();
     round.ssm.clear(fault);
-    recover(round, scenario, returned, "outage", "", table).await;
+    recover(round, scenario, returned, ("outage", PROBE), "", table).await;
 }
 
 /// SSM accepts every request and answers none. Afterwards it answers on new connections only, as after a
 /// failover.
+///
+/// It begins with the next reads: those of all mirrors are close together after a recovery, so for up to an interval
+/// none is due, and neither the silence nor its end would be noticed.
 async fn silence(round: &Round<'_>, scenario: &Scenario, table: &mut Table) {
+    let before = good_reads(round.operator()).await;
+    reached(round, "reads are due", async || good_reads(round.operator()).await > before).await;
     round.path.set(Path::Silent).await;
     sleep(SILENCE.min(scenario.outage)).await;
     let returned = Instant::now();
     round.path.set(Path::Passes).await;
-    recover(round, scenario, returned, "silence", "> 90", table).await;
+    recover(round, scenario, returned, ("silence", SILENT_PROBE), "> 90", table).await;
 }
 
-/// Measures the time until the first read and until all reads succeed after SSM has returned.
+/// Measures the time until the first read and until all reads succeed after SSM has returned; `probe` is the limit of the
+/// first.
 async fn recover(
     round: &Round<'_>,
     scenario: &Scenario,
     returned: Instant,
-    what: &str,
+    (what, probe): (&str, f64),
     eso: &str,
     table: &mut Table,
 ) {
@@ -148,13 +156,13 @@ async fn recover(
     reached(round, "a read is good again", async || good_reads(operator).await > before).await;
     let first = returned.elapsed().as_secs_f64();
     let text = format!("seconds from SSM's return to the first good read, after the {what}");
-    table.limited(&format!("{what}_first_read_seconds"), &text, first, PROBE, eso);
+    table.limited(&format!("{what}_first_read_seconds"), &text, first, probe, eso);
     reached(round, "every mirror is read again", async || {
         oldest(operator).await < returned.elapsed().as_secs_f64()
     })
     .await;
     let (ramp, in_ramp) = RAMP;
-    let limit = PROBE + ramp + (scenario.count() - in_ramp).max(0.0) / scenario.rate();
+    let limit = probe + ramp + (scenario.count() - in_ramp).max(0.0) / scenario.rate();
     let text = format!("seconds from SSM's return until every mirror is read again, after the {what}");
     table.limited(&format!("{what}_recovery_seconds"), &text, returned.elapsed().as_secs_f64(), limit, eso);
 }
