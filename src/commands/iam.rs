@@ -26,7 +26,7 @@ pub async fn iam(args: &IamArgs) -> anyhow::Result<String> {
     };
     let mut policies = Policies::of(&sources, &args.account, &args.kms_keys)?;
     policies.sign_in(&args.redis_arns)?;
-    eprint!("{}", policies.told());
+    eprint!("{}", policies.warnings());
     let printed = match &args.identity {
         None => serde_json::to_string_pretty(&policies.documents())?,
         Some(identity) => {
@@ -150,8 +150,8 @@ impl Policies {
 
     /// Returns the warnings: what no policy can prevent, and which identities have no KMS key.
     #[must_use]
-    pub fn told(&self) -> String {
-        let mut told = String::from(
+    pub fn warnings(&self) -> String {
+        let mut warnings = String::from(
             "Whoever may call GetParametersByPath on /a gets everything below it, /a/b included, even where /a/b is explicitly denied. \
              No statement mends that: give each team a role of its own (roleArn) and a path that nobody else's lie under.\n",
         );
@@ -162,18 +162,18 @@ impl Policies {
                     .iter()
                     .find(|(path, other)| path != above && other != reader && is_at_or_below(path, above));
                 if let Some((path, other)) = below {
-                    told.extend([format!(
+                    warnings.extend([format!(
                         "{identity}: {above} (for {reader}) is above {path} (for {other}), and one identity reads both.\n"
                     )]);
                 }
             }
             if needs.keys.is_empty() && !needs.parameters.is_empty() {
-                told.extend([format!(
+                warnings.extend([format!(
                     "{identity}: no --kms-key. SecureStrings under the key aws/ssm need none; those under keys of your own do.\n"
                 )]);
             }
         }
-        told
+        warnings
     }
 }
 
@@ -369,19 +369,19 @@ mod tests {
             None,
             &json!([grant("platform", &["/prod"]), grant("shop", &["/prod/checkout"])]),
         );
-        let told = Policies::of(&[together], "*", &[]).unwrap().told();
+        let warnings = Policies::of(&[together], "*", &[]).unwrap().warnings();
         assert!(
-            told.contains(
+            warnings.contains(
                 "operator: /prod (for namespace platform) is above /prod/checkout (for namespace shop)"
             ),
-            "{told}"
+            "{warnings}"
         );
         let apart = source(
             "us-east-1",
             None,
             &json!([grant("platform", &["/prod"]), grant("shop", &["/production"])]),
         );
-        assert!(!Policies::of(&[apart], "*", &[]).unwrap().told().contains("is above"));
+        assert!(!Policies::of(&[apart], "*", &[]).unwrap().warnings().contains("is above"));
     }
 
     #[test]

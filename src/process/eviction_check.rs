@@ -14,15 +14,15 @@ const RETRY: Duration = Duration::from_secs(30);
 
 /// Asks for as long as it is polled, and logs one line each time the answer changes.
 pub async fn watch(redis: Arc<dyn HashStore>, metrics: Arc<Metrics>) {
-    let mut told = Eviction::SparesOurs;
+    let mut reported = Eviction::SparesOurs;
     loop {
         let pause = match redis.eviction(OBSERVE).await {
             Ok(eviction) => {
-                if eviction != told {
-                    tell(&eviction);
+                if eviction != reported {
+                    log(&eviction);
                 }
                 metrics.redis_evicts(eviction != Eviction::SparesOurs);
-                told = eviction;
+                reported = eviction;
                 EVERY
             }
             // Redis denies the question: the policy is unknown, and that is not an issue.
@@ -33,7 +33,7 @@ pub async fn watch(redis: Arc<dyn HashStore>, metrics: Arc<Metrics>) {
     }
 }
 
-fn tell(eviction: &Eviction) {
+fn log(eviction: &Eviction) {
     match eviction {
         Eviction::TakesAny { policy } => {
             tracing::warn!(

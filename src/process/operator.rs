@@ -247,7 +247,7 @@ fn scopes(namespaces: &[String]) -> Vec<Option<String>> {
 /// Waits for the CRDs instead of crash-looping: they may be applied after the operator.
 async fn wait_for_crds(client: &Client, scopes: &[Option<String>]) {
     let one = ListParams::default().limit(1);
-    let mut told = false;
+    let mut reported = false;
     loop {
         let mirrors: Api<DeserializeGuard<ParameterMirror>> = match scopes.first() {
             Some(Some(namespace)) => Api::namespaced(client.clone(), namespace),
@@ -258,7 +258,7 @@ async fn wait_for_crds(client: &Client, scopes: &[Option<String>]) {
             (Ok(_), Ok(_)) => return,
             (Err(problem), _) | (_, Err(problem)) => problem,
         };
-        if !std::mem::replace(&mut told, true) {
+        if !std::mem::replace(&mut reported, true) {
             let hint = match served {
                 ApiError::NotFound => "apply crds/",
                 ApiError::Refused { .. } => "check the service account's rights",

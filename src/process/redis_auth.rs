@@ -113,7 +113,7 @@ impl SignIn for IamAuth {
             "as user {user} to {cache} with the credentials of {whose}. Check that the IAM policy of that identity allows {action} on the \
              cache and on the user, that the user is the cache's and has authentication mode IAM, and that name and region of the cache \
              and this machine's clock are right",
-            cache = self.cache.told(),
+            cache = self.cache.description(),
             whose = self.principal.whose(),
             action = self.cache.service().action(),
         )

@@ -21,7 +21,7 @@ pub enum Failure {
     #[error(transparent)]
     PasswordInUrl(#[from] PasswordInUrl),
     /// A mirror cannot be used.
-    #[error("{mirror}: {}", told(.error))]
+    #[error("{mirror}: {}", with_hint(.error))]
     Mirror {
         /// The mirror.
         mirror: MirrorName,
@@ -122,7 +122,7 @@ fn moment(milliseconds: i64) -> String {
 }
 
 /// Adds what to do about an error.
-fn told(error: &ReaderError) -> String {
+fn with_hint(error: &ReaderError) -> String {
     match error {
         ReaderError::Missing => "there is no such mirror in Redis. Check namespace/name and --redis-prefix; \
                                  `kubectl get pmirror` tells whether it was ever read"

@@ -302,7 +302,10 @@ fn reads_from(item: &mut SpecFields, store: &StoreName, namespace: &str, notes: 
     if let Some(own) = own.filter(|own| own != store) {
         notes.lost(
             &at,
-            &format!("{}: a mirror reads from one source; make a mirror of its own for it", own.told()),
+            &format!(
+                "{}: a mirror reads from one source; make a mirror of its own for it",
+                own.description()
+            ),
         );
         return false;
     }

@@ -37,7 +37,7 @@ pub fn convert(args: &ConvertArgs) -> anyhow::Result<ExitCode> {
     };
     let conversion = Conversion::of(&text, &args.namespace)?;
     print!("{}", conversion.yaml()?);
-    eprint!("{}", conversion.told());
+    eprint!("{}", conversion.summary());
     Ok(ExitCode::from(if conversion.is_whole() || args.allow_partial { 0 } else { PARTIAL }))
 }
 
@@ -139,7 +139,7 @@ impl Conversion {
 type Stores = BTreeMap<StoreName, (Option<Store>, Notes)>;
 
 fn insert(name: StoreName, spec: SpecFields, stores: &mut Stores) {
-    let mut notes = Notes::about(name.told());
+    let mut notes = Notes::about(name.description());
     let store = store::store(spec, &mut notes);
     stores.insert(name, (store, notes));
 }
@@ -165,7 +165,7 @@ fn mirror(
             Some((None, _)) => {
                 notes.lost(
                     "spec.secretStoreRef",
-                    &format!("{} is not of AWS Parameter Store", found.store.told()),
+                    &format!("{} is not of AWS Parameter Store", found.store.description()),
                 );
                 found.spec = None;
             }
@@ -173,7 +173,7 @@ fn mirror(
                 "spec.secretStoreRef",
                 &format!(
                     "{} is not among these objects: add it, or write the source {} yourself",
-                    found.store.told(),
+                    found.store.description(),
                     found.store.source()
                 ),
             ),

@@ -38,7 +38,7 @@ impl Conversion {
 
     /// Returns the notes and a summary, for standard error.
     #[must_use]
-    pub fn told(&self) -> String {
+    pub fn summary(&self) -> String {
         let mut told = String::new();
         for notes in self.notes() {
             for note in &notes.all {

@@ -29,7 +29,7 @@ impl StoreName {
     }
 
     /// Returns kind and name, for messages.
-    pub fn told(&self) -> String {
+    pub fn description(&self) -> String {
         match &self.namespace {
             Some(namespace) => format!("SecretStore {namespace}/{}", self.name),
             None => format!("ClusterSecretStore {}", self.name),

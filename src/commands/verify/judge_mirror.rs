@@ -71,7 +71,7 @@ fn state(mirror: &FoundMirror) -> Finding {
     let status = mirror.object.status.clone().unwrap_or_default();
     let condition = |type_: &str| status.conditions.iter().find(|condition| condition.type_ == type_);
     let is = |condition: Option<&Condition>, wanted: &str| condition.is_some_and(|is| is.status == wanted);
-    let told = |condition: &Condition| format!("{}: {}", condition.reason, condition.message);
+    let reason_of = |condition: &Condition| format!("{}: {}", condition.reason, condition.message);
     let (ready, degraded) = (condition("Ready"), condition("Degraded"));
     let (level, text) = if mirror.object.spec.suspend {
         let text =
@@ -86,9 +86,9 @@ fn state(mirror: &FoundMirror) -> Finding {
         let text = "the operator has not reconciled its latest change yet. If that lasts for a minute, see the operator's log";
         (Level::Warn, text.to_owned())
     } else if let Some(ready) = ready.filter(|ready| is(Some(ready), "False")) {
-        (Level::Fail, format!("not Ready, {}", told(ready)))
+        (Level::Fail, format!("not Ready, {}", reason_of(ready)))
     } else if let Some(degraded) = degraded.filter(|degraded| is(Some(degraded), "True")) {
-        (Level::Warn, format!("Degraded, {}", told(degraded)))
+        (Level::Warn, format!("Degraded, {}", reason_of(degraded)))
     } else if is(ready, "True") {
         (Level::Ok, "Ready, and not Degraded".to_owned())
     } else {
@@ -232,19 +232,19 @@ fn deletion(mirror: &FoundMirror, facts: &Facts) -> Finding {
     let ours = object.finalizers().iter().any(|finalizer| finalizer == FINALIZER);
     let others: Vec<String> =
         object.finalizers().iter().filter(|finalizer| *finalizer != FINALIZER).cloned().collect();
-    let mut told = Vec::new();
+    let mut complaints = Vec::new();
     if let Some(since) = &object.metadata.deletion_timestamp {
-        told.push((Level::Fail, format!("it is being deleted since {}", at(since.0, facts.now))));
+        complaints.push((Level::Fail, format!("it is being deleted since {}", at(since.0, facts.now))));
     }
     if ours && alive {
-        told.push((
+        complaints.push((
             Level::Ok,
             "its deletion waits for the operator, which deletes the Redis hash with it (redis.deletionPolicy Delete): delete it before \
              you uninstall"
                 .to_owned(),
         ));
     } else if ours {
-        told.push((
+        complaints.push((
             Level::Fail,
             format!(
                 "its deletion, and that of its namespace, waits for an operator that does not work (redis.deletionPolicy Delete). Start \
@@ -255,7 +255,7 @@ fn deletion(mirror: &FoundMirror, facts: &Facts) -> Finding {
         ));
     }
     if !others.is_empty() {
-        told.push((
+        complaints.push((
             Level::Warn,
             format!("its deletion waits for finalizers of others: {}", others.join(", ")),
         ));
@@ -263,14 +263,14 @@ fn deletion(mirror: &FoundMirror, facts: &Facts) -> Finding {
     let goes =
         object.spec.secret.as_ref().is_some_and(|secret| secret.deletion_policy == DeletionPolicy::Delete);
     if goes {
-        told.push((
+        complaints.push((
             Level::Ok,
             "its Secret goes when it is deleted, also with the CRDs (secret.deletionPolicy Delete)"
                 .to_owned(),
         ));
     }
-    let level = told.iter().map(|(level, _)| *level).max().unwrap_or(Level::Ok);
-    let text = told.into_iter().map(|(_, text)| text).collect::<Vec<_>>().join("; ");
+    let level = complaints.iter().map(|(level, _)| *level).max().unwrap_or(Level::Ok);
+    let text = complaints.into_iter().map(|(_, text)| text).collect::<Vec<_>>().join("; ");
     let text =
         if text.is_empty() { "nothing holds up its deletion, and its targets stay".to_owned() } else { text };
     Finding::new(level, "deletion", text)

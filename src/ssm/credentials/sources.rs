@@ -57,7 +57,7 @@ impl Fetch for Own {
             let chain = chain.credentials_provider().ok_or_else(CredentialsError::not_loaded_no_source)?;
             chain.provide_credentials().await
         });
-        within_deadline(fetch).await.map_err(|error| told(&error))
+        within_deadline(fetch).await.map_err(|error| describe(&error))
     }
 }
 
@@ -110,7 +110,7 @@ impl Fetch for Assumed {
             if code.is_some_and(|code| refuses_credentials(&code)) {
                 self.own.rejected(own);
             }
-            told(&error)
+            describe(&error)
         })
     }
 }
@@ -133,7 +133,7 @@ async fn within_deadline(fetch: impl Future<Output = provider::Result>) -> provi
 }
 
 /// Describes an error for people, with nothing but what is known to hold no body and no token.
-fn told(error: &CredentialsError) -> String {
+fn describe(error: &CredentialsError) -> String {
     if let Some(sts) = by_sts(error) {
         return sts.text;
     }

@@ -92,7 +92,7 @@ impl Cache {
 
     /// For people: `elasticache shop-cache in us-east-1`.
     #[must_use]
-    pub fn told(&self) -> String {
+    pub fn description(&self) -> String {
         format!("{} {} in {}", self.service.signing_name(), self.name, self.region)
     }
 
