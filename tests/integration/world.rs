@@ -233,9 +233,14 @@ impl World {
     /// Triggers a read and waits until the reconcile with its result has ended, whatever the result.
     pub async fn sync(&self, mirror: &str) {
         let token = self.ask(mirror).await;
+        self.handled(mirror, &token).await;
+    }
+
+    /// Waits until the read that was asked for with this token has ended.
+    pub async fn handled(&self, mirror: &str, token: &str) {
         eventually(&format!("the read of {mirror} ends"), LATER, async || {
             let handled = self.status(mirror).await.last_handled_sync_at;
-            if handled.as_ref() == Some(&token) { Ok(()) } else { Err(self.seen(&handled)) }
+            if handled.as_deref() == Some(token) { Ok(()) } else { Err(self.seen(&handled)) }
         })
         .await;
     }

@@ -58,6 +58,12 @@ impl ConnectionError {
         matches!(self, Self::Unauthenticated | Self::SignInRefused(_) | Self::Forbidden(_))
     }
 
+    /// Whether the connection failed, and not the server on it: another connection may fare better.
+    #[must_use]
+    pub fn is_of_the_connection(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::Timeout)
+    }
+
     /// Adds the server's address, if the message does not name the server otherwise.
     pub(crate) fn at(self, address: &str) -> Self {
         match self {

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use kube::ResourceExt as _;
+use parameter_mirror_format::crypto::keys::KeyRing;
 use parameter_mirror_format::hash::{Fence, HashFound, redis_key};
 use parameter_mirror_format::verdict::Found;
 use parameter_mirror_redis::ConnectionError;
 
 use crate::api::{MirrorRedisStatus, ParameterMirror, ParameterMirrorStatus, RedisEncryption};
 use crate::mirror::copies::{self, Action};
-use crate::mirror::plan::TargetPlan;
+use crate::mirror::plan::{RedisPlan, TargetPlan};
 use crate::mirror::target::{TargetIssue, TargetKind, TargetReason};
 use crate::targets::redis::copy::{self, Trace};
 use crate::targets::redis::{Check, Guard, HashStore, ScriptOutcome};
@@ -148,6 +149,67 @@ impl RedisTarget {
         least
     }
 
+    /// Compares the observed hash with the wanted one and writes what is needed, once.
+    async fn write(
+        &mut self,
+        redis: &RedisPlan,
+        write: &WriteContext<'_>,
+        store: &dyn HashStore,
+        keys: &KeyRing,
+        now: i64,
+    ) -> Result<Applied, ConnectionError> {
+        let Some(observed) = self.observed.clone() else { return Ok(Applied::default()) };
+        let mode = redis.encryption.max(write.encryption).into();
+        let mut action = write.decide(&observed.found, observed.consents, self.conflict(), &self.state.heals);
+        if action == Action::Nothing && !copy::is_laid_out_as(&observed, mode) {
+            action = Action::Replace;
+        }
+        match (&action, write.heartbeat) {
+            (Action::Refused(issue), _) => return Ok(self.state.refused(issue.clone())),
+            (Action::Nothing, None) => {
+                write.in_order(&mut self.state);
+                return Ok(Applied::default());
+            }
+            (Action::Nothing, Some(_)) | (Action::Restore(_) | Action::Replace, _) => {}
+        }
+        let guard = Guard {
+            key: &redis.key,
+            owner: &write.plan.owner,
+            fence: &observed.fence,
+            mac: copies::verified(Some(&observed.found)).map(|signed| signed.mac.as_str()),
+            now,
+            least: self.least_fence(&observed.fence, now),
+        };
+        let outcome = match (&action, write.heartbeat) {
+            (Action::Nothing, Some(heartbeat)) => {
+                copy::heartbeat(store, guard, heartbeat, keys, &observed).await
+            }
+            (_, heartbeat) => copy::write(store, guard, write.signed, mode, keys, &observed, heartbeat).await,
+        };
+        Ok(match outcome? {
+            ScriptOutcome::Done { fence, generation } => {
+                self.observed = Some(copy::after(&observed, write.signed, mode, fence, generation));
+                if action == Action::Nothing {
+                    write.in_order(&mut self.state);
+                    return Ok(Applied::default());
+                }
+                write.carried_out(&action, &mut self.state)
+            }
+            ScriptOutcome::Owned { .. } => {
+                self.observed = None;
+                self.state.refused(TargetIssue::conflict(TargetReason::RedisConflict))
+            }
+            ScriptOutcome::Stale | ScriptOutcome::Gone | ScriptOutcome::Torn => {
+                self.observed = None;
+                self.state.raced()
+            }
+            ScriptOutcome::NewerLayout | ScriptOutcome::WrongType => {
+                self.observed = None;
+                Applied::default()
+            }
+        })
+    }
+
     /// Invalidates the observation. The hash is read again before the next write.
     fn lost(&mut self, error: &ConnectionError) {
         self.observed = None;
@@ -243,66 +305,27 @@ impl Target for RedisTarget {
         let (TargetPlan::Redis(redis), RedisBackend::Configured(store)) = (plan, services.redis) else {
             return Applied::default();
         };
-        let (Some(observed), Some(ring)) = (self.observed.clone(), services.keys) else {
-            return Applied::default();
-        };
-        let mode = redis.encryption.max(write.encryption).into();
-        let mut action = write.decide(&observed.found, observed.consents, self.conflict(), &self.state.heals);
-        if action == Action::Nothing && !copy::is_laid_out_as(&observed, mode) {
-            action = Action::Replace;
-        }
-        match (&action, write.heartbeat) {
-            (Action::Refused(issue), _) => return self.state.refused(issue.clone()),
-            (Action::Nothing, None) => {
-                write.in_order(&mut self.state);
-                return Applied::default();
-            }
-            (Action::Nothing, Some(_)) | (Action::Restore(_) | Action::Replace, _) => {}
-        }
+        let Some(keys) = services.keys else { return Applied::default() };
+        let store = store.as_ref();
         let now = services.clock.now().as_millisecond();
-        let guard = Guard {
-            key: &redis.key,
-            owner: &write.plan.owner,
-            fence: &observed.fence,
-            mac: copies::verified(Some(&observed.found)).map(|signed| signed.mac.as_str()),
-            now,
-            least: self.least_fence(&observed.fence, now),
-        };
-        let outcome = match (&action, write.heartbeat) {
-            (Action::Nothing, Some(heartbeat)) => {
-                copy::heartbeat(store.as_ref(), guard, heartbeat, ring, &observed).await
-            }
-            (_, heartbeat) => {
-                copy::write(store.as_ref(), guard, write.signed, mode, ring, &observed, heartbeat).await
-            }
-        };
-        match outcome {
-            Ok(ScriptOutcome::Done { fence, generation }) => {
-                self.observed = Some(copy::after(&observed, write.signed, mode, fence, generation));
-                if action == Action::Nothing {
-                    write.in_order(&mut self.state);
-                    return Applied::default();
+        let applied = match self.write(redis, write, store, keys, now).await {
+            Err(error) if error.is_of_the_connection() => {
+                // Nobody need notice that an idle connection was closed or forgotten on the way. It is not known whether Redis
+                // executed the write, so the hash is read back.
+                match copy::observe(store, &self.key, &write.plan.owner, keys, None).await {
+                    Ok(observed) => {
+                        self.observed = Some(observed);
+                        self.write(redis, write, store, keys, now).await
+                    }
+                    Err(error) => Err(error),
                 }
-                write.carried_out(&action, &mut self.state)
             }
-            Ok(ScriptOutcome::Owned { .. }) => {
-                self.observed = None;
-                self.state.refused(TargetIssue::conflict(TargetReason::RedisConflict))
-            }
-            Ok(ScriptOutcome::Stale | ScriptOutcome::Gone | ScriptOutcome::Torn) => {
-                self.observed = None;
-                self.state.raced()
-            }
-            Ok(ScriptOutcome::NewerLayout | ScriptOutcome::WrongType) => {
-                self.observed = None;
-                Applied::default()
-            }
-            Err(error) => {
-                // A timeout leaves the outcome unknown: it is read back.
-                self.lost(&error);
-                Applied::default()
-            }
-        }
+            outcome => outcome,
+        };
+        applied.unwrap_or_else(|error| {
+            self.lost(&error);
+            Applied::default()
+        })
     }
 
     fn evict(&mut self) {
