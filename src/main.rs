@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use parameter_mirror::cli::{Cli, Command};
+use parameter_mirror::cli::{Cli, Command, RunArgs};
 use parameter_mirror::commands::{convert, iam, manifests, sub_keys, verify};
 use parameter_mirror::process::{hardening, run, telemetry};
 use parameter_mirror_format::humanize::printable;
@@ -25,15 +25,23 @@ fn main() -> ExitCode {
     }
 }
 
-/// Two threads: this one reconciles, and a worker reads, watches and serves. More workers mostly hand work to each
-/// other, which costs a fifth of the CPU time (ADR 0018). `TOKIO_WORKER_THREADS` sets another number of workers.
-fn operator_runtime() -> tokio::runtime::Builder {
+/// Runs the operator in one thread. Several mostly hand work to each other, which costs a quarter of the CPU time (ADR 0018).
+/// `TOKIO_WORKER_THREADS` sets another number.
+fn run_operator(args: RunArgs) -> anyhow::Result<()> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     builder.enable_all();
     if std::env::var_os("TOKIO_WORKER_THREADS").is_none() {
         builder.worker_threads(1);
     }
-    builder
+    // What `block_on` itself runs has a thread of its own.
+    let running = async { tokio::spawn(run::run(args)).await };
+    match builder.build()?.block_on(running) {
+        Ok(outcome) => outcome,
+        Err(ended) => match ended.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(cancelled) => Err(cancelled.into()),
+        },
+    }
 }
 
 fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
@@ -41,8 +49,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Run(args) => {
             telemetry::start(args.log_format, &args.log)?;
             hardening::keep_memory_private();
-            let runtime = operator_runtime().build()?;
-            return runtime.block_on(run::run(*args)).map(|()| ExitCode::SUCCESS);
+            return run_operator(*args).map(|()| ExitCode::SUCCESS);
         }
         Command::Crd => manifests::crd()?,
         Command::Source(args) => manifests::source(args)?,
