@@ -5,11 +5,10 @@
 //! | [`cli`] | the command line |
 //! | [`settings`] | converts the command line into the inputs of the other modules |
 //! | [`mirrors`] | reads mirrors from Redis, each in one round trip |
-//! | [`order`] | decides between the mirror and SSM |
-//! | [`variables`] | maps parameters to variables |
-//! | [`exec`], [`export`], [`watch`], [`verify`] | one subcommand each |
-//! | [`serve`] | an SSM endpoint on the loopback, for unmodified AWS SDKs |
-//! | [`lambda`] | serving inside a Lambda function |
+//! | [`fallback`] | decides between the mirror and SSM |
+//! | [`variables`] | maps parameters to variables: `exec`, `watch` and `export` |
+//! | [`serve`] | an SSM endpoint on the loopback, for unmodified AWS SDKs, also inside a Lambda function |
+//! | [`verify`] | checks whether the mirrors can be relied on |
 //! | [`ssm`] | an SSM client without an SDK |
 //! | [`failure`] | failures and their exit codes |
 //! | [`hardening`] | keeps the memory private and panics silent |
@@ -19,16 +18,12 @@
 #![cfg_attr(test, allow(clippy::significant_drop_tightening, reason = "a test may hold what it inspects"))]
 
 pub mod cli;
-pub mod exec;
-pub mod export;
 pub mod failure;
 pub mod fallback;
 pub mod hardening;
-pub mod lambda;
 pub mod mirrors;
 pub mod serve;
 pub mod settings;
 pub mod ssm;
 pub mod variables;
 pub mod verify;
-pub mod watch;

@@ -8,13 +8,13 @@ use parameter_mirror_format::content::entry::Entry;
 use parameter_mirror_reader::cli::{
     Cli, Command, ExecArgs, ExportArgs, FallbackArgs, GetArgs, MirrorArgs, ServeArgs,
 };
-use parameter_mirror_reader::exec::Program;
-use parameter_mirror_reader::export::export;
 use parameter_mirror_reader::failure::Failure;
 use parameter_mirror_reader::fallback::{self, Chosen};
-use parameter_mirror_reader::lambda::{self, Environment};
-use parameter_mirror_reader::variables::variables;
-use parameter_mirror_reader::{hardening, serve, settings, verify, watch};
+use parameter_mirror_reader::serve::lambda::{self, Environment};
+use parameter_mirror_reader::variables::exec::Program;
+use parameter_mirror_reader::variables::export::export;
+use parameter_mirror_reader::variables::{variables, watch};
+use parameter_mirror_reader::{hardening, serve, settings, verify};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 

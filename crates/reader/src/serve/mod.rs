@@ -1,10 +1,11 @@
 //! `serve`: an SSM endpoint on the loopback, answered from memory, for unmodified AWS SDKs
 //! (`AWS_ENDPOINT_URL_SSM`) and for programs that use AWS's own Parameters and Secrets extension.
 //!
-//! [`shelf`] decides what to answer, as a function of values. [`ssm_api`] and [`extension_api`] are the two
+//! [`lookup`] decides what to answer, as a function of values. [`ssm_api`] and [`extension_api`] are the two
 //! protocols.
 
 pub mod extension_api;
+pub mod lambda;
 mod listener;
 pub mod lookup;
 mod origin;

@@ -1,4 +1,8 @@
-//! Maps parameters to environment variables.
+//! Maps parameters to environment variables, and gives them to programs.
+
+pub mod exec;
+pub mod export;
+pub mod watch;
 
 use std::collections::BTreeMap;
 

@@ -10,9 +10,9 @@ use tokio::process::Child;
 use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use crate::exec::Program;
 use crate::failure::Failure;
 use crate::mirrors::{Mirror, Mirrors};
+use crate::variables::exec::Program;
 use crate::variables::variables;
 
 /// How long a program may run after it was asked to end. Schedulers usually allow 30 s for a whole container.
