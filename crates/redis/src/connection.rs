@@ -1,7 +1,7 @@
 //! The connection to Redis.
 //!
 //! redis-rs's own connection manager keeps a connection that never answers, keeps one to a demoted primary,
-//! and lets callers wait out its retries. [`Link`] replaces a connection at the first failure, and no caller
+//! and lets callers wait out its retries. [`Connection`] replaces a connection at the first failure, and no caller
 //! waits longer than its own deadline. A server that fails repeatedly is retried only in the background;
 //! callers get the error at once.
 
@@ -91,7 +91,7 @@ impl Connection {
         Self::to(settings, None)
     }
 
-    /// Like [`Link::new`], but connects to the cluster node `host:port`. All nodes share the settings of the
+    /// Like [`Connection::new`], but connects to the cluster node `host:port`. All nodes share the settings of the
     /// URL except for its address.
     #[must_use]
     pub fn to_node(settings: RedisSettings, node: &str) -> Self {
@@ -321,19 +321,19 @@ impl State {
     }
 }
 
-/// Attempts to connect, the first time after `pause`, until one attempt succeeds or the last [`Link`] is
+/// Attempts to connect, the first time after `pause`, until one attempt succeeds or the last [`Connection`] is
 /// dropped. It runs as its own task, so it continues when the caller that started it stops waiting. `ended`
 /// closes after the first attempt.
-async fn connect(link: Weak<Inner>, mut pause: Duration, mut ended: Option<watch::Sender<()>>) {
+async fn connect(connection: Weak<Inner>, mut pause: Duration, mut ended: Option<watch::Sender<()>>) {
     loop {
         if !pause.is_zero() {
             sleep(pause).await;
         }
-        let Some((link, made)) = try_once(&link).await else { return };
+        let Some((connection, made)) = try_once(&connection).await else { return };
         match made {
-            Ok(open) => return link.take(None, open),
+            Ok(open) => return connection.take(None, open),
             Err(error) => {
-                let (next, dropped) = link.state.lock().break_off(error);
+                let (next, dropped) = connection.state.lock().break_off(error);
                 drop(dropped);
                 pause = next;
             }
@@ -345,29 +345,30 @@ async fn connect(link: Weak<Inner>, mut pause: Duration, mut ended: Option<watch
 
 /// Opens the successor of a connection while the old one still serves, so that no operation meets a closed
 /// connection. Operations in progress finish on the old connection.
-async fn renew(link: Weak<Inner>, serial: u64, lifetime: Duration) {
+async fn renew(connection: Weak<Inner>, serial: u64, lifetime: Duration) {
     let since = Instant::now();
     loop {
         sleep(until_successor(since.elapsed(), lifetime)).await;
-        let Some((link, made)) = try_once(&link).await else { return };
-        let is_replaced = !link.state.lock().uses(serial);
+        let Some((connection, made)) = try_once(&connection).await else { return };
+        let is_replaced = !connection.state.lock().uses(serial);
         if is_replaced {
             return;
         }
         if let Ok(open) = made {
-            return link.take(Some(serial), open);
+            return connection.take(Some(serial), open);
         }
     }
 }
 
-/// Makes one attempt, as its own task. Returns `None` once the last [`Link`] is dropped; the attempt itself
+/// Makes one attempt, as its own task. Returns `None` once the last [`Connection`] is dropped; the attempt itself
 /// does not hold one.
-async fn try_once(link: &Weak<Inner>) -> Option<(Arc<Inner>, Result<Open, ConnectionError>)> {
-    let (settings, node) = link.upgrade().map(|link| (link.settings.clone(), link.node.clone()))?;
+async fn try_once(connection: &Weak<Inner>) -> Option<(Arc<Inner>, Result<Open, ConnectionError>)> {
+    let (settings, node) =
+        connection.upgrade().map(|connection| (connection.settings.clone(), connection.node.clone()))?;
     let made = tokio::spawn(open(settings, node)).await;
     let made = made
         .unwrap_or_else(|_| Err(ConnectionError::Unavailable("connecting ended unexpectedly".to_owned())));
-    Some((link.upgrade()?, made))
+    Some((connection.upgrade()?, made))
 }
 
 /// Connects and waits for a first answer: a frozen server still accepts connections.

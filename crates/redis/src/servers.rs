@@ -27,7 +27,7 @@ const SLOT_OF: Crc<u16> = Crc::<u16>::new(&CRC_16_XMODEM);
 /// One Redis: a single server, or the nodes of a cluster.
 ///
 /// This needs no configuration: a node that does not serve a key names the one that does. Each node has its
-/// own [`Link`], so an unresponsive node delays only the keys it serves. Clones share everything.
+/// own [`Connection`], so an unresponsive node delays only the keys it serves. Clones share everything.
 #[derive(Clone, Debug)]
 pub struct RedisClient(Arc<Inner>);
 
@@ -52,11 +52,11 @@ type Node = Arc<str>;
 
 #[derive(Debug)]
 struct Known {
-    link: Connection,
+    connection: Connection,
     used: Instant,
 }
 
-/// Whether an operation may be sent twice over one link.
+/// Whether an operation may be sent twice over one connection.
 #[derive(Clone, Copy)]
 enum Repeatable {
     Yes,
@@ -68,7 +68,7 @@ enum Repeatable {
 struct Route {
     /// `None` for the server of the URL.
     node: Option<Node>,
-    link: Connection,
+    connection: Connection,
 }
 
 impl RedisClient {
@@ -79,7 +79,7 @@ impl RedisClient {
         Self(Arc::new(Inner { settings, first, cluster: Mutex::default() }))
     }
 
-    /// Runs an idempotent operation on the server of `key` (see [`Link::read`]).
+    /// Runs an idempotent operation on the server of `key` (see [`Connection::read`]).
     pub async fn read<T, F, Answer>(
         &self,
         key: &str,
@@ -116,7 +116,7 @@ impl RedisClient {
         Ok(self.read(key, within, read).await?.into_iter().collect())
     }
 
-    /// Returns the links to all known servers.
+    /// Returns the connections to all known servers.
     #[must_use]
     pub fn connections(&self) -> Vec<Connection> {
         let mut connections = self.0.cluster.lock().connections();
@@ -141,8 +141,8 @@ impl RedisClient {
         for _ in 0..=REDIRECTIONS {
             let remaining = deadline.saturating_duration_since(Instant::now());
             let outcome = match repeatable {
-                Repeatable::Yes => route.link.read(remaining, &operation).await,
-                Repeatable::No => route.link.write(remaining, &operation).await,
+                Repeatable::Yes => route.connection.read(remaining, &operation).await,
+                Repeatable::No => route.connection.write(remaining, &operation).await,
             };
             match outcome {
                 Err(ConnectionError::Moved(to)) => route = self.0.redirected(slot, &to, &route)?,
@@ -167,12 +167,12 @@ impl Inner {
         let unused = self.cluster.lock().forget_the_unused();
         // Dropped outside the lock, because this closes their connections.
         drop(unused);
-        let first = || Route { node: None, link: self.first.clone() };
+        let first = || Route { node: None, connection: self.first.clone() };
         if self.first.broken().is_none() {
             return first();
         }
         let routes = self.cluster.lock().routes();
-        routes.into_iter().find(|route| route.link.broken().is_none()).unwrap_or_else(first)
+        routes.into_iter().find(|route| route.connection.broken().is_none()).unwrap_or_else(first)
     }
 
     /// Returns the route to the node that another node named as the owner of the slot.
@@ -183,9 +183,9 @@ impl Inner {
             Some(port) => format!("{}:{port}", self.host_of(from)?).into(),
             None => to.into(),
         };
-        // The link connects on first use.
-        let link = Connection::to_node(self.settings.clone(), &node);
-        let (route, superfluous) = self.cluster.lock().learn(slot, node, link);
+        // The connection connects on first use.
+        let connection = Connection::to_node(self.settings.clone(), &node);
+        let (route, superfluous) = self.cluster.lock().learn(slot, node, connection);
         drop(superfluous);
         Ok(route)
     }
@@ -218,28 +218,30 @@ impl Cluster {
         let node = self.owners.get(&slot)?;
         let known = self.nodes.get_mut(node)?;
         known.used = Instant::now();
-        Some(Route { node: Some(Arc::clone(node)), link: known.link.clone() })
+        Some(Route { node: Some(Arc::clone(node)), connection: known.connection.clone() })
     }
 
-    /// Records that `node` serves the slot. `link` leads there; it is returned if the node has a link
+    /// Records that `node` serves the slot. `connection` leads there; it is returned if the node has a connection
     /// already.
-    fn learn(&mut self, slot: u16, node: Node, link: Connection) -> (Route, Option<Connection>) {
+    fn learn(&mut self, slot: u16, node: Node, connection: Connection) -> (Route, Option<Connection>) {
         self.owners.insert(slot, Arc::clone(&node));
         let (known, superfluous) = match self.nodes.entry(Arc::clone(&node)) {
-            Entry::Occupied(known) => (known.into_mut(), Some(link)),
-            Entry::Vacant(vacant) => (vacant.insert(Known { link, used: Instant::now() }), None),
+            Entry::Occupied(known) => (known.into_mut(), Some(connection)),
+            Entry::Vacant(vacant) => (vacant.insert(Known { connection, used: Instant::now() }), None),
         };
         known.used = Instant::now();
-        (Route { node: Some(node), link: known.link.clone() }, superfluous)
+        (Route { node: Some(node), connection: known.connection.clone() }, superfluous)
     }
 
     fn connections(&self) -> Vec<Connection> {
-        self.nodes.values().map(|known| known.link.clone()).collect()
+        self.nodes.values().map(|known| known.connection.clone()).collect()
     }
 
     fn routes(&self) -> Vec<Route> {
-        let route =
-            |(node, known): (&Node, &Known)| Route { node: Some(Arc::clone(node)), link: known.link.clone() };
+        let route = |(node, known): (&Node, &Known)| Route {
+            node: Some(Arc::clone(node)),
+            connection: known.connection.clone(),
+        };
         self.nodes.iter().map(route).collect()
     }
 

@@ -52,7 +52,7 @@ impl Server {
         server
     }
 
-    fn link(&self) -> Connection {
+    fn connection(&self) -> Connection {
         let mut settings = RedisSettings::new(Setting::Value(Value::from(self.url.as_str())));
         settings.connect_timeout = Duration::from_millis(300);
         Connection::new(settings)
@@ -77,21 +77,21 @@ const DEADLINE: Duration = Duration::from_millis(100);
 /// The deadline of operations that are expected to be answered, on a machine under load.
 const AMPLE: Duration = Duration::from_secs(20);
 
-async fn ask(link: &Connection, within: Duration) -> Result<String, ConnectionError> {
+async fn ask(connection: &Connection, within: Duration) -> Result<String, ConnectionError> {
     let ping = |mut connection: MultiplexedConnection| async move {
         redis::cmd("GET").arg("x").query_async(&mut connection).await
     };
-    link.write(within, ping).await
+    connection.write(within, ping).await
 }
 
 #[tokio::test]
 async fn many_callers_share_one_connection() {
     let server = Server::start().await;
-    let link = server.link();
+    let connection = server.connection();
     let asked: Vec<_> = (0..8)
         .map(|_| {
-            let link = link.clone();
-            tokio::spawn(async move { ask(&link, AMPLE).await })
+            let connection = connection.clone();
+            tokio::spawn(async move { ask(&connection, AMPLE).await })
         })
         .collect();
     for answer in asked {
@@ -103,12 +103,12 @@ async fn many_callers_share_one_connection() {
 #[tokio::test]
 async fn a_silent_connection_is_replaced() {
     let server = Server::start().await;
-    let link = server.link();
-    ask(&link, AMPLE).await.unwrap();
+    let connection = server.connection();
+    ask(&connection, AMPLE).await.unwrap();
     server.answers_first(0);
-    assert_eq!(ask(&link, DEADLINE).await, Err(ConnectionError::Timeout));
+    assert_eq!(ask(&connection, DEADLINE).await, Err(ConnectionError::Timeout));
     server.answers_first(ALL);
-    assert_eq!(ask(&link, AMPLE).await, Ok("PONG".to_owned()));
+    assert_eq!(ask(&connection, AMPLE).await, Ok("PONG".to_owned()));
     assert_eq!(server.connections(), 2);
 }
 
@@ -116,15 +116,15 @@ async fn a_silent_connection_is_replaced() {
 async fn a_server_that_accepts_and_says_nothing_costs_one_deadline_each_and_then_nothing() {
     let server = Server::start().await;
     server.answers_first(0);
-    let link = server.link();
+    let connection = server.connection();
     let begun = std::time::Instant::now();
-    assert_eq!(ask(&link, DEADLINE).await, Err(ConnectionError::Timeout));
+    assert_eq!(ask(&connection, DEADLINE).await, Err(ConnectionError::Timeout));
     assert!(begun.elapsed() >= DEADLINE);
     // This call outlasts the attempt; after it, the failure is known.
-    assert_eq!(ask(&link, AMPLE).await, Err(ConnectionError::Timeout));
+    assert_eq!(ask(&connection, AMPLE).await, Err(ConnectionError::Timeout));
     let begun = std::time::Instant::now();
     for _ in 0..100 {
-        assert_eq!(ask(&link, AMPLE).await, Err(ConnectionError::Timeout));
+        assert_eq!(ask(&connection, AMPLE).await, Err(ConnectionError::Timeout));
     }
     assert!(begun.elapsed() < FIRST_PAUSE);
     assert_eq!(server.connections(), 1);
@@ -144,15 +144,15 @@ fn the_pause_grows_and_ends_with_a_success() {
 #[tokio::test]
 async fn connections_that_fail_one_after_the_other_are_not_made_for_every_caller() {
     let server = Server::start().await;
-    let link = server.link();
+    let connection = server.connection();
     server.answers_first(1);
     for _ in 0..FAILURES {
-        assert_eq!(link.broken(), None);
-        assert_eq!(ask(&link, DEADLINE).await, Err(ConnectionError::Timeout));
+        assert_eq!(connection.broken(), None);
+        assert_eq!(ask(&connection, DEADLINE).await, Err(ConnectionError::Timeout));
     }
     let begun = std::time::Instant::now();
     for _ in 0..100 {
-        assert_eq!(ask(&link, AMPLE).await, Err(ConnectionError::Timeout));
+        assert_eq!(ask(&connection, AMPLE).await, Err(ConnectionError::Timeout));
     }
     assert!(begun.elapsed() < FIRST_PAUSE);
     assert_eq!(server.connections(), 3);
@@ -162,31 +162,31 @@ async fn connections_that_fail_one_after_the_other_are_not_made_for_every_caller
 #[tokio::test]
 async fn a_server_that_serves_again_is_found_without_being_asked() {
     let server = Server::start().await;
-    let link = server.link();
+    let connection = server.connection();
     server.answers(b"-LOADING Redis is loading the dataset in memory\r\n");
     let loading = Err(ConnectionError::Refused("LOADING".to_owned()));
-    assert_eq!(ask(&link, AMPLE).await, loading);
-    assert_eq!(ask(&link, AMPLE).await, loading);
+    assert_eq!(ask(&connection, AMPLE).await, loading);
+    assert_eq!(ask(&connection, AMPLE).await, loading);
     server.answers(b"+PONG\r\n");
     let found = async {
-        while link.broken().is_some() {
+        while connection.broken().is_some() {
             tokio::task::yield_now().await;
         }
     };
     tokio::time::timeout(AMPLE, found).await.unwrap();
-    assert_eq!(ask(&link, AMPLE).await, Ok("PONG".to_owned()));
+    assert_eq!(ask(&connection, AMPLE).await, Ok("PONG".to_owned()));
 }
 
 #[tokio::test]
 async fn a_closed_connection_is_replaced_at_once_for_a_read() {
     let server = Server::start().await;
-    let link = server.link();
-    ask(&link, AMPLE).await.unwrap();
+    let connection = server.connection();
+    ask(&connection, AMPLE).await.unwrap();
     // The server hangs up on the next command, then serves again.
     server.answers(b"");
-    assert!(matches!(ask(&link, AMPLE).await, Err(ConnectionError::Unavailable(_))));
+    assert!(matches!(ask(&connection, AMPLE).await, Err(ConnectionError::Unavailable(_))));
     server.answers(b"+PONG\r\n");
-    assert_eq!(ask(&link, AMPLE).await, Ok("PONG".to_owned()));
+    assert_eq!(ask(&connection, AMPLE).await, Ok("PONG".to_owned()));
 
     let hung_up = AtomicBool::new(false);
     let read = |mut connection: MultiplexedConnection| {
@@ -198,7 +198,7 @@ async fn a_closed_connection_is_replaced_at_once_for_a_read() {
             answer
         }
     };
-    assert_eq!(link.read(AMPLE, read).await, Ok("PONG".to_owned()));
+    assert_eq!(connection.read(AMPLE, read).await, Ok("PONG".to_owned()));
     assert_eq!(server.connections(), 3);
 }
 
@@ -208,26 +208,26 @@ async fn a_connection_has_a_successor_at_the_end_of_its_lifetime() {
     let server = Server::start().await;
     let mut settings = RedisSettings::new(Setting::Value(Value::from(server.url.as_str())));
     settings.lifetime = Some(Duration::from_hours(11));
-    let link = Connection::new(settings);
-    ask(&link, AMPLE).await.unwrap();
-    let Ok((first, mut old)) = link.connection().await else { panic!("it is open") };
+    let connection = Connection::new(settings);
+    ask(&connection, AMPLE).await.unwrap();
+    let Ok((first, mut old)) = connection.connection().await else { panic!("it is open") };
     let pass = async |time| {
         tokio::time::pause();
         tokio::time::advance(time).await;
         tokio::time::resume();
     };
     pass(Duration::from_hours(10)).await;
-    ask(&link, AMPLE).await.unwrap();
+    ask(&connection, AMPLE).await.unwrap();
     assert_eq!(server.connections(), 1);
 
     pass(Duration::from_hours(1)).await;
     let renewed = async {
-        while link.0.state.lock().serial == first {
+        while connection.0.state.lock().serial == first {
             tokio::task::yield_now().await;
         }
     };
     tokio::time::timeout(AMPLE, renewed).await.unwrap();
-    assert_eq!(ask(&link, AMPLE).await, Ok("PONG".to_owned()));
+    assert_eq!(ask(&connection, AMPLE).await, Ok("PONG".to_owned()));
     let answer = redis::cmd("GET").arg("x").query_async::<String>(&mut old.connection).await;
     assert_eq!(answer.unwrap(), "PONG");
     assert_eq!(server.connections(), 2);
@@ -248,34 +248,34 @@ async fn a_demoted_primary_and_a_lost_login_are_left_but_not_hammered() {
         (b"-NOAUTH Authentication required.\r\n", ConnectionError::Unauthenticated),
     ] {
         let server = Server::start().await;
-        let link = server.link();
-        ask(&link, AMPLE).await.unwrap();
+        let connection = server.connection();
+        ask(&connection, AMPLE).await.unwrap();
         server.answers(answer);
         for _ in 0..10 {
-            assert_eq!(ask(&link, AMPLE).await, Err(expected.clone()));
+            assert_eq!(ask(&connection, AMPLE).await, Err(expected.clone()));
         }
         assert_eq!(server.connections(), 1);
-        assert_eq!(link.broken(), Some(expected));
+        assert_eq!(connection.broken(), Some(expected));
     }
 }
 
 #[tokio::test]
 async fn an_error_about_the_data_keeps_the_connection() {
     let server = Server::start().await;
-    let link = server.link();
-    ask(&link, AMPLE).await.unwrap();
+    let connection = server.connection();
+    ask(&connection, AMPLE).await.unwrap();
     server.answers(b"-WRONGTYPE Operation against a key\r\n");
-    assert_eq!(ask(&link, AMPLE).await, Err(ConnectionError::WrongType));
+    assert_eq!(ask(&connection, AMPLE).await, Err(ConnectionError::WrongType));
     server.answers(b"+PONG\r\n");
-    assert_eq!(ask(&link, AMPLE).await, Ok("PONG".to_owned()));
+    assert_eq!(ask(&connection, AMPLE).await, Ok("PONG".to_owned()));
     assert_eq!(server.connections(), 1);
 }
 
 #[tokio::test]
 async fn wrong_settings_are_said_and_nothing_is_tried() {
-    let link = Connection::new(RedisSettings::new(Setting::Value(Value::from("http://:hunter2@host"))));
-    let error = ask(&link, AMPLE).await.unwrap_err();
+    let connection = Connection::new(RedisSettings::new(Setting::Value(Value::from("http://:hunter2@host"))));
+    let error = ask(&connection, AMPLE).await.unwrap_err();
     assert!(matches!(error, ConnectionError::Settings(_)));
     assert!(!error.to_string().contains("hunter2"), "{error}");
-    assert!(!format!("{link:?}").contains("hunter2"));
+    assert!(!format!("{connection:?}").contains("hunter2"));
 }

@@ -43,7 +43,7 @@ async fn redirections_are_remembered_until_the_node_fails() {
     assert_eq!(node(&inner.route(7)), Some("second:6380"));
     inner.failed(7, &ConnectionError::Timeout);
     assert_eq!(node(&inner.route(7)), None);
-    assert_eq!(servers.connections().len(), 2, "its link is kept, and what it knows of the node");
+    assert_eq!(servers.connections().len(), 2, "its connection is kept, and what it knows of the node");
 }
 
 #[tokio::test]
