@@ -59,6 +59,7 @@ chaos: ## SEEDS=500 worlds of random faults in virtual time, or the one of SEED=
 lint: ## rustfmt, clippy, licences, bans and sources of all dependencies
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --workspace --no-deps --document-private-items
 	cargo clippy --workspace --test sdk --test e2e --test upgrade --test soak -- -D warnings
 	hack/mutants --check
 	hack/parts install-lint

@@ -9,7 +9,7 @@
 //! | [`limiter`] | how many requests are sent, which one is next, and when none are |
 //! | [`probes`] | what an open breaker probes |
 //! | [`coalesce`] | equal requests that wait at the same moment are sent once |
-//! | [`read`] | one read of one mirror: all pages and all values, or nothing |
+//! | [`mod@read`] | one read of one mirror: all pages and all values, or nothing |
 
 pub mod api;
 pub mod client;

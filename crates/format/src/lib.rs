@@ -1,8 +1,7 @@
-//! The stored layouts of parameter-mirror, and the Redis connection that the operator and the reader share.
+//! The stored layouts of parameter-mirror.
 //!
 //! Only this crate encodes and decodes the copies of a mirror, in a Kubernetes Secret and in a Redis hash,
-//! because other programs depend on these bytes. Everything but [`connection`] is pure. Times are Unix
-//! milliseconds.
+//! because other programs depend on these bytes. Everything is pure. Times are Unix milliseconds.
 #![cfg_attr(test, allow(clippy::significant_drop_tightening, reason = "a test may hold what it inspects"))]
 
 pub mod content;

@@ -1,7 +1,7 @@
 //! `verify`: checks from outside the operator whether mirrors can be relied on when SSM is down, for drills, for
 //! pipelines and after an installation. It changes nothing, and prints no value.
 //!
-//! [`collect`] asks the API server and Redis, [`judge()`] interprets the answers, and a [`Report`] presents the findings.
+//! [`collect()`] asks the API server and Redis, [`judge()`] interprets the answers, and a [`Report`] presents the findings.
 
 mod collect;
 mod facts;

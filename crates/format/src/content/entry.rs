@@ -86,7 +86,7 @@ pub struct Entry {
     pub key: Option<String>,
     /// Whether the mirror sets this key explicitly (`spec.parameters[].key`) instead of deriving it from the
     /// parameter's name. Only an explicit key may be a variable that steers programs, see
-    /// [`crate::steering`].
+    /// [`steering`](crate::content::steering).
     pub is_key_given: bool,
     /// The type in SSM.
     pub kind: ParameterType,

@@ -26,7 +26,7 @@ pub struct Content {
     /// `<cluster>/<namespace>/<mirror>`.
     pub owner: String,
     /// The source it was read from: the exact text of
-    /// [`StoredSource::encode`](crate::source::StoredSource::encode).
+    /// [`StoredSource::encode`](source::StoredSource::encode).
     pub source: String,
     /// The read time in Unix milliseconds. It orders copies.
     pub read_at: i64,
