@@ -20,7 +20,14 @@
 //!
 //! A module uses modules of its own layer and of the layers below, never one above. Stored layouts are in a crate of
 //! their own, `parameter-mirror-format`.
-#![cfg_attr(test, allow(clippy::significant_drop_tightening, reason = "a test may hold what it inspects"))]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::significant_drop_tightening,
+        clippy::disallowed_methods,
+        reason = "a test may inspect and hold anything"
+    )
+)]
 
 pub mod api;
 pub mod cli;

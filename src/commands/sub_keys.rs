@@ -1,4 +1,5 @@
 //! `key`: prints the sub-keys with which a reader decrypts one mirror and no other.
+#![expect(clippy::disallowed_methods, reason = "`key` prints sub-keys: it is what it is for")]
 
 use anyhow::{Context as _, anyhow};
 use k8s_openapi::api::core::v1::Secret;

@@ -43,6 +43,7 @@
 //! | [`redis_store`] | the Redis script and its store, without an operator |
 //! | [`simulation`] | hours and days, crashes and chaos, in virtual time |
 #![allow(
+    clippy::disallowed_methods,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,

@@ -86,6 +86,7 @@ fn exec(args: ExecArgs) -> Failure {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "`get` prints a value: it is what it is for")]
 fn get(args: GetArgs) -> Result<(), Failure> {
     let Chosen { parameters, .. } = chosen(args.mirrors, args.order)?;
     let is_asked =

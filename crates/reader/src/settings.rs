@@ -1,5 +1,6 @@
 //! Converts the command line into the inputs of the other modules. It also reads the environment variables
 //! with secrets, which have no flag, because the process list would show it, and those of the AWS SDKs.
+#![expect(clippy::disallowed_methods, reason = "the sub-keys and the token that the reader was given")]
 
 use std::net::SocketAddr;
 use std::path::Path;

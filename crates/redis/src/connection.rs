@@ -4,6 +4,7 @@
 //! and lets callers wait out its retries. [`Connection`] replaces a connection at the first failure, and no caller
 //! waits longer than its own deadline. A server that fails repeatedly is retried only in the background;
 //! callers get the error at once.
+#![expect(clippy::disallowed_methods, reason = "the password that was made for a connection")]
 
 use std::future::Future;
 use std::sync::{Arc, Weak};

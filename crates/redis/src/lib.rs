@@ -1,6 +1,13 @@
 //! The connection to Redis, which operator and reader share: one server or a cluster, TLS, passwords that are made for each
 //! connection, and deadlines that hold.
-#![cfg_attr(test, allow(clippy::significant_drop_tightening, reason = "a test may hold what it inspects"))]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::significant_drop_tightening,
+        clippy::disallowed_methods,
+        reason = "a test may inspect and hold anything"
+    )
+)]
 
 mod args;
 mod connection;

@@ -1,6 +1,7 @@
 //! The values held in memory, and their bound. Equal values are held once. Above the bound, the operator evicts the values of
 //! mirrors that two verified targets hold, largest first, and reads them back from there when it needs them
 //! (docs/design/formats.md, "Memory").
+#![expect(clippy::disallowed_methods, reason = "compares values, to hold equal ones once")]
 
 use std::collections::hash_map::RandomState;
 use std::collections::{HashMap, HashSet};

@@ -1,4 +1,5 @@
 //! Converts between a Secret object and a signed set: pure functions.
+#![expect(clippy::disallowed_methods, reason = "renders the Secret")]
 
 use std::collections::{BTreeMap, BTreeSet};
 

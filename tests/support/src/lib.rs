@@ -36,6 +36,7 @@
 //! | [`ssm`] | our own SSM inside the test process: counts every call, and fails as scripted |
 //! | [`ssm_client`] | calls SSM operations by name, to prepare and inspect what the operator reads |
 #![allow(
+    clippy::disallowed_methods,
     clippy::expect_used,
     clippy::unwrap_used,
     clippy::panic,

@@ -1,4 +1,5 @@
 //! One encrypted value in Redis: `pm1:<keyId>:<base64url(nonce, ciphertext, tag)>`.
+#![expect(clippy::disallowed_methods, reason = "encrypts")]
 
 use aws_lc_rs::aead::{Aad, NONCE_LEN, Nonce};
 use zeroize::Zeroizing;

@@ -1,4 +1,5 @@
 //! `exec`: runs a program with the parameters as environment variables.
+#![expect(clippy::disallowed_methods, reason = "the environment of the program that is started")]
 
 use std::ffi::{OsStr, OsString};
 use std::io;

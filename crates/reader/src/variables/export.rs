@@ -1,4 +1,5 @@
 //! `export`: writes all parameters in a format for other programs.
+#![expect(clippy::disallowed_methods, reason = "`export` prints values: it is what it is for")]
 
 use std::fmt::Write as _;
 

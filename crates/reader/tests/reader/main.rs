@@ -1,5 +1,6 @@
 //! Tests of the reader as a process. The operator's own code writes the mirrors into a real Redis.
 #![allow(
+    clippy::disallowed_methods,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
