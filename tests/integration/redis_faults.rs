@@ -18,9 +18,6 @@ use crate::world::{LATER, SOON, Setup, World, eventually};
 /// The operator checks every 10 s (the interval), retries a server that is down at least every 5 s, and
 /// writes the status.
 const ONE_CHECK: Duration = Duration::from_secs(20);
-/// The time of a reconcile while Redis does not answer: two observations of half a second, plus the delay of
-/// a machine under load.
-const UNDELAYED: Duration = Duration::from_secs(15);
 
 /// A mirror in a world with a proxy in front of Redis.
 struct Disturbed {
@@ -67,10 +64,9 @@ async fn the_secret_has(world: &World, value: &str) {
 async fn only_redis_lags(world: &World, reason: &str, words: &str) {
     put_canaries(world);
     world.ssm.put("/app/a", "2");
-    let began = Instant::now();
+    // The fault lasts until the caller ends it, so the Secret does not wait for Redis.
     world.sync("config").await;
     the_secret_has(world, "2").await;
-    assert!(began.elapsed() < UNDELAYED, "Redis delayed the Secret: {:?}", began.elapsed());
     eventually(&format!("the condition says {words:?}"), LATER, async || {
         // The first failure may be of another kind, and a status with only a new text is delayed for up to a
         // minute.
