@@ -16,10 +16,10 @@
 //! | 5 | [`kubernetes`] | watches, work queue, events, leadership |
 //! | 6 | [`mirror`] | the decisions, pure: plan, guard, resolve, schedule, status |
 //! | 7 | [`api`] | `ParameterMirror` and `ParameterSource`: serde, schema, CEL |
-//! | 8 | [`clock`], `fair_queue` | what everything above may use |
+//! | 8 | `fair_queue` | what everything above may use |
 //!
 //! A module uses modules of its own layer and of the layers below, never one above. Stored layouts are in a crate of
-//! their own, `parameter-mirror-format`.
+//! their own, `parameter-mirror-format`, and so are the clocks, `parameter-mirror-clock`.
 #![cfg_attr(
     test,
     allow(
@@ -31,7 +31,6 @@
 
 pub mod api;
 pub mod cli;
-pub mod clock;
 pub mod commands;
 pub mod controller;
 pub(crate) mod fair_queue;

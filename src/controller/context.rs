@@ -7,7 +7,6 @@ use kube::runtime::reflector::ObjectRef;
 use tokio::sync::watch;
 
 use crate::api::ParameterMirror;
-use crate::clock::Clock;
 use crate::controller::drill::Drills;
 use crate::controller::state::keys::{KeySecret, KeyState};
 use crate::controller::state::mirror_state::StateMap;
@@ -25,6 +24,7 @@ use crate::ssm::ParameterReader;
 use crate::targets::redis::RedisBackend;
 use crate::targets::secret::SecretStore;
 use crate::targets::target::Services;
+use parameter_mirror_clock::Clock;
 
 /// The settings of the process that a reconcile needs.
 #[derive(Clone, Debug)]

@@ -11,9 +11,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::api::{Api, ObjectMeta, PostParams};
 use kube::{Client, ResourceExt};
 
-use crate::clock::Clock;
 use crate::kubernetes::client::{ApiError, FIELD_MANAGER};
 use crate::kubernetes::leadership::Term;
+use parameter_mirror_clock::Clock;
 
 /// How long a lease lasts without a renewal. A killed leader is succeeded after this time.
 const LEASE_DURATION: Duration = Duration::from_secs(15);

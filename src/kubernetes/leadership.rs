@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::Clock;
+use parameter_mirror_clock::Clock;
 
 /// How long before others may acquire the lease the leader stops writing: a write that was sent just before still arrives in time.
 pub const MARGIN: Duration = Duration::from_secs(2);

@@ -14,8 +14,8 @@ use tokio::sync::Notify;
 use tracing_mutex::parkinglot::Mutex;
 
 use crate::api::ParameterMirror;
-use crate::clock::Clock;
 use crate::fair_queue::FairQueue;
+use parameter_mirror_clock::Clock;
 
 /// How many mirrors are reconciled at once. A reconcile never waits for SSM, so more would only pile up requests at the
 /// API server, which then misses the deadlines of all of them (1,000 new mirrors took 40 s instead of 6).

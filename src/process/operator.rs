@@ -13,7 +13,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::api::{ParameterMirror, ParameterSource};
-use crate::clock::Clock;
 use crate::controller::context::{Context, Settings};
 use crate::controller::dispatch;
 use crate::controller::drill::Drills;
@@ -40,6 +39,7 @@ use crate::ssm::api::Connect;
 use crate::ssm::{ParameterReader, SsmReader};
 use crate::targets::redis::RedisBackend;
 use crate::targets::secret::SecretStore;
+use parameter_mirror_clock::Clock;
 
 const RETRY: Duration = Duration::from_secs(2);
 

@@ -11,7 +11,6 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{RedisIamArgs, RunArgs};
-use crate::clock::Clock;
 use crate::kubernetes::client;
 use crate::kubernetes::election::{Candidate, generated_identity};
 use crate::process::admin::{self, Health};
@@ -23,6 +22,7 @@ use crate::ssm::client::Aws;
 use crate::ssm::credentials::OperatorIdentity;
 use crate::targets::redis::RedisBackend;
 use crate::targets::redis::RedisStore;
+use parameter_mirror_clock::Clock;
 
 /// How long reconciles under way may take after SIGTERM; Kubernetes kills the process after 30 s by default.
 pub const DRAIN: Duration = Duration::from_secs(15);

@@ -27,9 +27,9 @@ use async_trait::async_trait;
 use tokio::sync::{OnceCell, watch};
 use tracing_mutex::parkinglot::Mutex;
 
-use crate::clock::{Clock, jittered};
 use crate::mirror::plan::{SourceIdentity, SourcePlan};
 use crate::mirror::snapshot::{ReadError, ReadRequest, Snapshot};
+use parameter_mirror_clock::{Clock, jittered};
 
 use self::api::{Connect, ParameterApi};
 use self::coalesce::PendingRequests;

@@ -15,12 +15,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use parameter_mirror_format::value::Value;
 use tokio::time::Instant;
 
-use crate::clock::Clock;
 use crate::mirror::secret_keys;
 use crate::mirror::selection::{NameSelection, PathSelection, Selection, normalised};
 use crate::mirror::snapshot::{
     CachedParameter, Cost, MAX_PARAMETERS, Parameter, ReadError, ReadErrorKind, ReadRequest, Snapshot,
 };
+use parameter_mirror_clock::Clock;
 
 use super::api::{Batch, ListPage, Listed, PAGE, Page, ParameterApi};
 use super::coalesce::{PageRequest, Peers, PendingRequests};

@@ -8,7 +8,6 @@ use parameter_mirror_format::crypto::keys::KeyRing;
 use parameter_mirror_format::verdict::Found;
 
 use crate::api::{DeletionPolicy, ParameterMirror, ParameterMirrorStatus, RedisEncryption};
-use crate::clock::Clock;
 use crate::kubernetes::watches::Watches;
 use crate::mirror::copies::{self, Action, Freshness};
 use crate::mirror::plan::{Plan, TargetPlan};
@@ -17,6 +16,7 @@ use crate::mirror::schedule::{HealLimiter, MAX_HEALS};
 use crate::mirror::target::{TargetIssue, TargetKind, TargetReason};
 use crate::targets::redis::{HashStore, Heartbeat, RedisBackend};
 use crate::targets::secret::{Owner, SecretStore};
+use parameter_mirror_clock::Clock;
 
 /// A kind of target: what is the same for the targets of all mirrors.
 #[async_trait]

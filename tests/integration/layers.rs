@@ -19,11 +19,14 @@ const LAYERS: [&[&str]; 8] = [
     &["kubernetes", "targets", "ssm"],
     &["mirror"],
     &["api"],
-    &["clock", "fair_queue"],
+    &["fair_queue"],
 ];
 
 /// What pure decisions must not use: clocks, threads, networks and the cluster.
-const NOT_PURE: [&str; 16] = [
+const NOT_PURE: [&str; 19] = [
+    "parameter_mirror_clock",
+    "parameter_mirror_redis",
+    "parameter_mirror_ssm",
     "tokio",
     "kube",
     "redis",

@@ -23,7 +23,6 @@ use redis::aio::MultiplexedConnection;
 
 use crate::api::{ParameterMirror, ParameterSource};
 use crate::cli::VerifyArgs;
-use crate::clock::Clock;
 use crate::commands::verify::facts::{Facts, FoundMirror, Home, Leader, MirrorFacts, RedisFacts};
 use crate::kubernetes::client::{ApiError, with_timeout};
 use crate::kubernetes::election::generated_identity;
@@ -35,6 +34,7 @@ use crate::targets::redis::copy::WRITE;
 use crate::targets::redis::{Guard, HashStore, Heartbeat, RedisStore, ScriptOutcome};
 use crate::targets::secret::SecretStore;
 use crate::targets::target::Outside;
+use parameter_mirror_clock::Clock;
 
 /// How many mirrors are observed at the same time.
 const AT_ONCE: usize = 8;

@@ -8,7 +8,6 @@ use rstest::rstest;
 use tokio::time::Instant;
 
 use super::*;
-use crate::clock::Clock;
 use crate::mirror::selection::{NameSelection, PathSelection, Selection};
 use crate::mirror::snapshot::{Priority, QueueKey, ReadErrorKind, ReadRequest, Snapshot};
 use crate::ssm::limiter::Limiter;
@@ -16,6 +15,7 @@ use crate::ssm::limiter::Slots;
 use crate::ssm::limiter::rate_limiter::RateLimiter;
 use crate::ssm::read::read;
 use crate::ssm::read::tests::{Asked, InMemory, one};
+use parameter_mirror_clock::Clock;
 
 /// One client whose limit of one request per second is used up.
 struct Client {

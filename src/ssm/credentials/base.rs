@@ -7,7 +7,7 @@ use aws_config::Region;
 use tokio::sync::watch;
 
 use super::{CredentialsCache, Own};
-use crate::clock::Clock;
+use parameter_mirror_clock::Clock;
 
 /// The identity of this process. Clones share it.
 #[derive(Clone)]

@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 use tracing_mutex::parkinglot::Mutex;
 
-use crate::clock::{Clock, jittered};
+use parameter_mirror_clock::{Clock, jittered};
 
 pub use base::OperatorIdentity;
 pub use sources::{Assumed, Own, region_of_environment};

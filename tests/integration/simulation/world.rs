@@ -11,12 +11,12 @@ use std::sync::{Arc, Mutex, Once};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use parameter_mirror::clock::Clock;
 use parameter_mirror::kubernetes::election::Candidate;
 use parameter_mirror::process::admin::Health;
 use parameter_mirror::process::operator::{Dependencies, OperatorConfig, operate};
 use parameter_mirror::process::run::DRAIN;
 use parameter_mirror::targets::redis::RedisBackend;
+use parameter_mirror_clock::Clock;
 use serde_json::{Value as Json, json};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
