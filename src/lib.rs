@@ -11,7 +11,7 @@
 //! | 2 | [`cli`] | the command line |
 //! | 3 | [`controller`] | the reconcile loop, one file for each step, and its state |
 //! | 4 | `metrics` | counters and gauges |
-//! | 5 | [`ssm`] | reading: pages, batches, error classes, rate limits, clients |
+//! | 5 | [`ssm`] | reading: whole sets, and what reads share: rate limits, breaker, equal requests |
 //! | 5 | [`targets`] | writing: one Secret, one Redis hash |
 //! | 5 | [`kubernetes`] | watches, work queue, events, leadership |
 //! | 6 | [`mirror`] | the decisions, pure: plan, guard, resolve, schedule, status |

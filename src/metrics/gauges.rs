@@ -19,9 +19,9 @@ use crate::api::ParameterMirror;
 use crate::kubernetes::watches::MirrorConditions;
 use crate::metrics::per_mirror::{Age, PerMirror};
 use crate::metrics::register::{register, register_with_unit};
-use crate::ssm::credentials::CredentialsHealth;
 use crate::ssm::limiter::breaker::BreakerState;
 use crate::ssm::limiter::{AccountKey, AccountState};
+use parameter_mirror_ssm::credentials::CredentialsHealth;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct AccountLabels {

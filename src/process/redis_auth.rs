@@ -9,11 +9,11 @@ use tokio::time::Instant;
 use tracing_mutex::parkinglot::Mutex;
 
 use crate::cli::RedisIamArgs;
-use crate::ssm::credentials::{
-    CredentialsCache, CredentialsGeneration, OperatorIdentity, region_of_environment,
-};
 use crate::targets::redis::token::{Cache, NotACache};
 use parameter_mirror_clock::Clock;
+use parameter_mirror_ssm::credentials::{
+    CredentialsCache, CredentialsGeneration, OperatorIdentity, region_of_environment,
+};
 
 /// Both services end a connection 12 h after its sign-in. Its successor, which takes a moment, is made in the last hour.
 const LIFETIME: Duration = Duration::from_hours(11);

@@ -19,10 +19,10 @@ use crate::process::operator::{Dependencies, OperatorConfig, operate};
 use crate::process::redis_auth;
 use crate::process::watchdog::{self, Pulse, Watchdog};
 use crate::ssm::client::Aws;
-use crate::ssm::credentials::OperatorIdentity;
 use crate::targets::redis::RedisBackend;
 use crate::targets::redis::RedisStore;
 use parameter_mirror_clock::Clock;
+use parameter_mirror_ssm::credentials::OperatorIdentity;
 
 /// How long reconciles under way may take after SIGTERM; Kubernetes kills the process after 30 s by default.
 pub const DRAIN: Duration = Duration::from_secs(15);

@@ -15,7 +15,9 @@ use tracing_mutex::parkinglot::Mutex;
 use crate::mirror::selection::normalised;
 use crate::mirror::snapshot::ReadError;
 
-use super::api::{Batch, ListPage, Listed, PAGE, Page, ParameterApi};
+use parameter_mirror_ssm::{Batch, ListPage, Listed, PAGE, Page};
+
+use super::api::ParameterApi;
 
 /// A request that several reads can share.
 #[async_trait]

@@ -4,8 +4,6 @@
 //! |---|---|
 //! | [`api`] | the interface to SSM: one page of a listing, one batch of names |
 //! | [`client`] | the AWS SDK behind that interface, one client per identity |
-//! | [`credentials`] | credentials that survive an outage of STS |
-//! | [`errors`] | classes of SDK errors, without bodies |
 //! | [`limiter`] | how many requests are sent, which one is next, and when none are |
 //! | [`probes`] | what an open breaker probes |
 //! | [`coalesce`] | equal requests that wait at the same moment are sent once |
@@ -14,8 +12,6 @@
 pub mod api;
 pub mod client;
 pub(crate) mod coalesce;
-pub mod credentials;
-pub(crate) mod errors;
 pub(crate) mod limiter;
 pub(crate) mod probes;
 pub(crate) mod read;
@@ -33,12 +29,12 @@ use parameter_mirror_clock::{Clock, jittered};
 
 use self::api::{Connect, ParameterApi};
 use self::coalesce::PendingRequests;
-use self::credentials::CredentialsHealth;
 use self::limiter::breaker::PROBE_EVERY;
 use self::limiter::rate_limiter::RateLimiter;
 use self::limiter::{AccountKey, AccountLimiters, AccountState, Limiter, Slots};
 use self::probes::{Probe, Probes};
 use self::read::read;
+use parameter_mirror_ssm::credentials::CredentialsHealth;
 
 /// Reads the parameters of a mirror through its source.
 #[async_trait]

@@ -22,7 +22,9 @@ use crate::mirror::snapshot::{
 };
 use parameter_mirror_clock::Clock;
 
-use super::api::{Batch, ListPage, Listed, PAGE, Page, ParameterApi};
+use parameter_mirror_ssm::{Batch, ListPage, Listed, PAGE, Page};
+
+use super::api::ParameterApi;
 use super::coalesce::{PageRequest, Peers, PendingRequests};
 use super::limiter::{Limiter, Slot};
 

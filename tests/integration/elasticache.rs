@@ -10,13 +10,13 @@ use async_trait::async_trait;
 use aws_credential_types::Credentials;
 use jiff::{SignedDuration, Timestamp};
 use parameter_mirror::process::redis_auth::IamAuth;
-use parameter_mirror::ssm::credentials::{CredentialsCache, Fetch};
 use parameter_mirror::targets::redis::token::{self, Service};
 use parameter_mirror_clock::Clock;
 use parameter_mirror_format::value::Value;
 use parameter_mirror_redis::{
     Connection, ConnectionError, PasswordFuture, RedisClient, RedisSettings, Setting, SignIn,
 };
+use parameter_mirror_ssm::credentials::{CredentialsCache, Fetch};
 use parameter_mirror_test_support::elasticache::{Cache, Refused};
 use parameter_mirror_test_support::ssm::{Fault, Operation, When};
 use parameter_mirror_test_support::{Canaries, ElastiCache, Redis, RedisCluster, Scratch};

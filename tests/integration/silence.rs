@@ -104,9 +104,16 @@ const QUOTING: [&str; 3] = ["SdkError", "CredentialsError", "DisplayErrorContext
 /// Returns the sources of operator and reader without their tests, by path from the root.
 fn sources() -> Vec<(String, String)> {
     let mut found = Vec::new();
-    let mut folders = ["src", "crates/format/src", "crates/redis/src", "crates/reader/src"]
-        .map(|folder| root().join(folder))
-        .to_vec();
+    let mut folders = [
+        "src",
+        "crates/clock/src",
+        "crates/format/src",
+        "crates/redis/src",
+        "crates/reader/src",
+        "crates/ssm/src",
+    ]
+    .map(|folder| root().join(folder))
+    .to_vec();
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
@@ -177,10 +184,10 @@ fn errors_of_the_sdk_become_reasons_and_are_never_printed() {
         files.push(file);
     }
     files.sort();
-    let expected = ["client.rs", "credentials/mod.rs", "credentials/sources.rs", "errors.rs"];
+    let expected = ["client.rs", "credentials/mod.rs", "credentials/sources.rs", "error.rs"];
     assert_eq!(
         files,
-        expected.map(|file| format!("src/ssm/{file}")),
+        expected.map(|file| format!("crates/ssm/src/{file}")),
         "errors of the SDK are for these files"
     );
 }

@@ -28,13 +28,13 @@ use crate::kubernetes::client::{ApiError, with_timeout};
 use crate::kubernetes::election::generated_identity;
 use crate::mirror::plan::{Plan, PlanInput};
 use crate::process::redis_auth;
-use crate::ssm::credentials::OperatorIdentity;
 use crate::targets::KINDS;
 use crate::targets::redis::copy::WRITE;
 use crate::targets::redis::{Guard, HashStore, Heartbeat, RedisStore, ScriptOutcome};
 use crate::targets::secret::SecretStore;
 use crate::targets::target::Outside;
 use parameter_mirror_clock::Clock;
+use parameter_mirror_ssm::credentials::OperatorIdentity;
 
 /// How many mirrors are observed at the same time.
 const AT_ONCE: usize = 8;

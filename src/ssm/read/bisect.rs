@@ -2,8 +2,8 @@
 //! IAM denies fails ten. The person who has to fix it needs a name.
 
 use crate::mirror::snapshot::{ReadError, ReadErrorKind};
-use crate::ssm::api::{Batch, ListPage};
 use crate::ssm::coalesce::{NamesRequest, PageRequest};
+use parameter_mirror_ssm::{Batch, ListPage};
 
 use super::Read;
 
@@ -96,7 +96,8 @@ mod tests {
     use super::super::tests::{InMemory, known_of, name, one, path, reading_after};
     use super::*;
     use crate::mirror::selection::Selection;
-    use crate::ssm::api::{Page, ParameterApi};
+    use crate::ssm::api::ParameterApi;
+    use parameter_mirror_ssm::Page;
 
     /// An SSM that cannot decrypt these names, or denies them altogether.
     struct Locked {

@@ -50,7 +50,7 @@ mod tests {
 
     use super::super::tests::{InMemory, one, path, reading};
     use crate::mirror::snapshot::ReadErrorKind;
-    use crate::ssm::api::Listed;
+    use parameter_mirror_ssm::Listed;
 
     const SEALED: &str = "AQICAHhZ";
 

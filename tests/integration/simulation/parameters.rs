@@ -7,9 +7,10 @@ use async_trait::async_trait;
 use parameter_mirror::mirror::plan::SourceIdentity;
 use parameter_mirror::mirror::selection::Selection;
 use parameter_mirror::mirror::snapshot::{ReadError, ReadErrorKind};
-use parameter_mirror::ssm::api::{Batch, Connect, ListPage, Listed, PAGE, Page, ParameterApi};
+use parameter_mirror::ssm::api::{Connect, ParameterApi};
 use parameter_mirror_format::content::entry::ParameterType;
 use parameter_mirror_format::value::Value;
+use parameter_mirror_ssm::{Batch, ListPage, Listed, PAGE, Page};
 use parameter_mirror_test_support::ssm::store::{Parameter, Shelf, Version, Write};
 use parameter_mirror_test_support::ssm::{ACCOUNT, Kind};
 

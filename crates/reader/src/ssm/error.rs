@@ -82,7 +82,7 @@ pub(super) fn unanswered(operation: &str, failure: &Failure) -> SsmError {
     }
 }
 
-/// Maps an answer that is not a success. The codes are those of the operator's table (src/ssm/errors.rs).
+/// Maps an answer that is not a success. The codes are those of the operator's table (crates/ssm/src/error.rs).
 /// There are more real codes than documented ones, so the status decides when the code is unknown.
 pub(super) fn refused(operation: &str, answer: &Answer) -> SsmError {
     let (status, code) = (answer.status, code(answer));

@@ -1,4 +1,4 @@
-//! Classifies errors of the SDK.
+//! The errors of SSM, classified.
 //!
 //! An `SdkError` printed with `{:?}` or with its sources shows the body of the answer, which can hold secrets
 //! (measured). So nothing of it is printed but the operation, the HTTP status, and codes that look like codes.
@@ -8,12 +8,50 @@ use std::error::Error;
 use aws_sdk_ssm::config::http::HttpResponse;
 use aws_sdk_ssm::error::{ProvideErrorMetadata, SdkError};
 
-use crate::mirror::snapshot::{ReadError, ReadErrorKind};
+use crate::credentials::Unavailable;
 
-use super::credentials::Unavailable;
+/// Why a call failed. It never carries a body or a value.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{kind}: {detail}")]
+pub struct SsmError {
+    /// The class.
+    pub kind: SsmErrorKind,
+    /// One clause for people, with at most operation, status and code.
+    pub detail: String,
+}
+
+/// Classes of failed calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::Display)]
+pub enum SsmErrorKind {
+    /// HTTP 5xx, or a connection that is refused or reset, or no such host.
+    Unavailable,
+    /// SSM throttles requests.
+    Throttled,
+    /// SSM accepted the request and did not answer within the deadline.
+    Timeout,
+    /// No valid credentials: STS, IMDS or the token file failed, or the token expired.
+    CredentialsUnavailable,
+    /// IAM denies the request.
+    AccessDenied,
+    /// KMS denies, throttles or has disabled the key.
+    KmsUnavailable,
+    /// An answer that cannot be valid, or a request that SSM refuses as malformed.
+    InvalidResponse,
+}
+
+impl SsmError {
+    pub(crate) fn new(kind: SsmErrorKind, detail: String) -> Self {
+        Self { kind, detail }
+    }
+}
+
+/// The error of HTTP 200 with an answer that cannot be used.
+pub(crate) fn malformed(operation: &str, what: &str) -> SsmError {
+    SsmError::new(SsmErrorKind::InvalidResponse, format!("{operation}: HTTP 200 with {what}"))
+}
 
 /// Classifies a failed call, with a clause for people.
-pub fn classify<E>(operation: &str, error: &SdkError<E, HttpResponse>) -> ReadError
+pub fn classify<E>(operation: &str, error: &SdkError<E, HttpResponse>) -> SsmError
 where
     E: ProvideErrorMetadata + Error + 'static,
 {
@@ -22,33 +60,32 @@ where
     let about_kms =
         error.as_service_error().and_then(ProvideErrorMetadata::message).is_some_and(speaks_of_kms);
     if let Some(none) = lack_of_credentials(error) {
-        return ReadError::new(ReadErrorKind::CredentialsUnavailable, format!("{operation}: {none}"));
+        return SsmError::new(SsmErrorKind::CredentialsUnavailable, format!("{operation}: {none}"));
     }
     let (reason, what) = match error {
-        SdkError::TimeoutError(_) => (ReadErrorKind::Timeout, "no answer in time".to_owned()),
+        SdkError::TimeoutError(_) => (SsmErrorKind::Timeout, "no answer in time".to_owned()),
         SdkError::DispatchFailure(failure) if failure.is_timeout() => {
-            (ReadErrorKind::Timeout, "no answer in time".to_owned())
+            (SsmErrorKind::Timeout, "no answer in time".to_owned())
         }
         SdkError::DispatchFailure(_) => {
-            (ReadErrorKind::SourceUnavailable, "no connection (refused, reset or no such host)".to_owned())
+            (SsmErrorKind::Unavailable, "no connection (refused, reset or no such host)".to_owned())
         }
         SdkError::ServiceError(_) => service_error(code.as_deref(), status, about_kms),
         SdkError::ResponseError(_) => match status {
-            Some(429) => (ReadErrorKind::Throttled, "HTTP 429".to_owned()),
-            Some(status) if status >= 500 => (ReadErrorKind::SourceUnavailable, format!("HTTP {status}")),
-            Some(status) => (
-                ReadErrorKind::InvalidResponse,
-                format!("HTTP {status} with a body that is no answer of SSM"),
-            ),
-            None => (ReadErrorKind::InvalidResponse, "an answer that cannot be read".to_owned()),
+            Some(429) => (SsmErrorKind::Throttled, "HTTP 429".to_owned()),
+            Some(status) if status >= 500 => (SsmErrorKind::Unavailable, format!("HTTP {status}")),
+            Some(status) => {
+                (SsmErrorKind::InvalidResponse, format!("HTTP {status} with a body that is no answer of SSM"))
+            }
+            None => (SsmErrorKind::InvalidResponse, "an answer that cannot be read".to_owned()),
         },
-        _ => (ReadErrorKind::InvalidResponse, "the request could not be built".to_owned()),
+        _ => (SsmErrorKind::InvalidResponse, "the request could not be built".to_owned()),
     };
-    ReadError::new(reason, format!("{operation}: {what}"))
+    SsmError::new(reason, format!("{operation}: {what}"))
 }
 
 /// Classifies by the API's codes. Real codes outnumber the SDK's typed errors, so the text counts, not the variant.
-fn service_error(code: Option<&str>, status: Option<u16>, about_kms: bool) -> (ReadErrorKind, String) {
+fn service_error(code: Option<&str>, status: Option<u16>, about_kms: bool) -> (SsmErrorKind, String) {
     let shown = shown_code(code);
     let status_text = status.map_or_else(String::new, |status| format!("HTTP {status} "));
     let text = format!("{status_text}{shown}");
@@ -66,9 +103,9 @@ fn service_error(code: Option<&str>, status: Option<u16>, about_kms: bool) -> (R
         | "BandwidthLimitExceeded"
         | "TransactionInProgressException" => {
             if about_kms {
-                ReadErrorKind::KmsUnavailable
+                SsmErrorKind::KmsUnavailable
             } else {
-                ReadErrorKind::Throttled
+                SsmErrorKind::Throttled
             }
         }
         "InvalidKeyId"
@@ -76,7 +113,7 @@ fn service_error(code: Option<&str>, status: Option<u16>, about_kms: bool) -> (R
         | "KMSDisabledException"
         | "KMSInvalidStateException"
         | "KMSNotFoundException"
-        | "KMSThrottlingException" => ReadErrorKind::KmsUnavailable,
+        | "KMSThrottlingException" => SsmErrorKind::KmsUnavailable,
         "ExpiredToken"
         | "ExpiredTokenException"
         | "UnrecognizedClientException"
@@ -89,12 +126,12 @@ fn service_error(code: Option<&str>, status: Option<u16>, about_kms: bool) -> (R
         | "IncompleteSignature"
         | "IncompleteSignatureException"
         | "InvalidAccessKeyId"
-        | "AuthFailure" => ReadErrorKind::CredentialsUnavailable,
+        | "AuthFailure" => SsmErrorKind::CredentialsUnavailable,
         "AccessDeniedException" | "AccessDenied" | "UnauthorizedOperation" | "NotAuthorized" => {
             if about_kms {
-                ReadErrorKind::KmsUnavailable
+                SsmErrorKind::KmsUnavailable
             } else {
-                ReadErrorKind::AccessDenied
+                SsmErrorKind::AccessDenied
             }
         }
         "InternalServerError"
@@ -103,21 +140,20 @@ fn service_error(code: Option<&str>, status: Option<u16>, about_kms: bool) -> (R
         | "ServiceUnavailable"
         | "ServiceUnavailableException" => {
             if about_kms {
-                ReadErrorKind::KmsUnavailable
+                SsmErrorKind::KmsUnavailable
             } else {
-                ReadErrorKind::SourceUnavailable
+                SsmErrorKind::Unavailable
             }
         }
         _ => match status {
-            Some(429) => ReadErrorKind::Throttled,
-            Some(status) if status >= 500 => ReadErrorKind::SourceUnavailable,
-            _ => ReadErrorKind::InvalidResponse,
+            Some(429) => SsmErrorKind::Throttled,
+            Some(status) if status >= 500 => SsmErrorKind::Unavailable,
+            _ => SsmErrorKind::InvalidResponse,
         },
     };
     let hint = match reason {
-        ReadErrorKind::AccessDenied => "; the operator's IAM policy does not allow it for these parameters",
-        ReadErrorKind::KmsUnavailable => "; KMS does not decrypt (key policy, disabled key or throttling)",
-        ReadErrorKind::InvalidResponse => "; SSM refuses the request as malformed",
+        SsmErrorKind::KmsUnavailable => "; KMS does not decrypt (key policy, disabled key or throttling)",
+        SsmErrorKind::InvalidResponse => "; SSM refuses the request as malformed",
         _ => "",
     };
     (reason, format!("{text}{hint}"))
@@ -183,9 +219,9 @@ pub fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e 
     std::iter::successors(error.source(), |&cause| cause.source())
 }
 
-impl From<&Unavailable> for ReadError {
+impl From<&Unavailable> for SsmError {
     fn from(none: &Unavailable) -> Self {
-        Self::new(ReadErrorKind::CredentialsUnavailable, none.to_string())
+        Self::new(SsmErrorKind::CredentialsUnavailable, none.to_string())
     }
 }
 
@@ -195,22 +231,22 @@ mod tests {
     use rstest::rstest;
 
     #[rstest]
-    #[case("ThrottlingException", 400, false, ReadErrorKind::Throttled)]
-    #[case("ThrottlingException", 400, true, ReadErrorKind::KmsUnavailable)]
-    #[case("AccessDeniedException", 400, false, ReadErrorKind::AccessDenied)]
-    #[case("AccessDeniedException", 400, true, ReadErrorKind::KmsUnavailable)]
-    #[case("InvalidKeyId", 400, false, ReadErrorKind::KmsUnavailable)]
-    #[case("ExpiredTokenException", 400, false, ReadErrorKind::CredentialsUnavailable)]
-    #[case("UnrecognizedClientException", 400, false, ReadErrorKind::CredentialsUnavailable)]
-    #[case("InternalServerError", 500, false, ReadErrorKind::SourceUnavailable)]
-    #[case("ValidationException", 400, false, ReadErrorKind::InvalidResponse)]
-    #[case("SomethingNew", 503, false, ReadErrorKind::SourceUnavailable)]
-    #[case("SomethingNew", 400, false, ReadErrorKind::InvalidResponse)]
+    #[case("ThrottlingException", 400, false, SsmErrorKind::Throttled)]
+    #[case("ThrottlingException", 400, true, SsmErrorKind::KmsUnavailable)]
+    #[case("AccessDeniedException", 400, false, SsmErrorKind::AccessDenied)]
+    #[case("AccessDeniedException", 400, true, SsmErrorKind::KmsUnavailable)]
+    #[case("InvalidKeyId", 400, false, SsmErrorKind::KmsUnavailable)]
+    #[case("ExpiredTokenException", 400, false, SsmErrorKind::CredentialsUnavailable)]
+    #[case("UnrecognizedClientException", 400, false, SsmErrorKind::CredentialsUnavailable)]
+    #[case("InternalServerError", 500, false, SsmErrorKind::Unavailable)]
+    #[case("ValidationException", 400, false, SsmErrorKind::InvalidResponse)]
+    #[case("SomethingNew", 503, false, SsmErrorKind::Unavailable)]
+    #[case("SomethingNew", 400, false, SsmErrorKind::InvalidResponse)]
     fn every_code_has_its_class(
         #[case] code: &str,
         #[case] status: u16,
         #[case] kms: bool,
-        #[case] reason: ReadErrorKind,
+        #[case] reason: SsmErrorKind,
     ) {
         assert_eq!(service_error(Some(code), Some(status), kms).0, reason);
     }

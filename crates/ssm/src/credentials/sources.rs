@@ -21,7 +21,7 @@ use aws_sdk_ssm::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_sts::operation::assume_role::AssumeRoleError;
 use aws_sdk_sts::operation::assume_role_with_web_identity::AssumeRoleWithWebIdentityError;
 
-use crate::ssm::errors::{causes, refuses_credentials, shown_code};
+use crate::error::{causes, refuses_credentials, shown_code};
 
 use super::{CredentialsCache, Fetch};
 
