@@ -405,7 +405,8 @@ async fn two_operators_on_one_target_say_so_and_calm_down() {
     world
         .mirror(
             "config",
-            json!({"parameters": [{"path": "/app"}], "secret": {}, "redis": {}, "interval": "1m"}),
+            // Who finds the values of the other at its first read adopts them, and disagrees at its next one.
+            json!({"parameters": [{"path": "/app"}], "secret": {}, "redis": {}, "interval": "10s"}),
         )
         .await;
     let degraded = world.degraded("config", "TargetContested").await;
