@@ -8,8 +8,7 @@ use parameter_mirror::commands::{convert, iam, manifests, sub_keys, verify};
 use parameter_mirror::process::{hardening, run, telemetry};
 use parameter_mirror_format::humanize::printable;
 
-/// The operator allocates from several threads all the time and runs for months: jemalloc does both faster and without
-/// fragmentation. `.cargo/config.toml` holds its settings.
+/// The operator allocates all the time and runs for months: jemalloc is faster, and does not fragment. `.cargo/config.toml` holds its settings.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

@@ -3,7 +3,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`api`] | the interface to SSM: one page of a listing, one batch of names |
-//! | [`client`] | the AWS SDK behind that interface, one client per identity |
+//! | [`client`] | `crates/ssm` behind that interface, one client per identity |
 //! | [`limiter`] | how many requests are sent, which one is next, and when none are |
 //! | [`probes`] | what an open breaker probes |
 //! | [`coalesce`] | equal requests that wait at the same moment are sent once |

@@ -3,9 +3,9 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`client`] | one identity's client |
-//! | [`answer`] | requests, and answers that are checked to be complete |
-//! | [`error`] | classes of errors, without bodies |
+//! | `client` | one identity's client |
+//! | `answer` | requests, and answers that are checked to be complete |
+//! | `error` | classes of errors, without bodies |
 //! | [`credentials`] | caches of credentials that survive an outage of STS |
 #![cfg_attr(
     test,
@@ -16,10 +16,10 @@
     )
 )]
 
-pub mod answer;
-pub mod client;
+mod answer;
+mod client;
 pub mod credentials;
-pub mod error;
+mod error;
 
 pub use answer::{Batch, ListPage, Listed, PAGE, Page};
 pub use client::{Probed, SsmClient};

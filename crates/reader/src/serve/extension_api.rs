@@ -1,6 +1,6 @@
 //! The HTTP interface of AWS's own Parameters and Secrets extension
 //! (<https://docs.aws.amazon.com/systems-manager/latest/userguide/ps-integration-lambda-extensions.html>).
-#![expect(clippy::disallowed_methods, reason = "answers whoever asks on the loopback")]
+#![expect(clippy::disallowed_methods, reason = "answers programs on the loopback")]
 
 use std::sync::Arc;
 

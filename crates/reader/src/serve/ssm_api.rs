@@ -1,6 +1,6 @@
 //! The protocol of the SDKs: AWS JSON 1.1, one operation per request
 //! (<https://docs.aws.amazon.com/systems-manager/latest/APIReference/API_GetParameter.html>).
-#![expect(clippy::disallowed_methods, reason = "answers whoever asks on the loopback")]
+#![expect(clippy::disallowed_methods, reason = "answers programs on the loopback")]
 
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};

@@ -60,6 +60,6 @@ impl OperatorIdentity {
 
 impl fmt::Debug for OperatorIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Base").field("principal", &self.0.principal.get()).finish_non_exhaustive()
+        f.debug_struct("OperatorIdentity").field("principal", &self.0.principal.get()).finish_non_exhaustive()
     }
 }

@@ -6,7 +6,7 @@
 //! (docs/adr/0010-credentials.md).
 
 mod base;
-pub mod lifetime;
+mod lifetime;
 mod sources;
 
 use std::sync::Arc;
@@ -315,7 +315,7 @@ impl ProvideCredentials for CredentialsCache {
 
 impl std::fmt::Debug for CredentialsCache {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Principal").field("whose", &self.shared.whose).finish_non_exhaustive()
+        formatter.debug_struct("CredentialsCache").field("whose", &self.shared.whose).finish_non_exhaustive()
     }
 }
 
