@@ -67,12 +67,6 @@ impl NameSelection {
             None => name,
         }
     }
-
-    /// Returns the requested version or label, without the colon.
-    #[must_use]
-    pub fn selector(&self) -> Option<&str> {
-        self.requested.split_once(':').map(|(_, selector)| selector)
-    }
 }
 
 impl fmt::Display for Selection {
@@ -90,18 +84,10 @@ mod tests {
     use rstest::rstest;
 
     #[rstest]
-    #[case::with_slash("/x:3", "/x:3", "/x", Some("3"))]
-    #[case::without_slash("x", "/x", "/x", None)]
-    fn a_name_keeps_its_selector(
-        #[case] requested: &str,
-        #[case] name: &str,
-        #[case] bare: &str,
-        #[case] selector: Option<&str>,
-    ) {
+    #[case::with_slash("/x:3", "/x:3", "/x")]
+    #[case::without_slash("x", "/x", "/x")]
+    fn a_name_keeps_its_selector(#[case] requested: &str, #[case] name: &str, #[case] bare: &str) {
         let selection = NameSelection { requested: requested.to_owned(), key: None, optional: false };
-        assert_eq!(
-            (selection.name().as_str(), selection.bare_name().as_str(), selection.selector()),
-            (name, bare, selector)
-        );
+        assert_eq!((selection.name().as_str(), selection.bare_name().as_str()), (name, bare));
     }
 }

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use aws_config::Region;
 use parameter_mirror_ssm::credentials::{Assumed, CredentialsCache, CredentialsHealth, OperatorIdentity};
-use parameter_mirror_ssm::{Batch, ListPage, Page, Probed, SsmClient, SsmError, SsmErrorKind};
+use parameter_mirror_ssm::{
+    Batch, Deadline, Endpoint, ListPage, Page, Probed, SsmClient, SsmError, SsmErrorKind,
+};
 use tokio::sync::watch;
 use tracing_mutex::parkinglot::Mutex;
 
@@ -50,7 +52,8 @@ impl Aws {
 impl Connect for Aws {
     async fn connect(&self, identity: &SourceIdentity) -> Arc<dyn ParameterApi> {
         let principal = self.principal(identity).await;
-        Arc::new(SsmClient::connect(Region::new(identity.region.clone()), principal).await)
+        let region = Region::new(identity.region.clone());
+        Arc::new(SsmClient::connect(region, Endpoint::Configured, Deadline::OfTheClient, principal).await)
     }
 
     fn recoveries(&self) -> watch::Sender<u64> {

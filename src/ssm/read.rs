@@ -16,13 +16,13 @@ use parameter_mirror_format::value::Value;
 use tokio::time::Instant;
 
 use crate::mirror::secret_keys;
-use crate::mirror::selection::{NameSelection, PathSelection, Selection, normalised};
+use crate::mirror::selection::{PathSelection, Selection};
 use crate::mirror::snapshot::{
     CachedParameter, Cost, MAX_PARAMETERS, Parameter, ReadError, ReadErrorKind, ReadRequest, Snapshot,
 };
 use parameter_mirror_clock::Clock;
 
-use parameter_mirror_ssm::{Batch, ListPage, Listed, PAGE, Page};
+use parameter_mirror_ssm::{CheckedPage, ListPage, Listed, Listing, LookedUp, NameBatch, batches};
 
 use super::api::ParameterApi;
 use super::coalesce::{PageRequest, Peers, PendingRequests};
@@ -138,15 +138,12 @@ impl Read<'_> {
                 self.list(path, decrypt, &mut scan).await?;
             }
         }
-        let names: Vec<&NameSelection> = selections
-            .iter()
-            .filter_map(|selection| match selection {
-                Selection::Name(name) => Some(name),
-                Selection::Path(_) => None,
-            })
-            .collect();
-        for batch in batches(&names) {
-            let unknown = batch.iter().all(|name| !self.is_comparable(&name.name()));
+        let names = selections.iter().filter_map(|selection| match selection {
+            Selection::Name(name) => Some(name.requested.as_str()),
+            Selection::Path(_) => None,
+        });
+        for batch in batches(names) {
+            let unknown = batch.names().all(|name| !self.is_comparable(name));
             self.look_up(&batch, decrypt == Decrypt::Unknown && unknown, &mut scan).await?;
         }
         Ok(scan)
@@ -159,9 +156,8 @@ impl Read<'_> {
         decrypt: bool,
         scan: &mut Scan,
     ) -> Result<(), ReadError> {
+        let mut listing = Listing::of(&selection.path);
         let mut token: Option<String> = None;
-        let mut tokens = BTreeSet::new();
-        let mut names = BTreeSet::new();
         loop {
             let page = ListPage {
                 path: &selection.path,
@@ -169,24 +165,18 @@ impl Read<'_> {
                 decrypt,
                 token: token.as_deref(),
             };
-            let Page { parameters, next } = match self.ask(PageRequest::from(&page)).await {
+            let answered = match self.ask(PageRequest::from(&page)).await {
                 Ok(answered) => answered,
                 Err(failure) => return Err(self.bisect_page(page, failure).await),
             };
-            for one in parameters {
-                let name = normalised(&one.name);
-                if !names.insert(name.clone()) {
-                    return Err(invalid(format!("the listing of {} holds {name} twice", selection.path)));
-                }
+            let CheckedPage { parameters, next } = listing.check(answered)?;
+            for (name, one) in parameters {
                 if selection.relative(&name).is_some() {
                     self.take(name, one, scan)?;
                 }
             }
             match next {
                 None => return Ok(()),
-                Some(next) if !tokens.insert(next.clone()) => {
-                    return Err(invalid(format!("the listing of {} repeats a page token", selection.path)));
-                }
                 Some(_) if self.cost.calls >= MAX_PAGES => {
                     return Err(failure(
                         ReadErrorKind::TooManyParameters,
@@ -199,48 +189,16 @@ impl Read<'_> {
     }
 
     /// Looks up a batch of names; each answer belongs to exactly one of them.
-    async fn look_up(
-        &mut self,
-        batch: &[&NameSelection],
-        decrypt: bool,
-        scan: &mut Scan,
-    ) -> Result<(), ReadError> {
-        let requested: Vec<String> = batch.iter().map(|name| name.requested.clone()).collect();
-        let Batch { parameters, invalid: missing } = self.get(&requested, decrypt).await?;
-        let mut answered = BTreeSet::new();
-        for one in parameters {
-            let answers = |name: &&&NameSelection| {
-                name.bare_name() == normalised(&one.name)
-                    && name.selector()
-                        == one.selector.as_deref().map(|selector| selector.trim_start_matches(':'))
-            };
-            let Some(name) = batch.iter().find(answers).map(|name| name.name()) else {
-                return Err(invalid(format!(
-                    "GetParameters answers {}, which was not asked for",
-                    normalised(&one.name)
-                )));
-            };
-            if !answered.insert(name.clone()) {
-                return Err(invalid(format!("GetParameters answers {name} twice")));
-            }
-            // A name without selector replaces the same entry of a path (docs/design/formats.md, "Encodings").
+    async fn look_up(&mut self, batch: &NameBatch, decrypt: bool, scan: &mut Scan) -> Result<(), ReadError> {
+        let LookedUp { found, absent } = batch.assign(self.get(&batch.requested(), decrypt).await?)?;
+        // A name without selector replaces the same entry of a path (docs/design/formats.md, "Encodings").
+        for (name, one) in found {
             scan.found.remove(&name);
             self.take(name, one, scan)?;
         }
-        for (requested, name) in batch.iter().map(|name| (&name.requested, name.name())) {
-            match (answered.contains(&name), missing.contains(requested)) {
-                (true, false) => {}
-                (false, true) => {
-                    scan.found.remove(&name);
-                    scan.absent.insert(name);
-                }
-                (true, true) => {
-                    return Err(invalid(format!("GetParameters both answers {name} and calls it invalid")));
-                }
-                (false, false) => {
-                    return Err(invalid(format!("GetParameters says nothing about {name}")));
-                }
-            }
+        for name in absent {
+            scan.found.remove(&name);
+            scan.absent.insert(name);
         }
         Ok(())
     }
@@ -298,7 +256,7 @@ impl Read<'_> {
     /// something changed between the scan and the decryption.
     async fn values(&mut self, scan: &Scan) -> Result<Option<BTreeMap<String, Parameter>>, ReadError> {
         let mut parameters = BTreeMap::new();
-        let mut changed: Vec<NameSelection> = Vec::new();
+        let mut changed: Vec<String> = Vec::new();
         for (name, one) in &scan.found {
             let known =
                 self.known.get(name).filter(|known| known.comparable && is_unchanged(&known.parameter, one));
@@ -308,19 +266,14 @@ impl Read<'_> {
                     name.clone(),
                     Parameter { kind: one.kind, version: one.version, date: one.date, value },
                 )),
-                None => changed.push(NameSelection {
-                    requested: self.requested(name, &one.name),
-                    key: None,
-                    optional: false,
-                }),
+                None => changed.push(self.requested(name, &one.name)),
             }
         }
-        let changed: Vec<&NameSelection> = changed.iter().collect();
-        for batch in batches(&changed) {
+        for batch in batches(changed.iter().map(String::as_str)) {
             let mut decrypted = Scan::default();
             self.look_up(&batch, true, &mut decrypted).await?;
-            for name in batch.iter().map(|name| name.name()) {
-                let (Some(listed), Some(one)) = (scan.found.get(&name), decrypted.found.remove(&name)) else {
+            for name in batch.names() {
+                let (Some(listed), Some(one)) = (scan.found.get(name), decrypted.found.remove(name)) else {
                     return Ok(None);
                 };
                 let (true, Some(value)) =
@@ -331,9 +284,11 @@ impl Read<'_> {
                 let parameter =
                     Parameter { kind: listed.kind, version: listed.version, date: listed.date, value };
                 // What was decrypted once is not decrypted again in a second round.
-                self.known
-                    .insert(name.clone(), CachedParameter { parameter: parameter.clone(), comparable: true });
-                parameters.insert(name, parameter);
+                self.known.insert(
+                    name.to_owned(),
+                    CachedParameter { parameter: parameter.clone(), comparable: true },
+                );
+                parameters.insert(name.to_owned(), parameter);
             }
         }
         Ok(Some(parameters))
@@ -342,18 +297,15 @@ impl Read<'_> {
     /// Asks SSM whether known names below the paths are gone if no listing holds them. `None` if one of them still
     /// exists, so that the listing was of another moment.
     async fn confirm_absence(&mut self, scan: &Scan) -> Result<Option<BTreeSet<String>>, ReadError> {
-        let missing: Vec<NameSelection> = self
+        let missing = self
             .known
             .keys()
             .filter(|name| !scan.found.contains_key(*name) && !scan.absent.contains(*name))
             .filter(|name| {
                 matches!(secret_keys::most_specific(name, &self.request.selections), Some(Selection::Path(_)))
-            })
-            .map(|name| NameSelection { requested: name.clone(), key: None, optional: false })
-            .collect();
-        let missing: Vec<&NameSelection> = missing.iter().collect();
+            });
         let mut absent = scan.absent.clone();
-        for batch in batches(&missing) {
+        for batch in batches(missing.map(String::as_str)) {
             let mut asked = Scan::default();
             self.look_up(&batch, false, &mut asked).await?;
             if !asked.found.is_empty() {
@@ -400,31 +352,12 @@ impl Read<'_> {
     }
 }
 
-/// Splits names into batches of ten, without the same parameter twice in one, which SSM refuses.
-fn batches<'n>(names: &[&'n NameSelection]) -> Vec<Vec<&'n NameSelection>> {
-    let mut batches: Vec<Vec<&NameSelection>> = Vec::new();
-    for name in names {
-        let fits = |batch: &&mut Vec<&NameSelection>| {
-            batch.len() < PAGE && batch.iter().all(|other| other.bare_name() != name.bare_name())
-        };
-        match batches.iter_mut().find(fits) {
-            Some(batch) => batch.push(name),
-            None => batches.push(vec![name]),
-        }
-    }
-    batches
-}
-
 fn is_unchanged(known: &Parameter, one: &Listed) -> bool {
     (known.kind, known.version, known.date) == (one.kind, one.version, one.date)
 }
 
 fn failure(reason: ReadErrorKind, detail: String) -> ReadError {
     ReadError::new(reason, detail)
-}
-
-fn invalid(detail: String) -> ReadError {
-    failure(ReadErrorKind::InvalidResponse, detail)
 }
 
 #[cfg(test)]

@@ -114,7 +114,7 @@ async fn requests_are_denied(#[case] row: Row) {
 #[rstest]
 #[case::http_200_with_a_page_of_html(held(list(), Fault::GarbageOk, "InvalidResponse"))]
 #[case::http_200_with_half_of_the_json(held(list(), Fault::BrokenJson, "InvalidResponse"))]
-#[case::http_200_with_half_of_the_body(held(list(), Fault::Truncated, "InvalidResponse"))]
+#[case::http_200_with_half_of_the_body(held(list(), Fault::Truncated, "SourceUnavailable"))]
 #[case::http_200_with_an_empty_object(held(list(), Fault::EmptyObject, "InvalidResponse"))]
 #[case::http_200_with_an_empty_object_for_the_values(held(values(), Fault::EmptyObject, "InvalidResponse"))]
 #[case::http_200_with_null_for_the_parameters(held(list(), Fault::NullParameters, "InvalidResponse"))]

@@ -10,11 +10,16 @@ use aws_sdk_ssm::Client;
 use aws_sdk_ssm::config::http::HttpResponse;
 use aws_sdk_ssm::config::retry::{RetryConfig, RetryPartition, TokenBucket};
 use aws_sdk_ssm::config::timeout::TimeoutConfig;
+use aws_sdk_ssm::config::{RuntimeComponents, SharedHttpClient};
 use aws_sdk_ssm::error::{ProvideErrorMetadata, SdkError};
+use aws_smithy_http_client::proxy::ProxyConfig;
+use aws_smithy_http_client::{ConnectorBuilder, tls};
+use aws_smithy_types::body::SdkBody;
 
 use crate::answer::{Batch, ListPage, PAGE, Page, listed};
 use crate::credentials::{CredentialsCache, CredentialsGeneration};
-use crate::error::{self, SsmError, malformed};
+use crate::error::{self, SsmError, malformed, unusable};
+use crate::intercept::{KeepAnswer, LimitAnswer};
 
 /// docs/design/formats.md, "Two rhythms". The SDK has no read timeout of its own: a server that accepts and stays
 /// silent would block a call for ever (measured).
@@ -26,6 +31,40 @@ const ATTEMPTS: u32 = 3;
 /// the load of a service that is half down.
 const RETRIES: usize = 10;
 const RETRY_COST: u32 = 10;
+/// For a caller in a hurry: a connection leaves room for one lost packet (TCP retransmits after one second), and the one
+/// retry comes soon, but not at the same moment as those of many tasks that start together.
+const HURRIED_CONNECT: Duration = Duration::from_secs(2);
+const HURRIED_BACKOFF: Duration = Duration::from_millis(200);
+/// How long its idle connections are reused: an older one may have died unnoticed while a Lambda was frozen.
+const HURRIED_IDLE: Duration = Duration::from_secs(10);
+
+/// Who ends a call that gets no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deadline {
+    /// The client, after 20 s and three attempts.
+    OfTheClient,
+    /// The caller, by dropping the call. It is attempted twice.
+    OfTheCaller,
+}
+
+/// Where SSM is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// Where environment or profile say; otherwise in the Region.
+    Configured,
+    /// At this URL, whatever is configured.
+    Url(String),
+    /// In the Region, whatever is configured.
+    OfTheRegion,
+}
+
+/// An answer as SSM sent it. It may hold values, so it has no `Debug`.
+pub struct RawAnswer {
+    /// The HTTP status.
+    pub status: u16,
+    /// The body.
+    pub body: Vec<u8>,
+}
 
 /// What a probe asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,13 +83,28 @@ pub struct SsmClient {
 
 impl SsmClient {
     /// Creates a client. It sends nothing to SSM before its first call.
-    pub async fn connect(region: Region, principal: Arc<CredentialsCache>) -> Self {
-        let timeouts = TimeoutConfig::builder()
-            .connect_timeout(CONNECT)
-            .read_timeout(ATTEMPT)
-            .operation_attempt_timeout(ATTEMPT)
-            .operation_timeout(OPERATION)
-            .build();
+    pub async fn connect(
+        region: Region,
+        endpoint: Endpoint,
+        deadline: Deadline,
+        principal: Arc<CredentialsCache>,
+    ) -> Self {
+        let timeouts = match deadline {
+            Deadline::OfTheClient => TimeoutConfig::builder()
+                .connect_timeout(CONNECT)
+                .read_timeout(ATTEMPT)
+                .operation_attempt_timeout(ATTEMPT)
+                .operation_timeout(OPERATION),
+            Deadline::OfTheCaller => TimeoutConfig::builder().connect_timeout(HURRIED_CONNECT),
+        };
+        let timeouts = timeouts.build();
+        let retry = match deadline {
+            Deadline::OfTheClient => RetryConfig::standard().with_max_attempts(ATTEMPTS),
+            Deadline::OfTheCaller => RetryConfig::standard()
+                .with_max_attempts(2)
+                .with_initial_backoff(HURRIED_BACKOFF)
+                .with_max_backoff(HURRIED_BACKOFF),
+        };
         // By default the retries of all clients of a region share one bucket: one failing role would starve the others.
         let partition = format!("ssm {region} {}", principal.whose());
         let base = aws_config::defaults(BehaviorVersion::v2026_01_12())
@@ -68,10 +122,23 @@ impl SsmClient {
             .timeout_retry_cost(RETRY_COST)
             .success_reward(1.0)
             .build();
-        let config = aws_sdk_ssm::config::Builder::from(&base)
-            .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
+        let mut config = aws_sdk_ssm::config::Builder::from(&base)
+            .retry_config(retry)
             .retry_partition(RetryPartition::custom(partition).token_bucket(retries).build())
-            .timeout_config(timeouts);
+            .timeout_config(timeouts)
+            .interceptor(LimitAnswer);
+        if deadline == Deadline::OfTheCaller {
+            config.set_http_client(Some(short_lived_connections()));
+        }
+        match endpoint {
+            Endpoint::Configured => {}
+            Endpoint::Url(url) => {
+                config.set_endpoint_url(Some(url));
+            }
+            Endpoint::OfTheRegion => {
+                config.set_endpoint_url(None);
+            }
+        }
         Self { client: Client::from_conf(config.build()), principal }
     }
 
@@ -145,18 +212,46 @@ impl SsmClient {
     /// Sends one request without retries, to see whether anybody answers. The answer is discarded.
     pub async fn probe(&self, probed: Probed<'_>) -> Result<(), SsmError> {
         let used = self.credentials().await?;
-        let once = aws_sdk_ssm::config::Config::builder().retry_config(RetryConfig::disabled());
         match probed {
             Probed::Path(path) => {
                 let request = self.client.get_parameters_by_path().path(path).max_results(1);
-                let sent = request.customize().config_override(once).send().await;
+                let sent = request.customize().config_override(once()).send().await;
                 sent.map(|_| ()).map_err(|error| self.failed("GetParametersByPath", used, &error))
             }
             Probed::Name(name) => {
                 let request = self.client.get_parameters().names(name);
-                let sent = request.customize().config_override(once).send().await;
+                let sent = request.customize().config_override(once()).send().await;
                 sent.map(|_| ()).map_err(|error| self.failed("GetParameters", used, &error))
             }
+        }
+    }
+
+    /// Sends a request on as its caller made it, without retries: the caller retries. Returns the answer as it is, also
+    /// when it is an error. `target` names the operation, as the header `x-amz-target` does, and `body` is its JSON.
+    pub async fn forward(&self, target: &'static str, body: String) -> Result<RawAnswer, SsmError> {
+        let operation = target.rsplit('.').next().unwrap_or(target);
+        let used = self.credentials().await?;
+        let answer = KeepAnswer::default();
+        // All operations of SSM differ in this header and in the body alone. The SDK signs what the request says by then.
+        let sent = self
+            .client
+            .get_parameter()
+            .name(operation)
+            .customize()
+            .config_override(once())
+            .interceptor(answer.clone())
+            .mutate_request(move |request| {
+                request.headers_mut().insert("x-amz-target", target);
+                request.headers_mut().insert("content-length", body.len().to_string());
+                *request.body_mut() = SdkBody::from(body.as_str());
+            })
+            .send()
+            .await;
+        let failure = sent.err().map(|error| self.failed(operation, used, &error));
+        match (answer.take(), failure) {
+            (Some(answer), _) => Ok(answer),
+            (None, Some(failure)) => Err(failure),
+            (None, None) => Err(unusable(operation, "an answer without a body")),
         }
     }
 
@@ -164,4 +259,22 @@ impl SsmClient {
     pub async fn ready(&self) -> Result<(), SsmError> {
         self.credentials().await.map(|_| ())
     }
+}
+
+/// The configuration of a call without retries.
+fn once() -> aws_sdk_ssm::config::Builder {
+    aws_sdk_ssm::config::Config::builder().retry_config(RetryConfig::disabled())
+}
+
+/// The SDK's HTTP client, except that idle connections end early.
+fn short_lived_connections() -> SharedHttpClient {
+    aws_smithy_http_client::Builder::new().build_with_connector_fn(|settings, components| {
+        let mut connector = ConnectorBuilder::default()
+            .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::AwsLc))
+            .pool_idle_timeout(HURRIED_IDLE)
+            .proxy_config(ProxyConfig::from_env());
+        connector.set_connector_settings(settings.cloned());
+        connector.set_sleep_impl(components.and_then(RuntimeComponents::sleep_impl));
+        connector.build()
+    })
 }

@@ -5,6 +5,9 @@
 //! |---|---|
 //! | `client` | one identity's client |
 //! | `answer` | requests, and answers that are checked to be complete |
+//! | `listing` | the pages of a listing, checked to belong to it |
+//! | `names` | names to look up, ten at a time, and which answer belongs to which |
+//! | `intercept` | what is done with an answer before and after the SDK reads it |
 //! | `error` | classes of errors, without bodies |
 //! | [`credentials`] | caches of credentials that survive an outage of STS |
 #![cfg_attr(
@@ -20,7 +23,14 @@ mod answer;
 mod client;
 pub mod credentials;
 mod error;
+mod intercept;
+mod listing;
+mod names;
+
+pub use aws_config::Region;
 
 pub use answer::{Batch, ListPage, Listed, PAGE, Page};
-pub use client::{Probed, SsmClient};
+pub use client::{Deadline, Endpoint, Probed, RawAnswer, SsmClient};
 pub use error::{SsmError, SsmErrorKind};
+pub use listing::{CheckedPage, Listing};
+pub use names::{LookedUp, NameBatch, batches, refuse_ciphertext};

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use parameter_mirror_ssm::{Batch, Page};
 use proptest::prelude::*;
 use rstest::rstest;
 use tracing_mutex::parkinglot::Mutex;
@@ -105,7 +106,7 @@ async fn a_listing_that_cannot_be_is_no_listing(#[case] pages: Vec<Page>, #[case
 
 #[rstest]
 #[case::not_asked_for(batch(&["/n/x", "/n/other"], &[]), "answers /n/other, which was not asked for")]
-#[case::another_selector(batch(&["/n/x:3"], &[]), "answers /n/x, which was not asked for")]
+#[case::another_selector(batch(&["/n/x:3"], &[]), "does not say which version of /n/x it answers")]
 #[case::no_word_about_a_name(batch(&[], &[]), "says nothing about /n/x")]
 #[case::a_word_about_another(batch(&[], &["/n/other"]), "says nothing about /n/x")]
 #[case::a_name_twice(batch(&["/n/x", "/n/x"], &[]), "answers /n/x twice")]

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use parameter_mirror_format::content::entry::looks_sealed;
 
-use crate::mirror::selection::NameSelection;
+use parameter_mirror_ssm::{batches, refuse_ciphertext};
+
 use crate::mirror::snapshot::{Parameter, ReadError};
 
+use super::Read;
 use super::bisect::names_question;
-use super::{Read, batches, invalid};
 
 impl Read<'_> {
     /// Compares a new value that looks like ciphertext with what SSM returns without decryption.
@@ -19,26 +20,16 @@ impl Read<'_> {
         let is_known = |name: &String, parameter: &Parameter| {
             self.request.known.get(name).is_some_and(|known| known.parameter.value == parameter.value)
         };
-        let suspects: Vec<NameSelection> = parameters
+        let suspects: Vec<String> = parameters
             .iter()
             .filter(|(name, parameter)| {
                 looks_sealed(parameter.kind, &parameter.value) && !is_known(name, parameter)
             })
-            .map(|(name, _)| NameSelection {
-                requested: self.requested(name, name),
-                key: None,
-                optional: false,
-            })
+            .map(|(name, _)| self.requested(name, name))
             .collect();
-        for batch in batches(&suspects.iter().collect::<Vec<_>>()) {
-            let names: Vec<String> = batch.iter().map(|name| name.requested.clone()).collect();
-            for one in self.call(&names_question(&names, false)).await?.parameters {
-                let is_sealed = |parameter: &Parameter| Some(&parameter.value) == one.ciphertext.as_ref();
-                if parameters.values().any(is_sealed) {
-                    let detail = format!("SSM answers {} encrypted, although it was to decrypt it", one.name);
-                    return Err(invalid(detail));
-                }
-            }
+        for batch in batches(suspects.iter().map(String::as_str)) {
+            let undecrypted = self.call(&names_question(&batch.requested(), false)).await?;
+            refuse_ciphertext(&undecrypted, parameters.values().map(|parameter| &parameter.value))?;
         }
         Ok(())
     }

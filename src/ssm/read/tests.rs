@@ -6,10 +6,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use parameter_mirror_format::content::entry::ParameterType;
 use parameter_mirror_format::value::Value;
+use parameter_mirror_ssm::{Batch, PAGE, Page};
 use rstest::rstest;
 use tracing_mutex::parkinglot::Mutex;
 
 use super::*;
+use crate::mirror::selection::NameSelection;
 use crate::mirror::snapshot::{Priority, QueueKey};
 use crate::ssm::limiter::Limiter;
 use crate::ssm::limiter::Slots;
