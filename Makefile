@@ -74,7 +74,7 @@ bench: parts ## What operator and reader cost, on an idle machine (20 minutes; P
 	cargo build --release --workspace --bin parameter-mirror-bench
 	target/release/parameter-mirror-bench $(PART)
 
-reader: ## The reader as one static program of at most 8 MB
+reader: ## The reader as one static program of at most 12 MB
 	hack/reader build
 
 lambda-layer: ## The reader as a layer for Lambda functions

@@ -128,7 +128,7 @@ pub struct SsmArgs {
     #[arg(long = "ssm-name", env = "PARAMETER_MIRROR_SSM_NAMES", value_delimiter = ',')]
     pub ssm_names: Vec<String>,
 
-    /// AWS region
+    /// AWS region; default: that of the environment or the profile
     #[arg(long, env = "AWS_REGION")]
     pub region: Option<String>,
 }
@@ -252,7 +252,7 @@ pub struct ServeArgs {
     #[arg(long, env = "PARAMETER_MIRROR_FORWARD")]
     pub forward: bool,
 
-    /// AWS region to send on to
+    /// AWS region to send on to; default: that of the environment or the profile
     #[arg(long, env = "AWS_REGION")]
     pub region: Option<String>,
 }

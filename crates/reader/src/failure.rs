@@ -7,7 +7,7 @@ use parameter_mirror_format::hash::ReaderError;
 use parameter_mirror_format::humanize::span;
 use parameter_mirror_redis::{ConnectionError, PasswordInUrl};
 
-use crate::ssm::SsmError;
+use crate::ssm::SsmReadError;
 use crate::variables::KeyProblem;
 use parameter_mirror_format::hash::mirror_name::MirrorName;
 
@@ -69,7 +69,7 @@ pub enum Failure {
     #[error("{ssm}. {mirror}")]
     Both {
         /// The error of SSM.
-        ssm: SsmError,
+        ssm: SsmReadError,
         /// The failure of the mirror.
         mirror: Box<Failure>,
     },

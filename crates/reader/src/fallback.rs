@@ -11,7 +11,7 @@ use parameter_mirror_format::humanize::{parameters, span};
 use crate::cli::Source;
 use crate::failure::Failure;
 use crate::mirrors::{Mirror, Mirrors};
-use crate::ssm::{Parameter, Ssm, SsmError};
+use crate::ssm::{Parameter, Ssm, SsmReadError};
 
 /// What to read from SSM, if SSM may be asked.
 #[derive(Debug)]
@@ -95,7 +95,7 @@ async fn mirror_first(
     }
 }
 
-async fn ask(asked: &SsmSelection, within: Duration) -> Result<BTreeMap<String, Parameter>, SsmError> {
+async fn ask(asked: &SsmSelection, within: Duration) -> Result<BTreeMap<String, Parameter>, SsmReadError> {
     asked.ssm.read(&asked.paths, &asked.names, within).await
 }
 

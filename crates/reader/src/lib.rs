@@ -9,7 +9,7 @@
 //! | [`variables`] | maps parameters to variables: `exec`, `watch` and `export` |
 //! | [`serve`] | an SSM endpoint on the loopback, for unmodified AWS SDKs, also inside a Lambda function |
 //! | [`verify`] | checks whether the mirrors can be relied on |
-//! | [`ssm`] | an SSM client without an SDK |
+//! | [`ssm`] | SSM itself, for when the mirror cannot be used |
 //! | [`failure`] | failures and their exit codes |
 //! | [`hardening`] | keeps the memory private and panics silent |
 //!

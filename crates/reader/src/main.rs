@@ -99,9 +99,9 @@ fn get(args: GetArgs) -> Result<(), Failure> {
 /// Reads the parameters. The runtime and its threads are gone when this returns, so that the process can be
 /// replaced.
 fn chosen(mirrors: MirrorArgs, order: FallbackArgs) -> Result<Chosen, Failure> {
-    let (mirrors, order) = (settings::mirrors(mirrors)?, settings::order(order)?);
+    let mirrors = settings::mirrors(mirrors)?;
     let runtime = runtime(&mut Builder::new_current_thread())?;
-    let chosen = runtime.block_on(fallback::read(&mirrors, &order));
+    let chosen = runtime.block_on(async { fallback::read(&mirrors, &settings::order(order).await?).await });
     // A read of the settings' files may still hang on a dead disk.
     runtime.shutdown_background();
     chosen

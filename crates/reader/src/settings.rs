@@ -9,6 +9,8 @@ use hyper::Uri;
 use parameter_mirror_format::crypto::subkey::SubKey;
 use parameter_mirror_format::value::Value;
 use parameter_mirror_redis::{Password, RedisClient, Setting};
+use parameter_mirror_ssm::credentials::region_of_environment;
+use parameter_mirror_ssm::{Endpoint, Region};
 
 use crate::cli::{FallbackArgs, MirrorArgs};
 use crate::failure::Failure;
@@ -16,7 +18,6 @@ use crate::fallback::{Fallback, SsmSelection};
 use crate::mirrors::Mirrors;
 use crate::serve::is_loopback;
 use crate::ssm::Ssm;
-use crate::ssm::credentials::Environment;
 
 /// Returns the requested mirrors. Does not connect yet.
 pub fn mirrors(args: MirrorArgs) -> Result<Mirrors, Failure> {
@@ -41,38 +42,73 @@ pub fn mirrors(args: MirrorArgs) -> Result<Mirrors, Failure> {
 }
 
 /// Returns the reading order, with SSM if it may be asked.
-pub fn order(args: FallbackArgs) -> Result<Fallback, Failure> {
+pub async fn order(args: FallbackArgs) -> Result<Fallback, Failure> {
     let asks = !args.ssm.ssm_paths.is_empty() || !args.ssm.ssm_names.is_empty();
-    let asked = asks.then(|| {
-        let ssm = ssm(args.ssm.region, None)?;
-        Ok::<_, Failure>(SsmSelection { ssm, paths: args.ssm.ssm_paths, names: args.ssm.ssm_names })
-    });
-    Ok(Fallback {
-        source: args.source,
-        max_stale: args.max_stale,
-        ssm_budget: args.ssm_budget,
-        ssm: asked.transpose()?,
-    })
+    let ssm = if asks {
+        let ssm = ssm(args.ssm.region, None).await?;
+        Some(SsmSelection { ssm, paths: args.ssm.ssm_paths, names: args.ssm.ssm_names })
+    } else {
+        None
+    };
+    Ok(Fallback { source: args.source, max_stale: args.max_stale, ssm_budget: args.ssm_budget, ssm })
 }
 
-/// Creates a client for SSM in a region, with this process's own credentials. `AWS_ENDPOINT_URL_SSM` may be
-/// set for the programs beside this one: an endpoint that points to `own`, the address this process listens
-/// on, is not used as SSM.
-pub fn ssm(region: Option<String>, own: Option<SocketAddr>) -> Result<Ssm, Failure> {
+/// Creates a client for SSM in a region, with this process's own credentials. `own` is the address that this process
+/// listens on.
+pub async fn ssm(region: Option<String>, own: Option<SocketAddr>) -> Result<Ssm, Failure> {
     let given = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
-    let region = region.or_else(|| given("AWS_DEFAULT_REGION"));
-    let region = region
-        .ok_or_else(|| Failure::Settings("which AWS region? Give --region, or set AWS_REGION".to_owned()))?;
-    let is_ssm = |url: &String| !own.is_some_and(|own| leads_to(url, own));
-    let endpoint =
-        given("AWS_ENDPOINT_URL_SSM").filter(is_ssm).or_else(|| given("AWS_ENDPOINT_URL").filter(is_ssm));
-    Ssm::new(region, endpoint, Environment::new(given)).map_err(|error| Failure::Settings(error.to_string()))
+    let region = match region.filter(|region| !region.is_empty()).map(Region::new) {
+        Some(region) => Some(region),
+        // Reads the profile too, which most processes do not need.
+        None => region_of_environment().await,
+    };
+    let region = region.ok_or_else(|| {
+        Failure::Settings(
+            "which AWS region? Give --region, set AWS_REGION, or name one in the profile".to_owned(),
+        )
+    })?;
+    // It becomes part of a host name.
+    if !region.as_ref().bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
+        let what = "the AWS Region is not a Region's name such as eu-central-1";
+        return Err(Failure::Settings(what.to_owned()));
+    }
+    let configured = ["AWS_ENDPOINT_URL_SSM", "AWS_ENDPOINT_URL"].into_iter().filter_map(given);
+    Ok(Ssm::new(region, endpoint(configured, own)?))
 }
 
-fn leads_to(url: &str, address: SocketAddr) -> bool {
-    let Ok(url) = url.parse::<Uri>() else { return false };
-    let is_loopback = url.host().is_some_and(is_loopback);
-    is_loopback && url.port_u16() == Some(address.port())
+/// Returns where SSM is, from the endpoints that the environment configures. `AWS_ENDPOINT_URL_SSM` may be set for the
+/// programs beside this one: an endpoint that leads to `own`, the address this process listens on, is not SSM.
+fn endpoint(configured: impl Iterator<Item = String>, own: Option<SocketAddr>) -> Result<Endpoint, Failure> {
+    let mut leads_here = false;
+    for url in configured {
+        let parsed = web(&url).ok_or_else(|| {
+            // It is not shown, because it may contain a password.
+            let what = "the endpoint of SSM is not a URL such as https://ssm.eu-central-1.amazonaws.com";
+            Failure::Settings(what.to_owned())
+        })?;
+        if own.is_some_and(|own| leads_to(&parsed, own)) {
+            leads_here = true;
+        } else if leads_here {
+            return Ok(Endpoint::Url(url));
+        } else {
+            // Left to the SDK, which knows how these variables and the profile count.
+            return Ok(Endpoint::Configured);
+        }
+    }
+    Ok(if leads_here { Endpoint::OfTheRegion } else { Endpoint::Configured })
+}
+
+/// Parses the URL of an endpoint: a host without user and password, which no AWS endpoint has.
+fn web(url: &str) -> Option<Uri> {
+    let uri: Uri = url.parse().ok()?;
+    let is_web = matches!(uri.scheme_str(), Some("http" | "https"));
+    let has_host =
+        uri.authority().is_some_and(|host| !host.host().is_empty() && !host.as_str().contains('@'));
+    (is_web && has_host && uri.query().is_none()).then_some(uri)
+}
+
+fn leads_to(url: &Uri, address: SocketAddr) -> bool {
+    url.host().is_some_and(is_loopback) && url.port_u16() == Some(address.port())
 }
 
 /// Returns the text of a file without its line break, or the value of the variable.
@@ -107,14 +143,30 @@ fn sub_keys(file: Option<&Path>) -> Result<Vec<SubKey>, Failure> {
 mod tests {
     use super::*;
 
+    fn chosen(configured: &[&str]) -> Result<Endpoint, Failure> {
+        let own = "127.0.0.1:2773".parse().unwrap();
+        endpoint(configured.iter().map(|&url| url.to_owned()), Some(own))
+    }
+
     #[test]
     fn what_leads_to_ourselves_is_not_ssm() {
-        let own = "127.0.0.1:2773".parse().unwrap();
-        for url in ["http://127.0.0.1:2773", "http://localhost:2773/"] {
-            assert!(leads_to(url, own), "{url}");
+        for own in ["http://127.0.0.1:2773", "http://localhost:2773/"] {
+            assert_eq!(chosen(&[own]).unwrap(), Endpoint::OfTheRegion);
+            let other = "http://127.0.0.1:4566";
+            assert_eq!(chosen(&[own, other]).unwrap(), Endpoint::Url(other.to_owned()));
         }
-        for url in ["http://127.0.0.1:4566", "https://ssm.us-east-1.amazonaws.com", "nonsense"] {
-            assert!(!leads_to(url, own), "{url}");
+        for other in ["http://127.0.0.1:4566", "https://ssm.us-east-1.amazonaws.com"] {
+            assert_eq!(chosen(&[other]).unwrap(), Endpoint::Configured);
+        }
+        assert_eq!(chosen(&[]).unwrap(), Endpoint::Configured);
+    }
+
+    #[test]
+    fn what_is_no_endpoint_is_refused_and_not_shown() {
+        for url in ["ssm", "ftp://ssm", "http://", "https://user:hunter2@ssm", "https://ssm/?a=b"] {
+            let refused = chosen(&[url]).unwrap_err();
+            assert!(matches!(refused, Failure::Settings(_)), "{url}");
+            assert!(!refused.to_string().contains("hunter2"));
         }
     }
 }

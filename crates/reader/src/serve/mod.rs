@@ -24,6 +24,7 @@ use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use parameter_mirror_format::value::Value;
+use parameter_mirror_ssm::RawAnswer;
 use serde_json::json;
 use tokio::net::TcpListener;
 
@@ -68,7 +69,7 @@ pub async fn listen(args: ServeArgs) -> Result<Listening, Failure> {
     }
     let server = Arc::new(Server {
         token: settings::text_of(args.token_file.as_deref(), "AWS_SESSION_TOKEN")?,
-        forward: if args.forward { Some(settings::ssm(args.region, Some(args.listen))?) } else { None },
+        forward: if args.forward { Some(settings::ssm(args.region, Some(args.listen)).await?) } else { None },
         cache: Cache::new(settings::mirrors(args.mirrors)?, args.refresh),
     });
     let listener = TcpListener::bind(args.listen).await;
@@ -134,8 +135,9 @@ impl Server {
             Err(not_ours) => not_ours,
         };
         let Some(ssm) = &self.forward else { return not_ours.reply().into_response() };
-        match ssm.forward(call.operation(), call.body().into(), FORWARDED_WITHIN).await {
-            Ok((status, body)) => {
+        match ssm.forward(call.operation(), call.body(), FORWARDED_WITHIN).await {
+            Ok(RawAnswer { status, body }) => {
+                let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
                 (status, [(header::CONTENT_TYPE, ssm_api::CONTENT_TYPE)], body).into_response()
             }
             Err(error) => Reply::unavailable(&format!("{not_ours}, and SSM could not be asked: {error}"))

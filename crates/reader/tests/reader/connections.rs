@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use http::{Method, StatusCode};
+use axum::http::{Method, StatusCode};
 use parameter_mirror_test_support::Ssm;
 use serde_json::{Value as Json, json};
 

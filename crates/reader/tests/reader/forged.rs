@@ -7,7 +7,7 @@ use parameter_mirror_format::content::entry::ParameterType;
 use parameter_mirror_format::crypto::keys::KeyRing;
 use parameter_mirror_format::hash::EncryptionMode;
 
-use http::{Method, StatusCode};
+use axum::http::{Method, StatusCode};
 
 use crate::serve::{send, serve};
 use crate::world::{Ended, KEY, Set, World, has_said, set, usual};

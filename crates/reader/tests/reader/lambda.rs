@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
+use axum::http::Method;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
-use http::Method;
 use jiff::{SignedDuration, Timestamp};
 use parameter_mirror_reader::mirrors::Mirror;
 use parameter_mirror_reader::serve::refresh::Cache;

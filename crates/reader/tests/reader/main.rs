@@ -13,6 +13,7 @@
 mod bad_input;
 mod commands;
 mod connections;
+mod credentials;
 mod forged;
 mod hardening;
 mod lambda;

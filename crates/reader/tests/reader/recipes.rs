@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-use http::{Method, StatusCode};
+use axum::http::{Method, StatusCode};
 use parameter_mirror_test_support::Scratch;
 use serde_json::Value as Json;
 

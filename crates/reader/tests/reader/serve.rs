@@ -7,7 +7,7 @@ use aws_sdk_ssm::Client;
 use aws_sdk_ssm::config::retry::RetryConfig;
 use aws_sdk_ssm::config::{BehaviorVersion, Region};
 use aws_sdk_ssm::error::SdkError;
-use http::{Method, StatusCode};
+use axum::http::{Method, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::Request;
 use hyper::body::Bytes;

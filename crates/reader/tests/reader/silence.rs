@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use http::Method;
+use axum::http::Method;
 use parameter_mirror_format::content::entry::ParameterType::{SecureString, String as Plain};
 use parameter_mirror_test_support::ssm::{Fault, When};
 use parameter_mirror_test_support::{Canaries, Redis, Scratch, Ssm, eventually};
