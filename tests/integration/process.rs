@@ -4,7 +4,6 @@
 use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 use parameter_mirror_format::crypto::subkey::SubKey;
 use parameter_mirror_format::hash::fields::Fields;
@@ -66,11 +65,9 @@ fn an_operator_whose_threads_are_blocked_is_ended() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let began = Instant::now();
     let mut text = String::new();
     operator.stderr.take().unwrap().read_to_string(&mut text).unwrap();
     let status = operator.wait().unwrap();
-    assert!(began.elapsed() < Duration::from_secs(30), "after {:?}", began.elapsed());
     assert_eq!(status.signal(), Some(6), "{status}: {text}");
     assert!(text.starts_with("parameter-mirror: the operator made no progress for 15 s."), "{text}");
     for part in ["threads:\n", "watchdog", "reconciles:\n  none; this operator does not lead\n", "SSM:\n"] {

@@ -1,7 +1,7 @@
 //! The Redis target on a real server: every guard of the script, and what readers see meanwhile.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parameter_mirror::targets::redis::{
     Check, Guard, HashStore, Heartbeat, ObservedHash, RedisStore, ScriptOutcome,
@@ -297,11 +297,12 @@ async fn a_frozen_server_costs_no_more_than_the_deadline_and_is_served_again() {
     let (part, seen) = Part::start().await.with_hash().await;
     part.redis.freeze();
     for _ in 0..3 {
-        let begun = Instant::now();
-        let error = part.store.observe(KEY, DEADLINE).await.unwrap_err();
+        // Ends before one that may take longer, so it is the deadline that ends it, and not a timeout of the connection.
+        let error = tokio::select! {
+            observed = part.store.observe(KEY, DEADLINE) => observed.unwrap_err(),
+            observed = part.store.observe(KEY, DEADLINE * 4) => panic!("the longer deadline ended first: {observed:?}"),
+        };
         assert_eq!(error, ConnectionError::Timeout);
-        // Much shorter than the connect timeout, let alone the library's own retries.
-        assert!(begun.elapsed() < DEADLINE + Duration::from_secs(1), "{:?}", begun.elapsed());
     }
     part.redis.thaw();
     let recovered = async {

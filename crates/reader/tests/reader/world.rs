@@ -242,6 +242,14 @@ impl Reader {
     }
 }
 
+/// Runs a reader that ends before another one that differs in its budget alone: it is the budget that ends it.
+pub async fn sooner(short: impl Future<Output = Ended>, long: impl Future<Output = Ended>) -> Ended {
+    tokio::select! {
+        short = short => short,
+        long = long => panic!("the longer budget ended first: {long:?}"),
+    }
+}
+
 /// The result of a run.
 #[derive(Debug)]
 pub struct Ended {
