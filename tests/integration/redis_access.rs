@@ -14,11 +14,12 @@ use crate::world::{Setup, World, root};
 pub fn documented_rights() -> Vec<String> {
     let text = fs::read_to_string(root().join("docs/operations.md")).unwrap();
     let (_, rest) = text.split_once("<!-- rights -->").unwrap();
-    let line = rest.trim_start().lines().next().unwrap();
-    line.split('`')
+    let (paragraph, _) = rest.trim_start().split_once("\n\n").unwrap();
+    paragraph
+        .split('`')
         .skip(1)
         .step_by(2)
-        .map(|command| format!("+{}", command.to_lowercase().replace(' ', "|")))
+        .map(|command| format!("+{}", command.to_lowercase().replace([' ', '\n'], "|")))
         .collect()
 }
 
