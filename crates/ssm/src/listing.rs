@@ -66,7 +66,51 @@ fn is_below(path: &str, name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use parameter_mirror_format::content::entry::ParameterType;
+    use parameter_mirror_format::value::Value;
+    use rstest::rstest;
+
     use super::*;
+
+    fn page(names: &[&str], next: Option<&str>) -> Page {
+        let one = |name: &&str| Listed {
+            name: (*name).to_owned(),
+            selector: None,
+            kind: ParameterType::String,
+            version: 1,
+            date: 1,
+            account: None,
+            value: Some(Value::from("v")),
+            ciphertext: None,
+        };
+        Page { parameters: names.iter().map(one).collect(), next: next.map(str::to_owned) }
+    }
+
+    #[test]
+    fn empty_pages_and_every_level_belong_to_a_listing() {
+        let mut listing = Listing::of("/a");
+        let first = listing.check(page(&[], Some("t"))).unwrap();
+        assert_eq!((first.parameters.len(), first.next.as_deref()), (0, Some("t")));
+        let last = listing.check(page(&["/a/x", "a/b/y"], None)).unwrap();
+        let names: Vec<_> = last.parameters.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!((names, last.next), (vec!["/a/x", "/a/b/y"], None));
+    }
+
+    #[rstest]
+    #[case::a_token_again(&[page(&["/a/x"], Some("t")), page(&["/a/y"], Some("t"))], "repeats a page token")]
+    #[case::an_older_token(&[page(&[], Some("t")), page(&[], Some("u")), page(&[], Some("t"))], "repeats a page token")]
+    #[case::on_two_pages(&[page(&["/a/x"], Some("t")), page(&["/a/x"], None)], "holds /a/x twice")]
+    #[case::on_one_page(&[page(&["/a/x", "/a/x"], None)], "holds /a/x twice")]
+    #[case::in_two_spellings(&[page(&["/a/x", "a/x"], None)], "holds /a/x twice")]
+    #[case::of_another_path(&[page(&["/ab/x"], None)], "/ab/x, which is not below /a")]
+    fn a_listing_that_cannot_be_is_none(#[case] pages: &[Page], #[case] said: &str) {
+        let (mut listing, (last, before)) = (Listing::of("/a"), pages.split_last().unwrap());
+        for page in before {
+            listing.check(page.clone()).unwrap();
+        }
+        let error = listing.check(last.clone()).unwrap_err();
+        assert!(error.detail.contains(said), "{error}");
+    }
 
     #[test]
     fn below_means_at_least_one_level_deeper() {

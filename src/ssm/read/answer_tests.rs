@@ -88,35 +88,19 @@ fn batch(names: &[&str], invalid: &[&str]) -> Batch {
     Batch { parameters, invalid: invalid.iter().map(|&name| name.to_owned()).collect() }
 }
 
-#[rstest]
-#[case::a_token_again(vec![page(&["/a/x"], Some("t")), page(&["/a/y"], Some("t"))], "repeats a page token")]
-#[case::an_older_token_again(
-    vec![page(&[], Some("t")), page(&[], Some("u")), page(&[], Some("t"))],
-    "repeats a page token"
-)]
-#[case::a_name_on_two_pages(vec![page(&["/a/x"], Some("t")), page(&["/a/x"], None)], "holds /a/x twice")]
-#[case::a_name_twice_on_one_page(vec![page(&["/a/x", "/a/x"], None)], "holds /a/x twice")]
-#[case::with_and_without_slash(vec![page(&["/a/x", "a/x"], None)], "holds /a/x twice")]
+/// Which answers these are is decided, and tested, in crates/ssm.
 #[tokio::test]
-async fn a_listing_that_cannot_be_is_no_listing(#[case] pages: Vec<Page>, #[case] said: &str) {
-    let failure = reading_with(&Prepared::pages(pages), &[path("/a")], BTreeMap::new()).await.unwrap_err();
-    assert_eq!(failure.reason, ReadErrorKind::InvalidResponse);
-    assert!(failure.detail.contains(said), "{failure}");
-}
-
-#[rstest]
-#[case::not_asked_for(batch(&["/n/x", "/n/other"], &[]), "answers /n/other, which was not asked for")]
-#[case::another_selector(batch(&["/n/x:3"], &[]), "does not say which version of /n/x it answers")]
-#[case::no_word_about_a_name(batch(&[], &[]), "says nothing about /n/x")]
-#[case::a_word_about_another(batch(&[], &["/n/other"]), "says nothing about /n/x")]
-#[case::a_name_twice(batch(&["/n/x", "/n/x"], &[]), "answers /n/x twice")]
-#[case::there_and_not_there(batch(&["/n/x"], &["/n/x"]), "both answers /n/x and calls it invalid")]
-#[tokio::test]
-async fn an_answer_by_name_that_cannot_be_is_no_answer(#[case] batch: Batch, #[case] said: &str) {
-    let ssm = Prepared::batches([batch]);
-    let failure = reading_with(&ssm, &[name("/n/x")], BTreeMap::new()).await.unwrap_err();
-    assert_eq!(failure.reason, ReadErrorKind::InvalidResponse);
-    assert!(failure.detail.contains(said), "{failure}");
+async fn an_answer_that_does_not_fit_its_request_fails_the_read() {
+    let listing = Prepared::pages([page(&["/a/x"], Some("t")), page(&["/a/y"], Some("t"))]);
+    let batch = Prepared::batches([batch(&["/n/x", "/n/other"], &[])]);
+    for (ssm, selection, said) in [
+        (listing, path("/a"), "repeats a page token"),
+        (batch, name("/n/x"), "answers /n/other, which was not asked for"),
+    ] {
+        let failure = reading_with(&ssm, &[selection], BTreeMap::new()).await.unwrap_err();
+        assert_eq!(failure.reason, ReadErrorKind::InvalidResponse);
+        assert!(failure.detail.contains(said), "{failure}");
+    }
 }
 
 #[tokio::test]
