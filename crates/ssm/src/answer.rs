@@ -109,6 +109,21 @@ fn to_millis(seconds: i64, nanos: u32) -> i64 {
     seconds.saturating_mul(1_000).saturating_add(i64::from((nanos + 500_000) / 1_000_000))
 }
 
+/// A `String` parameter as an answer has it.
+#[cfg(test)]
+pub(crate) fn of_name(name: &str) -> Listed {
+    Listed {
+        name: name.to_owned(),
+        selector: None,
+        kind: ParameterType::String,
+        version: 1,
+        date: 1,
+        account: None,
+        value: Some(Value::from("v")),
+        ciphertext: None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -106,7 +106,7 @@ fn no_connection(error: &(dyn Error + 'static)) -> String {
     let why = causes(error).find_map(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind);
     match why.filter(|kind| *kind != io::ErrorKind::Other) {
         Some(kind) => format!("no connection ({kind})"),
-        None => "no connection (no such host, or no TLS)".to_owned(),
+        None => "no connection (no such host, no TLS, or no root certificates on this machine)".to_owned(),
     }
 }
 

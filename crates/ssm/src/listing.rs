@@ -66,24 +66,13 @@ fn is_below(path: &str, name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use parameter_mirror_format::content::entry::ParameterType;
-    use parameter_mirror_format::value::Value;
     use rstest::rstest;
 
     use super::*;
+    use crate::answer::of_name;
 
     fn page(names: &[&str], next: Option<&str>) -> Page {
-        let one = |name: &&str| Listed {
-            name: (*name).to_owned(),
-            selector: None,
-            kind: ParameterType::String,
-            version: 1,
-            date: 1,
-            account: None,
-            value: Some(Value::from("v")),
-            ciphertext: None,
-        };
-        Page { parameters: names.iter().map(one).collect(), next: next.map(str::to_owned) }
+        Page { parameters: names.iter().map(|name| of_name(name)).collect(), next: next.map(str::to_owned) }
     }
 
     #[test]

@@ -132,22 +132,13 @@ pub fn refuse_ciphertext<'v>(
 
 #[cfg(test)]
 mod tests {
-    use parameter_mirror_format::content::entry::ParameterType;
     use rstest::rstest;
 
     use super::*;
+    use crate::answer::of_name;
 
     fn one(name: &str, selector: Option<&str>) -> Listed {
-        Listed {
-            name: name.to_owned(),
-            selector: selector.map(str::to_owned),
-            kind: ParameterType::String,
-            version: 1,
-            date: 1,
-            account: None,
-            value: Some(Value::from("v")),
-            ciphertext: None,
-        }
+        Listed { selector: selector.map(str::to_owned), ..of_name(name) }
     }
 
     fn answer(found: &[(&str, Option<&str>)], invalid: &[&str]) -> Batch {

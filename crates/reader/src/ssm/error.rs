@@ -32,7 +32,7 @@ pub enum SsmReadError {
     },
 }
 
-/// Adds whose fault an error is, as far as its class tells.
+/// Adds whose fault an error is, as far as its class says.
 fn with_hint(error: &SsmError) -> String {
     let SsmError { kind, detail } = error;
     match kind {

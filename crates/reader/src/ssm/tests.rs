@@ -363,6 +363,15 @@ async fn a_connection_that_is_refused_or_breaks_is_reported() {
     assert_eq!(read(&server, &["/app"], &[]).await.unwrap().len(), 25);
 }
 
+/// A certificate that cannot be verified, or no certificates at all, is not told apart from this by the SDK.
+#[tokio::test]
+async fn a_peer_without_tls_is_no_connection_and_the_certificates_are_named() {
+    let plain = serve(Router::new()).await.replace("http:", "https:");
+    let error = read_within(&plain, &["/app"], &[], LONG).await.unwrap_err();
+    assert_eq!(class(&error), Some(SsmErrorKind::Unavailable), "{error}");
+    assert!(text(&error).contains("no root certificates on this machine"), "{error}");
+}
+
 #[tokio::test]
 async fn an_operation_is_sent_on_and_its_answer_comes_back_as_it_is() {
     let server = OwnSsm::start();
