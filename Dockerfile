@@ -40,11 +40,11 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     set -eu; \
     # jemalloc runs on pages of at most the size that it was built for, and arm64 has kernels with 64 KiB.
     if [ "$TARGETARCH" = arm64 ]; then export JEMALLOC_SYS_WITH_LG_PAGE=16; fi; \
-    build() { cargo build --locked --profile "$1" -p "$2" --bin "$2" --target "$(cat /triple)"; }; \
-    build dist parameter-mirror; \
-    build dist-small parameter-mirror-reader; \
-    built="target/$(cat /triple)"; \
-    hack/rootfs /rootfs "$built/dist/parameter-mirror" "$built/dist-small/parameter-mirror-reader"
+    build() { cargo build --locked --profile dist -p "$1" --bin "$1" --target "$(cat /triple)"; }; \
+    build parameter-mirror; \
+    build parameter-mirror-reader; \
+    built="target/$(cat /triple)/dist"; \
+    hack/rootfs /rootfs "$built/parameter-mirror" "$built/parameter-mirror-reader"
 
 FROM scratch
 COPY --from=build /rootfs /

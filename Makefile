@@ -69,8 +69,7 @@ advisories: ## The dependencies against the published advisories, where these ca
 	REQUIRE=$(REQUIRE) hack/advisories || { status=$$?; [ $$status = 77 ] && [ -z "$(REQUIRE)" ]; }
 
 bench: parts ## What operator and reader cost, on an idle machine (20 minutes; PART=fleet MIRRORS=500 INTERVAL=30 OUTAGE=60)
-	cargo build --profile dist --workspace --bin parameter-mirror
-	cargo build --profile dist-small --workspace --bin parameter-mirror-reader
+	cargo build --profile dist --workspace --bin parameter-mirror --bin parameter-mirror-reader
 	cargo build --release --workspace --bin parameter-mirror-bench
 	target/release/parameter-mirror-bench $(PART)
 

@@ -164,7 +164,7 @@ impl Mirrored {
 }
 
 fn program() -> PathBuf {
-    crate::built("dist-small", "parameter-mirror-reader")
+    crate::built("dist", "parameter-mirror-reader")
 }
 
 async fn connect(address: &str) -> SendRequest<Full<Bytes>> {
