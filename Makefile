@@ -6,7 +6,7 @@ KEEP ?=
 # The number of worlds in `make chaos`, or a single one.
 SEEDS ?= 500
 SEED ?=
-# The part that `make bench` measures: operator, outage, reader, or fleet; by default all but fleet.
+# The part that `make bench` measures: operator, outage, fleet, eso or reader; by default all but fleet and eso.
 PART ?=
 # `make soak`: minutes under faults, shared equally by the request limits; a single request limit; and the program to
 # test instead of a release build.
@@ -71,6 +71,7 @@ advisories: ## The dependencies against the published advisories, where these ca
 bench: parts ## What operator and reader cost, on an idle machine (20 minutes; PART=fleet MIRRORS=500 INTERVAL=30 OUTAGE=60)
 	cargo build --profile dist --workspace --bin parameter-mirror --bin parameter-mirror-reader
 	cargo build --release --workspace --bin parameter-mirror-bench
+	[ "$(PART)" != eso ] || hack/parts install-eso
 	target/release/parameter-mirror-bench $(PART)
 
 reader: ## The reader as one static program of at most 12 MB

@@ -2,8 +2,9 @@
 
 use parameter_mirror_test_support::Cluster;
 
-/// The resources that the operator works with, without its lease.
-const RESOURCES: [&str; 4] = ["secrets", "parametermirrors", "parametersources", "events"];
+/// The resources that either operator works with, without its lease.
+const RESOURCES: [&str; 6] =
+    ["secrets", "parametermirrors", "parametersources", "externalsecrets", "secretstores", "events"];
 const READS: [&str; 2] = ["GET", "LIST"];
 const WRITES: [&str; 6] = ["POST", "PUT", "PATCH", "APPLY", "DELETE", "DELETECOLLECTION"];
 

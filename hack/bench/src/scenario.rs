@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, DeleteParams, ListParams};
 use parameter_mirror_test_support::proxy::Path;
-use parameter_mirror_test_support::ssm::{Fault, When};
+use parameter_mirror_test_support::ssm::{Calls, Fault, When};
 use parameter_mirror_test_support::{Cluster, Operator, usage};
 use serde_json::json;
 use tokio::time::sleep;
@@ -22,9 +22,11 @@ const SILENT_PROBE: f64 = PROBE + 5.0;
 /// The duration of the slow start after an answered probe, and the number of requests sent in that time.
 const RAMP: (f64, f64) = (15.0, 35.0);
 /// The longest measured silence, besides the outage.
-const SILENCE: Duration = Duration::from_mins(1);
+pub const SILENCE: Duration = Duration::from_mins(1);
+/// What did not happen.
+pub const NEVER: f64 = f64::INFINITY;
 /// The pause between two checks of the operator.
-const LOOK: Duration = Duration::from_secs(1);
+pub const LOOK: Duration = Duration::from_secs(1);
 /// How far a measurement may exceed its limit before it is abandoned.
 const PATIENCE: Duration = Duration::from_mins(15);
 
@@ -37,20 +39,18 @@ pub struct Scenario {
     pub budget: u32,
     /// How long SSM answers with HTTP 500.
     pub outage: Duration,
-    /// Whether External Secrets Operator was measured with the same scenario.
-    pub is_compared: bool,
 }
 
 /// Runs all measurements.
 pub async fn measure(cluster: &Cluster, scenario: &Scenario) {
-    let Scenario { name, mirrors, interval, budget, outage, is_compared } = scenario;
+    let Scenario { name, mirrors, interval, budget, outage } = scenario;
     let part = format!(
         "{name}: {mirrors} mirrors x {PARAMETERS}, interval {} s, budget {budget}, outage {} s",
         interval.as_secs(),
         outage.as_secs()
     );
     let load = usage::load();
-    let mut table = Table::new(&part, *is_compared);
+    let mut table = Table::new(&part);
     let run = Run { mirrors: *mirrors, interval: *interval, budget: *budget };
     let mut round = Round::begin(cluster, run, 0).await;
     cold(&mut round, scenario, &mut table).await;
@@ -65,14 +65,8 @@ pub async fn measure(cluster: &Cluster, scenario: &Scenario) {
 async fn cold(round: &mut Round<'_>, scenario: &Scenario, table: &mut Table) {
     let first = round.first_sync().await;
     let limit = (scenario.count() - scenario.rate()) / scenario.rate();
-    table.limited(
-        "cold_seconds",
-        "seconds from nothing to all served",
-        first.seconds,
-        limit.max(0.0),
-        "40.1",
-    );
-    table.figure("cold_ssm_calls", "SSM calls for that", first.ssm_calls, "");
+    table.limited("cold_seconds", "seconds from nothing to all served", first.seconds, limit.max(0.0));
+    table.figure("cold_ssm_calls", "SSM calls for that", first.ssm_calls);
 }
 
 /// Measures two quiet intervals, after the one with statuses and events of the first sync.
@@ -82,19 +76,38 @@ async fn steady(round: &Round<'_>, scenario: &Scenario, table: &mut Table) {
     let (cpu, good) = (cpu(operator), good_reads(operator).await);
     let (calls, api) = (round.ssm.calls(), api_server::requests(round.cluster).await);
     sleep(2 * scenario.interval).await;
-    let calls = round.ssm.calls().since(&calls);
-    let api = api_server::requests(round.cluster).await.since(&api);
-    let reads = good_reads(operator).await - good;
-    let used = (self::cpu(operator) - cpu) / reads * 1_000.0;
-    table.figure("steady_reads", "good reads in two quiet cycles", reads, "");
-    table.figure("steady_cpu_seconds_per_1000_reads", "CPU seconds per 1,000 of them", used, "9.6");
-    let Requests { reads, writes } = api;
-    table.figure("steady_api_reads", "API server: reads in two quiet cycles", count(reads), "8018");
-    table.figure("steady_api_writes", "API server: writes in them", count(writes), "2006");
-    table.figure("steady_ssm_calls", "SSM: calls in them", count(calls.total()), "");
-    table.figure("steady_ssm_connections", "SSM: new connections in them", count(calls.connections), "2000");
-    table.figure("steady_decrypts", "SSM: decrypts in them", count(calls.decrypts), "3998");
-    table.figure("steady_megabytes", "MB resident", megabytes(operator), "228");
+    let quiet = Quiet {
+        reads: good_reads(operator).await - good,
+        cpu_seconds: self::cpu(operator) - cpu,
+        calls: round.ssm.calls().since(&calls),
+        api: api_server::requests(round.cluster).await.since(&api),
+        megabytes: megabytes(operator),
+    };
+    quiet.print(table);
+}
+
+/// The cost of two quiet intervals.
+pub struct Quiet {
+    pub reads: f64,
+    pub cpu_seconds: f64,
+    pub calls: Calls,
+    pub api: Requests,
+    pub megabytes: f64,
+}
+
+impl Quiet {
+    pub fn print(&self, table: &mut Table) {
+        let Self { reads, cpu_seconds, calls, api, megabytes } = self;
+        table.figure("steady_reads", "good reads in two quiet cycles", *reads);
+        let used = cpu_seconds / reads * 1_000.0;
+        table.figure("steady_cpu_seconds_per_1000_reads", "CPU seconds per 1,000 of them", used);
+        table.figure("steady_api_reads", "API server: reads in two quiet cycles", count(api.reads));
+        table.figure("steady_api_writes", "API server: writes in them", count(api.writes));
+        table.figure("steady_ssm_calls", "SSM: calls in them", count(calls.total()));
+        table.figure("steady_ssm_connections", "SSM: new connections in them", count(calls.connections));
+        table.figure("steady_decrypts", "SSM: decrypts in them", count(calls.decrypts));
+        table.figure("steady_megabytes", "MB resident", *megabytes);
+    }
 }
 
 /// SSM answers with HTTP 500; every Secret is deleted in the middle of the outage.
@@ -103,27 +116,16 @@ async fn fail(round: &Round<'_>, scenario: &Scenario, table: &mut Table) {
     let (calls, began) = (round.ssm.calls(), Instant::now());
     let fault = round.ssm.fail(When::any(), Fault::internal());
     sleep(scenario.outage / 2).await;
-    let (restored, seconds) = restore_secrets(round, scenario, began + scenario.outage).await;
-    table.figure(
-        "outage_secrets_restored",
-        "Secrets of all that were deleted in the outage, restored",
-        restored,
-        "0",
-    );
-    table.figure("outage_restore_seconds", "seconds until the last of them was back", seconds, "never");
+    let secrets = Api::namespaced(round.cluster.client().await, &round.namespace);
+    restore_secrets(&secrets, scenario.mirrors, began + scenario.outage, table).await;
     sleep((began + scenario.outage).saturating_duration_since(Instant::now())).await;
     let asked = round.ssm.calls().since(&calls).total();
-    table.figure("outage_ssm_calls", "SSM: calls in the outage", count(asked), "1164");
-    table.figure(
-        "outage_oldest_seconds",
-        "age of the oldest value served, seconds",
-        oldest(operator).await,
-        "",
-    );
-    table.figure("outage_megabytes", "MB resident", megabytes(operator), "");
+    table.figure("outage_ssm_calls", "SSM: calls in the outage", count(asked));
+    table.figure("outage_oldest_seconds", "age of the oldest value served, seconds", oldest(operator).await);
+    table.figure("outage_megabytes", "MB resident", megabytes(operator));
     let returned = Instant::now();
     round.ssm.clear(fault);
-    recover(round, scenario, returned, ("outage", PROBE), "", table).await;
+    recover(round, scenario, returned, ("outage", PROBE), table).await;
 }
 
 /// SSM accepts every request and answers none. Afterwards it answers on new connections only, as after a
@@ -138,7 +140,7 @@ async fn silence(round: &Round<'_>, scenario: &Scenario, table: &mut Table) {
     sleep(SILENCE.min(scenario.outage)).await;
     let returned = Instant::now();
     round.path.set(Path::Passes).await;
-    recover(round, scenario, returned, ("silence", SILENT_PROBE), "> 90", table).await;
+    recover(round, scenario, returned, ("silence", SILENT_PROBE), table).await;
 }
 
 /// Measures the time until the first read and until all reads succeed after SSM has returned; `probe` is the limit of the
@@ -148,7 +150,6 @@ async fn recover(
     scenario: &Scenario,
     returned: Instant,
     (what, probe): (&str, f64),
-    eso: &str,
     table: &mut Table,
 ) {
     let operator = round.operator();
@@ -156,7 +157,7 @@ async fn recover(
     reached(round, "a read is good again", async || good_reads(operator).await > before).await;
     let first = returned.elapsed().as_secs_f64();
     let text = format!("seconds from SSM's return to the first good read, after the {what}");
-    table.limited(&format!("{what}_first_read_seconds"), &text, first, probe, eso);
+    table.limited(&format!("{what}_first_read_seconds"), &text, first, probe);
     reached(round, "every mirror is read again", async || {
         oldest(operator).await < returned.elapsed().as_secs_f64()
     })
@@ -164,7 +165,7 @@ async fn recover(
     let (ramp, in_ramp) = RAMP;
     let limit = probe + ramp + (scenario.count() - in_ramp).max(0.0) / scenario.rate();
     let text = format!("seconds from SSM's return until every mirror is read again, after the {what}");
-    table.limited(&format!("{what}_recovery_seconds"), &text, returned.elapsed().as_secs_f64(), limit, eso);
+    table.limited(&format!("{what}_recovery_seconds"), &text, returned.elapsed().as_secs_f64(), limit);
 }
 
 /// Restarts the operator with the same mirrors.
@@ -177,7 +178,6 @@ async fn restart(round: &mut Round<'_>, scenario: &Scenario, table: &mut Table) 
         "restart_ready_seconds",
         "seconds from the end of one process until the next is ready",
         seconds,
-        "",
     );
     let (round, all) = (&*round, scenario.count());
     let operator = round.operator();
@@ -188,30 +188,22 @@ async fn restart(round: &mut Round<'_>, scenario: &Scenario, table: &mut Table) 
     };
     reached(round, "every mirror is known and ready", leads).await;
     let known = began.elapsed().as_secs_f64();
-    table.figure("restart_known_seconds", "seconds from then until every mirror is observed", known, "");
+    table.figure("restart_known_seconds", "seconds from then until every mirror is observed", known);
     reached(round, "every mirror was read once", async || good_reads(operator).await >= all).await;
     let limit = scenario.interval.as_secs_f64().min(300.0);
     let read = began.elapsed().as_secs_f64();
-    table.limited(
-        "restart_read_seconds",
-        "seconds from then until every mirror was read once",
-        read,
-        limit,
-        "",
-    );
+    table.limited("restart_read_seconds", "seconds from then until every mirror was read once", read, limit);
     let asked = round.ssm.calls().since(&calls);
-    table.limited("restart_ssm_calls", "SSM: calls for that", count(asked.total()), all, "");
-    table.figure("restart_decrypts", "SSM: decrypts for that", count(asked.decrypts), "");
+    table.limited("restart_ssm_calls", "SSM: calls for that", count(asked.total()), all);
+    table.figure("restart_decrypts", "SSM: decrypts for that", count(asked.decrypts));
     let Requests { reads, writes } = api_server::requests(round.cluster).await.since(&api);
-    table.figure("restart_api_reads", "API server: reads", count(reads), "");
-    table.figure("restart_api_writes", "API server: writes", count(writes), "");
-    table.figure("restart_megabytes", "MB resident", megabytes(operator), "");
+    table.figure("restart_api_reads", "API server: reads", count(reads));
+    table.figure("restart_api_writes", "API server: writes", count(writes));
+    table.figure("restart_megabytes", "MB resident", megabytes(operator));
 }
 
-/// Deletes every Secret. Returns how many were restored by `end`, and after how many seconds the last one was
-/// seen.
-async fn restore_secrets(round: &Round<'_>, scenario: &Scenario, end: Instant) -> (f64, f64) {
-    let secrets: Api<Secret> = Api::namespaced(round.cluster.client().await, &round.namespace);
+/// Deletes every Secret, and measures how many are restored by `end` and when the last one is.
+pub async fn restore_secrets(secrets: &Api<Secret>, all: usize, end: Instant, table: &mut Table) {
     let present = async || {
         let list = secrets.list_metadata(&ListParams::default()).await.expect("the API server lists Secrets");
         list.items
@@ -228,9 +220,13 @@ async fn restore_secrets(round: &Round<'_>, scenario: &Scenario, end: Instant) -
     loop {
         // A restored Secret has another UID; one that has not been deleted yet keeps its own.
         let restored = present().await.difference(&old).count();
-        let seconds = began.elapsed().as_secs_f64();
-        if restored >= scenario.mirrors || Instant::now() >= end {
-            return (count(u64::try_from(restored).unwrap_or(u64::MAX)), seconds);
+        let last = if restored >= all { began.elapsed().as_secs_f64() } else { NEVER };
+        if restored >= all || Instant::now() >= end {
+            let restored = count(u64::try_from(restored).unwrap_or(u64::MAX));
+            let text = "Secrets of all that were deleted in the outage, restored";
+            table.figure("outage_secrets_restored", text, restored);
+            table.figure("outage_restore_seconds", "seconds until the last of them was back", last);
+            return;
         }
         sleep(LOOK).await;
     }

@@ -19,32 +19,28 @@ pub fn median(figures: &[f64]) -> f64 {
 pub struct Table {
     part: String,
     figures: Map<String, Value>,
-    /// Whether there are figures of External Secrets Operator for comparison.
-    is_compared: bool,
 }
 
 impl Table {
     /// Creates an empty table and prints its header.
-    pub fn new(part: &str, is_compared: bool) -> Self {
-        let eso = if is_compared { "ESO 2.9" } else { "" };
-        println!("\n{part:<78}{:>10}{:>10}{eso:>12}", "measured", "limit");
-        Self { part: part.to_owned(), figures: Map::new(), is_compared }
+    pub fn new(part: &str) -> Self {
+        println!("\n{part:<78}{:>10}{:>10}", "measured", "limit");
+        Self { part: part.to_owned(), figures: Map::new() }
     }
 
     /// Adds a figure without a limit.
-    pub fn figure(&mut self, key: &str, what: &str, figure: f64, eso: &str) {
-        self.row(key, what, figure, None, eso);
+    pub fn figure(&mut self, key: &str, what: &str, figure: f64) {
+        self.row(key, what, figure, None);
     }
 
     /// Adds a figure and the least possible value, given the request limit or the breaker.
-    pub fn limited(&mut self, key: &str, what: &str, figure: f64, limit: f64, eso: &str) {
-        self.row(key, what, figure, Some(limit), eso);
+    pub fn limited(&mut self, key: &str, what: &str, figure: f64, limit: f64) {
+        self.row(key, what, figure, Some(limit));
     }
 
-    fn row(&mut self, key: &str, what: &str, figure: f64, limit: Option<f64>, eso: &str) {
-        let eso = if self.is_compared { eso } else { "" };
+    fn row(&mut self, key: &str, what: &str, figure: f64, limit: Option<f64>) {
         let text = limit.map(|limit| format!("{limit:.1}")).unwrap_or_default();
-        println!("{what:<78}{:>10}{text:>10}{eso:>12}", short(figure));
+        println!("{what:<78}{:>10}{text:>10}", short(figure));
         self.figures.insert(key.to_owned(), json!({"measured": figure, "limit": limit}));
     }
 
@@ -54,7 +50,11 @@ impl Table {
     }
 }
 
-/// Formats counts without a fraction, everything else with two decimals.
+/// Formats counts without a fraction, everything else with two decimals. What never happened is infinite.
 fn short(figure: f64) -> String {
-    if figure.fract() == 0.0 { format!("{figure:.0}") } else { format!("{figure:.2}") }
+    match figure {
+        f64::INFINITY => "never".to_owned(),
+        _ if figure.fract() == 0.0 => format!("{figure:.0}"),
+        _ => format!("{figure:.2}"),
+    }
 }
