@@ -12,11 +12,16 @@ use parameter_mirror::api;
 
 const HEAD: &str = "# API reference
 
-Every field of the two resources of `parameter-mirror.dev/v1alpha1`, written by `make generate` from the definitions that the API server gets, and the same as `kubectl explain`.
-What the words mean is in [concepts.md](concepts.md); what the conditions and reasons say, in [operations.md](operations.md#reasons).
+Every field of the two resources of `parameter-mirror.dev/v1alpha1`, written by `make generate` from
+the definitions that the API server gets, and the same as `kubectl explain`. What the words mean is
+in [concepts.md](concepts.md); what the conditions and reasons say, in
+[operations.md](operations.md#reasons).
 
-Below a table stand the rules that the API server checks beyond it, in the words in which it refuses.
+Below a table stand the rules that the API server checks beyond it, in the words in which it
+refuses.
 ";
+/// The length of a line of text, as in all pages.
+const WIDTH: usize = 100;
 
 fn main() {
     print!("{}", page(&api::crds()));
@@ -44,7 +49,7 @@ fn resource(definition: &CustomResourceDefinition) -> String {
         let _ = writeln!(
             text,
             "\n{}\n\n{}, short name {}.\n",
-            root.description.as_deref().unwrap_or_default(),
+            textwrap::fill(root.description.as_deref().unwrap_or_default(), WIDTH),
             definition.spec.scope,
             short.join(", ")
         );
@@ -64,7 +69,8 @@ fn resource(definition: &CustomResourceDefinition) -> String {
 /// Describes an object with its fields and rules, followed by the objects in it.
 fn section(kind: &str, path: &str, schema: &JSONSchemaProps) -> String {
     let description = schema.description.as_deref().unwrap_or_default();
-    let mut text = format!("\n### {}\n\n{}\n", schema::title(kind, path), schema::line(description));
+    let description = textwrap::fill(&schema::line(description), WIDTH);
+    let mut text = format!("\n### {}\n\n{description}\n", schema::title(kind, path));
     let (mut rules, mut inner) = (schema::rules(schema, None), String::new());
     text += "\n| field | type | default | meaning |\n|---|---|---|---|\n";
     for (name, field) in schema.properties.iter().flatten() {
@@ -78,7 +84,11 @@ fn section(kind: &str, path: &str, schema: &JSONSchemaProps) -> String {
     if !rules.is_empty() {
         text += "\nRules:\n\n";
         for rule in rules {
-            let _ = writeln!(text, "- {rule}");
+            let rule = textwrap::fill(
+                &rule,
+                textwrap::Options::new(WIDTH).initial_indent("- ").subsequent_indent("  "),
+            );
+            let _ = writeln!(text, "{rule}");
         }
     }
     text + &inner
@@ -120,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn every_rule_of_the_definitions_is_told_in_its_words() {
+    fn every_rule_of_the_definitions_is_on_the_page() {
         fn messages(value: &serde_json::Value, found: &mut Vec<String>) {
             match value {
                 serde_json::Value::Object(members) => {
@@ -138,11 +148,12 @@ mod tests {
                 _ => {}
             }
         }
-        let (mut found, page) = (Vec::new(), page(&api::crds()));
+        let page = page(&api::crds()).replace("\n  ", " ");
+        let mut found = Vec::new();
         messages(&serde_json::to_value(api::crds()).unwrap(), &mut found);
         assert!(found.len() > 15, "{found:?}");
         for message in found {
-            assert!(page.contains(&message), "not told: {message}");
+            assert!(page.contains(&message), "not on the page: {message}");
         }
     }
 

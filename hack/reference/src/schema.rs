@@ -111,10 +111,10 @@ pub fn rules(schema: &JSONSchemaProps, field: Option<&str>) -> Vec<String> {
         return Vec::new();
     }
     let own = schema.x_kubernetes_validations.iter().flatten();
-    let told = own.map(|rule| {
+    let messages = own.map(|rule| {
         let message = rule.message.as_deref().unwrap_or(&rule.rule);
         field.map_or_else(|| message.to_owned(), |field| format!("`{field}`: {message}"))
     });
     let each = items(schema).filter(|items| items.properties.is_none());
-    told.chain(each.into_iter().flat_map(|items| rules(items, field))).collect()
+    messages.chain(each.into_iter().flat_map(|items| rules(items, field))).collect()
 }
