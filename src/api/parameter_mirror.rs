@@ -90,7 +90,7 @@ pub struct ParameterMirrorSpec {
     #[serde(default)]
     pub guard: GuardSpec,
     /// How old what is served may become until the mirror is Degraded with reason Stale: a Go duration of at least the
-    /// interval, e.g. `24h`. It tells; it never deletes anything.
+    /// interval, e.g. `24h`. It only reports; it never deletes anything.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16))]
     #[x_kube(

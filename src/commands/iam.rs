@@ -52,7 +52,7 @@ fn from_file(file: &Path) -> anyhow::Result<Vec<ParameterSource>> {
         _ => vec![document],
     });
     let sources = items.filter(|object| object["kind"] == "ParameterSource");
-    sources.map(|object| serde_json::from_value(object).context("a ParameterSource that is none")).collect()
+    sources.map(|object| serde_json::from_value(object).context("not a ParameterSource")).collect()
 }
 
 async fn from_cluster() -> anyhow::Result<Vec<ParameterSource>> {
@@ -152,7 +152,7 @@ impl Policies {
     #[must_use]
     pub fn warnings(&self) -> String {
         let mut warnings = String::from(
-            "Whoever may call GetParametersByPath on /a gets everything below it, /a/b included, even where /a/b is explicitly denied. \
+            "Anyone who may call GetParametersByPath on /a gets everything below it, /a/b included, even where /a/b is explicitly denied. \
              No statement mends that: give each team a role of its own (roleArn) and a path that nobody else's lie under.\n",
         );
         for (identity, needs) in &self.0 {

@@ -141,8 +141,8 @@ async fn publish(recorder: &Recorder, about: &ObjectReference, story: EventDraft
         action: story.action.to_owned(),
         secondary: None,
     };
-    let told = tokio::time::timeout(DEADLINE, recorder.publish(&event, about)).await;
-    if !matches!(told, Ok(Ok(()))) {
+    let published = tokio::time::timeout(DEADLINE, recorder.publish(&event, about)).await;
+    if !matches!(published, Ok(Ok(()))) {
         tracing::debug!(reason = story.reason, "an event could not be recorded");
     }
 }

@@ -18,8 +18,8 @@ async fn the_day_of_the_incident_on_a_real_node() {
     let node = Node::of_environment().await.expect("run it with make e2e: there is no node here");
     let mut screen = Screen::default();
     let mut stage = Stage::set(node).await;
-    let told = AssertUnwindSafe(story::tell(&mut screen, &mut stage)).catch_unwind().await;
-    if let Err(cause) = told {
+    let outcome = AssertUnwindSafe(story::run(&mut screen, &mut stage)).catch_unwind().await;
+    if let Err(cause) = outcome {
         println!("\nFAILED in step {}\n{}", screen.step(), stage.last_words().await);
         std::panic::resume_unwind(cause);
     }

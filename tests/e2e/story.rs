@@ -20,7 +20,7 @@ const PARAMETERS: [(&str, &str, &str, &str); 3] = [
 ];
 
 /// Runs the story from the first step to the last.
-pub async fn tell(screen: &mut Screen, stage: &mut Stage) {
+pub async fn run(screen: &mut Screen, stage: &mut Stage) {
     install(screen, stage).await;
     let whole = mirror(screen, stage).await;
     run_application(screen, stage).await;
@@ -154,7 +154,7 @@ async fn upgrade(screen: &mut Screen, stage: &Stage) {
         if now.len() == 2 && !now.iter().any(|pod| old.contains(pod)) { Ok(()) } else { Err(now.join(" ")) }
     })
     .await;
-    synced_anew(stage, "upgrade").await;
+    synced_again(stage, "upgrade").await;
     let after = (stage.mirror.held(&stage.redis).await, stage.mirror.versions(&stage.redis).await);
     assert_eq!(after, before, "the upgrade wrote");
     screen.checked("the new pods have read SSM, and written neither the Secret nor a value in Redis");
@@ -193,7 +193,7 @@ async fn two_operators(stage: &Stage) {
 }
 
 /// Triggers a read, and waits until it has succeeded.
-async fn synced_anew(stage: &Stage, token: &str) {
+async fn synced_again(stage: &Stage, token: &str) {
     let ask = format!("parameter-mirror.dev/sync-at={token}");
     stage.node.kubectl(&["annotate", "pmirror", MIRROR, "-n", SHOP, "--overwrite", &ask]).await;
     let handled = format!("--for=jsonpath={{.status.lastHandledSyncAt}}={token}");

@@ -39,18 +39,18 @@ fn documents(yaml: &str) -> Vec<Value> {
 
 #[test]
 fn a_teams_secret_comes_out_with_the_same_keys() {
-    let told = assert_expected("team", 0);
-    assert!(told.contains("let that assume arn:aws:iam::111122223333:role/shop-read"), "{told}");
+    let output = assert_expected("team", 0);
+    assert!(output.contains("let that assume arn:aws:iam::111122223333:role/shop-read"), "{output}");
     assert!(
-        told.ends_with("1 of 1 ExternalSecrets are mirrors now; 0 things could not be carried over\n"),
-        "{told}"
+        output.ends_with("1 of 1 ExternalSecrets are mirrors now; 0 things could not be carried over\n"),
+        "{output}"
     );
 }
 
 #[test]
 fn a_list_of_kubectl_with_a_cluster_store_grants_what_is_used() {
-    let told = assert_expected("cluster-store", 0);
-    assert!(told.contains("5s is less than the shortest interval"), "{told}");
+    let output = assert_expected("cluster-store", 0);
+    assert!(output.contains("5s is less than the shortest interval"), "{output}");
 }
 
 /// Untrusted input stays within comments and strings: it starts no document and moves no cursor.
@@ -107,8 +107,8 @@ fn nothing_in_the_input_becomes_an_object_of_its_own() {
 /// Each feature of ESO that a mirror lacks is reported with its field, and nothing is handed over.
 #[test]
 fn what_cannot_be_carried_over_is_named_and_fails_unless_allowed() {
-    let told = assert_expected("cannot", 3);
-    let lost: Vec<&str> = told.lines().filter_map(|line| line.strip_prefix("NOT CARRIED OVER  ")).collect();
+    let output = assert_expected("cannot", 3);
+    let lost: Vec<&str> = output.lines().filter_map(|line| line.strip_prefix("NOT CARRIED OVER  ")).collect();
     for field in [
         "SecretStore shop/store: spec.provider.aws.additionalRoles",
         "SecretStore shop/store: spec.provider.aws.sessionTags",
@@ -139,9 +139,9 @@ fn what_cannot_be_carried_over_is_named_and_fails_unless_allowed() {
         "ClusterExternalSecret wide: kind",
         "Password p: kind",
     ] {
-        assert!(lost.iter().any(|line| line.starts_with(field)), "{field} is not named in\n{told}");
+        assert!(lost.iter().any(|line| line.starts_with(field)), "{field} is not named in\n{output}");
     }
-    assert_eq!(lost.len(), 28, "{told}");
+    assert_eq!(lost.len(), 28, "{output}");
     let allowed = convert(&["--file", "cannot.yaml", "--allow-partial"]);
     assert_eq!(allowed.status.code(), Some(0));
     let yaml = text(&allowed.stdout);
@@ -156,8 +156,8 @@ fn invalid_yaml_and_missing_files_are_reported() {
     assert!(text(&output.stderr).contains("nobody.yaml cannot be read"), "{}", text(&output.stderr));
     let output = convert(&["--file", "../convert.rs"]);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output.stdout));
-    let told = text(&output.stderr);
-    assert!(told.contains("this is not YAML") || told.contains("no object of Kubernetes"), "{told}");
+    let output = text(&output.stderr);
+    assert!(output.contains("this is not YAML") || output.contains("no object of Kubernetes"), "{output}");
 }
 
 /// The API server accepts the output, including the admission rules.

@@ -282,14 +282,17 @@ async fn verify_signs_in_as_the_operator_does() {
         ]);
         String::from_utf8(command.output().await.unwrap().stdout).unwrap()
     };
-    let told = verify().await;
-    assert!(told.contains("ok    Redis answers, and this user may do all that the operator does"), "{told}");
-    assert!(told.contains(" 0 failed"), "{told}");
-    cache.forget("AKIDTEST");
-    let told = verify().await;
+    let output = verify().await;
     assert!(
-        told.contains("FAIL  Redis refused the sign-in as user mirror-user to elasticache shop-cache"),
-        "{told}"
+        output.contains("ok    Redis answers, and this user may do all that the operator does"),
+        "{output}"
+    );
+    assert!(output.contains(" 0 failed"), "{output}");
+    cache.forget("AKIDTEST");
+    let output = verify().await;
+    assert!(
+        output.contains("FAIL  Redis refused the sign-in as user mirror-user to elasticache shop-cache"),
+        "{output}"
     );
 }
 

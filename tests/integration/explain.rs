@@ -46,8 +46,12 @@ async fn kubectl_explains_the_deepest_fields() {
     ] {
         // The API server publishes the schema a moment after it has accepted the CRD.
         eventually(&format!("kubectl explains {field}"), SOON, async || {
-            let told = cluster.try_kubectl(&["explain", field]).await;
-            if told.stdout.contains(words) { Ok(()) } else { Err(format!("{}{}", told.stdout, told.stderr)) }
+            let output = cluster.try_kubectl(&["explain", field]).await;
+            if output.stdout.contains(words) {
+                Ok(())
+            } else {
+                Err(format!("{}{}", output.stdout, output.stderr))
+            }
         })
         .await;
     }

@@ -185,11 +185,11 @@ async fn an_older_version_is_refused_and_a_recreated_parameter_is_not() {
     world.ssm.clear_all();
 
     world.ssm.delete("/app/n00");
-    world.ssm.put("/app/n00", "anew");
+    world.ssm.put("/app/n00", "new");
     world.sync("config").await;
     world.healthy("config").await;
-    assert_eq!(world.data("config").await.unwrap()["N00"], "anew");
-    assert_eq!(world.values("config").await["/app/n00"], "anew");
+    assert_eq!(world.data("config").await.unwrap()["N00"], "new");
+    assert_eq!(world.values("config").await["/app/n00"], "new");
 }
 
 /// A world with a synced mirror: a `SecureString`, and enough `String`s for three pages.
@@ -239,7 +239,7 @@ async fn outlives(row: Row) {
         Meaning::Unnoticed => {
             world.healthy("config").await;
             arrived(&world, value).await;
-            assert_eq!(told(&world).await, before.told);
+            assert_eq!(event_counts(&world).await, before.event_counts);
         }
         Meaning::Converges => {
             world.change("config", json!({"interval": "10s"})).await;
@@ -248,7 +248,7 @@ async fn outlives(row: Row) {
     }
     world.ssm.clear_all();
     if is_held {
-        recovers(&world, value, before.told).await;
+        recovers(&world, value, before.event_counts).await;
     }
     silence::keeps(&world).await;
 }
@@ -263,21 +263,21 @@ async fn recovers(world: &World, value: &str, mut expected: BTreeMap<String, i32
         *expected.entry(reason.to_owned()).or_default() += 1;
     }
     eventually("the fault and its end are reported once", SOON, async || {
-        let told = told(world).await;
-        if told == expected { Ok(()) } else { Err(format!("{told:?}, not {expected:?}")) }
+        let event_counts = event_counts(world).await;
+        if event_counts == expected { Ok(()) } else { Err(format!("{event_counts:?}, not {expected:?}")) }
     })
     .await;
 }
 
 /// Counts the events; equal ones are one object with a count.
-async fn told(world: &World) -> BTreeMap<String, i32> {
+async fn event_counts(world: &World) -> BTreeMap<String, i32> {
     let events: Api<Event> = Api::namespaced(world.client.clone(), &world.namespace);
-    let mut told = BTreeMap::new();
+    let mut event_counts = BTreeMap::new();
     for event in events.list(&ListParams::default()).await.unwrap() {
         let times = event.series.map_or(1, |series| series.count);
-        *told.entry(event.reason.unwrap_or_default()).or_default() += times;
+        *event_counts.entry(event.reason.unwrap_or_default()).or_default() += times;
     }
-    told
+    event_counts
 }
 
 /// Waits until both targets have the new value.
@@ -297,7 +297,7 @@ struct State {
     redis: BTreeMap<String, Vec<u8>>,
     /// The time of the snapshot, Unix seconds.
     looked_at: i64,
-    told: BTreeMap<String, i32>,
+    event_counts: BTreeMap<String, i32>,
     status_writes: u64,
     rss: u64,
 }
@@ -308,7 +308,7 @@ impl State {
             secret: world.resource_version("config").await,
             redis: world.content("config").await,
             looked_at: Timestamp::now().as_second(),
-            told: told(world).await,
+            event_counts: event_counts(world).await,
             status_writes: world.operator.metric("parameter_mirror_status_writes_total").await,
             rss: world.operator.process().resident_bytes(),
         }

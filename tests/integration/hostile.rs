@@ -192,8 +192,8 @@ async fn a_hostile_tenant_gets_nothing_and_touches_nothing(#[case] has_a_past: b
         has.iter().filter(|(place, value)| value.contains(FOREIGN) && !is_past(place)).collect();
     assert!(stolen.is_empty(), "{stolen:#?}");
     assert_eq!(of_the_victim(&world, &victim).await, before, "the victim's targets changed");
-    let tells = world.cluster.kubectl(&["get", "pmirror,events", "-n", &tenant, "-o", "json"]).await;
-    assert!(!tells.contains(FOREIGN) && !world.operator.log().contains(FOREIGN));
+    let visible = world.cluster.kubectl(&["get", "pmirror,events", "-n", &tenant, "-o", "json"]).await;
+    assert!(!visible.contains(FOREIGN) && !world.operator.log().contains(FOREIGN));
     let of_sources: Api<ParameterSource> = Api::all(world.client.clone());
     assert!(of_sources.get(&sources[1]).await.is_ok(), "sources are not the tenant's");
 }

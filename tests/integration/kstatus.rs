@@ -22,8 +22,8 @@ async fn kstatus(object: &Value) -> (String, String) {
     child.stdin.take().unwrap().write_all(object.to_string().as_bytes()).await.unwrap();
     let output = child.wait_with_output().await.unwrap();
     assert!(output.status.success(), "{object:#}");
-    let told = String::from_utf8(output.stdout).unwrap();
-    let (word, message) = told.trim_end().split_once(' ').unwrap();
+    let output = String::from_utf8(output.stdout).unwrap();
+    let (word, message) = output.trim_end().split_once(' ').unwrap();
     (word.to_owned(), message.to_owned())
 }
 
@@ -35,8 +35,8 @@ async fn argo(world: &World, object: &Value) -> (String, String) {
     let script = format!(
         "local health = (function(obj)\n{script}\nend)(cjson.decode(ARGV[1]))\nreturn {{health.status, health.message}}"
     );
-    let told = world.redis.cli(&["eval", &script, "0", &object.to_string()]).await;
-    let (status, message) = told.split_once('\n').unwrap_or((&told, ""));
+    let output = world.redis.cli(&["eval", &script, "0", &object.to_string()]).await;
+    let (status, message) = output.split_once('\n').unwrap_or((&output, ""));
     (status.to_owned(), message.to_owned())
 }
 

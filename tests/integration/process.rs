@@ -102,9 +102,9 @@ async fn the_policies_of_the_sources_are_printed_from_cluster_and_file() {
     cluster.kubectl_apply(&source.to_string()).await;
     let file = scratch.path().join("sources.yaml");
     std::fs::write(&file, format!("kind: Namespace\n---\n{source}\n")).unwrap();
-    let (code, from_file, told) = run(&["iam", "--identity", &role, "--file", file.to_str().unwrap()]);
-    assert_eq!(code, Some(0), "{told}");
-    assert!(told.contains("everything below it"), "{told}");
+    let (code, from_file, output) = run(&["iam", "--identity", &role, "--file", file.to_str().unwrap()]);
+    assert_eq!(code, Some(0), "{output}");
+    assert!(output.contains("everything below it"), "{output}");
     let policy: serde_json::Value = serde_json::from_str(&from_file).unwrap();
     let arn = "arn:aws:ssm:us-east-1:444455556666:parameter/pay";
     assert_eq!(policy["Statement"][0]["Resource"], json!([arn, format!("{arn}/*")]));
@@ -112,14 +112,14 @@ async fn the_policies_of_the_sources_are_printed_from_cluster_and_file() {
     command.args(["iam", "--identity", &role]).env_clear().env("KUBECONFIG", cluster.kubeconfig());
     assert_eq!(String::from_utf8(command.output().await.unwrap().stdout).unwrap(), from_file);
     cluster.kubectl(&["delete", "psource", &namespace]).await;
-    let (code, _, told) = run(&["iam", "--identity", "nobody", "--file", file.to_str().unwrap()]);
+    let (code, _, output) = run(&["iam", "--identity", "nobody", "--file", file.to_str().unwrap()]);
     assert_eq!(code, Some(1));
-    assert!(told.contains(&format!("There are: {role}, operator")), "{told}");
+    assert!(output.contains(&format!("There are: {role}, operator")), "{output}");
     for no_object in ["- a\n- b\n", "text\n", "17\n", "items: 17\n"] {
         std::fs::write(&file, no_object).unwrap();
-        let (code, _, told) = run(&["iam", "--file", file.to_str().unwrap()]);
-        assert_eq!(code, Some(1), "{told}");
-        assert!(told.contains("there is no ParameterSource"), "{told}");
+        let (code, _, output) = run(&["iam", "--file", file.to_str().unwrap()]);
+        assert_eq!(code, Some(1), "{output}");
+        assert!(output.contains("there is no ParameterSource"), "{output}");
     }
 }
 

@@ -39,10 +39,10 @@ fn every_field_of_both_resources_has_a_threat_and_a_test_that_denies_it() {
     }
     assert!(fields.len() > 20, "{fields:?}");
     let rows = rows(&text("docs/security.md"));
-    let told = rows.iter().filter_map(|row| row[0].strip_prefix("`Parameter")?.strip_suffix('`'));
-    let told: Vec<String> = told.map(|field| format!("Parameter{field}")).collect();
-    assert_eq!(told.len(), told.iter().collect::<BTreeSet<_>>().len(), "a field has two rows");
-    assert_eq!(told.into_iter().collect::<BTreeSet<_>>(), fields);
+    let documented = rows.iter().filter_map(|row| row[0].strip_prefix("`Parameter")?.strip_suffix('`'));
+    let documented: Vec<String> = documented.map(|field| format!("Parameter{field}")).collect();
+    assert_eq!(documented.len(), documented.iter().collect::<BTreeSet<_>>().len(), "a field has two rows");
+    assert_eq!(documented.into_iter().collect::<BTreeSet<_>>(), fields);
     for row in rows {
         let tests: Vec<&str> = row[row.len() - 1].split('`').skip(1).step_by(2).collect();
         assert!(!tests.is_empty(), "{row:?} names no test");

@@ -20,8 +20,8 @@ async fn wide_columns_say_where_from_and_where_to() {
         all.extend(["--namespace", &world.namespace]);
         world.cluster.kubectl(&all).await
     };
-    let told = kubectl(&["wait", "--for=condition=Ready", "pmirror/config", "--timeout=30s"]).await;
-    assert!(told.contains("condition met"), "{told}");
+    let output = kubectl(&["wait", "--for=condition=Ready", "pmirror/config", "--timeout=30s"]).await;
+    assert!(output.contains("condition met"), "{output}");
     let narrow = kubectl(&["get", "pmirror"]).await;
     let header: Vec<&str> =
         narrow.lines().next().unwrap().split("  ").map(str::trim).filter(|word| !word.is_empty()).collect();
@@ -54,13 +54,13 @@ async fn the_events_of_an_outage_are_its_story() {
     world.sync("config").await;
     world.healthy("config").await;
     world.event("config", "Recovered").await;
-    let described = eventually("describe tells the story", SOON, async || {
-        let told =
+    let described = eventually("describe shows the story", SOON, async || {
+        let output =
             world.cluster.kubectl(&["describe", "pmirror", "config", "--namespace", &world.namespace]).await;
-        let (_, events) = told.split_once("Events:").unwrap_or_default();
+        let (_, events) = output.split_once("Events:").unwrap_or_default();
         let at =
             ["Synced", "Degraded", "Healed", "Recovered"].map(|reason| events.find(&format!("  {reason}  ")));
-        if at.is_sorted() && at[0].is_some() { Ok(told) } else { Err(world.seen(&told)) }
+        if at.is_sorted() && at[0].is_some() { Ok(output) } else { Err(world.seen(&output)) }
     })
     .await;
     let (_, events) = described.split_once("Events:").unwrap();

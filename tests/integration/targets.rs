@@ -34,7 +34,7 @@ async fn a_foreign_secret_stays_byte_identical_until_its_owner_consents() {
     for part in ["Secret config", "is not of this mirror", "not touched", "adopt-by=config"] {
         assert!(ready.message.contains(part), "{}", ready.message);
     }
-    assert!(!ready.message.contains("Helm"), "whose it is, is told: {}", ready.message);
+    assert!(!ready.message.contains("Helm"), "the message names the owner: {}", ready.message);
     world.condition("config", "Stalled", "True", "SecretConflict").await;
     world.field_is("config", "/app/a", "1").await;
     world.sync("config").await;
@@ -71,7 +71,7 @@ async fn of_two_mirrors_on_one_secret_the_first_keeps_it() {
     let before = object(&world, "config").await;
     world.mirror("second", json!({"parameters": [{"path": "/app/sub"}], "secret": {"name": "config"}})).await;
     let ready = world.condition("second", "Ready", "False", "SecretConflict").await;
-    assert!(!ready.message.contains("first"), "whose it is, is told: {}", ready.message);
+    assert!(!ready.message.contains("first"), "the message names the owner: {}", ready.message);
     world.sync("second").await;
     world.sync("first").await;
     assert_eq!(object(&world, "config").await, before);
@@ -85,7 +85,7 @@ async fn a_foreign_hash_is_left_alone_until_its_owner_consents() {
     world.redis.cli(&["hset", &key, "@owner", "other-cluster/shop/config", "/theirs", "precious"]).await;
     world.mirror("config", spec()).await;
     let ready = world.condition("config", "Ready", "False", "RedisConflict").await;
-    assert!(!ready.message.contains("other-cluster"), "whose it is, is told: {}", ready.message);
+    assert!(!ready.message.contains("other-cluster"), "the message names the owner: {}", ready.message);
     world.holds("config", &[("A", "1")]).await;
     world.sync("config").await;
     assert_eq!(world.redis.hash(&key).await.len(), 2);

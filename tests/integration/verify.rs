@@ -150,17 +150,18 @@ async fn every_right_that_the_operator_needs_is_missed() {
     let mut acl = vec!["acl", "setuser", "verify", "on", ">pw", "~pm:*", "-@all"];
     acl.extend(rights.iter().map(String::as_str));
     world.redis.cli(&acl).await;
-    let told = verify().await;
-    assert!(told.contains("ok    Redis answers, and this user may do all"), "{told}");
-    assert!(told.contains("ok    the clock of Redis is not visible to this user (TIME)"), "{told}");
+    let output = verify().await;
+    assert!(output.contains("ok    Redis answers, and this user may do all"), "{output}");
+    assert!(output.contains("ok    the clock of Redis is not visible to this user (TIME)"), "{output}");
     // PING is answered in any case. A missing UNLINK is noticed only after the hash was created, which would
     // be left behind.
     for right in rights.iter().filter(|right| !["+ping", "+unlink"].contains(&right.as_str())) {
         let taken = right.replacen('+', "-", 1);
         world.redis.cli(&["acl", "setuser", "verify", &taken]).await;
-        let told = verify().await;
-        let missed = told.lines().any(|line| line.starts_with("FAIL") && line.contains("docs/operations.md"));
-        assert!(missed, "without {right}:\n{told}");
+        let output = verify().await;
+        let missed =
+            output.lines().any(|line| line.starts_with("FAIL") && line.contains("docs/operations.md"));
+        assert!(missed, "without {right}:\n{output}");
         world.redis.cli(&["acl", "setuser", "verify", right]).await;
     }
     assert_eq!(world.content("config").await, before);

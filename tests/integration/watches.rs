@@ -68,8 +68,8 @@ async fn what_a_watch_never_showed_does_not_matter() {
     world.cluster.kubectl(&["delete", "pmirror", "config", "-n", &world.namespace]).await;
     world.delete_secret("config").await;
     world.mirror("config", json!({"parameters": [{"name": "/app/b"}], "secret": {}, "redis": {}})).await;
-    view.begin_anew("parametermirrors");
-    view.begin_anew("secrets");
+    view.begin_again("parametermirrors");
+    view.begin_again("secrets");
     world.holds("config", &[("B", "1")]).await;
     eventually("Redis holds the same", LATER, async || {
         let held = world.values("config").await;

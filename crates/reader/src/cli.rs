@@ -48,7 +48,7 @@ pub enum Command {
     Get(GetArgs),
     /// Print all parameters
     Export(ExportArgs),
-    /// Tell about each change of the mirrors, or run a program at each
+    /// Report each change of the mirrors, or run a program at each
     Watch(WatchArgs),
     /// Check that the mirrors can be relied on
     Verify(VerifyArgs),

@@ -125,7 +125,7 @@ fn moment(milliseconds: i64) -> String {
 fn with_hint(error: &ReaderError) -> String {
     match error {
         ReaderError::Missing => "there is no such mirror in Redis. Check namespace/name and --redis-prefix; \
-                                 `kubectl get pmirror` tells whether it was ever read"
+                                 `kubectl get pmirror` shows whether it was ever read"
             .to_owned(),
         ReaderError::NewerLayout(_) => format!("{error}. Upgrade the reader"),
         ReaderError::KeyMissing { .. } => {

@@ -43,7 +43,7 @@ pub struct Chosen {
     /// The parameters, each under its name as selected. A parameter in two mirrors is contained twice.
     pub parameters: Vec<(String, Entry)>,
     /// One line for people: the source, its age, and what was wrong with the other source.
-    pub told: String,
+    pub summary: String,
 }
 
 /// Reads a complete set from the preferred source, or from the other one.
@@ -107,15 +107,15 @@ fn too_old(mirrors: &[Mirror], max_stale: Option<Duration>) -> Option<Failure> {
 
 fn from_mirrors(mirrors: Vec<Mirror>, warning: Option<&str>) -> Chosen {
     let now = Timestamp::now();
-    let told = mirrors.iter().map(|mirror| {
+    let summary = mirrors.iter().map(|mirror| {
         let outage = if mirror.is_degraded() { "; SSM cannot be read just now" } else { "" };
         let count = parameters(mirror.copy.entries.len());
         format!("{count} from the mirror {}, read {} ago{outage}", mirror.name, span(mirror.age(now)))
     });
-    let told =
-        told.chain(warning.map(|warning| format!("WARNING: {warning}"))).collect::<Vec<_>>().join(". ");
+    let summary =
+        summary.chain(warning.map(|warning| format!("WARNING: {warning}"))).collect::<Vec<_>>().join(". ");
     let parameters = mirrors.into_iter().flat_map(|mirror| mirror.copy.entries).collect();
-    Chosen { parameters, told }
+    Chosen { parameters, summary }
 }
 
 /// Combines SSM's answer with the variable names of the mirrors, where they have them. A program must get the
@@ -126,9 +126,9 @@ fn from_ssm(
     mirrors: &[Mirror],
     warning: Option<&str>,
 ) -> Chosen {
-    let told = format!("{} from SSM", parameters(answer.len()));
-    let told = [told].into_iter().chain(warning.map(|warning| format!("WARNING: {warning}")));
-    let told = told.collect::<Vec<_>>().join(". ");
+    let summary = format!("{} from SSM", parameters(answer.len()));
+    let summary = [summary].into_iter().chain(warning.map(|warning| format!("WARNING: {warning}")));
+    let summary = summary.collect::<Vec<_>>().join(". ");
     let parameters = answer.into_iter().map(|(name, Parameter { kind, version, date, value })| {
         let known = mirrors.iter().find_map(|mirror| mirror.copy.entries.get(&name));
         let (key, is_key_given) = known.map_or_else(
@@ -137,7 +137,7 @@ fn from_ssm(
         );
         (name, Entry { key, is_key_given, kind, version, date, value })
     });
-    Chosen { parameters: parameters.collect(), told }
+    Chosen { parameters: parameters.collect(), summary }
 }
 
 /// Returns the key that a mirror assigns by default: derived from the part of the name below the longest

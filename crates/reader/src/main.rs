@@ -77,7 +77,7 @@ fn exec(args: ExecArgs) -> Failure {
     let prepared = Program::find(&args.command).and_then(|program| {
         let chosen = chosen(args.mirrors, args.order)?;
         let variables = variables(&chosen.parameters)?;
-        eprintln!("parameter-mirror-reader: {}", chosen.told);
+        eprintln!("parameter-mirror-reader: {}", chosen.summary);
         Ok((program, variables))
     });
     match prepared {

@@ -24,42 +24,42 @@ pub struct Check {
     /// Whether the check passed.
     pub is_good: bool,
     /// What was found, and what to do.
-    pub told: String,
+    pub message: String,
 }
 
 impl Check {
-    fn good(told: String) -> Self {
-        Self { is_good: true, told }
+    fn good(message: String) -> Self {
+        Self { is_good: true, message }
     }
 
-    fn attention(told: String) -> Self {
-        Self { is_good: false, told }
+    fn attention(message: String) -> Self {
+        Self { is_good: false, message }
     }
 }
 
 /// Prints a report, and fails if a check needs attention.
 pub async fn verify(mirrors: &Mirrors, max_stale: Duration) -> Result<(), Failure> {
     let mut attention = 0;
-    let mut tell = |check: Check| {
-        println!("{}  {}", if check.is_good { "ok       " } else { "ATTENTION" }, printable(&check.told));
+    let mut show = |check: Check| {
+        println!("{}  {}", if check.is_good { "ok       " } else { "ATTENTION" }, printable(&check.message));
         attention += usize::from(!check.is_good);
     };
     let mut set = Vec::new();
     for name in &mirrors.names {
         match mirrors.read_one(name).await {
             Ok(mirror) => {
-                judge(&mirror, Timestamp::now(), max_stale).into_iter().for_each(&mut tell);
+                judge(&mirror, Timestamp::now(), max_stale).into_iter().for_each(&mut show);
                 set.extend(mirror.copy.entries);
             }
-            Err(failure) => tell(Check::attention(failure.to_string())),
+            Err(failure) => show(Check::attention(failure.to_string())),
         }
-        tell(rights(mirrors, name).await);
+        show(rights(mirrors, name).await);
     }
-    tell(match variables(&set) {
+    show(match variables(&set) {
         Ok(variables) => Check::good(format!("{} variables for exec and export", variables.len())),
         Err(problem) => Check::attention(problem.to_string()),
     });
-    tell(eviction(mirrors).await);
+    show(eviction(mirrors).await);
     if attention == 0 { Ok(()) } else { Err(Failure::Attention(attention)) }
 }
 

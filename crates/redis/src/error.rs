@@ -177,7 +177,7 @@ mod tests {
         assert_eq!(class(b"-NOAUTH Authentication required.\r\n"), ConnectionError::Unauthenticated);
         assert_eq!(class(b"-WRONGPASS invalid username-password pair\r\n"), ConnectionError::Unauthenticated);
         assert_eq!(class(b"-WRONGTYPE Operation against a key\r\n"), ConnectionError::WrongType);
-        for (answer, told) in [
+        for (answer, text) in [
             (
                 b"-NOPERM this user has no permissions to run the 'hset' command\r\n".as_slice(),
                 "this user may not run HSET",
@@ -188,7 +188,7 @@ mod tests {
             ),
             (b"-NOPERM No permissions to access a key\r\n", "this user may not use this key"),
         ] {
-            assert_eq!(class(answer), ConnectionError::Forbidden(told.to_owned()));
+            assert_eq!(class(answer), ConnectionError::Forbidden(text.to_owned()));
         }
         assert_eq!(class(b"-MASTERDOWN Link with MASTER is down\r\n"), ConnectionError::ReadOnly);
         for (answer, code) in [
@@ -233,8 +233,8 @@ mod tests {
                 "The user executing the script can't run hunter2 script: hunter2",
                 "Error running script (call to hunter2): @user_script:1: -hunter2 hunter2",
             ] {
-                let told = class(format!("-{code} {words}\r\n").as_bytes()).to_string();
-                assert!(!told.contains("unter2"), "{code} {words}: {told}");
+                let text = class(format!("-{code} {words}\r\n").as_bytes()).to_string();
+                assert!(!text.contains("unter2"), "{code} {words}: {text}");
             }
         }
     }

@@ -282,8 +282,8 @@ mod tests {
         for text in ["hunter2 is the password", "hunter2", "Hunter2", "hunter", "Hünter", &"A".repeat(65), ""]
         {
             assert_eq!(shown_code(Some(text)), "an unknown error");
-            let (_, told) = service_error(Some(text), Some(400), false);
-            assert!(!told.contains("unter2"), "{told}");
+            let (_, message) = service_error(Some(text), Some(400), false);
+            assert!(!message.contains("unter2"), "{message}");
         }
         assert_eq!(shown_code(Some("KMS.DisabledException")), "KMS.DisabledException");
         assert_eq!(bare_code("com.amazonaws.ssm#ThrottlingException:http://x"), "ThrottlingException");

@@ -1,4 +1,4 @@
-//! `make demo`: the outage story on real parts, told and checked step by step.
+//! `make demo`: the outage story on real parts, shown and checked step by step.
 //!
 //! It starts a real Redis, and moto as SSM, on free ports. The operator runs as pods of a real node if
 //! `hack/e2e` could start one, otherwise beside a real API server, as the process that its pod would run,
@@ -29,8 +29,8 @@ async fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|_| {}));
     let mut screen = Screen::default();
     let mut stage = None;
-    let told = AssertUnwindSafe(story::tell(&mut screen, &mut stage)).catch_unwind().await;
-    match told {
+    let outcome = AssertUnwindSafe(story::run(&mut screen, &mut stage)).catch_unwind().await;
+    match outcome {
         Ok(()) => {
             println!(
                 "\nAll {} checks passed.{}",

@@ -28,7 +28,7 @@ const PARAMETERS: [(&str, &str, &str, &str); 12] = [
 ];
 
 /// Runs the story from the first step to the last; `stage` stays available to inspect or experiment with.
-pub async fn tell(screen: &mut Screen, stage: &mut Option<Stage>) {
+pub async fn run(screen: &mut Screen, stage: &mut Option<Stage>) {
     let stage = set(screen, stage).await;
     install(screen, stage).await;
     let whole = mirror(screen, stage).await;
@@ -123,7 +123,7 @@ async fn damage(screen: &mut Screen, stage: &mut Stage, whole: &Held) {
 }
 
 async fn restart(screen: &mut Screen, stage: &mut Stage, whole: &Held) {
-    screen.begin("Operator killed and started anew, SSM still gone");
+    screen.begin("Operator killed and started again, SSM still gone");
     let before = stage.mirror.versions(&stage.redis).await;
     stage.kubernetes.kill_operator().await;
     let ask = ["annotate", "pmirror", MIRROR, "-n", SHOP, "parameter-mirror.dev/sync-at=restart"];
@@ -155,11 +155,11 @@ async fn recover(screen: &mut Screen, stage: &mut Stage) {
     screen.checked("READY True  DEGRADED False  Synced");
     let events = ["get", "events.events.k8s.io", "-n", SHOP, "--sort-by=.eventTime", "-o"];
     let columns = "custom-columns=REASON:.reason,NOTE:.note";
-    let told = stage.kubernetes.kubectl(&[&events[..], &[columns]].concat()).await;
+    let shown = stage.kubernetes.kubectl(&[&events[..], &[columns]].concat()).await;
     for reason in ["Synced", "Degraded", "Healed", "Recovered"] {
-        assert!(told.lines().any(|line| line.starts_with(reason)), "no event {reason} in\n{told}");
+        assert!(shown.lines().any(|line| line.starts_with(reason)), "no event {reason} in\n{shown}");
     }
-    screen.checked("the mirror's events tell the story: Synced, Degraded, Healed, Recovered");
+    screen.checked("the mirror's events show the story: Synced, Degraded, Healed, Recovered");
 }
 
 /// Waits until both targets have exactly the parameters with this database host, and returns their content.

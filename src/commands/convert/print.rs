@@ -39,21 +39,21 @@ impl Conversion {
     /// Returns the notes and a summary, for standard error.
     #[must_use]
     pub fn summary(&self) -> String {
-        let mut told = String::new();
+        let mut summary = String::new();
         for notes in self.notes() {
             for note in &notes.all {
                 let word = if note.is_lost { LOST } else { "note" };
-                let _ = writeln!(told, "{word}  {}: {}", printable(&notes.about), printable(&note.text));
+                let _ = writeln!(summary, "{word}  {}: {}", printable(&notes.about), printable(&note.text));
             }
         }
         let lost = self.notes().flat_map(|notes| &notes.all).filter(|note| note.is_lost).count();
         let made = self.mirrors.iter().filter(|(mirror, _)| mirror.is_made()).count();
         let _ = writeln!(
-            told,
+            summary,
             "{made} of {} ExternalSecrets are mirrors now; {lost} things could not be carried over",
             self.mirrors.len()
         );
-        told
+        summary
     }
 }
 

@@ -179,10 +179,10 @@ mod tests {
     #[test]
     fn what_comes_and_goes_is_not_reported_each_time() {
         let health = SourceHealth::default();
-        let told: Vec<bool> = (0..120)
+        let availability: Vec<bool> = (0..120)
             .map(|second| read(&health, "only", DENIED.filter(|_| second % 2 == 1), second))
             .collect();
-        let flips = told.windows(2).filter(|pair| pair[0] != pair[1]).count();
+        let flips = availability.windows(2).filter(|pair| pair[0] != pair[1]).count();
         assert!(flips <= 3, "{flips} flips in two minutes");
     }
 

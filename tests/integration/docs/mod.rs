@@ -100,6 +100,6 @@ async fn the_sidecar_of_the_readers_page_is_a_pod() {
     // No controllers run here, so the test creates it.
     cluster.kubectl(&["create", "serviceaccount", "default", "--namespace", &namespace]).await;
     let apply = ["apply", "--dry-run=server", "--namespace", &namespace, "-f", file.to_str().unwrap()];
-    let told = cluster.kubectl(&apply).await;
-    assert!(told.contains("pod/checkout created"), "{told}");
+    let output = cluster.kubectl(&apply).await;
+    assert!(output.contains("pod/checkout created"), "{output}");
 }

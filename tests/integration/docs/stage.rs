@@ -93,15 +93,15 @@ impl Stage {
             Check::Objects => {
                 let file = self.file("objects.yaml", &block.text);
                 let apply = ["apply", "--dry-run=server", "-f", &file];
-                let told = self.cluster.try_kubectl(&apply).await;
-                assert!(told.status.success(), "{at}: {}", told.stderr);
+                let output = self.cluster.try_kubectl(&apply).await;
+                assert!(output.status.success(), "{at}: {}", output.stderr);
             }
             Check::Values => {
                 let file = self.file("values.yaml", &block.text);
                 let chart = root().join("charts/parameter-mirror");
-                let told =
+                let output =
                     self.cluster.try_helm(&["template", chart.to_str().unwrap(), "--values", &file]).await;
-                assert!(told.status.success(), "{at}: {}", told.stderr);
+                assert!(output.status.success(), "{at}: {}", output.stderr);
             }
             Check::Policy => assert_policy(&block.text),
             Check::Json => drop(serde_json::from_str::<serde_json::Value>(&block.text).expect(at)),

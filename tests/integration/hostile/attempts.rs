@@ -207,7 +207,7 @@ fn targets(victim: &str) -> Vec<(&'static str, Value, End)> {
             Refused("spec.source must be"),
         ),
         ("a source with a query", json!({"source": "default?x=y"}), Refused("spec.source must be")),
-        ("a source that is none", json!({"source": "of-nobody"}), NeverHad("SourceNotFound")),
+        ("a source that does not exist", json!({"source": "of-nobody"}), NeverHad("SourceNotFound")),
     ]
 }
 

@@ -120,9 +120,9 @@ async fn every_kind_of_foreign_secret_stays_byte_identical() {
         let ready = world.condition(name, "Ready", "False", "SecretConflict").await;
         assert!(ready.message.contains(says), "{name}: {}", ready.message);
         // A reader of the mirror may not have permission to read Secrets.
-        for told in ["Helm", "Certificate", "ExternalSecret", "other-cluster/", "basic-auth"] {
-            let may_be_told = told == "basic-auth" && *name == "other-type";
-            assert!(may_be_told || !ready.message.contains(told), "{name}: {}", ready.message);
+        for word in ["Helm", "Certificate", "ExternalSecret", "other-cluster/", "basic-auth"] {
+            let may_be_named = word == "basic-auth" && *name == "other-type";
+            assert!(may_be_named || !ready.message.contains(word), "{name}: {}", ready.message);
         }
         world.condition(name, "Stalled", "True", "SecretConflict").await;
         world.field_is(name, "/app/a", "1").await;

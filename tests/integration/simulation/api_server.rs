@@ -226,8 +226,8 @@ impl View {
         let mut lines = String::new();
         for change in changes.take_while(|change| change.version <= limit) {
             self.query.version = change.version;
-            if let Some(told) = change.seen_by(&self.target, &self.query.labels) {
-                lines.push_str(&told.to_string());
+            if let Some(event) = change.seen_by(&self.target, &self.query.labels) {
+                lines.push_str(&event.to_string());
                 lines.push('\n');
             }
         }

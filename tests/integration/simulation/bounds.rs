@@ -54,8 +54,8 @@ async fn what_cannot_be_written_is_reported_once() {
         _ => None,
     });
     world.pass(Duration::from_mins(30)).await;
-    let told = world.events("app").iter().filter(|event| *event == "Degraded").count();
-    assert_eq!(told, 1);
+    let degraded = world.events("app").iter().filter(|event| *event == "Degraded").count();
+    assert_eq!(degraded, 1);
     world.faults.clear();
     world.becomes("app", "Degraded", "False", "Synced", SOON).await;
 }

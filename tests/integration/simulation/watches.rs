@@ -126,7 +126,7 @@ fn a_store_that_is_rebuilt_at_any_moment_loses_nothing() {
     let calls = in_virtual_time(rebuilt_at(usize::MAX));
     assert!(calls > 30, "{calls}");
     for call in 0..calls {
-        println!("all watches begin anew at call {call}");
+        println!("all watches begin again at call {call}");
         in_virtual_time(rebuilt_at(call));
     }
 }

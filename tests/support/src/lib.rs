@@ -28,7 +28,7 @@
 //! | [`usage`] | the resource usage of a process and the machine |
 //! | [`operator`] | the operator as a process, with the settings a pod would have |
 //! | [`mirrored`] | a mirror as its users see it: conditions and both targets |
-//! | [`screen`] | a story told step by step, each with its checks and times |
+//! | [`screen`] | a story shown step by step, each with its checks and times |
 //! | [`canary`] | values that are found wherever they appear |
 //! | [`copies`] | the content of targets, decoded with the published layout |
 //! | [`hash`] | a mirror in Redis without an operator |

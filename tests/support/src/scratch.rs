@@ -82,15 +82,15 @@ impl Scratch {
 
     /// Registers a process group, which is killed when the folder is removed.
     pub(crate) fn watch(&self, group: u32) -> io::Result<()> {
-        self.tell(&format!("+{group}\n"))
+        self.write_line(&format!("+{group}\n"))
     }
 
     /// Unregisters a process group that has ended; its number may be reused.
     pub(crate) fn forget(&self, group: u32) -> io::Result<()> {
-        self.tell(&format!("-{group}\n"))
+        self.write_line(&format!("-{group}\n"))
     }
 
-    fn tell(&self, line: &str) -> io::Result<()> {
+    fn write_line(&self, line: &str) -> io::Result<()> {
         match self.locked().pipe.as_mut() {
             Some(pipe) => pipe.write_all(line.as_bytes()),
             None => Err(io::Error::other("the folder is gone")),

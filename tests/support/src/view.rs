@@ -92,7 +92,7 @@ impl View {
 
     /// Makes the watches of a resource fail with 410 Gone, so that they list again and see only the final
     /// state.
-    pub fn begin_anew(&self, resource: &str) {
+    pub fn begin_again(&self, resource: &str) {
         self.held.set(resource, |hold| {
             hold.may_pass = None;
             hold.renewals += 1;

@@ -87,13 +87,13 @@ impl Cache {
                     fresh
                 }
                 Err(failure) => {
-                    let told = failure.to_string();
+                    let message = failure.to_string();
                     // Logged once, not at every refresh.
-                    if trouble.as_ref() != Some(&told) {
+                    if trouble.as_ref() != Some(&message) {
                         let held = known(name)
                             .map_or("nothing is held of it", |_| "what is held goes on being served");
-                        eprintln!("parameter-mirror-reader: {told} ({name}: {held})");
-                        *trouble = Some(told);
+                        eprintln!("parameter-mirror-reader: {message} ({name}: {held})");
+                        *trouble = Some(message);
                     }
                     None
                 }

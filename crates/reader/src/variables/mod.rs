@@ -120,8 +120,8 @@ mod tests {
     fn a_variable_that_steers_programs_is_named_unless_the_mirror_gives_it() {
         let mut set = [parameter("/a/path", Some("PATH"), 1, "/tmp"), parameter("/a/x", Some("X"), 1, "1")];
         let problem = variables(&set).unwrap_err();
-        let told = "/a/path would be the variable PATH, which steers shells";
-        assert_eq!(problem, KeyProblem::Steers(vec![told.to_owned()]));
+        let complaint = "/a/path would be the variable PATH, which steers shells";
+        assert_eq!(problem, KeyProblem::Steers(vec![complaint.to_owned()]));
         set[0].1.is_key_given = true;
         assert_eq!(variables(&set).unwrap()["PATH"].expose(), "/tmp");
     }

@@ -24,7 +24,7 @@ pub async fn watch(mirrors: &Mirrors, refresh: Duration, program: Option<&Progra
     let mut signals = Signals::listen()?;
     let Some(known) = signals.unless(mirrors.read()).await else { return Ok(()) };
     let mut known = known?;
-    if tell(&known, program, &mut signals).await? == Flow::End {
+    if notify(&known, program, &mut signals).await? == Flow::End {
         return Ok(());
     }
     let mut ticks = interval(refresh);
@@ -36,22 +36,22 @@ pub async fn watch(mirrors: &Mirrors, refresh: Duration, program: Option<&Progra
             ticks.tick().await;
             poll(mirrors, &mut known).await
         };
-        let told = match signals.unless(poll).await {
+        let flow = match signals.unless(poll).await {
             None => return Ok(()),
             Some(Ok(false)) => Ok(Flow::GoOn),
-            Some(Ok(true)) => tell(&known, program, &mut signals).await,
+            Some(Ok(true)) => notify(&known, program, &mut signals).await,
             Some(Err(failure)) => {
-                let told = failure.to_string();
+                let message = failure.to_string();
                 // Logged once, not at every refresh.
-                if trouble.as_ref() != Some(&told) {
-                    eprintln!("parameter-mirror-reader: {told}");
-                    trouble = Some(told);
+                if trouble.as_ref() != Some(&message) {
+                    eprintln!("parameter-mirror-reader: {message}");
+                    trouble = Some(message);
                 }
                 continue;
             }
         };
         trouble = None;
-        match told {
+        match flow {
             Ok(Flow::GoOn) => {}
             Ok(Flow::End) => return Ok(()),
             Err(failure) => eprintln!("parameter-mirror-reader: {failure}"),
@@ -79,7 +79,11 @@ async fn poll(mirrors: &Mirrors, known: &mut [Mirror]) -> Result<bool, Failure> 
     Ok(changed)
 }
 
-async fn tell(mirrors: &[Mirror], program: Option<&Program>, signals: &mut Signals) -> Result<Flow, Failure> {
+async fn notify(
+    mirrors: &[Mirror],
+    program: Option<&Program>,
+    signals: &mut Signals,
+) -> Result<Flow, Failure> {
     let Some(program) = program else {
         let now = Timestamp::now();
         for Mirror { name, copy } in mirrors {

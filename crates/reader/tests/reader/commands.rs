@@ -99,7 +99,7 @@ async fn several_mirrors_with_keys_of_their_own_make_one_environment() {
 #[tokio::test]
 async fn watch_reports_each_change_and_runs_a_program_with_it() {
     let world = World::usual().await;
-    let told = world.start_reader("watch --refresh 50ms", &[], "shop/checkout revision").await;
+    let watching = world.start_reader("watch --refresh 50ms", &[], "shop/checkout revision").await;
     let script = "echo \"host is $DB_HOST\"";
     let mut command = std::process::Command::new(crate::world::program());
     command.args(["watch", "--refresh", "50ms", "--", "sh", "-c", script]).envs(world.settings());
@@ -110,15 +110,15 @@ async fn watch_reports_each_change_and_runs_a_program_with_it() {
     changed.entries.get_mut("/app/db/host").unwrap().version = 2;
     world.publish(&changed).await;
     has_said(&hook, "host is db2.internal").await;
-    eventually("the change is told", SOON, async || {
-        if told.log().matches("revision").count() == 2 { Ok(()) } else { Err(told.log()) }
+    eventually("the change is reported", SOON, async || {
+        if watching.log().matches("revision").count() == 2 { Ok(()) } else { Err(watching.log()) }
     })
     .await;
     // Redis may come and go: the failure is reported once, and the reader continues.
     world.redis.freeze();
-    has_said(&told, "Redis did not answer in time").await;
+    has_said(&watching, "Redis did not answer in time").await;
     world.redis.thaw();
-    assert_eq!(told.log().matches("shop/checkout revision").count(), 2, "{}", told.log());
+    assert_eq!(watching.log().matches("shop/checkout revision").count(), 2, "{}", watching.log());
 }
 
 #[tokio::test]

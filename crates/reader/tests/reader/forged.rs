@@ -137,8 +137,8 @@ async fn a_time_that_somebody_else_wrote_does_not_make_a_set_young() {
     let keyless = world.reader("get DB_HOST --source mirror --max-stale 1h");
     refused(&keyless.without("PARAMETER_MIRROR_SUB_KEYS").run().await, 15, "read 2 h ago");
     let verify = world.reader("verify").without("PARAMETER_MIRROR_SUB_KEYS").run().await;
-    let told = verify.out.lines().find(|line| line.contains("later than now"));
-    assert!(told.is_some_and(|line| line.starts_with("ATTENTION")), "{verify:?}");
+    let line = verify.out.lines().find(|line| line.contains("later than now"));
+    assert!(line.is_some_and(|line| line.starts_with("ATTENTION")), "{verify:?}");
 }
 
 /// An old set of the operator is still authentic. A reader that holds a newer set does not go back.

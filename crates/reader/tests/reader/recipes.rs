@@ -117,9 +117,9 @@ async fn the_sidecar_serves_the_program_beside_it() {
     let endpoint = endpoint(&process).await;
     let (status, _) = send(Method::GET, &format!("{endpoint}/healthz"), &[], "").await;
     assert_eq!(status, StatusCode::OK);
-    let told = &pod["spec"]["containers"][0]["env"][0];
+    let variable = &pod["spec"]["containers"][0]["env"][0];
     assert_eq!(
-        (told["name"].as_str(), told["value"].as_str()),
+        (variable["name"].as_str(), variable["value"].as_str()),
         (Some("AWS_ENDPOINT_URL_SSM"), Some("http://127.0.0.1:2773"))
     );
     let help = world.reader("serve --help").run().await.good();

@@ -99,7 +99,7 @@ async fn a_redis_that_refuses_is_reported_without_the_password() {
     let file = file.to_str().unwrap().to_owned();
     for (what, name, text) in [
         ("a wrong password", "PARAMETER_MIRROR_REDIS_PASSWORD", &wrong),
-        ("an authority that is none", "PARAMETER_MIRROR_REDIS_CA_FILE", &file),
+        ("a file that is no certificate", "PARAMETER_MIRROR_REDIS_CA_FILE", &file),
         ("sub-keys that are none", "PARAMETER_MIRROR_SUB_KEY_FILE", &file),
         ("a password for all to see", "PARAMETER_MIRROR_REDIS_URL", &format!("redis://:{marker}@{address}")),
     ] {
@@ -197,7 +197,7 @@ async fn a_server_says_nothing_of_what_it_serves() {
     ];
     let served = serve(world, &settings).await;
     let has_told = async |what: &str| {
-        eventually(&format!("the server tells that {what}"), SOON, async || {
+        eventually(&format!("the server reports that {what}"), SOON, async || {
             let log = served.process.log();
             if log.contains(what) { Ok(()) } else { Err(log) }
         })

@@ -50,8 +50,8 @@ async fn a_parameter_that_is_called_path_does_not_choose_the_program() {
     assert_eq!(world.reader("get DB_HOST").run().await.good(), "db.internal\n");
     // `verify` reports it before a program is started.
     let verify = world.reader("verify").run().await;
-    let told = verify.out.lines().find(|line| line.contains("the variable PATH"));
-    assert!(verify.code == Some(19) && told.is_some_and(|line| line.starts_with("ATTENTION")), "{verify:?}");
+    let line = verify.out.lines().find(|line| line.contains("the variable PATH"));
+    assert!(verify.code == Some(19) && line.is_some_and(|line| line.starts_with("ATTENTION")), "{verify:?}");
 }
 
 /// A mirror may set the `PATH` of a program. The program itself is resolved before.
@@ -111,12 +111,12 @@ async fn watch_ends_at_a_signal_and_passes_it_on() {
 
     let mut command = std::process::Command::new(program());
     let script =
-        "trap 'echo the hook was told; exit 0' TERM; echo the hook runs; while :; do sleep 0.05; done";
+        "trap 'echo the hook was notified; exit 0' TERM; echo the hook runs; while :; do sleep 0.05; done";
     command.args(["watch", "--", "sh", "-c", script]).envs(world.settings());
     let busy = world.start_program(&command, "the hook runs").await;
     let ended = busy.terminate(SOON).await;
     assert_eq!(ended.code(), Some(0), "{}", busy.log());
-    has_said(&busy, "the hook was told").await;
+    has_said(&busy, "the hook was notified").await;
 
     // A hook that ignores the signal is abandoned, because its container must end.
     let script = "trap '' TERM; echo the hook is deaf; while :; do sleep 0.05; done";

@@ -59,8 +59,8 @@ async fn what_needs_attention_is_reported_with_a_code() {
     world.redis.cli(&["config", "set", "maxmemory-policy", "allkeys-lru"]).await;
     let before = world.redis.cli(&["hlen", KEY]).await;
     let refused = world.reader("verify").run().await;
-    let told = "ATTENTION  shop/checkout: /app/db/password is a SecureString that is not encrypted";
-    assert!(refused.code == Some(19) && refused.out.contains(told), "with a sub-key: {refused:?}");
+    let expected = "ATTENTION  shop/checkout: /app/db/password is a SecureString that is not encrypted";
+    assert!(refused.code == Some(19) && refused.out.contains(expected), "with a sub-key: {refused:?}");
     let ended = world.reader("verify").without("PARAMETER_MIRROR_SUB_KEYS").run().await;
     assert_eq!(ended.code, Some(19), "{ended:?}");
     for line in [
@@ -69,8 +69,8 @@ async fn what_needs_attention_is_reported_with_a_code() {
         "this user may write",
         "Redis evicts any key when its memory is full (allkeys-lru)",
     ] {
-        let told = ended.out.lines().find(|told| told.contains(line));
-        assert!(told.is_some_and(|told| told.starts_with("ATTENTION")), "{line:?}: {}", ended.out);
+        let found = ended.out.lines().find(|text| text.contains(line));
+        assert!(found.is_some_and(|text| text.starts_with("ATTENTION")), "{line:?}: {}", ended.out);
     }
     assert_eq!(world.redis.cli(&["hlen", KEY]).await, before, "looking for rights changed the mirror");
     world.redis.flush_all().await;

@@ -173,8 +173,11 @@ fn a_key_that_steers_programs_is_reported_unless_the_spec_gives_it() {
         complaints(&facts(mirror, ring.clone()))
     };
     let complaints = complain(false);
-    let [(Level::Warn, "variables", told)] = &complaints[..] else { panic!("{complaints:?}") };
-    assert!(told.starts_with("/app/a would be the variable LD_PRELOAD, which steers the loader"), "{told}");
+    let [(Level::Warn, "variables", message)] = &complaints[..] else { panic!("{complaints:?}") };
+    assert!(
+        message.starts_with("/app/a would be the variable LD_PRELOAD, which steers the loader"),
+        "{message}"
+    );
     assert_eq!(complain(true), []);
 }
 
@@ -277,7 +280,7 @@ fn what_is_wrong_is_the_one_complaint(
     change(&mut facts);
     let complaints = complaints(&facts);
     let hit = complaints.iter().find(|(_, is, _)| *is == check);
-    assert!(hit.is_some_and(|(is, _, told)| *is == level && told.contains(text)), "{complaints:#?}");
+    assert!(hit.is_some_and(|(is, _, message)| *is == level && message.contains(text)), "{complaints:#?}");
     // A defect, above all of a target, is reported only once.
     assert_eq!(complaints.len(), 1, "{complaints:#?}");
 }
@@ -291,7 +294,7 @@ fn two_different_sets_are_reported() {
     mirror.targets[1].found = Ok(Found::Ours(Verdict::Verified(other)));
     let complaints = complaints(&facts);
     assert!(
-        matches!(&complaints[..], [(Level::Fail, "content", told)] if told.contains("different sets")),
+        matches!(&complaints[..], [(Level::Fail, "content", message)] if message.contains("different sets")),
         "{complaints:#?}"
     );
 }
@@ -308,7 +311,7 @@ fn a_copy_under_a_key_that_is_not_active_waits_for_the_rotation() {
     assert!(
         complaints
             .iter()
-            .all(|(level, _, told)| *level == Level::Warn && told.contains("not the active key k2"))
+            .all(|(level, _, message)| *level == Level::Warn && message.contains("not the active key k2"))
     );
 }
 
@@ -320,7 +323,7 @@ fn beyond_max_staleness_it_is_a_failure() {
     }
     let complaints = complaints(&facts);
     assert!(
-        matches!(&complaints[..], [(Level::Fail, "age", told)] if told.contains("spec.maxStaleness")),
+        matches!(&complaints[..], [(Level::Fail, "age", message)] if message.contains("spec.maxStaleness")),
         "{complaints:#?}"
     );
 }
@@ -333,9 +336,11 @@ fn a_finalizer_holds_up_only_without_an_operator() {
     assert_eq!(complaints(&facts), []);
     facts.lease = Ok(None);
     let complaints = complaints(&facts);
-    let told = complaints.iter().find(|(_, check, _)| *check == "deletion");
+    let message = complaints.iter().find(|(_, check, _)| *check == "deletion");
     assert!(
-        told.is_some_and(|(level, _, told)| *level == Level::Fail && told.contains("that of its namespace")),
+        message.is_some_and(
+            |(level, _, message)| *level == Level::Fail && message.contains("that of its namespace")
+        ),
         "{complaints:#?}"
     );
 }
@@ -348,7 +353,7 @@ fn what_a_user_of_redis_may_not_see_is_no_fault_and_what_it_may_not_do_is() {
     assert_eq!(complaints(&facts), []);
     facts.redis = RedisFacts::Asked { rights: Err(denied()), eviction: Err(denied()), ahead: Err(denied()) };
     assert!(
-        matches!(&complaints(&facts)[..], [(Level::Fail, "redis-rights", told)] if told.contains("docs/operations.md"))
+        matches!(&complaints(&facts)[..], [(Level::Fail, "redis-rights", message)] if message.contains("docs/operations.md"))
     );
     facts.redis = RedisFacts::Asked {
         rights: Err(ConnectionError::Timeout),
@@ -356,7 +361,7 @@ fn what_a_user_of_redis_may_not_see_is_no_fault_and_what_it_may_not_do_is() {
         ahead: Err(ConnectionError::Timeout),
     };
     assert!(
-        matches!(&complaints(&facts)[..], [(Level::Fail, "redis-connection", told)] if told.contains("did not answer in time"))
+        matches!(&complaints(&facts)[..], [(Level::Fail, "redis-connection", message)] if message.contains("did not answer in time"))
     );
 }
 

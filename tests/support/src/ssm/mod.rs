@@ -2,7 +2,7 @@
 //!
 //! It follows the documented service in everything a reader can observe: page sizes, selectors, error bodies,
 //! dates, ciphertext. It has only the operations in [`Operation`].
-#![allow(clippy::must_use_candidate, reason = "whoever arranges a test seldom needs the version written")]
+#![allow(clippy::must_use_candidate, reason = "tests seldom need the version written")]
 
 pub mod coded;
 mod core;

@@ -110,7 +110,7 @@ fn conditions_narrow_skip_and_end() {
 }
 
 #[test]
-fn conditions_tell_region_account_and_path() {
+fn conditions_select_region_account_and_path() {
     let ssm = small();
     ssm.region("eu-west-1").put("/a/x", "v");
     let status = |region: &str, path: &str| {
