@@ -142,8 +142,9 @@ impl ParameterReader for SsmReader {
             }
         }
         let reading = outcome?;
-        if let Some(account) = &reading.account {
-            self.accounts.lock().insert(key, account.clone());
+        if let Some(account) = reading.account.clone().filter(|_| source.account().is_none()) {
+            self.limiters.learn(&AccountKey { account: account.clone(), region: source.region.clone() });
+            self.accounts.lock().insert(key, account);
         }
         Ok(reading)
     }

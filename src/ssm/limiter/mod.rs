@@ -100,6 +100,16 @@ impl AccountLimiters {
         Arc::clone(by_key.entry(key.clone()).or_insert_with(|| RateLimiter::new(self.rate)))
     }
 
+    /// Continues the limiter of the operator's own account under its name, so that what waits there and what comes next
+    /// share one limit.
+    pub fn learn(&self, key: &AccountKey) {
+        let unknown = AccountKey { account: AccountKey::UNKNOWN.to_owned(), region: key.region.clone() };
+        let mut by_key = self.by_key.lock();
+        if let Some(limiter) = by_key.remove(&unknown) {
+            by_key.entry(key.clone()).or_insert(limiter);
+        }
+    }
+
     /// Takes a snapshot of each limiter.
     #[must_use]
     pub fn states(&self) -> Vec<AccountState> {
