@@ -363,7 +363,7 @@ async fn a_connection_that_is_refused_or_breaks_is_reported() {
     assert_eq!(read(&server, &["/app"], &[]).await.unwrap().len(), 25);
 }
 
-/// A certificate that cannot be verified, or no certificates at all, is not told apart from this by the SDK.
+/// The SDK reports a certificate that cannot be verified, and no certificates at all, in the same way.
 #[tokio::test]
 async fn a_peer_without_tls_is_no_connection_and_the_certificates_are_named() {
     let plain = serve(Router::new()).await.replace("http:", "https:");
