@@ -4,7 +4,7 @@
 //! through costs its namespace one turn, and of two namespaces the one with fewer turns goes first (stride scheduling,
 //! Waldspurger 1995, with equal shares). A more urgent item goes before the ordinary ones of all namespaces, but only
 //! while its own namespace is less than [`AHEAD`] turns ahead of the others: a namespace that raises a storm of urgent
-//! items pays for it.
+//! items pays for it. A less urgent item waits for those of its own namespace only.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -148,7 +148,7 @@ impl<U: Ord + Copy + Default, T> Lane<U, T> {
     fn rank(&self, floor: u64) -> impl Ord + use<U, T> {
         let first = self.waiters.peek().map(|waiter| waiter.rank.0);
         let (urgency, order, arrival) = first.unwrap_or((U::default(), i64::MAX, u64::MAX));
-        let across = if self.turns < floor + AHEAD { urgency } else { U::default() };
+        let across = if self.turns < floor + AHEAD { urgency.min(U::default()) } else { U::default() };
         (across, self.turns, urgency, order, arrival)
     }
 }
@@ -211,6 +211,16 @@ mod tests {
             assert_eq!(position_of("calm", &storm), 20);
             assert_eq!(storm[20..24], ["calm", "storm", "calm", "storm"], "from then on each gets its share");
         }
+    }
+
+    #[test]
+    fn a_failing_request_waits_for_its_own_namespace_only() {
+        let order = order(&[
+            ("mixed", Priority::Failing, 2),
+            ("failing", Priority::Failing, 2),
+            ("mixed", Priority::Refresh, 2),
+        ]);
+        assert_eq!(order, ["mixed", "failing", "mixed", "failing", "mixed", "mixed"]);
     }
 
     #[test]

@@ -17,6 +17,8 @@ use crate::controller::steps::resolve::ReadChange;
 use crate::mirror::plan::{Plan, PlanError};
 use crate::mirror::resolve::SourceIssue;
 use crate::mirror::schedule;
+use crate::mirror::target::TargetReason;
+use crate::targets::target::Target as _;
 
 /// Folds the plan. It remembers a refusal that the API server confirmed, and requests a read when the refusal ends.
 pub fn planned(state: &mut MirrorState, planned: &Planned, now: Duration) {
@@ -74,14 +76,14 @@ pub fn read(
 ) {
     let (now, uptime) = (ctx.clock.now(), ctx.clock.uptime());
     let reads = &mut state.source;
-    let (issue, is_awaiting) = match change {
+    let (issue, is_awaiting, is_fresh) = match change {
         ReadChange::Starved(error) => {
             reads.issue.get_or_insert((SourceIssue::Read(error), now));
             return;
         }
         ReadChange::Failed(error) => {
             reads.failures = reads.failures.saturating_add(1);
-            (Some(SourceIssue::Read(error)), false)
+            (Some(SourceIssue::Read(error)), false, false)
         }
         ReadChange::Complete { started_at, absent, is_fresh, is_awaiting, issue } => {
             reads.failures = 0;
@@ -93,30 +95,38 @@ pub fn read(
                 state.confirmed_at = started_at.max(state.latest_read_at.saturating_add(1));
                 state.last_sync = state.last_sync.max(Some(began));
             }
-            (issue, is_awaiting)
+            (issue, is_awaiting, is_fresh)
         }
     };
     let reads = &mut state.source;
     reads.has_read = true;
+    reads.without_set = if state.good.is_some() || is_fresh { 0 } else { reads.without_set.saturating_add(1) };
     let since = reads.issue.as_ref().map(|(_, since)| *since);
-    reads.issue = issue.map(|issue| (issue, since.or_else(|| degraded_since(mirror)).unwrap_or(now)));
+    reads.issue = issue.map(|issue| (issue, since.or_else(|| degraded_since(mirror, None)).unwrap_or(now)));
     // A read that waits for confirmation does not answer `sync-at`; the read that confirms it does.
     if !is_awaiting {
         reads.handled_sync_at = sync_at.cloned();
     }
 }
 
-/// Returns since when the status reports Degraded, so that a restarted operator keeps that time.
-fn degraded_since(mirror: &ParameterMirror) -> Option<Timestamp> {
+/// Returns since when the status reports Degraded, with this reason if one is given, so that a restarted operator keeps that time.
+fn degraded_since(mirror: &ParameterMirror, reason: Option<&str>) -> Option<Timestamp> {
     let degraded = conditions::find(&mirror.status.as_ref()?.conditions, DEGRADED)?;
-    (degraded.status == "True").then_some(degraded.last_transition_time.0)
+    let is_reported = degraded.status == "True" && reason.is_none_or(|reason| degraded.reason == reason);
+    is_reported.then_some(degraded.last_transition_time.0)
 }
 
-/// Folds what was written to the targets. The signed set becomes the last known good.
-pub fn published(state: &mut MirrorState, published: &Published) {
+/// Folds what was written to the targets. The signed set becomes the last known good. A restarted operator takes the time of an
+/// issue from the status.
+pub fn published(state: &mut MirrorState, published: &Published, mirror: &ParameterMirror, now: Timestamp) {
+    for target in state.targets.iter_mut() {
+        let reported = |reason: TargetReason| degraded_since(mirror, Some(reason.as_str()));
+        target.state_mut().date_issue(now, reported);
+    }
     if let Some(signed) = &published.signed {
         state.advance_read_at(signed.content.read_at);
         state.good = Some(signed.clone());
+        state.source.without_set = 0;
     }
     state.source.due_now |= published.read_again;
 }

@@ -13,6 +13,10 @@ const CONFIRM_PAUSE: Duration = Duration::from_secs(1);
 /// How many reads in a row may wait for the next one to confirm what each of them lacks. Then a set that loses
 /// something new in each read is taken as it is, because changes of values wait with it.
 pub const MOST_CONFIRMATIONS: u32 = 6;
+/// The first pause after a read that left the mirror without a set.
+const FIRST_SET: Duration = Duration::from_secs(5);
+/// The longest pause between two reads of a mirror that has never had a set.
+const FIRST_SET_MOST: Duration = Duration::from_mins(1);
 /// The time over which first reads are spread after a restart.
 const SPREAD: Duration = Duration::from_mins(5);
 
@@ -25,6 +29,8 @@ pub struct ReadSchedule {
     pub last_began: Option<Duration>,
     /// How many reads in a row failed.
     pub failures: u32,
+    /// How many reads in a row left the mirror without its first set; 0 once it has one.
+    pub without_set: u32,
     /// Whether the last failure was a denial, which an early retry cannot resolve.
     pub denied: bool,
     /// When the first read of this process is due.
@@ -37,6 +43,7 @@ impl ReadSchedule {
     pub fn next_read(&self) -> Duration {
         let Some(began) = self.last_began else { return self.first_due };
         let pause = match self.failures {
+            _ if self.without_set > 0 => first_set_pause(self.interval, self.without_set),
             0 => self.interval,
             _ if self.denied => self.interval,
             failures => retry_pause(self.interval, failures),
@@ -47,10 +54,19 @@ impl ReadSchedule {
 
 /// Backs off: min(interval, 30 s), doubling up to the interval.
 fn retry_pause(interval: Duration, failures: u32) -> Duration {
-    let first = interval.min(CHECK);
-    let doubled =
-        1u32.checked_shl(failures.saturating_sub(1)).map_or(interval, |factor| first.saturating_mul(factor));
-    doubled.min(interval)
+    doubling(interval.min(CHECK), failures).min(interval)
+}
+
+/// Backs off until the mirror has its first set: 5 s, doubling up to a minute, and never beyond the interval. Until then
+/// nothing is served, and somebody may be about to create the parameter, the grant or the permission that is missing.
+fn first_set_pause(interval: Duration, reads: u32) -> Duration {
+    doubling(FIRST_SET, reads).min(FIRST_SET_MOST).min(interval)
+}
+
+/// Returns `first`, doubled once for each time after the first.
+fn doubling(first: Duration, times: u32) -> Duration {
+    let factor = 1u32.checked_shl(times.saturating_sub(1)).unwrap_or(u32::MAX);
+    first.saturating_mul(factor)
 }
 
 /// Returns when SSM is read to confirm what was lacking in a read that began at `began` and ends `now`.
@@ -128,17 +144,24 @@ mod tests {
     }
 
     #[rstest]
-    #[case::good(300, 0, false, 300)]
-    #[case::first_failure(300, 1, false, 30)]
-    #[case::second(300, 2, false, 60)]
-    #[case::third(300, 3, false, 120)]
-    #[case::never_beyond_the_interval(300, 5, false, 300)]
-    #[case::after_very_many(300, 4_000_000_000, false, 300)]
-    #[case::short_interval(10, 1, false, 10)]
-    #[case::denied(300, 1, true, 300)]
+    #[case::good(300, 0, 0, false, 300)]
+    #[case::first_failure(300, 1, 0, false, 30)]
+    #[case::second(300, 2, 0, false, 60)]
+    #[case::third(300, 3, 0, false, 120)]
+    #[case::never_beyond_the_interval(300, 5, 0, false, 300)]
+    #[case::after_very_many(300, 4_000_000_000, 0, false, 300)]
+    #[case::short_interval(10, 1, 0, false, 10)]
+    #[case::denied(300, 1, 0, true, 300)]
+    #[case::denied_at_first(86_400, 1, 1, true, 5)]
+    #[case::absent_at_first(86_400, 0, 1, false, 5)]
+    #[case::absent_again(86_400, 0, 2, false, 10)]
+    #[case::at_most_a_minute(86_400, 0, 5, false, 60)]
+    #[case::never_had_a_set(86_400, 9, 4_000_000_000, false, 60)]
+    #[case::no_set_and_a_short_interval(10, 3, 3, false, 10)]
     fn a_read_is_due_after(
         #[case] interval: u64,
         #[case] failures: u32,
+        #[case] without_set: u32,
         #[case] denied: bool,
         #[case] pause: u64,
     ) {
@@ -146,6 +169,7 @@ mod tests {
             interval: secs(interval),
             last_began: Some(secs(1000)),
             failures,
+            without_set,
             denied,
             first_due: secs(0),
         };

@@ -48,6 +48,8 @@ pub enum Priority {
     /// Everything else.
     #[default]
     Refresh,
+    /// The last reads of the mirror failed: it goes last in its namespace, so that one that never succeeds delays no other.
+    Failing,
 }
 
 /// The position in the limiter's queue: namespaces take turns; within one, by priority, then by the age of the values served.
@@ -57,8 +59,9 @@ pub struct QueueKey {
     pub namespace: Arc<str>,
     /// Priority of the read.
     pub priority: Priority,
-    /// When the last good read began, Unix ms; 0 if there was none.
-    pub last_good: i64,
+    /// When the last good read began, Unix ms; 0 if there was none. For a failing mirror, when the last read began, so that
+    /// failing mirrors take turns.
+    pub last_read: i64,
 }
 
 /// One read: the whole set of one mirror, or nothing.
@@ -218,10 +221,11 @@ mod tests {
         assert_eq!(failure.to_string(), format!("{word}: HTTP 500"));
     }
 
-    /// Requested reads go first, then mirrors that have nothing yet.
+    /// Requested reads go first, then mirrors that have nothing yet; mirrors whose reads fail go last.
     #[test]
     fn priorities_are_in_order() {
-        assert!(Priority::Requested < Priority::FirstSync && Priority::FirstSync < Priority::Refresh);
+        use Priority::{Failing, FirstSync, Refresh, Requested};
+        assert!([Requested, FirstSync, Refresh, Failing].is_sorted());
     }
 
     #[test]

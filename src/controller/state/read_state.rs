@@ -16,6 +16,10 @@ use crate::mirror::resolve::SourceIssue;
 use crate::mirror::schedule::{MOST_CONFIRMATIONS, ReadSchedule};
 use crate::mirror::snapshot::{ReadError, Snapshot};
 
+/// From how many failed reads in a row on a mirror waits for the others of its namespace. One that can never succeed would
+/// otherwise take the whole budget of its namespace: a mirror of too many parameters costs hundreds of requests a read.
+const FAILING: u32 = 2;
+
 /// The reads of one mirror: when they began and ended, and what is wrong with them.
 #[derive(Default)]
 pub struct ReadState {
@@ -31,6 +35,8 @@ pub struct ReadState {
     pub has_read: bool,
     /// Failed reads in a row.
     pub failures: u32,
+    /// Reads in a row that left the mirror without its first set.
+    pub without_set: u32,
     /// Value of `Context::recoveries` when the last read began.
     pub recoveries_seen: u64,
     /// What is wrong with the source or the set, and since when.
@@ -84,9 +90,16 @@ impl ReadState {
             interval,
             last_began: self.last_began,
             failures: self.failures,
+            without_set: self.without_set,
             denied: matches!(&self.issue, Some((SourceIssue::Read(failure), _)) if failure.reason.is_denial()),
             first_due: self.first_due.unwrap_or(now),
         }
+    }
+
+    /// Whether reads have failed often enough in a row that the next one lets those of other mirrors go first.
+    #[must_use]
+    pub fn is_failing(&self) -> bool {
+        self.failures.max(self.without_set) >= FAILING
     }
 
     /// Whether the read under way has ended.

@@ -13,8 +13,9 @@ use parameter_mirror_format::humanize;
 use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
 use tokio_util::task::AbortOnDropHandle;
+use tracing::{Instrument as _, Span};
 
-use crate::api::{DRILL_UNTIL, ParameterMirror};
+use crate::api::ParameterMirror;
 use crate::controller::context::Context;
 use crate::controller::state::memory_shares::OverShare;
 use crate::controller::state::read_state::{InFlight, ReadResult, ReadState};
@@ -121,21 +122,25 @@ pub fn begin(
     reads.last_began = Some(ctx.clock.uptime());
     reads.last_attempt = Some(ctx.clock.now());
     let (sender, answer) = oneshot::channel();
+    let span = Span::current();
     let task = tokio::spawn({
         let (ctx, mirror, source) = (Arc::clone(ctx), mirror.clone(), plan.source.clone());
         let (source_name, is_first) = (plan.source_name.clone(), before.good.is_none());
         async move {
+            let began = ctx.clock.uptime();
             let outcome = match source {
-                Some(source) if source.is_drill(ctx.clock.now()) => Err(drill(&source)),
+                Some(source) if source.is_drill(ctx.clock.now()) => Err(drill(&source_name, &source)),
                 Some(source) => ctx.ssm.read(&source, &request).await,
                 None => Err(no_source(&source_name)),
             };
             ctx.metrics.read(&outcome);
+            log(&outcome, ctx.clock.uptime().saturating_sub(began));
             // The mirror may be gone by now. Then nothing receives the answer.
             let first = (is_first && outcome.is_ok()).then(|| ctx.unpublished.one_more());
             let _ = sender.send(ReadResult { outcome, first });
             ctx.queue.add(&mirror, Urgency::Routine);
         }
+        .instrument(span)
     });
     reads.in_flight = Some(Box::new(InFlight {
         answer,
@@ -146,6 +151,18 @@ pub fn begin(
         due: ctx.clock.uptime(),
         seen: before.seen,
     }));
+}
+
+fn log(outcome: &Result<Snapshot, ReadError>, took: Duration) {
+    let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+    match outcome {
+        Ok(snapshot) => {
+            tracing::debug!(duration_ms, parameters = snapshot.parameters.len(), calls = snapshot.cost.calls, "read SSM");
+        }
+        Err(error) => {
+            tracing::debug!(duration_ms, reason = error.reason.as_str(), error = error.detail, "cannot read SSM");
+        }
+    }
 }
 
 /// Takes the answer of the read under way, if the read has ended and was for this plan.
@@ -249,25 +266,24 @@ fn queue_key(plan: &Plan, reads: &ReadState, before: &Before<'_>) -> QueueKey {
     // A deletion that has to be confirmed is late already.
     let is_urgent = reads.due_now || reads.absences.waits > 0;
     let priority = match (before.good, is_urgent) {
-        (None, _) => Priority::FirstSync,
         (Some(_), true) => Priority::Requested,
+        (_, false) if reads.is_failing() => Priority::Failing,
+        (None, _) => Priority::FirstSync,
         (Some(_), false) => Priority::Refresh,
     };
-    let last_good = before.last_sync.map_or(0, Timestamp::as_millisecond);
-    QueueKey { namespace: plan.namespace.as_str().into(), priority, last_good }
+    let last = if priority == Priority::Failing { reads.last_attempt } else { before.last_sync };
+    let last_read = last.map_or(0, Timestamp::as_millisecond);
+    QueueKey { namespace: plan.namespace.as_str().into(), priority, last_read }
 }
 
-fn drill(source: &SourcePlan) -> ReadError {
+fn drill(name: &str, source: &SourcePlan) -> ReadError {
     let until = source.drill_until.unwrap_or_default().strftime("%H:%M:%S UTC");
-    ReadError::new(
-        ReadErrorKind::Drill,
-        format!("an outage is rehearsed until {until}; to end it, remove {DRILL_UNTIL} from the source"),
-    )
+    ReadError::new(ReadErrorKind::Drill, format!("an outage of ParameterSource {name} is rehearsed until {until}"))
 }
 
 fn no_source(name: &str) -> ReadError {
     ReadError::new(
         ReadErrorKind::SourceNotFound,
-        format!("there is no ParameterSource {name}; create it, or name another one in spec.source"),
+        format!("ParameterSource {name} does not exist. Create it, or name another one in spec.sourceRef"),
     )
 }

@@ -33,7 +33,7 @@ impl Client {
     }
 
     fn limiter(&self, priority: Priority) -> Limiter {
-        let turn = QueueKey { namespace: "shop".into(), priority, last_good: 0 };
+        let turn = QueueKey { namespace: "shop".into(), priority, last_read: 0 };
         Limiter::new(Arc::clone(&self.account), None, Arc::clone(&self.slots), turn)
     }
 
@@ -52,7 +52,7 @@ impl Client {
             known: BTreeMap::new(),
             known_account: None,
             last_failure: None,
-            turn: QueueKey { namespace: "shop".into(), priority, last_good: 0 },
+            turn: QueueKey { namespace: "shop".into(), priority, last_read: 0 },
             coalesce: false,
             started: Arc::new(AtomicBool::default()),
         };

@@ -132,7 +132,7 @@ mod tests {
     use crate::mirror::snapshot::{Priority, ReadErrorKind};
 
     fn turn(priority: Priority) -> QueueKey {
-        QueueKey { namespace: "shop".into(), priority, last_good: 0 }
+        QueueKey { namespace: "shop".into(), priority, last_read: 0 }
     }
 
     #[tokio::test(start_paused = true)]
@@ -177,11 +177,11 @@ mod tests {
         let limiter = RateLimiter::new(1);
         limiter.acquire(&turn(Priority::Refresh)).await;
         let (done, mut order) = tokio::sync::mpsc::unbounded_channel();
-        for last_good in [300, 100, 200] {
+        for last_read in [300, 100, 200] {
             let (limiter, done) = (Arc::clone(&limiter), done.clone());
             tokio::spawn(async move {
-                limiter.acquire(&QueueKey { last_good, ..turn(Priority::Refresh) }).await;
-                done.send(last_good).unwrap();
+                limiter.acquire(&QueueKey { last_read, ..turn(Priority::Refresh) }).await;
+                done.send(last_read).unwrap();
             });
             tokio::task::yield_now().await;
         }
@@ -277,7 +277,7 @@ mod interleavings {
     }
 
     fn enter(limiter: &Limiter, namespace: &str) -> Entry {
-        let turn = QueueKey { namespace: namespace.into(), priority: Priority::Refresh, last_good: 0 };
+        let turn = QueueKey { namespace: namespace.into(), priority: Priority::Refresh, last_read: 0 };
         limiter.state.with(|state| state.enter(&turn, Duration::ZERO))
     }
 

@@ -72,7 +72,7 @@ impl State {
             return None;
         }
         let (request, granted) = oneshot::channel();
-        self.waiting.push(&turn.namespace, turn.priority, turn.last_good, request);
+        self.waiting.push(&turn.namespace, turn.priority, turn.last_read, request);
         Some(granted)
     }
 
@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     fn turn(namespace: &str) -> QueueKey {
-        QueueKey { namespace: namespace.into(), priority: Priority::Refresh, last_good: 0 }
+        QueueKey { namespace: namespace.into(), priority: Priority::Refresh, last_read: 0 }
     }
 
     #[tokio::test]

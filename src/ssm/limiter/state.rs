@@ -85,7 +85,7 @@ impl State {
             return Entry::Granted;
         }
         let (request, granted) = oneshot::channel();
-        self.queue.push(&turn.namespace, turn.priority, turn.last_good, request);
+        self.queue.push(&turn.namespace, turn.priority, turn.last_read, request);
         let starts_dispatcher = !std::mem::replace(&mut self.is_dispatched, true);
         Entry::Queued { granted, starts_dispatcher }
     }

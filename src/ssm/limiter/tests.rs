@@ -4,7 +4,7 @@ use super::*;
 use crate::mirror::snapshot::{Priority, ReadErrorKind};
 
 fn turn() -> QueueKey {
-    QueueKey { namespace: "shop".into(), priority: Priority::Refresh, last_good: 0 }
+    QueueKey { namespace: "shop".into(), priority: Priority::Refresh, last_read: 0 }
 }
 
 fn limiter(account: &Arc<RateLimiter>, cap: Option<Arc<RateLimiter>>, slots: usize) -> Limiter {

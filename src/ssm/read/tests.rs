@@ -18,7 +18,7 @@ use crate::ssm::limiter::Slots;
 use crate::ssm::limiter::rate_limiter::RateLimiter;
 
 fn turn() -> QueueKey {
-    QueueKey { namespace: "shop".into(), priority: Priority::Refresh, last_good: 0 }
+    QueueKey { namespace: "shop".into(), priority: Priority::Refresh, last_read: 0 }
 }
 
 fn request() -> ReadRequest {

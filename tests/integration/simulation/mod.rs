@@ -20,6 +20,7 @@
 //! | [`outages`] | outages of the public record, by date |
 //! | [`lagging`] | a replica of SSM that answers from the past |
 //! | [`copies`] | which copy counts, with restored backups and wrong clocks |
+//! | [`pacing`] | how soon a mirror without a set is read again, and what a read that never succeeds costs |
 //! | [`past`] | sets that were read from another source or under another grant |
 //! | [`eviction`] | values that targets hold and memory does not |
 //! | [`watches`] | watches that lag, skip and restart |
@@ -45,6 +46,7 @@ pub mod line;
 mod objects;
 mod outages;
 mod parameters;
+mod pacing;
 mod past;
 mod reporting;
 mod slow_edges;
