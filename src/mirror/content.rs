@@ -93,6 +93,16 @@ pub fn parameter(entry: &Entry) -> Parameter {
     Parameter { kind: entry.kind, version: entry.version, date: entry.date, value: entry.value.clone() }
 }
 
+/// Returns the date of the newest parameter that is new or changed in SSM since `before`, Unix ms.
+#[must_use]
+pub fn newest_change(before: &Content, after: &Content) -> Option<i64> {
+    let is_new = |name: &str, version: i64, date: i64| {
+        before.entries.get(name).is_none_or(|known| (known.version, known.date) != (version, date))
+    };
+    let changed = after.entries.iter().filter(|(name, entry)| is_new(name, entry.version, entry.date));
+    changed.map(|(_, entry)| entry.date).max()
+}
+
 #[cfg(test)]
 mod tests {
     use rstest::rstest;
@@ -125,10 +135,7 @@ mod tests {
         #[case] expected: Option<bool>,
     ) {
         let source = crate::api::ParameterSourceSpec {
-            grants: vec![crate::api::GrantSpec {
-                namespaces: fixtures::source().grants[0].namespaces.clone(),
-                paths: vec!["/".to_owned()],
-            }],
+            grants: vec![fixtures::grant_to_shop(&["/"])],
             ..fixtures::source()
         };
         let [before, now] =

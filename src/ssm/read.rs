@@ -12,6 +12,7 @@ mod ciphertext_check;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use parameter_mirror_format::humanize;
 use parameter_mirror_format::value::Value;
 use tokio::time::Instant;
 
@@ -134,8 +135,11 @@ impl Read<'_> {
         let selections = &self.request.selections;
         for selection in selections {
             if let Selection::Path(path) = selection {
-                let decrypt = decrypt == Decrypt::Unknown && !self.knows_some_of(path);
-                self.list(path, decrypt, &mut scan).await?;
+                // A listing decrypts what is excluded too: it costs KMS calls, and a key that is disabled would fail the read.
+                let is_whole = path.exclude.is_empty();
+                let decrypt = decrypt == Decrypt::Unknown && is_whole && !self.knows_some_of(path);
+                let listed = self.list(path, decrypt, &mut scan).await;
+                listed.map_err(|failure| self.name_selection(failure, &path.path))?;
             }
         }
         let names = selections.iter().filter_map(|selection| match selection {
@@ -144,9 +148,23 @@ impl Read<'_> {
         });
         for batch in batches(names) {
             let unknown = batch.names().all(|name| !self.is_comparable(name));
-            self.look_up(&batch, decrypt == Decrypt::Unknown && unknown, &mut scan).await?;
+            let looked_up = self.look_up(&batch, decrypt == Decrypt::Unknown && unknown, &mut scan).await;
+            looked_up.map_err(|failure| self.name_selection(failure, &humanize::few(&batch.requested())))?;
         }
         Ok(scan)
+    }
+
+    /// Names the selection that a failure is about, if there are several and no single parameter is named yet. An outage is about all
+    /// of them.
+    fn name_selection(&self, failure: ReadError, selection: &str) -> ReadError {
+        let is_of_one = matches!(
+            failure.reason,
+            ReadErrorKind::AccessDenied | ReadErrorKind::KmsUnavailable | ReadErrorKind::InvalidResponse
+        );
+        if !is_of_one || failure.culprit.is_some() || self.request.selections.len() < 2 {
+            return failure;
+        }
+        ReadError { detail: format!("{}. It is about the selection of {selection}", failure.detail), ..failure }
     }
 
     /// Lists all pages of a path. Only a missing token ends a listing.

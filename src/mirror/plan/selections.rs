@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::api::SelectionSpec;
 use crate::mirror::plan::error::{PlanError, invalid};
-use crate::mirror::selection::{NameSelection, PathSelection, Selection};
+use crate::mirror::selection::{NameSelection, PathSelection, Selection, is_at_or_below};
 
 /// Maximum characters of a spec's paths, names, keys and excludes in all.
 const MOST_CHARACTERS: usize = 16_384;
@@ -56,11 +56,11 @@ fn bound(specs: &[SelectionSpec]) -> Result<(), PlanError> {
 
 fn selection(spec: &SelectionSpec) -> Result<Selection, String> {
     match (&spec.path, &spec.name) {
-        (Some(path), None) if spec.key.is_none() && spec.optional.is_none() => path_selection(path, spec),
+        (Some(path), None) if spec.key.is_none() => path_selection(path, spec),
         (None, Some(name)) if spec.recursive.is_none() && spec.exclude.is_none() => {
             name_selection(name, spec)
         }
-        (Some(_), None) => Err("`key` and `optional` go with `name` only".to_owned()),
+        (Some(_), None) => Err("`key` goes with `name` only".to_owned()),
         (None, Some(_)) => Err("`recursive` and `exclude` go with `path` only".to_owned()),
         _ => Err("a selection has either `path` or `name`: split it into two entries".to_owned()),
     }
@@ -68,10 +68,12 @@ fn selection(spec: &SelectionSpec) -> Result<Selection, String> {
 
 fn path_selection(path: &str, spec: &SelectionSpec) -> Result<Selection, String> {
     refuse_arn(path)?;
+    let path = trimmed(path);
     if path != "/" {
         let below = path.strip_prefix('/').ok_or_else(|| format!("path {path:?} must start with /"))?;
         legal_segments(below)?;
     }
+    refuse_reference(path)?;
     let mut exclude = BTreeSet::new();
     for out in spec.exclude.iter().flatten() {
         let out = out.trim_matches('/');
@@ -90,8 +92,12 @@ fn name_selection(name: &str, spec: &SelectionSpec) -> Result<Selection, String>
     let (bare, selector) =
         name.split_once(':').map_or((name, None), |(bare, selector)| (bare, Some(selector)));
     legal_segments(bare.strip_prefix('/').unwrap_or(bare))?;
-    if selector.is_some_and(|selector| selector.is_empty() || !selector.chars().all(is_name_char)) {
-        return Err(format!("name {name:?}: what follows the colon is a version or a label"));
+    refuse_reference(bare)?;
+    if !bare.starts_with('/') && bare.contains('/') {
+        return Err(format!("name {name:?}: a name with a slash begins with one"));
+    }
+    if selector.is_some_and(|selector| !is_selector(selector)) {
+        return Err(format!("name {name:?}: what follows the colon is a version (a number) or a label"));
     }
     if spec.key.as_deref().is_some_and(|key| !crate::mirror::secret_keys::is_legal(key)) {
         return Err("key: a Secret key has only letters, digits, - _ . and does not start with ..".to_owned());
@@ -101,6 +107,40 @@ fn name_selection(name: &str, spec: &SelectionSpec) -> Result<Selection, String>
         key: spec.key.clone(),
         optional: spec.optional.unwrap_or(false),
     }))
+}
+
+/// Returns the paths that may be empty, as [`selections`] has them.
+pub(super) fn optional_paths(specs: &[SelectionSpec]) -> BTreeSet<String> {
+    let optional = specs.iter().filter(|spec| spec.optional == Some(true));
+    optional.filter_map(|spec| spec.path.as_deref()).map(|path| trimmed(path).to_owned()).collect()
+}
+
+/// A trailing slash means the same path, as in a grant.
+fn trimmed(path: &str) -> &str {
+    match path.strip_suffix('/') {
+        Some("") | None => path,
+        Some(trimmed) => trimmed,
+    }
+}
+
+/// SSM answers a name below this path with a secret of Secrets Manager, without version and date, and lists none of them.
+fn refuse_reference(name: &str) -> Result<(), String> {
+    let name = name.trim_start_matches('/').to_ascii_lowercase();
+    if is_at_or_below(&name, "aws/reference/secretsmanager") {
+        return Err("references to Secrets Manager are not supported: they have no version, and Secrets Manager has its own outages. \
+                    Copy the secret into a parameter, or mirror it with a tool for Secrets Manager"
+            .to_owned());
+    }
+    Ok(())
+}
+
+/// SSM's rules for selectors (API reference, `LabelParameterVersion`): a version, or a label of at most 100 of these characters that
+/// does not begin with a digit.
+fn is_selector(selector: &str) -> bool {
+    let is_version = selector.chars().all(|c| c.is_ascii_digit()) && selector.len() <= 19;
+    let is_label = selector.chars().all(is_name_char) && selector.len() <= 100;
+    let begins_with_digit = selector.starts_with(|c: char| c.is_ascii_digit());
+    !selector.is_empty() && (is_version || (is_label && !begins_with_digit))
 }
 
 fn refuse_arn(text: &str) -> Result<(), String> {

@@ -116,15 +116,12 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
-    use crate::api::{GrantSpec, ParameterSourceSpec, SelectionSpec};
+    use crate::api::{ParameterSourceSpec, SelectionSpec};
     use crate::mirror::fixtures::{self, content, name, path};
 
     /// A plan with everything granted.
     fn plan(selections: &[SelectionSpec]) -> Plan {
-        let grants = vec![GrantSpec {
-            namespaces: fixtures::source().grants[0].namespaces.clone(),
-            paths: vec!["/".to_owned(), "/aws/".to_owned()],
-        }];
+        let grants = vec![fixtures::grant_to_shop(&["/", "/aws/"])];
         let source = ParameterSourceSpec { grants, ..fixtures::source() };
         fixtures::judge(&fixtures::spec(selections), Some(&source)).unwrap()
     }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use parameter_mirror_format::content::revision::shrink_id;
+use parameter_mirror_format::humanize;
 
 use crate::mirror::selection::Selection;
 use crate::mirror::snapshot::{Parameter, Snapshot};
@@ -14,8 +15,12 @@ pub struct GuardOutcome {
     pub parameters: BTreeMap<String, Parameter>,
     /// Removals that wait for approval.
     pub withheld: Option<Withheld>,
+    /// How many removals beyond the limit the annotation approved.
+    pub approved: usize,
     /// Required names that SSM no longer has; their old entries are kept.
     pub missing: Vec<String>,
+    /// Required paths below which there is nothing.
+    pub empty: Vec<String>,
 }
 
 /// Removals that are not applied until somebody approves exactly these.
@@ -23,10 +28,14 @@ pub struct GuardOutcome {
 pub struct Withheld {
     /// How many parameters SSM no longer has.
     pub removed: usize,
+    /// Some of them, for messages.
+    pub names: String,
     /// How many parameters are published.
     pub of: usize,
     /// The value of the annotation `accept-shrink` that approves them.
     pub id: String,
+    /// Whether the annotation is set, to a value that does not approve them.
+    pub is_answered: bool,
     /// Whether what is served is from another source. Nothing of the new source is then published beside it.
     pub of_another_source: bool,
 }
@@ -45,6 +54,8 @@ pub enum GuardError {
 pub struct GuardPolicy<'a> {
     /// What the spec selects.
     pub selections: &'a [Selection],
+    /// The paths that may be empty.
+    pub optional_paths: &'a BTreeSet<String>,
     /// `guard.maxRemovedPercent`.
     pub max_removed_percent: u32,
     /// Value of the annotation `accept-shrink`.
@@ -82,10 +93,14 @@ pub fn guard(
     let too_many = removed.len() > 1
         && removed.len() * 100 > usize::try_from(rule.max_removed_percent).unwrap_or(100) * published.len();
     let all = !removed.is_empty() && removed.len() == published.len();
-    let withheld = ((too_many || all) && rule.accepted != Some(id.as_str())).then_some(Withheld {
+    let is_approved = rule.accepted == Some(id.as_str());
+    let approved = if is_approved && (too_many || all) { removed.len() } else { 0 };
+    let withheld = ((too_many || all) && !is_approved).then(|| Withheld {
         removed: removed.len(),
+        names: humanize::few(&removed.iter().map(ToString::to_string).collect::<Vec<_>>()),
         of: published.len(),
         id,
+        is_answered: rule.accepted.is_some(),
         of_another_source: false,
     });
     if withheld.is_some() {
@@ -93,7 +108,21 @@ pub fn guard(
             keep(&mut parameters, name);
         }
     }
-    Ok(GuardOutcome { parameters, withheld, missing })
+    let empty = empty_paths(&parameters, rule);
+    Ok(GuardOutcome { parameters, withheld, approved, missing, empty })
+}
+
+/// Returns the required paths that select none of the parameters: most often a typing error, which one selection among several
+/// would hide.
+fn empty_paths(parameters: &BTreeMap<String, Parameter>, rule: GuardPolicy<'_>) -> Vec<String> {
+    let paths = rule.selections.iter().filter_map(|selection| match selection {
+        Selection::Path(path) if !rule.optional_paths.contains(&path.path) => Some(path),
+        Selection::Path(_) | Selection::Name(_) => None,
+    });
+    paths
+        .filter(|path| !parameters.keys().any(|name| path.relative(name).is_some()))
+        .map(|path| path.path.clone())
+        .collect()
 }
 
 /// Returns the required names that SSM itself says do not exist.
@@ -146,7 +175,7 @@ mod tests {
 
     fn judge(before: usize, after: usize, accepted: Option<&str>) -> Result<GuardOutcome, GuardError> {
         let selections = all_below_p();
-        let rule = GuardPolicy { selections: &selections, max_removed_percent: 20, accepted };
+        let rule = GuardPolicy { selections: &selections, optional_paths: &BTreeSet::new(), max_removed_percent: 20, accepted };
         guard(&reading(&names(0..after)), &set(&names(0..before)), rule)
     }
 
@@ -172,7 +201,7 @@ mod tests {
     fn exactly_the_approved_removals_are_carried_out() {
         let id = judge(100, 50, None).unwrap().withheld.unwrap().id;
         let approved = judge(100, 50, Some(&id)).unwrap();
-        assert_eq!((approved.withheld, approved.parameters.len()), (None, 50));
+        assert_eq!((approved.withheld, approved.parameters.len(), approved.approved), (None, 50, 50));
         let other_removals = judge(100, 49, Some(&id)).unwrap();
         assert!(other_removals.withheld.is_some());
     }
@@ -188,7 +217,7 @@ mod tests {
     #[test]
     fn replacing_every_parameter_by_others_is_withheld_and_the_new_ones_are_published_beside() {
         let selections = all_below_p();
-        let rule = GuardPolicy { selections: &selections, max_removed_percent: 100, accepted: None };
+        let rule = GuardPolicy { selections: &selections, optional_paths: &BTreeSet::new(), max_removed_percent: 100, accepted: None };
         let guarded = guard(&reading(&names(10..12)), &set(&names(0..2)), rule).unwrap();
         assert_eq!(guarded.withheld.unwrap().removed, 2);
         assert_eq!(guarded.parameters.len(), 4);
@@ -200,7 +229,7 @@ mod tests {
             Selection::Name(NameSelection { requested: name.to_owned(), key: None, optional })
         };
         let selections = [required("/p/000", false), required("/p/001", true), required("/p/002", false)];
-        let rule = GuardPolicy { selections: &selections, max_removed_percent: 100, accepted: None };
+        let rule = GuardPolicy { selections: &selections, optional_paths: &BTreeSet::new(), max_removed_percent: 100, accepted: None };
         let guarded = guard(&reading(&names(2..3)), &set(&names(0..3)), rule).unwrap();
         assert_eq!(guarded.missing, ["/p/000"]);
         assert_eq!(guarded.parameters.keys().collect::<Vec<_>>(), ["/p/000", "/p/002"]);
@@ -219,7 +248,7 @@ mod tests {
             let before: Vec<_> = before.iter().map(name).collect();
             let after: Vec<_> = after.iter().map(name).collect();
             let selections = all_below_p();
-            let rule = GuardPolicy { selections: &selections, max_removed_percent: percent, accepted: None };
+            let rule = GuardPolicy { selections: &selections, optional_paths: &BTreeSet::new(), max_removed_percent: percent, accepted: None };
             if let Ok(guarded) = guard(&reading(&after), &set(&before), rule) {
                 let gone = before.iter().filter(|name| !guarded.parameters.contains_key(*name)).count();
                 prop_assert!(gone <= 1 || gone * 100 <= percent as usize * before.len());

@@ -53,6 +53,8 @@ pub enum SourceIssue {
     Read(ReadError),
     /// SSM holds nothing that is selected.
     NoParameters,
+    /// These paths select nothing, beside others that do.
+    EmptyPaths(Vec<String>),
     /// Required names are absent in SSM.
     ParameterNotFound(Vec<String>),
     /// Removals wait for approval.
@@ -76,6 +78,8 @@ pub enum Resolution {
         desired: Desired,
         /// What was withheld or is missing.
         issue: Option<SourceIssue>,
+        /// How many removals beyond the limit an annotation approved.
+        approved: usize,
     },
     /// The last due read was good but lacks served parameters for the first time, as the answer of a lagging SSM
     /// replica does. The last known good set is served unchanged until the next read, which is due soon, confirms the absence.
@@ -106,6 +110,15 @@ impl Resolution {
                 Some(desired)
             }
             Self::Unavailable { .. } => None,
+        }
+    }
+
+    /// Returns how many removals an annotation approved.
+    #[must_use]
+    pub const fn approved_removals(&self) -> usize {
+        match self {
+            Self::Fresh { approved, .. } => *approved,
+            Self::Awaiting { .. } | Self::Held { .. } | Self::Unavailable { .. } => 0,
         }
     }
 
@@ -162,6 +175,7 @@ impl ResolveInput<'_> {
         let published = self.published();
         let rule = GuardPolicy {
             selections: &self.plan.selections,
+            optional_paths: &self.plan.optional_paths,
             max_removed_percent: self.plan.max_removed_percent,
             accepted: self.accepted_shrink,
         };
@@ -197,10 +211,13 @@ impl ResolveInput<'_> {
         let issue = match guarded.withheld {
             _ if !guarded.missing.is_empty() => Some(SourceIssue::ParameterNotFound(guarded.missing)),
             Some(withheld) => Some(SourceIssue::SuspiciousShrink(Withheld { of_another_source, ..withheld })),
+            None if !guarded.empty.is_empty() => Some(SourceIssue::EmptyPaths(guarded.empty)),
             None => None,
         };
+        let is_incomplete =
+            matches!(issue, Some(SourceIssue::ParameterNotFound(_) | SourceIssue::SuspiciousShrink(_)));
         let Some(source) = source else { return self.hold(issue) };
-        if issue.is_some() && of_another_source {
+        if is_incomplete && of_another_source {
             // Kept entries and read entries would be from two sources.
             return self.hold(issue);
         }
@@ -210,7 +227,8 @@ impl ResolveInput<'_> {
             Some(good) if good.content.same_as(&content) => DesiredSet::AsItIs(good.clone()),
             _ => DesiredSet::New(content),
         };
-        Resolution::Fresh { desired: Desired { set, freshness: Freshness::FreshRead, key_problems }, issue }
+        let desired = Desired { set, freshness: Freshness::FreshRead, key_problems };
+        Resolution::Fresh { desired, issue, approved: guarded.approved }
     }
 
     /// Keeps the last known good set. If it covers the spec, it gets the keys that the spec asks for now.

@@ -27,7 +27,7 @@ fn after<'a>(plan: &'a Plan, good: Option<&'a Signed>) -> ResolveInput<'a> {
 /// Returns what a fresh resolution publishes, and what it withholds or misses.
 fn fresh(resolution: Resolution) -> (Content, Option<SourceIssue>) {
     match resolution {
-        Resolution::Fresh { desired, issue } => {
+        Resolution::Fresh { desired, issue, .. } => {
             assert_eq!(desired.freshness, Freshness::FreshRead);
             (desired.set.content().clone(), issue)
         }
@@ -203,7 +203,7 @@ fn what_is_withheld_or_missing_is_not_written_again() {
     let good_names = signed(&of_names, &ALL[..2], 1_000);
     for (plan, good) in [(&of_path, &good), (&of_names, &good_names)] {
         let resolution = after(plan, Some(good)).after_reading(&reading(&ALL[..1], 5_000));
-        let Resolution::Fresh { desired, issue } = resolution else { panic!("{resolution:?}") };
+        let Resolution::Fresh { desired, issue, .. } = resolution else { panic!("{resolution:?}") };
         assert_eq!(desired.set, DesiredSet::AsItIs(good.clone()));
         assert!(issue.is_some());
     }
@@ -270,7 +270,7 @@ fn impossible_keys_are_reported_while_fresh_and_while_held() {
     let plan = plan(&[path("/app")]);
     let all = [("/app/a-b", "1"), ("/app/a_b", "2")];
     let fresh = after(&plan, None).after_reading(&reading(&all, 5_000));
-    let Resolution::Fresh { desired, issue: None } = fresh else { panic!("{fresh:?}") };
+    let Resolution::Fresh { desired, issue: None, .. } = fresh else { panic!("{fresh:?}") };
     assert_eq!(desired.key_problems.len(), 1);
     let good = signed(&plan, &all, 1_000);
     let held = after(&plan, Some(&good)).hold(None);

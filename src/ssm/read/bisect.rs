@@ -200,6 +200,25 @@ mod tests {
         assert_eq!(culprit(&ssm, &names(), Some(last)).await.as_deref(), Some("/a/2"));
     }
 
+    /// What is excluded is not decrypted, so that its key may be disabled.
+    #[tokio::test]
+    async fn an_excluded_parameter_that_cannot_be_decrypted_stops_nothing() {
+        let ssm = Locked::new(&["/a/5"], ReadErrorKind::KmsUnavailable);
+        let Selection::Path(mut all) = path("/a") else { unreachable!("a path") };
+        all.exclude.insert("5".to_owned());
+        let read = reading_after(&ssm, &[Selection::Path(all)], known_of(&[]), None).await.unwrap();
+        assert_eq!(read.parameters.len(), 9);
+    }
+
+    /// A failure of one selection among several names it.
+    #[tokio::test]
+    async fn the_selection_that_is_denied_is_named_among_several() {
+        let ssm = Locked::new(&["/a/1"], ReadErrorKind::AccessDenied);
+        let selections = [path("/b"), path("/a"), name("/a/1")];
+        let failure = reading_after(&ssm, &selections, known_of(&[]), None).await.unwrap_err();
+        assert!(failure.detail.contains("/a/1"), "{}", failure.detail);
+    }
+
     #[tokio::test]
     async fn an_outage_is_not_searched_for_names() {
         let ssm = Locked::new(&["/a/3"], ReadErrorKind::SourceUnavailable);
