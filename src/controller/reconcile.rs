@@ -38,6 +38,7 @@ use crate::controller::steps::resolve::{Resolved, resolve};
 use crate::kubernetes::queue::Requeue;
 use crate::mirror::plan::{Plan, PlanError};
 use crate::mirror::resolve::ResolveInput;
+use crate::mirror::schedule;
 use crate::targets::secret::Owner;
 use crate::targets::target::Depth;
 
@@ -55,6 +56,7 @@ pub async fn reconcile(mirror: &ParameterMirror, ctx: &Arc<Context>) -> Requeue 
         *state = MirrorState { uid: mirror.metadata.uid.clone(), ..MirrorState::default() };
     }
     Span::current().record("cycle", state.source.cycle);
+    Span::current().record("source", mirror.spec.source_ref.name.as_str());
     let enter_step = |step| ctx.queue.enter_step(&key, step);
     if mirror.metadata.deletion_timestamp.is_some() {
         enter_step("delete");
@@ -63,7 +65,7 @@ pub async fn reconcile(mirror: &ParameterMirror, ctx: &Arc<Context>) -> Requeue 
     let planned = plan::plan(mirror, state, ctx).await;
     fold::planned(state, &planned, ctx.clock.uptime());
     let plan = match planned.plan {
-        Ok(plan) if plan.suspend => return suspend(mirror, state, ctx).await,
+        Ok(plan) if plan.suspend => return suspend(mirror, &plan, state, ctx).await,
         Ok(plan) => plan,
         Err(error) => return refuse(mirror, &error, state, ctx).await,
     };
@@ -109,9 +111,13 @@ pub async fn reconcile(mirror: &ParameterMirror, ctx: &Arc<Context>) -> Requeue 
     let previous = state.previous_status(mirror, ctx.clock.uptime());
     let permit = permit(&plan, &resolution, &previous, &state.targets, ctx);
     let owner = Owner { name: mirror.name_any(), uid: mirror.uid().unwrap_or_default() };
-    let publishing = Publishing { latest_read_at: state.latest_read_at, targets: &mut state.targets };
+    let publishing = Publishing {
+        latest_read_at: state.latest_read_at,
+        before: state.good.as_ref(),
+        targets: &mut state.targets,
+    };
     let published = publish(&plan, &owner, &resolution, &permit, outcome.as_ref(), publishing, ctx).await;
-    fold::published(state, &published);
+    fold::published(state, &published, mirror, ctx.clock.now());
     let orphans = finalize::delete_orphans(mirror, &plan, state, ctx).await;
 
     enter_step("report");
@@ -168,11 +174,20 @@ async fn refuse(
     Requeue::After(CONFIRM_EVERY)
 }
 
-/// `suspend: true`: forgets the state of the mirror, except the status that was last written.
-async fn suspend(mirror: &ParameterMirror, state: &mut MirrorState, ctx: &Context) -> Requeue {
+/// `suspend: true`: forgets the state of the mirror, except its targets, which are still observed, and the status that was last
+/// written.
+async fn suspend(
+    mirror: &ParameterMirror,
+    plan: &Plan,
+    state: &mut MirrorState,
+    ctx: &Context,
+) -> Requeue {
     let report = ReportState { written: state.report.written.take(), ..ReportState::default() };
-    *state = MirrorState { uid: state.uid.take(), report, ..MirrorState::default() };
-    let reported = report::suspended(mirror, state, ctx).await;
+    let targets = std::mem::take(&mut state.targets);
+    *state = MirrorState { uid: state.uid.take(), targets, report, ..MirrorState::default() };
+    let known = KnownSet { good: None, confirmed_at: 0, has_answer: false };
+    observe(plan, mirror.status.as_ref(), Depth::Cheap, known, &mut state.targets, ctx).await;
+    let reported = report::suspended(mirror, &state.targets.empty(), state, ctx).await;
     fold::reported(state, reported, ctx.clock.uptime());
-    Requeue::OnChange
+    Requeue::After(schedule::check_every(plan.interval))
 }

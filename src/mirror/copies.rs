@@ -3,7 +3,7 @@
 use parameter_mirror_format::content::Signed;
 use parameter_mirror_format::verdict::{Found, Verdict};
 
-use super::target::{TargetIssue, TargetKind, TargetReason};
+use super::target::{Conflict, TargetIssue, TargetKind, TargetReason};
 
 /// Where the last known good set was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,7 +102,7 @@ pub enum Action {
 
 /// Returns why a target must not be written from the last known good set; `None` if it may be.
 #[must_use]
-pub fn refusal(found: &Found, conflict: TargetReason) -> Option<TargetIssue> {
+pub fn refusal(found: &Found, conflict: Conflict) -> Option<TargetIssue> {
     match found {
         Found::NotOurs { .. } => Some(TargetIssue::conflict(conflict)),
         Found::Ours(Verdict::ForeignKey(key_id)) => Some(TargetIssue::new(
@@ -122,7 +122,7 @@ pub fn refusal(found: &Found, conflict: TargetReason) -> Option<TargetIssue> {
 
 /// Compares what a target holds with the desired set.
 #[must_use]
-pub fn action(found: &Found, wanted: &Signed, freshness: Freshness, conflict: TargetReason) -> Action {
+pub fn action(found: &Found, wanted: &Signed, freshness: Freshness, conflict: Conflict) -> Action {
     match found {
         Found::Ours(Verdict::ForeignKey(_)) if freshness == Freshness::FreshRead => Action::Replace,
         Found::Ours(Verdict::Verified(held)) if held.content.same_as(&wanted.content) => {
@@ -144,6 +144,7 @@ mod tests {
 
     use super::*;
     use crate::mirror::fixtures::{path, plan, signed};
+    use crate::mirror::target::Consent;
 
     /// A copy with this value and read time.
     fn copy(value: &str, read_at: i64) -> Signed {
@@ -253,8 +254,8 @@ mod tests {
     #[test]
     fn each_verdict_has_its_treatment() {
         let (wanted, foreign) = (copy("new", 5), "k9".parse().unwrap());
-        let action =
-            |found: &Found, freshness| action(found, &wanted, freshness, TargetReason::SecretConflict);
+        let conflict = Conflict { reason: TargetReason::SecretConflict, consent: Consent::Possible };
+        let action = |found: &Found, freshness| action(found, &wanted, freshness, conflict);
         let [held, fresh] = [Freshness::LastKnownGood, Freshness::FreshRead];
         let reason = |action: Action| match action {
             Action::Refused(issue) => Some(issue.reason),

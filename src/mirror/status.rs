@@ -1,9 +1,8 @@
 //! Turns what a reconcile found and did into conditions (docs/design/formats.md, "Reasons").
 
-use std::time::Duration;
+mod messages;
 
 use jiff::Timestamp;
-use parameter_mirror_format::humanize;
 
 use super::plan::PlanError;
 use super::resolve::SourceIssue;
@@ -30,6 +29,19 @@ pub struct Conditions {
     pub degraded: Option<ConditionState>,
     /// Whether the spec is valid and granted and every target holds a complete set; `None` leaves the condition unchanged.
     pub ready: Option<ConditionState>,
+    /// That the mirror is suspended; `None` if it is not.
+    pub suspended: Option<ConditionState>,
+}
+
+/// What a target holds, as far as it is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holding {
+    /// The set that is served.
+    Current,
+    /// A complete set that may be older, or that this operator cannot verify.
+    Other,
+    /// Nothing of this mirror.
+    Nothing,
 }
 
 /// One target after this reconcile.
@@ -37,12 +49,14 @@ pub struct Conditions {
 pub struct TargetStatus {
     /// The name in messages: `Secret checkout-config`, `Redis pm:{shop/checkout}`.
     pub name: String,
-    /// Whether it holds a complete set, perhaps an older one.
-    pub holds_a_set: bool,
+    /// What it holds.
+    pub holds: Holding,
     /// Whether this process has observed that; otherwise it is taken from the status.
     pub seen: bool,
     /// The issue, if there is one.
     pub issue: Option<TargetIssue>,
+    /// Since when there is an issue.
+    pub since: Option<Timestamp>,
 }
 
 /// The state of the source, after the last due read.
@@ -60,8 +74,6 @@ pub enum SourceState {
         since: Timestamp,
         /// Failed reads in a row.
         failed_reads: u32,
-        /// Time until the next read.
-        next_read: Duration,
     },
 }
 
@@ -70,16 +82,22 @@ pub enum SourceState {
 pub struct StatusInput<'a> {
     /// The current time, for dates in messages.
     pub now: Timestamp,
+    /// Namespace of the mirror, for commands in messages.
+    pub namespace: &'a str,
     /// Name of the mirror, for commands in messages.
     pub mirror: &'a str,
+    /// The owner that its targets name, for commands in messages.
+    pub owner: &'a str,
+    /// Name of its source, for commands in messages.
+    pub source_name: &'a str,
     /// Where the parameters come from, for messages: `us-east-1 (source default)`.
     pub place: String,
     /// What the mirror selects, for messages.
     pub selected: String,
     /// Number of parameters in the last known good set and when it was last known to be current.
     pub served: Option<(usize, Timestamp)>,
-    /// The age of what is served, if it exceeds `maxStaleness`.
-    pub stale: Option<Duration>,
+    /// Whether what is served is older than `maxStaleness`.
+    pub is_stale: bool,
     /// The state of the source.
     pub source: SourceState,
     /// The targets that the spec wants.
@@ -87,8 +105,6 @@ pub struct StatusInput<'a> {
     /// Why nothing can be signed or verified, if the keys are lost.
     pub keys: Option<TargetIssue>,
 }
-
-const AS_THEY_ARE: &str = "The targets stay as they are.";
 
 fn verdict(status: &'static str, reason: impl Into<String>, message: impl Into<String>) -> ConditionState {
     ConditionState { status, reason: reason.into(), message: message.into() }
@@ -101,37 +117,36 @@ pub fn refused(refusal: &PlanError, served: Option<usize>) -> Conditions {
         PlanError::InvalidSpec(_) => "InvalidSpec",
         PlanError::NotGranted(_) => "NotGranted",
     };
-    let serving = served.map_or_else(
-        || "Nothing is served.".to_owned(),
-        |count| format!("The {} served so far stay as they are.", humanize::parameters(count)),
-    );
-    let message = format!("{}. {serving}", refusal.to_string().trim_end_matches('.'));
+    let message = format!("{}. {}", refusal.to_string().trim_end_matches('.'), messages::refused(served));
     Conditions {
         stalled: verdict("True", reason, message.clone()),
         degraded: None,
         ready: Some(verdict("False", reason, message)),
+        suspended: None,
     }
 }
 
-/// The conditions while `suspend` is true: Ready keeps its status and says so.
+/// The conditions while `suspend` is true. Ready keeps its status, unless a target holds nothing.
 #[must_use]
-pub fn suspended(ready_before: &'static str) -> Conditions {
-    let message = "spec.suspend is true: no reads, no writes, no healing. The targets stay as they are; set it to false to go on.";
+pub fn suspended(ready_before: &'static str, empty: &[String]) -> Conditions {
+    let ready = if empty.is_empty() { ready_before } else { "False" };
+    let message = messages::suspended(empty);
     Conditions {
         stalled: as_expected(),
         degraded: None,
-        ready: Some(verdict(ready_before, "Suspended", message)),
+        ready: Some(verdict(ready, "Suspended", message.clone())),
+        suspended: Some(verdict("True", "Suspended", message)),
     }
 }
 
 /// The conditions of a mirror that has a plan.
 #[must_use]
 pub fn conditions(facts: &StatusInput<'_>) -> Conditions {
-    Conditions { stalled: stalled(facts), degraded: degraded(facts), ready: ready(facts) }
+    Conditions { stalled: stalled(facts), degraded: degraded(facts), ready: ready(facts), suspended: None }
 }
 
 fn as_expected() -> ConditionState {
-    verdict("False", "AsExpected", "Nothing waits for a person.")
+    verdict("False", "AsExpected", "No manual action is required.")
 }
 
 impl StatusInput<'_> {
@@ -149,34 +164,9 @@ impl StatusInput<'_> {
     /// Whether nothing has been read yet and a target that last held a set cannot be observed, as after a restart: what
     /// is served is unknown, and must not be reported as nothing.
     fn is_unobserved(&self) -> bool {
-        self.served.is_none() && self.targets.iter().any(|target| target.holds_a_set && !target.seen)
+        self.served.is_none()
+            && self.targets.iter().any(|target| target.holds != Holding::Nothing && !target.seen)
     }
-
-    /// `Secret a and Redis b hold all 40 parameters as read at 15:57:02 UTC.` A target with an issue is left out.
-    fn serving(&self) -> String {
-        let Some((count, read_at)) = self.served else {
-            return if self.is_unobserved() { AS_THEY_ARE } else { "Nothing is served yet." }.to_owned();
-        };
-        let (current, lagging): (Vec<_>, Vec<_>) =
-            self.targets.iter().partition(|target| target.issue.is_none());
-        let lagging = lagging.into_iter().filter(|target| target.holds_a_set).collect();
-        let all = if count == 1 { "the 1 parameter".to_owned() } else { format!("all {count} parameters") };
-        [
-            hold(current, &format!("{all} as read at {}", humanize::at(read_at, self.now))),
-            hold(lagging, "a whole set, perhaps an older one"),
-        ]
-        .into_iter()
-        .flatten()
-        .collect::<Vec<_>>()
-        .join(" ")
-    }
-}
-
-/// `a and b hold x.`
-fn hold(targets: Vec<&TargetStatus>, what: &str) -> Option<String> {
-    let verb = if targets.len() == 1 { "holds" } else { "hold" };
-    let names: Vec<&str> = targets.into_iter().map(|target| target.name.as_str()).collect();
-    (!names.is_empty()).then(|| format!("{} {verb} {what}.", names.join(" and ")))
 }
 
 fn stalled(facts: &StatusInput<'_>) -> ConditionState {
@@ -184,7 +174,7 @@ fn stalled(facts: &StatusInput<'_>) -> ConditionState {
         .target_issues()
         .find(|(_, issue)| issue.reason.is_conflict())
         .map_or_else(as_expected, |(target, issue)| {
-            verdict("True", issue.reason.as_str(), about(facts, target, issue))
+            verdict("True", issue.reason.as_str(), messages::target(facts, target, issue))
         })
 }
 
@@ -194,9 +184,9 @@ fn ready(facts: &StatusInput<'_>) -> Option<ConditionState> {
         // Nothing can be observed or verified, so there is nothing new to report.
         return None;
     }
-    let empty = facts.target_issues().find(|(target, _)| !target.holds_a_set);
+    let empty = facts.target_issues().find(|(target, _)| target.holds == Holding::Nothing);
     if let (Some((target, issue)), true) = (empty, facts.served.is_some() || is_lasting(facts)) {
-        return Some(verdict("False", issue.reason.as_str(), about(facts, target, issue)));
+        return Some(verdict("False", issue.reason.as_str(), messages::target(facts, target, issue)));
     }
     let Some(issue) = facts.issue() else {
         return match facts.source {
@@ -204,19 +194,22 @@ fn ready(facts: &StatusInput<'_>) -> Option<ConditionState> {
                 Some(verdict("Unknown", "Pending", "The first read of SSM is under way."))
             }
             SourceState::NotReadYet => None,
-            _ => Some(verdict("True", "Synced", facts.serving())),
+            _ => Some(verdict("True", "Synced", messages::serving(facts))),
         };
     };
     if facts.served.is_some() {
-        return Some(verdict("True", "ServingLastKnownGood", facts.serving()));
+        // With an empty path, everything that SSM has is published.
+        let is_held = !matches!(issue, SourceIssue::EmptyPaths(_));
+        let reason = if is_held { "ServingLastKnownGood" } else { "Synced" };
+        return Some(verdict("True", reason, messages::serving(facts)));
     }
     let reason = match issue {
-        SourceIssue::NoParameters => "NoParameters",
+        SourceIssue::NoParameters | SourceIssue::EmptyPaths(_) => "NoParameters",
         SourceIssue::ParameterNotFound(_) => "ParameterNotFound",
         SourceIssue::Read(failure) if failure.reason.is_limit() => failure.reason.as_str(),
         SourceIssue::Read(_) | SourceIssue::SuspiciousShrink(_) => "NoLastKnownGood",
     };
-    Some(verdict("False", reason, source_message(facts).unwrap_or_default()))
+    Some(verdict("False", reason, messages::source(facts)))
 }
 
 /// Whether there is a conflict or a missing configuration. These are reported even before there is a set to publish.
@@ -228,18 +221,12 @@ fn is_lasting(facts: &StatusInput<'_>) -> bool {
 
 fn degraded(facts: &StatusInput<'_>) -> Option<ConditionState> {
     let verdict = degraded_as_is(facts)?;
-    Some(facts.stale.filter(|_| verdict.status == "True").map_or(verdict.clone(), |age| stale(&verdict, age)))
+    Some(if facts.is_stale && verdict.status == "True" { stale(facts, &verdict) } else { verdict })
 }
 
 /// What is served is older than `maxStaleness`: `Stale` becomes the reason, and the cause stays in the message.
-fn stale(cause: &ConditionState, age: Duration) -> ConditionState {
-    let message = format!(
-        "What is served is {} old, more than spec.maxStaleness. It stays as it is. {}: {}",
-        humanize::span(age),
-        cause.reason,
-        cause.message
-    );
-    verdict("True", "Stale", message)
+fn stale(facts: &StatusInput<'_>, cause: &ConditionState) -> ConditionState {
+    verdict("True", "Stale", format!("{} {}: {}", messages::stale(facts), cause.reason, cause.message))
 }
 
 fn degraded_as_is(facts: &StatusInput<'_>) -> Option<ConditionState> {
@@ -247,26 +234,26 @@ fn degraded_as_is(facts: &StatusInput<'_>) -> Option<ConditionState> {
     let drill =
         facts.issue().filter(|issue| matches!(issue, SourceIssue::Read(failure) if is_drill(failure)));
     if let Some(drill) = drill {
-        return Some(verdict("True", source_reason(drill), source_message(facts).unwrap_or_default()));
+        return Some(verdict("True", source_reason(drill), messages::source(facts)));
     }
     if let Some(keys) = &facts.keys {
-        return Some(verdict("True", keys.reason.as_str(), format!("{} {}", keys.detail, facts.serving())));
+        return Some(verdict("True", keys.reason.as_str(), format!("{} {}", keys.detail, messages::serving(facts))));
     }
     let lost_key = facts.target_issues().find(|(_, issue)| issue.reason == TargetReason::KeyMissing);
     let source = facts.issue().filter(|_| lost_key.is_none());
     match (source, lost_key.or_else(|| facts.target_issues().next())) {
         (Some(issue), _) => {
-            Some(verdict("True", source_reason(issue), source_message(facts).unwrap_or_default()))
+            Some(verdict("True", source_reason(issue), messages::source(facts)))
         }
         (None, Some((target, issue))) => {
-            Some(verdict("True", issue.reason.as_str(), about(facts, target, issue)))
+            Some(verdict("True", issue.reason.as_str(), messages::target(facts, target, issue)))
         }
         (None, None) => match facts.source {
             SourceState::NotReadYet if facts.served.is_none() => {
                 Some(verdict("Unknown", "Pending", "The first read of SSM is under way."))
             }
             SourceState::NotReadYet => None,
-            _ => Some(verdict("False", "Synced", facts.serving())),
+            _ => Some(verdict("False", "Synced", messages::serving(facts))),
         },
     }
 }
@@ -276,98 +263,10 @@ fn degraded_as_is(facts: &StatusInput<'_>) -> Option<ConditionState> {
 pub fn source_reason(issue: &SourceIssue) -> &'static str {
     match issue {
         SourceIssue::Read(failure) => failure.reason.as_str(),
-        SourceIssue::NoParameters => "NoParameters",
+        SourceIssue::NoParameters | SourceIssue::EmptyPaths(_) => "NoParameters",
         SourceIssue::ParameterNotFound(_) => "ParameterNotFound",
         SourceIssue::SuspiciousShrink(_) => "SuspiciousShrink",
     }
-}
-
-fn source_message(facts: &StatusInput<'_>) -> Option<String> {
-    let SourceState::Issue { issue, since, failed_reads, next_read } = &facts.source else { return None };
-    let serves = facts.served.is_some();
-    Some(match issue {
-        SourceIssue::Read(failure) => {
-            let effect = if serves {
-                "New and running pods are not affected."
-            } else if facts.is_unobserved() {
-                AS_THEY_ARE
-            } else {
-                "There is no last known good set to serve, and nothing was written."
-            };
-            let reads = if *failed_reads == 1 {
-                "1 failed read".to_owned()
-            } else {
-                format!("{failed_reads} failed reads")
-            };
-            format!(
-                "SSM {}: {}, since {} ({reads}). {effect} Reads go on, the next in about {}.",
-                facts.place,
-                failure.detail,
-                humanize::at(*since, facts.now),
-                humanize::span(*next_read)
-            )
-        }
-        SourceIssue::NoParameters if serves => format!(
-            "SSM {} holds nothing below {} since {}. Empty never replaces the parameters that are served: they are kept. \
-             If this is meant, delete the mirror or change its selections.",
-            facts.place,
-            facts.selected,
-            humanize::at(*since, facts.now)
-        ),
-        SourceIssue::NoParameters => format!(
-            "Nothing below {} in {}. Check the path; names are case sensitive.",
-            facts.selected, facts.place
-        ),
-        SourceIssue::ParameterNotFound(names) => format!(
-            "SSM {} has no {}. {} Create it there, or mark the selection `optional: true`.",
-            facts.place,
-            humanize::few(names),
-            if serves { "What is served is kept." } else { "Nothing was written." }
-        ),
-        SourceIssue::SuspiciousShrink(withheld) => format!(
-            "SSM no longer lists {} of {}. {} If this is meant: \
-             kubectl annotate --overwrite pmirror {} parameter-mirror.dev/accept-shrink={}",
-            withheld.removed,
-            humanize::parameters(withheld.of),
-            if withheld.of_another_source {
-                "What is served is of another source and stays whole."
-            } else {
-                "They are kept; additions and changes are applied."
-            },
-            facts.mirror,
-            withheld.id
-        ),
-    })
-}
-
-fn about(facts: &StatusInput<'_>, target: &TargetStatus, issue: &TargetIssue) -> String {
-    let served = if issue.reason == TargetReason::TargetContested {
-        // What it holds at the moment depends on the last writer.
-        ""
-    } else if target.holds_a_set {
-        "It holds an older whole set."
-    } else if issue.reason.is_conflict() {
-        ""
-    } else {
-        "It holds nothing of this mirror yet."
-    };
-    let what_next = match issue.reason {
-        TargetReason::SecretConflict => format!(
-            "Choose another spec.secret.name, or let its owner consent (parameter-mirror verify names the owner if you may read the \
-             Secret): kubectl annotate {} parameter-mirror.dev/adopt-by={}",
-            target.name.replace("Secret ", "secret "),
-            facts.mirror
-        ),
-        TargetReason::RedisConflict => {
-            "Rename the mirror, or let the owner of the hash consent with @adoptBy.".to_owned()
-        }
-        _ => String::new(),
-    };
-    [format!("{}: {}.", target.name, issue.detail.trim_end_matches('.')), served.to_owned(), what_next]
-        .into_iter()
-        .filter(|part| !part.is_empty())
-        .collect::<Vec<_>>()
-        .join(" ")
 }
 
 #[cfg(test)]

@@ -43,6 +43,8 @@ pub enum TargetReason {
     RedisNotConfigured,
     /// The hash belongs to another owner, or the key is not a hash.
     RedisConflict,
+    /// Programs cannot be started with the set, so the reader would refuse it.
+    RedisNotUsable,
     /// Redis does not answer.
     RedisUnavailable,
     /// Redis is out of memory.
@@ -73,6 +75,26 @@ impl TargetReason {
     }
 }
 
+/// Whether a target that belongs to somebody else may be handed over to this mirror.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Consent {
+    /// Its owner may consent.
+    Possible,
+    /// The mirror that owns it exists and still wants it: a takeover would destroy what that mirror serves.
+    OwnerAlive,
+    /// It belongs to a controller, or it cannot become what the spec asks for.
+    Impossible,
+}
+
+/// A target that belongs to somebody else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Conflict {
+    /// The reason for conditions.
+    pub reason: TargetReason,
+    /// Whether its owner may hand it over.
+    pub consent: Consent,
+}
+
 /// Why a target is not as it should be. It never carries a value or a server's error text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TargetIssue {
@@ -80,19 +102,23 @@ pub struct TargetIssue {
     pub reason: TargetReason,
     /// One sentence for people: what is wrong and what to do.
     pub detail: String,
+    /// Whether the owner of a target in conflict may hand it over; `None` if that is not the issue.
+    pub consent: Option<Consent>,
 }
 
 impl TargetIssue {
     /// An issue with its sentence.
     #[must_use]
     pub fn new(reason: TargetReason, detail: impl Into<String>) -> Self {
-        Self { reason, detail: detail.into() }
+        Self { reason, detail: detail.into(), consent: None }
     }
 
     /// The target exists and belongs to another owner, who is not named: a reader of the mirror may not be allowed to
     /// read the Secret, let alone Redis.
     #[must_use]
-    pub fn conflict(reason: TargetReason) -> Self {
-        Self::new(reason, "it exists and is not of this mirror. It was not touched.")
+    pub fn conflict(conflict: Conflict) -> Self {
+        let Conflict { reason, consent } = conflict;
+        let detail = "it exists and is not of this mirror. It was not touched.";
+        Self { consent: Some(consent), ..Self::new(reason, detail) }
     }
 }

@@ -13,7 +13,8 @@ use crate::mirror::copies::{self, Action, Freshness};
 use crate::mirror::plan::{Plan, TargetPlan};
 use crate::mirror::resolve::Desired;
 use crate::mirror::schedule::{HealLimiter, MAX_HEALS};
-use crate::mirror::target::{TargetIssue, TargetKind, TargetReason};
+use jiff::Timestamp;
+use crate::mirror::target::{Conflict, Consent, TargetIssue, TargetKind, TargetReason};
 use crate::targets::redis::{HashStore, Heartbeat, RedisBackend};
 use crate::targets::secret::{Owner, SecretStore};
 use parameter_mirror_clock::Clock;
@@ -155,8 +156,8 @@ pub trait Target: Send + Sync {
     /// Whether nobody has changed the target since it was evicted. False if it was not.
     async fn is_unchanged(&self, namespace: &str, services: &Services<'_>) -> bool;
 
-    /// Returns the reason for a target that belongs to somebody else.
-    fn conflict(&self) -> TargetReason;
+    /// Judges a target that belongs to somebody else.
+    fn conflict(&self, plan: &Plan, services: &Services<'_>) -> Conflict;
 
     /// Notes what the watch shows of our own last write.
     fn ack_watch(&mut self, _namespace: &str, _services: &Services<'_>) {}
@@ -197,6 +198,8 @@ pub trait Target: Send + Sync {
 pub struct TargetState {
     /// What is wrong with it.
     pub issue: Option<TargetIssue>,
+    /// Since when there has been an issue with its reason.
+    pub since: Option<(TargetReason, Timestamp)>,
     /// Its heals.
     pub heals: HealLimiter,
     /// How often it was found changed by somebody else.
@@ -269,6 +272,8 @@ pub struct Applied {
     pub written: bool,
     /// What had happened to the target, if it was restored: `missing`, `edited`, `older`, `relabelled`.
     pub healed: Option<&'static str>,
+    /// Whether it belonged to somebody else, who consented.
+    pub adopted: bool,
     /// The target changed meanwhile: observe again at once.
     pub observe_again: bool,
     /// The target holds what nobody had seen when SSM was read: read again at once.
@@ -281,12 +286,12 @@ impl WriteContext<'_> {
         &self,
         found: &Found,
         consented: bool,
-        conflict: TargetReason,
+        conflict: Conflict,
         heals: &HealLimiter,
     ) -> Action {
         match copies::action(found, self.signed, self.freshness, conflict) {
-            Action::Refused(issue)
-                if issue.reason == conflict && consented && self.freshness == Freshness::FreshRead =>
+            Action::Refused(TargetIssue { consent: Some(Consent::Possible), .. })
+                if consented && self.freshness == Freshness::FreshRead =>
             {
                 Action::Replace
             }
@@ -297,8 +302,8 @@ impl WriteContext<'_> {
         }
     }
 
-    /// Notes that `action` was carried out on a target.
-    pub(crate) fn carried_out(&self, action: &Action, state: &mut TargetState) -> Applied {
+    /// Notes that `action` was carried out on a target that held `found`.
+    pub(crate) fn carried_out(&self, action: &Action, found: &Found, state: &mut TargetState) -> Applied {
         // Every heal counts towards the limit, and while a target is contested every write.
         if self.freshness == Freshness::LastKnownGood || state.heals.is_contested(self.now) {
             state.heals.record(self.now);
@@ -311,7 +316,8 @@ impl WriteContext<'_> {
             Action::Refused(_) => None,
         };
         let healed = cause.filter(|_| self.freshness == Freshness::LastKnownGood);
-        Applied { written: true, healed, ..Applied::default() }
+        let adopted = matches!(found, Found::NotOurs { .. });
+        Applied { written: true, healed, adopted, ..Applied::default() }
     }
 
     /// Notes that a target is in order. It is still contested for as long as the window lasts.
@@ -325,6 +331,15 @@ impl TargetState {
     pub(crate) fn raced(&mut self) -> Applied {
         self.external_changes += 1;
         Applied { observe_again: true, ..Applied::default() }
+    }
+
+    /// Notes since when there has been the issue; `reported` is since when the status reports one with its reason.
+    pub fn date_issue(&mut self, now: Timestamp, reported: impl FnOnce(TargetReason) -> Option<Timestamp>) {
+        let known = self.since.take();
+        self.since = self.issue.as_ref().map(|issue| {
+            let since = known.filter(|(reason, _)| *reason == issue.reason).map(|(_, since)| since);
+            (issue.reason, since.or_else(|| reported(issue.reason)).unwrap_or(now))
+        });
     }
 
     /// Notes why a target was not written.

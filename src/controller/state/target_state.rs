@@ -86,6 +86,14 @@ impl Targets {
         }
     }
 
+    /// Returns the names of the targets that were seen not to exist.
+    #[must_use]
+    pub fn empty(&self) -> Vec<String> {
+        // What was edited by hand while the mirror is suspended is there all the same.
+        let is_empty = |target: &&(dyn Target + 'static)| matches!(target.found(), Some(Found::Missing));
+        self.iter().filter(is_empty).map(|target| format!("{} {}", target.kind(), target.name())).collect()
+    }
+
     /// Whether one of the targets has an issue.
     #[must_use]
     pub fn has_issue(&self) -> bool {

@@ -73,7 +73,7 @@ fn while_missing(plan: &Plan, previous: &ParameterMirrorStatus, targets: &Target
             TargetReason::SourceNotFound,
             format!(
                 "ParameterSource {} does not exist, so nobody says whether its values are still granted: no new target gets \
-                 them. Create it, or name another one in spec.source",
+                 them. Create it, or name another one in spec.sourceRef",
                 plan.source_name
             ),
         )
@@ -92,7 +92,7 @@ fn not_granted(plan: &Plan, stored: &StoredSource) -> TargetIssue {
         TargetReason::NotGranted,
         format!(
             "the values at hand were read in {} through ParameterSource {}, and no ParameterSource that exists grants them to \
-             namespace {}: they are not written. Ask for a grant, or wait for a read of what spec.source grants",
+             namespace {}: they are not written. Ask for a grant, or wait for a read of what spec.sourceRef grants",
             stored.region, stored.name, plan.namespace
         ),
     )

@@ -1,6 +1,7 @@
 //! Step 5: bring each target to what the resolution asks for, in the order of the plan, and each only against what was observed.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use parameter_mirror_format::content::{Content, Signed};
 use parameter_mirror_format::crypto::keys::KeyRing;
@@ -9,6 +10,7 @@ use crate::controller::context::Context;
 use crate::controller::state::target_state::Targets;
 use crate::controller::steps::permit::WritePermit;
 use crate::controller::steps::read::ReadOutcome;
+use crate::mirror::content;
 use crate::mirror::copies::{self, Freshness};
 use crate::mirror::plan::Plan;
 use crate::mirror::resolve::{Desired, DesiredSet, Resolution};
@@ -16,7 +18,7 @@ use crate::mirror::snapshot::{ReadError, Snapshot};
 use crate::mirror::target::TargetKind;
 use crate::targets::redis::Heartbeat;
 use crate::targets::secret::Owner;
-use crate::targets::target::{Applied, Target, WriteContext};
+use crate::targets::target::{Applied, Services, Target, WriteContext};
 
 /// What one reconcile wrote.
 #[derive(Debug, Default)]
@@ -25,6 +27,10 @@ pub struct Published {
     pub signed: Option<Signed>,
     /// Targets that were restored, and why.
     pub healed: Vec<Heal>,
+    /// Targets that were taken over from somebody else, with consent.
+    pub adopted: Vec<(TargetKind, String)>,
+    /// How many removals an annotation approved.
+    pub approved_removals: usize,
     /// A target changed since it was observed: the operator observes it again at once.
     pub observe_again: bool,
     /// A target holds something that was not observed before SSM was read: the operator reads SSM again at once.
@@ -46,6 +52,8 @@ pub struct Heal {
 pub struct Publishing<'a> {
     /// Latest verified read time ever seen, Unix ms.
     pub latest_read_at: i64,
+    /// What was served before, if anything was.
+    pub before: Option<&'a Signed>,
     /// The targets as observed.
     pub targets: &'a mut Targets,
 }
@@ -60,24 +68,28 @@ pub async fn publish(
     state: Publishing<'_>,
     ctx: &Context,
 ) -> Published {
-    let Publishing { latest_read_at, targets } = state;
+    let Publishing { latest_read_at, before, targets } = state;
     let keys = ctx.keys();
     let services = ctx.services(&keys);
-    let mut published = Published::default();
+    let mut published =
+        Published { approved_removals: resolution.approved_removals(), ..Published::default() };
     let signed = resolution
         .desired()
         .zip(services.keys)
         .map(|(desired, ring)| (desired, sign(desired, targets, latest_read_at, ring, ctx)));
+    let changed_at = before
+        .zip(signed.as_ref().filter(|(desired, _)| desired.freshness == Freshness::FreshRead))
+        .and_then(|(before, (_, signed))| content::newest_change(&before.content, &signed.content));
     let heartbeat = outcome.and_then(|outcome| heartbeat_for(&outcome.outcome, resolution));
     for (planned, target) in plan.targets.iter().zip(targets.iter_mut()) {
         let kind = target.kind();
         match (&signed, permit.of(kind)) {
-            (None, _) => record_conflict(target),
+            (None, _) => record_conflict(target, plan, &services),
             // Why it is not configured has been observed, and counts for more than the permit.
             (Some(_), Err(_)) if !target.is_configured(&services) => {}
             (Some(_), Err(issue)) => {
                 target.state_mut().issue = Some(issue);
-                record_conflict(target);
+                record_conflict(target, plan, &services);
             }
             (Some((desired, signed)), Ok(encryption)) => {
                 let freshness = outcome
@@ -95,6 +107,11 @@ pub async fn publish(
                 };
                 let applied = target.apply(planned, &write, &services).await;
                 published.add(target, &applied, ctx);
+                if let Some(changed_at) = changed_at.filter(|_| applied.written) {
+                    let delay = ctx.clock.now().as_millisecond().saturating_sub(changed_at);
+                    let delay = Duration::from_millis(u64::try_from(delay).unwrap_or_default());
+                    ctx.metrics.latencies.published(kind, delay);
+                }
             }
         }
         // Nothing was to be created although a target was assumed to be missing: what is there, if anything, has to be known now.
@@ -113,6 +130,9 @@ impl Published {
             name: target.name().to_owned(),
             cause,
         }));
+        if applied.adopted {
+            self.adopted.push((target.kind(), target.name().to_owned()));
+        }
         self.observe_again |= applied.observe_again;
         self.read_again |= applied.read_again;
     }
@@ -153,8 +173,8 @@ fn sign(desired: &Desired, targets: &Targets, latest_read_at: i64, ring: &KeyRin
 }
 
 /// Reports a target that must not be written, also when there is nothing to write.
-fn record_conflict(target: &mut dyn Target) {
-    let conflict = target.conflict();
+fn record_conflict(target: &mut dyn Target, plan: &Plan, services: &Services<'_>) {
+    let conflict = target.conflict(plan, services);
     if let Some(refusal) = target.found().and_then(|found| copies::refusal(found, conflict)) {
         target.state_mut().issue = Some(refusal);
     }

@@ -13,19 +13,23 @@ use parameter_mirror_format::humanize;
 use serde::de::IgnoredAny;
 use serde_json::{Value as Json, json};
 
-use crate::api::conditions::{self, DEGRADED, READY, STALLED};
+use crate::api::conditions::{self, DEGRADED, READY, STALLED, SUSPENDED};
 use crate::api::{ParameterMirror, ParameterMirrorStatus};
 use crate::controller::context::Context;
 use crate::controller::state::mirror_state::{MirrorState, ReportState};
+use crate::controller::state::read_state::ReadState;
 use crate::controller::state::target_state::Targets;
 use crate::controller::steps::finalize::Orphans;
-use crate::controller::steps::publish::{Heal, Published};
+use crate::controller::steps::publish::Published;
+use crate::controller::transitions::{self, Transition};
 use crate::kubernetes::client::{ApiError, with_timeout};
 use crate::kubernetes::events::EventDraft;
 use crate::mirror::copies;
 use crate::mirror::plan::{Plan, PlanError};
 use crate::mirror::schedule;
-use crate::mirror::status::{self, ConditionState, Conditions, SourceState, StatusInput, TargetStatus};
+use crate::mirror::status::{
+    self, ConditionState, Conditions, Holding, SourceState, StatusInput, TargetStatus,
+};
 use crate::targets::target::{Recorded, Target};
 use crate::targets::{KINDS, recorded};
 
@@ -70,19 +74,20 @@ pub async fn report(
     next.last_handled_sync_at =
         state.source.handled_sync_at.clone().or(previous.last_handled_sync_at.clone());
     if let Some(good) = &state.good {
-        next.parameters = i32::try_from(good.content.entries.len()).ok();
+        next.parameter_count = i32::try_from(good.content.entries.len()).ok();
         next.revision = Some(good.content.revision());
     }
     record_targets(plan, &state.targets, &previous, orphans, &mut next);
-    for heal in healed(&previous, published) {
+    for heal in transitions::healed(&previous, published) {
         ctx.metrics.healed(heal.kind);
     }
     // A status that could not be written was reported to log and events all the same, so it is not reported twice.
     let known = state.report.unwritten.as_deref().unwrap_or(&previous);
-    let drafts = event_drafts(known, &next, published, state.good.as_ref(), ctx.clock.now());
+    let transition = Transition { before: known, after: &next, published, now: ctx.clock.now() };
+    let drafts = transition.events(state.good.as_ref(), &state.targets);
     let reported = write(mirror, &previous, next, plan.interval, &state.report, ctx).await;
     for draft in drafts {
-        emit(mirror, &draft, ctx);
+        transitions::emit(mirror, &draft, ctx);
     }
     reported
 }
@@ -132,29 +137,34 @@ pub async fn refused(
     ctx: &Context,
 ) -> Reported {
     let previous = state.previous_status(mirror, ctx.clock.uptime());
-    let served = previous.parameters.and_then(|count| usize::try_from(count).ok());
+    let served = previous.parameter_count.and_then(|count| usize::try_from(count).ok());
     let next = with_conditions(mirror, &previous, &status::refused(error, served), ctx.clock.now());
     let known = state.report.unwritten.as_deref().unwrap_or(&previous);
-    let draft = changed(known, &next, READY)
-        .map(|ready| EventDraft::warning(ready.reason.clone(), ready.message.clone()));
+    let draft = transitions::changed(known, &next, READY)
+        .map(|ready| EventDraft::warning(&ready.reason, "CheckSpec", ready.message.clone()));
     let reported = write(mirror, &previous, next, Duration::ZERO, &state.report, ctx).await;
     if let Some(draft) = draft {
-        emit(mirror, &draft, ctx);
+        transitions::emit(mirror, &draft, ctx);
     }
     reported
 }
 
-/// Writes the status of a suspended mirror.
-pub async fn suspended(mirror: &ParameterMirror, state: &MirrorState, ctx: &Context) -> Reported {
+/// Writes the status of a suspended mirror; `empty` names the targets that hold nothing.
+pub async fn suspended(
+    mirror: &ParameterMirror,
+    empty: &[String],
+    state: &MirrorState,
+    ctx: &Context,
+) -> Reported {
     let previous = state.previous_status(mirror, ctx.clock.uptime());
-    let before = match condition(&previous, READY).map(|ready| ready.status.as_str()) {
+    let before = match conditions::find(&previous.conditions, READY).map(|ready| ready.status.as_str()) {
         Some("True") => "True",
         Some("False") => "False",
         _ => "Unknown",
     };
-    let next = with_conditions(mirror, &previous, &status::suspended(before), ctx.clock.now());
-    if let Some(ready) = changed(&previous, &next, READY) {
-        emit(mirror, &EventDraft::normal("Suspended", ready.message.clone()), ctx);
+    let next = with_conditions(mirror, &previous, &status::suspended(before, empty), ctx.clock.now());
+    if let Some(ready) = transitions::changed(&previous, &next, READY) {
+        transitions::emit(mirror, &EventDraft::normal("Suspended", "Suspend", ready.message.clone()), ctx);
     }
     write(mirror, &previous, next, Duration::ZERO, &state.report, ctx).await
 }
@@ -170,22 +180,24 @@ fn facts<'a>(
     let selections: Vec<String> = plan.selections.iter().map(ToString::to_string).collect();
     StatusInput {
         now,
-        mirror: mirror.metadata.name.as_deref().unwrap_or_default(),
+        namespace: &plan.namespace,
+        mirror: &plan.mirror,
+        owner: &plan.owner,
+        source_name: &plan.source_name,
         place: format!("{region} (source {})", plan.source_name).trim_start().to_owned(),
         selected: humanize::few(&selections),
         served: state.good.as_ref().map(|good| good.content.entries.len()).zip(served_as_of(state)),
-        stale: stale(plan, state, ctx),
-        source: source_state(plan, state, ctx),
-        targets: state.targets.iter().map(|target| target_status(target, mirror)).collect(),
+        is_stale: is_stale(plan, state, ctx),
+        source: source_state(&state.source),
+        targets: state.targets.iter().map(|target| target_status(target, mirror, state.good.as_ref())).collect(),
         keys: ctx.keys().issue,
     }
 }
 
-/// Returns the age of what is served, if it exceeds `maxStaleness` (docs/design/formats.md, "Copies": never below 0).
-fn stale(plan: &Plan, state: &MirrorState, ctx: &Context) -> Option<Duration> {
-    let most = plan.max_staleness?;
-    let age = Duration::try_from(ctx.clock.now().duration_since(served_as_of(state)?)).unwrap_or_default();
-    (age > most).then_some(age)
+/// Whether what is served is older than `maxStaleness` (docs/design/formats.md, "Copies": the age is never below 0).
+fn is_stale(plan: &Plan, state: &MirrorState, ctx: &Context) -> bool {
+    let age = served_as_of(state).map(|time| ctx.clock.now().duration_since(time));
+    age.zip(plan.max_staleness).is_some_and(|(age, most)| Duration::try_from(age).is_ok_and(|age| age > most))
 }
 
 /// Returns when what is served was last known to be current: when it was read, or when a later read confirmed it.
@@ -195,31 +207,36 @@ fn served_as_of(state: &MirrorState) -> Option<Timestamp> {
     Some(state.last_sync.unwrap_or(read_at))
 }
 
-fn source_state(plan: &Plan, state: &MirrorState, ctx: &Context) -> SourceState {
-    let now = ctx.clock.uptime();
-    match &state.source.issue {
-        Some((issue, since)) => SourceState::Issue {
-            issue: issue.clone(),
-            since: *since,
-            failed_reads: state.source.failures,
-            next_read: state.source.next_read(plan.interval, now).saturating_sub(now),
-        },
-        None if state.source.has_read => SourceState::Good,
+fn source_state(reads: &ReadState) -> SourceState {
+    match &reads.issue {
+        Some((issue, since)) => {
+            SourceState::Issue { issue: issue.clone(), since: *since, failed_reads: reads.failures }
+        }
+        None if reads.has_read => SourceState::Good,
         None => SourceState::NotReadYet,
     }
 }
 
 /// How messages name a target, and what it holds as far as this process or the status knows.
-fn target_status(target: &dyn Target, mirror: &ParameterMirror) -> TargetStatus {
-    let recorded = |status: &ParameterMirrorStatus| recorded(target.kind(), status);
+fn target_status(target: &dyn Target, mirror: &ParameterMirror, good: Option<&Signed>) -> TargetStatus {
+    let recorded = mirror.status.as_ref().and_then(|status| recorded(target.kind(), status));
+    let holds = match (target.found(), recorded, good) {
+        (Some(found), _, _) if !copies::holds_a_set(found) => Holding::Nothing,
+        (Some(found), _, Some(good))
+            if copies::verified(Some(found)).is_some_and(|held| held.content.same_as(&good.content)) =>
+        {
+            Holding::Current
+        }
+        (None, None, _) => Holding::Nothing,
+        (None, Some(recorded), Some(good)) if recorded.revision == good.content.revision() => Holding::Current,
+        (Some(_), _, _) | (None, Some(_), _) => Holding::Other,
+    };
     TargetStatus {
         name: format!("{} {}", target.kind(), target.name()),
-        holds_a_set: match target.found() {
-            Some(found) => copies::holds_a_set(found),
-            None => mirror.status.as_ref().and_then(recorded).is_some(),
-        },
+        holds,
         seen: target.is_observed(),
         issue: target.state().issue.clone(),
+        since: target.state().since.map(|(_, since)| since),
     }
 }
 
@@ -256,7 +273,7 @@ fn with_conditions(
 ) -> ParameterMirrorStatus {
     let generation = mirror.metadata.generation;
     let of = |type_: &str, verdict: Option<&ConditionState>| {
-        let Some(verdict) = verdict else { return condition(previous, type_).cloned() };
+        let Some(verdict) = verdict else { return conditions::find(&previous.conditions, type_).cloned() };
         let message = humanize::cut(&verdict.message, humanize::LONGEST_MESSAGE);
         let state = (verdict.status, verdict.reason.as_str(), message);
         Some(conditions::set(&previous.conditions, type_, state, generation, now))
@@ -265,110 +282,22 @@ fn with_conditions(
         of(STALLED, Some(&next.stalled)),
         of(DEGRADED, next.degraded.as_ref()),
         of(READY, next.ready.as_ref()),
+        next.suspended.as_ref().and_then(|verdict| of(SUSPENDED, Some(verdict))),
     ];
+    let conditions: Vec<_> = conditions.into_iter().flatten().collect();
     ParameterMirrorStatus {
         observed_generation: generation.unwrap_or_default(),
-        conditions: conditions.into_iter().flatten().collect(),
+        reason: foremost(&conditions),
+        conditions,
         ..previous.clone()
     }
 }
 
-fn condition<'s>(status: &'s ParameterMirrorStatus, type_: &str) -> Option<&'s Condition> {
-    conditions::find(&status.conditions, type_)
-}
-
-/// Returns the condition if its status or reason has changed.
-fn changed<'s>(
-    previous: &ParameterMirrorStatus,
-    next: &'s ParameterMirrorStatus,
-    type_: &str,
-) -> Option<&'s Condition> {
-    let is = condition(next, type_)?;
-    let was = condition(previous, type_);
-    (was.map(|was| (&was.status, &was.reason)) != Some((&is.status, &is.reason))).then_some(is)
-}
-
-/// Returns the heals. The first write of a mirror that has never held a set fills its targets, and is no heal.
-fn healed<'p>(
-    previous: &ParameterMirrorStatus,
-    published: &'p Published,
-) -> impl Iterator<Item = &'p Heal> + use<'p> {
-    let had_a_set = previous.revision.is_some();
-    published.healed.iter().filter(move |_| had_a_set)
-}
-
-fn event_drafts(
-    previous: &ParameterMirrorStatus,
-    next: &ParameterMirrorStatus,
-    published: &Published,
-    good: Option<&Signed>,
-    now: Timestamp,
-) -> Vec<EventDraft> {
-    let mut drafts: Vec<EventDraft> = healed(previous, published)
-        .map(|heal| {
-            EventDraft::normal(
-                "Healed",
-                format!(
-                    "{} {} was {}; it holds the last known good set again.",
-                    heal.kind, heal.name, heal.cause
-                ),
-            )
-            .of(heal.kind.as_str())
-        })
-        .collect();
-    if let Some(degraded) = changed(previous, next, DEGRADED) {
-        let was = condition(previous, DEGRADED);
-        match degraded.status.as_str() {
-            "True" if degraded.reason == "SuspiciousShrink" => {
-                drafts.push(EventDraft::warning("RemovalsWithheld", degraded.message.clone()));
-            }
-            "True" => {
-                drafts.push(EventDraft::warning(
-                    "Degraded",
-                    format!("{}: {}", degraded.reason, degraded.message),
-                ));
-            }
-            "False" if was.is_some_and(|was| was.status == "True") => {
-                let since = was.map_or(now, |was| was.last_transition_time.0);
-                let after = Duration::try_from(now.duration_since(since)).unwrap_or_default();
-                drafts.push(EventDraft::normal(
-                    "Recovered",
-                    format!("Recovered after {}. {}", humanize::span(after), degraded.message),
-                ));
-            }
-            _ => {}
-        }
-    }
-    if let (None, Some(good), false) = (&previous.revision, good, published.healed.is_empty()) {
-        let read_at = Timestamp::from_millisecond(good.content.read_at).unwrap_or(now);
-        let note = format!(
-            "SSM cannot be read; filled from other mirrors that hold the same parameters, as read at {}.",
-            humanize::at(read_at, now)
-        );
-        drafts.push(EventDraft::normal("Filled", note));
-    }
-    let was_ready = condition(previous, READY).is_some_and(|ready| ready.status == "True");
-    if !was_ready
-        && good.is_some()
-        && condition(next, READY).is_some_and(|ready| ready.status == "True" && ready.reason == "Synced")
-    {
-        drafts.push(EventDraft::normal(
-            "Synced",
-            condition(next, READY).map(|ready| ready.message.clone()).unwrap_or_default(),
-        ));
-    }
-    drafts
-}
-
-/// Emits a Kubernetes event, and a log line with the same text.
-fn emit(mirror: &ParameterMirror, draft: &EventDraft, ctx: &Context) {
-    let headline = draft.reason.to_ascii_lowercase();
-    if draft.warning {
-        tracing::warn!(note = draft.note, "{headline}");
-    } else {
-        tracing::info!(note = draft.note, "{headline}");
-    }
-    ctx.events.emit(mirror, draft);
+/// Returns the reason that a list shows: why the mirror is suspended, stalled or degraded, else why it is ready or not.
+fn foremost(conditions: &[Condition]) -> Option<String> {
+    let is_true = |type_| conditions::find(conditions, type_).filter(|condition| condition.status == "True");
+    let first = [SUSPENDED, STALLED, DEGRADED].into_iter().find_map(is_true);
+    first.or_else(|| conditions::find(conditions, READY)).map(|condition| condition.reason.clone())
 }
 
 /// Writes the status if it says something new. If only messages and times have changed, it is written at most once per
@@ -397,7 +326,7 @@ async fn write(
         Err(ApiError::NotFound) => Reported::Unchanged,
         Err(problem) => {
             // The next reconcile finds that the status still says something else, and writes it.
-            tracing::warn!(%problem, "the status cannot be written");
+            tracing::warn!(error = %problem, "the status cannot be written");
             Reported::Failed(Box::new(next))
         }
     }
@@ -432,10 +361,11 @@ fn as_patch(status: &ParameterMirrorStatus) -> Json {
     let mut patch = json!(status);
     if let Some(members) = patch.as_object_mut() {
         for name in [
+            "reason",
             "lastSyncTime",
             "lastAttemptTime",
             "lastHandledSyncAt",
-            "parameters",
+            "parameterCount",
             "revision",
             "secret",
             "redis",

@@ -4,18 +4,27 @@ use rstest::rstest;
 
 use super::*;
 use crate::mirror::resolve::guard::Withheld;
+use crate::mirror::target::{Conflict, Consent};
 
 /// Both targets hold a set, and the last read was good.
 fn synced() -> StatusInput<'static> {
-    let target =
-        |name: &str| TargetStatus { name: name.to_owned(), holds_a_set: true, seen: true, issue: None };
+    let target = |name: &str| TargetStatus {
+        name: name.to_owned(),
+        holds: Holding::Current,
+        seen: true,
+        issue: None,
+        since: None,
+    };
     StatusInput {
         now: "2026-11-23T16:26:12Z".parse().unwrap(),
+        namespace: "shop",
         mirror: "search",
+        owner: "prod/shop/search",
+        source_name: "default",
         place: "us-east-1 (source default)".to_owned(),
         selected: "/prod/search".to_owned(),
         served: Some((40, "2026-11-23T15:57:02Z".parse().unwrap())),
-        stale: None,
+        is_stale: false,
         source: SourceState::Good,
         targets: vec![target("Secret search-config"), target("Redis pm:{shop/search}")],
         keys: None,
@@ -27,7 +36,6 @@ fn troubled(issue: SourceIssue) -> SourceState {
         issue,
         since: "2026-11-23T16:00:12Z".parse().unwrap(),
         failed_reads: 9,
-        next_read: Duration::from_secs(41),
     }
 }
 
@@ -90,16 +98,27 @@ fn ssm_fails(#[case] reason: ReadErrorKind) {
 fn removals_are_withheld_or_a_name_is_gone() {
     let shrink = |of_another_source| {
         let id = "7f3a9c2e41d0".to_owned();
-        troubled(SourceIssue::SuspiciousShrink(Withheld { removed: 31, of: 40, id, of_another_source }))
+        let names = "/prod/search/a, /prod/search/b and 29 more".to_owned();
+        let withheld = Withheld { removed: 31, names, of: 40, id, is_answered: false, of_another_source };
+        troubled(SourceIssue::SuspiciousShrink(withheld))
     };
     let facts = StatusInput { source: shrink(false), ..synced() };
     assert_eq!(all(&facts), ["True/ServingLastKnownGood", "True/SuspiciousShrink", FINE]);
     let message = conditions(&facts).degraded.unwrap().message;
     assert!(
-        message.contains("31 of 40 parameters. They are kept; additions and changes are applied.")
-            && message.ends_with("accept-shrink=7f3a9c2e41d0"),
+        message.contains("31 of 40 parameters since 16:00:12 UTC: /prod/search/a, /prod/search/b and 29 more. They are still served")
+            && message.ends_with(
+                "kubectl --namespace shop annotate --overwrite pmirror search parameter-mirror.dev/accept-shrink=7f3a9c2e41d0"
+            ),
         "{message}"
     );
+    assert!(!message.contains("approves other removals"), "{message}");
+    let SourceState::Issue { issue: SourceIssue::SuspiciousShrink(mut withheld), .. } = shrink(false) else {
+        panic!("no shrink")
+    };
+    withheld.is_answered = true;
+    let answered = StatusInput { source: troubled(SourceIssue::SuspiciousShrink(withheld)), ..synced() };
+    assert!(conditions(&answered).degraded.unwrap().message.contains("that is set approves other removals"));
     let facts = StatusInput { source: shrink(true), ..synced() };
     assert_eq!(all(&facts), ["True/ServingLastKnownGood", "True/SuspiciousShrink", FINE]);
     let message = conditions(&facts).degraded.unwrap().message;
@@ -122,11 +141,14 @@ fn removals_are_withheld_or_a_name_is_gone() {
 /// `Stale` replaces the reason, never the status: a fresh set is not stale, and Ready does not depend on it.
 #[test]
 fn stale_replaces_the_reason_and_keeps_it_in_the_message() {
-    let day = Some(Duration::from_hours(25));
-    let mut facts = StatusInput { stale: day, source: failed(ReadErrorKind::Timeout), ..synced() };
+    let mut facts = StatusInput { is_stale: true, source: failed(ReadErrorKind::Timeout), ..synced() };
     assert_eq!(all(&facts), ["True/ServingLastKnownGood", "True/Stale", FINE]);
     let message = conditions(&facts).degraded.unwrap().message;
-    assert!(message.contains("1 d 1 h old") && message.contains("Timeout: SSM us-east-1"), "{message}");
+    assert!(
+        message.starts_with("What is served was last confirmed at 15:57:02 UTC, longer ago than spec.maxStaleness.")
+            && message.contains("Timeout: SSM us-east-1"),
+        "{message}"
+    );
     facts.source = SourceState::Good;
     assert_eq!(all(&facts), ["True/Synced", "False/Synced", FINE]);
 }
@@ -168,7 +190,7 @@ fn a_target_lags_or_holds_nothing(#[case] reason: TargetReason) {
     let mut facts = synced();
     facts.targets[1].issue = Some(issue(reason));
     assert_eq!(all(&facts), ["True/Synced".to_owned(), format!("True/{reason}"), FINE.to_owned()]);
-    facts.targets[1].holds_a_set = false;
+    facts.targets[1].holds = Holding::Nothing;
     assert_eq!(all(&facts), [format!("False/{reason}"), format!("True/{reason}"), FINE.to_owned()]);
 }
 
@@ -178,16 +200,30 @@ fn a_target_lags_or_holds_nothing(#[case] reason: TargetReason) {
 fn a_conflict_waits_for_a_person(#[case] reason: TargetReason, #[case] of_secret: bool) {
     let mut facts = synced();
     let target = &mut facts.targets[usize::from(!of_secret)];
-    (target.issue, target.holds_a_set) = (Some(issue(reason)), false);
+    (target.issue, target.holds) = (Some(issue(reason)), Holding::Nothing);
     assert_eq!(all(&facts), [format!("False/{reason}"), format!("True/{reason}"), format!("True/{reason}")]);
-    assert!(conditions(&facts).ready.unwrap().message.contains("consent"));
+    let message = |consent| {
+        let mut facts = facts.clone();
+        facts.targets[usize::from(!of_secret)].issue = Some(TargetIssue::conflict(Conflict { reason, consent }));
+        conditions(&facts).ready.unwrap().message
+    };
+    let command = if of_secret {
+        "kubectl --namespace shop annotate secret search-config parameter-mirror.dev/adopt-by=search"
+    } else {
+        "redis-cli HSET 'pm:{shop/search}' @adoptBy 'prod/shop/search'"
+    };
+    assert!(message(Consent::Possible).ends_with(command), "{}", message(Consent::Possible));
+    for consent in [Consent::OwnerAlive, Consent::Impossible] {
+        let message = message(consent);
+        assert!(!message.contains("adopt"), "a command that cannot help: {message}");
+    }
 }
 
 #[test]
 fn the_order_of_reasons_is_fixed() {
     let mut facts = StatusInput { source: failed(ReadErrorKind::Timeout), ..synced() };
     for target in &mut facts.targets {
-        (target.issue, target.holds_a_set) = (Some(issue(TargetReason::SecretTooLarge)), false);
+        (target.issue, target.holds) = (Some(issue(TargetReason::SecretTooLarge)), Holding::Nothing);
     }
     facts.targets[1].issue = Some(issue(TargetReason::RedisUnavailable));
     // Ready: the Secret's reason before Redis's before the source's. Degraded: the source's first.
@@ -222,8 +258,9 @@ fn messages_answer_the_questions_of_the_person_on_call() {
     );
     assert_eq!(
         conditions.degraded.unwrap().message,
-        "SSM us-east-1 (source default): HTTP 500, since 16:00:12 UTC (9 failed reads). New and running pods are not \
-         affected. Reads go on, the next in about 41 s."
+        "SSM us-east-1 (source default): HTTP 500, since 16:00:12 UTC (9 failed reads). Secret search-config and Redis \
+         pm:{shop/search} hold all 40 parameters as read at 15:57:02 UTC. New and running pods are not affected. The \
+         operator keeps trying."
     );
 }
 
@@ -232,19 +269,19 @@ fn messages_answer_the_questions_of_the_person_on_call() {
 #[case::redis_lags(
     None,
     Some(TargetReason::RedisUnavailable),
-    "Secret search-config holds all 40 parameters as read at 15:57:02 UTC. Redis pm:{shop/search} holds a whole set, \
+    "Secret search-config holds all 40 parameters as read at 15:57:02 UTC. Redis pm:{shop/search} holds a complete set, \
      perhaps an older one."
 )]
 #[case::the_secret_lags(
     Some(TargetReason::SecretTooLarge),
     None,
-    "Redis pm:{shop/search} holds all 40 parameters as read at 15:57:02 UTC. Secret search-config holds a whole set, \
+    "Redis pm:{shop/search} holds all 40 parameters as read at 15:57:02 UTC. Secret search-config holds a complete set, \
      perhaps an older one."
 )]
 #[case::both_lag(
     Some(TargetReason::SecretTooLarge),
     Some(TargetReason::RedisDenied),
-    "Secret search-config and Redis pm:{shop/search} hold a whole set, perhaps an older one."
+    "Secret search-config and Redis pm:{shop/search} hold a complete set, perhaps an older one."
 )]
 fn a_target_that_lags_is_not_said_to_be_current(
     #[case] of_secret: Option<TargetReason>,
@@ -252,9 +289,78 @@ fn a_target_that_lags_is_not_said_to_be_current(
     #[case] said: &str,
 ) {
     let mut facts = synced();
-    facts.targets[0].issue = of_secret.map(issue);
-    facts.targets[1].issue = of_redis.map(issue);
+    for (target, reason) in facts.targets.iter_mut().zip([of_secret, of_redis]) {
+        target.issue = reason.map(issue);
+        target.holds = if reason.is_some() { Holding::Other } else { Holding::Current };
+    }
     assert_eq!(conditions(&facts).ready.unwrap().message, said);
+}
+
+/// Redis does not answer a heartbeat: what it holds is what is served, as far as anybody knows.
+#[test]
+fn a_target_that_fails_at_a_heartbeat_is_not_said_to_be_older() {
+    let mut facts = synced();
+    facts.targets[1].issue = Some(issue(TargetReason::RedisUnavailable));
+    facts.targets[1].since = Some("2026-11-23T16:10:00Z".parse().unwrap());
+    assert_eq!(
+        conditions(&facts).degraded.unwrap().message,
+        "Redis pm:{shop/search}, since 16:10:00 UTC: it is so. It held what is served when last seen. Secret search-config holds \
+         what is served."
+    );
+}
+
+/// Whatever fails and whatever the targets hold: no sentence claims what is not so, and every empty target is named.
+#[test]
+fn every_sentence_is_true_in_every_state_of_every_target() {
+    let reads = [
+        ReadErrorKind::SourceUnavailable,
+        ReadErrorKind::AccessDenied,
+        ReadErrorKind::SourceNotFound,
+        ReadErrorKind::Drill,
+        ReadErrorKind::TooManyParameters,
+    ];
+    let gone = SourceIssue::ParameterNotFound(vec!["/prod/x".to_owned()]);
+    let issues = reads.map(|reason| SourceIssue::Read(ReadError::new(reason, "HTTP 500")));
+    let issues = issues.into_iter().chain([SourceIssue::NoParameters, gone]);
+    let holdings = [Holding::Current, Holding::Other, Holding::Nothing];
+    let reasons = [None, Some(TargetReason::RedisUnavailable), Some(TargetReason::TargetContested)];
+    let states: Vec<_> =
+        holdings.into_iter().flat_map(|holds| reasons.map(|reason| (holds, reason))).collect();
+    for source in issues.map(troubled).chain([SourceState::Good]) {
+        for secret in &states {
+            for redis in &states {
+                let mut facts = StatusInput { source: source.clone(), ..synced() };
+                for (target, (holds, reason)) in facts.targets.iter_mut().zip([secret, redis]) {
+                    (target.holds, target.issue) = (*holds, reason.map(issue));
+                }
+                assert_true(&facts);
+            }
+        }
+    }
+}
+
+fn assert_true(facts: &StatusInput<'_>) {
+    let Conditions { ready, degraded, .. } = conditions(facts);
+    let (ready, degraded) = (ready.unwrap(), degraded.unwrap());
+    let is_fine = |target: &TargetStatus| target.holds == Holding::Current && target.issue.is_none();
+    for message in [&ready.message, &degraded.message] {
+        assert!(!message.contains("in about"), "a time that passes: {message}");
+        let claims_all = message.contains("not affected");
+        assert!(!claims_all || facts.targets.iter().all(|target| target.holds != Holding::Nothing), "{message}");
+        for target in facts.targets.iter().filter(|target| !is_fine(target)) {
+            let holds_all = message
+                .split(". ")
+                .any(|sentence| sentence.contains("all 40") && sentence.contains(&target.name));
+            let is_same = target.holds == Holding::Other && target.issue.is_none();
+            assert!(!holds_all || is_same, "{} lags or is empty: {message}", target.name);
+        }
+    }
+    if matches!(facts.source, SourceState::Issue { .. }) {
+        for empty in facts.targets.iter().filter(|target| target.holds == Holding::Nothing) {
+            let is_named = degraded.message.contains(&empty.name) && degraded.message.contains("cannot start");
+            assert!(is_named, "{} is empty: {}", empty.name, degraded.message);
+        }
+    }
 }
 
 #[test]
@@ -275,8 +381,8 @@ fn a_refusal_and_what_is_served_are_two_sentences(#[case] refusal: PlanError) {
     let said = refusal.to_string();
     let said = said.trim_end_matches('.');
     let ready = |served| refused(&refusal, served).ready.unwrap().message;
-    assert_eq!(ready(Some(3)), format!("{said}. The 3 parameters served so far stay as they are."));
-    assert_eq!(ready(None), format!("{said}. Nothing is served."));
+    assert_eq!(ready(Some(3)), format!("{said}. The 3 parameters served so far are neither updated nor restored until then."));
+    assert_eq!(ready(None), format!("{said}. Nothing has been written."));
 }
 
 /// docs/design/formats.md: `KeyMissing` comes before the source's reason, even if only one copy is signed with a lost key.
@@ -297,9 +403,12 @@ fn a_copy_under_a_lost_key_is_reported_before_an_outage() {
 #[case("False")]
 #[case("Unknown")]
 fn a_suspended_mirror_says_so_and_stays_as_ready_as_it_was(#[case] before: &'static str) {
-    let suspended = suspended(before);
-    assert_eq!(shown(suspended.ready.as_ref()), format!("{before}/Suspended"));
-    assert_eq!((suspended.degraded, shown(Some(&suspended.stalled))), (None, FINE.to_owned()));
+    let paused = suspended(before, &[]);
+    assert_eq!(shown(paused.ready.as_ref()), format!("{before}/Suspended"));
+    assert_eq!((paused.degraded, shown(Some(&paused.stalled))), (None, FINE.to_owned()));
+    let gone = suspended(before, &["Secret search-config".to_owned()]).ready.unwrap();
+    assert_eq!(shown(Some(&gone)), "False/Suspended");
+    assert!(gone.message.contains("Secret search-config holds nothing of this mirror"), "{}", gone.message);
 }
 
 #[test]
@@ -319,7 +428,7 @@ fn an_invalid_spec_waits_for_a_person() {
 fn a_target_in_trouble_before_the_first_set(#[case] reason: TargetReason, #[case] lasting: bool) {
     let mut facts = StatusInput { served: None, source: SourceState::NotReadYet, ..synced() };
     for target in &mut facts.targets {
-        target.holds_a_set = false;
+        target.holds = Holding::Nothing;
     }
     facts.targets[1].issue = Some(issue(reason));
     let ready = if lasting { format!("False/{reason}") } else { "Unknown/Pending".to_owned() };

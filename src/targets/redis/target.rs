@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use kube::ResourceExt as _;
+use parameter_mirror_format::content::environment::{self, EnvironmentProblem};
 use parameter_mirror_format::crypto::keys::KeyRing;
 use parameter_mirror_format::hash::{Fence, HashFound, redis_key};
 use parameter_mirror_format::verdict::Found;
@@ -11,8 +12,9 @@ use parameter_mirror_redis::ConnectionError;
 
 use crate::api::{MirrorRedisStatus, ParameterMirror, ParameterMirrorStatus, RedisEncryption};
 use crate::mirror::copies::{self, Action};
-use crate::mirror::plan::{RedisPlan, TargetPlan};
-use crate::mirror::target::{TargetIssue, TargetKind, TargetReason};
+use crate::mirror::plan::{Plan, RedisPlan, TargetPlan};
+use crate::mirror::schedule;
+use crate::mirror::target::{Conflict, Consent, TargetIssue, TargetKind, TargetReason};
 use crate::targets::redis::copy::{self, Trace};
 use crate::targets::redis::{Check, Guard, HashStore, ScriptOutcome};
 use crate::targets::target::{
@@ -154,15 +156,22 @@ impl RedisTarget {
         &mut self,
         redis: &RedisPlan,
         write: &WriteContext<'_>,
-        store: &dyn HashStore,
-        keys: &KeyRing,
-        now: i64,
+        (store, keys): (&dyn HashStore, &KeyRing),
+        services: &Services<'_>,
     ) -> Result<Applied, ConnectionError> {
+        let now = services.clock.now().as_millisecond();
+        let conflict = self.conflict(write.plan, services);
         let Some(observed) = self.observed.clone() else { return Ok(Applied::default()) };
         let mode = redis.encryption.max(write.encryption).into();
-        let mut action = write.decide(&observed.found, observed.consents, self.conflict(), &self.state.heals);
+        let mut action = write.decide(&observed.found, observed.consents, conflict, &self.state.heals);
         if action == Action::Nothing && !copy::is_laid_out_as(&observed, mode) {
             action = Action::Replace;
+        }
+        let unusable = environment::problem(&write.signed.content.entries);
+        if let (Action::Restore(_) | Action::Replace, Some(problem)) = (&action, &unusable)
+            && problem.is_of_a_parameter()
+        {
+            return Ok(self.state.refused(not_usable(write, problem, "The hash is held whole")));
         }
         match (&action, write.heartbeat) {
             (Action::Refused(issue), _) => return Ok(self.state.refused(issue.clone())),
@@ -193,11 +202,11 @@ impl RedisTarget {
                     write.in_order(&mut self.state);
                     return Ok(Applied::default());
                 }
-                write.carried_out(&action, &mut self.state)
+                write.carried_out(&action, &observed.found, &mut self.state)
             }
             ScriptOutcome::Owned { .. } => {
                 self.observed = None;
-                self.state.refused(TargetIssue::conflict(TargetReason::RedisConflict))
+                self.state.refused(TargetIssue::conflict(conflict))
             }
             ScriptOutcome::Stale | ScriptOutcome::Gone | ScriptOutcome::Torn => {
                 self.observed = None;
@@ -255,8 +264,19 @@ impl Target for RedisTarget {
         self.observed = None;
     }
 
-    fn conflict(&self) -> TargetReason {
-        TargetReason::RedisConflict
+    /// The owner is an operator of another cluster, whose mirrors cannot be seen from here: it is alive if it has confirmed the hash
+    /// lately.
+    fn conflict(&self, plan: &Plan, services: &Services<'_>) -> Conflict {
+        let checked_at = self.observed.as_ref().and_then(|observed| observed.checked_at);
+        let silence = i64::try_from(schedule::stale_after(plan.interval).as_millis()).unwrap_or(i64::MAX);
+        let now = services.clock.now().as_millisecond();
+        let is_alive = checked_at.is_some_and(|checked_at| now.saturating_sub(checked_at) < silence);
+        let consent = match &self.observed {
+            Some(observed) if observed.fence == Fence::ABSENT => Consent::Impossible,
+            _ if is_alive => Consent::OwnerAlive,
+            _ => Consent::Possible,
+        };
+        Conflict { reason: TargetReason::RedisConflict, consent }
     }
 
     async fn observe(&mut self, request: &ObserveRequest<'_>, services: &Services<'_>) {
@@ -307,25 +327,30 @@ impl Target for RedisTarget {
         };
         let Some(keys) = services.keys else { return Applied::default() };
         let store = store.as_ref();
-        let now = services.clock.now().as_millisecond();
-        let applied = match self.write(redis, write, store, keys, now).await {
+        let applied = match self.write(redis, write, (store, keys), services).await {
             Err(error) if error.is_of_the_connection() => {
                 // Nobody need notice that an idle connection was closed or forgotten on the way. It is not known whether Redis
                 // executed the write, so the hash is read back.
                 match copy::observe(store, &self.key, &write.plan.owner, keys, None).await {
                     Ok(observed) => {
                         self.observed = Some(observed);
-                        self.write(redis, write, store, keys, now).await
+                        self.write(redis, write, (store, keys), services).await
                     }
                     Err(error) => Err(error),
                 }
             }
             outcome => outcome,
         };
-        applied.unwrap_or_else(|error| {
+        let applied = applied.unwrap_or_else(|error| {
             self.lost(&error);
             Applied::default()
-        })
+        });
+        if self.state.issue.is_none()
+            && let Some(problem) = environment::problem(&write.signed.content.entries)
+        {
+            self.state.issue = Some(not_usable(write, &problem, "The hash is up to date"));
+        }
+        applied
     }
 
     fn evict(&mut self) {
@@ -353,6 +378,18 @@ impl Target for RedisTarget {
         held.and_then(|hash| hash.encryption.as_ref())
             .map_or(RedisEncryption::All, |encryption| encryption.mode().into())
     }
+}
+
+/// A set that the reader would refuse.
+fn not_usable(write: &WriteContext<'_>, problem: &EnvironmentProblem, state: &str) -> TargetIssue {
+    let detail = match (problem, write.desired.key_problems.first()) {
+        (EnvironmentProblem::Keyless(_), Some(problem)) => {
+            format!("{problem}. Give one of them a `key`, or exclude it")
+        }
+        _ => problem.to_string(),
+    };
+    let detail = format!("{state}, because no program can be started with the set: {detail}");
+    TargetIssue::new(TargetReason::RedisNotUsable, detail)
 }
 
 /// A failed call to Redis as an issue of the hash.

@@ -18,6 +18,10 @@ use crate::mirror::plan::SecretPlan;
 use crate::mirror::target::{TargetIssue, TargetReason};
 
 const OUR_PREFIX: &str = "parameter-mirror.dev/";
+/// The label with the name of the mirror.
+const MIRROR_LABEL: &str = "parameter-mirror.dev/mirror";
+/// What precedes the owner of a Secret that another mirror owns.
+const OWNED_BY_MIRROR: &str = "mirror ";
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// Maximum bytes of labels, annotations, finalizers and owner references that others may keep on a Secret of ours. The
@@ -107,13 +111,24 @@ impl ObservedSecret {
     /// Whether the owner of a foreign Secret lets `mirror` take it over. An object of a controller is never taken over.
     #[must_use]
     pub fn consents_to(&self, mirror: &str) -> bool {
-        let controlled = self
-            .metadata
-            .owner_references
-            .iter()
-            .flatten()
-            .any(|reference| reference.controller == Some(true));
-        self.adopt_by.as_deref() == Some(mirror) && !controlled && self.too_much.is_none()
+        self.adopt_by.as_deref() == Some(mirror) && self.can_be_handed_over()
+    }
+
+    /// Whether consent can count at all: a controller would restore or delete the object, and foreign metadata beyond the bound would
+    /// be lost.
+    #[must_use]
+    pub fn can_be_handed_over(&self) -> bool {
+        let mut references = self.metadata.owner_references.iter().flatten();
+        !references.any(|reference| reference.controller == Some(true)) && self.too_much.is_none()
+    }
+
+    /// Returns the owner that the annotations of a foreign Secret name, if it is a mirror.
+    #[must_use]
+    pub fn owning_mirror(&self) -> Option<&str> {
+        match &self.found {
+            Some(Found::NotOurs { owner: Some(owner) }) => owner.strip_prefix(OWNED_BY_MIRROR),
+            _ => None,
+        }
     }
 }
 
@@ -164,7 +179,7 @@ fn foreign_bytes(metadata: &ObjectMeta) -> usize {
 fn name_foreign_owner(metadata: &ObjectMeta) -> impl Fn(Found) -> Found + '_ {
     |found| match found {
         Found::NotOurs { owner: None } => Found::NotOurs { owner: apparent_owner(metadata) },
-        Found::NotOurs { owner: Some(owner) } => Found::NotOurs { owner: Some(format!("mirror {owner}")) },
+        Found::NotOurs { owner: Some(owner) } => Found::NotOurs { owner: Some(format!("{OWNED_BY_MIRROR}{owner}")) },
         other => other,
     }
 }
@@ -200,7 +215,7 @@ pub fn render(
             name: Some(plan.name.clone()),
             namespace: Some(namespace.to_owned()),
             resource_version: existing.metadata.resource_version.clone(),
-            labels: Some(wanted_labels(plan, existing)),
+            labels: Some(wanted_labels(plan, owner, existing)),
             annotations: Some(annotations),
             owner_references: wanted_owner_references(plan, owner, existing),
             finalizers: existing.metadata.finalizers.clone(),
@@ -223,7 +238,7 @@ pub fn is_in_sync(plan: &SecretPlan, owner: &Owner, existing: &ObservedSecret) -
     let held = |key: &str| metadata.annotations.as_ref().and_then(|all| all.get(key));
     let mut ours = existing.owned.annotations.iter();
     let stale_annotation = ours.any(|key| !plan.annotations.contains_key(key) && held(key).is_some());
-    metadata.labels.clone().unwrap_or_default() == wanted_labels(plan, existing)
+    metadata.labels.clone().unwrap_or_default() == wanted_labels(plan, owner, existing)
         && plan.annotations.iter().all(|(key, value)| held(key) == Some(value))
         && !stale_annotation
         && held(LAST_APPLIED).is_none()
@@ -266,7 +281,8 @@ pub fn fits(
         return Err(TargetIssue::new(
             TargetReason::SecretConflict,
             format!(
-                "it exists with type {}, which cannot be changed to {}. It was not touched.",
+                "it exists with type {}, which cannot be changed to {}. It was not touched. Delete it, or choose another spec.secret.name or \
+                 spec.secret.type.",
                 existing.type_.as_deref().unwrap_or_default(),
                 plan.type_.as_str()
             ),
@@ -308,11 +324,16 @@ pub fn fits(
     Ok(parts)
 }
 
-fn wanted_labels(plan: &SecretPlan, existing: &ObservedSecret) -> BTreeMap<String, String> {
+/// Labels for the user, and those by which the operator and people find what it wrote: that it is ours, and of which mirror. A label
+/// holds 63 characters; the annotation with the owner has the name of a mirror with more.
+fn wanted_labels(plan: &SecretPlan, owner: &Owner, existing: &ObservedSecret) -> BTreeMap<String, String> {
     let mut labels = foreign(existing, &existing.owned.labels, existing.metadata.labels.as_ref());
     labels.extend(plan.labels.clone());
     let (label, value) = layout::LABEL;
     labels.insert(label.to_owned(), value.to_owned());
+    if owner.name.len() <= 63 {
+        labels.insert(MIRROR_LABEL.to_owned(), owner.name.clone());
+    }
     labels
 }
 

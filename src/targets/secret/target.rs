@@ -4,15 +4,17 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use kube::ResourceExt as _;
+use kube::runtime::reflector::ObjectRef;
 use parameter_mirror_format::verdict::Found;
 
 use crate::api::{MirrorSecretStatus, ParameterMirror, ParameterMirrorStatus};
 use crate::kubernetes::client::ApiError;
 use crate::kubernetes::watches::CachedVersion;
 use crate::mirror::copies::Action;
-use crate::mirror::plan::TargetPlan;
-use crate::mirror::target::{TargetIssue, TargetKind, TargetReason};
+use crate::mirror::plan::{Plan, TargetPlan};
+use crate::mirror::target::{Conflict, Consent, TargetIssue, TargetKind, TargetReason};
 use crate::targets::secret::render::{self, ObservedSecret};
+use crate::targets::secret::store::WriteError;
 use crate::targets::target::{
     Applied, Depth, Identity, Inspection, Kind, ObserveRequest, Outside, Recorded, Services, Target,
     TargetState, WriteContext,
@@ -155,6 +157,22 @@ impl SecretTarget {
         }
     }
 
+    /// Whether the Secret belongs to another mirror of the namespace that exists and still wants it.
+    fn is_wanted_by_its_owner(&self, observed: &ObservedSecret, plan: &Plan, services: &Services<'_>) -> bool {
+        let same_namespace = plan.owner.strip_suffix(plan.mirror.as_str()).unwrap_or_default();
+        let Some(owner) = observed.owning_mirror().and_then(|owner| owner.strip_prefix(same_namespace)) else {
+            return false;
+        };
+        let Some(mirror) = services.watches.mirror(&ObjectRef::new(owner).within(&plan.namespace)) else {
+            return false;
+        };
+        // A mirror that does not decode may want it.
+        mirror.0.as_ref().map_or(true, |mirror| {
+            let wanted = mirror.spec.secret.as_ref().map(|secret| secret.name_for(owner));
+            mirror.metadata.deletion_timestamp.is_none() && wanted == Some(self.name.as_str())
+        })
+    }
+
     /// Whether this version is not that of what was last read or written.
     fn differs_from_observed(&self, version: Option<&str>, now: Duration) -> bool {
         let Some(observed) = self.observed.as_ref().filter(|_| self.existence != Existence::Unknown) else {
@@ -202,8 +220,14 @@ impl Target for SecretTarget {
         self.observed = None;
     }
 
-    fn conflict(&self) -> TargetReason {
-        TargetReason::SecretConflict
+    fn conflict(&self, plan: &Plan, services: &Services<'_>) -> Conflict {
+        let observed = self.observed.as_ref();
+        let consent = match observed {
+            Some(observed) if self.is_wanted_by_its_owner(observed, plan, services) => Consent::OwnerAlive,
+            Some(observed) if !observed.can_be_handed_over() => Consent::Impossible,
+            _ => Consent::Possible,
+        };
+        Conflict { reason: TargetReason::SecretConflict, consent }
     }
 
     async fn observe(&mut self, request: &ObserveRequest<'_>, services: &Services<'_>) {
@@ -220,7 +244,7 @@ impl Target for SecretTarget {
                 // It may change unseen: a read under way does not know what it meets.
                 self.state.external_changes += 1;
                 self.observed = None;
-                self.state.issue = Some(issue("read", &problem));
+                self.state.issue = Some(issue("read", &problem, None));
                 return;
             }
         }
@@ -237,7 +261,7 @@ impl Target for SecretTarget {
                 self.state.issue = None;
                 self.observed = Some(observed);
             }
-            Err(problem) => self.state.issue = Some(issue("read", &problem)),
+            Err(problem) => self.state.issue = Some(issue("read", &problem, None)),
         }
     }
 
@@ -251,7 +275,8 @@ impl Target for SecretTarget {
         let Some(observed) = self.observed.clone() else { return Applied::default() };
         let Some(found) = &observed.found else { return Applied::default() };
         let consented = observed.consents_to(&write.plan.mirror);
-        let action = write.decide(found, consented, self.conflict(), &self.state.heals);
+        let conflict = self.conflict(write.plan, services);
+        let action = write.decide(found, consented, conflict, &self.state.heals);
         if let Action::Refused(issue) = action {
             return self.state.refused(issue);
         }
@@ -272,17 +297,17 @@ impl Target for SecretTarget {
                 let before = observed.resource_version().map(str::to_owned);
                 self.before_write = services.watches.shows_secrets().then_some((before, write.now));
                 self.observed = Some(ObservedSecret::written(write.signed.clone(), answer));
-                write.carried_out(&action, &mut self.state)
+                write.carried_out(&action, found, &mut self.state)
             }
-            Err(ApiError::Conflict) => {
+            Err(WriteError { error: ApiError::Conflict, .. }) => {
                 self.observed = None;
                 // If there is one that nobody had seen when SSM was read, what may replace it has to be read after it is seen.
                 Applied { read_again: was_assumed, ..self.state.raced() }
             }
-            Err(problem) => {
+            Err(WriteError { error, said }) => {
                 // A timeout leaves the outcome unknown: it is read back.
                 self.observed = None;
-                self.state.refused(issue("written", &problem))
+                self.state.refused(issue("written", &error, said.as_deref()))
             }
         }
     }
@@ -331,14 +356,14 @@ impl Target for SecretTarget {
     }
 }
 
-/// A failed call to the API server as an issue of the Secret.
-fn issue(verb: &str, problem: &ApiError) -> TargetIssue {
-    let hint = match problem {
-        ApiError::Refused { code: 403, .. } => {
-            " Check the namespace's resource quota and the operator's role binding."
+/// A failed call to the API server as an issue of the Secret, with the API server's own words if there are any.
+fn issue(verb: &str, problem: &ApiError, said: Option<&str>) -> TargetIssue {
+    let why = match (said, problem) {
+        (Some(said), _) => format!(": {said}"),
+        (None, ApiError::Refused { code: 403, .. }) => {
+            ". Check the namespace's resource quota and the operator's role binding".to_owned()
         }
-        ApiError::Refused { code: 422, .. } => " Check that the Secret is not immutable.",
-        _ => "",
+        (None, _) => String::new(),
     };
-    TargetIssue::new(TargetReason::SecretWriteFailed, format!("it cannot be {verb}: {problem}.{hint}"))
+    TargetIssue::new(TargetReason::SecretWriteFailed, format!("it cannot be {verb}: {problem}{why}"))
 }

@@ -2,6 +2,7 @@
 
 pub mod coverage;
 pub mod entry;
+pub mod environment;
 pub mod revision;
 pub mod source;
 pub mod steering;
