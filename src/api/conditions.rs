@@ -3,14 +3,17 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-/// Condition of a mirror: the spec is valid and granted, and every target holds a complete set.
+/// Condition of a mirror: the spec is valid and granted, and every target holds a complete set. Condition of a source: its
+/// identity is not denied, whether or not SSM answers.
 pub const READY: &str = "Ready";
 /// Condition of a mirror: something is wrong that may resolve by itself.
 pub const DEGRADED: &str = "Degraded";
 /// Condition of a mirror: only a person can resolve the issue.
 pub const STALLED: &str = "Stalled";
-/// Condition of a source: mirrors can be read through it.
+/// Condition of a source: mirrors can be read through it now.
 pub const AVAILABLE: &str = "Available";
+/// Condition of a mirror, present while its spec says so: nothing is read, written or restored.
+pub const SUSPENDED: &str = "Suspended";
 
 /// Finds a condition by its type.
 #[must_use]

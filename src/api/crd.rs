@@ -1,7 +1,9 @@
 //! The custom resource definitions as `parameter-mirror crd` prints them.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray,
+    CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
 use kube::CustomResourceExt;
 use serde_json::json;
@@ -11,10 +13,34 @@ use super::{ParameterMirror, ParameterSource};
 /// Returns both CRDs, `ParameterMirror` first.
 #[must_use]
 pub fn crds() -> [CustomResourceDefinition; 2] {
-    [with_unseen_status(ParameterMirror::crd()), ParameterSource::crd()].map(with_bounded_conditions)
+    [with_unseen_status(ParameterMirror::crd()), ParameterSource::crd()]
+        .map(with_bounded_conditions)
+        .map(without_nullable)
 }
 
-/// Maximum number of conditions of an object. The operator sets three.
+/// Marks no field as nullable. An optional field is left out, as the API conventions of Kubernetes have it; the API server drops a
+/// `null`.
+fn without_nullable(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
+    for version in &mut crd.spec.versions {
+        if let Some(schema) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) {
+            forbid_null(schema);
+        }
+    }
+    crd
+}
+
+fn forbid_null(schema: &mut JSONSchemaProps) {
+    schema.nullable = None;
+    schema.properties.iter_mut().flat_map(BTreeMap::values_mut).for_each(forbid_null);
+    if let Some(JSONSchemaPropsOrArray::Schema(items)) = &mut schema.items {
+        forbid_null(items);
+    }
+    if let Some(JSONSchemaPropsOrBool::Schema(values)) = &mut schema.additional_properties {
+        forbid_null(values);
+    }
+}
+
+/// Maximum number of conditions of an object. The operator sets four.
 const MOST_CONDITIONS: i64 = 8;
 
 /// Bounds the conditions as Go's `metav1.Condition` does; the Rust types lose these limits. The operator keeps the

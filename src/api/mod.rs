@@ -12,10 +12,10 @@ pub use crd::crds;
 pub use parameter_mirror::{
     DeletionPolicy, GuardSpec, KeyFormat, MirrorRedisStatus, MirrorSecretStatus, ParameterMirror,
     ParameterMirrorSpec, ParameterMirrorStatus, RedisEncryption, RedisTargetSpec, SecretTargetSpec,
-    SecretType, SelectionSpec,
+    SecretType, SelectionSpec, SourceRef,
 };
 pub use parameter_source::{
-    GrantSpec, NamespaceSelector, ParameterSource, ParameterSourceSpec, ParameterSourceStatus,
+    GrantSpec, ParameterSource, ParameterSourceSpec, ParameterSourceStatus,
 };
 
 /// The API group, and the prefix of every annotation of the product.

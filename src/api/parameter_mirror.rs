@@ -33,10 +33,11 @@ use serde::{Deserialize, Serialize};
     printcolumn(
         name = "Reason",
         type_ = "string",
-        description = "Why it is stalled or degraded, else why it is ready",
-        json_path = r#".status.conditions[?(@.status=="True")].reason"#
+        description = "Why it is stalled or degraded, else why it is ready or not",
+        json_path = ".status.reason"
     ),
-    printcolumn(name = "Parameters", type_ = "integer", json_path = ".status.parameters"),
+    printcolumn(name = "Suspended", type_ = "boolean", json_path = ".spec.suspend"),
+    printcolumn(name = "Parameters", type_ = "integer", json_path = ".status.parameterCount"),
     printcolumn(
         name = "Last Sync",
         type_ = "date",
@@ -44,7 +45,7 @@ use serde::{Deserialize, Serialize};
         json_path = ".status.lastSyncTime"
     ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    printcolumn(name = "Source", type_ = "string", json_path = ".spec.source", priority = 1),
+    printcolumn(name = "Source", type_ = "string", json_path = ".spec.sourceRef.name", priority = 1),
     printcolumn(name = "Interval", type_ = "string", json_path = ".spec.interval", priority = 1),
     printcolumn(name = "Secret", type_ = "string", json_path = ".status.secret.name", priority = 1),
     printcolumn(name = "Redis Key", type_ = "string", json_path = ".status.redis.key", priority = 1),
@@ -52,20 +53,18 @@ use serde::{Deserialize, Serialize};
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = ("has(self.secret) || has(self.redis)", "spec: name at least one target: add `secret: {}` or `redis: {}`"),
-    validation = ("!has(self.maxStaleness) || !self.maxStaleness.matches('^([0-9]{1,6}([.][0-9]{1,6})?(ms|s|m|h))+$') || !self.interval.matches('^([0-9]{1,6}([.][0-9]{1,6})?(ms|s|m|h))+$') || duration(self.maxStaleness) >= duration(self.interval)", "spec.maxStaleness must be at least spec.interval, or the mirror is stale between two reads")
+    validation = ("has(self.secret) || has(self.redis)", "name at least one target: add `secret: {}` or `redis: {}`"),
+    validation = ("!has(self.maxStaleness) || !self.maxStaleness.matches('^([0-9]{1,6}([.][0-9]{1,6})?(ms|s|m|h))+$') || !self.interval.matches('^([0-9]{1,6}([.][0-9]{1,6})?(ms|s|m|h))+$') || duration(self.maxStaleness) >= duration(self.interval)", "maxStaleness must be at least interval, or the mirror is stale between two reads")
 )]
 pub struct ParameterMirrorSpec {
-    /// Name of the `ParameterSource` (cluster-scoped) to read with.
-    #[schemars(length(min = 1, max = 253))]
-    #[x_kube(validation = ("self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')", "spec.source must be the name of a ParameterSource: a lower-case DNS name"))]
-    #[serde(default = "default_source")]
-    pub source: String,
+    /// The `ParameterSource` (cluster-scoped) to read with.
+    #[serde(default)]
+    pub source_ref: SourceRef,
     /// How often SSM is read: a Go duration between 10s and 24h, e.g. `5m`.
     #[schemars(length(max = 16))]
     #[x_kube(
-        validation = ("self.matches('^([0-9]{1,6}([.][0-9]{1,6})?(ms|s|m|h))+$')", "spec.interval is not a duration: write it like 30s, 5m or 1h30m"),
-        validation = ("!self.matches('^([0-9]{1,6}([.][0-9]{1,6})?(ms|s|m|h))+$') || (duration(self) >= duration('10s') && duration(self) <= duration('24h'))", "spec.interval must be between 10s and 24h")
+        validation = ("self.matches('^([0-9]{1,6}([.][0-9]{1,6})?(ms|s|m|h))+$')", "not a duration: write it like 30s, 5m or 1h30m"),
+        validation = ("!self.matches('^([0-9]{1,6}([.][0-9]{1,6})?(ms|s|m|h))+$') || (duration(self) >= duration('10s') && duration(self) <= duration('24h'))", "must be between 10s and 24h")
     )]
     #[serde(default = "default_interval")]
     pub interval: String,
@@ -76,8 +75,8 @@ pub struct ParameterMirrorSpec {
     /// 16,384 characters.
     #[schemars(length(min = 1, max = 100))]
     #[x_kube(
-        validation = ("self.map(s, (has(s.path) ? size(s.path) : 0) + (has(s.name) ? size(s.name) : 0) + (has(s.key) ? size(s.key) : 0) + (has(s.exclude) ? s.exclude.map(e, size(e)).sum() : 0)).sum() <= 16384", "spec.parameters: paths, names, keys and excludes have more than 16,384 characters in all; split them over several mirrors"),
-        validation = ("self.map(s, has(s.exclude) ? size(s.exclude) : 0).sum() <= 200", "spec.parameters: more than 200 excludes in all; split the selections over several mirrors")
+        validation = ("self.map(s, (has(s.path) ? size(s.path) : 0) + (has(s.name) ? size(s.name) : 0) + (has(s.key) ? size(s.key) : 0) + (has(s.exclude) ? s.exclude.map(e, size(e)).sum() : 0)).sum() <= 16384", "paths, names, keys and excludes have more than 16,384 characters in all; split them over several mirrors"),
+        validation = ("self.map(s, has(s.exclude) ? size(s.exclude) : 0).sum() <= 200", "more than 200 excludes in all; split the selections over several mirrors")
     )]
     pub parameters: Vec<SelectionSpec>,
     /// Target 1: one Kubernetes Secret in the mirror's namespace.
@@ -94,9 +93,26 @@ pub struct ParameterMirrorSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16))]
     #[x_kube(
-        validation = ("self.matches('^([0-9]{1,6}([.][0-9]{1,6})?(ms|s|m|h))+$')", "spec.maxStaleness is not a duration: write it like 30m, 24h or 1h30m")
+        validation = ("self.matches('^([0-9]{1,6}([.][0-9]{1,6})?(ms|s|m|h))+$')", "not a duration: write it like 30m, 24h or 1h30m")
     )]
     pub max_staleness: Option<String>,
+}
+
+/// Names a `ParameterSource`.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SourceRef {
+    /// Name of the `ParameterSource`.
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = ("self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')", "not the name of a ParameterSource: a lower-case DNS name"))]
+    #[serde(default = "default_source")]
+    pub name: String,
+}
+
+impl Default for SourceRef {
+    fn default() -> Self {
+        Self { name: default_source() }
+    }
 }
 
 fn default_source() -> String {
@@ -118,7 +134,7 @@ const fn unseen() -> i64 {
 impl Default for ParameterMirrorSpec {
     fn default() -> Self {
         Self {
-            source: default_source(),
+            source_ref: SourceRef::default(),
             interval: default_interval(),
             suspend: false,
             parameters: Vec::new(),
@@ -135,17 +151,18 @@ impl Default for ParameterMirrorSpec {
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = ("has(self.path) != has(self.name)", "a selection has either `path` or `name`: split it into two entries"),
-    validation = ("has(self.name) || (!has(self.key) && !has(self.optional))", "`key` and `optional` go with `name` only"),
+    validation = ("has(self.name) || !has(self.key)", "`key` goes with `name` only"),
     validation = ("has(self.path) || (!has(self.recursive) && !has(self.exclude))", "`recursive` and `exclude` go with `path` only")
 )]
 pub struct SelectionSpec {
-    /// Everything below this path, e.g. `/prod/checkout`.
+    /// Everything below this path, e.g. `/prod/checkout`. A trailing slash means the same path.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1011))]
     #[x_kube(
         validation = ("!self.startsWith('arn:')", "ARNs are not accepted: write the path itself; to read another account set roleArn on the ParameterSource"),
-        validation = ("self.startsWith('arn:') || self == '/' || self.matches('^(/[A-Za-z0-9_.-]+)+$')", "a path starts with /, has no trailing or double / and only letters, digits, _ . - in its segments, e.g. /prod/checkout"),
-        validation = ("!self.contains('/./') && !self.contains('/../') && !self.endsWith('/.') && !self.endsWith('/..')", "a path has no . or .. segments")
+        validation = ("self.startsWith('arn:') || self == '/' || self.matches('^(/[A-Za-z0-9_.-]+){1,15}/?$')", "a path starts with / and has at most 15 levels, each of letters, digits, _ . -, e.g. /prod/checkout"),
+        validation = ("!self.matches('/[.][.]?(/|$)')", "a path has no . or .. segments"),
+        validation = ("!self.matches('(?i)^/aws/reference/secretsmanager(/|$)')", "references to Secrets Manager are not supported: copy the secret into a parameter, or mirror it with a tool for Secrets Manager")
     )]
     pub path: Option<String>,
     /// Whether levels below the first count too. Default true.
@@ -154,13 +171,16 @@ pub struct SelectionSpec {
     /// Relative paths to leave out, each with everything below it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 50), inner(length(min = 1, max = 1011)))]
+    #[x_kube(validation = ("self.all(e, e.matches('^/?[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*/?$') && !e.matches('(^|/)[.][.]?(/|$)'))", "an exclude is a relative path of letters, digits, _ . - with no . or .. segments, e.g. legacy/db"))]
     pub exclude: Option<Vec<String>>,
     /// One parameter, e.g. `/prod/shared/stripe`, or pinned: `name:version`, `name:label`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1112))]
     #[x_kube(
         validation = ("!self.startsWith('arn:')", "ARNs are not accepted: write the name itself; to read another account set roleArn on the ParameterSource"),
-        validation = ("self.startsWith('arn:') || self.matches('^/?[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*(:[A-Za-z0-9_.-]+)?$')", "a name has only letters, digits, _ . - / and at most one :version or :label, e.g. /prod/shared/stripe:live")
+        validation = ("self.startsWith('arn:') || self.matches('^(([A-Za-z0-9_.-]+)|((/[A-Za-z0-9_.-]+){1,15}))(:.*)?$')", "a name has only letters, digits, _ . - in at most 15 levels, and begins with / if it has one, e.g. /prod/shared/stripe"),
+        validation = ("!self.contains(':') || self.startsWith('arn:') || self.matches('^[^:]*:([0-9]{1,19}|[A-Za-z_.-][A-Za-z0-9_.-]{0,99})$')", "what follows the colon is a version (a number) or a label, e.g. /prod/shared/stripe:live"),
+        validation = ("!self.matches('(?i)^/?aws/reference/secretsmanager(/|:|$)')", "references to Secrets Manager are not supported: copy the secret into a parameter, or mirror it with a tool for Secrets Manager")
     )]
     pub name: Option<String>,
     /// The key in the Secret for this parameter, instead of the one that `keyFormat` makes.
@@ -168,7 +188,7 @@ pub struct SelectionSpec {
     #[schemars(length(min = 1, max = 253))]
     #[x_kube(validation = ("self.matches('^[-._a-zA-Z0-9]+$') && self != '.' && !self.startsWith('..')", "a Secret key has only letters, digits, - _ . and does not start with .."))]
     pub key: Option<String>,
-    /// Whether it is fine that the parameter is absent in SSM. Default false.
+    /// Whether SSM may lack the parameter, or hold nothing below the path. Default false.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub optional: Option<bool>,
 }
@@ -177,17 +197,17 @@ pub struct SelectionSpec {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = ("self.type == oldSelf.type", "spec.secret.type is immutable: choose another spec.secret.name together with a new mirror"),
-    validation = ("self.labels.all(k, !k.startsWith('parameter-mirror.dev/') && k != 'app.kubernetes.io/managed-by')", "spec.secret.labels: app.kubernetes.io/managed-by and parameter-mirror.dev/* are set by the operator"),
-    validation = ("self.labels.all(k, size(k) <= 317)", "spec.secret.labels: a key is longer than Kubernetes allows (a prefix of 253 characters and a name of 63)"),
-    validation = ("self.annotations.map(k, size(k) + size(self.annotations[k])).sum() <= 16384", "spec.secret.annotations: more than 16,384 characters in all"),
-    validation = ("self.annotations.all(k, !k.startsWith('parameter-mirror.dev/') && !k.matches('^([a-z0-9.-]*[.])?(kubernetes|k8s)[.]io/'))", "spec.secret.annotations: parameter-mirror.dev/* and *.kubernetes.io/* are reserved")
+    validation = ("self.type == oldSelf.type", "type is immutable: choose another spec.secret.name together with a new mirror"),
+    validation = ("self.labels.all(k, !k.startsWith('parameter-mirror.dev/') && k != 'app.kubernetes.io/managed-by')", "labels: app.kubernetes.io/managed-by and parameter-mirror.dev/* are set by the operator"),
+    validation = ("self.labels.all(k, size(k) <= 317)", "labels: a key is longer than Kubernetes allows (a prefix of 253 characters and a name of 63)"),
+    validation = ("self.annotations.map(k, size(k) + size(self.annotations[k])).sum() <= 16384", "annotations: more than 16,384 characters in all"),
+    validation = ("self.annotations.all(k, !k.startsWith('parameter-mirror.dev/') && !k.matches('^([a-z0-9.-]*[.])?(kubernetes|k8s)[.]io/'))", "annotations: parameter-mirror.dev/* and *.kubernetes.io/* are reserved")
 )]
 pub struct SecretTargetSpec {
     /// Name of the Secret. Default: the mirror's name.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
-    #[x_kube(validation = ("self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')", "spec.secret.name must be a lower-case DNS name"))]
+    #[x_kube(validation = ("self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')", "must be a lower-case DNS name"))]
     pub name: Option<String>,
     /// Type of the Secret; immutable.
     #[serde(rename = "type")]
@@ -330,10 +350,14 @@ pub enum RedisEncryption {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ParameterMirrorStatus {
-    /// Generation of the spec that the conditions speak of; -1 before the first look.
+    /// Generation of the spec that the conditions speak of; -1 before the first reconcile.
     #[serde(default = "unseen")]
     pub observed_generation: i64,
-    /// Stalled, Degraded, Ready. `kubectl get` shows the reason of the first that is True.
+    /// Why the mirror is stalled or degraded, else why it is ready or not: the reason of the condition that matters most.
+    #[schemars(length(max = 64))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Stalled, Degraded, Ready; and Suspended while `spec.suspend` is true.
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_owned()]))]
     #[serde(default)]
     pub conditions: Vec<Condition>,
@@ -349,7 +373,7 @@ pub struct ParameterMirrorStatus {
     pub last_handled_sync_at: Option<String>,
     /// Number of parameters in the last known good set.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub parameters: Option<i32>,
+    pub parameter_count: Option<i32>,
     /// Short hash over names, types, versions and dates of the last known good set; never over values.
     #[schemars(length(max = 64))]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -366,11 +390,12 @@ impl Default for ParameterMirrorStatus {
     fn default() -> Self {
         Self {
             observed_generation: unseen(),
+            reason: None,
             conditions: Vec::new(),
             last_sync_time: None,
             last_attempt_time: None,
             last_handled_sync_at: None,
-            parameters: None,
+            parameter_count: None,
             revision: None,
             secret: None,
             redis: None,

@@ -1,15 +1,13 @@
 //! `ParameterSource`: an AWS account, region and identity to read with, and who may read what.
 
-use std::collections::BTreeMap;
-
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector, Time};
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 use super::RedisEncryption;
 
 /// An AWS region and identity to read parameters with, and the namespaces that may. No grant, no read.
-#[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "parameter-mirror.dev",
     version = "v1alpha1",
@@ -22,6 +20,11 @@ use super::RedisEncryption;
     doc = "An AWS account, region and identity to read SSM parameters with, owned by the administrators of the cluster. Deny by default: a namespace reads only what a grant names.",
     printcolumn(name = "Region", type_ = "string", json_path = ".spec.region"),
     printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].status"#
+    ),
+    printcolumn(
         name = "Available",
         type_ = "string",
         json_path = r#".status.conditions[?(@.type=="Available")].status"#
@@ -31,22 +34,22 @@ use super::RedisEncryption;
         type_ = "string",
         json_path = r#".status.conditions[?(@.type=="Available")].reason"#
     ),
+    printcolumn(name = "Breaker", type_ = "string", json_path = ".status.breaker"),
     printcolumn(name = "Mirrors", type_ = "integer", json_path = ".status.mirrors"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Role", type_ = "string", json_path = ".spec.roleArn", priority = 1),
-    printcolumn(name = "Breaker", type_ = "string", json_path = ".status.breaker", priority = 1),
     printcolumn(name = "Last Success", type_ = "date", json_path = ".status.lastSuccessTime", priority = 1)
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ParameterSourceSpec {
     /// AWS region of the Parameter Store, e.g. `us-east-1`.
     #[schemars(length(min = 1, max = 32))]
-    #[x_kube(validation = ("self.matches('^[a-z]{2,3}(-[a-z]+)+-[0-9]+$')", "spec.region is not an AWS region: write it like us-east-1"))]
+    #[x_kube(validation = ("self.matches('^[a-z]{2,3}(-[a-z]+)+-[0-9]+$')", "not an AWS region: write it like us-east-1"))]
     pub region: String,
     /// Role to assume with the operator's own identity, e.g. to read another account.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 2048))]
-    #[x_kube(validation = ("self.matches('^arn:(aws|aws-cn|aws-us-gov):iam::[0-9]{12}:role/[A-Za-z0-9+=,.@_/-]+$')", "spec.roleArn is not the ARN of an IAM role: write it like arn:aws:iam::111122223333:role/checkout-read"))]
+    #[x_kube(validation = ("self.matches('^arn:(aws|aws-cn|aws-us-gov):iam::[0-9]{12}:role/[A-Za-z0-9+=,.@_/-]+$')", "not the ARN of an IAM role: write it like arn:aws:iam::111122223333:role/checkout-read"))]
     pub role_arn: Option<String>,
     /// External ID that the role's trust policy demands.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -60,35 +63,28 @@ pub struct ParameterSourceSpec {
     #[serde(default)]
     pub redis_encryption: RedisEncryption,
     /// Which namespaces may read which paths.
-    #[schemars(length(max = 20))]
+    #[schemars(length(max = 256))]
     #[serde(default)]
     pub grants: Vec<GrantSpec>,
 }
 
 /// Lets namespaces read paths.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("(has(self.namespaces) && size(self.namespaces) > 0) || (has(self.namespaceSelector) && ((has(self.namespaceSelector.matchLabels) && size(self.namespaceSelector.matchLabels) > 0) || (has(self.namespaceSelector.matchExpressions) && size(self.namespaceSelector.matchExpressions) > 0)))", "a grant names namespaces, or has a namespaceSelector that is not empty; for all namespaces write namespaceSelector: {matchExpressions: [{key: kubernetes.io/metadata.name, operator: Exists}]}"))]
 pub struct GrantSpec {
-    /// Who: by name, by labels, or both (union).
-    pub namespaces: NamespaceSelector,
-    /// What: each path with all below it, by whole segments; `/prod/check` does not grant `/prod/checkout`.
-    #[schemars(length(min = 1, max = 20), inner(length(min = 1, max = 1011)))]
-    #[x_kube(validation = ("self.all(p, p == '/' || p.matches('^(/[A-Za-z0-9_.-]+)+/?$'))", "spec.grants.paths: a path starts with / and has only letters, digits, _ . - in its segments, e.g. /prod/checkout/"))]
-    pub paths: Vec<String>,
-}
-
-/// Namespaces by name, by labels, or both (union). Empty selects none.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct NamespaceSelector {
-    /// Namespaces by name.
+    /// Who, by name. Added to what `namespaceSelector` selects.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100), inner(length(min = 1, max = 63)))]
-    #[serde(default)]
-    pub names: Vec<String>,
-    /// Namespaces that carry all of these labels.
-    #[schemars(extend("maxProperties" = 20), inner(length(max = 63)))]
-    #[serde(default)]
-    pub match_labels: BTreeMap<String, String>,
+    pub namespaces: Vec<String>,
+    /// Who, by the labels of the namespace. An empty selector selects nothing and is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace_selector: Option<LabelSelector>,
+    /// What: each path with everything below it, on path-segment boundaries; `/prod/check` does not grant `/prod/checkout`. The segment
+    /// `{namespace}` stands for the name of the namespace that reads.
+    #[schemars(length(min = 1, max = 20), inner(length(min = 1, max = 1011)))]
+    #[x_kube(validation = ("self.all(p, p == '/' || p.matches('^(/([A-Za-z0-9_.-]+|[{]namespace[}]))+/?$'))", "a path starts with / and has only letters, digits, _ . - in its segments, or the segment {namespace}, e.g. /prod/checkout/"))]
+    pub paths: Vec<String>,
 }
 
 /// What the last read by any mirror found.
@@ -98,7 +94,8 @@ pub struct ParameterSourceStatus {
     /// Generation of the spec that the conditions speak of.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Available`: whether mirrors can be read through it, from the latest reads of all of them; Unknown before.
+    /// `Available`: whether mirrors can be read through it now, from the latest reads of all of them. `Ready`: whether its identity may
+    /// read; an outage of SSM leaves it True, so that a rollout does not wait for AWS. Both are absent before the first read.
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_owned()]))]
     #[serde(default)]
     pub conditions: Vec<Condition>,

@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Context as _, anyhow, bail};
 use kube::Api;
 use kube::api::ListParams;
+use kube::core::Selector;
 use parameter_mirror_format::content::coverage::is_at_or_below;
 use serde_json::{Value, json};
 
@@ -22,8 +23,11 @@ pub const OPERATOR: &str = "operator";
 pub async fn iam(args: &IamArgs) -> anyhow::Result<String> {
     let sources = match &args.file {
         Some(file) => from_file(file)?,
-        None => from_cluster().await?,
+        None => from_cluster(args).await?,
     };
+    if let Some(key) = args.kms_keys.iter().find(|key| !is_key_arn(key)) {
+        bail!("--kms-key {key}: not the ARN of a KMS key (arn:aws:kms:REGION:ACCOUNT:key/ID)");
+    }
     let mut policies = Policies::of(&sources, &args.account, &args.kms_keys)?;
     policies.sign_in(&args.redis_arns)?;
     eprint!("{}", policies.warnings());
@@ -55,12 +59,18 @@ fn from_file(file: &Path) -> anyhow::Result<Vec<ParameterSource>> {
     sources.map(|object| serde_json::from_value(object).context("not a ParameterSource")).collect()
 }
 
-async fn from_cluster() -> anyhow::Result<Vec<ParameterSource>> {
-    let sources: Api<ParameterSource> = Api::all(connect().await?);
+async fn from_cluster(args: &IamArgs) -> anyhow::Result<Vec<ParameterSource>> {
+    let sources: Api<ParameterSource> = Api::all(connect(&(&args.cluster).into()).await?);
     let found = with_timeout(sources.list(&ListParams::default())).await.map_err(|problem| {
         anyhow!("sources cannot be listed: {problem}. It takes the right to list parametersources; or give them with --file")
     })?;
     Ok(found.items)
+}
+
+fn is_key_arn(text: &str) -> bool {
+    let parts: Vec<&str> = text.split(':').collect();
+    matches!(parts[..], ["arn", partition, "kms", region, account, key]
+        if partition.starts_with("aws") && !region.is_empty() && account.len() == 12 && key.starts_with("key/"))
 }
 
 /// The permissions that each identity needs.
@@ -153,7 +163,7 @@ impl Policies {
     pub fn warnings(&self) -> String {
         let mut warnings = String::from(
             "Anyone who may call GetParametersByPath on /a gets everything below it, /a/b included, even where /a/b is explicitly denied. \
-             No statement mends that: give each team a role of its own (roleArn) and a path that nobody else's lie under.\n",
+             This cannot be fixed in IAM: give each team a role of its own (roleArn), and a path that no other team's path is below.\n",
         );
         for (identity, needs) in &self.0 {
             for (above, reader) in &needs.grants {
@@ -217,6 +227,8 @@ fn sign_in_arn(arn: &str) -> Option<(&'static str, bool)> {
 /// Returns the ARN of the path itself, which a listing needs, and of everything below it, which `GetParameters` needs.
 fn parameter_arns(spec: &ParameterSourceSpec, account: &str, path: &str) -> Vec<String> {
     let partition = partition(spec);
+    // One segment of a grant can stand for the name of each namespace. IAM has no such segment: its `*` also spans slashes.
+    let path = &path.replace("{namespace}", "*");
     let arn = |path: &str| format!("arn:{partition}:ssm:{}:{account}:parameter{path}", spec.region);
     match normal(path) {
         "/" => vec![arn("/*")],
@@ -246,11 +258,10 @@ fn services(region: &str) -> Vec<String> {
 }
 
 fn readers(grant: &crate::api::GrantSpec) -> impl Iterator<Item = String> {
-    let selector = &grant.namespaces;
-    let labels: Vec<String> =
-        selector.match_labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
-    let by_labels = (!labels.is_empty()).then(|| format!("namespaces with {}", labels.join(",")));
-    selector.names.iter().map(|name| format!("namespace {name}")).chain(by_labels)
+    let selector = grant.namespace_selector.clone().and_then(|selector| Selector::try_from(selector).ok());
+    let by_labels = selector.filter(|selector| !selector.selects_all());
+    let by_labels = by_labels.map(|selector| format!("namespaces with {selector}"));
+    grant.namespaces.iter().map(|name| format!("namespace {name}")).chain(by_labels)
 }
 
 /// `/prod/` becomes `/prod`.
@@ -272,7 +283,7 @@ mod tests {
     }
 
     fn grant(namespace: &str, paths: &[&str]) -> Value {
-        json!({"namespaces": {"names": [namespace]}, "paths": paths})
+        json!({"namespaces": [namespace], "paths": paths})
     }
 
     #[test]

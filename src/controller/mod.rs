@@ -13,3 +13,4 @@ pub(crate) mod requeue;
 pub(crate) mod signing_keys;
 pub(crate) mod state;
 pub(crate) mod steps;
+pub(crate) mod transitions;

@@ -5,13 +5,12 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
-use kube::{Client, Resource};
+use kube::Client;
 use parameter_mirror_format::humanize;
 use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 use tracing_mutex::parkinglot::Mutex;
 
-use crate::api::ParameterMirror;
 use crate::fair_queue::FairQueue;
 
 /// Maximum length of a note that the API server accepts.
@@ -70,31 +69,35 @@ impl PendingEvents {
 pub struct EventDraft {
     /// Whether its type is Warning.
     pub warning: bool,
-    /// The reason: `Synced`, `Degraded`, `Recovered`, `Healed`, ...
+    /// The reason of the condition that changed, or what was done: `Timeout`, `Recovered`, `Healed`, ...
     pub reason: String,
+    /// The part that it concerns: `ReadSource`, `WriteSecret`, ...
+    pub action: String,
     /// What happened, for people.
     pub note: String,
-    /// The part of the mirror that it concerns.
-    pub action: &'static str,
 }
 
 impl EventDraft {
     /// An event of type Normal.
     #[must_use]
-    pub fn normal(reason: impl Into<String>, note: impl Into<String>) -> Self {
-        Self { warning: false, reason: reason.into(), note: note.into(), action: "Mirror" }
-    }
-
-    /// The same event, about one part of the mirror.
-    #[must_use]
-    pub fn of(self, action: &'static str) -> Self {
-        Self { action, ..self }
+    pub fn normal(reason: &str, action: &str, note: String) -> Self {
+        Self { warning: false, reason: reason.to_owned(), action: action.to_owned(), note }
     }
 
     /// An event of type Warning.
     #[must_use]
-    pub fn warning(reason: impl Into<String>, note: impl Into<String>) -> Self {
-        Self { warning: true, reason: reason.into(), note: note.into(), action: "Mirror" }
+    pub fn warning(reason: &str, action: &str, note: String) -> Self {
+        Self { warning: true, ..Self::normal(reason, action, note) }
+    }
+
+    /// Writes a log line with the same text.
+    pub fn log(&self) {
+        let Self { reason, action, note, .. } = self;
+        if self.warning {
+            tracing::warn!(reason, action, "{note}");
+        } else {
+            tracing::info!(reason, action, "{note}");
+        }
     }
 }
 
@@ -122,11 +125,11 @@ impl Events {
         Self(Arc::new(Recording { waiting, _task: AbortOnDropHandle::new(task) }))
     }
 
-    /// Queues an event about a mirror. The reconcile does not wait for it.
-    pub fn emit(&self, mirror: &ParameterMirror, story: &EventDraft) {
+    /// Queues an event about an object. The reconcile does not wait for it.
+    pub fn emit(&self, about: ObjectReference, story: &EventDraft) {
         let story = EventDraft { note: humanize::cut(&story.note, MAX_NOTE), ..story.clone() };
         let reason = story.reason.clone();
-        if !self.0.waiting.add(mirror.object_ref(&()), story) {
+        if !self.0.waiting.add(about, story) {
             tracing::debug!(reason, "too many events at once; this one is left out");
         }
     }
@@ -138,7 +141,7 @@ async fn publish(recorder: &Recorder, about: &ObjectReference, story: EventDraft
         reason: story.reason.clone(),
         note: Some(story.note),
         // The recorder counts repeats by reason and action and keeps their first note: what differs must differ here.
-        action: story.action.to_owned(),
+        action: story.action,
         secondary: None,
     };
     let published = tokio::time::timeout(DEADLINE, recorder.publish(&event, about)).await;
@@ -159,7 +162,7 @@ mod tests {
     #[tokio::test]
     async fn namespaces_take_turns_and_each_has_its_room() {
         let waiting = PendingEvents::default();
-        let story = || EventDraft::normal("Synced", "");
+        let story = || EventDraft::normal("Synced", "Sync", String::new());
         let taken = (0..3 * WAITING).filter(|_| waiting.add(about("many"), story())).count();
         assert_eq!(taken, WAITING);
         assert!(waiting.add(about("one"), story()));

@@ -7,18 +7,26 @@ use parameter_mirror_format::content::{Content, Signed};
 use parameter_mirror_format::crypto::keys::KeyRing;
 use parameter_mirror_format::value::Value;
 
-use crate::api::{GrantSpec, NamespaceSelector, ParameterMirrorSpec, ParameterSourceSpec, SelectionSpec};
+use crate::api::{GrantSpec, ParameterMirrorSpec, ParameterSourceSpec, SelectionSpec};
 use crate::mirror::content;
 use crate::mirror::plan::{Plan, PlanError, PlanInput};
 use crate::mirror::snapshot::{Cost, Parameter, Snapshot};
 
 /// A source that grants `/app` to the namespace `shop`.
 pub fn source() -> ParameterSourceSpec {
-    let namespaces = NamespaceSelector { names: vec!["shop".to_owned()], ..NamespaceSelector::default() };
     ParameterSourceSpec {
         region: "us-east-1".to_owned(),
-        grants: vec![GrantSpec { namespaces, paths: vec!["/app".to_owned()] }],
+        grants: vec![grant_to_shop(&["/app"])],
         ..ParameterSourceSpec::default()
+    }
+}
+
+/// A grant of these paths to the namespace `shop`.
+pub fn grant_to_shop(paths: &[&str]) -> GrantSpec {
+    GrantSpec {
+        namespaces: vec!["shop".to_owned()],
+        paths: paths.iter().map(|&path| path.to_owned()).collect(),
+        ..GrantSpec::default()
     }
 }
 

@@ -42,7 +42,7 @@ async fn kubectl_explains_the_deepest_fields() {
         ("pmirror.spec.parameters.exclude", "Relative paths to leave out"),
         ("pmirror.spec.redis.encryption", "Which values are encrypted in Redis"),
         ("pmirror.status.conditions.reason", "reason"),
-        ("psource.spec.grants.namespaces.matchLabels", "Namespaces that carry all of these labels"),
+        ("psource.spec.grants.namespaceSelector", "An empty selector selects nothing and is refused"),
     ] {
         // The API server publishes the schema a moment after it has accepted the CRD.
         eventually(&format!("kubectl explains {field}"), SOON, async || {

@@ -15,6 +15,9 @@ use tokio::io::AsyncWriteExt;
 
 use crate::world::{LATER, World, eventually, root};
 
+/// Stands for the source of the world, beside the names of mirrors.
+const SOURCE: &str = "the source";
+
 /// Returns the status and the message of kstatus.
 async fn kstatus(object: &Value) -> (String, String) {
     let mut command = tokio::process::Command::new(programs::path("kstatus"));
@@ -30,7 +33,8 @@ async fn kstatus(object: &Value) -> (String, String) {
 /// Returns the health and the message of the script for Argo CD in docs/gitops.md.
 async fn argo(world: &World, object: &Value) -> (String, String) {
     let page = std::fs::read_to_string(root().join("docs/gitops.md")).unwrap();
-    let (_, rest) = page.split_once("<!-- health: ParameterMirror -->\n```lua\n").unwrap();
+    let marker = format!("<!-- health: {} -->\n```lua\n", object["kind"].as_str().unwrap());
+    let (_, rest) = page.split_once(&marker).unwrap();
     let (script, _) = rest.split_once("```").unwrap();
     let script = format!(
         "local health = (function(obj)\n{script}\nend)(cjson.decode(ARGV[1]))\nreturn {{health.status, health.message}}"
@@ -50,9 +54,16 @@ async fn object(world: &World, name: &str) -> Value {
     serde_json::to_value(api.get(name).await.unwrap()).unwrap()
 }
 
+/// Returns the source of the world.
+async fn source(world: &World) -> Value {
+    let source = world.cluster.kubectl(&["get", "psource", &world.source, "-o", "json"]).await;
+    serde_json::from_str(&source).unwrap()
+}
+
 async fn is_taken_for(world: &World, name: &str, kstatus_word: &str, argo_word: &str, message: &str) {
+    let read = async || if name == SOURCE { source(world).await } else { object(world, name).await };
     eventually(&format!("{name} is taken for {kstatus_word} and {argo_word}"), LATER, async || {
-        let object = object(world, name).await;
+        let object = read().await;
         let (by_kstatus, by_argo) = (kstatus(&object).await, argo(world, &object).await);
         let fits = by_kstatus.0 == kstatus_word && by_argo.0 == argo_word && by_argo.1.contains(message);
         if fits { Ok(()) } else { Err(format!("{by_kstatus:?} {by_argo:?}\n{object:#}")) }
@@ -68,12 +79,14 @@ async fn flux_and_argo_take_a_mirror_for_what_it_is() {
 
     world.synced("config").await;
     is_taken_for(&world, "config", "Current", "Healthy", "").await;
+    is_taken_for(&world, SOURCE, "Current", "Healthy", "").await;
 
     // The held set is served, which is the purpose of a mirror: a rollout must not wait for SSM.
     world.ssm.fail(When::any(), Fault::unavailable());
     world.sync("config").await;
     world.degraded("config", "SourceUnavailable").await;
     is_taken_for(&world, "config", "Current", "Healthy", "SourceUnavailable").await;
+    is_taken_for(&world, SOURCE, "Current", "Healthy", "").await;
 
     // A mirror that has never had a set is waited for.
     world.mirror("early", spec_of("/app/early")).await;

@@ -68,7 +68,7 @@ pub fn convert(
     }
     secret["name"] = json!(target.name);
     let spec =
-        json!({"source": store.source(), "interval": interval, "parameters": parameters, "secret": secret});
+        json!({"sourceRef": {"name": store.source()}, "interval": interval, "parameters": parameters, "secret": secret});
     let spec = if parameters.is_empty() {
         notes.lost("spec", "nothing of it can be mirrored");
         None

@@ -125,7 +125,7 @@ impl Store {
             .iter()
             .flat_map(|(namespace, paths)| {
                 let paths: Vec<&String> = paths.iter().collect();
-                let grant = |paths: &[&String]| json!({"namespaces": {"names": [namespace]}, "paths": paths});
+                let grant = |paths: &[&String]| json!({"namespaces": [namespace], "paths": paths});
                 paths.chunks(MOST).map(grant).collect::<Vec<_>>()
             })
             .collect();

@@ -15,6 +15,7 @@ use crate::api::{DeletionPolicy, FINALIZER, ParameterMirror};
 use crate::controller::context::Context;
 use crate::controller::state::mirror_state::MirrorState;
 use crate::kubernetes::client::{ApiError, with_timeout};
+use crate::controller::transitions;
 use crate::kubernetes::events::EventDraft;
 use crate::kubernetes::queue::Requeue;
 use crate::mirror::plan::Plan;
@@ -51,8 +52,7 @@ pub async fn delete(mirror: &ParameterMirror, state: &mut MirrorState, ctx: &Con
                 kind.kind(),
                 kind.delete_by_hand(&name)
             );
-            ctx.events.emit(mirror, &EventDraft::warning("LeftBehind", note.clone()));
-            tracing::warn!("{note}");
+            transitions::emit(mirror, &EventDraft::warning("LeftBehind", "Delete", note), ctx);
         }
         set_finalizer(mirror, false, ctx).await;
     }
@@ -119,7 +119,7 @@ pub async fn ensure_finalizer(mirror: &ParameterMirror, plan: &Plan, ctx: &Conte
 
 async fn set_finalizer(mirror: &ParameterMirror, present: bool, ctx: &Context) {
     if let Err(problem) = try_set_finalizer(mirror, present, ctx).await {
-        tracing::debug!(%problem, "the finalizer cannot be set");
+        tracing::debug!(error = %problem, "the finalizer cannot be set");
     }
 }
 

@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
-use kube::ResourceExt;
+use kube::{Resource as _, ResourceExt};
 use kube::api::Api;
 use kube::core::PartialObjectMeta;
 
@@ -41,11 +42,23 @@ pub enum Confirmation {
     Unchanged,
 }
 
+/// Returns when the drill of a source ends. A new drill, or one that is refused, is an event of the source.
+fn drill_until(name: &str, source: Option<&ParameterSource>, ctx: &Context) -> Option<Timestamp> {
+    let Some(source) = source else {
+        ctx.drills.forget(name);
+        return None;
+    };
+    ctx.drills.until(source, ctx.clock.now(), |draft| {
+        draft.log();
+        ctx.events.emit(source.object_ref(&()), draft);
+    })
+}
+
 /// Plans one mirror.
 pub async fn plan(mirror: &ParameterMirror, state: &MirrorState, ctx: &Context) -> Planned {
     let namespace = mirror.namespace().unwrap_or_default();
     let name = mirror.name_any();
-    let source = ctx.watches.source(&mirror.spec.source);
+    let source = ctx.watches.source(&mirror.spec.source_ref.name);
     let labels = ctx.watches.namespace_labels(&namespace).unwrap_or_default();
     let judge = |source: Option<&ParameterSource>, labels: &BTreeMap<String, String>| {
         let input = PlanInput {
@@ -54,7 +67,7 @@ pub async fn plan(mirror: &ParameterMirror, state: &MirrorState, ctx: &Context) 
             namespace_labels: labels,
             mirror: &name,
             source: source.map(|source| &source.spec),
-            drill_until: ctx.drills.until(&mirror.spec.source, source, ctx.clock.now()),
+            drill_until: drill_until(&mirror.spec.source_ref.name, source, ctx),
             redis_prefix: &ctx.settings.redis_prefix,
             key_secret: ctx.settings.keys.of(&namespace),
         };
@@ -69,7 +82,7 @@ pub async fn plan(mirror: &ParameterMirror, state: &MirrorState, ctx: &Context) 
         }
         Err(PlanError::InvalidSpec(_)) => (judged, Confirmation::Unchanged),
         Ok(_) | Err(PlanError::NotGranted(_)) => {
-            match fetch_inputs(&mirror.spec.source, &namespace, ctx).await {
+            match fetch_inputs(&mirror.spec.source_ref.name, &namespace, ctx).await {
                 Some((source, labels)) => match judge(source.as_ref(), &labels) {
                     Ok(plan) => (Ok(plan), Confirmation::Unchanged),
                     Err(error) => (Err(error), Confirmation::Refused),

@@ -1,27 +1,34 @@
 //! After a read: report the state of its source, from the latest reads of all its mirrors.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::ResourceExt;
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::{Resource as _, ResourceExt};
 use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::reflector::ObjectRef;
 use parameter_mirror_format::humanize;
 use serde_json::json;
 
 use crate::api::ParameterSource;
-use crate::api::conditions::{self, AVAILABLE};
+use crate::api::conditions::{self, AVAILABLE, READY};
 use crate::controller::context::Context;
 use crate::controller::state::source_health::Outcome;
 use crate::controller::state::status_dedup::StatusKey;
 use crate::controller::steps::read::ReadOutcome;
 use crate::kubernetes::client::with_timeout;
+use crate::kubernetes::events::EventDraft;
 use crate::mirror::plan::Plan;
 use crate::mirror::snapshot::ReadErrorKind;
 use crate::ssm::limiter::breaker::BreakerState;
 
 /// Builds the message of the condition `Available`.
-fn source_message(plan: &Plan, answer: &ReadOutcome, is_available: bool, ctx: &Context) -> String {
+fn source_message(plan: &Plan, answer: &ReadOutcome, is_available: bool, since: Timestamp, ctx: &Context) -> String {
     match &answer.outcome {
-        Err(failure) if !is_available => failure.detail.clone(),
+        Err(failure) if !is_available => format!(
+            "SSM {}: {}, since {}. Mirrors of this source serve what they hold. The operator keeps trying.",
+            plan.source.as_ref().map_or("", |source| source.region.as_str()),
+            failure.detail,
+            humanize::at(since, ctx.clock.now())
+        ),
         _ => match ctx.source_health.failing(&plan.source_name, ctx.clock.uptime()) {
             (0, _) => "The last read of each mirror was good.".to_owned(),
             (failing, all) => {
@@ -80,7 +87,9 @@ pub async fn report_source(plan: &Plan, answer: Option<&ReadOutcome>, ctx: &Cont
     }
     // Counted only when the status is written: counting the mirrors after each read of each mirror would be quadratic.
     let mirrors = i32::try_from(ctx.watches.mirrors_on(&plan.source_name)).unwrap_or(i32::MAX);
-    let message = humanize::cut(&source_message(plan, answer, is_available, ctx), humanize::LONGEST_MESSAGE);
+    let since = before.filter(|before| before.status == status).map_or(now, |before| before.last_transition_time.0);
+    let message = source_message(plan, answer, is_available, since, ctx);
+    let message = humanize::cut(&message, humanize::LONGEST_MESSAGE);
     let condition = conditions::set(
         &previous.conditions,
         AVAILABLE,
@@ -88,19 +97,37 @@ pub async fn report_source(plan: &Plan, answer: Option<&ReadOutcome>, ctx: &Cont
         source.metadata.generation,
         now,
     );
+    // An outage is no reason to hold up a rollout, and a denial is.
+    let ready = if reason == ReadErrorKind::AccessDenied.as_str() { "False" } else { "True" };
+    let ready = (ready, reason, condition.message.clone());
+    let ready = conditions::set(&previous.conditions, READY, ready, source.metadata.generation, now);
     let last_success = if answer.outcome.is_ok() { Some(Time(now)) } else { previous.last_success_time };
     let patch = Patch::Merge(json!({"status": {
         "observedGeneration": source.metadata.generation,
-        "conditions": [condition],
+        "conditions": [ready, condition],
         "lastSuccessTime": last_success,
         "breaker": breaker,
         "requestsPerSecond": account.map(|account| most_requests(account.rate, source.spec.requests_per_second)),
         "mirrors": mirrors,
     }}));
+    if before.is_none_or(|before| (before.status.as_str(), before.reason.as_str()) != (status, reason)) {
+        emit(&source, before, &condition, ctx);
+    }
     let api: Api<ParameterSource> = Api::all(ctx.client.clone());
     if let Err(problem) =
         with_timeout(api.patch_status(&source.name_any(), &PatchParams::default(), &patch)).await
     {
-        tracing::debug!(source = plan.source_name, %problem, "the status of the source cannot be written");
+        tracing::debug!(source = plan.source_name, error = %problem, "the status of the source cannot be written");
     }
+}
+
+/// Emits an event about a source that has become unavailable, for another reason than before, or available again.
+fn emit(source: &ParameterSource, before: Option<&Condition>, now: &Condition, ctx: &Context) {
+    let draft = match (now.status.as_str(), before) {
+        ("False", _) => EventDraft::warning(&now.reason, "ReadSource", now.message.clone()),
+        (_, Some(_)) => EventDraft::normal(&now.reason, "ReadSource", now.message.clone()),
+        (_, None) => return,
+    };
+    draft.log();
+    ctx.events.emit(source.object_ref(&()), &draft);
 }

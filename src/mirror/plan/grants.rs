@@ -2,8 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use crate::api::{NamespaceSelector, ParameterSourceSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use kube::core::{Selector, SelectorExt as _};
+
+use crate::api::{GrantSpec, ParameterSourceSpec};
 use crate::mirror::selection::{is_at_or_below, is_of_aws};
+
+/// The segment of a granted path that stands for the name of the namespace that reads.
+const NAMESPACE: &str = "{namespace}";
 
 /// Returns the path prefixes that `source` grants to a namespace with these labels.
 #[must_use]
@@ -15,8 +21,8 @@ pub fn granted_paths(
     source
         .grants
         .iter()
-        .filter(|grant| selects(&grant.namespaces, namespace, labels))
-        .flat_map(|grant| grant.paths.iter().cloned())
+        .filter(|grant| selects(grant, namespace, labels))
+        .flat_map(|grant| grant.paths.iter().map(|path| path.replace(NAMESPACE, namespace)))
         .collect()
 }
 
@@ -26,17 +32,22 @@ pub fn covers(granted: &[String], name: &str) -> bool {
     granted.iter().any(|grant| is_at_or_below(name, grant) && (!is_of_aws(name) || is_of_aws(grant)))
 }
 
-fn selects(selector: &NamespaceSelector, namespace: &str, labels: &BTreeMap<String, String>) -> bool {
-    let by_name = selector.names.iter().any(|name| name == namespace);
-    let by_labels = !selector.match_labels.is_empty()
-        && selector.match_labels.iter().all(|(key, value)| labels.get(key) == Some(value));
-    by_name || by_labels
+/// Whether a grant is for a namespace. A selector without requirements, or with one that cannot be parsed, selects nothing: a grant
+/// must not become wider by an error.
+fn selects(grant: &GrantSpec, namespace: &str, labels: &BTreeMap<String, String>) -> bool {
+    let by_labels = |selector: &LabelSelector| {
+        let is_empty = selector.match_labels.as_ref().is_none_or(BTreeMap::is_empty)
+            && selector.match_expressions.as_ref().is_none_or(Vec::is_empty);
+        !is_empty && Selector::try_from(selector.clone()).is_ok_and(|selector| selector.matches(labels))
+    };
+    grant.namespaces.iter().any(|name| name == namespace)
+        || grant.namespace_selector.as_ref().is_some_and(by_labels)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::GrantSpec;
+    use serde_json::json;
     use proptest::prelude::*;
     use rstest::rstest;
 
@@ -56,33 +67,39 @@ mod tests {
         assert_eq!(covers(&[grant.to_owned()], name), covered);
     }
 
+    fn granted(grant: serde_json::Value) -> Vec<String> {
+        let grant: GrantSpec = serde_json::from_value(grant).unwrap();
+        let source = ParameterSourceSpec { grants: vec![grant], ..ParameterSourceSpec::default() };
+        let labels = [("team", "checkout"), ("env", "staging")];
+        let labels = labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        granted_paths(&source, "shop", &labels)
+    }
+
     #[rstest]
-    #[case::by_name(&["shop"], &[], true)]
-    #[case::by_labels(&[], &[("team", "checkout")], true)]
-    #[case::union(&["other"], &[("team", "checkout")], true)]
-    #[case::another_name(&["shop2"], &[], false)]
-    #[case::another_label(&[], &[("team", "x")], false)]
-    #[case::all_labels_must_match(&[], &[("team", "checkout"), ("env", "prod")], false)]
-    #[case::empty_selects_nobody(&[], &[], false)]
-    fn namespaces_are_granted_by_name_or_labels(
-        #[case] names: &[&str],
-        #[case] match_labels: &[(&str, &str)],
-        #[case] granted: bool,
-    ) {
-        let own =
-            |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        let source = ParameterSourceSpec {
-            grants: vec![GrantSpec {
-                namespaces: NamespaceSelector {
-                    names: names.iter().map(|&name| name.to_owned()).collect(),
-                    match_labels: own(match_labels),
-                },
-                paths: vec!["/prod".to_owned()],
-            }],
-            ..ParameterSourceSpec::default()
-        };
-        let paths = granted_paths(&source, "shop", &own(&[("team", "checkout")]));
-        assert_eq!(!paths.is_empty(), granted);
+    #[case::by_name(json!({"namespaces": ["shop"]}), true)]
+    #[case::by_labels(json!({"namespaceSelector": {"matchLabels": {"team": "checkout"}}}), true)]
+    #[case::union(json!({"namespaces": ["other"], "namespaceSelector": {"matchLabels": {"team": "checkout"}}}), true)]
+    #[case::by_an_expression(json!({"namespaceSelector": {"matchExpressions": [
+        {"key": "env", "operator": "NotIn", "values": ["prod"]}, {"key": "team", "operator": "Exists"}]}}), true)]
+    #[case::another_name(json!({"namespaces": ["shop2"]}), false)]
+    #[case::another_label(json!({"namespaceSelector": {"matchLabels": {"team": "x"}}}), false)]
+    #[case::all_labels_must_match(json!({"namespaceSelector": {"matchLabels": {"team": "checkout", "env": "prod"}}}), false)]
+    #[case::and_all_expressions(json!({"namespaceSelector": {"matchLabels": {"team": "checkout"}, "matchExpressions": [
+        {"key": "env", "operator": "In", "values": ["prod"]}]}}), false)]
+    #[case::nobody(json!({}), false)]
+    #[case::an_empty_selector(json!({"namespaceSelector": {}}), false)]
+    #[case::empty_requirements(json!({"namespaceSelector": {"matchLabels": {}, "matchExpressions": []}}), false)]
+    #[case::an_unknown_operator(json!({"namespaceSelector": {"matchExpressions": [{"key": "team", "operator": "Like"}]}}), false)]
+    fn namespaces_are_granted_by_name_or_selector(#[case] mut grant: serde_json::Value, #[case] expected: bool) {
+        grant["paths"] = json!(["/prod"]);
+        assert_eq!(!granted(grant).is_empty(), expected);
+    }
+
+    #[test]
+    fn one_grant_gives_each_namespace_a_path_of_its_own() {
+        let paths = granted(json!({"namespaces": ["shop"], "paths": ["/prod/{namespace}/", "/{namespace}", "/shared"]}));
+        assert_eq!(paths, ["/prod/shop/", "/shop", "/shared"]);
+        assert!(covers(&paths, "/prod/shop/db") && !covers(&paths, "/prod/other/db"));
     }
 
     proptest! {

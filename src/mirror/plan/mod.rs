@@ -7,7 +7,7 @@ mod selections;
 
 pub use error::PlanError;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -20,7 +20,7 @@ use crate::api::{
     SecretType,
 };
 use crate::mirror::plan::error::invalid;
-use crate::mirror::plan::selections::selections;
+use crate::mirror::plan::selections::{optional_paths, selections};
 
 /// Everything that a mirror has to do, validated and normalised.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +43,8 @@ pub struct Plan {
     pub suspend: bool,
     /// What to read, in the order of the spec.
     pub selections: Vec<Selection>,
+    /// The paths that may be empty.
+    pub optional_paths: BTreeSet<String>,
     /// How Secret keys are made; also for `@params` when there is no Secret.
     pub key_format: KeyFormat,
     /// The targets to write, in the order in which they are written.
@@ -159,8 +161,9 @@ impl Plan {
     /// Plans `spec`. It repeats every check of the schema, because admission may be older or switched off.
     pub fn new(spec: &ParameterMirrorSpec, input: &PlanInput<'_>) -> Result<Self, PlanError> {
         let selections = selections(&spec.parameters)?;
-        if !is_object_name(&spec.source) {
-            return Err(invalid("spec.source must be the name of a ParameterSource: a lower-case DNS name"));
+        let source_name = &spec.source_ref.name;
+        if !is_object_name(source_name) {
+            return Err(invalid("spec.sourceRef.name must be the name of a ParameterSource: a lower-case DNS name"));
         }
         let targets = targets(spec, input)?;
         let interval = interval(&spec.interval)?;
@@ -168,19 +171,20 @@ impl Plan {
             spec.max_staleness.as_deref().map(|text| max_staleness(text, interval)).transpose()?;
         // Last, because no grant makes an invalid spec valid (docs/design/formats.md, "Reasons").
         let source = match input.source {
-            Some(source) => Some(source_plan(source, input, &spec.source, &selections)?),
+            Some(source) => Some(source_plan(source, input, source_name, &selections)?),
             None => None,
         };
         Ok(Self {
             owner: format!("{}/{}/{}", input.cluster, input.namespace, input.mirror),
             namespace: input.namespace.to_owned(),
             mirror: input.mirror.to_owned(),
-            source_name: spec.source.clone(),
+            source_name: source_name.clone(),
             source,
             interval,
             max_staleness,
             suspend: spec.suspend,
             selections,
+            optional_paths: optional_paths(&spec.parameters),
             key_format: spec.secret.as_ref().map_or(KeyFormat::EnvVar, |secret| secret.key_format),
             targets,
             max_removed_percent: u32::try_from(spec.guard.max_removed_percent.clamp(0, 100))
@@ -333,9 +337,10 @@ fn source_plan(
         .map(|one| (one, to_grant(one)))
         .find(|(_, path)| !grants::covers(&plan.granted, path));
     if let Some((denied, path)) = denied {
+        let granted = if plan.granted.is_empty() { "nothing".to_owned() } else { humanize::few(&plan.granted) };
         return Err(PlanError::NotGranted(format!(
-            "ParameterSource {source_name} grants namespace {} no read of {denied}. Ask its owner for a grant: \
-             namespaces.names [{}], paths [{path}].",
+            "ParameterSource {source_name} does not allow namespace {} to read {denied} (allowed: {granted}). Ask its owner for a \
+             grant: {{namespaces: [{}], paths: [{path}]}}.",
             input.namespace, input.namespace
         )));
     }
@@ -365,8 +370,8 @@ fn targets(spec: &ParameterMirrorSpec, input: &PlanInput<'_>) -> Result<Vec<Targ
         && redis.encryption < source.redis_encryption
     {
         return Err(invalid(format!(
-            "spec.redis.encryption is {:?}, but ParameterSource {} demands at least {:?}",
-            redis.encryption, spec.source, source.redis_encryption
+            "spec.redis.encryption is {:?}, but ParameterSource {} demands at least {:?}: set it to that",
+            redis.encryption, spec.source_ref.name, source.redis_encryption
         )));
     }
     let targets: Vec<_> =

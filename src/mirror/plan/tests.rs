@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use proptest::prelude::*;
 use rstest::rstest;
 
 use super::*;
-use crate::api::{GrantSpec, NamespaceSelector, SelectionSpec};
-use crate::mirror::fixtures::{judge, name, path, plan, source, spec};
+use crate::api::{GrantSpec, SelectionSpec};
+use crate::mirror::fixtures::{grant_to_shop, judge, name, path, plan, source, spec};
 use crate::mirror::selection::{NameSelection, PathSelection};
 
 fn refusal(spec: &ParameterMirrorSpec) -> PlanError {
@@ -49,7 +50,7 @@ fn a_plan_names_owner_targets_and_pace() {
     |spec: &mut ParameterMirrorSpec| drop(spec.secret.as_mut().unwrap().labels.insert("parameter-mirror.dev/x".to_owned(), String::new())),
     "spec.secret.labels"
 )]
-#[case::a_path_for_a_source(|spec: &mut ParameterMirrorSpec| "../namespaces/x".clone_into(&mut spec.source), "spec.source must be")]
+#[case::a_path_for_a_source(|spec: &mut ParameterMirrorSpec| "../namespaces/x".clone_into(&mut spec.source_ref.name), "spec.sourceRef.name must be")]
 #[case::a_path_for_a_secret(
     |spec: &mut ParameterMirrorSpec| spec.secret.as_mut().unwrap().name = Some("../../payments/secrets/config".to_owned()),
     "spec.secret.name must be"
@@ -91,20 +92,21 @@ fn every_selection_must_be_granted(#[case] selection: SelectionSpec, #[case] gra
 
 #[test]
 fn grants_are_for_names_or_labels_and_below_aws_only_when_they_say_so() {
-    let by = |namespaces: NamespaceSelector, paths: &[&str]| ParameterSourceSpec {
-        grants: vec![GrantSpec { namespaces, paths: paths.iter().map(|&path| path.to_owned()).collect() }],
+    let by = |grant: GrantSpec, paths: &[&str]| ParameterSourceSpec {
+        grants: vec![GrantSpec { paths: paths.iter().map(|&path| path.to_owned()).collect(), ..grant }],
         ..source()
     };
-    let label = |value: &str| NamespaceSelector {
-        match_labels: BTreeMap::from([("team".to_owned(), value.to_owned())]),
-        ..NamespaceSelector::default()
+    let label = |value: &str| {
+        let match_labels = Some(BTreeMap::from([("team".to_owned(), value.to_owned())]));
+        let selector = LabelSelector { match_labels, ..LabelSelector::default() };
+        GrantSpec { namespace_selector: Some(selector), ..GrantSpec::default() }
     };
-    let shop = NamespaceSelector { names: vec!["shop".to_owned()], ..NamespaceSelector::default() };
+    let shop = grant_to_shop(&[]);
     let allowed =
         |source: &ParameterSourceSpec, path_: &str| judge(&spec(&[path(path_)]), Some(source)).is_ok();
     assert!(allowed(&by(label("checkout"), &["/app"]), "/app/x"));
     assert!(!allowed(&by(label("search"), &["/app"]), "/app/x"));
-    assert!(!allowed(&by(NamespaceSelector::default(), &["/app"]), "/app/x"), "no selector selects nothing");
+    assert!(!allowed(&by(GrantSpec::default(), &["/app"]), "/app/x"), "no selector selects nothing");
     assert!(allowed(&by(shop.clone(), &["/"]), "/anything"));
     assert!(!allowed(&by(shop.clone(), &["/"]), "/aws/service"));
     assert!(allowed(&by(shop, &["/aws/service/"]), "/aws/service/ami"));
@@ -295,7 +297,7 @@ fn an_invalid_spec_is_invalid_also_without_a_grant(#[case] change: fn(&mut Param
 #[case(name("elsewhere"), "/elsewhere")]
 fn the_grant_to_ask_for_is_one_that_can_be_given(#[case] selection: SelectionSpec, #[case] asked: &str) {
     let message = refusal(&spec(&[path("/app"), selection.clone()])).to_string();
-    assert!(message.contains(&format!("paths [{asked}].")), "{message}");
+    assert!(message.contains(&format!("paths: [{asked}]}}.")), "{message}");
     let given = ParameterSourceSpec {
         grants: vec![GrantSpec { paths: vec![asked.to_owned()], ..source().grants[0].clone() }],
         ..source()
@@ -399,7 +401,7 @@ proptest! {
     /// The same for sources: an invalid path grants nothing.
     #[test]
     fn no_source_panics(grants in anything(), labels in anything()) {
-        let stored = serde_json::json!({"region": "us-east-1", "grants": [grants, {"namespaces": {"matchLabels": labels}, "paths": ["/app"]}]});
+        let stored = serde_json::json!({"region": "us-east-1", "grants": [grants, {"namespaceSelector": {"matchLabels": labels}, "paths": ["/app"]}]});
         if let Ok(source) = serde_json::from_value::<ParameterSourceSpec>(stored) {
             let _ = judge(&spec(&[path("/app")]), Some(&source));
         }
