@@ -45,9 +45,15 @@ async fn reconcile_one(key: Arc<ObjectRef<ParameterMirror>>, ctx: Arc<Context>) 
         ctx.forget(&key);
         return ctx.queue.finished(&key, Requeue::OnChange);
     };
-    let name = format!("{}/{}", key.namespace.as_deref().unwrap_or_default(), key.name);
     // At the highest level, so that the lines inside carry the span's fields whatever the filter says.
-    let span = tracing::error_span!("reconcile", mirror = name, cycle = tracing::field::Empty);
+    let span = tracing::error_span!(
+        "reconcile",
+        namespace = key.namespace,
+        mirror = key.name,
+        source = tracing::field::Empty,
+        cycle = tracing::field::Empty
+    );
+    let began = ctx.clock.uptime();
     let reconciled = AssertUnwindSafe(dispatch(&mirror, &ctx)).catch_unwind().instrument(span.clone());
     let next = match tokio::time::timeout(RECONCILE, reconciled).await {
         Ok(Ok(next)) => next,
@@ -64,6 +70,7 @@ async fn reconcile_one(key: Arc<ObjectRef<ParameterMirror>>, ctx: Arc<Context>) 
             Requeue::After(PANIC_BACKOFF)
         }
     };
+    ctx.metrics.latencies.reconciled(ctx.clock.uptime().saturating_sub(began));
     ctx.queue.finished(&key, next);
 }
 

@@ -1,14 +1,33 @@
 //! The client of the API server. Every call has a deadline, and errors are classified without their text.
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use kube::client::ClientBuilder;
+use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use tower::timeout::TimeoutLayer;
 
 use crate::kubernetes::watches::WATCH_TIMEOUT;
+
+async fn config(cluster: &Cluster) -> anyhow::Result<Config> {
+    let options = KubeConfigOptions { context: cluster.context.clone(), ..KubeConfigOptions::default() };
+    match &cluster.kubeconfig {
+        Some(path) => {
+            let kubeconfig = Kubeconfig::read_from(path)?;
+            Ok(Config::from_custom_kubeconfig(kubeconfig, &options).await?)
+        }
+        None if cluster.context.is_some() => Ok(Config::from_kubeconfig(&options).await?),
+        // The error of the library names the same cause three times.
+        None => Config::infer().await.map_err(|_| {
+            anyhow::anyhow!(
+                "no cluster is configured: this is no pod, and there is no usable kubeconfig (set --kubeconfig or KUBECONFIG)"
+            )
+        }),
+    }
+}
 
 /// The field manager of every write.
 pub const FIELD_MANAGER: &str = "parameter-mirror";
@@ -69,11 +88,19 @@ pub const fn response_timeout() -> TimeoutLayer {
     TimeoutLayer::new(Duration::from_secs(15))
 }
 
+/// The cluster to connect to, if it is not the default one.
+#[derive(Clone, Debug, Default)]
+pub struct Cluster {
+    /// The kubeconfig file.
+    pub kubeconfig: Option<PathBuf>,
+    /// The context of the kubeconfig.
+    pub context: Option<String>,
+}
+
 /// Connects to the API server of the pod or the kubeconfig. The client's own retries can take minutes, so they are off;
 /// the work queue retries instead.
-pub async fn connect() -> anyhow::Result<Client> {
-    let mut config =
-        Config::infer().await.context("no API server: neither in a pod nor with a kubeconfig")?;
+pub async fn connect(cluster: &Cluster) -> anyhow::Result<Client> {
+    let mut config = config(cluster).await?;
     config.default_retry = false;
     config.connect_timeout = Some(Duration::from_secs(5));
     // For a response that stops in the middle; longer than a watch is ever idle.

@@ -103,7 +103,7 @@ impl Election {
                     break;
                 }
                 Err(problem) => {
-                    tracing::warn!(%problem, "the lease cannot be renewed");
+                    tracing::warn!(error = %problem, "the lease cannot be renewed");
                     POLL_INTERVAL
                 }
             };

@@ -146,6 +146,12 @@ impl Queue {
         self.state.lock().finished(mirror, next, now);
     }
 
+    /// Returns how many mirrors are due and wait for their reconcile.
+    #[must_use]
+    pub fn depth(&self) -> usize {
+        self.state.lock().entries.values().filter(|entry| matches!(entry, QueueEntry::Waiting { .. })).count()
+    }
+
     /// Returns why the operator makes no progress, if it makes none.
     #[must_use]
     pub fn stall(&self) -> Option<Stall> {

@@ -80,6 +80,19 @@ pub struct MirrorConditions {
     pub is_ready: bool,
     /// The reason of Degraded while it is True.
     pub degraded: Option<String>,
+    /// Whether `spec.suspend` is true.
+    pub is_suspended: bool,
+}
+
+/// The conditions of a source that metrics show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceConditions {
+    /// Name of the source.
+    pub source: String,
+    /// Whether its condition Available is True.
+    pub is_available: bool,
+    /// Whether an outage is rehearsed.
+    pub is_drill: bool,
 }
 
 impl Watches {
@@ -97,7 +110,7 @@ impl Watches {
 
         let (sources, source_writer) = reflector::store();
         let wake = add_by(&mirrors, queue, |mirror, source: &DeserializeGuard<ParameterSource>| {
-            mirror.spec.source == source.name_any()
+            mirror.spec.source_ref.name == source.name_any()
         });
         let wake = on_news(sources.clone(), changes::of_source, wake);
         let slim = |source: &mut DeserializeGuard<ParameterSource>| {
@@ -225,6 +238,21 @@ impl Watches {
         mirrors.filter_map(|mirror| mirror.0.as_ref().ok().map(state)).collect()
     }
 
+    /// Returns the conditions of every source that decodes and has been read.
+    #[must_use]
+    pub fn source_states(&self) -> Vec<SourceConditions> {
+        let sources = self.sources.state();
+        let state = |source: &ParameterSource| {
+            let status = source.status.as_ref()?;
+            Some(SourceConditions {
+                source: source.name_any(),
+                is_available: conditions::find(&status.conditions, conditions::AVAILABLE)?.status == "True",
+                is_drill: status.breaker.as_deref() == Some("Drill"),
+            })
+        };
+        sources.iter().filter_map(|source| state(source.0.as_ref().ok()?)).collect()
+    }
+
     /// Returns the number of namespaces that have mirrors.
     #[must_use]
     pub fn namespaces_with_mirrors(&self) -> usize {
@@ -317,11 +345,12 @@ fn state(mirror: &ParameterMirror) -> MirrorConditions {
         mirror: mirror.name_any(),
         is_ready: is_true("Ready").is_some(),
         degraded: is_true("Degraded").map(|degraded| degraded.reason.clone()),
+        is_suspended: mirror.spec.suspend,
     }
 }
 
 fn is_on(mirror: &DeserializeGuard<ParameterMirror>, source: &str) -> bool {
-    mirror.0.as_ref().is_ok_and(|mirror| mirror.spec.source == source)
+    mirror.0.as_ref().is_ok_and(|mirror| mirror.spec.source_ref.name == source)
 }
 
 /// Returns the mirror that a Secret names as its owner.

@@ -16,7 +16,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::api::ParameterMirror;
-use crate::kubernetes::watches::MirrorConditions;
+use crate::kubernetes::watches::{MirrorConditions, SourceConditions};
 use crate::metrics::per_mirror::{Age, PerMirror};
 use crate::metrics::register::{register, register_with_unit};
 use crate::ssm::limiter::breaker::BreakerState;
@@ -29,6 +29,11 @@ struct AccountLabels {
     region: String,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SourceLabels {
+    source: String,
+}
+
 /// The inputs of the gauges of one scrape.
 #[derive(Clone, Debug)]
 pub struct GaugeValues {
@@ -36,6 +41,10 @@ pub struct GaugeValues {
     pub mirrors: usize,
     /// Conditions of the mirrors that decode.
     pub states: Vec<MirrorConditions>,
+    /// State of each source.
+    pub sources: Vec<SourceConditions>,
+    /// Mirrors that are due and wait for their reconcile.
+    pub queue_depth: usize,
     /// State of each account and region.
     pub accounts: Vec<AccountState>,
     /// Bytes of values in memory.
@@ -63,6 +72,7 @@ pub(super) fn registry(
     let mut registry = Registry::with_prefix("parameter_mirror");
     let all = &mut registry;
     operator(values, all);
+    sources(values.map_or(&[], |values| &values.sources), all);
     accounts(values.map_or(&[], |values| &values.accounts), all);
     credentials(values.map_or(&[], |values| &values.credentials), all);
     if let Some(values) = values {
@@ -79,9 +89,26 @@ fn operator(values: Option<&GaugeValues>, all: &mut Registry) {
     mirrors.set(count(|values| values.mirrors));
     let degraded: Gauge = register("mirrors_degraded", "Mirrors whose condition Degraded is True", all);
     degraded.set(count(|values| values.states.iter().filter(|state| state.degraded.is_some()).count()));
+    let help = "Mirrors that are due and wait for their reconcile";
+    let depth: Gauge = register("reconcile_queue_depth", help, all);
+    depth.set(count(|values| values.queue_depth));
     let help = "Values that are held in memory, each counted once";
     let values_bytes: Gauge = register_with_unit(Unit::Bytes, "memory_values", help, all);
     values_bytes.set(count(|values| values.values_bytes));
+}
+
+fn sources(sources: &[SourceConditions], all: &mut Registry) {
+    let help = "1 while the condition Available of a source is True, else 0";
+    let available: Family<SourceLabels, Gauge> = register("source_available", help, all);
+    let help = "1 while an outage of a source is rehearsed; else there is no such series";
+    let drill: Family<SourceLabels, Gauge> = register("source_drill", help, all);
+    for state in sources {
+        let labels = SourceLabels { source: state.source.clone() };
+        available.get_or_create(&labels).set(state.is_available.into());
+        if state.is_drill {
+            drill.get_or_create(&labels).set(1);
+        }
+    }
 }
 
 fn accounts(accounts: &[AccountState], all: &mut Registry) {
@@ -112,6 +139,7 @@ fn credentials(identities: &[CredentialsHealth], all: &mut Registry) {
 fn per_mirror(values: &GaugeValues, served: &HashMap<ObjectRef<ParameterMirror>, Served>) -> PerMirror {
     let age = |(mirror, served): (&ObjectRef<ParameterMirror>, &Served)| Age {
         mirror: mirror.clone(),
+        timestamp: served.current_at.as_second(),
         seconds: values.now.duration_since(served.current_at).as_secs().max(0),
         limit: i64::try_from(served.stale_after.as_secs()).unwrap_or(i64::MAX),
     };

@@ -2,6 +2,9 @@
 
 pub(crate) mod exposition;
 pub(crate) mod gauges;
+pub(crate) mod latency;
+pub(crate) mod measured;
 pub(crate) mod per_mirror;
+mod process;
 mod register;
 pub(crate) mod registry;

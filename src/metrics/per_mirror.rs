@@ -26,6 +26,8 @@ pub struct PerMirror {
 pub struct Age {
     /// The mirror.
     pub mirror: ObjectRef<ParameterMirror>,
+    /// Unix time of the last good read.
+    pub timestamp: i64,
     /// The age.
     pub seconds: i64,
     /// The age at which it becomes stale.
@@ -50,9 +52,22 @@ impl Collector for PerMirror {
         )?;
         gauge(
             encoder,
+            ("last_sync_timestamp", Some(Unit::Seconds)),
+            "Unix time of the last good read of a mirror",
+            ages(|age| age.timestamp),
+        )?;
+        gauge(
+            encoder,
             ("mirror_ready", None),
             "1 while the condition Ready of a mirror is True, else 0",
             self.states.iter().map(|state| (labels(&state.namespace, &state.mirror), state.is_ready.into())),
+        )?;
+        let suspended = self.states.iter().filter(|state| state.is_suspended);
+        gauge(
+            encoder,
+            ("mirror_suspended", None),
+            "1 while spec.suspend of a mirror is true; else there is no such series",
+            suspended.map(|state| (labels(&state.namespace, &state.mirror), 1)),
         )?;
         let degraded = self.states.iter().filter_map(|state| {
             let [namespace, mirror] = labels(&state.namespace, &state.mirror);

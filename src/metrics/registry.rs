@@ -18,6 +18,8 @@ use tracing_mutex::parkinglot::Mutex;
 
 use crate::api::ParameterMirror;
 use crate::metrics::gauges::{self, GaugeValues, Served};
+use crate::metrics::latency::Latencies;
+use crate::metrics::process::Process;
 use crate::metrics::register::{register, register_with_unit};
 use crate::mirror::snapshot::{ReadError, Snapshot};
 use crate::mirror::target::TargetKind;
@@ -36,15 +38,16 @@ struct TargetLabels {
 /// The counters of the operator.
 pub struct Metrics {
     registry: Registry,
+    /// How long requests and reconciles take.
+    pub latencies: Latencies,
     reads: Family<ReadLabels, Counter>,
-    ssm_calls: Counter,
     decrypts: Counter,
     writes: Family<TargetLabels, Counter>,
     heals: Family<TargetLabels, Counter>,
     status_writes: Counter,
-    redis_evicts: Gauge,
+    redis_eviction_possible: Gauge,
     last_read: Gauge<u64, AtomicU64>,
-    reconcile_failures: Counter,
+    reconcile_panics: Counter,
     served: Mutex<HashMap<ObjectRef<ParameterMirror>, Served>>,
 }
 
@@ -63,17 +66,17 @@ impl Metrics {
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         all.register("build", "The program that answers; always 1", build);
         let metrics = Self {
-            reconcile_failures: register(
-                "reconcile_failures",
+            latencies: Latencies::new(all),
+            reconcile_panics: register(
+                "reconcile_panics",
                 "Reconciles that panicked or did not end: faults of the operator",
                 all,
             ),
             reads: register(
                 "ssm_reads",
-                "Reads of a mirror's parameters by result: good, or the reason of the failure",
+                "Reads of a mirror's parameters by result: success, or the reason of the failure",
                 all,
             ),
-            ssm_calls: register("ssm_calls", "Operations sent to SSM by reads that ended well", all),
             decrypts: register(
                 "ssm_decrypts",
                 "SecureString values asked for with decryption, one KMS call each",
@@ -82,8 +85,8 @@ impl Metrics {
             writes: register("target_writes", "Writes of values to a target", all),
             heals: register("target_heals", "Targets restored from the last known good set", all),
             status_writes: register("status_writes", "Writes of the status of mirrors", all),
-            redis_evicts: register(
-                "redis_evicts",
+            redis_eviction_possible: register(
+                "redis_eviction_possible",
                 "1 while Redis is known to evict any key when its memory is full, mirrors too",
                 all,
             ),
@@ -97,7 +100,7 @@ impl Metrics {
             registry,
         };
         // Prometheus sees no increase in a counter that first appears at 1.
-        metrics.reads.get_or_create(&ReadLabels { result: "good" }).inc_by(0);
+        metrics.reads.get_or_create(&ReadLabels { result: "success" }).inc_by(0);
         for target in KINDS.map(|kind| kind.kind().label()) {
             metrics.writes.get_or_create(&TargetLabels { target }).inc_by(0);
             metrics.heals.get_or_create(&TargetLabels { target }).inc_by(0);
@@ -108,12 +111,11 @@ impl Metrics {
     /// Counts a read that has ended.
     pub fn read(&self, outcome: &Result<Snapshot, ReadError>) {
         let result = match outcome {
-            Ok(_) => "good",
+            Ok(_) => "success",
             Err(failure) => failure.reason.as_str(),
         };
         self.reads.get_or_create(&ReadLabels { result }).inc();
         if let Ok(reading) = outcome {
-            self.ssm_calls.inc_by(reading.cost.calls.saturating_sub(reading.cost.shared).into());
             self.decrypts.inc_by(reading.cost.decrypts.into());
             self.last_read.set(u64::try_from(reading.started_at / 1_000).unwrap_or_default());
         }
@@ -121,7 +123,7 @@ impl Metrics {
 
     /// Counts a reconcile that panicked or took too long.
     pub fn reconcile_panicked(&self) {
-        self.reconcile_failures.inc();
+        self.reconcile_panics.inc();
     }
 
     /// Records when what a mirror serves was last current, and how much later it becomes stale.
@@ -152,7 +154,7 @@ impl Metrics {
 
     /// Records whether Redis may evict what is served.
     pub fn redis_evicts(&self, evicts: bool) {
-        self.redis_evicts.set(evicts.into());
+        self.redis_eviction_possible.set(evicts.into());
     }
 
     /// Forgets all mirrors.
@@ -168,6 +170,9 @@ impl Metrics {
         // Writing to a String cannot fail.
         let _ = encode_registry(&mut text, &self.registry);
         let _ = encode_registry(&mut text, &gauges::registry(values, &served));
+        let mut process = Registry::default();
+        process.register_collector(Box::new(Process));
+        let _ = encode_registry(&mut text, &process);
         let _ = encode_eof(&mut text);
         text
     }
@@ -184,12 +189,15 @@ mod tests {
             mirror: "checkout".to_owned(),
             is_ready: true,
             degraded: reason.map(str::to_owned),
+            is_suspended: false,
         };
         GaugeValues {
             mirrors: 1,
             states: vec![state],
             accounts: Vec::new(),
             values_bytes: 0,
+            queue_depth: 0,
+            sources: Vec::new(),
             credentials: Vec::new(),
             now: Timestamp::from_second(1_000).unwrap_or_default(),
         }
@@ -199,9 +207,9 @@ mod tests {
     fn counters_that_alerts_look_at_begin_at_zero() {
         let text = Metrics::new().text(None);
         for series in [
-            r#"ssm_reads_total{result="good"} 0"#,
+            r#"ssm_reads_total{result="success"} 0"#,
             r#"target_heals_total{target="redis"} 0"#,
-            "reconcile_failures_total 0",
+            "reconcile_panics_total 0",
         ] {
             assert!(text.contains(&format!("\nparameter_mirror_{series}\n")), "{series} is not in\n{text}");
         }
@@ -232,6 +240,7 @@ mod tests {
         let well = [
             format!("parameter_mirror_staleness_seconds{{{mirror}}} 60"),
             format!("parameter_mirror_staleness_limit_seconds{{{mirror}}} 3600"),
+            format!("parameter_mirror_last_sync_timestamp_seconds{{{mirror}}} 940"),
             format!("parameter_mirror_mirror_ready{{{mirror}}} 1"),
         ];
         let degraded = format!(r#"parameter_mirror_mirror_degraded{{{mirror},reason="Timeout"}} 1"#);

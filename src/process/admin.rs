@@ -130,6 +130,8 @@ async fn metrics(State(health): State<Health>, headers: HeaderMap) -> impl IntoR
     let values = context.map(|context| GaugeValues {
         mirrors: context.watches.mirrors(),
         states: context.watches.states(),
+        sources: context.watches.source_states(),
+        queue_depth: context.queue.depth(),
         accounts: context.ssm.accounts(),
         values_bytes: context.values.held(),
         credentials: context.ssm.credentials(&context.watches.identities()),

@@ -32,6 +32,7 @@ use crate::kubernetes::events::Events;
 use crate::kubernetes::leadership::Term;
 use crate::kubernetes::queue::{Queue, Urgency};
 use crate::kubernetes::watches::Watches;
+use crate::metrics::measured::{self, Measured};
 use crate::metrics::registry::Metrics;
 use crate::process::admin::Health;
 use crate::process::eviction_check;
@@ -99,9 +100,11 @@ pub async fn operate(
     };
     let mut election =
         config.candidate.clone().map(|candidate| Election::new(client.clone(), candidate, clock.clone()));
+    let metrics = Arc::<Metrics>::default();
+    let connect = Box::new(Measured::new(connect, metrics.latencies.clone(), clock.clone()));
     let ssm = Arc::new(SsmReader::new(config.requests_per_second, connect, clock.clone()));
-    let leadership =
-        Leadership { client, redis, clock, ssm, config, cluster, scopes, metrics: Arc::default() };
+    let redis = measured::redis(redis, &metrics.latencies, &clock);
+    let leadership = Leadership { client, redis, clock, ssm, config, cluster, scopes, metrics };
     health.set_ready(Arc::clone(&leadership.metrics));
     loop {
         let term = match &mut election {
@@ -264,7 +267,7 @@ async fn wait_for_crds(client: &Client, scopes: &[Option<String>]) {
                 ApiError::Refused { .. } => "check the service account's rights",
                 _ => "is it up, and is the network open?",
             };
-            tracing::warn!(problem = %served, "ParameterMirror and ParameterSource cannot be listed yet; {hint}. Waiting.");
+            tracing::warn!(error = %served, "ParameterMirror and ParameterSource cannot be listed yet; {hint}. Waiting.");
         }
         tokio::time::sleep(RETRY).await;
     }

@@ -11,7 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{RedisIamArgs, RunArgs};
-use crate::kubernetes::client;
+use crate::kubernetes::client::{self, Cluster};
 use crate::kubernetes::election::{Candidate, generated_identity};
 use crate::process::admin::{self, Health};
 use crate::process::listener;
@@ -72,7 +72,7 @@ async fn work(args: RunArgs, health: Health, stop: CancellationToken) -> anyhow:
     let dependencies = Dependencies {
         // First, so that an unsafe configuration is reported without any API server.
         redis: redis_edge(&args.redis, &args.redis_iam, &base).await?,
-        client: client::connect().await?,
+        client: client::connect(&Cluster::default()).await?,
         connect: Box::new(Aws::new(base)),
         clock,
     };

@@ -184,7 +184,7 @@ impl Mirror {
         };
         let target = if self.deletes { json!({"deletionPolicy": "Delete"}) } else { json!({}) };
         let spec = json!({
-            "source": self.source, "interval": interval(Model::INTERVAL), "parameters": [selection],
+            "sourceRef": {"name": self.source}, "interval": interval(Model::INTERVAL), "parameters": [selection],
             "secret": target, "redis": target,
         });
         fleet::mirror(&self.namespace, &self.name, &spec)

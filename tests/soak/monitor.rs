@@ -184,7 +184,7 @@ async fn scrape(endpoints: Endpoints, shared: Shared, violations: UnboundedSende
 
 /// Records the content of a scrape. Scrapes of several clients arrive in any order, so counters only grow.
 fn observe(scrape: &Scrape, observed: &mut Observed, took: Duration) -> Result<(), String> {
-    let good = scrape.value("parameter_mirror_ssm_reads_total{result=\"good\"}").unwrap_or(0.0);
+    let good = scrape.value("parameter_mirror_ssm_reads_total{result=\"success\"}").unwrap_or(0.0);
     let failed = scrape.sum("parameter_mirror_ssm_reads_total") - good;
     if good > observed.reads_good || failed > observed.reads_failed {
         observed.last_read = Instant::now();
@@ -200,9 +200,9 @@ fn observe(scrape: &Scrape, observed: &mut Observed, took: Duration) -> Result<(
     observed.is_breaker_open = scrape.sum("parameter_mirror_ssm_breaker_open") > 0.0;
     observed.metrics_max = observed.metrics_max.max(took);
     observed.scrapes += 1;
-    match scrape.value("parameter_mirror_reconcile_failures_total") {
+    match scrape.value("parameter_mirror_reconcile_panics_total") {
         Some(0.0) => Ok(()),
-        other => Err(format!("parameter_mirror_reconcile_failures_total is {other:?}, not 0")),
+        other => Err(format!("parameter_mirror_reconcile_panics_total is {other:?}, not 0")),
     }
 }
 

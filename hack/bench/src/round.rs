@@ -128,7 +128,7 @@ impl<'c> Round<'c> {
     /// Waits for one cycle of every mirror, and returns its cost.
     pub async fn steady(&self) -> Steady {
         let operator = self.operator();
-        let reads = async || operator.metric(r#"parameter_mirror_ssm_reads_total{result="good"}"#).await;
+        let reads = async || operator.metric(r#"parameter_mirror_ssm_reads_total{result="success"}"#).await;
         // Statuses and events of the first sync extend into the next cycle, so the cycle after it is
         // measured.
         reached(operator, SELDOM, PATIENCE, async || reads().await >= 2 * self.all()).await;

@@ -252,7 +252,7 @@ async fn oldest(operator: &Operator) -> f64 {
 
 async fn good_reads(operator: &Operator) -> f64 {
     let scrape = operator.endpoints().scrape().await.expect("the operator answers");
-    scrape.value("parameter_mirror_ssm_reads_total{result=\"good\"}").unwrap_or(0.0)
+    scrape.value("parameter_mirror_ssm_reads_total{result=\"success\"}").unwrap_or(0.0)
 }
 
 fn cpu(operator: &Operator) -> f64 {
