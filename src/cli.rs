@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use parameter_mirror_format::hash::mirror_name::MirrorName;
 use parameter_mirror_redis::RedisArgs;
 
+use crate::kubernetes::client::Cluster;
 use crate::targets::redis::token::Service;
 
 /// Mirrors AWS SSM parameters into Kubernetes Secrets and Redis, and keeps serving them when SSM is down.
@@ -21,22 +22,24 @@ pub struct Cli {
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run the operator
-    Run(Box<RunArgs>),
+    /// Check that mirrors are ready for an SSM outage: grants, keys, Redis, clocks, the copies in both targets
+    Verify(Box<VerifyArgs>),
     /// Print the custom resource definitions as YAML
     Crd,
     /// Print a `ParameterSource` as YAML, ready for `kubectl apply -f -`
     Source(SourceArgs),
-    /// Print a new key Secret as YAML, for when the old one is really lost
+    /// Print a new key Secret as YAML: only if the old one is lost and there is no backup
     Keygen(KeygenArgs),
     /// Print the IAM policies that sources and grants need
     Iam(IamArgs),
     /// Print the sub-keys of one mirror: what a reader of its encrypted values in Redis needs
     Key(KeyArgs),
-    /// Check whether mirrors can be relied on: grants, keys, Redis, clocks, the copies in both targets
-    Verify(Box<VerifyArgs>),
-    /// Turn objects of External Secrets Operator into sources and mirrors that give the same Secrets
+    /// Convert objects of External Secrets Operator to sources and mirrors that write the same Secrets
     Convert(ConvertArgs),
+    /// Print a completion script for a shell
+    Completion(CompletionArgs),
+    /// Run the operator
+    Run(Box<RunArgs>),
 }
 
 /// Arguments of `run`. AWS is configured by the standard environment (credentials chain, `AWS_ENDPOINT_URL_SSM`,
@@ -77,7 +80,7 @@ pub struct RunArgs {
     #[arg(long, env = "PARAMETER_MIRROR_LEASE", default_value = "parameter-mirror")]
     pub lease: String,
 
-    /// Name in the Lease, unlike that of any other replica (the pod's name); default: made up at each start
+    /// Unique identity in the Lease, such as the pod's name [default: random]
     #[arg(long, env = "PARAMETER_MIRROR_IDENTITY")]
     pub identity: Option<String>,
 
@@ -106,11 +109,29 @@ pub struct RunArgs {
     pub redis_iam: RedisIamArgs,
 }
 
+/// The cluster that a command talks to.
+#[derive(Clone, Debug, Args)]
+pub struct ClusterArgs {
+    /// Kubeconfig file [default: $KUBECONFIG, else ~/.kube/config]
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+
+    /// Context of the kubeconfig [default: the current one]
+    #[arg(long, value_name = "NAME")]
+    pub context: Option<String>,
+}
+
+impl From<&ClusterArgs> for Cluster {
+    fn from(args: &ClusterArgs) -> Self {
+        Self { kubeconfig: args.kubeconfig.clone(), context: args.context.clone() }
+    }
+}
+
 /// The operator's home.
 #[derive(Debug, Args)]
 pub struct KeyPlace {
     /// Namespace the operator runs in; its key Secret lives there
-    #[arg(long, env = "PARAMETER_MIRROR_NAMESPACE", default_value = "parameter-mirror")]
+    #[arg(long, short, env = "PARAMETER_MIRROR_NAMESPACE", default_value = "parameter-mirror")]
     pub namespace: String,
 
     /// Name of the Secret with the operator's keys
@@ -147,13 +168,17 @@ pub struct SourceArgs {
     pub external_id: Option<String>,
 
     /// Lets a namespace read paths: `namespace:/path[,/path...]`; may be given several times
-    #[arg(long = "grant", value_parser = parse_grant, required = true)]
+    #[arg(long = "grant", value_name = "NAMESPACE:PATHS", value_parser = parse_grant, required = true)]
     pub grants: Vec<(String, Vec<String>)>,
 }
 
 /// Arguments of `iam`. It allows nothing by itself: it prints JSON.
 #[derive(Debug, Args)]
 pub struct IamArgs {
+    /// The cluster to take the sources from
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+
     /// File with `ParameterSource` objects as YAML, `-` is standard input; default: those of the cluster
     #[arg(long, short)]
     pub file: Option<PathBuf>,
@@ -167,12 +192,19 @@ pub struct IamArgs {
     pub account: String,
 
     /// ARN of a KMS key of your own that encrypts `SecureStrings`; may be given several times
-    #[arg(long = "kms-key")]
+    #[arg(long = "kms-key", value_name = "ARN")]
     pub kms_keys: Vec<String>,
 
     /// ARN of the cache that the operator signs in to (--redis-iam-cache of `run`), and another of its user there
-    #[arg(long = "redis-arn")]
+    #[arg(long = "redis-arn", value_name = "ARN")]
     pub redis_arns: Vec<String>,
+}
+
+/// Arguments of `completion`.
+#[derive(Debug, Args)]
+pub struct CompletionArgs {
+    /// The shell
+    pub shell: clap_complete::Shell,
 }
 
 /// Arguments of `keygen`.
@@ -190,8 +222,13 @@ pub struct KeygenArgs {
 /// Arguments of `key`.
 #[derive(Debug, Args)]
 pub struct KeyArgs {
-    /// The mirror, `namespace/name`
+    /// The mirror
+    #[arg(value_name = "NAMESPACE/NAME")]
     pub mirror: MirrorName,
+
+    /// The cluster that the operator runs in
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
 
     /// Where the operator's keys are
     #[command(flatten)]
@@ -206,8 +243,13 @@ pub struct KeyArgs {
 #[derive(Debug, Args)]
 #[command(after_help = VERIFY_CODES)]
 pub struct VerifyArgs {
-    /// The mirrors, `namespace/name`; default: all
+    /// The mirrors [default: all]
+    #[arg(value_name = "NAMESPACE/NAME")]
     pub mirrors: Vec<MirrorName>,
+
+    /// The cluster that the operator runs in
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
 
     /// How the report looks
     #[arg(long, short, value_enum, default_value_t = OutputFormat::Text)]
@@ -247,7 +289,7 @@ pub struct RedisIamArgs {
     #[arg(long, env = "PARAMETER_MIRROR_REDIS_IAM_CACHE")]
     pub redis_iam_cache: Option<String>,
 
-    /// What that is
+    /// Type of the cache
     #[arg(long, env = "PARAMETER_MIRROR_REDIS_IAM_SERVICE", value_enum, default_value_t = Service::ElastiCache)]
     pub redis_iam_service: Service,
 

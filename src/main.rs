@@ -67,6 +67,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             return runtime.block_on(verify::verify(&args));
         }
+        Command::Completion(args) => manifests::completion(&args),
         Command::Convert(args) => return convert::convert(&args),
     };
     print!("{text}");

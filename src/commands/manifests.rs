@@ -1,10 +1,11 @@
 //! The subcommands that only print YAML on standard output, ready for `kubectl apply -f -`.
 
 use anyhow::Context as _;
+use clap::CommandFactory as _;
 use serde::Serialize;
 
-use crate::api::{GrantSpec, NamespaceSelector, ParameterSource, ParameterSourceSpec, crds};
-use crate::cli::{KeygenArgs, SourceArgs};
+use crate::api::{GrantSpec, ParameterSource, ParameterSourceSpec, crds};
+use crate::cli::{Cli, CompletionArgs, KeygenArgs, SourceArgs};
 use crate::controller::signing_keys;
 
 /// Returns both custom resource definitions as YAML.
@@ -18,10 +19,7 @@ pub fn source(args: SourceArgs) -> anyhow::Result<String> {
     let grants = args
         .grants
         .into_iter()
-        .map(|(namespace, paths)| GrantSpec {
-            namespaces: NamespaceSelector { names: vec![namespace], ..NamespaceSelector::default() },
-            paths,
-        })
+        .map(|(namespace, paths)| GrantSpec { namespaces: vec![namespace], paths, ..GrantSpec::default() })
         .collect();
     let spec = ParameterSourceSpec {
         region: args.region,
@@ -35,9 +33,21 @@ pub fn source(args: SourceArgs) -> anyhow::Result<String> {
 
 /// Returns a new key Secret as YAML. Printing its values is the purpose of this command.
 pub fn keygen(args: &KeygenArgs) -> anyhow::Result<String> {
+    eprintln!(
+        "warning: this replaces all keys. Readers of encrypted values need new sub-keys, and every target is written again after the next \
+         good read of SSM: never apply it in an outage of SSM"
+    );
     let secret =
         signing_keys::manifest(&args.namespace, &args.name).context("no randomness to make a key from")?;
     yaml(&secret)
+}
+
+/// Returns a completion script.
+#[must_use]
+pub fn completion(args: &CompletionArgs) -> String {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "parameter-mirror", &mut script);
+    String::from_utf8_lossy(&script).into_owned()
 }
 
 fn yaml(object: &impl Serialize) -> anyhow::Result<String> {

@@ -23,6 +23,7 @@ use redis::aio::MultiplexedConnection;
 
 use crate::api::{ParameterMirror, ParameterSource};
 use crate::cli::VerifyArgs;
+use crate::commands::verify::dependents;
 use crate::commands::verify::facts::{Facts, FoundMirror, Home, Leader, MirrorFacts, RedisFacts};
 use crate::kubernetes::client::{ApiError, with_timeout};
 use crate::kubernetes::election::generated_identity;
@@ -51,6 +52,12 @@ pub async fn collect(args: &VerifyArgs, client: Client) -> anyhow::Result<Facts>
         Some(name) => name.clone(),
         None => cluster_uid(&client).await?,
     };
+    let orphans = if args.mirrors.is_empty() {
+        let mirrors = objects.iter().filter_map(|(_, object)| object.as_ref());
+        dependents::orphans(&client, &args.watch_namespaces, &cluster, mirrors).await
+    } else {
+        Vec::new()
+    };
     let keys = keys(&client, &home).await;
     let (redis, store) = redis(args).await?;
     let around = Around {
@@ -71,6 +78,8 @@ pub async fn collect(args: &VerifyArgs, client: Client) -> anyhow::Result<Facts>
     Ok(Facts {
         api_server_ahead: api_server_ahead(&client).await,
         lease: leader(&client, &home).await,
+        used_by_the_operator: dependents::used_by_the_operator(&client, &home).await,
+        orphans,
         now: Timestamp::now(),
         home,
         keys,
@@ -275,7 +284,7 @@ impl Around {
         };
         let inspections = KINDS.iter().map(|kind| kind.inspect(&object, &owner, &outside));
         let (source, labels, targets) = tokio::join!(
-            with_timeout(sources.get_opt(&object.spec.source)),
+            with_timeout(sources.get_opt(&object.spec.source_ref.name)),
             with_timeout(namespaces.get_metadata(&namespace)),
             join_all(inspections)
         );

@@ -1,5 +1,6 @@
 //! The observations of `verify`, before they are judged. No value is inspected beyond its MAC.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -28,6 +29,10 @@ pub struct Facts {
     pub redis: RedisFacts,
     /// The mirrors, by name.
     pub mirrors: Vec<MirrorFacts>,
+    /// Secrets that no mirror writes any more, as `namespace/name`.
+    pub orphans: Vec<String>,
+    /// The Secrets that the operator's own pods use.
+    pub used_by_the_operator: BTreeSet<String>,
 }
 
 /// Names of the operator's own objects.

@@ -7,6 +7,7 @@ use parameter_mirror_format::humanize::span;
 use parameter_mirror_redis::ConnectionError;
 use parameter_mirror_redis::eviction::Eviction;
 
+use crate::commands::verify::dependents;
 use crate::commands::verify::facts::{Facts, Home, Leader, MirrorFacts, RedisFacts, is_operator_alive};
 use crate::commands::verify::finding::{Finding, Level, Report};
 use crate::commands::verify::judge_mirror;
@@ -40,6 +41,7 @@ pub fn judge(facts: &Facts) -> Report {
             MirrorFacts::There(mirror) => judge_mirror::judge(mirror, facts),
         });
     }
+    findings.extend(dependents::judge(&facts.orphans));
     Report { findings }
 }
 

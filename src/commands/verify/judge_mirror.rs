@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
 use parameter_mirror_format::content::Signed;
 use parameter_mirror_format::content::source::StoredSource;
-use parameter_mirror_format::content::steering;
+use parameter_mirror_format::content::environment;
 use parameter_mirror_format::humanize::{at, few, parameters, span};
 use parameter_mirror_format::verdict::{Found, Verdict};
 
@@ -16,6 +16,7 @@ use crate::commands::verify::facts::{Facts, FoundMirror, is_operator_alive, ring
 use crate::commands::verify::finding::{Finding, Level};
 use crate::mirror::copies;
 use crate::mirror::plan::{Plan, PlanError};
+use crate::mirror::target::{Conflict, Consent};
 use crate::targets::target::Inspection;
 
 /// Returns all findings about a mirror.
@@ -27,6 +28,8 @@ pub(super) fn judge(mirror: &FoundMirror, facts: &Facts) -> Vec<Finding> {
     findings.extend(age(mirror, &held, facts.now));
     findings.extend(copies.into_iter().map(|copy| copy.finding));
     findings.extend(held.first().map(|signed| variables(signed)));
+    findings.extend(single_copy(mirror));
+    findings.extend(circular(mirror, facts));
     findings.push(deletion(mirror, facts));
     findings.into_iter().map(|finding| finding.about(&mirror.name)).collect()
 }
@@ -37,7 +40,7 @@ fn plan(mirror: &FoundMirror) -> Option<&Plan> {
 }
 
 fn grants(mirror: &FoundMirror) -> Finding {
-    let source = &mirror.object.spec.source;
+    let source = &mirror.object.spec.source_ref.name;
     let (level, text) = match (&mirror.source, &mirror.plan) {
         (Err(problem), _) => {
             (Level::Warn, format!("ParameterSource {source}: {problem}, so its grants are not known"))
@@ -53,7 +56,7 @@ fn grants(mirror: &FoundMirror) -> Finding {
         (Ok(None), _) => (
             Level::Fail,
             format!(
-                "there is no ParameterSource {source}: create it, or correct spec.source. What is served stays"
+                "there is no ParameterSource {source}: create it, or correct spec.sourceRef.name. What is served stays"
             ),
         ),
         (Ok(Some(found)), Some(Ok(plan))) => {
@@ -148,7 +151,7 @@ fn verdict(target: &Inspection, found: &Found, facts: &Facts) -> (Level, String)
             (Level::Fail, format!("{target}: it exists and belongs to {owner}. It was not touched."))
         }
         other => {
-            let detail = copies::refusal(other, *conflict).map_or_else(String::new, |issue| issue.detail);
+            let detail = copies::refusal(other, Conflict { reason: *conflict, consent: Consent::Possible }).map_or_else(String::new, |issue| issue.detail);
             (Level::Fail, format!("{target}: {detail}"))
         }
     }
@@ -186,18 +189,39 @@ fn agreement(mirror: &FoundMirror, held: &[&Signed]) -> Option<Finding> {
     Some(Finding::new(level, "content", text))
 }
 
-/// Whether the reader would pass the set to a program. It refuses variables that steer programs, unless the spec gives them by name.
+/// Whether the reader would pass the set to a program.
 fn variables(signed: &Signed) -> Finding {
-    let objections = steering::objections(&signed.content.entries);
-    if objections.is_empty() {
-        return Finding::new(Level::Ok, "variables", "none of its keys steers programs by chance");
-    }
+    let Some(problem) = environment::problem(&signed.content.entries) else {
+        return Finding::new(Level::Ok, "variables", "programs can be started with it");
+    };
     let text = format!(
-        "{}. The reader's exec, watch and export refuse the mirror, but not what reads the Secret (envFrom). If that is meant, give the \
-         parameter this key by name (spec.parameters[].key), else another one",
-        few(&objections)
+        "{problem}. The reader's exec, watch and export refuse the mirror, but not what reads the Secret (envFrom)"
     );
     Finding::new(Level::Warn, "variables", text)
+}
+
+/// A mirror with one target: nothing restores that target in an outage once the operator has restarted.
+fn single_copy(mirror: &FoundMirror) -> Option<Finding> {
+    let [only] = &mirror.targets[..] else { return None };
+    let text = format!(
+        "{} is its only copy: if that is lost in an outage of SSM after a restart of the operator, nothing can restore it. Give the mirror \
+         both targets",
+        only.name
+    );
+    Some(Finding::new(Level::Warn, "copies", text))
+}
+
+/// A mirror that writes a Secret of the operator itself: the operator could not start without what only it can restore.
+fn circular(mirror: &FoundMirror, facts: &Facts) -> Option<Finding> {
+    let object = &mirror.object;
+    let is_at_home = object.namespace().is_some_and(|namespace| namespace == facts.home.namespace);
+    let secret = object.spec.secret.as_ref()?.name_for(object.metadata.name.as_deref()?);
+    let text = format!(
+        "the operator itself uses Secret {secret}, which this mirror writes: if it is lost in an outage, the operator cannot start and \
+         restore it. Keep what the operator needs elsewhere"
+    );
+    (is_at_home && facts.used_by_the_operator.contains(secret))
+        .then(|| Finding::new(Level::Warn, "circular", text))
 }
 
 /// How old what is served is, since it was read or confirmed.

@@ -4,6 +4,7 @@
 //! [`collect()`] asks the API server and Redis, [`judge()`] interprets the answers, and a [`Report`] presents the findings.
 
 mod collect;
+mod dependents;
 mod facts;
 mod finding;
 mod judge;
@@ -21,7 +22,7 @@ use crate::kubernetes::client::connect;
 
 /// Prints the report. An error means that nothing could be checked.
 pub async fn verify(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
-    let report = judge(&collect(args, connect().await?).await?);
+    let report = judge(&collect(args, connect(&(&args.cluster).into()).await?).await?);
     match args.output {
         OutputFormat::Text => print!("{}", report.text()),
         OutputFormat::Json => print!("{}", report.json()?),

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::ToSpan as _;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -9,10 +9,11 @@ use rstest::rstest;
 
 use super::*;
 use crate::api::{
-    FINALIZER, GrantSpec, NamespaceSelector, ParameterMirror, ParameterMirrorSpec, ParameterMirrorStatus,
+    FINALIZER, ParameterMirror, ParameterMirrorSpec, ParameterMirrorStatus,
     ParameterSource, ParameterSourceSpec, RedisTargetSpec, SecretTargetSpec, SelectionSpec,
 };
 use crate::commands::verify::facts::{FoundMirror, ring};
+use crate::mirror::fixtures::grant_to_shop;
 use crate::mirror::plan::{Plan, PlanInput};
 use crate::mirror::target::{TargetKind, TargetReason};
 use crate::targets::target::Inspection;
@@ -32,10 +33,7 @@ fn signed(ring: &KeyRing, plan: &Plan, value: &str) -> Signed {
 fn source(paths: &[&str]) -> ParameterSource {
     let spec = ParameterSourceSpec {
         region: "us-east-1".to_owned(),
-        grants: vec![GrantSpec {
-            namespaces: NamespaceSelector { names: vec!["shop".to_owned()], ..NamespaceSelector::default() },
-            paths: paths.iter().map(|&path| path.to_owned()).collect(),
-        }],
+        grants: vec![grant_to_shop(paths)],
         ..ParameterSourceSpec::default()
     };
     ParameterSource::new("default", spec)
@@ -137,6 +135,8 @@ fn facts(mirror: FoundMirror, ring: KeyRing) -> Facts {
             ahead: Ok(SignedDuration::ZERO),
         },
         mirrors: vec![MirrorFacts::There(Box::new(mirror))],
+        orphans: Vec::new(),
+        used_by_the_operator: BTreeSet::new(),
     }
 }
 
@@ -179,6 +179,22 @@ fn a_key_that_steers_programs_is_reported_unless_the_spec_gives_it() {
         "{message}"
     );
     assert_eq!(complain(true), []);
+}
+
+#[test]
+fn what_would_fail_only_in_an_outage_is_reported() {
+    let mut alone = good();
+    the_mirror(&mut alone).targets.truncate(1);
+    let found = complaints(&alone);
+    assert!(matches!(&found[..], [(Level::Warn, "copies", text)] if text.starts_with("Secret checkout is its only copy")), "{found:?}");
+    let mut circular = good();
+    circular.home.namespace = "shop".to_owned();
+    circular.used_by_the_operator = BTreeSet::from(["checkout".to_owned()]);
+    assert!(matches!(&complaints(&circular)[..], [(Level::Warn, "circular", _)]), "{:?}", complaints(&circular));
+    let mut left = good();
+    left.orphans = vec!["shop/old".to_owned()];
+    let found = complaints(&left);
+    assert!(matches!(&found[..], [(Level::Warn, "orphans", text)] if text.contains("Secret shop/old")), "{found:?}");
 }
 
 #[test]
