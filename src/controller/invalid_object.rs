@@ -47,7 +47,7 @@ pub async fn report(invalid: &InvalidObject, ctx: &Context) -> Requeue {
     match write_status(&namespace, &name, &status, ctx).await {
         Ok(()) | Err(ApiError::NotFound) => {}
         Err(problem) => {
-            tracing::debug!(%problem, "the status cannot be written");
+            tracing::debug!(error = %problem, "the status cannot be written");
             return Requeue::After(RETRY);
         }
     }

@@ -33,7 +33,7 @@ pub async fn keep(client: Client, secret: KeySecret) -> (watch::Receiver<KeyStat
         match first_keys(&client, &api, &secret).await {
             Ok(keys) => break keys,
             Err(problem) => {
-                tracing::warn!(secret = secret.name, %problem, "the key Secret cannot be read yet");
+                tracing::warn!(secret = secret.name, error = %problem, "the key Secret cannot be read yet");
                 tokio::time::sleep(RETRY).await;
             }
         }
@@ -108,7 +108,7 @@ async fn remember(client: &Client, secret: &KeySecret) {
         if let ApiError::Refused { code: 403, .. } = problem {
             return;
         }
-        tracing::debug!(lease = secret.lease, %problem, "the Lease cannot be marked yet");
+        tracing::debug!(lease = secret.lease, error = %problem, "the Lease cannot be marked yet");
         tokio::time::sleep(MARK_AGAIN).await;
     }
 }
@@ -150,8 +150,8 @@ fn read(found: Option<&Secret>, secret: &KeySecret) -> KeyState {
     };
     let Some(found) = found else {
         return lost(format!(
-            "{place} with the operator's keys is gone, but there were keys, and targets are signed with them. Restore it from a \
-             backup; if it is really lost: parameter-mirror keygen | kubectl apply -f -."
+            "{place} with the operator's keys is gone, and targets are signed with them. Nothing is written meanwhile. Restore it from a \
+             backup: kubectl apply -f BACKUP (runbook, \"Restore the keys\")."
         ));
     };
     let data = found.data.iter().flatten().map(|(name, ByteString(bytes))| (name.as_str(), bytes.as_slice()));

@@ -65,7 +65,7 @@ async fn mirror(screen: &mut Screen, stage: &Stage) -> Held {
         .apply(json!({
             "apiVersion": "parameter-mirror.dev/v1alpha1", "kind": "ParameterSource", "metadata": {"name": "default"},
             "spec": {"region": "us-east-1", "grants": [
-                {"namespaces": {"names": [SHOP, "lab"]}, "paths": ["/prod/checkout"]},
+                {"namespaces": [SHOP, "lab"], "paths": ["/prod/checkout"]},
             ]},
         }))
         .await;

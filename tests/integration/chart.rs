@@ -130,7 +130,7 @@ async fn it_installs_works_uninstalls_without_losing_anything_and_installs_again
     let shop = cluster.namespace("shop").await;
     let source = json!({
         "apiVersion": "parameter-mirror.dev/v1alpha1", "kind": "ParameterSource", "metadata": {"name": "default"},
-        "spec": {"region": "us-east-1", "grants": [{"namespaces": {"names": [shop]}, "paths": ["/app"]}]},
+        "spec": {"region": "us-east-1", "grants": [{"namespaces": [shop], "paths": ["/app"]}]},
     });
     cluster.kubectl_apply(&source.to_string()).await;
     let mirror = |name: &str, policy: &str| {

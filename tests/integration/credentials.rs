@@ -20,7 +20,7 @@ const END: &str = "parameter_mirror_aws_credentials_expire_timestamp_seconds";
 
 /// Makes the world's source use a role.
 async fn with_role(world: &World) {
-    let grant = json!({"namespaces": {"names": [world.namespace]}, "paths": ["/app"]});
+    let grant = json!({"namespaces": [world.namespace], "paths": ["/app"]});
     let role = format!("arn:aws:iam::{THEIRS}:role/read");
     world.source_with(json!({"region": "us-east-1", "roleArn": role, "grants": [grant]})).await;
 }

@@ -194,7 +194,7 @@ async fn an_older_version_is_refused_and_a_recreated_parameter_is_not() {
 
 /// A world with a synced mirror: a `SecureString`, and enough `String`s for three pages.
 async fn synced() -> World {
-    let arguments = vec!["--ssm-requests-per-second=1000".to_owned(), "--log=trace".to_owned()];
+    let arguments = vec!["--ssm-requests-per-second=1000".to_owned(), format!("--log={EVERYTHING}")];
     let world = World::with(Setup { arguments, ..Setup::default() }).await;
     world.ssm.put_secure("/app/secret", &world.canaries.sealed());
     for n in 0..24 {
@@ -211,6 +211,9 @@ async fn synced() -> World {
 
 /// The most requests that one read may cost: three attempts for each of three pages and one batch, and the search for a culprit.
 const REQUESTS: u64 = 60;
+
+/// Every target that the filter can turn on, at its highest level.
+const EVERYTHING: &str = "trace,kube=trace,hyper=trace,hyper_util=trace,rustls=trace,tower=trace,aws_smithy=trace,aws_sdk=trace,h2=trace";
 
 /// One fault, from a synced mirror to a healthy one. No value may appear in the trace of it.
 async fn outlives(row: Row) {

@@ -29,7 +29,7 @@ async fn a_withdrawn_grant_ends_reads_and_healing_and_takes_nothing_away() {
 
     world.grant(&["/elsewhere"]).await;
     let ready = world.condition("config", "Ready", "False", "NotGranted").await;
-    assert!(ready.message.contains("served so far stay as they are"), "{}", ready.message);
+    assert!(ready.message.contains("served so far are neither updated nor restored"), "{}", ready.message);
     world.holds("config", &[("A", "1")]).await;
     assert_eq!(world.content("config").await, content);
     let calls = world.ssm.calls().total();
@@ -50,7 +50,7 @@ async fn a_withdrawn_grant_ends_reads_and_healing_and_takes_nothing_away() {
 async fn a_grant_by_label_follows_the_labels_of_the_namespace() {
     let world = World::start().await;
     world.ssm.put("/app/a", "1");
-    let grant = json!({"namespaces": {"matchLabels": {"team": "checkout"}}, "paths": ["/app/"]});
+    let grant = json!({"namespaceSelector": {"matchLabels": {"team": "checkout"}}, "paths": ["/app/"]});
     world.source_with(json!({"region": "us-east-1", "grants": [grant]})).await;
     world.mirror("config", json!({"parameters": [{"path": "/app"}], "secret": {}})).await;
     world.condition("config", "Ready", "False", "NotGranted").await;
@@ -82,7 +82,7 @@ async fn a_deleted_source_is_an_outage_and_never_a_withdrawal() {
     world.grant(&["/app"]).await;
     world.healthy("config").await;
 
-    world.mirror("lost", json!({"source": "nowhere", "parameters": [{"path": "/app"}], "secret": {}})).await;
+    world.mirror("lost", json!({"sourceRef": {"name": "nowhere"}, "parameters": [{"path": "/app"}], "secret": {}})).await;
     world.condition("lost", "Ready", "False", "NoLastKnownGood").await;
     world.degraded("lost", "SourceNotFound").await;
 }
@@ -101,7 +101,7 @@ async fn names_below_aws_need_a_grant_that_says_so() {
 async fn the_source_says_whether_it_is_available_and_the_least_encryption_holds() {
     let world = World::start().await;
     world.ssm.put("/app/a", "1");
-    let grant = json!({"namespaces": {"names": [world.namespace]}, "paths": ["/app"]});
+    let grant = json!({"namespaces": [world.namespace], "paths": ["/app"]});
     world.source_with(json!({"region": "us-east-1", "redisEncryption": "All", "grants": [grant]})).await;
     let weak = json!({"parameters": [{"path": "/app"}], "redis": {"encryption": "None"}});
     world.mirror("weak", weak).await;

@@ -127,7 +127,7 @@ async fn a_hostile_tenant_gets_nothing_and_touches_nothing(#[case] has_a_past: b
     let victim = cluster().await.namespace("victim").await;
     let mut world = World::with(Setup { neighbours: vec![victim.clone()], ..Setup::default() }).await;
     fill_ssm(&world);
-    let to = |namespace: &str, paths: &[&str]| json!({"namespaces": {"names": [namespace]}, "paths": paths});
+    let to = |namespace: &str, paths: &[&str]| json!({"namespaces": [namespace], "paths": paths});
     let tenant = world.namespace.clone();
     let sources = [tenant.clone(), format!("{tenant}-of-others"), format!("{tenant}-wide")];
     let grants = json!([to(&tenant, &["/tenant"]), to(&victim, &["/victim"])]);
@@ -144,7 +144,7 @@ async fn a_hostile_tenant_gets_nothing_and_touches_nothing(#[case] has_a_past: b
     let mirrors =
         |namespace: &str| Api::<DynamicObject>::namespaced_with(world.client.clone(), namespace, &resource);
     let spec = json!({
-        "source": sources[0], "interval": "10s", "secret": {}, "redis": {},
+        "sourceRef": {"name": sources[0]}, "interval": "10s", "secret": {}, "redis": {},
         "parameters": [{"path": "/victim"}],
     });
     mirrors(&victim).create(&PostParams::default(), &mirror("config", &spec)).await.unwrap();
@@ -177,7 +177,7 @@ async fn a_hostile_tenant_gets_nothing_and_touches_nothing(#[case] has_a_past: b
     world.operator.crash_and_restart().await;
     // A mirror created while SSM is down does not get the victim's values either.
     world.ssm.refuse();
-    let late = json!({"source": sources[0], "interval": "10s", "secret": {}, "redis": {}, "parameters": [{"path": "/victim"}]});
+    let late = json!({"sourceRef": {"name": sources[0]}, "interval": "10s", "secret": {}, "redis": {}, "parameters": [{"path": "/victim"}]});
     mirrors(&tenant).create(&PostParams::default(), &mirror("late", &late)).await.unwrap();
     world.condition("late", "Stalled", "True", "NotGranted").await;
     world.ssm.listen_again();

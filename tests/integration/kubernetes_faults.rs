@@ -31,7 +31,7 @@ async fn rights_that_are_taken_away_hold_the_secret_and_nothing_else() {
     world.field_is("config", "/app/a", "2").await;
     let degraded = world.degraded("config", "SecretWriteFailed").await;
     assert!(
-        degraded.message.contains("403") && degraded.message.contains("role binding"),
+        degraded.message.contains("403") && degraded.message.contains("cannot update resource"),
         "{}",
         degraded.message
     );

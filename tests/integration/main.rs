@@ -20,6 +20,7 @@
 //! | [`process`] | starting, settings, endpoints, logs, stopping |
 //! | [`security`] | docs/security.md has a row for each field, and names tests that exist |
 //! | [`silence`] | no value in any output, and no code that could print one |
+//! | [`causes`] | the causes that conditions and events name, and the commands that they print |
 //! | [`chart`] | the chart installs, uninstalls, and installs again |
 //! | [`chart_renders`] | what the chart renders, and that a real API server accepts it |
 //! | [`observability`] | metrics, alerts and dashboard are as documented, and work in a real Prometheus |
@@ -54,6 +55,7 @@
 )]
 
 mod admission;
+mod causes;
 mod chart;
 mod chart_renders;
 mod convert;

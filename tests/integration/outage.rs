@@ -153,7 +153,7 @@ async fn a_mirror_that_is_new_in_the_outage_says_that_it_has_nothing() {
     world.holds("new", &[("X", "1")]).await;
     world.healthy("new").await;
     let recovered = world.event("new", "Recovered").await;
-    assert!(recovered.contains("Recovered after"), "{recovered}");
+    assert!(recovered.contains("Recovered from "), "{recovered}");
 }
 
 #[tokio::test]
@@ -162,7 +162,7 @@ async fn roles_read_other_accounts_and_a_denied_role_is_an_outage() {
     let role = "arn:aws:iam::444455556666:role/read";
     world.ssm.account("444455556666").put("/app/a", "theirs");
     world.ssm.put("/app/a", "ours");
-    let grant = json!({"namespaces": {"names": [world.namespace]}, "paths": ["/app"]});
+    let grant = json!({"namespaces": [world.namespace], "paths": ["/app"]});
     world
         .source_with(json!({"region": "us-east-1", "roleArn": role, "externalId": "x1", "grants": [grant]}))
         .await;
@@ -185,7 +185,7 @@ async fn roles_read_other_accounts_and_a_denied_role_is_an_outage() {
 async fn the_region_is_the_one_of_the_source() {
     let world = World::start().await;
     world.ssm.region("eu-central-1").put("/app/a", "frankfurt");
-    let grant = json!({"namespaces": {"names": [world.namespace]}, "paths": ["/app"]});
+    let grant = json!({"namespaces": [world.namespace], "paths": ["/app"]});
     world.source_with(json!({"region": "eu-central-1", "grants": [grant]})).await;
     world.synced("config").await;
     world.holds("config", &[("A", "frankfurt")]).await;

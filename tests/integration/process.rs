@@ -97,7 +97,7 @@ async fn the_policies_of_the_sources_are_printed_from_cluster_and_file() {
     let role = format!("arn:aws:iam::444455556666:role/{namespace}");
     let source = json!({
         "apiVersion": "parameter-mirror.dev/v1alpha1", "kind": "ParameterSource", "metadata": {"name": namespace},
-        "spec": {"region": "us-east-1", "roleArn": role, "grants": [{"namespaces": {"names": [namespace]}, "paths": ["/pay/"]}]},
+        "spec": {"region": "us-east-1", "roleArn": role, "grants": [{"namespaces": [namespace], "paths": ["/pay/"]}]},
     });
     cluster.kubectl_apply(&source.to_string()).await;
     let file = scratch.path().join("sources.yaml");
@@ -251,7 +251,7 @@ async fn metrics_and_json_logs_are_for_machines() {
     }
     assert_eq!(world.operator.metric("parameter_mirror_mirrors").await, 1);
     assert_eq!(world.operator.metric("parameter_mirror_mirrors_degraded").await, 0);
-    assert_eq!(world.operator.metric(r#"parameter_mirror_ssm_reads_total{result="good"}"#).await, 1);
+    assert_eq!(world.operator.metric(r#"parameter_mirror_ssm_reads_total{result="success"}"#).await, 1);
 }
 
 /// Each line names the mirror and its cycle: the lines of one reconcile belong together.
@@ -274,16 +274,15 @@ async fn each_transition_is_one_line_with_its_mirror_and_cycle() {
     world.ssm.listen_again();
     world.sync("config").await;
     world.event("config", "Recovered").await;
-    let name = format!("{}/config", world.namespace);
     let lines: Vec<serde_json::Value> =
         world.operator.log().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let story: Vec<_> = lines
         .iter()
-        .filter(|line| line["span"]["mirror"] == name)
-        .map(|line| (line["message"].as_str().unwrap(), line["span"]["cycle"].as_u64().unwrap()))
+        .filter(|line| line["span"]["namespace"] == *world.namespace && line["span"]["mirror"] == "config")
+        .filter_map(|line| Some((line["reason"].as_str()?, line["span"]["cycle"].as_u64().unwrap())))
         .collect();
     // The second cycle was quiet, and the fourth had nothing new to report.
-    assert_eq!(story, [("synced", 1), ("degraded", 3), ("healed", 4), ("recovered", 5)]);
+    assert_eq!(story, [("Synced", 1), ("SourceUnavailable", 3), ("Healed", 4), ("Recovered", 5)]);
 }
 
 /// An object stored under another version of the CRD gets its own condition and stalls no other.
@@ -302,7 +301,7 @@ async fn an_object_that_cannot_be_decoded_does_not_stall_the_others() {
     cluster.kubectl(&["patch", "crd", crd, "--type=json", "-p", &versions.to_string()]).await;
     let source = json!({
         "apiVersion": "parameter-mirror.dev/v1alpha1", "kind": "ParameterSource", "metadata": {"name": "default"},
-        "spec": {"region": "us-east-1", "grants": [{"namespaces": {"names": [namespace]}, "paths": ["/app"]}]},
+        "spec": {"region": "us-east-1", "grants": [{"namespaces": [namespace], "paths": ["/app"]}]},
     });
     cluster.kubectl_apply(&source.to_string()).await;
     let mirror = |name: &str, spec: serde_json::Value| {

@@ -89,7 +89,7 @@ async fn two_hundred_mirrors_from_nothing_cost_two_hundred_calls() {
             json!({
                 "apiVersion": "parameter-mirror.dev/v1alpha1", "kind": "ParameterMirror",
                 "metadata": {"name": format!("m{n}"), "namespace": world.namespace},
-                "spec": {"source": world.source, "interval": "1h", "parameters": [{"path": format!("/app/m{n}")}],
+                "spec": {"sourceRef": {"name": world.source}, "interval": "1h", "parameters": [{"path": format!("/app/m{n}")}],
                     "secret": {}, "redis": {}},
             })
         })

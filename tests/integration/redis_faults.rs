@@ -16,7 +16,7 @@ use rstest::rstest;
 use crate::silence;
 use crate::world::{LATER, SOON, Setup, World, eventually};
 
-const GOOD_READS: &str = r#"parameter_mirror_ssm_reads_total{result="good"}"#;
+const GOOD_READS: &str = r#"parameter_mirror_ssm_reads_total{result="success"}"#;
 
 /// A mirror in a world with a proxy in front of Redis.
 struct Disturbed {
@@ -335,7 +335,7 @@ async fn a_redis_that_may_evict_what_is_served_is_reported(#[case] policy: &str,
     // answer.
     world.sync("config").await;
     eventually("the metric says it", LATER, async || {
-        let said = world.operator.metric("parameter_mirror_redis_evicts").await;
+        let said = world.operator.metric("parameter_mirror_redis_eviction_possible").await;
         if said == evicts { Ok(()) } else { Err(said) }
     })
     .await;

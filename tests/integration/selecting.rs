@@ -45,7 +45,7 @@ async fn a_tree_of_several_pages_and_levels_arrives_byte_for_byte_in_both_target
     assert_eq!(data["A_B_C_LIST"], "one,two,,three");
     assert_eq!(data["MANY_N14"], "14");
     let status = world.status("config").await;
-    assert_eq!(status.parameters, Some(32));
+    assert_eq!(status.parameter_count, Some(32));
     // A listing of four pages with decryption, and one without: nothing changed in between.
     let calls = world.ssm.calls();
     assert_eq!((calls.of(Operation::GetParametersByPath), calls.total(), calls.decrypts), (8, 8, 8));
@@ -256,15 +256,22 @@ async fn a_suspicious_shrink_is_withheld_until_exactly_it_is_approved() {
     world.ready("config", "ServingLastKnownGood").await;
     let data = world.data("config").await.unwrap();
     assert_eq!((data.len(), data["N9"].as_str(), data["NEW"].as_str()), (11, "changed", "added"));
-    assert!(world.event("config", "RemovalsWithheld").await.contains("accept-shrink="));
+    assert!(world.event("config", "SuspiciousShrink").await.contains("accept-shrink="));
 
     world.annotate("config", "parameter-mirror.dev/accept-shrink", "000000000000").await;
     world.sync("config").await;
     assert_eq!(world.data("config").await.unwrap().len(), 11, "a wrong id approved removals");
+    let answer = eventually("an answer to a wrong id", SOON, async || {
+        let message = world.degraded("config", "SuspiciousShrink").await.message;
+        if message.contains("approves other removals") { Ok(message) } else { Err(message) }
+    });
+    answer.await;
 
-    let id = degraded.message.split("accept-shrink=").nth(1).unwrap();
-    world.annotate("config", "parameter-mirror.dev/accept-shrink", id).await;
+    // The command runs as printed.
+    let command = degraded.message.split("If it is intended: ").nth(1).unwrap();
+    world.cluster.kubectl(&command.split(' ').skip(1).collect::<Vec<_>>()).await;
     world.healthy("config").await;
+    assert_eq!(world.event("config", "RemovalsApproved").await, "The removal of 4 parameters was approved and carried out.");
     let data = world.data("config").await.unwrap();
     assert_eq!((data.len(), data.contains_key("N0")), (7, false));
     assert_eq!(world.values("config").await.len(), 7);

@@ -47,7 +47,7 @@ async fn the_events_of_an_outage_are_its_story() {
     world.ssm.fail(When::any(), Fault::unavailable());
     world.sync("config").await;
     world.degraded("config", "SourceUnavailable").await;
-    world.event("config", "Degraded").await;
+    world.event("config", "SourceUnavailable").await;
     world.delete_secret("config").await;
     world.event("config", "Healed").await;
     world.ssm.clear_all();
@@ -59,12 +59,12 @@ async fn the_events_of_an_outage_are_its_story() {
             world.cluster.kubectl(&["describe", "pmirror", "config", "--namespace", &world.namespace]).await;
         let (_, events) = output.split_once("Events:").unwrap_or_default();
         let at =
-            ["Synced", "Degraded", "Healed", "Recovered"].map(|reason| events.find(&format!("  {reason}  ")));
+            ["Synced", "SourceUnavailable", "Healed", "Recovered"].map(|reason| events.find(&format!("  {reason}  ")));
         if at.is_sorted() && at[0].is_some() { Ok(output) } else { Err(world.seen(&output)) }
     })
     .await;
     let (_, events) = described.split_once("Events:").unwrap();
-    for words in ["HTTP 503 ServiceUnavailable", "Secret config", "Recovered after"] {
+    for words in ["HTTP 503 ServiceUnavailable", "Secret config", "Recovered from SourceUnavailable after"] {
         assert!(events.contains(words), "{words:?} is not in\n{events}");
     }
     // Two header lines, and no event beyond what happened.

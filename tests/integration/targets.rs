@@ -259,7 +259,7 @@ async fn a_frozen_redis_delays_neither_ssm_nor_the_secret_and_is_filled_when_it_
     world.holds("config", &[("A", "2")]).await;
     let degraded = world.degraded("config", "RedisUnavailable").await;
     assert!(
-        degraded.message.contains("older whole set") || degraded.message.contains("as soon as it answers"),
+        degraded.message.contains("perhaps an older one") || degraded.message.contains("as soon as it answers"),
         "{}",
         degraded.message
     );
@@ -446,7 +446,7 @@ async fn a_terminating_namespace_does_not_wait_for_a_dead_redis() {
     let operator = Operator::start(settings).await;
     let source = json!({
         "apiVersion": "parameter-mirror.dev/v1alpha1", "kind": "ParameterSource", "metadata": {"name": "default"},
-        "spec": {"region": "us-east-1", "grants": [{"namespaces": {"names": [shop]}, "paths": ["/app"]}]},
+        "spec": {"region": "us-east-1", "grants": [{"namespaces": [shop], "paths": ["/app"]}]},
     });
     cluster.kubectl_apply(&source.to_string()).await;
     let mirror = json!({

@@ -161,7 +161,7 @@ impl World {
 
     /// Makes the world's source grant exactly these paths to its namespace.
     pub async fn grant(&self, paths: &[&str]) {
-        let grant = json!({"namespaces": {"names": [self.namespace]}, "paths": paths});
+        let grant = json!({"namespaces": [self.namespace], "paths": paths});
         self.source_with(json!({"region": "us-east-1", "grants": [grant]})).await;
     }
 
@@ -184,7 +184,7 @@ impl World {
     pub async fn try_mirror(&self, name: &str, mut spec: serde_json::Value) -> Output {
         let members = spec.as_object_mut().unwrap();
         members.entry("interval").or_insert(json!("10s"));
-        members.entry("source").or_insert(json!(self.source));
+        members.entry("sourceRef").or_insert(json!({"name": self.source}));
         let mirror = json!({
             "apiVersion": "parameter-mirror.dev/v1alpha1", "kind": "ParameterMirror",
             "metadata": {"name": name, "namespace": self.namespace}, "spec": spec,

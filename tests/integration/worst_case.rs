@@ -53,7 +53,7 @@ fn spec(source: &str, path: &str) -> Value {
     let label = |number: usize| (format!("{}/{number:063}", "l".repeat(253)), json!("v".repeat(63)));
     let annotation = |number: usize| (format!("{}/{number:063}", "a".repeat(253)), json!("v".repeat(150)));
     json!({
-        "source": source, "interval": "10s", "parameters": parameters, "redis": {},
+        "sourceRef": {"name": source}, "interval": "10s", "parameters": parameters, "redis": {},
         "secret": {
             "labels": (0..32).map(label).collect::<serde_json::Map<_, _>>(),
             "annotations": (0..32).map(annotation).collect::<serde_json::Map<_, _>>(),

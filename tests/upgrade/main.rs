@@ -101,7 +101,7 @@ impl Upgrade {
     }
 
     async fn make_mirrors(&self) {
-        let grant = json!({"namespaces": {"names": [SHOP]}, "paths": ["/app"]});
+        let grant = json!({"namespaces": [SHOP], "paths": ["/app"]});
         let source = json!({"region": "us-east-1", "grants": [grant]});
         self.apply("ParameterSource", "default", &source).await;
         let path = json!({"interval": "10s", "parameters": [{"path": "/app"}], "secret": {}, "redis": {}});

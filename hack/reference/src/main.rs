@@ -125,7 +125,7 @@ mod tests {
         );
         let percent = row(&page, "ParameterMirror: spec.guard", "maxRemovedPercent");
         assert!(percent.contains("| integer | `20` |") && percent.contains("0 to 100"), "{percent}");
-        let names = row(&page, "ParameterSource: spec.grants.namespaces", "names");
+        let names = row(&page, "ParameterSource: spec.grants", "namespaces");
         assert!(names.contains("list of string") && names.contains("each 1 to 63 characters"), "{names}");
     }
 

@@ -203,11 +203,11 @@ fn targets(victim: &str) -> Vec<(&'static str, Value, End)> {
         ),
         (
             "a source by a path",
-            json!({"source": "../namespaces/kube-system"}),
-            Refused("spec.source must be"),
+            json!({"sourceRef": {"name": "../namespaces/kube-system"}}),
+            Refused("not the name of a ParameterSource"),
         ),
-        ("a source with a query", json!({"source": "default?x=y"}), Refused("spec.source must be")),
-        ("a source that does not exist", json!({"source": "of-nobody"}), NeverHad("SourceNotFound")),
+        ("a source with a query", json!({"sourceRef": {"name": "default?x=y"}}), Refused("not the name of a ParameterSource")),
+        ("a source that does not exist", json!({"sourceRef": {"name": "of-nobody"}}), NeverHad("SourceNotFound")),
     ]
 }
 
@@ -215,7 +215,7 @@ fn targets(victim: &str) -> Vec<(&'static str, Value, End)> {
 /// region.
 pub fn attempts(sources: &[String; 3], victim: &str) -> Vec<Attempt> {
     let [both, of_others, wide] = sources;
-    let spec = |source: &str, parameters: Value| json!({"source": source, "interval": "10s", "parameters": parameters, "secret": {}, "redis": {}});
+    let spec = |source: &str, parameters: Value| json!({"sourceRef": {"name": source}, "interval": "10s", "parameters": parameters, "secret": {}, "redis": {}});
     let own = || spec(both, json!([{"path": "/tenant"}]));
     let mut all: Vec<(&'static str, Option<String>, Value, End)> = Vec::new();
     all.extend(

@@ -29,7 +29,7 @@ async fn a_flood_of_mirrors_costs_the_operator_little_memory() {
     let mirror = |number: usize| -> ParameterMirror {
         let path =
             if number.is_multiple_of(2) { format!("/app/{number}") } else { format!("/other/{number}") };
-        let spec = json!({"source": world.source, "interval": "1h", "parameters": [{"path": path}], "secret": {}, "redis": {}});
+        let spec = json!({"sourceRef": {"name": world.source}, "interval": "1h", "parameters": [{"path": path}], "secret": {}, "redis": {}});
         let metadata = json!({"name": format!("m{number}"), "annotations": {"example.com/burden": burden}});
         serde_json::from_value(json!({
             "apiVersion": "parameter-mirror.dev/v1alpha1", "kind": "ParameterMirror", "metadata": metadata, "spec": spec,

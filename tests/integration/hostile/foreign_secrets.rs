@@ -73,7 +73,7 @@ async fn every_kind_of_foreign_secret_stays_byte_identical() {
     let setup = Setup { home: Some(home.clone()), neighbours: vec![home.clone()], ..Setup::default() };
     let world = World::with(setup).await;
     world.ssm.put("/app/a", "1");
-    let grant = json!({"namespaces": {"names": [world.namespace, home]}, "paths": ["/app"]});
+    let grant = json!({"namespaces": [world.namespace, home], "paths": ["/app"]});
     world.source_with(json!({"region": "us-east-1", "grants": [grant]})).await;
     // A copy of the same mirror by another cluster's operator: only its owner differs.
     world.mirror("model", json!({"parameters": [{"path": "/app"}], "secret": {}})).await;
@@ -130,7 +130,7 @@ async fn every_kind_of_foreign_secret_stays_byte_identical() {
     let on_keys = json!({
         "apiVersion": "parameter-mirror.dev/v1alpha1", "kind": "ParameterMirror",
         "metadata": {"name": "parameter-mirror-keys", "namespace": home},
-        "spec": {"source": world.source, "parameters": [{"path": "/app"}], "secret": {}},
+        "spec": {"sourceRef": {"name": world.source}, "parameters": [{"path": "/app"}], "secret": {}},
     });
     world.cluster.kubectl_apply(&on_keys.to_string()).await;
     let stalled =

@@ -22,17 +22,17 @@ pub struct Past {
 impl Past {
     /// Creates a mirror of everything, in both targets, for each attempt with a legitimate name.
     pub async fn lived(world: &World, source: &str, attempts: &[Attempt]) -> Self {
-        let all = json!([{"namespaces": {"names": [world.namespace]}, "paths": ["/"]}]);
+        let all = json!([{"namespaces": [world.namespace], "paths": ["/"]}]);
         apply_source(world, source, "us-east-1", all).await;
         let spec = json!({
-            "source": source, "interval": "10s", "secret": {}, "redis": {}, "parameters": [{"path": "/victim"}],
+            "sourceRef": {"name": source}, "interval": "10s", "secret": {}, "redis": {}, "parameters": [{"path": "/victim"}],
         });
         let mut past = Self::default();
         // A mirror that changes its source keeps the old set until someone approves the change, so it would
         // not end as expected.
         let had_a_mirror = |attempt: &&Attempt| match attempt.end {
             End::Refused(_) => false,
-            End::Own => attempt.spec["source"] == source,
+            End::Own => attempt.spec["sourceRef"]["name"] == source,
             End::Denied(_) | End::NeverHad(_) => true,
         };
         for attempt in attempts.iter().filter(had_a_mirror) {

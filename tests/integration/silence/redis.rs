@@ -46,7 +46,7 @@ async fn redis_keeps_on_its_disk_in_clear_what_the_mirror_leaves_in_clear_and_no
     }
     rewritten(&redis).await;
     let world = World::with(Setup { redis: Some(redis), ..Setup::default() }).await;
-    let grant = json!({"namespaces": {"names": [world.namespace]}, "paths": ["/app"]});
+    let grant = json!({"namespaces": [world.namespace], "paths": ["/app"]});
     world.source_with(json!({"region": "us-east-1", "redisEncryption": "None", "grants": [grant]})).await;
     let modes = [("all", "All"), ("secure", "SecureStrings"), ("none", "None")];
     let modes = modes.map(|(mirror, mode)| (mirror, mode, Canaries::default()));

@@ -12,7 +12,7 @@ const THEIRS: &str = "444455556666";
 
 /// Makes the world's source use this role, for which there is no session yet.
 async fn with_role(world: &World, role: &str) {
-    let grant = json!({"namespaces": {"names": [world.namespace]}, "paths": ["/app"]});
+    let grant = json!({"namespaces": [world.namespace], "paths": ["/app"]});
     let role = format!("arn:aws:iam::{THEIRS}:role/{role}");
     world.source_with(json!({"region": "us-east-1", "roleArn": role, "grants": [grant]})).await;
 }

@@ -54,7 +54,7 @@ async fn nobody_gives_what_is_not_granted_not_held_or_not_wanted_any_more() {
     world.create("namespaces", None, json!({"metadata": {"name": "other"}}));
     let foreign = json!({
         "apiVersion": "parameter-mirror.dev/v1alpha1", "kind": "ParameterMirror", "metadata": {"name": "foreign"},
-        "spec": {"interval": "1m", "source": "default", "parameters": [{"path": "/app"}], "secret": {}},
+        "spec": {"interval": "1m", "sourceRef": {"name": "default"}, "parameters": [{"path": "/app"}], "secret": {}},
     });
     world.create("parametermirrors", Some("other"), foreign);
     world.becomes("wider", "Ready", "False", "NoLastKnownGood", SOON).await;
@@ -86,7 +86,7 @@ async fn a_mirror_without_its_grant_is_neither_healed_nor_bootstraps_others() {
     world.create("namespaces", None, json!({"metadata": {"name": "other", "labels": {"reads": "app"}}}));
     let label = |value: Option<&str>| json!({"metadata": {"labels": {"reads": value}}});
     world.patch("namespaces", None, NAMESPACE, &label(Some("app")));
-    let grant = json!({"namespaces": {"matchLabels": {"reads": "app"}}, "paths": ["/"]});
+    let grant = json!({"namespaceSelector": {"matchLabels": {"reads": "app"}}, "paths": ["/"]});
     world.patch("parametersources", None, "default", &json!({"spec": {"grants": [grant]}}));
     world.pass(Duration::from_mins(1)).await;
     world.becomes("old", "Ready", "True", "ServingLastKnownGood", SOON).await;
@@ -96,7 +96,7 @@ async fn a_mirror_without_its_grant_is_neither_healed_nor_bootstraps_others() {
     assert_eq!([Part::Secret, Part::Redis].map(|part| world.serves("old", part)), [Some(1); 2]);
     let new = json!({
         "apiVersion": "parameter-mirror.dev/v1alpha1", "kind": "ParameterMirror", "metadata": {"name": "new"},
-        "spec": {"interval": "1m", "source": "default", "parameters": [{"path": "/app"}], "secret": {}},
+        "spec": {"interval": "1m", "sourceRef": {"name": "default"}, "parameters": [{"path": "/app"}], "secret": {}},
     });
     world.create("parametermirrors", Some("other"), new);
     world.destroy("old", Part::Secret, || world.delete("secrets", NAMESPACE, "old"));

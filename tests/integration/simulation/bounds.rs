@@ -54,7 +54,7 @@ async fn what_cannot_be_written_is_reported_once() {
         _ => None,
     });
     world.pass(Duration::from_mins(30)).await;
-    let degraded = world.events("app").iter().filter(|event| *event == "Degraded").count();
+    let degraded = world.events("app").iter().filter(|event| *event == "Timeout").count();
     assert_eq!(degraded, 1);
     world.faults.clear();
     world.becomes("app", "Degraded", "False", "Synced", SOON).await;
@@ -70,7 +70,7 @@ async fn mirrors_of_a_missing_source_ask_for_it_together() {
     for number in 0..MIRRORS {
         let name = format!("lost-{number}");
         world.mirror(&name, "10s");
-        world.patch("parametermirrors", Some(NAMESPACE), &name, &json!({"spec": {"source": "nowhere"}}));
+        world.patch("parametermirrors", Some(NAMESPACE), &name, &json!({"spec": {"sourceRef": {"name": "nowhere"}}}));
     }
     world.becomes("lost-7", "Degraded", "True", "SourceNotFound", SOON).await;
     let asked = || operator.line.calls().iter().filter(|call| call.point.contains("sources/nowhere")).count();
@@ -80,7 +80,7 @@ async fn mirrors_of_a_missing_source_ask_for_it_together() {
     assert!((20..=40).contains(&asked), "asked {asked} times in 30 minutes");
 
     // A source that is created is found at once.
-    let grant = json!({"namespaces": {"names": [NAMESPACE]}, "paths": ["/"]});
+    let grant = json!({"namespaces": [NAMESPACE], "paths": ["/"]});
     world.create(
         "parametersources",
         None,

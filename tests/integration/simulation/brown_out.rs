@@ -105,14 +105,14 @@ async fn reads_go_on_at_a_useful_rate(
 async fn one_selection_that_is_never_answered_does_not_keep_the_breaker_open(#[case] namespace: &str) {
     let world = World::new();
     world.create("namespaces", None, json!({"metadata": {"name": "other", "labels": {}}}));
-    let grant = json!([{"namespaces": {"names": ["shop", "other"]}, "paths": ["/"]}]);
+    let grant = json!([{"namespaces": ["shop", "other"], "paths": ["/"]}]);
     world.patch("parametersources", None, "default", &json!({"spec": {"grants": grant}}));
     world.mirror("app", "1h");
     let operator = world.operator();
     world.becomes("app", "Degraded", "False", "Synced", Duration::from_mins(2)).await;
     let stuck = json!({
         "apiVersion": "parameter-mirror.dev/v1alpha1", "kind": "ParameterMirror", "metadata": {"name": "stuck"},
-        "spec": {"interval": "10s", "source": "default", "parameters": [{"path": "/stuck"}], "secret": {}},
+        "spec": {"interval": "10s", "sourceRef": {"name": "default"}, "parameters": [{"path": "/stuck"}], "secret": {}},
     });
     world.create("parametermirrors", Some(namespace), stuck);
     let fails = |what: &'static str| {

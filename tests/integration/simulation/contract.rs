@@ -162,7 +162,7 @@ fn brief(mirror: &ParameterMirror) -> String {
         "generation {:?}, interval {}, parameters {:?}, revision {:?}, annotations {:?}, finalizers {:?}, deleting {}",
         mirror.metadata.generation,
         mirror.spec.interval,
-        status.and_then(|status| status.parameters),
+        status.and_then(|status| status.parameter_count),
         status.and_then(|status| status.revision.clone()),
         mirror.annotations(),
         mirror.finalizers(),

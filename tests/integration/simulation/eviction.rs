@@ -210,7 +210,7 @@ async fn a_namespace_leaves_the_others_their_shares() {
     let world = World::new();
     world.memory_values.set(1_000);
     world.create("namespaces", None, json!({"metadata": {"name": "greedy", "labels": {}}}));
-    let to = |namespace: &str| json!({"namespaces": {"names": [namespace]}, "paths": ["/"]});
+    let to = |namespace: &str| json!({"namespaces": [namespace], "paths": ["/"]});
     let grants = json!({"spec": {"grants": [to(NAMESPACE), to("greedy")]}});
     world.patch("parametersources", None, "default", &grants);
     let _operator = world.operator();

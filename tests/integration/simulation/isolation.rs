@@ -72,7 +72,7 @@ async fn a_tenant_with_5000_mirrors_delays_nobody() {
     const FLOOD: usize = 5_000;
     let world = World::new();
     world.create("namespaces", None, serde_json::json!({"metadata": {"name": "flood", "labels": {}}}));
-    let to = |namespace: &str| serde_json::json!({"namespaces": {"names": [namespace]}, "paths": ["/"]});
+    let to = |namespace: &str| serde_json::json!({"namespaces": [namespace], "paths": ["/"]});
     let grants = serde_json::json!({"spec": {"grants": [to(super::world::NAMESPACE), to("flood")]}});
     world.patch("parametersources", None, "default", &grants);
     for mirror in ["calm-0", "calm-1", "calm-2"] {

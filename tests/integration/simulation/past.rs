@@ -29,7 +29,7 @@ async fn one_that_is_served() -> (World, Operator) {
 }
 
 fn grants(paths: &Json) -> Json {
-    json!([{"namespaces": {"names": [NAMESPACE]}, "paths": paths}])
+    json!([{"namespaces": [NAMESPACE], "paths": paths}])
 }
 
 fn source(world: &World, name: &str, mut spec: Json) {
@@ -43,7 +43,7 @@ fn source(world: &World, name: &str, mut spec: Json) {
 /// The tenant's attempt: a source with this name, another Secret, no encryption.
 fn grab(world: &World, source: &str) {
     let spec =
-        json!({"spec": {"source": source, "secret": {"name": "loot"}, "redis": {"encryption": "None"}}});
+        json!({"spec": {"sourceRef": {"name": source}, "secret": {"name": "loot"}, "redis": {"encryption": "None"}}});
     world.patch("parametermirrors", Some(NAMESPACE), "app", &spec);
 }
 
@@ -171,7 +171,7 @@ async fn a_source_that_is_renamed_goes_on_serving() {
     let (world, _operator) = one_that_is_served().await;
     source(&world, "renamed", json!({"region": "us-east-1", "redisEncryption": "All"}));
     world.delete_source("default");
-    world.patch("parametermirrors", Some(NAMESPACE), "app", &json!({"spec": {"source": "renamed"}}));
+    world.patch("parametermirrors", Some(NAMESPACE), "app", &json!({"spec": {"sourceRef": {"name": "renamed"}}}));
     world.pass(SOON).await;
     world.destroy("app", Part::Secret, || world.delete("secrets", NAMESPACE, "app"));
     world
@@ -230,19 +230,19 @@ fn pair((name, text): (&str, &str)) -> (Vec<u8>, Vec<u8>) {
 /// not what an earlier mirror of that name was served. The copy that the earlier mirror left in Redis is a
 /// copy like any other.
 #[rstest]
-#[case::granted_by_labels_that_it_does_not_have(json!({"matchLabels": {"team": "former"}}), false)]
-#[case::granted_by_its_name(json!({"names": [NAMESPACE]}), true)]
+#[case::granted_by_labels_that_it_does_not_have(json!({"namespaceSelector": {"matchLabels": {"team": "former"}}}), false)]
+#[case::granted_by_its_name(json!({"namespaces": [NAMESPACE]}), true)]
 #[tokio::test(start_paused = true)]
 async fn a_namespace_under_an_old_name_gets_what_is_granted_to_it_now(
-    #[case] granted_to: Json,
+    #[case] mut grant: Json,
     #[case] is_served: bool,
     #[values(false, true)] restarted: bool,
 ) {
     let (world, operator) = one_that_is_served().await;
     let team = |team: Option<&str>| json!({"metadata": {"labels": {"team": team}}});
     world.patch("namespaces", None, NAMESPACE, &team(Some("former")));
-    let grant = json!([{"namespaces": granted_to, "paths": ["/"]}]);
-    world.patch("parametersources", None, "default", &json!({"spec": {"grants": grant}}));
+    grant["paths"] = json!(["/"]);
+    world.patch("parametersources", None, "default", &json!({"spec": {"grants": [grant]}}));
     world.pass(SOON).await;
 
     world.delete("parametermirrors", NAMESPACE, "app");

@@ -34,14 +34,14 @@ struct Waits {
 async fn waits(many: usize, policy: FaultPolicy) -> Waits {
     let world = World::new();
     world.create("namespaces", None, json!({"metadata": {"name": "many", "labels": {}}}));
-    let to = |namespace: &str| json!({"namespaces": {"names": [namespace]}, "paths": ["/"]});
+    let to = |namespace: &str| json!({"namespaces": [namespace], "paths": ["/"]});
     let grants = json!({"spec": {"grants": [to(NAMESPACE), to("many")]}});
     world.patch("parametersources", None, "default", &grants);
     let name = |number: usize| format!("many-{number}");
     for number in 0..many {
         world.ssm.put(&format!("/many/{number}/x"), "1", world.now());
         let spec = json!({
-            "interval": "1m", "source": "default", "parameters": [{"path": format!("/many/{number}")}], "secret": {}, "redis": {},
+            "interval": "1m", "sourceRef": {"name": "default"}, "parameters": [{"path": format!("/many/{number}")}], "secret": {}, "redis": {},
         });
         let mirror = json!({
             "apiVersion": "parameter-mirror.dev/v1alpha1", "kind": "ParameterMirror",

@@ -26,7 +26,7 @@ async fn a_watch_that_lags_turns_nothing_back() {
     world.pass(SOON).await;
     world.api.catch_up();
     world.becomes("app", "Ready", "False", "NotGranted", SOON).await;
-    let grant = json!({"namespaces": {"names": [NAMESPACE]}, "paths": ["/app"]});
+    let grant = json!({"namespaces": [NAMESPACE], "paths": ["/app"]});
     world.patch("parametersources", None, "default", &json!({"spec": {"grants": [grant]}}));
     world.both_serve("app", 2, SOON).await;
     world.assert_whole_and_forward();
@@ -36,7 +36,7 @@ async fn a_watch_that_lags_turns_nothing_back() {
 #[tokio::test(start_paused = true)]
 async fn a_denial_of_the_past_is_not_believed() {
     let world = World::new();
-    let grant = json!([{"namespaces": {"names": [NAMESPACE]}, "paths": ["/app"]}]);
+    let grant = json!([{"namespaces": [NAMESPACE], "paths": ["/app"]}]);
     world.patch("parametersources", None, "default", &json!({"spec": {"grants": []}}));
     let _operator = world.operator();
     world.pass(Duration::from_secs(5)).await;

@@ -115,7 +115,7 @@ impl World {
         for name in ["kube-system", HOME, NAMESPACE] {
             world.create("namespaces", None, json!({"metadata": {"name": name, "labels": {}}}));
         }
-        let grant = json!({"namespaces": {"names": [NAMESPACE]}, "paths": ["/"]});
+        let grant = json!({"namespaces": [NAMESPACE], "paths": ["/"]});
         world.create(
             "parametersources",
             None,
@@ -188,7 +188,7 @@ impl World {
 
     /// Creates a mirror in another namespace.
     pub fn mirror_in(&self, namespace: &str, name: &str, mut spec: Json) {
-        spec["source"] = json!("default");
+        spec["sourceRef"] = json!({"name": "default"});
         for (member, default) in [("secret", json!({})), ("redis", json!({"encryption": "None"}))] {
             if spec.get(member).is_none() {
                 spec[member] = default;

@@ -47,7 +47,7 @@ pub fn mirror(namespace: &str, name: &str, spec: &Value) -> Value {
 pub fn source(name: &str, namespaces: &[String], paths: &[&str]) -> Value {
     json!({
         "apiVersion": format!("{GROUP}/{VERSION}"), "kind": "ParameterSource", "metadata": {"name": name},
-        "spec": {"region": "us-east-1", "grants": [{"namespaces": {"names": namespaces}, "paths": paths}]},
+        "spec": {"region": "us-east-1", "grants": [{"namespaces": namespaces, "paths": paths}]},
     })
 }
 

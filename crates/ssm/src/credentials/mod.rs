@@ -271,7 +271,7 @@ impl<F: Fetch> RefreshTask<F> {
     fn hold(&self, state: &mut State, credentials: Credentials, wall: SystemTime) {
         let were_wanting = state.valid(&self.shared).is_none();
         if state.failure.take().is_some() {
-            tracing::info!(principal = self.shared.whose, "AWS credentials can be fetched again");
+            tracing::info!(identity = self.shared.whose, "AWS credentials can be fetched again");
             if were_wanting {
                 self.recoveries.send_modify(|recoveries| *recoveries += 1);
             }
@@ -289,8 +289,8 @@ impl<F: Fetch> RefreshTask<F> {
         let left = held.map_or(Duration::ZERO, |held| lifetime::left(held.expiry(), wall));
         if in_a_row == 1 {
             tracing::warn!(
-                principal = self.shared.whose,
-                problem = what,
+                identity = self.shared.whose,
+                error = what,
                 seconds_left = left.as_secs(),
                 "AWS credentials cannot be fetched; those held are used until they end"
             );
