@@ -1,5 +1,7 @@
 //! The chart on a real API server: lint, install, use, uninstall, reinstall.
 
+mod umbrella;
+
 use parameter_mirror_test_support::cluster::{Cluster, Options};
 use parameter_mirror_test_support::{Operator, Redis, Scratch, Ssm};
 use serde_json::{Value, json};

@@ -1,3 +1,13 @@
+{{/* Refuses values that are valid one by one and make no sense together. */}}
+{{- define "parameter-mirror.checks" -}}
+{{- if not .Values.enabled -}}
+{{- fail "enabled: false has an effect only if a parent chart names it as the condition of its dependency: `condition: parameter-mirror.enabled`." -}}
+{{- end -}}
+{{- if and .Values.redis.iam.cache .Values.redis.passwordSecret.name -}}
+{{- fail "redis.iam.cache and redis.passwordSecret.name exclude each other: the operator signs in with its AWS identity or with a password. Leave one out." -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "parameter-mirror.name" -}}
 {{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
 {{- end -}}
