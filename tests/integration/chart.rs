@@ -1,5 +1,6 @@
 //! The chart on a real API server: lint, install, use, uninstall, reinstall.
 
+mod crds;
 mod umbrella;
 
 use parameter_mirror_test_support::cluster::{Cluster, Options};

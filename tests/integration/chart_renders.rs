@@ -43,7 +43,7 @@ fn cases() -> Vec<(String, PathBuf)> {
 async fn rendered(cluster: &Cluster, values: &Path) -> String {
     let (chart, values) = (chart(), values.to_str().unwrap());
     let name = ["template", "release", &chart, "--namespace", NAMESPACE];
-    cluster.helm(&[&name[..], &["--values", values, "--set", "crds.install=false"]].concat()).await
+    cluster.helm(&[&name[..], &["--values", values, "--set", "crds.enabled=false"]].concat()).await
 }
 
 /// Removes the version, and replaces literal content of the chart's files with a placeholder.
