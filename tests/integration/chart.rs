@@ -2,8 +2,10 @@
 
 mod crds;
 mod umbrella;
+mod values;
 
 use parameter_mirror_test_support::cluster::{Cluster, Options};
+use parameter_mirror_test_support::installation::IMAGE;
 use parameter_mirror_test_support::{Operator, Redis, Scratch, Ssm};
 use serde_json::{Value, json};
 
@@ -13,10 +15,10 @@ fn chart() -> String {
     root().join("charts/parameter-mirror").to_str().unwrap().to_owned()
 }
 
-/// Returns the objects of a rendered chart by kind.
+/// Returns the objects of the chart rendered with these settings.
 async fn rendered(cluster: &Cluster, settings: &[&str]) -> Vec<Value> {
     let chart = chart();
-    let mut args = vec!["template", "release", &chart, "--namespace", "system"];
+    let mut args = vec!["template", "release", &chart, "--namespace", "system", "--set", IMAGE];
     args.extend(settings.iter().flat_map(|setting| ["--set", setting]));
     let text = cluster.helm(&args).await;
     let documents = text.split("\n---").filter(|document| document.contains("kind:"));
@@ -109,7 +111,7 @@ async fn it_installs_works_uninstalls_without_losing_anything_and_installs_again
     let (ssm, redis, scratch) = (Ssm::start(), Redis::start().await, Scratch::new("chart").unwrap());
     ssm.put("/app/a", "1");
     let chart = chart();
-    let set = ["--namespace", "system", "--create-namespace", "--set", "redis.urlSecret.name=redis"];
+    let set = ["--namespace", "system", "--create-namespace", "--set", IMAGE, "--set", "redis.urlSecret.name=redis"];
     let install = async |release: &str, watch: &str| {
         let watch = format!("secretWatch={watch}");
         cluster.helm(&[&["install", release, &chart, "--set", &watch], &set[..]].concat()).await
@@ -205,7 +207,7 @@ async fn it_installs_works_uninstalls_without_losing_anything_and_installs_again
 #[tokio::test]
 async fn editors_of_a_namespace_edit_its_mirrors_and_nobody_edits_sources() {
     let cluster = Cluster::start(Options { controller_manager: true }).await;
-    cluster.helm(&["install", "pm", &chart(), "--namespace", "default"]).await;
+    cluster.helm(&["install", "pm", &chart(), "--namespace", "default", "--set", IMAGE]).await;
     for (role, user) in [("view", "viewer"), ("edit", "editor"), ("admin", "owner")] {
         let (role, user) = (format!("--clusterrole={role}"), format!("--user={user}"));
         cluster.kubectl(&["create", "rolebinding", &user[7..], &role, &user, "-n", "default"]).await;
@@ -251,7 +253,7 @@ async fn it_leaves_definitions_alone_that_somebody_else_applied() {
     let cluster = crate::world::cluster().await;
     let namespace = cluster.namespace("beside").await;
     let chart = chart();
-    cluster.helm(&["install", &namespace, &chart, "--namespace", &namespace]).await;
+    cluster.helm(&["install", &namespace, &chart, "--namespace", &namespace, "--set", IMAGE]).await;
     let owner = "jsonpath={.metadata.annotations.meta\\.helm\\.sh/release-name}";
     let crd = "parametermirrors.parameter-mirror.dev";
     assert_eq!(cluster.kubectl(&["get", "crd", crd, "-o", owner]).await, "");

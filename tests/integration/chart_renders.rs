@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use futures::future::join_all;
 use parameter_mirror_test_support::Cluster;
+use parameter_mirror_test_support::installation::IMAGE;
 use serde_json::Value;
 
 use crate::world::{cluster, root};
@@ -42,7 +43,7 @@ fn cases() -> Vec<(String, PathBuf)> {
 
 async fn rendered(cluster: &Cluster, values: &Path) -> String {
     let (chart, values) = (chart(), values.to_str().unwrap());
-    let name = ["template", "release", &chart, "--namespace", NAMESPACE];
+    let name = ["template", "release", &chart, "--namespace", NAMESPACE, "--set", IMAGE];
     cluster.helm(&[&name[..], &["--values", values, "--set", "crds.enabled=false"]].concat()).await
 }
 
@@ -124,7 +125,7 @@ async fn its_pods_may_run_where_pod_security_is_restricted() {
 #[tokio::test]
 async fn two_ways_to_sign_in_to_redis_exclude_each_other() {
     let values = "redis.iam.cache=shop,redis.passwordSecret.name=redis";
-    let arguments = ["template", "contradiction", &chart(), "--set", values];
+    let arguments = ["template", "contradiction", &chart(), "--set", IMAGE, "--set", values];
     let output = cluster().await.try_helm(&arguments).await;
     assert!(!output.status.success() && output.stderr.contains("exclude each other"), "{}", output.stderr);
 }
@@ -138,6 +139,8 @@ async fn a_value_that_is_not_one_is_refused_with_its_place() {
         ("replica=3", "at '': additional properties 'replica' not allowed"),
         ("image.repo=x", "at '/image': additional properties 'repo' not allowed"),
         ("image.digest=latest", "at '/image/digest'"),
+        ("image.registry=registry.example/", "at '/image/registry'"),
+        ("global.imagePullSecrets=registry", "at '/global/imagePullSecrets': got string, want array"),
         ("redis.url=redis://x", "at '/redis': additional properties 'url' not allowed"),
         ("redis.urlSecret.nmae=x", "at '/redis/urlSecret': additional properties 'nmae' not allowed"),
         ("redis.iam.cache=shop.abc123.cache.amazonaws.com", "at '/redis/iam/cache'"),
@@ -152,7 +155,7 @@ async fn a_value_that_is_not_one_is_refused_with_its_place() {
     ];
     let refused = mistakes.map(async |(mistake, says)| {
         let commands: [&[&str]; 2] =
-            [&["lint", &chart], &["install", "typo", &chart, "--namespace", "default"]];
+            [&["lint", &chart], &["install", "typo", &chart, "--namespace", "default", "--set", IMAGE]];
         for command in commands {
             let output = cluster.try_helm(&[command, &["--set", mistake]].concat()).await;
             let said = output.stdout + &output.stderr;
@@ -184,7 +187,6 @@ fn the_documentation_lists_every_value_that_the_schema_knows() {
     let schema: Value = serde_json::from_str(&read("charts/parameter-mirror/values.schema.json")).unwrap();
     let mut all = BTreeSet::new();
     known(&schema, "", &mut all);
-    all.remove("global");
     let table = read("docs/chart.md");
     let (_, table) = table.split_once("<!-- table of values -->").unwrap();
     let rows = table.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
@@ -203,7 +205,8 @@ async fn its_values_in_the_documentation_are_values() {
     for (number, block) in blocks.into_iter().enumerate() {
         let file = folder.path().join(format!("{number}.yaml"));
         fs::write(&file, block).unwrap();
-        let output = cluster.try_helm(&["template", &chart, "--values", file.to_str().unwrap()]).await;
+        let template = ["template", &chart, "--set", IMAGE, "--values", file.to_str().unwrap()];
+        let output = cluster.try_helm(&template).await;
         assert!(output.status.success(), "{block}\n{}", output.stderr);
     }
 }
@@ -245,7 +248,7 @@ async fn a_key_secret_of_another_name_is_the_only_secret_that_may_be_read() {
     let (chart, watched) = (chart(), cluster.namespace("watched").await);
     let watch = format!("watchNamespaces={{{watched}}}");
     let settings =
-        ["--set", "keySecret.name=own-keys", "--set", &watch, "--show-only", "templates/rbac.yaml"];
+        ["--set", IMAGE, "--set", "keySecret.name=own-keys", "--set", &watch, "--show-only", "templates/rbac.yaml"];
     let roles =
         cluster.helm(&[&["template", "pm", &chart, "--namespace", &home], &settings[..]].concat()).await;
     cluster.kubectl_apply(&roles).await;

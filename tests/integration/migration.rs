@@ -7,6 +7,7 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::Api;
 use parameter_mirror_test_support::cluster::{Cluster, Options};
+use parameter_mirror_test_support::installation::IMAGE;
 use parameter_mirror_test_support::{Operator, Scratch};
 use serde_json::json;
 
@@ -92,6 +93,7 @@ async fn a_secret_of_external_secrets_operator_changes_hands_without_a_byte_chan
     let chart = root().join("charts/parameter-mirror");
     let mut template =
         vec!["template", "parameter-mirror", chart.to_str().unwrap(), "--namespace", "parameter-mirror"];
+    template.extend(["--set", IMAGE]);
     template.extend(["--show-only", "templates/rbac.yaml", "--show-only", "templates/serviceaccount.yaml"]);
     cluster.kubectl_apply(&cluster.helm(&template).await).await;
     let mut settings =

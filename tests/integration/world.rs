@@ -16,6 +16,7 @@ use parameter_mirror_test_support::cluster::{Cluster, Options};
 use parameter_mirror_test_support::command::Output;
 use parameter_mirror_test_support::copies;
 pub use parameter_mirror_test_support::eventually;
+use parameter_mirror_test_support::installation::IMAGE;
 use parameter_mirror_test_support::operator::{Operator, Settings};
 use parameter_mirror_test_support::{Canaries, Redis, Scratch, Ssm};
 use serde_json::json;
@@ -399,7 +400,7 @@ pub async fn service_account(
 ) -> Settings {
     let chart = root().join("charts/parameter-mirror");
     let templates = ["templates/rbac.yaml", "templates/serviceaccount.yaml"];
-    let mut arguments = vec!["template", home, chart.to_str().unwrap(), "--namespace", home];
+    let mut arguments = vec!["template", home, chart.to_str().unwrap(), "--namespace", home, "--set", IMAGE];
     arguments.extend(templates.iter().flat_map(|template| ["--show-only", template]));
     let watched = format!("watchNamespaces={{{}}}", watch.join(","));
     if !watch.is_empty() {

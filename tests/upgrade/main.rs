@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use parameter_mirror_test_support::cluster::Options;
+use parameter_mirror_test_support::installation::IMAGE;
 use parameter_mirror_test_support::operator::Settings;
 use parameter_mirror_test_support::{Cluster, Held, Mirrored, Operator, Redis, Scratch, Ssm, eventually};
 use serde_json::{Value, json};
@@ -83,7 +84,7 @@ impl Upgrade {
         self.cluster.kubectl(&["apply", "-f", tree.join("crds").to_str().unwrap()]).await;
         self.cluster.kubectl(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"]).await;
         let chart = tree.join("charts/parameter-mirror");
-        let arguments = ["template", SYSTEM, chart.to_str().unwrap(), "--namespace", SYSTEM];
+        let arguments = ["template", SYSTEM, chart.to_str().unwrap(), "--namespace", SYSTEM, "--set", IMAGE];
         let shown = ["--show-only", "templates/rbac.yaml", "--show-only", "templates/serviceaccount.yaml"];
         let rights = self.cluster.helm(&[&arguments[..], &shown].concat()).await;
         self.cluster.kubectl_apply(&rights).await;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use parameter_mirror_test_support::cluster::Options;
+use parameter_mirror_test_support::installation::IMAGE;
 use parameter_mirror_test_support::operator::Settings;
 use parameter_mirror_test_support::{Cluster, Console, Moto, Node, Operator, Redis, Scratch, eventually};
 
@@ -59,7 +60,7 @@ impl Kubernetes {
         let install = ["install", SYSTEM, &chart, "--namespace", SYSTEM, "--create-namespace"];
         match self {
             Self::ApiServer { cluster, operator } => {
-                cluster.helm(&install).await;
+                cluster.helm(&[&install[..], &["--set", IMAGE]].concat()).await;
                 let settings = Settings {
                     program: program(),
                     kubeconfig: cluster.service_account_kubeconfig(SYSTEM, SYSTEM, scratch.path()).await,

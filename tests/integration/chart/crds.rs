@@ -2,6 +2,7 @@
 
 use parameter_mirror_test_support::Cluster;
 use parameter_mirror_test_support::cluster::Options;
+use parameter_mirror_test_support::installation::IMAGE;
 
 use super::chart;
 
@@ -14,7 +15,8 @@ async fn uninstalling_deletes_the_crds_only_if_they_are_not_kept() {
     let chart = chart();
     for keep in [true, false] {
         let keeps = format!("crds.keep={keep}");
-        cluster.helm(&["install", "pm", &chart, "--namespace", "default", "--set", &keeps]).await;
+        let install = ["install", "pm", &chart, "--namespace", "default", "--set", IMAGE, "--set", &keeps];
+        cluster.helm(&install).await;
         cluster.kubectl(&["wait", "--for=condition=Established", CRD, "--timeout=30s"]).await;
         cluster.helm(&["uninstall", "pm", "--namespace", "default"]).await;
         if keep {

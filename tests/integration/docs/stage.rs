@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::os::unix::fs::symlink;
 use std::process::Stdio;
 
+use parameter_mirror_test_support::installation::IMAGE;
 use parameter_mirror_test_support::{Cluster, Operator, Redis, Scratch, Ssm, programs};
 
 use super::page::{Block, Check, Item, items, text};
@@ -99,8 +100,8 @@ impl Stage {
             Check::Values => {
                 let file = self.file("values.yaml", &block.text);
                 let chart = root().join("charts/parameter-mirror");
-                let output =
-                    self.cluster.try_helm(&["template", chart.to_str().unwrap(), "--values", &file]).await;
+                let template = ["template", chart.to_str().unwrap(), "--set", IMAGE, "--values", &file];
+                let output = self.cluster.try_helm(&template).await;
                 assert!(output.status.success(), "{at}: {}", output.stderr);
             }
             Check::Policy => assert_policy(&block.text),

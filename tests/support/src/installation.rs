@@ -8,6 +8,9 @@ use crate::operator::Settings;
 /// The namespace of the operator, its release and its service account.
 pub const HOME: &str = "parameter-mirror";
 
+/// The one value of the chart that has no default, for `helm --set`. No node pulls it.
+pub const IMAGE: &str = "image.repository=registry.example/parameter-mirror";
+
 /// Applies the CRDs and installs the chart as `HOME`. No node runs its pods.
 pub async fn install(cluster: &Cluster) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
@@ -15,7 +18,8 @@ pub async fn install(cluster: &Cluster) {
     cluster.kubectl(&["apply", "-f", &path("crds")]).await;
     cluster.kubectl(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"]).await;
     let chart = path("charts/parameter-mirror");
-    cluster.helm(&["install", HOME, &chart, "--namespace", HOME, "--create-namespace"]).await;
+    let install = ["install", HOME, &chart, "--namespace", HOME, "--create-namespace", "--set", IMAGE];
+    cluster.helm(&install).await;
 }
 
 /// Returns the settings of an operator with the permissions of the chart's service account. Writes its
