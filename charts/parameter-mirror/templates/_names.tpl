@@ -23,8 +23,18 @@
 {{- end -}}
 {{- end -}}
 
+{{- define "parameter-mirror.namespace" -}}
+{{- default .Release.Namespace .Values.namespaceOverride -}}
+{{- end -}}
+
 {{- define "parameter-mirror.serviceAccountName" -}}
 {{- default (include "parameter-mirror.fullname" .) .Values.serviceAccount.name -}}
+{{- end -}}
+
+{{/* A value as YAML; its strings may be templates. Arguments: the value, the root. */}}
+{{- define "parameter-mirror.tpl" -}}
+{{- $value := index . 0 -}}
+{{- tpl (kindIs "string" $value | ternary $value (toYaml $value)) (index . 1) -}}
 {{- end -}}
 
 {{- define "parameter-mirror.selectorLabels" -}}
@@ -33,55 +43,32 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 
 {{/* managed-by says Helm here: on Secrets the same label says parameter-mirror and means "written by a mirror". */}}
-{{- define "parameter-mirror.labels" -}}
+{{- define "parameter-mirror.ownLabels" -}}
 {{ include "parameter-mirror.selectorLabels" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
-{{- with .Values.commonLabels }}
-{{ toYaml . }}
+{{- end -}}
+
+{{- define "parameter-mirror.labels" -}}
+{{- $common := include "parameter-mirror.tpl" (list .Values.commonLabels .) | fromYaml -}}
+{{- merge (include "parameter-mirror.ownLabels" . | fromYaml) $common | toYaml -}}
+{{- end -}}
+
+{{/*
+The metadata of an object. Arguments: root, name, namespace (omitted if the object has none), and labels and annotations beside the
+common ones, which they override.
+*/}}
+{{- define "parameter-mirror.metadata" -}}
+{{- $common := include "parameter-mirror.labels" .root | fromYaml -}}
+{{- $labels := include "parameter-mirror.tpl" (list (.labels | default dict) .root) | fromYaml -}}
+{{- $annotations := mergeOverwrite (deepCopy .root.Values.commonAnnotations) (.annotations | default dict) -}}
+name: {{ .name }}
+{{- with .namespace }}
+namespace: {{ . }}
 {{- end }}
-{{- end -}}
-
-{{- define "parameter-mirror.image" -}}
-{{- $image := .Values.image -}}
-{{- with .Values.global.imageRegistry | default $image.registry }}{{ . }}/{{ end -}}
-{{- required "image.repository: there is no public image yet. Build one and name its repository, see docs/install.md." $image.repository -}}
-{{- if $image.digest }}@{{ $image.digest }}{{ else }}:{{ default .Chart.AppVersion $image.tag }}{{ end -}}
-{{- end -}}
-
-{{/* A list of {name: ...}; parent charts also write plain names. */}}
-{{- define "parameter-mirror.imagePullSecrets" -}}
-{{- $secrets := list -}}
-{{- range concat (.Values.global.imagePullSecrets | default list) .Values.imagePullSecrets -}}
-{{- $secrets = append $secrets (kindIs "string" . | ternary (dict "name" .) .) -}}
-{{- end -}}
-{{- with uniq $secrets }}{{ toYaml . }}{{ end -}}
-{{- end -}}
-
-{{/* What is needed wherever mirrors live: in every namespace, or in each of watchNamespaces. */}}
-{{- define "parameter-mirror.mirrorRules" -}}
-# The mirrors themselves: get, list, watch to carry them out; patch for the finalizer of redis.deletionPolicy Delete.
-- apiGroups: [parameter-mirror.dev]
-  resources: [parametermirrors]
-  verbs: [get, list, watch, patch]
-# Their conditions.
-- apiGroups: [parameter-mirror.dev]
-  resources: [parametermirrors/status]
-  verbs: [patch]
-# The target. get: what does it hold; create, update: publish and restore; delete: only by deletionPolicy Delete.
-- apiGroups: [""]
-  resources: [secrets]
-  verbs: [get, create, update, delete]
-{{- if .Values.secretWatch }}
-# Metadata of Secrets labelled as ours, to see a deletion at once. Kubernetes has no verb for metadata only, so this is
-# the price of that; secretWatch: false does without. Without watchNamespaces it also covers the operator's own key Secret.
-- apiGroups: [""]
-  resources: [secrets]
-  verbs: [list, watch]
+labels: {{- mergeOverwrite $common $labels | toYaml | nindent 2 }}
+{{- with $annotations }}
+annotations: {{- include "parameter-mirror.tpl" (list . $.root) | nindent 2 }}
 {{- end }}
-# The story of each mirror: create a new event, patch the count of a repeated one.
-- apiGroups: [events.k8s.io]
-  resources: [events]
-  verbs: [create, patch]
 {{- end -}}
