@@ -1,6 +1,7 @@
 //! The chart on a real API server: lint, install, use, uninstall, reinstall.
 
 mod crds;
+mod monitoring;
 mod umbrella;
 mod values;
 
