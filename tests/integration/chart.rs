@@ -2,6 +2,7 @@
 
 mod crds;
 mod monitoring;
+mod sources;
 mod umbrella;
 mod values;
 
@@ -11,6 +12,9 @@ use parameter_mirror_test_support::{Operator, Redis, Scratch, Ssm};
 use serde_json::{Value, json};
 
 use crate::world::{LATER, eventually, operator_settings, root};
+
+/// What `helm template`, which asks no cluster, has to be told where the CRDs are there.
+pub const WITH_CRDS: [&str; 2] = ["--api-versions", "parameter-mirror.dev/v1alpha1/ParameterSource"];
 
 fn chart() -> String {
     root().join("charts/parameter-mirror").to_str().unwrap().to_owned()

@@ -13,6 +13,7 @@ use parameter_mirror_test_support::Cluster;
 use parameter_mirror_test_support::installation::IMAGE;
 use serde_json::Value;
 
+use crate::chart::WITH_CRDS;
 use crate::world::{cluster, root};
 
 /// The namespace of all renderings. The `watchNamespaces` of the cases begin with it.
@@ -216,7 +217,7 @@ async fn its_values_in_the_documentation_are_values() {
         let file = folder.path().join(format!("{number}.yaml"));
         fs::write(&file, block).unwrap();
         let template = ["template", &chart, "--set", IMAGE, "--values", file.to_str().unwrap()];
-        let output = cluster.try_helm(&template).await;
+        let output = cluster.try_helm(&[&template[..], &WITH_CRDS].concat()).await;
         assert!(output.status.success(), "{block}\n{}", output.stderr);
     }
 }

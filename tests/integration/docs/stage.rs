@@ -9,6 +9,7 @@ use parameter_mirror_test_support::installation::IMAGE;
 use parameter_mirror_test_support::{Cluster, Operator, Redis, Scratch, Ssm, programs};
 
 use super::page::{Block, Check, Item, items, text};
+use crate::chart::WITH_CRDS;
 use crate::world::{operator_settings, root};
 
 pub struct Stage {
@@ -101,7 +102,7 @@ impl Stage {
                 let file = self.file("values.yaml", &block.text);
                 let chart = root().join("charts/parameter-mirror");
                 let template = ["template", chart.to_str().unwrap(), "--set", IMAGE, "--values", &file];
-                let output = self.cluster.try_helm(&template).await;
+                let output = self.cluster.try_helm(&[&template[..], &WITH_CRDS].concat()).await;
                 assert!(output.status.success(), "{at}: {}", output.stderr);
             }
             Check::Policy => assert_policy(&block.text),
