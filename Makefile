@@ -80,7 +80,7 @@ reader: ## The reader as one static program of at most 12 MB
 lambda-layer: ## The reader as a layer for Lambda functions
 	hack/reader layer
 
-generate: parts ## What is made of other files: CRDs, docs/api.md, the table of values in docs/chart.md, deploy/, the version of Cargo.toml elsewhere
+generate: parts ## What is made of other files: CRDs, docs/api.md, the tables of the chart's values, deploy/, the version of Cargo.toml elsewhere
 	hack/generate $(GENERATE_TARGETS)
 
 release: parts ## Everything that is handed out, with SHA256SUMS, into dist/ (about 10 minutes once; docs/releasing.md)

@@ -2,6 +2,7 @@
 
 mod crds;
 mod monitoring;
+mod package;
 mod sources;
 mod umbrella;
 mod values;
