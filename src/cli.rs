@@ -255,6 +255,10 @@ pub struct VerifyArgs {
     #[arg(long, short, value_enum, default_value_t = OutputFormat::Text)]
     pub output: OutputFormat,
 
+    /// Exit with 0 also when there are warnings
+    #[arg(long)]
+    pub allow_warnings: bool,
+
     /// Name of this cluster in the owner of every target; default: the UID of the namespace kube-system
     #[arg(long, env = "PARAMETER_MIRROR_CLUSTER_NAME")]
     pub cluster_name: Option<String>,

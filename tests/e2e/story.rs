@@ -73,6 +73,10 @@ async fn mirror(screen: &mut Screen, stage: &Stage) -> Held {
     let whole = holds(stage, "db.internal").await;
     stage.mirror.says("Degraded", "False", "Synced").await;
     screen.checked("Secret and Redis hold 3 parameters; READY True  DEGRADED False  Synced");
+
+    let report = stage.node.helm(&["test", SYSTEM, "--namespace", SYSTEM, "--logs", "--timeout", "2m"]).await;
+    assert!(report.contains("Phase:          Succeeded") && report.contains("0 failed"), "{report}");
+    screen.checked("helm test passes, in a pod of its own");
     whole
 }
 

@@ -44,7 +44,7 @@ fn cases() -> Vec<(String, PathBuf)> {
 
 async fn rendered(cluster: &Cluster, values: &Path) -> String {
     let (chart, values) = (chart(), values.to_str().unwrap());
-    let name = ["template", "release", &chart, "--namespace", NAMESPACE, "--set", IMAGE];
+    let name = ["template", "release", &chart, "--skip-tests", "--namespace", NAMESPACE, "--set", IMAGE];
     cluster.helm(&[&name[..], &["--values", values, "--set", "crds.enabled=false"]].concat()).await
 }
 
@@ -260,8 +260,16 @@ async fn a_key_secret_of_another_name_is_the_only_secret_that_may_be_read() {
     let home = cluster.namespace("own-keys").await;
     let (chart, watched) = (chart(), cluster.namespace("watched").await);
     let watch = format!("watchNamespaces={{{watched}}}");
-    let settings =
-        ["--set", IMAGE, "--set", "keySecret.name=own-keys", "--set", &watch, "--show-only", "templates/rbac.yaml"];
+    let settings = [
+        "--set",
+        IMAGE,
+        "--set",
+        "keySecret.name=own-keys",
+        "--set",
+        &watch,
+        "--show-only",
+        "templates/rbac.yaml",
+    ];
     let roles =
         cluster.helm(&[&["template", "pm", &chart, "--namespace", &home], &settings[..]].concat()).await;
     cluster.kubectl_apply(&roles).await;

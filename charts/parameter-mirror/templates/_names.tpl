@@ -42,6 +42,11 @@ app.kubernetes.io/name: {{ include "parameter-mirror.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 
+{{/* The name of the pod of `helm test`, in its labels. */}}
+{{- define "parameter-mirror.testName" -}}
+{{- include "parameter-mirror.name" . | trunc 58 | trimSuffix "-" }}-test
+{{- end -}}
+
 {{/* managed-by says Helm here: on Secrets the same label says parameter-mirror and means "written by a mirror". */}}
 {{- define "parameter-mirror.ownLabels" -}}
 {{ include "parameter-mirror.selectorLabels" . }}

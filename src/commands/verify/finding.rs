@@ -91,13 +91,13 @@ impl Report {
         serde_json::to_string_pretty(&summary).map(|json| json + "\n")
     }
 
-    /// Returns 0 if every check is ok.
+    /// Returns 0 if every check is ok, or has a warning at most and these are allowed.
     #[must_use]
-    pub fn exit_code(&self) -> ExitCode {
+    pub fn exit_code(&self, allow_warnings: bool) -> ExitCode {
         ExitCode::from(match self.findings.iter().map(|finding| finding.level).max() {
             Some(Level::Fail) => Self::FAILED,
-            Some(Level::Warn) => Self::WARNED,
-            Some(Level::Ok) | None => 0,
+            Some(Level::Warn) if !allow_warnings => Self::WARNED,
+            _ => 0,
         })
     }
 

@@ -27,5 +27,5 @@ pub async fn verify(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
         OutputFormat::Text => print!("{}", report.text()),
         OutputFormat::Json => print!("{}", report.json()?),
     }
-    Ok(report.exit_code())
+    Ok(report.exit_code(args.allow_warnings))
 }
