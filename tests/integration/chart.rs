@@ -25,7 +25,8 @@ fn chart() -> String {
 /// Returns the objects of the chart rendered with these settings.
 async fn rendered(cluster: &Cluster, settings: &[&str]) -> Vec<Value> {
     let chart = chart();
-    let mut args = vec!["template", "release", &chart, "--namespace", "system", "--skip-tests", "--set", IMAGE];
+    let mut args =
+        vec!["template", "release", &chart, "--namespace", "system", "--skip-tests", "--set", IMAGE];
     args.extend(settings.iter().flat_map(|setting| ["--set", setting]));
     let text = cluster.helm(&args).await;
     let documents = text.split("\n---").filter(|document| document.contains("kind:"));
@@ -118,14 +119,16 @@ async fn it_installs_works_uninstalls_without_losing_anything_and_installs_again
     let (ssm, redis, scratch) = (Ssm::start(), Redis::start().await, Scratch::new("chart").unwrap());
     ssm.put("/app/a", "1");
     let chart = chart();
-    let set = ["--namespace", "system", "--create-namespace", "--set", IMAGE, "--set", "redis.urlSecret.name=redis"];
+    let set = ["--namespace", "system", "--create-namespace", "--set", "redis.urlSecret.name=redis"];
     let install = async |release: &str, watch: &str| {
         let watch = format!("secretWatch={watch}");
-        cluster.helm(&[&["install", release, &chart, "--set", &watch], &set[..]].concat()).await
+        cluster
+            .helm(&[&["install", release, &chart, "--set", IMAGE, "--set", &watch], &set[..]].concat())
+            .await
     };
     let notes = install("pm", "true").await;
     assert!(notes.contains("kind: ParameterSource"), "{notes}");
-    assert!(notes.contains("There is no Secret system/redis (redis.urlSecret)"), "{notes}");
+    assert!(notes.contains("Secret system/redis (redis.urlSecret) does not exist"), "{notes}");
     cluster.kubectl(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"]).await;
     assert!(cluster.kubectl(&["get", "deployment", "-n", "system"]).await.contains("pm-parameter-mirror"));
 
@@ -181,7 +184,7 @@ async fn it_installs_works_uninstalls_without_losing_anything_and_installs_again
     let mut operator = operator;
     for (release, watch, notice) in [
         ("pm", "true", "Secret system/redis (redis.urlSecret) has no key url"),
-        ("other", "false", "parametermirrors.parameter-mirror.dev was there before, by release pm"),
+        ("other", "false", "CRD parametermirrors.parameter-mirror.dev existed before (release pm)"),
     ] {
         let notes = install(release, watch).await;
         assert!(notes.contains(notice), "{notes}");
