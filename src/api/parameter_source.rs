@@ -44,12 +44,12 @@ use super::RedisEncryption;
 pub struct ParameterSourceSpec {
     /// AWS region of the Parameter Store, e.g. `us-east-1`.
     #[schemars(length(min = 1, max = 32))]
-    #[x_kube(validation = ("self.matches('^[a-z]{2,3}(-[a-z]+)+-[0-9]+$')", "not an AWS region: write it like us-east-1"))]
+    #[x_kube(validation = ("self.matches('^[a-z]{2,}(-[a-z]+)+-[0-9]+$')", "not an AWS region: write it like us-east-1"))]
     pub region: String,
     /// Role to assume with the operator's own identity, e.g. to read another account.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 2048))]
-    #[x_kube(validation = ("self.matches('^arn:(aws|aws-cn|aws-us-gov):iam::[0-9]{12}:role/[A-Za-z0-9+=,.@_/-]+$')", "not the ARN of an IAM role: write it like arn:aws:iam::111122223333:role/checkout-read"))]
+    #[x_kube(validation = ("self.matches('^arn:aws(-[a-z]+)*:iam::[0-9]{12}:role/[A-Za-z0-9+=,.@_/-]+$')", "not the ARN of an IAM role: write it like arn:aws:iam::111122223333:role/checkout-read"))]
     pub role_arn: Option<String>,
     /// External ID that the role's trust policy demands.
     #[serde(skip_serializing_if = "Option::is_none")]

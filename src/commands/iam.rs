@@ -8,6 +8,7 @@ use kube::Api;
 use kube::api::ListParams;
 use kube::core::Selector;
 use parameter_mirror_format::content::coverage::is_at_or_below;
+use parameter_mirror_ssm::Partition;
 use serde_json::{Value, json};
 
 use crate::api::{ParameterSource, ParameterSourceSpec};
@@ -242,19 +243,14 @@ fn parameter_arns(spec: &ParameterSourceSpec, account: &str, path: &str) -> Vec<
 }
 
 fn partition(spec: &ParameterSourceSpec) -> &str {
-    match spec.role_arn.as_deref().and_then(|role| role.split(':').nth(1)) {
-        Some(partition) => partition,
-        None if spec.region.starts_with("cn-") => "aws-cn",
-        None if spec.region.starts_with("us-gov-") => "aws-us-gov",
-        None => "aws",
-    }
+    let of_the_role = spec.role_arn.as_deref().and_then(|role| role.split(':').nth(1));
+    of_the_role.unwrap_or_else(|| Partition::of(&spec.region).name)
 }
 
-/// Returns the names by which KMS knows SSM. In China there are two endings, and either may apply.
-fn services(region: &str) -> Vec<String> {
-    let service = format!("ssm.{region}.amazonaws.com");
-    let chinese = region.starts_with("cn-").then(|| format!("{service}.cn"));
-    [service].into_iter().chain(chinese).collect()
+/// Returns the names by which KMS knows SSM. Where the partition has an ending of its own, either may apply.
+fn services(region: &str) -> BTreeSet<String> {
+    let endings = ["amazonaws.com", Partition::of(region).dns_suffix];
+    endings.iter().map(|ending| format!("ssm.{region}.{ending}")).collect()
 }
 
 fn readers(grant: &crate::api::GrantSpec) -> impl Iterator<Item = String> {
@@ -326,6 +322,8 @@ mod tests {
         "/a",
         "arn:aws-cn:ssm:cn-north-1:444455556666:parameter/a"
     )]
+    #[case::sovereign("eusc-de-east-1", None, "/a", "arn:aws-eusc:ssm:eusc-de-east-1:*:parameter/a")]
+    #[case::isolated("us-isob-east-1", None, "/a", "arn:aws-iso-b:ssm:us-isob-east-1:*:parameter/a")]
     #[case::root("us-east-1", None, "/", "arn:aws:ssm:us-east-1:*:parameter/*")]
     #[case::public("us-east-1", Some(ROLE), "/aws/service", "arn:aws:ssm:us-east-1:*:parameter/aws/service")]
     fn arns_are_those_of_partition_and_account(
@@ -366,10 +364,16 @@ mod tests {
     }
 
     #[test]
-    fn in_china_kms_accepts_either_name_of_the_service() {
+    fn kms_accepts_either_name_of_the_service() {
+        let names = |region| services(region).into_iter().collect::<Vec<_>>();
+        assert_eq!(names("us-gov-west-1"), ["ssm.us-gov-west-1.amazonaws.com"]);
         assert_eq!(
-            services("cn-north-1"),
+            names("cn-north-1"),
             ["ssm.cn-north-1.amazonaws.com", "ssm.cn-north-1.amazonaws.com.cn"]
+        );
+        assert_eq!(
+            names("eusc-de-east-1"),
+            ["ssm.eusc-de-east-1.amazonaws.com", "ssm.eusc-de-east-1.amazonaws.eu"]
         );
     }
 

@@ -223,6 +223,25 @@ async fn a_bad_source_is_refused_with_field_and_remedy() {
     }
 }
 
+/// AWS adds partitions: none of them is named in the definition.
+#[tokio::test]
+async fn regions_and_roles_of_every_partition_are_accepted() {
+    let cluster = cluster().await;
+    let cases = [
+        ("ap-southeast-7", "aws"),
+        ("cn-northwest-1", "aws-cn"),
+        ("us-gov-west-1", "aws-us-gov"),
+        ("eusc-de-east-1", "aws-eusc"),
+        ("us-iso-east-1", "aws-iso"),
+        ("us-isob-east-1", "aws-iso-b"),
+        ("eu-isoe-west-1", "aws-iso-e"),
+    ];
+    for (region, partition) in cases {
+        let role = format!("arn:{partition}:iam::111122223333:role/team/checkout-read");
+        cluster.kubectl_apply(&source(&json!({"region": region, "roleArn": role}))).await;
+    }
+}
+
 #[tokio::test]
 async fn kubectl_explains_every_field() {
     let cluster = cluster().await;

@@ -9,6 +9,7 @@
 //! | `names` | names to look up, ten at a time, and which answer belongs to which |
 //! | `intercept` | what is done with an answer before and after the SDK reads it |
 //! | `error` | classes of errors, without bodies |
+//! | `partition` | the partitions of AWS: ARNs and host names |
 //! | [`credentials`] | caches of credentials that survive an outage of STS |
 #![cfg_attr(
     test,
@@ -26,6 +27,7 @@ mod error;
 mod intercept;
 mod listing;
 mod names;
+mod partition;
 
 pub use aws_config::Region;
 
@@ -34,3 +36,4 @@ pub use client::{Deadline, Endpoint, Probed, RawAnswer, SsmClient};
 pub use error::{SsmError, SsmErrorKind};
 pub use listing::{CheckedPage, Listing};
 pub use names::{LookedUp, NameBatch, batches, refuse_ciphertext};
+pub use partition::Partition;

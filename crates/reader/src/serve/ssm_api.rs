@@ -4,6 +4,7 @@
 
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use parameter_mirror_ssm::Partition;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
@@ -211,11 +212,7 @@ fn page(mirrors: &[Mirror], request: &GetParametersByPath) -> Result<Reply, NotO
 const TOKEN: &str = "after:";
 
 fn parameter(name: &str, selector: Option<&str>, Hit { entry, source }: Hit<'_>) -> Json {
-    let partition = match source.region.split('-').next() {
-        Some("cn") => "aws-cn",
-        Some("us") if source.region.starts_with("us-gov-") => "aws-us-gov",
-        _ => "aws",
-    };
+    let partition = Partition::of(&source.region).name;
     let path = name.trim_start_matches('/');
     let mut parameter = json!({
         "Name": name,
