@@ -84,12 +84,12 @@ pub struct RunArgs {
     #[arg(long, env = "PARAMETER_MIRROR_IDENTITY")]
     pub identity: Option<String>,
 
-    /// Address for /metrics
-    #[arg(long, env = "PARAMETER_MIRROR_LISTEN", default_value = "0.0.0.0:8080")]
+    /// Address for /metrics. `[::]` is every address of IPv6 and IPv4, or of IPv4 alone where the machine has no IPv6
+    #[arg(long, env = "PARAMETER_MIRROR_LISTEN", default_value = "[::]:8080")]
     pub listen: SocketAddr,
 
-    /// Address for /livez and /readyz
-    #[arg(long, env = "PARAMETER_MIRROR_PROBE_LISTEN", default_value = "0.0.0.0:8081")]
+    /// Address for /livez and /readyz, written like that of --listen
+    #[arg(long, env = "PARAMETER_MIRROR_PROBE_LISTEN", default_value = "[::]:8081")]
     pub probe_listen: SocketAddr,
 
     /// How log lines look

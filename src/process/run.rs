@@ -32,8 +32,8 @@ const MIB: usize = 1 << 20;
 /// Runs until SIGTERM or SIGINT.
 pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     let stop = shutdown_token()?;
-    let metrics = listen(args.listen).await?;
-    let probes = listen(args.probe_listen).await?;
+    let metrics = listen(args.listen)?;
+    let probes = listen(args.probe_listen)?;
     let health = Health::default();
     // The work runs in this task, and everything else in tasks of the runtime. The watchdog must notice a stop of either.
     let (work_pulse, runtime_pulse) = (Pulse::new("the operator"), Pulse::new("the async runtime"));
@@ -62,8 +62,8 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     }
 }
 
-async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
+fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    listener::bind(address).with_context(|| format!("cannot listen on {address}"))
 }
 
 async fn work(args: RunArgs, health: Health, stop: CancellationToken) -> anyhow::Result<()> {

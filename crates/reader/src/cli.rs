@@ -236,9 +236,13 @@ pub struct ServeArgs {
     #[command(flatten)]
     pub mirrors: MirrorArgs,
 
-    /// Where to listen: an address of the loopback, and no other. The port is that of AWS's own extension
-    #[arg(long, env = "PARAMETER_MIRROR_LISTEN", default_value = "127.0.0.1:2773")]
-    pub listen: SocketAddr,
+    /// Where to listen: addresses of the loopback, and no others; default: 127.0.0.1 and [::1], on the port of --port
+    #[arg(long, env = "PARAMETER_MIRROR_LISTEN", value_delimiter = ',')]
+    pub listen: Vec<SocketAddr>,
+
+    /// Port to listen on, unless --listen says more. The variable and the default are those of AWS's own extension
+    #[arg(long, env = "PARAMETERS_SECRETS_EXTENSION_HTTP_PORT", default_value_t = 2773)]
+    pub port: u16,
 
     /// How often to look for a change
     #[arg(long, env = "PARAMETER_MIRROR_REFRESH", value_parser = duration, default_value = "5s")]

@@ -109,10 +109,10 @@ fn chosen(mirrors: MirrorArgs, order: FallbackArgs) -> Result<Chosen, Failure> {
 
 async fn serve(args: ServeArgs) -> Result<(), Failure> {
     let listening = serve::listen(args).await?;
-    let address = listening.address()?;
+    let urls = listening.urls()?.join(" and ");
     let cache = listening.cache();
     tokio::spawn(async move { cache.keep_fresh().await });
-    eprintln!("parameter-mirror-reader: listening on http://{address}");
+    eprintln!("parameter-mirror-reader: listening on {urls}");
     let system = |error: std::io::Error| Failure::System(error.to_string());
     let mut terminate = signal(SignalKind::terminate()).map_err(system)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system)?;

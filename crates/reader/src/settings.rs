@@ -45,7 +45,7 @@ pub fn mirrors(args: MirrorArgs) -> Result<Mirrors, Failure> {
 pub async fn order(args: FallbackArgs) -> Result<Fallback, Failure> {
     let asks = !args.ssm.ssm_paths.is_empty() || !args.ssm.ssm_names.is_empty();
     let ssm = if asks {
-        let ssm = ssm(args.ssm.region, None).await?;
+        let ssm = ssm(args.ssm.region, &[]).await?;
         Some(SsmSelection { ssm, paths: args.ssm.ssm_paths, names: args.ssm.ssm_names })
     } else {
         None
@@ -53,9 +53,8 @@ pub async fn order(args: FallbackArgs) -> Result<Fallback, Failure> {
     Ok(Fallback { source: args.source, max_stale: args.max_stale, ssm_budget: args.ssm_budget, ssm })
 }
 
-/// Creates a client for SSM in a region, with this process's own credentials. `own` is the address that this process
-/// listens on.
-pub async fn ssm(region: Option<String>, own: Option<SocketAddr>) -> Result<Ssm, Failure> {
+/// Creates a client for SSM in a region, with this process's own credentials. `own` is where this process listens.
+pub async fn ssm(region: Option<String>, own: &[SocketAddr]) -> Result<Ssm, Failure> {
     let given = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
     let region = match region.filter(|region| !region.is_empty()).map(Region::new) {
         Some(region) => Some(region),
@@ -77,8 +76,8 @@ pub async fn ssm(region: Option<String>, own: Option<SocketAddr>) -> Result<Ssm,
 }
 
 /// Returns where SSM is, from the endpoints that the environment configures. `AWS_ENDPOINT_URL_SSM` may be set for the
-/// programs beside this one: an endpoint that leads to `own`, the address this process listens on, is not SSM.
-fn endpoint(configured: impl Iterator<Item = String>, own: Option<SocketAddr>) -> Result<Endpoint, Failure> {
+/// programs beside this one: an endpoint that leads to `own`, where this process listens, is not SSM.
+fn endpoint(configured: impl Iterator<Item = String>, own: &[SocketAddr]) -> Result<Endpoint, Failure> {
     let mut leads_here = false;
     for url in configured {
         let parsed = web(&url).ok_or_else(|| {
@@ -86,7 +85,7 @@ fn endpoint(configured: impl Iterator<Item = String>, own: Option<SocketAddr>) -
             let what = "the endpoint of SSM is not a URL such as https://ssm.eu-central-1.amazonaws.com";
             Failure::Settings(what.to_owned())
         })?;
-        if own.is_some_and(|own| leads_to(&parsed, own)) {
+        if own.iter().any(|own| leads_to(&parsed, *own)) {
             leads_here = true;
         } else if leads_here {
             return Ok(Endpoint::Url(url));
@@ -144,13 +143,13 @@ mod tests {
     use super::*;
 
     fn chosen(configured: &[&str]) -> Result<Endpoint, Failure> {
-        let own = "127.0.0.1:2773".parse().unwrap();
-        endpoint(configured.iter().map(|&url| url.to_owned()), Some(own))
+        let own = ["127.0.0.1:2773", "[::1]:2773"].map(|own| own.parse().unwrap());
+        endpoint(configured.iter().map(|&url| url.to_owned()), &own)
     }
 
     #[test]
     fn what_leads_to_ourselves_is_not_ssm() {
-        for own in ["http://127.0.0.1:2773", "http://localhost:2773/"] {
+        for own in ["http://127.0.0.1:2773", "http://localhost:2773/", "http://[::1]:2773"] {
             assert_eq!(chosen(&[own]).unwrap(), Endpoint::OfTheRegion);
             let other = "http://127.0.0.1:4566";
             assert_eq!(chosen(&[own, other]).unwrap(), Endpoint::Url(other.to_owned()));

@@ -282,6 +282,15 @@ mod tests {
     }
 
     #[test]
+    fn addresses_of_ipv6_are_in_brackets_in_urls_and_bare_in_redirections() {
+        let settings = with_url("redis://[2001:db8::1]:7000");
+        let address = |node| settings.transport(node).unwrap().address();
+        assert_eq!(address(None), "[2001:db8::1]:7000");
+        assert_eq!(address(Some("2001:db8::2:7001")), "[2001:db8::2]:7001");
+        assert_eq!(settings.host().unwrap(), "2001:db8::1");
+    }
+
+    #[test]
     fn certificates_need_tls_and_each_other() {
         let mut settings = with_url("redis://host");
         settings.ca = Some(given("x"));

@@ -10,6 +10,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::http::StatusCode;
+use futures::future::join_all;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -38,18 +39,22 @@ const GRACE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves until `end`, then lets requests in progress finish.
-pub(super) async fn serve(listener: TcpListener, routes: Router, end: impl Future<Output = ()>) {
+pub(super) async fn serve(listeners: Vec<TcpListener>, routes: Router, end: impl Future<Output = ()>) {
     let slots = Arc::new(Semaphore::new(CONNECTIONS as usize));
     let (ending, _) = watch::channel(false);
-    let mut end = pin!(end);
-    loop {
-        let (slot, stream) = tokio::select! {
-            () = &mut end => break,
-            accepted = accept(&listener, &slots) => accepted,
-        };
-        tokio::spawn(answer(stream, routes.clone(), ending.subscribe(), slot));
+    // The slots are handed out in turn, so that a flood on one address leaves some to the other.
+    let accepting = listeners.iter().map(async |listener| {
+        loop {
+            let (slot, stream) = accept(listener, &slots).await;
+            tokio::spawn(answer(stream, routes.clone(), ending.subscribe(), slot));
+        }
+    });
+    let accepting = join_all(accepting);
+    tokio::select! {
+        () = end => {}
+        _ = accepting => {}
     }
-    drop(listener);
+    drop(listeners);
     ending.send_replace(true);
     // Requests that take longer are dropped, because the process ends.
     let _ = timeout(GRACE, slots.acquire_many(CONNECTIONS)).await;

@@ -12,7 +12,7 @@ mod origin;
 pub mod refresh;
 pub mod ssm_api;
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +25,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use parameter_mirror_format::value::Value;
 use parameter_mirror_ssm::RawAnswer;
+use rustix::io::Errno;
 use serde_json::json;
 use tokio::net::TcpListener;
 
@@ -52,35 +53,51 @@ pub struct Server {
     forward: Option<Ssm>,
 }
 
-/// A server with an open socket.
+/// A server with open sockets.
 #[derive(Debug)]
 pub struct Listening {
-    listener: TcpListener,
+    listeners: Vec<TcpListener>,
     server: Arc<Server>,
 }
 
-/// Opens the socket. Nothing has been read from Redis yet, so early requests wait.
+/// Opens the sockets. Nothing has been read from Redis yet, so early requests wait.
 pub async fn listen(args: ServeArgs) -> Result<Listening, Failure> {
-    if !args.listen.ip().is_loopback() {
+    // `localhost` is either of them, and not every program tries the second one.
+    let both = [(Ipv4Addr::LOCALHOST, args.port).into(), (Ipv6Addr::LOCALHOST, args.port).into()];
+    let addresses = if args.listen.is_empty() { both.to_vec() } else { args.listen };
+    if let Some(address) = addresses.iter().find(|address| !address.ip().to_canonical().is_loopback()) {
         return Err(Failure::Settings(format!(
-            "--listen {}: only the loopback is served, because callers cannot be told apart. Run one reader beside each program",
-            args.listen
+            "--listen {address}: only the loopback is served, because callers cannot be told apart. Run one reader beside each program"
         )));
     }
     let server = Arc::new(Server {
         token: settings::text_of(args.token_file.as_deref(), "AWS_SESSION_TOKEN")?,
-        forward: if args.forward { Some(settings::ssm(args.region, Some(args.listen)).await?) } else { None },
+        forward: if args.forward { Some(settings::ssm(args.region, &addresses).await?) } else { None },
         cache: Cache::new(settings::mirrors(args.mirrors)?, args.refresh),
     });
-    let listener = TcpListener::bind(args.listen).await;
-    let listener = listener.map_err(|error| Failure::System(format!("--listen {}: {error}", args.listen)))?;
-    Ok(Listening { listener, server })
+    let mut listeners = Vec::new();
+    for address in &addresses {
+        match TcpListener::bind(address).await {
+            Ok(listener) => listeners.push(listener),
+            // Never for another reason: somebody else on that address would answer in our place.
+            Err(error) if *address == both[1] && !listeners.is_empty() && lacks_ipv6(&error) => {}
+            Err(error) => return Err(Failure::System(format!("--listen {address}: {error}"))),
+        }
+    }
+    Ok(Listening { listeners, server })
+}
+
+/// Whether the kernel has no IPv6, or its loopback has no address of it.
+fn lacks_ipv6(error: &std::io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL))
 }
 
 impl Listening {
-    /// Returns the address, with the actual port if port 0 was requested.
-    pub fn address(&self) -> Result<SocketAddr, Failure> {
-        self.listener.local_addr().map_err(|error| Failure::System(error.to_string()))
+    /// Returns the URLs, with the actual port if port 0 was requested.
+    pub fn urls(&self) -> Result<Vec<String>, Failure> {
+        let addresses: Result<Vec<_>, _> = self.listeners.iter().map(TcpListener::local_addr).collect();
+        let addresses = addresses.map_err(|error| Failure::System(error.to_string()))?;
+        Ok(addresses.iter().map(|address| format!("http://{address}")).collect())
     }
 
     /// Returns the mirrors held in memory.
@@ -98,7 +115,7 @@ impl Listening {
             .route("/healthz", get(health))
             .layer(middleware::from_fn(origin::only_from_here))
             .with_state(self.server);
-        listener::serve(self.listener, routes, end).await;
+        listener::serve(self.listeners, routes, end).await;
     }
 }
 

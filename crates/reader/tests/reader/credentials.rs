@@ -57,7 +57,11 @@ fn files(all: &[(&str, &str)]) -> Scratch {
 
 /// Starts a small HTTP server that lives as long as the test's runtime, and returns its base URL.
 async fn serve(router: Router) -> String {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    serve_at("127.0.0.1:0", router).await
+}
+
+async fn serve_at(address: &str, router: Router) -> String {
+    let listener = tokio::net::TcpListener::bind(address).await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async { axum::serve(listener, router).await.unwrap() });
     format!("http://{address}")
@@ -136,15 +140,38 @@ async fn a_container_shows_its_token_of_the_moment() {
         })
         .to_string()
     };
-    let agent = serve(Router::new().route("/v1/credentials", any(agent))).await;
     let folder = files(&[("token", "hunter2-file")]);
     let token = folder.path().join("token");
-    let variables = [
-        ("AWS_REGION", "eu-west-1"),
-        ("AWS_CONTAINER_CREDENTIALS_FULL_URI", &format!("{agent}/v1/credentials")),
-        ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", token.to_str().unwrap()),
-    ];
-    reads(&get(&world, &ssm, &variables).await, "of the default account");
+    for address in ["127.0.0.1:0", "[::1]:0"] {
+        let agent = serve_at(address, Router::new().route("/v1/credentials", any(agent))).await;
+        let variables = [
+            ("AWS_REGION", "eu-west-1"),
+            ("AWS_CONTAINER_CREDENTIALS_FULL_URI", &format!("{agent}/v1/credentials")),
+            ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", token.to_str().unwrap()),
+        ];
+        reads(&get(&world, &ssm, &variables).await, "of the default account");
+    }
+}
+
+/// The agent of EKS Pod Identity in a cluster of IPv6. Other addresses are refused without a request.
+#[tokio::test]
+async fn the_agent_of_pod_identity_is_asked_over_ipv6() {
+    let (world, ssm) = (World::start().await, ssm());
+    let asking = async |host: &str| {
+        let uri = format!("http://{host}/v1/credentials");
+        let budget = ("PARAMETER_MIRROR_SSM_BUDGET", "300ms");
+        get(
+            &world,
+            &ssm,
+            &[("AWS_REGION", "eu-west-1"), ("AWS_CONTAINER_CREDENTIALS_FULL_URI", &uri), budget],
+        )
+        .await
+    };
+    let refused = "their configuration is contradictory or incomplete";
+    let of_eks = asking("[fd00:ec2::23]").await;
+    assert!(of_eks.code == Some(18) && !of_eks.err.contains(refused), "{of_eks:?}");
+    let other = asking("[fd00:ec2::24]").await;
+    assert!(other.err.contains(refused), "{other:?}");
 }
 
 #[tokio::test]

@@ -16,6 +16,7 @@ mod connections;
 mod credentials;
 mod forged;
 mod hardening;
+mod ipv6;
 mod lambda;
 mod order;
 mod recipes;
