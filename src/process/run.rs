@@ -124,7 +124,7 @@ async fn redis_edge(
     iam: &RedisIamArgs,
     base: &OperatorIdentity,
 ) -> anyhow::Result<RedisBackend> {
-    let Some(settings) = args.settings()? else {
+    let Some(settings) = args.settings() else {
         return Ok(RedisBackend::NotConfigured(
             "this operator has no Redis. Give it --redis-url-file (chart: redis.urlSecret), or remove spec.redis.".to_owned(),
         ));

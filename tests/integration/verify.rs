@@ -195,7 +195,7 @@ async fn what_a_new_user_gets_wrong_is_said() {
     ended.says("FAIL", "sourceless: there is no ParameterSource nobodys");
     ended.says("FAIL", "absent: there is no such mirror");
     let ended = verify(&world, &["--redis-url", "redis://:hunter2@localhost"]).await;
-    assert!(ended.code == Some(1) && ended.err.contains("visible in the process list"), "{}", ended.err);
+    assert!(ended.code == Some(2) && ended.err.contains("visible in the process list"), "{}", ended.err);
     assert!(!ended.err.contains("hunter2"), "{}", ended.err);
     let nowhere = world.cluster.dir().join("nowhere.kubeconfig");
     let ended = verify_as(&world, &nowhere, &[]).await;

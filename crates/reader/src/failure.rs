@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use parameter_mirror_format::hash::ReaderError;
 use parameter_mirror_format::humanize::span;
-use parameter_mirror_redis::{ConnectionError, PasswordInUrl};
+use parameter_mirror_redis::ConnectionError;
 
 use crate::ssm::SsmReadError;
 use crate::variables::KeyProblem;
@@ -17,9 +17,6 @@ pub enum Failure {
     /// A setting is missing or contradicts another.
     #[error("{0}")]
     Settings(String),
-    /// The URL contains a password.
-    #[error(transparent)]
-    PasswordInUrl(#[from] PasswordInUrl),
     /// A mirror cannot be used.
     #[error("{mirror}: {}", with_hint(.error))]
     Mirror {
@@ -94,7 +91,7 @@ impl Failure {
     #[must_use]
     pub fn code(&self) -> u8 {
         match self {
-            Self::Settings(_) | Self::PasswordInUrl(_) | Self::Redis(ConnectionError::Settings(_)) => 2,
+            Self::Settings(_) | Self::Redis(ConnectionError::Settings(_)) => 2,
             Self::Mirror { error, .. } => match error {
                 ReaderError::Missing => 10,
                 ReaderError::NewerLayout(_) => 11,

@@ -21,8 +21,7 @@ use crate::ssm::Ssm;
 
 /// Returns the requested mirrors. Does not connect yet.
 pub fn mirrors(args: MirrorArgs) -> Result<Mirrors, Failure> {
-    let settings = args.redis.settings()?;
-    let mut settings = settings.ok_or_else(|| {
+    let mut settings = args.redis.settings().ok_or_else(|| {
         Failure::Settings("where is Redis? Give --redis-url, or set PARAMETER_MIRROR_REDIS_URL".to_owned())
     })?;
     if settings.password.is_none() {

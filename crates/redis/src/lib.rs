@@ -19,7 +19,7 @@ mod servers;
 mod settings;
 mod stream;
 
-pub use args::{PasswordInUrl, RedisArgs};
+pub use args::RedisArgs;
 pub use connection::Connection;
 pub use error::ConnectionError;
 pub use password::{Password, PasswordFuture, SignIn};

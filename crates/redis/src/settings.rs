@@ -35,7 +35,7 @@ pub enum Setting {
 /// How to reach Redis. A user name or password here overrides the one in the URL.
 #[derive(Debug, Clone)]
 pub struct RedisSettings {
-    /// `redis://host:port/db`, or `rediss://` for TLS.
+    /// `redis://host:port/db`, or `rediss://` for TLS; `valkey://` and `valkeys://` mean the same.
     pub url: Setting,
     /// The ACL user, if not the default one.
     pub username: Option<Setting>,
@@ -161,11 +161,18 @@ impl RedisSettings {
 
     fn connection_info(&self) -> Result<ConnectionInfo, SettingsError> {
         let url = self.url.read(URL)?;
-        let scheme = url.expose().split_once("://").map(|(scheme, _)| scheme);
-        if !matches!(scheme, Some("redis" | "rediss")) {
-            return Err(SettingsError::new(URL, "does not begin with redis:// or rediss://"));
+        let rest = match url.expose().split_once("://") {
+            Some(("redis" | "rediss" | "valkey" | "valkeys", rest)) => rest,
+            _ => return Err(SettingsError::new(URL, "does not begin with redis://, rediss://, valkey:// or valkeys://")),
+        };
+        let after_the_host = rest.find(['/', '?', '#']).map_or("", |end| &rest[end..]);
+        if after_the_host.contains('@') {
+            return Err(SettingsError::new(
+                URL,
+                "has / ? or # before an @: in a user or a password, percent-encode them as %2F, %3F and %23",
+            ));
         }
-        if url.expose().contains('#') {
+        if after_the_host.contains('#') {
             return Err(SettingsError::new(URL, "has a fragment (#...), which could only turn checks off"));
         }
         // The library's error is left out: it may repeat the URL, which may contain a password.
@@ -288,6 +295,29 @@ mod tests {
         assert_eq!(address(None), "[2001:db8::1]:7000");
         assert_eq!(address(Some("2001:db8::2:7001")), "[2001:db8::2]:7001");
         assert_eq!(settings.host().unwrap(), "2001:db8::1");
+    }
+
+    #[test]
+    fn the_schemes_of_valkey_mean_the_same() {
+        let is_tls = |url: &str| with_url(url).transport(None).unwrap().tls.is_some();
+        assert!(!is_tls("valkey://me:hunter2@host:6379/1"));
+        assert!(is_tls("valkeys://host"));
+    }
+
+    #[test]
+    fn a_password_that_must_be_encoded_is_named_as_the_problem() {
+        for password in ["hunter#2", "hunter/2", "hunter?2", "1/hunter2", "1?hunter2", "1#@hunter2"] {
+            let error = with_url(&format!("redis://me:{password}@host:6379/0")).check().unwrap_err();
+            assert!(error.to_string().contains("percent-encode"), "{error}");
+            assert!(!error.to_string().contains("hunter"), "{error}");
+        }
+        for (written, meant) in
+            [("a%23%2F%3F%40b", "a#/?@b"), ("a@b:c", "a@b:c"), ("100%", "100%"), ("\"'$`", "\"'$`")]
+        {
+            let info = with_url(&format!("redis://me:{written}@host/0")).connection_info().unwrap();
+            assert_eq!(info.redis_settings().password(), Some(meant));
+            assert_eq!(info.redis_settings().username(), Some("me"));
+        }
     }
 
     #[test]

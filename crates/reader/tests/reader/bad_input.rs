@@ -108,6 +108,13 @@ async fn a_redis_that_refuses_says_what() {
     let shown = shown.without("PARAMETER_MIRROR_REDIS_URL").run().await;
     assert_eq!(shown.code, Some(2), "{shown:?}");
     assert!(shown.err.contains("visible in the process list") && !shown.err.contains("hunter2"), "{shown:?}");
+    // ECS puts secrets into variables, which other users do not see.
+    let url = world.redis.url();
+    assert!(url.contains(":letmein@"), "{url}");
+    let variable = world.reader("get DB_HOST").with("PARAMETER_MIRROR_REDIS_URL", &url);
+    assert_eq!(variable.run().await.good(), "db.internal\n");
+    let help = world.reader("get --help").with("PARAMETER_MIRROR_REDIS_URL", &url).run().await.good();
+    assert!(help.contains("PARAMETER_MIRROR_REDIS_URL") && !help.contains("letmein"), "{help}");
 }
 
 #[tokio::test]

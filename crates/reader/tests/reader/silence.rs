@@ -101,7 +101,7 @@ async fn a_redis_that_refuses_is_reported_without_the_password() {
         ("a wrong password", "PARAMETER_MIRROR_REDIS_PASSWORD", &wrong),
         ("a file that is no certificate", "PARAMETER_MIRROR_REDIS_CA_FILE", &file),
         ("sub-keys that are none", "PARAMETER_MIRROR_SUB_KEY_FILE", &file),
-        ("a password for all to see", "PARAMETER_MIRROR_REDIS_URL", &format!("redis://:{marker}@{address}")),
+        ("a password to encode", "PARAMETER_MIRROR_REDIS_URL", &format!("redis://:{marker}#@{address}")),
     ] {
         for read in READS {
             let ended = secretive.reader(read).with(name, text).run().await;
