@@ -375,8 +375,9 @@ async fn try_once(connection: &Weak<Inner>) -> Option<(Arc<Inner>, Result<Open, 
 /// Connects and waits for a first answer: a frozen server still accepts connections.
 async fn open(settings: RedisSettings, node: Option<Box<str>>) -> Result<Open, ConnectionError> {
     let deadline = Instant::now() + settings.connect_timeout;
-    // The last quarter is left for the server, so that a timeout is attributed to the side that caused it.
+    // What comes first has to be ready earlier, so that a timeout is attributed to the step that caused it.
     let sign_by = Instant::now() + settings.connect_timeout * 3 / 4;
+    let handshake_by = Instant::now() + settings.connect_timeout * 7 / 8;
     let config = AsyncConnectionConfig::new().set_response_timeout(Some(settings.response_timeout));
     let sign_in = match &settings.password {
         Some(Password::Made(sign_in)) => Some(Arc::clone(sign_in)),
@@ -392,15 +393,18 @@ async fn open(settings: RedisSettings, node: Option<Box<str>>) -> Result<Open, C
             transport.login = signed(transport.login, sign_in.as_ref(), sign_by).await?;
         }
         let at = |error: ConnectionError| error.at(&transport.address());
-        let stream =
-            transport.connect().await.map_err(|error| at(ConnectionError::Unavailable(error.to_string())))?;
+        let at_first = |error: ConnectionError| {
+            at(if transport.tls.is_none() { error.of_a_first_answer_in_clear() } else { error })
+        };
+        let stream = transport.connect(handshake_by).await;
+        let stream = stream.map_err(|error| at(ConnectionError::Unavailable(error.to_string())))?;
         let made = MultiplexedConnection::new_with_config(&transport.login, stream, config).await;
         let (mut connection, driver) =
             made.map_err(|error| match (ConnectionError::from(&error), &sign_in) {
                 (ConnectionError::Unauthenticated, Some(sign_in)) => ConnectionError::SignInRefused(
                     sign_in.refused(transport.login.username().unwrap_or_default()),
                 ),
-                (error, _) => at(error),
+                (error, _) => at_first(error),
             })?;
         let driver = Arc::new(AbortOnDrop(tokio::spawn(driver).abort_handle()));
         match redis::cmd("PING")
@@ -410,7 +414,7 @@ async fn open(settings: RedisSettings, node: Option<Box<str>>) -> Result<Open, C
         {
             // A user without the right to PING has been authenticated and answered, too.
             Ok(()) | Err(ConnectionError::Forbidden(_)) => Ok(Open { connection, driver }),
-            Err(error) => Err(at(error)),
+            Err(error) => Err(at_first(error)),
         }
     };
     timeout_at(deadline, attempt).await.unwrap_or(Err(ConnectionError::Timeout))

@@ -4,6 +4,9 @@ use redis::{ErrorKind, RedisError};
 
 use crate::SettingsError;
 
+const UNEXPECTED_FORM: &str = "an answer of an unexpected form";
+const WITH_TLS: &str = "; if this port speaks TLS, write rediss:// instead of redis://";
+
 /// Why an operation failed. No message contains a value, a password or a URL.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConnectionError {
@@ -62,6 +65,16 @@ impl ConnectionError {
     #[must_use]
     pub fn is_of_the_connection(&self) -> bool {
         matches!(self, Self::Unavailable(_) | Self::Timeout)
+    }
+
+    /// Adds what to try, if this is how a server with TLS answers a client without: it ends the connection, or sends an
+    /// alert, which is no answer of Redis.
+    pub(crate) fn of_a_first_answer_in_clear(self) -> Self {
+        match self {
+            Self::Unavailable(what) => Self::Unavailable(format!("{what}{WITH_TLS}")),
+            Self::Other(what) if what == UNEXPECTED_FORM => Self::Unavailable(format!("{what}{WITH_TLS}")),
+            other => other,
+        }
     }
 
     /// Adds the server's address, if the message does not name the server otherwise.
@@ -142,7 +155,7 @@ impl From<&RedisError> for ConnectionError {
             // Texts of the operating system and the TLS library, which contain no values.
             ErrorKind::Io | ErrorKind::Client => Self::Unavailable(error.to_string()),
             ErrorKind::Parse | ErrorKind::UnexpectedReturnType => {
-                Self::Other("an answer of an unexpected form".to_owned())
+                Self::Other(UNEXPECTED_FORM.to_owned())
             }
             _ => {
                 let detail = error.detail().unwrap_or_default();

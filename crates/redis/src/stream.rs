@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use redis::RedisConnectionInfo;
 use redis::io::tcp::socket2::{SockRef, TcpKeepalive};
-use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
+use rustls::{CertificateError, ClientConfig, Error as TlsError};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 
 /// The address of a server, and how to log in there.
@@ -40,15 +41,38 @@ impl Transport {
         }
     }
 
-    /// Connects to the first address of the host that answers.
-    pub async fn connect(&self) -> io::Result<Box<dyn Bytes>> {
+    /// Connects to the first address of the host that answers. A server that keeps silent in the TLS handshake has until
+    /// `handshake_by`: a Redis without TLS waits for the end of the line.
+    pub async fn connect(&self, handshake_by: Instant) -> io::Result<Box<dyn Bytes>> {
         let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
         prepare(&stream)?;
         let Some(tls) = &self.tls else { return Ok(Box::new(stream)) };
         let name = ServerName::try_from(self.host.clone()).map_err(|_| {
             io::Error::new(io::ErrorKind::InvalidInput, "no certificate can be for this host name")
         })?;
-        Ok(Box::new(TlsConnector::from(Arc::clone(tls)).connect(name, stream).await?))
+        let handshake = TlsConnector::from(Arc::clone(tls)).connect(name, stream);
+        match timeout_at(handshake_by, handshake).await {
+            Ok(Ok(stream)) => Ok(Box::new(stream)),
+            Ok(Err(error)) => Err(io::Error::new(error.kind(), format!("{error}{}", remedy(&error)))),
+            Err(_) => {
+                let what = format!("the TLS handshake was not answered in time{WITHOUT_TLS}");
+                Err(io::Error::new(io::ErrorKind::TimedOut, what))
+            }
+        }
+    }
+}
+
+const WITHOUT_TLS: &str = "; if this port does not speak TLS, write redis:// instead of rediss://";
+
+/// Returns what to do about a failed handshake.
+fn remedy(error: &io::Error) -> &'static str {
+    match error.get_ref().and_then(|cause| cause.downcast_ref()) {
+        Some(TlsError::InvalidCertificate(CertificateError::UnknownIssuer)) => {
+            "; give the certificate of its authority (--redis-ca-file)"
+        }
+        // The server answers something that is no TLS, or ends the connection.
+        Some(TlsError::InvalidMessage(_)) | None => WITHOUT_TLS,
+        Some(_) => "",
     }
 }
 

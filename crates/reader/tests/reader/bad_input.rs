@@ -118,6 +118,25 @@ async fn a_redis_that_refuses_says_what() {
 }
 
 #[tokio::test]
+async fn a_scheme_that_does_not_fit_the_port_is_named_as_the_problem() {
+    let (plain, tls) = (World::usual().await, World::on(Redis::with_tls().await));
+    let get = async |world: &World, url: String| {
+        world.reader("get DB_HOST --budget 2s").with("PARAMETER_MIRROR_REDIS_URL", &url).run().await
+    };
+    let (plain_at, tls_at) = (plain.redis.address(), tls.redis.address());
+    let over_tls = get(&plain, format!("rediss://{plain_at}")).await;
+    refused(&over_tls, 14, &format!("{plain_at}: the TLS handshake was not answered in time"));
+    refused(&over_tls, 14, "write redis:// instead of rediss://");
+    let in_clear = get(&tls, format!("redis://{tls_at}")).await;
+    refused(&in_clear, 14, "write rediss:// instead of redis://");
+    let untrusted = get(&tls, format!("rediss://{tls_at}")).await;
+    refused(&untrusted, 14, "give the certificate of its authority (--redis-ca-file)");
+    // Control: nothing of this is said of a server that is not there.
+    let nobody = get(&plain, "redis://127.0.0.1:1".to_owned()).await;
+    assert!(nobody.code == Some(14) && !nobody.err.contains("instead of"), "{nobody:?}");
+}
+
+#[tokio::test]
 async fn a_parameter_without_a_variable_of_its_own_is_named() {
     let world = World::start().await;
     let mut keyless = usual();
