@@ -22,6 +22,7 @@ use crate::ssm::client::Aws;
 use crate::targets::redis::RedisBackend;
 use crate::targets::redis::RedisStore;
 use parameter_mirror_clock::Clock;
+use parameter_mirror_ssm::check_ca_bundle;
 use parameter_mirror_ssm::credentials::OperatorIdentity;
 
 /// How long reconciles under way may take after SIGTERM; Kubernetes kills the process after 30 s by default.
@@ -67,6 +68,7 @@ fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
 }
 
 async fn work(args: RunArgs, health: Health, stop: CancellationToken) -> anyhow::Result<()> {
+    check_ca_bundle()?;
     let clock = Clock::start();
     let base = OperatorIdentity::new(clock.clone());
     let dependencies = Dependencies {

@@ -10,7 +10,7 @@ use parameter_mirror_format::hash::fields::Fields;
 use parameter_mirror_format::hash::{ReaderError, decode_for_reader};
 use parameter_mirror_test_support::cluster::{Cluster, Options};
 use parameter_mirror_test_support::ssm::{Fault, When};
-use parameter_mirror_test_support::{Operator, Scratch, Ssm};
+use parameter_mirror_test_support::{Operator, Scratch, Ssm, TlsFront};
 use serde_json::json;
 
 use crate::silence;
@@ -328,6 +328,26 @@ async fn an_object_that_cannot_be_decoded_does_not_stall_the_others() {
     }
     let odd = cluster.kubectl(&["get", "pmirror", "odd", "-n", &namespace, "-o", "yaml"]).await;
     assert!(odd.contains("reason: InvalidSpec") && odd.contains("cannot read the object"), "{odd}");
+}
+
+/// A stand-in for a proxy that breaks TLS open, with the certificate of the company's own authority.
+#[tokio::test]
+async fn aws_ca_bundle_is_honoured_for_ssm_and_missed_by_name() {
+    let ssm = Ssm::start();
+    ssm.put("/app/x", "1");
+    let front = TlsFront::start(ssm.address()).await;
+    let with = async |environment| {
+        let ssm_endpoint = Some(front.url());
+        let world = World::with(Setup { ssm_endpoint, environment, ..Setup::default() }).await;
+        world.mirror("config", json!({"parameters": [{"path": "/app"}], "secret": {}})).await;
+        world
+    };
+    let ca = front.ca().to_str().unwrap().to_owned();
+    with(vec![("AWS_CA_BUNDLE".to_owned(), ca)]).await.healthy("config").await;
+    let world = with(vec![]).await;
+    let said = world.degraded("config", "SourceUnavailable").await.message;
+    let host = front.address().to_string();
+    assert!(said.contains(&host) && said.contains("UnknownIssuer") && said.contains("AWS_CA_BUNDLE"), "{said}");
 }
 
 /// The proxy from the environment is used for AWS; the API server is reached directly.

@@ -10,7 +10,7 @@ use parameter_mirror_format::crypto::subkey::SubKey;
 use parameter_mirror_format::value::Value;
 use parameter_mirror_redis::{Password, RedisClient, Setting};
 use parameter_mirror_ssm::credentials::region_of_environment;
-use parameter_mirror_ssm::{Endpoint, Region};
+use parameter_mirror_ssm::{Endpoint, Region, check_ca_bundle};
 
 use crate::cli::{FallbackArgs, MirrorArgs};
 use crate::failure::Failure;
@@ -70,6 +70,7 @@ pub async fn ssm(region: Option<String>, own: &[SocketAddr]) -> Result<Ssm, Fail
         let what = "the AWS Region is not a Region's name such as eu-central-1";
         return Err(Failure::Settings(what.to_owned()));
     }
+    check_ca_bundle().map_err(|error| Failure::Settings(error.to_string()))?;
     let configured = ["AWS_ENDPOINT_URL_SSM", "AWS_ENDPOINT_URL"].into_iter().filter_map(given);
     Ok(Ssm::new(region, endpoint(configured, own)?))
 }

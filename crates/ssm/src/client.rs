@@ -10,16 +10,14 @@ use aws_sdk_ssm::Client;
 use aws_sdk_ssm::config::http::HttpResponse;
 use aws_sdk_ssm::config::retry::{RetryConfig, RetryPartition, TokenBucket};
 use aws_sdk_ssm::config::timeout::TimeoutConfig;
-use aws_sdk_ssm::config::{RuntimeComponents, SharedHttpClient};
 use aws_sdk_ssm::error::{ProvideErrorMetadata, SdkError};
-use aws_smithy_http_client::proxy::ProxyConfig;
-use aws_smithy_http_client::{ConnectorBuilder, tls};
 use aws_smithy_types::body::SdkBody;
 
 use crate::answer::{Batch, ListPage, PAGE, Page, listed};
 use crate::credentials::{CredentialsCache, CredentialsGeneration};
 use crate::error::{self, SsmError, malformed, unusable};
-use crate::intercept::{KeepAnswer, LimitAnswer};
+use crate::http;
+use crate::intercept::{KeepAnswer, KeepHost, LimitAnswer};
 
 /// docs/design/formats.md, "Two rhythms". The SDK has no read timeout of its own: a server that accepts and stays
 /// silent would block a call for ever (measured).
@@ -79,6 +77,7 @@ pub enum Probed<'a> {
 pub struct SsmClient {
     client: Client,
     principal: Arc<CredentialsCache>,
+    host: KeepHost,
 }
 
 impl SsmClient {
@@ -122,14 +121,18 @@ impl SsmClient {
             .timeout_retry_cost(RETRY_COST)
             .success_reward(1.0)
             .build();
+        let idle = match deadline {
+            Deadline::OfTheClient => None,
+            Deadline::OfTheCaller => Some(HURRIED_IDLE),
+        };
+        let host = KeepHost::default();
         let mut config = aws_sdk_ssm::config::Builder::from(&base)
+            .http_client(http::client(idle).await)
             .retry_config(retry)
             .retry_partition(RetryPartition::custom(partition).token_bucket(retries).build())
             .timeout_config(timeouts)
-            .interceptor(LimitAnswer);
-        if deadline == Deadline::OfTheCaller {
-            config.set_http_client(Some(short_lived_connections()));
-        }
+            .interceptor(LimitAnswer)
+            .interceptor(host.clone());
         match endpoint {
             Endpoint::Configured => {}
             Endpoint::Url(url) => {
@@ -139,7 +142,7 @@ impl SsmClient {
                 config.set_endpoint_url(None);
             }
         }
-        Self { client: Client::from_conf(config.build()), principal }
+        Self { client: Client::from_conf(config.build()), principal, host }
     }
 
     /// Waits for credentials, outside the deadlines of the call that needs them.
@@ -157,7 +160,7 @@ impl SsmClient {
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
     {
-        let failure = error::classify(operation, error);
+        let failure = error::classify(operation, &self.host.get(), error);
         if error::code(error).is_none_or(|code| !error::refuses_credentials(&code)) {
             return failure;
         }
@@ -264,17 +267,4 @@ impl SsmClient {
 /// The configuration of a call without retries.
 fn once() -> aws_sdk_ssm::config::Builder {
     aws_sdk_ssm::config::Config::builder().retry_config(RetryConfig::disabled())
-}
-
-/// The SDK's HTTP client, except that idle connections end early.
-fn short_lived_connections() -> SharedHttpClient {
-    aws_smithy_http_client::Builder::new().build_with_connector_fn(|settings, components| {
-        let mut connector = ConnectorBuilder::default()
-            .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::AwsLc))
-            .pool_idle_timeout(HURRIED_IDLE)
-            .proxy_config(ProxyConfig::from_env());
-        connector.set_connector_settings(settings.cloned());
-        connector.set_sleep_impl(components.and_then(RuntimeComponents::sleep_impl));
-        connector.build()
-    })
 }

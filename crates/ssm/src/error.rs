@@ -4,13 +4,13 @@
 //! (measured). So nothing of it is printed but the operation, the HTTP status, and codes that look like codes.
 
 use std::error::Error;
-use std::io;
 
 use aws_sdk_ssm::config::http::HttpResponse;
 use aws_sdk_ssm::error::{ProvideErrorMetadata, SdkError};
 
 use crate::credentials::Unavailable;
 use crate::intercept::{MAX_ANSWER, is_too_large};
+use crate::no_connection;
 
 /// Why a call failed. It never carries a body or a value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -57,8 +57,8 @@ pub(crate) fn unusable(operation: &str, what: &str) -> SsmError {
     SsmError::new(SsmErrorKind::InvalidResponse, format!("{operation}: {what}"))
 }
 
-/// Classifies a failed call, with a clause for people.
-pub fn classify<E>(operation: &str, error: &SdkError<E, HttpResponse>) -> SsmError
+/// Classifies a failed call to `host`, with a clause for people.
+pub fn classify<E>(operation: &str, host: &str, error: &SdkError<E, HttpResponse>) -> SsmError
 where
     E: ProvideErrorMetadata + Error + 'static,
 {
@@ -74,7 +74,9 @@ where
         SdkError::DispatchFailure(failure) if failure.is_timeout() => {
             (SsmErrorKind::Timeout, "no answer in time".to_owned())
         }
-        SdkError::DispatchFailure(_) => (SsmErrorKind::Unavailable, no_connection(error)),
+        SdkError::DispatchFailure(_) => {
+            (SsmErrorKind::Unavailable, format!("no connection to {host}: {}", no_connection::why(error)))
+        }
         SdkError::ServiceError(_) => service_error(code.as_deref(), status, about_kms),
         SdkError::ResponseError(_) if is_too_large(error) => (
             SsmErrorKind::InvalidResponse,
@@ -99,15 +101,6 @@ where
 /// Whether an answer began and did not come to its end: the SDK has not taken in its body.
 fn is_cut_off<E>(error: &SdkError<E, HttpResponse>) -> bool {
     error.raw_response().is_some_and(|response| response.body().bytes().is_none())
-}
-
-/// Says why there is no connection, as far as the operating system knows.
-fn no_connection(error: &(dyn Error + 'static)) -> String {
-    let why = causes(error).find_map(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind);
-    match why.filter(|kind| *kind != io::ErrorKind::Other) {
-        Some(kind) => format!("no connection ({kind})"),
-        None => "no connection (no such host, no TLS, or no root certificates on this machine)".to_owned(),
-    }
 }
 
 /// Classifies by the API's codes. Real codes outnumber the SDK's typed errors, so the text counts, not the variant.

@@ -1,10 +1,11 @@
 //! What is done with an answer before and after the SDK reads it.
 
 use std::error::Error;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use aws_sdk_ssm::config::interceptors::{
     AfterDeserializationInterceptorContextRef, BeforeDeserializationInterceptorContextMut,
+    BeforeTransmitInterceptorContextRef,
 };
 use aws_sdk_ssm::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_ssm::error::BoxError;
@@ -46,6 +47,40 @@ pub(crate) fn is_too_large(error: &(dyn Error + 'static)) -> bool {
     causes(error).any(<dyn Error>::is::<LengthLimitError>)
 }
 
+/// Keeps the host that requests go to, which is the same for all of a client. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct KeepHost(Arc<OnceLock<String>>);
+
+impl KeepHost {
+    /// Returns the host with its port, if it has one; before the first request a word in its place.
+    pub(crate) fn get(&self) -> String {
+        self.0.get().cloned().unwrap_or_else(|| "SSM".to_owned())
+    }
+}
+
+impl Intercept for KeepHost {
+    fn name(&self) -> &'static str {
+        "KeepHost"
+    }
+
+    fn read_before_transmit(
+        &self,
+        context: &BeforeTransmitInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        self.0.get_or_init(|| authority(context.request().uri()).to_owned());
+        Ok(())
+    }
+}
+
+/// Returns the host of a URL, with its port and without a user, who may have a password.
+fn authority(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
+    authority.rsplit_once('@').map_or(authority, |(_, host)| host)
+}
+
 /// Keeps the answer as it was received. Clones share it.
 #[derive(Clone, Default)]
 pub(crate) struct KeepAnswer(Arc<Mutex<Option<RawAnswer>>>);
@@ -81,5 +116,21 @@ impl Intercept for KeepAnswer {
 impl std::fmt::Debug for KeepAnswer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("KeepAnswer").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_url_the_host_is_shown_and_no_password() {
+        for (url, host) in [
+            ("https://ssm.us-east-1.amazonaws.com/", "ssm.us-east-1.amazonaws.com"),
+            ("http://[::1]:4566", "[::1]:4566"),
+            ("http://me:hunter2@localhost:4566/x@y", "localhost:4566"),
+        ] {
+            assert_eq!(authority(url), host);
+        }
     }
 }

@@ -9,6 +9,8 @@
 //! | `names` | names to look up, ten at a time, and which answer belongs to which |
 //! | `intercept` | what is done with an answer before and after the SDK reads it |
 //! | `error` | classes of errors, without bodies |
+//! | `no_connection` | why there is no connection |
+//! | `http` | the HTTP client: proxies and certificates |
 //! | `partition` | the partitions of AWS: ARNs and host names |
 //! | [`credentials`] | caches of credentials that survive an outage of STS |
 #![cfg_attr(
@@ -24,9 +26,11 @@ mod answer;
 mod client;
 pub mod credentials;
 mod error;
+mod http;
 mod intercept;
 mod listing;
 mod names;
+mod no_connection;
 mod partition;
 
 pub use aws_config::Region;
@@ -34,6 +38,7 @@ pub use aws_config::Region;
 pub use answer::{Batch, ListPage, Listed, PAGE, Page};
 pub use client::{Deadline, Endpoint, Probed, RawAnswer, SsmClient};
 pub use error::{SsmError, SsmErrorKind};
+pub use http::{CaBundleError, check_ca_bundle};
 pub use listing::{CheckedPage, Listing};
 pub use names::{LookedUp, NameBatch, batches, refuse_ciphertext};
 pub use partition::Partition;

@@ -2,6 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::command;
 use crate::process::clean_environment;
@@ -28,6 +33,17 @@ pub(crate) async fn found(folder: &Path) -> PathBuf {
 pub(crate) async fn certify(folder: &Path, name: &str, host: &str) -> [PathBuf; 2] {
     openssl(folder, &[CERTIFICATE, "certificate", name, host]).await;
     ["crt", "key"].map(|kind| folder.join(format!("{name}.{kind}")))
+}
+
+/// Returns the configuration of a server that presents a certificate.
+pub(crate) fn server([certificate, key]: &[PathBuf; 2]) -> ServerConfig {
+    let chain = CertificateDer::pem_file_iter(certificate).expect("a certificate");
+    let chain = chain.collect::<Result<Vec<_>, _>>().expect("a certificate in PEM");
+    let key = PrivateKeyDer::from_pem_file(key).expect("a key");
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config = config.expect("versions of TLS").with_no_client_auth();
+    config.with_single_cert(chain, key).expect("the key of the certificate")
 }
 
 /// Runs a script of `openssl` commands, with arguments.

@@ -13,9 +13,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use rustls::ServerConfig;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -82,7 +79,7 @@ impl ElastiCache {
         let scratch = Scratch::new("elasticache").expect("a temporary folder");
         let ca = authority::found(scratch.path()).await;
         let certificate = authority::certify(scratch.path(), "cache", "IP:127.0.0.1").await;
-        let acceptor = TlsAcceptor::from(Arc::new(tls(&certificate)));
+        let acceptor = TlsAcceptor::from(Arc::new(authority::server(&certificate)));
         let shared = Arc::new(Shared {
             cache,
             user: user.to_owned(),
@@ -263,16 +260,6 @@ impl SignIn {
         };
         Some(Self { user: (*user).to_owned(), token: (*token).to_owned(), protocol })
     }
-}
-
-fn tls([certificate, key]: &[PathBuf; 2]) -> ServerConfig {
-    let chain = CertificateDer::pem_file_iter(certificate).expect("a certificate");
-    let chain = chain.collect::<Result<Vec<_>, _>>().expect("a certificate in PEM");
-    let key = PrivateKeyDer::from_pem_file(key).expect("a key");
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let config = config.expect("versions of TLS").with_no_client_auth();
-    config.with_single_cert(chain, key).expect("the key of the certificate")
 }
 
 /// Encodes a command as clients send it.

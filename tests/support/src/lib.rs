@@ -34,6 +34,7 @@
 //! | [`hash`] | a mirror in Redis without an operator |
 //! | [`moto`] | moto, a stand-in for AWS |
 //! | [`ssm`] | our own SSM inside the test process: counts every call, and fails as scripted |
+//! | [`tls_front`] | TLS in front of a server that speaks none |
 //! | [`ssm_client`] | calls SSM operations by name, to prepare and inspect what the operator reads |
 #![allow(
     clippy::disallowed_methods,
@@ -75,6 +76,7 @@ pub mod scratch;
 pub mod screen;
 pub mod ssm;
 pub mod ssm_client;
+pub mod tls_front;
 pub mod usage;
 pub mod view;
 pub mod wait;
@@ -98,5 +100,6 @@ pub use scratch::Scratch;
 pub use screen::Screen;
 pub use ssm::Ssm;
 pub use ssm_client::SsmClient;
+pub use tls_front::TlsFront;
 pub use view::View;
 pub use wait::eventually;

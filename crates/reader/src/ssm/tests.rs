@@ -357,19 +357,23 @@ async fn a_connection_that_is_refused_or_breaks_is_reported() {
     assert!(text(&error).contains("ended before the answer was complete"), "{error}");
     server.refuse();
     let error = read_within(&endpoint, &["/app"], &[], LONG).await.unwrap_err();
-    assert!(text(&error).contains("no connection (connection refused)"), "{error}");
+    let expected = format!("no connection to {}: connection refused", server.address());
+    assert!(text(&error).contains(&expected), "{error}");
     server.clear_all();
     server.listen_again();
     assert_eq!(read(&server, &["/app"], &[]).await.unwrap().len(), 25);
 }
 
-/// The SDK reports a certificate that cannot be verified, and no certificates at all, in the same way.
 #[tokio::test]
-async fn a_peer_without_tls_is_no_connection_and_the_certificates_are_named() {
+async fn a_peer_without_tls_and_a_host_that_does_not_exist_are_named() {
     let plain = serve(Router::new()).await.replace("http:", "https:");
     let error = read_within(&plain, &["/app"], &[], LONG).await.unwrap_err();
     assert_eq!(class(&error), Some(SsmErrorKind::Unavailable), "{error}");
-    assert!(text(&error).contains("no root certificates on this machine"), "{error}");
+    assert!(text(&error).contains("it does not speak TLS"), "{error}");
+    let nowhere = "http://ssm.parameter-mirror.invalid:4566";
+    let error = read_within(nowhere, &["/app"], &[], LONG).await.unwrap_err();
+    let expected = "no connection to ssm.parameter-mirror.invalid:4566: no such host";
+    assert!(text(&error).contains(expected), "{error}");
 }
 
 #[tokio::test]

@@ -22,6 +22,7 @@ use aws_sdk_sts::operation::assume_role::AssumeRoleError;
 use aws_sdk_sts::operation::assume_role_with_web_identity::AssumeRoleWithWebIdentityError;
 
 use crate::error::{causes, refuses_credentials, shown_code};
+use crate::{http, no_connection};
 
 use super::{CredentialsCache, Fetch};
 
@@ -53,7 +54,7 @@ impl Fetch for Own {
         let region = regions().or_else(self.region.clone());
         // Boxed: the SDK's whole chain takes 24 kB.
         let fetch = Box::pin(async {
-            let chain = loader().region(region).load().await;
+            let chain = loader().await.region(region).load().await;
             let chain = chain.credentials_provider().ok_or_else(CredentialsError::not_loaded_no_source)?;
             chain.provide_credentials().await
         });
@@ -87,6 +88,7 @@ impl Assumed {
         external_id: Option<&str>,
     ) -> Self {
         let config = loader()
+            .await
             .region(region)
             .credentials_provider(Arc::clone(&own) as Arc<dyn ProvideCredentials>)
             .identity_cache(IdentityCache::no_cache())
@@ -115,7 +117,7 @@ impl Fetch for Assumed {
     }
 }
 
-fn loader() -> ConfigLoader {
+async fn loader() -> ConfigLoader {
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(CONNECT)
         .read_timeout(ATTEMPT)
@@ -123,6 +125,7 @@ fn loader() -> ConfigLoader {
         .operation_timeout(FETCH)
         .build();
     aws_config::defaults(BehaviorVersion::v2026_01_12())
+        .http_client(http::client(None).await)
         .timeout_config(timeouts)
         .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
 }
@@ -137,8 +140,8 @@ fn describe(error: &CredentialsError) -> String {
     if let Some(sts) = by_sts(error) {
         return sts.text;
     }
-    if let Some(error) = causes(error).find_map(|cause| cause.downcast_ref::<io::Error>()) {
-        return format!("their file or endpoint cannot be read ({})", error.kind());
+    if causes(error).any(<dyn std::error::Error>::is::<io::Error>) {
+        return format!("their file or endpoint cannot be read ({})", no_connection::why(error));
     }
     match error {
         CredentialsError::CredentialsNotLoaded(_) => {
@@ -167,7 +170,7 @@ fn by_sts(error: &CredentialsError) -> Option<Sts> {
     })
 }
 
-fn sts<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> Sts {
+fn sts<E: ProvideErrorMetadata + std::error::Error + 'static>(error: &SdkError<E, HttpResponse>) -> Sts {
     let code = error.as_service_error().and_then(ProvideErrorMetadata::code).map(str::to_owned);
     let text = match (error, error.raw_response().map(|response| response.status().as_u16())) {
         (SdkError::TimeoutError(_), _) => "STS did not answer in time".to_owned(),
@@ -175,7 +178,7 @@ fn sts<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> Sts {
             "STS did not answer in time".to_owned()
         }
         (SdkError::DispatchFailure(_), _) => {
-            "STS cannot be reached (refused, reset or no such host)".to_owned()
+            format!("STS cannot be reached: {}", no_connection::why(error))
         }
         (_, Some(status)) => {
             let hint = match code.as_deref() {
