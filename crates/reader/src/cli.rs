@@ -212,6 +212,10 @@ pub struct WatchArgs {
     #[arg(long, env = "PARAMETER_MIRROR_REFRESH", value_parser = duration, default_value = "5s")]
     pub refresh: Duration,
 
+    /// Oldest mirror to go on with in silence, e.g. `1h`. An older one is reported on standard error
+    #[arg(long, env = "PARAMETER_MIRROR_MAX_STALE", value_parser = duration)]
+    pub max_stale: Option<Duration>,
+
     /// Program to run at each change, with the parameters as environment variables; without one, a line is printed
     #[arg(last = true, value_name = "CMD")]
     pub command: Vec<std::ffi::OsString>,
@@ -247,6 +251,10 @@ pub struct ServeArgs {
     /// How often to look for a change
     #[arg(long, env = "PARAMETER_MIRROR_REFRESH", value_parser = duration, default_value = "5s")]
     pub refresh: Duration,
+
+    /// Oldest mirror to go on with in silence, e.g. `1h`. An older one is reported on standard error
+    #[arg(long, env = "PARAMETER_MIRROR_MAX_STALE", value_parser = duration)]
+    pub max_stale: Option<Duration>,
 
     /// File with the token that `X-Aws-Parameters-Secrets-Token` must hold; default: what `AWS_SESSION_TOKEN` is
     #[arg(long, env = "PARAMETER_MIRROR_TOKEN_FILE")]

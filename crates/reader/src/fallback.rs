@@ -42,8 +42,21 @@ pub struct Fallback {
 pub struct Chosen {
     /// The parameters, each under its name as selected. A parameter in two mirrors is contained twice.
     pub parameters: Vec<(String, Entry)>,
-    /// One line for people: the source, its age, and what was wrong with the other source.
-    pub summary: String,
+    /// The source and its age, for people.
+    pub source: String,
+    /// What was wrong with the preferred source, or with its age.
+    pub warning: Option<String>,
+}
+
+impl Chosen {
+    /// Returns one line for people.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        match &self.warning {
+            Some(warning) => format!("{}. WARNING: {warning}", self.source),
+            None => self.source.clone(),
+        }
+    }
 }
 
 /// Reads a complete set from the preferred source, or from the other one.
@@ -56,7 +69,11 @@ pub async fn read(mirrors: &Mirrors, order: &Fallback) -> Result<Chosen, Failure
             match answer {
                 Ok(answer) => Ok(from_ssm(answer, ssm, found.as_deref().unwrap_or_default(), None)),
                 Err(error) => match found {
-                    Ok(found) => Ok(from_mirrors(found, Some(&error.to_string()))),
+                    Ok(found) => {
+                        let old = too_old(&found, order.max_stale).map(|failure| failure.to_string());
+                        let warning = [Some(error.to_string()), old].into_iter().flatten();
+                        Ok(from_mirrors(found, Some(warning.collect::<Vec<_>>().join(". "))))
+                    }
                     Err(failure) => Err(Failure::Both { ssm: error, mirror: Box::new(failure) }),
                 },
             }
@@ -85,12 +102,12 @@ async fn mirror_first(
         Ok(found) => too_old(found, order.max_stale).map(|failure| failure.to_string()),
         Err(failure) => Some(failure.to_string()),
     };
-    let (Some(wrong), Some(ssm)) = (&wrong, ssm) else {
-        return found.map(|found| from_mirrors(found, wrong.as_deref()));
+    let (Some(problem), Some(ssm)) = (&wrong, ssm) else {
+        return found.map(|found| from_mirrors(found, wrong));
     };
     match (ask(ssm, mirrors.budget).await, found) {
-        (Ok(answer), found) => Ok(from_ssm(answer, ssm, found.as_deref().unwrap_or_default(), Some(wrong))),
-        (Err(error), Ok(found)) => Ok(from_mirrors(found, Some(&format!("{wrong}. {error}")))),
+        (Ok(answer), found) => Ok(from_ssm(answer, ssm, found.as_deref().unwrap_or_default(), wrong)),
+        (Err(error), Ok(found)) => Ok(from_mirrors(found, Some(format!("{problem}. {error}")))),
         (Err(error), Err(failure)) => Err(Failure::Both { ssm: error, mirror: Box::new(failure) }),
     }
 }
@@ -105,17 +122,16 @@ fn too_old(mirrors: &[Mirror], max_stale: Option<Duration>) -> Option<Failure> {
     Some(Failure::Stale { mirror: old.name.clone(), age: old.age(now), most })
 }
 
-fn from_mirrors(mirrors: Vec<Mirror>, warning: Option<&str>) -> Chosen {
+fn from_mirrors(mirrors: Vec<Mirror>, warning: Option<String>) -> Chosen {
     let now = Timestamp::now();
-    let summary = mirrors.iter().map(|mirror| {
+    let source = mirrors.iter().map(|mirror| {
         let outage = if mirror.is_degraded() { "; SSM cannot be read just now" } else { "" };
         let count = parameters(mirror.copy.entries.len());
         format!("{count} from the mirror {}, read {} ago{outage}", mirror.name, span(mirror.age(now)))
     });
-    let summary =
-        summary.chain(warning.map(|warning| format!("WARNING: {warning}"))).collect::<Vec<_>>().join(". ");
+    let source = source.collect::<Vec<_>>().join(". ");
     let parameters = mirrors.into_iter().flat_map(|mirror| mirror.copy.entries).collect();
-    Chosen { parameters, summary }
+    Chosen { parameters, source, warning }
 }
 
 /// Combines SSM's answer with the variable names of the mirrors, where they have them. A program must get the
@@ -124,11 +140,9 @@ fn from_ssm(
     answer: BTreeMap<String, Parameter>,
     asked: &SsmSelection,
     mirrors: &[Mirror],
-    warning: Option<&str>,
+    warning: Option<String>,
 ) -> Chosen {
-    let summary = format!("{} from SSM", parameters(answer.len()));
-    let summary = [summary].into_iter().chain(warning.map(|warning| format!("WARNING: {warning}")));
-    let summary = summary.collect::<Vec<_>>().join(". ");
+    let source = format!("{} from SSM", parameters(answer.len()));
     let parameters = answer.into_iter().map(|(name, Parameter { kind, version, date, value })| {
         let known = mirrors.iter().find_map(|mirror| mirror.copy.entries.get(&name));
         let (key, is_key_given) = known.map_or_else(
@@ -137,7 +151,7 @@ fn from_ssm(
         );
         (name, Entry { key, is_key_given, kind, version, date, value })
     });
-    Chosen { parameters: parameters.collect(), summary }
+    Chosen { parameters: parameters.collect(), source, warning }
 }
 
 /// Returns the key that a mirror assigns by default: derived from the part of the name below the longest

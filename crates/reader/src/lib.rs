@@ -6,6 +6,7 @@
 //! | [`settings`] | converts the command line into the inputs of the other modules |
 //! | [`mirrors`] | reads mirrors from Redis, each in one round trip |
 //! | [`fallback`] | decides between the mirror and SSM |
+//! | [`age_limit`] | reports mirrors that get too old while a program keeps running |
 //! | [`variables`] | maps parameters to variables: `exec`, `watch` and `export` |
 //! | [`serve`] | an SSM endpoint on the loopback, for unmodified AWS SDKs, also inside a Lambda function |
 //! | [`verify`] | checks whether the mirrors can be relied on |
@@ -24,6 +25,7 @@
     )
 )]
 
+pub mod age_limit;
 pub mod cli;
 pub mod failure;
 pub mod fallback;

@@ -45,7 +45,9 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Get(args) => get(args),
         Command::Export(ExportArgs { format, mirrors, order }) => {
             let chosen = chosen(mirrors, order)?;
-            print(export(&variables(&chosen.parameters)?, format)?.as_bytes())
+            let text = export(&variables(&chosen.parameters)?, format)?;
+            warn(&chosen);
+            print(text.as_bytes())
         }
         Command::Watch(args) => {
             let program = if args.command.is_empty() { None } else { Some(Program::find(&args.command)?) };
@@ -53,6 +55,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
             runtime(&mut Builder::new_current_thread())?.block_on(watch::watch(
                 &mirrors,
                 args.refresh,
+                args.max_stale,
                 program.as_ref(),
             ))
         }
@@ -77,7 +80,7 @@ fn exec(args: ExecArgs) -> Failure {
     let prepared = Program::find(&args.command).and_then(|program| {
         let chosen = chosen(args.mirrors, args.order)?;
         let variables = variables(&chosen.parameters)?;
-        eprintln!("parameter-mirror-reader: {}", chosen.summary);
+        eprintln!("parameter-mirror-reader: {}", chosen.summary());
         Ok((program, variables))
     });
     match prepared {
@@ -88,12 +91,21 @@ fn exec(args: ExecArgs) -> Failure {
 
 #[expect(clippy::disallowed_methods, reason = "`get` prints a value: it is what it is for")]
 fn get(args: GetArgs) -> Result<(), Failure> {
-    let Chosen { parameters, .. } = chosen(args.mirrors, args.order)?;
+    let chosen = chosen(args.mirrors, args.order)?;
     let is_asked =
         |(name, entry): &&(String, Entry)| *name == args.name || entry.key.as_ref() == Some(&args.name);
-    let (_, entry) = parameters.iter().find(is_asked).ok_or(Failure::NoSuchParameter(args.name.clone()))?;
+    let found = chosen.parameters.iter().find(is_asked);
+    let (_, entry) = found.ok_or(Failure::NoSuchParameter(args.name.clone()))?;
+    warn(&chosen);
     print(entry.value.expose().as_bytes())?;
     if args.no_newline { Ok(()) } else { print(b"\n") }
+}
+
+/// Reports on standard error that the parameters are not of the preferred source, or are too old.
+fn warn(chosen: &Chosen) {
+    if chosen.warning.is_some() {
+        eprintln!("parameter-mirror-reader: {}", chosen.summary());
+    }
 }
 
 /// Reads the parameters. The runtime and its threads are gone when this returns, so that the process can be

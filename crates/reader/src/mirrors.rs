@@ -6,7 +6,9 @@ use futures::future::try_join_all;
 use jiff::Timestamp;
 use parameter_mirror_format::crypto::subkey::SubKey;
 use parameter_mirror_format::hash::mirror_name::MirrorName;
-use parameter_mirror_format::hash::{EncryptionMode, GENERATION, ReaderCopy, Status, decode_for_reader};
+use parameter_mirror_format::hash::{
+    CHECKED_AT, EncryptionMode, GENERATION, ReaderCopy, Status, decode_for_reader,
+};
 use parameter_mirror_redis::RedisClient;
 use redis::aio::MultiplexedConnection;
 
@@ -116,14 +118,31 @@ impl Mirrors {
         }
     }
 
+    /// Updates when the set of a mirror was last confirmed. A set that has been replaced meanwhile stays as it is.
+    pub async fn confirm(&self, held: &mut Mirror) -> Result<(), Failure> {
+        // Nothing but a whole hash can be verified, so this is read first.
+        if self.number(&held.name, CHECKED_AT).await? == held.copy.checked_at {
+            return Ok(());
+        }
+        let read = self.read_one(&held.name).await?;
+        if read.copy.generation == held.copy.generation {
+            (held.copy.checked_at, held.copy.status) = (read.copy.checked_at, read.copy.status);
+        }
+        Ok(())
+    }
+
     /// Returns the generation, which changes with each content write; `None` if the hash does not exist.
     async fn generation(&self, name: &MirrorName) -> Result<Option<i64>, Failure> {
+        self.number(name, GENERATION).await
+    }
+
+    async fn number(&self, name: &MirrorName, field: &'static str) -> Result<Option<i64>, Failure> {
         let key = name.redis_key(&self.prefix);
         let read = |mut connection: MultiplexedConnection| {
-            let command = redis::Cmd::hget(&key, GENERATION);
+            let command = redis::Cmd::hget(&key, field);
             async move { command.query_async::<Option<String>>(&mut connection).await }
         };
-        let generation = self.servers.read(&key, self.budget, read).await?;
-        Ok(generation.and_then(|text| text.parse().ok()))
+        let number = self.servers.read(&key, self.budget, read).await?;
+        Ok(number.and_then(|text| text.parse().ok()))
     }
 }

@@ -73,7 +73,7 @@ pub async fn listen(args: ServeArgs) -> Result<Listening, Failure> {
     let server = Arc::new(Server {
         token: settings::text_of(args.token_file.as_deref(), "AWS_SESSION_TOKEN")?,
         forward: if args.forward { Some(settings::ssm(args.region, &addresses).await?) } else { None },
-        cache: Cache::new(settings::mirrors(args.mirrors)?, args.refresh),
+        cache: Cache::new(settings::mirrors(args.mirrors)?, args.refresh, args.max_stale),
     });
     let mut listeners = Vec::new();
     for address in &addresses {

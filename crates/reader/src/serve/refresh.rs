@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use parameter_mirror_format::hash::mirror_name::MirrorName;
 
+use crate::age_limit::AgeLimit;
 use crate::mirrors::{Mirror, Mirrors};
 
 /// The mirrors held, in the order of the command line; mirrors that were never read are absent.
@@ -24,16 +25,25 @@ pub struct Cache(Arc<Inner>);
 struct Inner {
     mirrors: Mirrors,
     refresh: Duration,
+    max_stale: Option<Duration>,
     /// `None` until the first attempt has ended.
     held: watch::Sender<Option<Held>>,
     wake: Notify,
 }
 
 impl Cache {
-    /// Creates an empty memory.
+    /// Creates an empty memory. A mirror older than `max_stale` is reported.
     #[must_use]
-    pub fn new(mirrors: Mirrors, refresh: Duration) -> Self {
-        Self(Arc::new(Inner { mirrors, refresh, held: watch::Sender::new(None), wake: Notify::new() }))
+    pub fn new(mirrors: Mirrors, refresh: Duration, max_stale: Option<Duration>) -> Self {
+        let (held, wake) = (watch::Sender::new(None), Notify::new());
+        Self(Arc::new(Inner { mirrors, refresh, max_stale, held, wake }))
+    }
+
+    /// Returns the names of the mirrors that are not among those held: they could not be read yet.
+    #[must_use]
+    pub fn unread(&self, held: &[Mirror]) -> Vec<String> {
+        let unread = |name: &&MirrorName| held.iter().all(|mirror| mirror.name != **name);
+        self.0.mirrors.names.iter().filter(unread).map(ToString::to_string).collect()
     }
 
     /// Returns the mirrors held now.
@@ -66,15 +76,16 @@ impl Cache {
     /// Refreshes at once, and then once per interval for ever.
     pub async fn keep_fresh(&self) {
         let mut failures = vec![None; self.0.mirrors.names.len()];
+        let mut limit = AgeLimit::new(self.0.max_stale);
         loop {
-            self.refresh(&mut failures).await;
+            self.refresh(&mut failures, &mut limit).await;
             // A frozen process (Lambda) does not notice that time passes, so it is woken.
             let _ = timeout(self.0.refresh, self.0.wake.notified()).await;
         }
     }
 
     /// Refreshes once. A mirror that cannot be read keeps the set that is held.
-    async fn refresh(&self, failures: &mut [Option<String>]) {
+    async fn refresh(&self, failures: &mut [Option<String>], limit: &mut AgeLimit) {
         let before = self.now();
         let known = |name: &MirrorName| before.iter().find(|mirror| mirror.name == *name);
         let looks = self.0.mirrors.names.iter().map(|name| self.0.mirrors.news(name, known(name)));
@@ -105,7 +116,11 @@ impl Cache {
                     span(fresh.age(Timestamp::now()))
                 );
             }
-            held.extend(fresh.or_else(|| known(name).cloned()));
+            let answers = trouble.is_none();
+            if let Some(mut mirror) = fresh.or_else(|| known(name).cloned()) {
+                limit.check(&self.0.mirrors, &mut mirror, answers).await;
+                held.push(mirror);
+            }
         }
         self.0.held.send_replace(Some(held.into()));
     }

@@ -10,6 +10,7 @@ use tokio::process::Child;
 use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
+use crate::age_limit::AgeLimit;
 use crate::failure::Failure;
 use crate::mirrors::{Mirror, Mirrors};
 use crate::variables::exec::Program;
@@ -20,7 +21,13 @@ const GRACE: Duration = Duration::from_secs(5);
 
 /// Watches until a signal ends it. Only a failure of the first read ends it, too; later failures are reported
 /// and retried.
-pub async fn watch(mirrors: &Mirrors, refresh: Duration, program: Option<&Program>) -> Result<(), Failure> {
+pub async fn watch(
+    mirrors: &Mirrors,
+    refresh: Duration,
+    max_stale: Option<Duration>,
+    program: Option<&Program>,
+) -> Result<(), Failure> {
+    let mut limit = AgeLimit::new(max_stale);
     let mut signals = Signals::listen()?;
     let Some(known) = signals.unless(mirrors.read()).await else { return Ok(()) };
     let mut known = known?;
@@ -34,7 +41,11 @@ pub async fn watch(mirrors: &Mirrors, refresh: Duration, program: Option<&Progra
     loop {
         let poll = async {
             ticks.tick().await;
-            poll(mirrors, &mut known).await
+            let polled = poll(mirrors, &mut known).await;
+            for mirror in &mut known {
+                limit.check(mirrors, mirror, polled.is_ok()).await;
+            }
+            polled
         };
         let flow = match signals.unless(poll).await {
             None => return Ok(()),

@@ -147,7 +147,7 @@ async fn it_has_read_when_it_registers_and_ends_at_shutdown() {
 #[tokio::test]
 async fn an_invocation_after_a_long_freeze_brings_what_has_changed() {
     let world = World::usual().await;
-    let cache = Cache::new(world.mirrors(), Duration::from_hours(1));
+    let cache = Cache::new(world.mirrors(), Duration::from_hours(1), None);
     let frozen = cache.clone();
     tokio::spawn(async move { frozen.keep_fresh().await });
     let host = |held: &[Mirror]| held[0].copy.entries["/app/db/host"].value.expose().to_owned();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use parameter_mirror_test_support::Ssm;
 use parameter_mirror_test_support::ssm::{Fault, When};
 
-use crate::world::{Ended, KEY, Reader, Set, World, sooner, usual};
+use crate::world::{Ended, KEY, Reader, Set, World, has_said, sooner, usual};
 
 /// An SSM with newer values than the mirror.
 fn ssm() -> Ssm {
@@ -70,6 +70,57 @@ async fn an_old_mirror_is_the_last_resort_or_refused() {
     assert_eq!((refused.code, refused.out.as_str()), (Some(15), ""), "{refused:?}");
     ssm.fail(When::any(), Fault::internal());
     started(&host(&world, &ssm, "--max-stale 1h").await, "db.internal", &["WARNING", "read 2 h ago", "SSM"]);
+}
+
+#[tokio::test]
+async fn get_and_export_warn_as_exec_does_and_are_silent_otherwise() {
+    let (world, ssm) = (World::start().await, ssm());
+    world.publish(&Set { age: Duration::from_hours(2), ..usual() }).await;
+    for (subcommand, printed) in
+        [("get DB_HOST", "db.internal"), ("export --format json", "\"DB_HOST\": \"db.internal\"")]
+    {
+        let run = async |arguments: &str| {
+            asking(world.reader(&format!("{subcommand} {arguments}")), &ssm).run().await
+        };
+        let young = run("").await;
+        assert_eq!((young.code, young.err.as_str()), (Some(0), ""), "{young:?}");
+        ssm.fail(When::any(), Fault::internal());
+        let without = "--max-stale 1h";
+        for (arguments, warns) in
+            [(without, "--max-stale is 1 h"), ("--source ssm-first", "WARNING: SSM is unavailable")]
+        {
+            let old = run(arguments).await;
+            assert!(old.code == Some(0) && old.out.contains(printed), "{old:?}");
+            assert!(old.err.contains("read 2 h ago. WARNING: ") && old.err.contains(warns), "{old:?}");
+            assert_eq!(old.err.lines().count(), 1, "{old:?}");
+        }
+        ssm.clear_all();
+        let reader = asking(world.reader(&format!("{subcommand} --source ssm-first")), &ssm);
+        let reader = reader.without("AWS_ACCESS_KEY_ID").with("AWS_EC2_METADATA_DISABLED", "true");
+        let without_credentials = reader.run().await;
+        assert!(without_credentials.out.contains(printed), "{without_credentials:?}");
+        assert!(without_credentials.err.contains("WARNING: SSM was not read"), "{without_credentials:?}");
+        let fresh = run("--max-stale 1h").await;
+        assert!(fresh.out.contains("fresh.internal"), "{fresh:?}");
+        assert!(fresh.err.contains("2 parameters from SSM. WARNING: shop/checkout: read 2 h ago"), "{fresh:?}");
+    }
+}
+
+/// The operator confirms a set without writing it again, so its age is not that of what is held.
+#[tokio::test]
+async fn serve_and_watch_report_a_mirror_that_gets_too_old_and_young_again() {
+    let world = World::start().await;
+    let aged = |age| Set { age, ..usual() };
+    world.publish(&aged(Duration::from_hours(2))).await;
+    for subcommand in ["serve --listen 127.0.0.1:0", "watch"] {
+        let arguments = format!("{subcommand} --refresh 50ms --max-stale 1h");
+        let running = world.start_reader(&arguments, &[], "checkout").await;
+        has_said(&running, "WARNING: shop/checkout: read 2 h ago, --max-stale is 1 h. It goes on").await;
+        world.confirm().await;
+        has_said(&running, " s ago\n").await;
+        assert_eq!(running.log().matches("WARNING").count(), 1, "{}", running.log());
+        world.publish(&aged(Duration::from_hours(2))).await;
+    }
 }
 
 /// The reading order that the incident calls for, with a limit: a silent SSM costs its budget and no more.

@@ -6,13 +6,15 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use parameter_mirror::targets::redis::{Guard, HashStore as _, RedisStore, ScriptOutcome};
+use parameter_mirror::targets::redis::{
+    Guard, HashStore as _, Heartbeat, ObservedHash, RedisStore, ScriptOutcome, copy,
+};
 use parameter_mirror_format::content::Content;
 use parameter_mirror_format::content::entry::{Entry, ParameterType, env_var};
 use parameter_mirror_format::content::source::{StoredSelection, StoredSource};
 use parameter_mirror_format::crypto::keys::KeyRing;
 use parameter_mirror_format::crypto::subkey::SubKey;
-use parameter_mirror_format::hash::{EncryptionMode, Fence, Status, Vitals, encode};
+use parameter_mirror_format::hash::{EncryptionMode, Fence, MAC, Status, Vitals, decode, encode};
 use parameter_mirror_format::value::Value;
 use parameter_mirror_reader::mirrors::Mirrors;
 use parameter_mirror_redis::{RedisClient, RedisSettings, Setting};
@@ -127,6 +129,22 @@ impl World {
         match self.store.swap(guard, &fields, false, SOON).await.unwrap() {
             ScriptOutcome::Done { fence, .. } => self.fences.lock().unwrap().insert(key, fence),
             other => panic!("not written: {other:?}"),
+        };
+    }
+
+    /// Confirms the mirror `shop/checkout` as the operator does after a read that found nothing new.
+    pub async fn confirm(&self) {
+        let owner = format!("test/{MIRROR}");
+        let observed = self.store.observe(KEY, SOON).await.unwrap();
+        let ObservedHash::Fields(fields) = observed else { panic!("no hash: {observed:?}") };
+        let known = decode(&fields, KEY, &owner, &self.keys);
+        let now = Timestamp::now().as_millisecond();
+        let guard =
+            Guard { key: KEY, owner: &owner, fence: &known.fence, mac: fields.text(MAC), now, least: now };
+        let heartbeat = Heartbeat::Good { checked_at: now };
+        match copy::heartbeat(&self.store, guard, heartbeat, &self.keys, &known).await.unwrap() {
+            ScriptOutcome::Done { fence, .. } => self.fences.lock().unwrap().insert(KEY.to_owned(), fence),
+            other => panic!("not confirmed: {other:?}"),
         };
     }
 
