@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use parameter_mirror_format::hash::mirror_name::MirrorName;
 use parameter_mirror_redis::RedisArgs;
@@ -60,7 +61,7 @@ pub struct RunArgs {
 
     /// Whether to watch the Secrets that mirrors write, which takes the right to list Secrets. `false`: each is asked for at each
     /// check, so that a lost one is back within 30 s instead of at once
-    #[arg(long, env = "PARAMETER_MIRROR_SECRET_WATCH", default_value_t = true, action = clap::ArgAction::Set)]
+    #[arg(long, env = "PARAMETER_MIRROR_SECRET_WATCH", default_value_t = true, action = clap::ArgAction::Set, value_parser = BoolishValueParser::new())]
     pub secret_watch: bool,
 
     /// Most requests per second to SSM for each AWS account and region (the account's own quota is 40, shared)
@@ -73,7 +74,7 @@ pub struct RunArgs {
     pub memory_values: usize,
 
     /// Whether to share the work with other replicas: one leads, the others wait. `false` only if there is no other operator
-    #[arg(long, env = "PARAMETER_MIRROR_LEADER_ELECT", default_value_t = true, action = clap::ArgAction::Set)]
+    #[arg(long, env = "PARAMETER_MIRROR_LEADER_ELECT", default_value_t = true, action = clap::ArgAction::Set, value_parser = BoolishValueParser::new())]
     pub leader_elect: bool,
 
     /// Name of the Lease that the leader holds, in the operator's namespace

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use parameter_mirror_format::hash::EncryptionMode;
 use parameter_mirror_redis::RedisArgs;
@@ -145,7 +146,7 @@ pub struct ExecArgs {
     pub order: FallbackArgs,
 
     /// Keep variables that are set already, instead of giving them the mirror's value
-    #[arg(long, env = "PARAMETER_MIRROR_KEEP_EXISTING")]
+    #[arg(long, env = "PARAMETER_MIRROR_KEEP_EXISTING", value_parser = BoolishValueParser::new())]
     pub keep_existing: bool,
 
     /// Program and arguments
@@ -261,7 +262,7 @@ pub struct ServeArgs {
     pub token_file: Option<PathBuf>,
 
     /// Send on to SSM what no mirror covers, signed with this process's own credentials, instead of answering 503
-    #[arg(long, env = "PARAMETER_MIRROR_FORWARD")]
+    #[arg(long, env = "PARAMETER_MIRROR_FORWARD", value_parser = BoolishValueParser::new())]
     pub forward: bool,
 
     /// AWS region to send on to; default: that of the environment or the profile

@@ -9,7 +9,8 @@ use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use parameter_mirror_format::value::Value;
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 
 use super::Server;
 use super::ssm_api::Call;
@@ -26,8 +27,18 @@ pub struct Question {
     name: String,
     version: Option<i64>,
     label: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "boolean")]
     with_decryption: bool,
+}
+
+/// Accepts every usual spelling: programs write what their language prints, such as Python's `True`.
+fn boolean<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "t" | "yes" | "1" => Ok(true),
+        "false" | "f" | "no" | "0" | "" => Ok(false),
+        _ => Err(D::Error::custom("withDecryption is neither true nor false")),
+    }
 }
 
 /// Answers like `GetParameter`.

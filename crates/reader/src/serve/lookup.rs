@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use parameter_mirror_format::content::coverage::{PathSelection, normalised};
+use parameter_mirror_format::content::coverage::{PathSelection, is_of_aws, normalised};
 use parameter_mirror_format::content::entry::{Entry, ParameterType};
 use parameter_mirror_format::content::source::StoredSource;
 
@@ -82,9 +82,11 @@ impl Requested {
     }
 
     fn is_in(&self, source: &StoredSource) -> bool {
-        self.place
-            .as_ref()
-            .is_none_or(|(region, account)| *region == source.region && *account == source.account)
+        // Public parameters belong to no account, and their ARNs name none.
+        let is_public = is_of_aws(&self.name);
+        self.place.as_ref().is_none_or(|(region, account)| {
+            *region == source.region && (*account == source.account || (is_public && account.is_empty()))
+        })
     }
 }
 

@@ -31,10 +31,12 @@ use tokio::net::TcpListener;
 
 use crate::cli::ServeArgs;
 use crate::failure::Failure;
+use crate::mirrors::Mirror;
 use crate::settings;
 use crate::ssm::Ssm;
 
 pub use origin::is_loopback;
+use lookup::NotOurs;
 use refresh::Cache;
 use ssm_api::{Call, Reply};
 
@@ -151,7 +153,7 @@ impl Server {
             Ok(reply) => return reply.into_response(),
             Err(not_ours) => not_ours,
         };
-        let Some(ssm) = &self.forward else { return not_ours.reply().into_response() };
+        let Some(ssm) = &self.forward else { return self.refusal(&not_ours, &mirrors).into_response() };
         match ssm.forward(call.operation(), call.body(), FORWARDED_WITHIN).await {
             Ok(RawAnswer { status, body }) => {
                 let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
@@ -159,6 +161,18 @@ impl Server {
             }
             Err(error) => Reply::unavailable(&format!("{not_ours}, and SSM could not be asked: {error}"))
                 .into_response(),
+        }
+    }
+
+    /// Returns the answer to what none of these mirrors can answer. A mirror that was not read yet might.
+    fn refusal(&self, not_ours: &NotOurs, mirrors: &[Mirror]) -> Reply {
+        let unread = self.cache.unread(mirrors);
+        match not_ours {
+            NotOurs::NotCovered(_) if !unread.is_empty() => Reply::unavailable(&format!(
+                "not read yet: {}. The log of this reader says why",
+                unread.join(", ")
+            )),
+            _ => not_ours.reply(),
         }
     }
 }

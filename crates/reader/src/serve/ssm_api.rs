@@ -4,6 +4,7 @@
 
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use parameter_mirror_format::content::coverage::is_of_aws;
 use parameter_mirror_ssm::Partition;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -214,13 +215,15 @@ const TOKEN: &str = "after:";
 fn parameter(name: &str, selector: Option<&str>, Hit { entry, source }: Hit<'_>) -> Json {
     let partition = Partition::of(&source.region).name;
     let path = name.trim_start_matches('/');
+    // Public parameters belong to no account.
+    let account = if is_of_aws(name) { "" } else { source.account.as_str() };
     let mut parameter = json!({
         "Name": name,
         "Type": entry.kind.as_str(),
         "Value": entry.value.expose(),
         "Version": entry.version,
         "LastModifiedDate": seconds(entry.date),
-        "ARN": format!("arn:{partition}:ssm:{}:{}:parameter/{path}", source.region, source.account),
+        "ARN": format!("arn:{partition}:ssm:{}:{account}:parameter/{path}", source.region),
         "DataType": "text",
     });
     if let Some(selector) = selector {

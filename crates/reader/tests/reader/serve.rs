@@ -103,6 +103,21 @@ async fn an_unmodified_sdk_finds_what_is_mirrored() {
 }
 
 #[tokio::test]
+async fn a_public_parameter_is_found_by_its_arn_which_names_no_account() {
+    let world = World::start().await;
+    let name = "/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-x86_64";
+    let mut public = set(&[(name, Plain, "ami-0123456789abcdef0")]);
+    public.selections = vec![StoredSelection::Name { name: name.to_owned() }];
+    world.publish(&public).await;
+    let served = serve(&world, &[]).await;
+    let arn = format!("arn:aws:ssm:us-east-1::parameter{name}");
+    for asked in [name, &arn] {
+        let found = sdk(&served.endpoint).get_parameter().name(asked).send().await.unwrap();
+        assert_eq!(found.parameter.unwrap().arn(), Some(&*arn), "{asked}");
+    }
+}
+
+#[tokio::test]
 async fn pages_hold_everything_below_a_path_once() {
     let world = World::start().await;
     world.publish(&dozen()).await;
@@ -241,8 +256,14 @@ async fn a_server_without_a_mirror_yet_is_unavailable_until_there_is_one() {
     let served = serve(&world, &[]).await;
     let health = format!("{}/healthz", served.endpoint);
     assert_eq!(send(Method::GET, &health, &[], "").await.0, StatusCode::SERVICE_UNAVAILABLE);
-    let (status, _) = operation(&served, "GetParameter", json!({"Name": "/app/db/host"})).await;
-    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    for (name, request) in [
+        ("GetParameter", json!({"Name": "/app/db/host"})),
+        ("GetParametersByPath", json!({"Path": "/app", "Recursive": true})),
+    ] {
+        let (status, body) = operation(&served, name, request).await;
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+        assert!(body["message"].as_str().unwrap().starts_with("not read yet: shop/checkout"), "{body}");
+    }
     world.publish(&usual()).await;
     eventually("the mirror is served", SOON, async || {
         let (status, body) = send(Method::GET, &health, &[], "").await;
@@ -264,6 +285,20 @@ async fn the_contract_of_the_extension_is_kept() {
     let value = |body: &str| serde_json::from_str::<Json>(body).unwrap()["Parameter"]["Value"].clone();
     let (status, body) = get("name=%2Fapp%2Fdb%2Fpassword&withDecryption=true", &[token]).await;
     assert_eq!((status, value(&body)), (StatusCode::OK, json!("hunter2")), "{body}");
+    // Python writes `True`, Go's strconv understands `T` and `1`.
+    for (spelled, expected) in [
+        ("True", StatusCode::OK),
+        ("TRUE", StatusCode::OK),
+        ("1", StatusCode::OK),
+        ("t", StatusCode::OK),
+        ("False", StatusCode::BAD_REQUEST),
+        ("0", StatusCode::BAD_REQUEST),
+        ("perhaps", StatusCode::BAD_REQUEST),
+    ] {
+        let (status, body) = get(&format!("name=/app/db/password&withDecryption={spelled}"), &[token]).await;
+        assert_eq!(status, expected, "{spelled}: {body}");
+        assert_eq!(body.contains("hunter2"), expected == StatusCode::OK, "{spelled}: {body}");
+    }
     let (status, body) = get("name=/app/db/host&version=1&label=x", &[token]).await;
     assert_eq!((status, value(&body)), (StatusCode::OK, json!("db.internal")), "{body}");
     for (query, headers, status) in [
@@ -290,7 +325,7 @@ async fn what_no_mirror_covers_can_be_sent_on_to_ssm() {
     ssm.put("/other/x", "from ssm");
     ssm.put_secure("/other/y", "too");
     let settings = [
-        ("PARAMETER_MIRROR_FORWARD", "true"),
+        ("PARAMETER_MIRROR_FORWARD", "True"),
         ("AWS_REGION", "us-east-1"),
         ("AWS_ENDPOINT_URL_SSM", &*ssm.endpoint()),
         ("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE"),

@@ -18,6 +18,7 @@ fn mirrors() -> Vec<Mirror> {
     let selections = vec![
         StoredSelection::Path { path: "/app".to_owned(), recursive: true, exclude: vec!["out".to_owned()] },
         StoredSelection::Name { name: "y:live".to_owned() },
+        StoredSelection::Name { name: "/aws/service/x".to_owned() },
     ];
     let source = StoredSource {
         name: "default".to_owned(),
@@ -28,7 +29,9 @@ fn mirrors() -> Vec<Mirror> {
         selections,
     };
     let copy = ReaderCopy {
-        entries: BTreeMap::from([("/app/x".to_owned(), entry.clone()), ("/y:live".to_owned(), entry)]),
+        entries: ["/app/x", "/y:live", "/aws/service/x"]
+            .map(|name| (name.to_owned(), entry.clone()))
+            .into(),
         source,
         encryption: Encryption::None,
         revision: String::new(),
@@ -53,6 +56,13 @@ fn mirrors() -> Vec<Mirror> {
 #[case::elsewhere("/other", Err("no mirror here covers /other"))]
 #[case::arn("arn:aws:ssm:us-east-1:111122223333:parameter/app/x", Ok(true))]
 #[case::arn_with_version("arn:aws:ssm:us-east-1:111122223333:parameter/app/x:4", Ok(true))]
+#[case::public("/aws/service/x", Ok(true))]
+#[case::arn_of_a_public_one("arn:aws:ssm:us-east-1::parameter/aws/service/x", Ok(true))]
+#[case::arn_of_a_public_one_elsewhere(
+    "arn:aws:ssm:eu-west-1::parameter/aws/service/x",
+    Err("no mirror here covers")
+)]
+#[case::arn_without_an_account("arn:aws:ssm:us-east-1::parameter/app/x", Err("no mirror here covers"))]
 #[case::arn_of_another_account(
     "arn:aws:ssm:us-east-1:444455556666:parameter/app/x",
     Err("no mirror here covers")
