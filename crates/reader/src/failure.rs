@@ -3,8 +3,10 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
+use parameter_mirror_format::crypto::envelope::OpenError;
 use parameter_mirror_format::hash::ReaderError;
 use parameter_mirror_format::humanize::span;
+use parameter_mirror_format::verdict::BrokenCause;
 use parameter_mirror_redis::ConnectionError;
 
 use crate::ssm::SsmReadError;
@@ -18,7 +20,7 @@ pub enum Failure {
     #[error("{0}")]
     Settings(String),
     /// A mirror cannot be used.
-    #[error("{mirror}: {}", with_hint(.error))]
+    #[error("{mirror}: {}", with_hint(.mirror, .error))]
     Mirror {
         /// The mirror.
         mirror: MirrorName,
@@ -29,7 +31,7 @@ pub enum Failure {
     #[error("{0}: the mirror holds no parameter")]
     Empty(MirrorName),
     /// A Redis operation failed.
-    #[error("{0}. Nothing was started; check --redis-url, the network, and the rights of the Redis user")]
+    #[error("{0}{}", what_to_check(.0))]
     Redis(#[from] ConnectionError),
     /// The mirror is older than `--max-stale`, and no other source may be asked.
     #[error("{mirror}: read {} ago, --max-stale is {}", span(*age), span(*most))]
@@ -71,7 +73,7 @@ pub enum Failure {
         mirror: Box<Failure>,
     },
     /// `verify` found issues.
-    #[error("{0} of the checks need attention")]
+    #[error("{}", attention(*.0))]
     Attention(usize),
     /// The program of `exec` or `watch` cannot be executed.
     #[error("{}: {error}", .program.to_string_lossy())]
@@ -118,15 +120,35 @@ fn moment(milliseconds: i64) -> String {
         .map_or_else(|_| milliseconds.to_string(), |time| time.to_string())
 }
 
+fn attention(checks: usize) -> String {
+    if checks == 1 { "1 check needs attention".to_owned() } else { format!("{checks} checks need attention") }
+}
+
+/// Returns what to do about an error of Redis. A setting that is wrong has been named.
+fn what_to_check(error: &ConnectionError) -> &'static str {
+    match error {
+        _ if error.is_denied() => ". Check the Redis user, its password and its rights (docs/reader.md, \"Rights\")",
+        _ if error.is_of_the_connection() => ". Check --redis-url and the network",
+        _ => "",
+    }
+}
+
 /// Adds what to do about an error.
-fn with_hint(error: &ReaderError) -> String {
+fn with_hint(mirror: &MirrorName, error: &ReaderError) -> String {
     match error {
         ReaderError::Missing => "there is no such mirror in Redis. Check namespace/name and --redis-prefix; \
                                  `kubectl get pmirror` shows whether it was ever read"
             .to_owned(),
         ReaderError::NewerLayout(_) => format!("{error}. Upgrade the reader"),
         ReaderError::KeyMissing { .. } => {
-            format!("{error}. `parameter-mirror key namespace/mirror` prints it: give it with --sub-key-file")
+            format!("{error}. `parameter-mirror key {mirror}` prints it: give it with --sub-key-file")
+        }
+        ReaderError::Broken(BrokenCause::ValueUnreadable { name, why: OpenError::Refused(key_id) }) => format!(
+            "cannot decrypt {name} with the given sub-key {key_id}: it is the sub-key of another mirror, or the data was tampered with. Get \
+             the right one: parameter-mirror key {mirror}"
+        ),
+        ReaderError::Broken(cause @ BrokenCause::ReaderMac) => {
+            format!("{cause}. Get the right one: parameter-mirror key {mirror}")
         }
         ReaderError::NotEncrypted { .. } => {
             format!(

@@ -35,8 +35,8 @@ pub enum OpenError {
     #[error("it is encrypted with the key {0}")]
     OtherKey(KeyId),
     /// Decryption failed: the key is wrong, or the text was damaged or moved here from another field or hash.
-    #[error("it does not decrypt: the key is another one, or the text was damaged or moved")]
-    Refused,
+    #[error("it does not decrypt with the key {0}: the key is another one, or the text was damaged or moved")]
+    Refused(KeyId),
     /// The plaintext is not UTF-8.
     #[error("it decrypts to something that is not text")]
     NotText,
@@ -90,7 +90,7 @@ pub fn open(sub_key: &SubKey, redis_key: &str, field: &str, envelope: &str) -> R
     let plain = sub_key
         .cipher()
         .open_in_place(nonce, aad(&key_id, redis_key, field), rest)
-        .map_err(|_| OpenError::Refused)?;
+        .map_err(|_| OpenError::Refused(key_id.clone()))?;
     std::str::from_utf8(plain).map(Value::from).map_err(|_| OpenError::NotText)
 }
 
@@ -120,8 +120,9 @@ mod tests {
         let key = sub_key("pm:{a/b}");
         let sealed = seal(&key, "pm:{a/b}", "/x", &Value::from("v")).unwrap();
         assert_eq!(open(&key, "pm:{a/b}", "/x", &sealed), Ok(Value::from("v")));
-        assert_eq!(open(&key, "pm:{a/b}", "/y", &sealed), Err(OpenError::Refused));
-        assert_eq!(open(&key, "pm:{a/c}", "/x", &sealed), Err(OpenError::Refused));
+        let refused = OpenError::Refused(key.key_id().clone());
+        assert_eq!(open(&key, "pm:{a/b}", "/y", &sealed), Err(refused.clone()));
+        assert_eq!(open(&key, "pm:{a/c}", "/x", &sealed), Err(refused));
         let mut damaged = sealed.clone();
         damaged.insert(damaged.len() - 20, 'A');
         assert!(open(&key, "pm:{a/b}", "/x", &damaged).is_err());
@@ -162,7 +163,7 @@ mod tests {
             let at = at.index(bytes.len());
             bytes[at] ^= 1 << bit;
             let changed = format!("{head}:{}", base64url(&bytes));
-            prop_assert_eq!(open(&key, "k", "/x", &changed), Err(OpenError::Refused));
+            prop_assert_eq!(open(&key, "k", "/x", &changed), Err(OpenError::Refused(key.key_id().clone())));
         }
 
         #[test]

@@ -152,7 +152,8 @@ fn a_ciphertext_moved_to_another_field_is_named() {
     let mut fields = stored(EncryptionMode::All);
     let moved = fields.get("/p/host").unwrap().to_vec();
     fields.insert("/p/password", moved);
-    let expected = BrokenCause::ValueUnreadable { name: "/p/password".to_owned(), why: OpenError::Refused };
+    let why = OpenError::Refused(ring().active().clone());
+    let expected = BrokenCause::ValueUnreadable { name: "/p/password".to_owned(), why };
     assert_eq!(cause(&fields), expected);
 }
 
