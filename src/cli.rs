@@ -44,7 +44,7 @@ pub enum Command {
 }
 
 /// Arguments of `run`. AWS is configured by the standard environment (credentials chain, `AWS_ENDPOINT_URL_SSM`,
-/// `HTTPS_PROXY`), Kubernetes by the pod's service account or a kubeconfig.
+/// `HTTPS_PROXY`, `AWS_CA_BUNDLE`), Kubernetes by the pod's service account or a kubeconfig.
 #[derive(Debug, Args)]
 pub struct RunArgs {
     /// Name of this cluster in the owner of every target; default: the UID of the namespace kube-system

@@ -22,7 +22,7 @@ Exit codes:
   13  the mirror is damaged, was tampered with, or does not fit the sub-key
   14  Redis does not answer, or refuses
   15  with --source mirror: the mirror is older than --max-stale
-  16  a parameter has no usable name for a variable, or two have the same
+  16  a parameter has no usable name for a variable, two have the same, or a format cannot carry its value
   17  no such parameter in the mirror
   18  neither the mirror nor SSM could be read
   19  verify: something needs attention
@@ -176,8 +176,10 @@ pub struct GetArgs {
 /// How `export` prints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// `KEY="value"`, for tools that read .env files
+    /// `KEY='value'`, quoted so that Node.js, dotenv of npm, python-dotenv and Docker Compose read the same
     Dotenv,
+    /// `KEY=value` without any quotes, for `docker run --env-file`
+    Docker,
     /// One object
     Json,
     /// One mapping

@@ -1,4 +1,7 @@
 //! `export`: writes all parameters in a format for other programs.
+//!
+//! Every value is read as it is by the programs that a format is for, or it is refused by name. The tests run these
+//! programs (`tests/reader/formats.rs`, `tests/sdk/formats.rs`).
 #![expect(clippy::disallowed_methods, reason = "`export` prints values: it is what it is for")]
 
 use std::fmt::Write as _;
@@ -10,64 +13,107 @@ use crate::variables::{KeyProblem, Variables, is_for_shells};
 
 /// Returns the text of all variables. It ends with a line break, and contains the values.
 pub fn export(variables: &Variables, format: Format) -> Result<Zeroizing<String>, KeyProblem> {
-    if matches!(format, Format::Dotenv | Format::Shell)
-        && let Some(key) = variables.keys().find(|key| !is_for_shells(key))
-    {
+    let is_for_any_key = matches!(format, Format::Json | Format::Yaml);
+    if !is_for_any_key && let Some(key) = variables.keys().find(|key| !is_for_shells(key)) {
         return Err(KeyProblem::NotForShells(key.clone()));
     }
-    let mut text = Zeroizing::new(String::new());
-    // Writing to a String cannot fail.
-    let _ = match format {
-        Format::Shell => variables.iter().try_for_each(|(key, value)| {
-            writeln!(
-                text,
-                "export {key}='{}'",
-                Zeroizing::new(value.expose().replace('\'', r"'\''")).as_str()
-            )
-        }),
-        Format::Dotenv => variables
-            .iter()
-            .try_for_each(|(key, value)| writeln!(text, "{key}=\"{}\"", dotenv(value.expose()).as_str())),
-        // JSON text is valid YAML, and needs none of YAML's rules about what looks like a number or a date.
-        Format::Yaml => variables.iter().try_for_each(|(key, value)| {
-            writeln!(text, "{}: {}", json(key).as_str(), json(value.expose()).as_str())
-        }),
-        Format::Json => {
-            text.push('{');
-            let mut separator = "";
-            let written = variables.iter().try_for_each(|(key, value)| {
-                write!(text, "{separator}\n  {}: {}", json(key).as_str(), json(value.expose()).as_str())?;
-                separator = ",";
-                Ok(())
-            });
-            text.push_str("\n}\n");
-            written
+    let (mut lines, mut refused) = (Vec::new(), Vec::new());
+    for (key, value) in variables {
+        match line(key, value.expose(), format) {
+            Ok(line) => lines.push(line),
+            Err(why) => refused.push(format!("{key} ({why})")),
         }
+    }
+    if !refused.is_empty() {
+        return Err(KeyProblem::NotForFormat(refused));
+    }
+    let (begin, separator, end) = match format {
+        Format::Json => ("{\n  ", ",\n  ", "\n}\n"),
+        Format::Dotenv | Format::Docker | Format::Shell | Format::Yaml => ("", "\n", "\n"),
     };
+    let length = lines.iter().map(|line| line.len() + separator.len()).sum::<usize>();
+    let mut text = Zeroizing::new(String::with_capacity(begin.len() + length + end.len()));
+    text.push_str(begin);
+    for (at, line) in lines.iter().enumerate() {
+        text.push_str(if at == 0 { "" } else { separator });
+        text.push_str(line);
+    }
+    text.push_str(end);
     Ok(text)
 }
 
-fn json(text: &str) -> Zeroizing<String> {
-    Zeroizing::new(serde_json::Value::from(text).to_string())
+/// Returns a variable as it stands in the text, or why the format cannot carry its value.
+fn line(key: &str, value: &str, format: Format) -> Result<Zeroizing<String>, &'static str> {
+    let line = match format {
+        Format::Shell => {
+            format!("export {key}='{}'", Zeroizing::new(value.replace('\'', r"'\''")).as_str())
+        }
+        Format::Dotenv => format!("{key}={}", dotenv(value)?.as_str()),
+        Format::Docker if value.contains(['\n', '\r']) => return Err("it has a line break"),
+        Format::Docker => format!("{key}={value}"),
+        // JSON text is valid YAML, and needs none of YAML's rules about what looks like a number or a date.
+        Format::Yaml | Format::Json => format!("{}: {}", json(key).as_str(), json(value).as_str()),
+    };
+    Ok(Zeroizing::new(line))
 }
 
-/// Quotes a value with double quotes, as dotenv libraries read it; an unescaped `$` would start a variable.
-fn dotenv(value: &str) -> Zeroizing<String> {
-    let mut quoted = Zeroizing::new(String::with_capacity(value.len()));
-    for character in value.chars() {
+/// Quotes a text so that JSON and YAML agree on it: YAML refuses some characters that JSON takes as they are (YAML 1.1,
+/// 5.1), and takes others for line breaks.
+fn json(text: &str) -> Zeroizing<String> {
+    let quoted = Zeroizing::new(serde_json::Value::from(text).to_string());
+    let mut escaped = Zeroizing::new(String::with_capacity(quoted.len()));
+    for character in quoted.chars() {
         match character {
-            '\n' => quoted.push_str("\\n"),
-            '\r' => quoted.push_str("\\r"),
-            '"' | '\\' | '$' => quoted.extend(['\\', character]),
-            other => quoted.push(other),
+            '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}' => {
+                // Writing to a String cannot fail.
+                let _ = write!(escaped, "\\u{:04x}", u32::from(character));
+            }
+            other => escaped.push(other),
         }
     }
-    quoted
+    escaped
+}
+
+/// Writes a value as all readers of .env files read it. They agree on no escape: each form is used only for values in
+/// which it means nothing.
+fn dotenv(value: &str) -> Result<Zeroizing<String>, &'static str> {
+    if value.contains('\r') {
+        return Err("it has a carriage return, which Node.js drops");
+    }
+    if value.split_once("${").is_some_and(|(_, rest)| rest.contains('}')) {
+        return Err("it has ${...}, which python-dotenv replaces in any quotes");
+    }
+    // `\\` is one backslash for python-dotenv, and `\'` does not end the value for dotenv of npm.
+    let is_for_single_quotes = !value.contains(['\'']) && !value.contains(r"\\") && !value.ends_with('\\');
+    let quoted = if !value.is_empty() && value.bytes().all(is_plain) {
+        value.to_owned()
+    } else if is_for_single_quotes {
+        format!("'{value}'")
+    } else if !value.contains(['"', '\\', '$']) {
+        format!("\"{value}\"")
+    } else if is_bare(value) {
+        value.to_owned()
+    } else {
+        return Err("no quotes of .env files keep it as it is");
+    };
+    Ok(Zeroizing::new(quoted))
+}
+
+/// Whether a byte means nothing in any .env file.
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"_-./:@%+,=~^".contains(&byte)
+}
+
+/// Whether a value without quotes ends where its line ends, and begins where it begins.
+fn is_bare(value: &str) -> bool {
+    let is_other = |c: char| c.is_control() || matches!(c, '#' | '$' | '\u{2028}' | '\u{2029}');
+    value.trim() == value && !value.starts_with(['\'', '"', '`']) && !value.contains(is_other)
 }
 
 #[cfg(test)]
 mod tests {
     use parameter_mirror_format::value::Value;
+    use rstest::rstest;
 
     use super::*;
 
@@ -78,17 +124,48 @@ mod tests {
 
     #[test]
     fn each_format_quotes_what_means_something_in_it() {
-        let value = "it's \"$HOME\"\n\\";
-        assert_eq!(exported("X", value, Format::Shell), "export X='it'\\''s \"$HOME\"\n\\'\n");
-        assert_eq!(exported("X", value, Format::Dotenv), "X=\"it's \\\"\\$HOME\\\"\\n\\\\\"\n");
-        assert_eq!(exported("X", value, Format::Yaml), "\"X\": \"it's \\\"$HOME\\\"\\n\\\\\"\n");
-        assert_eq!(exported("X", value, Format::Json), "{\n  \"X\": \"it's \\\"$HOME\\\"\\n\\\\\"\n}\n");
+        let value = "it's \"$HOME\"\n\\\u{7f}";
+        assert_eq!(exported("X", value, Format::Shell), "export X='it'\\''s \"$HOME\"\n\\\u{7f}'\n");
+        assert_eq!(
+            exported("X", value, Format::Yaml),
+            "\"X\": \"it's \\\"$HOME\\\"\\n\\\\\\u007f\"\n"
+        );
+        assert_eq!(
+            exported("X", value, Format::Json),
+            "{\n  \"X\": \"it's \\\"$HOME\\\"\\n\\\\\\u007f\"\n}\n"
+        );
+    }
+
+    #[rstest]
+    #[case::plain("https://db.internal:5432/x", "https://db.internal:5432/x")]
+    #[case::empty("", "''")]
+    #[case::lines("a\nb ", "'a\nb '")]
+    #[case::dollar("$HOME", "'$HOME'")]
+    #[case::an_open_brace("${HOME", "'${HOME'")]
+    #[case::apostrophe("it's", "\"it's\"")]
+    #[case::both_quotes("it's \"x\"", "it's \"x\"")]
+    #[case::backslashes(r"\\server\share\", r"\\server\share\")]
+    fn a_dotenv_file_has_quotes_in_which_nothing_means_anything(#[case] value: &str, #[case] written: &str) {
+        assert_eq!(exported("X", value, Format::Dotenv), format!("X={written}\n"));
+    }
+
+    #[test]
+    fn what_a_format_cannot_carry_is_named_with_the_reason() {
+        let values = [("CR", "a\r\nb"), ("GOOD", "x"), ("QUOTES", "'\"\n"), ("TEMPLATE", "${X}")];
+        let variables = values.map(|(key, value)| (key.to_owned(), Value::from(value))).into();
+        let refused = |format| export(&variables, format).unwrap_err().to_string();
+        let dotenv = refused(Format::Dotenv);
+        for why in ["CR (it has a carriage return", "QUOTES (no quotes", "TEMPLATE (it has ${...}"] {
+            assert!(dotenv.contains(why), "{dotenv}");
+        }
+        assert!(!dotenv.contains("GOOD"), "{dotenv}");
+        assert!(refused(Format::Docker).contains("CR (it has a line break), QUOTES (it has a line break)"));
     }
 
     #[test]
     fn names_that_a_shell_refuses_are_left_to_json_and_yaml() {
         let variables = Variables::from([("tls.crt".to_owned(), Value::from("x"))]);
-        for format in [Format::Shell, Format::Dotenv] {
+        for format in [Format::Shell, Format::Dotenv, Format::Docker] {
             assert_eq!(export(&variables, format), Err(KeyProblem::NotForShells("tls.crt".to_owned())));
         }
         assert_eq!(exported("tls.crt", "x", Format::Yaml), "\"tls.crt\": \"x\"\n");

@@ -34,6 +34,9 @@ pub enum KeyProblem {
         "{0} is not a name that shells accept. Use --format json or yaml, or give the parameter another `key`"
     )]
     NotForShells(String),
+    /// Variables with values that the programs of a format would not all read as they are, each with the reason.
+    #[error("this format cannot carry {}. Use exec, or --format json or yaml", few(.0))]
+    NotForFormat(Vec<String>),
 }
 
 /// Returns the variables of parameters, each given under its name in SSM. Of two versions of one parameter,

@@ -70,10 +70,17 @@ async fn every_format_carries_every_value() {
     assert_eq!(json, expected);
     let yaml: BTreeMap<String, String> = serde_yaml::from_str(&export("yaml").await).unwrap();
     assert_eq!(yaml, expected);
+    for format in ["dotenv", "docker"] {
+        let ended = world.reader("export --format").and(format).run().await;
+        assert_eq!((ended.code, ended.out.as_str()), (Some(16), ""), "{ended:?}");
+        assert!(ended.err.contains("this format cannot carry AWKWARD ("), "{ended:?}");
+    }
+    let lines = AWKWARD.replace('\'', "");
+    world.publish(&set(&[("/app/awkward", ParameterType::String, &lines)])).await;
     let dotenv = export("dotenv").await;
     let read: BTreeMap<String, String> =
         dotenvy::from_read_iter(dotenv.as_bytes()).collect::<Result<_, _>>().unwrap();
-    assert_eq!(read, expected, "{dotenv}");
+    assert_eq!(read, BTreeMap::from([("AWKWARD".to_owned(), lines)]), "{dotenv}");
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ mod commands;
 mod connections;
 mod credentials;
 mod forged;
+mod formats;
 mod hardening;
 mod lambda;
 mod network;
@@ -26,5 +27,7 @@ mod silence;
 mod size;
 mod steering;
 mod torn;
+#[path = "../values.rs"]
+mod values;
 mod verify;
 mod world;

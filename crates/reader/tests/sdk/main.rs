@@ -3,9 +3,11 @@
 //! | module | what it shows |
 //! |---|---|
 //! | [`endpoint`] | unmodified SDKs get the same from `serve` as from moto, which is not ours |
+//! | [`formats`] | the programs that a format of `export` is for read every value as it is |
 //! | [`hashes`] | docs/readers read a hash without our code, and refuse a damaged one |
 //! | [`mirror`] | helper: the mirror in Redis that both use |
 //! | [`programs`] | helper: runs one program |
+//! | [`values`] | helper: values that formats get wrong |
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -14,6 +16,9 @@
 )]
 
 mod endpoint;
+mod formats;
 mod hashes;
 mod mirror;
 mod programs;
+#[path = "../values.rs"]
+mod values;
