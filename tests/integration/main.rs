@@ -31,6 +31,7 @@
 //! | [`verify`] | the report of `verify` in good and bad situations |
 //! | [`explain`] | every field has a description, and every command a page |
 //! | [`story`] | what kubectl shows: columns, waiting, the events of an outage |
+//! | [`inventories`] | inventories of real naming habits, with each key format |
 //! | [`kstatus`] | how Flux, Helm and Argo CD classify a mirror |
 //! | [`convert`] | objects of External Secrets Operator, converted |
 //! | [`migration`] | docs/migration.md, run: a Secret changes hands |
@@ -66,6 +67,7 @@ mod explain;
 mod fault_matrix;
 mod grants;
 mod hostile;
+mod inventories;
 mod kstatus;
 mod kubernetes_faults;
 mod layers;

@@ -15,6 +15,7 @@ pub mod content;
 pub mod crypto;
 pub mod hash;
 pub mod humanize;
+pub mod level;
 pub mod secret;
 pub mod value;
 pub mod verdict;

@@ -16,6 +16,8 @@ const EXIT_CODES: &str = "\
 Exit codes:
    0  done (exec: the program's own)
    2  the command line is wrong
+   3  verify: a check failed
+   4  verify: no check failed, but there are warnings
   10  there is no such mirror in Redis
   11  the mirror has a newer layout than this reader knows
   12  the sub-key for an encrypted value was not given
@@ -25,7 +27,6 @@ Exit codes:
   16  a parameter has no usable name for a variable, two have the same, or a format cannot carry its value
   17  no such parameter in the mirror
   18  neither the mirror nor SSM could be read
-  19  verify: something needs attention
   20  the mirror encrypts less than it has to (--require-encryption)
  125  the reader itself failed
  126  exec: the program cannot be executed
@@ -43,17 +44,17 @@ pub struct Cli {
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run a program with the parameters as environment variables; it takes this process's place
+    /// Run a program with the parameters as environment variables, in place of this process
     Exec(ExecArgs),
     /// Print one parameter
     Get(GetArgs),
     /// Print all parameters
     Export(ExportArgs),
-    /// Report each change of the mirrors, or run a program at each
+    /// Print a line, or run a program, on every change of the mirrors
     Watch(WatchArgs),
-    /// Check that the mirrors can be relied on
+    /// Check that programs can start from the mirrors in an SSM outage
     Verify(VerifyArgs),
-    /// Answer AWS SDKs on the loopback, as SSM does
+    /// Serve an SSM-compatible endpoint on localhost
     Serve(ServeArgs),
     /// The same inside a Lambda function, as an extension
     LambdaExtension(ServeArgs),
@@ -62,8 +63,8 @@ pub enum Command {
 /// Which mirrors, and how to reach them.
 #[derive(Debug, Args)]
 pub struct MirrorArgs {
-    /// Mirror to read, `namespace/name`; may be given several times
-    #[arg(long = "mirror", env = "PARAMETER_MIRROR_MIRRORS", value_delimiter = ',', required = true)]
+    /// Mirror to read; may be given several times
+    #[arg(long = "mirror", value_name = "NAMESPACE/NAME", env = "PARAMETER_MIRROR_MIRRORS", value_delimiter = ',', required = true)]
     pub mirrors: Vec<MirrorName>,
 
     /// File with the sub-keys, one a line, as `parameter-mirror key` prints them. They may stand in the variable
@@ -104,7 +105,7 @@ pub struct FallbackArgs {
     #[arg(long, env = "PARAMETER_MIRROR_SOURCE", value_enum, default_value = "mirror-first")]
     pub source: Source,
 
-    /// Oldest mirror to be content with, e.g. `1h`. An older one is used only if SSM cannot be read, with a warning; with
+    /// Maximum acceptable age of the mirror, e.g. `1h`. An older one is used only if SSM cannot be read, with a warning; with
     /// `--source mirror` it is an error
     #[arg(long, env = "PARAMETER_MIRROR_MAX_STALE", value_parser = duration)]
     pub max_stale: Option<Duration>,
@@ -122,11 +123,11 @@ pub struct FallbackArgs {
 #[derive(Debug, Args)]
 pub struct SsmArgs {
     /// Path to ask SSM for, with everything below; may be given several times. Without a path or name SSM is not asked
-    #[arg(long = "ssm-path", env = "PARAMETER_MIRROR_SSM_PATHS", value_delimiter = ',')]
+    #[arg(long = "ssm-path", value_name = "PATH", env = "PARAMETER_MIRROR_SSM_PATHS", value_delimiter = ',')]
     pub ssm_paths: Vec<String>,
 
     /// Name to ask SSM for, with its selector if it has one; may be given several times
-    #[arg(long = "ssm-name", env = "PARAMETER_MIRROR_SSM_NAMES", value_delimiter = ',')]
+    #[arg(long = "ssm-name", value_name = "NAME", env = "PARAMETER_MIRROR_SSM_NAMES", value_delimiter = ',')]
     pub ssm_names: Vec<String>,
 
     /// AWS region; default: that of the environment or the profile
@@ -137,14 +138,6 @@ pub struct SsmArgs {
 /// Arguments of `exec`.
 #[derive(Debug, Args)]
 pub struct ExecArgs {
-    /// Which mirrors.
-    #[command(flatten)]
-    pub mirrors: MirrorArgs,
-
-    /// In which order.
-    #[command(flatten)]
-    pub order: FallbackArgs,
-
     /// Keep variables that are set already, instead of giving them the mirror's value
     #[arg(long, env = "PARAMETER_MIRROR_KEEP_EXISTING", value_parser = BoolishValueParser::new())]
     pub keep_existing: bool,
@@ -152,6 +145,14 @@ pub struct ExecArgs {
     /// Program and arguments
     #[arg(last = true, required = true, value_name = "CMD")]
     pub command: Vec<std::ffi::OsString>,
+
+    /// Which mirrors.
+    #[command(flatten)]
+    pub mirrors: MirrorArgs,
+
+    /// In which order.
+    #[command(flatten)]
+    pub order: FallbackArgs,
 }
 
 /// Arguments of `get`.
@@ -160,6 +161,10 @@ pub struct GetArgs {
     /// Name in SSM (`/prod/checkout/db/host`), or the variable's (`DB_HOST`)
     pub name: String,
 
+    /// Print nothing after the value
+    #[arg(long, short)]
+    pub no_newline: bool,
+
     /// Which mirrors.
     #[command(flatten)]
     pub mirrors: MirrorArgs,
@@ -167,10 +172,6 @@ pub struct GetArgs {
     /// In which order.
     #[command(flatten)]
     pub order: FallbackArgs,
-
-    /// Print nothing after the value
-    #[arg(long, short)]
-    pub no_newline: bool,
 }
 
 /// How `export` prints.
@@ -207,10 +208,6 @@ pub struct ExportArgs {
 /// Arguments of `watch`.
 #[derive(Debug, Args)]
 pub struct WatchArgs {
-    /// Which mirrors.
-    #[command(flatten)]
-    pub mirrors: MirrorArgs,
-
     /// How often to look
     #[arg(long, env = "PARAMETER_MIRROR_REFRESH", value_parser = duration, default_value = "5s")]
     pub refresh: Duration,
@@ -222,27 +219,27 @@ pub struct WatchArgs {
     /// Program to run at each change, with the parameters as environment variables; without one, a line is printed
     #[arg(last = true, value_name = "CMD")]
     pub command: Vec<std::ffi::OsString>,
+
+    /// Which mirrors.
+    #[command(flatten)]
+    pub mirrors: MirrorArgs,
 }
 
 /// Arguments of `verify`.
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
-    /// Which mirrors.
-    #[command(flatten)]
-    pub mirrors: MirrorArgs,
-
     /// Age that needs attention
     #[arg(long, env = "PARAMETER_MIRROR_MAX_STALE", value_parser = duration, default_value = "15m")]
     pub max_stale: Duration,
+
+    /// Which mirrors.
+    #[command(flatten)]
+    pub mirrors: MirrorArgs,
 }
 
 /// Arguments of `serve`.
 #[derive(Debug, Args)]
 pub struct ServeArgs {
-    /// Which mirrors.
-    #[command(flatten)]
-    pub mirrors: MirrorArgs,
-
     /// Where to listen: addresses of the loopback, and no others; default: 127.0.0.1 and [::1], on the port of --port
     #[arg(long, env = "PARAMETER_MIRROR_LISTEN", value_delimiter = ',')]
     pub listen: Vec<SocketAddr>,
@@ -270,6 +267,10 @@ pub struct ServeArgs {
     /// AWS region to send on to; default: that of the environment or the profile
     #[arg(long, env = "AWS_REGION")]
     pub region: Option<String>,
+
+    /// Which mirrors.
+    #[command(flatten)]
+    pub mirrors: MirrorArgs,
 }
 
 /// `2s`, `500ms`, `1h30m`.

@@ -11,6 +11,8 @@ use parameter_mirror_redis::ConnectionError;
 
 use crate::ssm::SsmReadError;
 use crate::variables::KeyProblem;
+use parameter_mirror_format::content::environment::EnvironmentProblem;
+use parameter_mirror_format::level::Level;
 use parameter_mirror_format::hash::mirror_name::MirrorName;
 
 /// Why the reader failed. One line for people; it contains no value.
@@ -72,9 +74,9 @@ pub enum Failure {
         /// The failure of the mirror.
         mirror: Box<Failure>,
     },
-    /// `verify` found issues.
-    #[error("{}", attention(*.0))]
-    Attention(usize),
+    /// `verify` found issues; the worst of them.
+    #[error("{}", if *.0 == Level::Fail { "a check failed" } else { "there are warnings" })]
+    Findings(Level),
     /// The program of `exec` or `watch` cannot be executed.
     #[error("{}: {error}", .program.to_string_lossy())]
     Program {
@@ -107,7 +109,7 @@ impl Failure {
             Self::Keys(_) => 16,
             Self::NoSuchParameter(_) => 17,
             Self::Both { .. } => 18,
-            Self::Attention(_) => 19,
+            Self::Findings(worst) => worst.exit_code(),
             Self::System(_) => 125,
             Self::Program { error, .. } if error.kind() == std::io::ErrorKind::NotFound => 127,
             Self::Program { .. } => 126,
@@ -118,10 +120,6 @@ impl Failure {
 fn moment(milliseconds: i64) -> String {
     jiff::Timestamp::from_millisecond(milliseconds)
         .map_or_else(|_| milliseconds.to_string(), |time| time.to_string())
-}
-
-fn attention(checks: usize) -> String {
-    if checks == 1 { "1 check needs attention".to_owned() } else { format!("{checks} checks need attention") }
 }
 
 /// Returns what to do about an error of Redis. A setting that is wrong has been named.
@@ -158,5 +156,11 @@ fn with_hint(mirror: &MirrorName, error: &ReaderError) -> String {
         ReaderError::Broken(cause) => {
             format!("the mirror cannot be used: {cause}. The operator repairs it at its next read")
         }
+    }
+}
+
+impl From<EnvironmentProblem> for Failure {
+    fn from(problem: EnvironmentProblem) -> Self {
+        Self::Keys(problem.into())
     }
 }

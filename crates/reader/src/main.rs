@@ -45,9 +45,12 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Get(args) => get(args),
         Command::Export(ExportArgs { format, mirrors, order }) => {
             let chosen = chosen(mirrors, order)?;
-            let text = export(&variables(&chosen.parameters)?, format)?;
+            let exported = export(&chosen.parameters, format)?;
             warn(&chosen);
-            print(text.as_bytes())
+            for left_out in exported.left_out {
+                eprintln!("parameter-mirror-reader: WARNING: left out {left_out}. Give it another `key` in the mirror");
+            }
+            print(exported.text.as_bytes())
         }
         Command::Watch(args) => {
             let program = if args.command.is_empty() { None } else { Some(Program::find(&args.command)?) };

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use parameter_mirror_format::content::entry::ParameterType;
+use parameter_mirror_format::content::environment;
 use parameter_mirror_format::humanize::{parameters, printable, span};
+use parameter_mirror_format::level::Level;
 use parameter_mirror_redis::ConnectionError;
 use parameter_mirror_redis::eviction::Eviction;
 use redis::aio::MultiplexedConnection;
@@ -21,28 +23,32 @@ const NOBODYS_FIELD: &str = "@parameter-mirror-reader-verify";
 /// One line of the report.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Check {
-    /// Whether the check passed.
-    pub is_good: bool,
+    /// The severity.
+    pub level: Level,
     /// What was found, and what to do.
     pub message: String,
 }
 
 impl Check {
-    fn good(message: String) -> Self {
-        Self { is_good: true, message }
+    fn ok(message: String) -> Self {
+        Self { level: Level::Ok, message }
     }
 
-    fn attention(message: String) -> Self {
-        Self { is_good: false, message }
+    fn warn(message: String) -> Self {
+        Self { level: Level::Warn, message }
+    }
+
+    fn fail(message: String) -> Self {
+        Self { level: Level::Fail, message }
     }
 }
 
 /// Prints a report, and fails if a check needs attention.
 pub async fn verify(mirrors: &Mirrors, max_stale: Duration) -> Result<(), Failure> {
-    let mut attention = 0;
+    let mut levels = Vec::new();
     let mut show = |check: Check| {
-        println!("{}  {}", if check.is_good { "ok       " } else { "ATTENTION" }, printable(&check.message));
-        attention += usize::from(!check.is_good);
+        println!("{:<4}  {}", check.level.as_str(), printable(&check.message));
+        levels.push(check.level);
     };
     let mut set = Vec::new();
     for name in &mirrors.names {
@@ -51,16 +57,24 @@ pub async fn verify(mirrors: &Mirrors, max_stale: Duration) -> Result<(), Failur
                 judge(&mirror, Timestamp::now(), max_stale).into_iter().for_each(&mut show);
                 set.extend(mirror.copy.entries);
             }
-            Err(failure) => show(Check::attention(failure.to_string())),
+            Err(failure) => show(Check::fail(failure.to_string())),
         }
         show(rights(mirrors, name).await);
     }
+    let too_large = environment::problem(set.iter().map(|(name, entry)| (name, entry)));
     show(match variables(&set) {
-        Ok(variables) => Check::good(format!("{} variables for exec and export", variables.len())),
-        Err(problem) => Check::attention(problem.to_string()),
+        Ok(variables) if too_large.is_none() => Check::ok(format!("{} variables for exec and export", variables.len())),
+        Ok(_) => Check::fail(too_large.map_or_else(String::new, |problem| problem.to_string())),
+        Err(problem) => Check::fail(problem.to_string()),
     });
     show(eviction(mirrors).await);
-    if attention == 0 { Ok(()) } else { Err(Failure::Attention(attention)) }
+    let count = |level: Level| levels.iter().filter(|found| **found == level).count();
+    let [ok, warn, fail] = [Level::Ok, Level::Warn, Level::Fail].map(count);
+    println!("{ok} ok, {warn} to look at, {fail} failed");
+    match levels.into_iter().max() {
+        Some(worst @ (Level::Warn | Level::Fail)) => Err(Failure::Findings(worst)),
+        _ => Ok(()),
+    }
 }
 
 /// Checks a mirror by its own content.
@@ -70,16 +84,16 @@ fn judge(mirror: &Mirror, now: Timestamp, max_stale: Duration) -> Vec<Check> {
     let count = parameters(copy.entries.len());
     let read = format!("{name}: {count}, revision {}, read {} ago", copy.revision, span(age));
     let read = if mirror.is_of_the_future(now) {
-        Check::attention(format!(
+        Check::warn(format!(
             "{read}: it says that it was read later than now, so its age is not known. One of the clocks is wrong, or somebody else writes to \
              Redis"
         ))
     } else if age > max_stale {
-        Check::attention(format!(
+        Check::warn(format!(
             "{read}: SSM cannot be read, or nobody mirrors it any more (kubectl describe pmirror)"
         ))
     } else {
-        Check::good(read)
+        Check::ok(read)
     };
     let plain = copy.entries.values().filter(|entry| {
         entry.kind == ParameterType::SecureString && copy.encryption.key_for(entry.kind).is_none()
@@ -87,13 +101,13 @@ fn judge(mirror: &Mirror, now: Timestamp, max_stale: Duration) -> Vec<Check> {
     let plain = plain.count();
     let sealed = copy.entries.values().filter(|entry| copy.encryption.key_for(entry.kind).is_some()).count();
     let encryption = match copy.encryption.key_id() {
-        _ if plain > 0 => Check::attention(format!(
+        _ if plain > 0 => Check::warn(format!(
             "{name}: {plain} SecureStrings lie in Redis unencrypted (spec.redis.encryption)"
         )),
-        Some(key_id) => Check::good(format!(
+        Some(key_id) => Check::ok(format!(
             "{name}: {sealed} values are encrypted with {key_id}, and the sub-key opens them"
         )),
-        None => Check::good(format!("{name}: nothing is encrypted, and there is no SecureString")),
+        None => Check::ok(format!("{name}: nothing is encrypted, and there is no SecureString")),
     };
     vec![read, encryption]
 }
@@ -108,29 +122,29 @@ async fn rights(mirrors: &Mirrors, name: &MirrorName) -> Check {
     };
     match mirrors.servers.write(&key, mirrors.budget, attempt).await {
         Err(ConnectionError::Forbidden(_) | ConnectionError::ReadOnly) => {
-            Check::good(format!("{name}: this user may read, and not write"))
+            Check::ok(format!("{name}: this user may read, and not write"))
         }
-        Ok(_) | Err(ConnectionError::WrongType) => Check::attention(format!(
+        Ok(_) | Err(ConnectionError::WrongType) => Check::warn(format!(
             "{name}: this user may write: anyone who has this password can change what programs start with (docs/reader.md, \"Rights\")"
         )),
-        Err(error) => Check::attention(format!("{name}: whether this user may write is not known: {error}")),
+        Err(error) => Check::warn(format!("{name}: whether this user may write is not known: {error}")),
     }
 }
 
 async fn eviction(mirrors: &Mirrors) -> Check {
     let Some(key) = mirrors.names.first().map(|name| name.redis_key(&mirrors.prefix)) else {
-        return Check::attention("no mirror was named".to_owned());
+        return Check::warn("no mirror was named".to_owned());
     };
     let ask = |mut connection: MultiplexedConnection| async move {
         redis::cmd("INFO").arg("memory").query_async::<String>(&mut connection).await
     };
     match mirrors.servers.read(&key, mirrors.budget, ask).await.map(|info| Eviction::from_info(&info)) {
-        Ok(spares @ Eviction::SparesOurs) => Check::good(spares.to_string()),
-        Ok(takes @ Eviction::TakesAny { .. }) => Check::attention(takes.to_string()),
-        Err(ConnectionError::Forbidden(_)) => Check::good(
+        Ok(spares @ Eviction::SparesOurs) => Check::ok(spares.to_string()),
+        Ok(takes @ Eviction::TakesAny { .. }) => Check::warn(takes.to_string()),
+        Err(ConnectionError::Forbidden(_)) => Check::ok(
             "the eviction policy is not visible to this user (INFO); the operator's metrics have it"
                 .to_owned(),
         ),
-        Err(error) => Check::attention(format!("the eviction policy is not known: {error}")),
+        Err(error) => Check::warn(format!("the eviction policy is not known: {error}")),
     }
 }

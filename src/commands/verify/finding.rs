@@ -6,28 +6,7 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 use parameter_mirror_format::humanize::printable;
-
-/// The severity of a finding.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Level {
-    /// All is as it should be.
-    Ok,
-    /// It works, but needs attention.
-    Warn,
-    /// It does not work.
-    Fail,
-}
-
-impl Level {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Warn => "WARN",
-            Self::Fail => "FAIL",
-        }
-    }
-}
+pub use parameter_mirror_format::level::Level;
 
 /// The result of one check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -65,11 +44,6 @@ pub struct Report {
 }
 
 impl Report {
-    /// Exit code: something failed.
-    pub const FAILED: u8 = 3;
-    /// Exit code: nothing failed, but there are warnings.
-    pub const WARNED: u8 = 4;
-
     /// Formats the report for people: one line per check, then the counts, failures last.
     #[must_use]
     pub fn text(&self) -> String {
@@ -94,11 +68,8 @@ impl Report {
     /// Returns 0 if every check is ok, or has a warning at most and these are allowed.
     #[must_use]
     pub fn exit_code(&self, allow_warnings: bool) -> ExitCode {
-        ExitCode::from(match self.findings.iter().map(|finding| finding.level).max() {
-            Some(Level::Fail) => Self::FAILED,
-            Some(Level::Warn) if !allow_warnings => Self::WARNED,
-            _ => 0,
-        })
+        let worst = self.findings.iter().map(|finding| finding.level).max().unwrap_or(Level::Ok);
+        ExitCode::from(if worst == Level::Warn && allow_warnings { 0 } else { worst.exit_code() })
     }
 
     fn counts(&self) -> [usize; 3] {

@@ -19,7 +19,7 @@ struct Release {
 impl Release {
     /// Installs or upgrades the chart with one source that grants this path to namespace `shop`, or with none.
     async fn upgrade(&self, path: Option<&str>, settings: &[&str]) -> Output {
-        let grant = |path| json!([{"namespaces": {"names": ["shop"]}, "paths": [path]}]);
+        let grant = |path| json!([{"namespaces": ["shop"], "paths": [path]}]);
         let source =
             |path| json!({"name": "default", "spec": {"region": "us-east-1", "grants": grant(path)}});
         let values = json!({"sources": path.into_iter().map(source).collect::<Vec<_>>()});

@@ -1,9 +1,10 @@
 //! Whether a set can become the environment of a program. The operator, the reader and both `verify` commands use this one rule, so
 //! that nothing is published as good that the reader refuses.
 
-use crate::content::entry::Entries;
+use crate::content::entry::Entry;
 use crate::content::steering;
 use crate::humanize::few;
+use crate::value::Value;
 
 /// Bytes of variables that a program can be started with: the kernel allows a quarter of the stack limit, 2 MiB by default, for
 /// arguments and environment (execve(2), "Limits on size of arguments and environment"). 128 KiB are left for what the program has
@@ -41,36 +42,47 @@ impl EnvironmentProblem {
     }
 }
 
-/// Returns why a set cannot become an environment, if it cannot.
-#[must_use]
-pub fn problem(entries: &Entries) -> Option<EnvironmentProblem> {
-    let names = |unfit: Vec<&String>| unfit.into_iter().cloned().collect::<Vec<_>>();
-    let keyless: Vec<_> = entries.iter().filter(|(_, entry)| entry.key.is_none()).map(|(name, _)| name).collect();
+/// Returns why parameters, each given with its name in SSM, cannot become an environment, if they cannot.
+pub fn problem<'e>(
+    entries: impl IntoIterator<Item = (&'e String, &'e Entry)> + Clone,
+) -> Option<EnvironmentProblem> {
+    let names = |is_unfit: fn(&Entry) -> bool| -> Vec<String> {
+        let unfit = entries.clone().into_iter().filter(|(_, entry)| is_unfit(entry));
+        unfit.map(|(name, _)| name.clone()).collect()
+    };
+    let keyless = names(|entry| entry.key.is_none());
     if !keyless.is_empty() {
-        return Some(EnvironmentProblem::Keyless(names(keyless)));
+        return Some(EnvironmentProblem::Keyless(keyless));
     }
-    let steering = steering::objections(entries);
+    let steering: Vec<_> =
+        entries.clone().into_iter().filter_map(|(name, entry)| steering::objection(name, entry)).collect();
     if !steering.is_empty() {
         return Some(EnvironmentProblem::Steers(steering));
     }
-    #[expect(clippy::disallowed_methods, reason = "judges what becomes an environment")]
-    let has_zero = |value: &crate::value::Value| value.expose().contains('\0');
-    let zero: Vec<_> = entries.iter().filter(|(_, entry)| has_zero(&entry.value)).map(|(name, _)| name).collect();
+    let zero = names(has_zero);
     if !zero.is_empty() {
-        return Some(EnvironmentProblem::Zero(names(zero)));
+        return Some(EnvironmentProblem::Zero(zero));
     }
-    let bytes = entries.values().map(|entry| {
-        entry.key.as_deref().unwrap_or_default().len() + "=".len() + entry.value.len() + PER_VARIABLE
-    });
-    let bytes = bytes.sum();
+    let variables = entries.into_iter().map(|(_, entry)| (entry.key.as_deref().unwrap_or_default(), &entry.value));
+    let bytes = bytes(variables);
     (bytes > MOST_BYTES).then_some(EnvironmentProblem::TooLarge { bytes })
+}
+
+#[expect(clippy::disallowed_methods, reason = "judges what becomes an environment")]
+fn has_zero(entry: &Entry) -> bool {
+    entry.value.expose().contains('\0')
+}
+
+/// Returns how many bytes variables take in the environment of a program.
+pub fn bytes<'e>(variables: impl IntoIterator<Item = (&'e str, &'e Value)>) -> usize {
+    let one = |(key, value): (&str, &Value)| key.len() + "=".len() + value.len() + PER_VARIABLE;
+    variables.into_iter().map(one).sum()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::content::entry::{Entry, ParameterType};
-    use crate::value::Value;
+    use crate::content::entry::{Entries, ParameterType};
 
     fn entry(key: Option<&str>, value: &str) -> Entry {
         Entry {
@@ -85,7 +97,7 @@ mod tests {
 
     fn judged(entries: &[(&str, Option<&str>, &str)]) -> Option<EnvironmentProblem> {
         let entries = entries.iter().map(|(name, key, value)| ((*name).to_owned(), entry(*key, value)));
-        problem(&entries.collect())
+        problem(&entries.collect::<Entries>())
     }
 
     #[test]

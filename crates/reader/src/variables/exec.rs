@@ -7,6 +7,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use parameter_mirror_format::content::environment::{self, EnvironmentProblem};
 use rustix::fs::{Access, access};
 
 use crate::failure::Failure;
@@ -51,6 +52,10 @@ impl Program {
     #[must_use]
     pub fn replace_us(&self, variables: &Variables, keep_existing: bool) -> Failure {
         let error = self.prepared(variables, keep_existing).exec();
+        if error.kind() == io::ErrorKind::ArgumentListTooLong {
+            let bytes = environment::bytes(variables.iter().map(|(key, value)| (key.as_str(), value)));
+            return EnvironmentProblem::TooLarge { bytes }.into();
+        }
         Failure::Program { program: self.name.clone(), error }
     }
 

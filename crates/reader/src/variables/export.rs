@@ -6,17 +6,36 @@
 
 use std::fmt::Write as _;
 
+use parameter_mirror_format::content::entry::Entry;
 use zeroize::Zeroizing;
 
 use crate::cli::Format;
-use crate::variables::{KeyProblem, Variables, is_for_shells};
+use crate::variables::{KeyProblem, Variables, is_for_shells, members, variables};
 
-/// Returns the text of all variables. It ends with a line break, and contains the values.
-pub fn export(variables: &Variables, format: Format) -> Result<Zeroizing<String>, KeyProblem> {
-    let is_for_any_key = matches!(format, Format::Json | Format::Yaml);
-    if !is_for_any_key && let Some(key) = variables.keys().find(|key| !is_for_shells(key)) {
-        return Err(KeyProblem::NotForShells(key.clone()));
+/// A text for other programs.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Exported {
+    /// The text. It ends with a line break, and contains the values.
+    pub text: Zeroizing<String>,
+    /// What the format has no place for, for a warning.
+    pub left_out: Vec<String>,
+}
+
+/// Returns the text of parameters, each given under its name in SSM. What has no name that the format allows is left out, and does not
+/// stop the rest. JSON and YAML are data and no environment: they hold what would steer a program.
+pub fn export(parameters: &[(String, Entry)], format: Format) -> Result<Exported, KeyProblem> {
+    if matches!(format, Format::Json | Format::Yaml) {
+        let (variables, keyless) = members(parameters)?;
+        let left_out = keyless.into_iter().map(|name| format!("{name}, which has no key in the mirror")).collect();
+        return Ok(Exported { text: text(&variables, format)?, left_out });
     }
+    let (variables, illegal): (Variables, Variables) =
+        variables(parameters)?.into_iter().partition(|(key, _)| is_for_shells(key));
+    let left_out = illegal.into_keys().map(|key| format!("{key}, which is no name that shells accept")).collect();
+    Ok(Exported { text: text(&variables, format)?, left_out })
+}
+
+fn text(variables: &Variables, format: Format) -> Result<Zeroizing<String>, KeyProblem> {
     let (mut lines, mut refused) = (Vec::new(), Vec::new());
     for (key, value) in variables {
         match line(key, value.expose(), format) {
@@ -112,6 +131,7 @@ fn is_bare(value: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use parameter_mirror_format::content::entry::ParameterType;
     use parameter_mirror_format::value::Value;
     use rstest::rstest;
 
@@ -119,7 +139,7 @@ mod tests {
 
     fn exported(key: &str, value: &str, format: Format) -> String {
         let variables = Variables::from([(key.to_owned(), Value::from(value))]);
-        export(&variables, format).unwrap().to_string()
+        text(&variables, format).unwrap().to_string()
     }
 
     #[test]
@@ -153,7 +173,7 @@ mod tests {
     fn what_a_format_cannot_carry_is_named_with_the_reason() {
         let values = [("CR", "a\r\nb"), ("GOOD", "x"), ("QUOTES", "'\"\n"), ("TEMPLATE", "${X}")];
         let variables = values.map(|(key, value)| (key.to_owned(), Value::from(value))).into();
-        let refused = |format| export(&variables, format).unwrap_err().to_string();
+        let refused = |format| text(&variables, format).unwrap_err().to_string();
         let dotenv = refused(Format::Dotenv);
         for why in ["CR (it has a carriage return", "QUOTES (no quotes", "TEMPLATE (it has ${...}"] {
             assert!(dotenv.contains(why), "{dotenv}");
@@ -163,11 +183,24 @@ mod tests {
     }
 
     #[test]
-    fn names_that_a_shell_refuses_are_left_to_json_and_yaml() {
-        let variables = Variables::from([("tls.crt".to_owned(), Value::from("x"))]);
-        for format in [Format::Shell, Format::Dotenv, Format::Docker] {
-            assert_eq!(export(&variables, format), Err(KeyProblem::NotForShells("tls.crt".to_owned())));
-        }
-        assert_eq!(exported("tls.crt", "x", Format::Yaml), "\"tls.crt\": \"x\"\n");
+    fn a_name_that_a_shell_refuses_is_left_out_and_does_not_stop_the_rest() {
+        let parameter = |key: &str| {
+            let entry = Entry {
+                key: Some(key.to_owned()),
+                is_key_given: false,
+                kind: ParameterType::String,
+                version: 1,
+                date: 1,
+                value: Value::from("x"),
+            };
+            (format!("/a/{key}"), entry)
+        };
+        let parameters = [parameter("2FA"), parameter("OK"), parameter("tls.crt")];
+        let left_out = ["2FA, which is no name that shells accept", "tls.crt, which is no name that shells accept"];
+        let shell = export(&parameters, Format::Shell).unwrap();
+        assert_eq!((shell.text.as_str(), shell.left_out), ("export OK='x'\n", left_out.map(str::to_owned).to_vec()));
+        let yaml = export(&parameters, Format::Yaml).unwrap();
+        assert_eq!(yaml.text.as_str(), "\"2FA\": \"x\"\n\"OK\": \"x\"\n\"tls.crt\": \"x\"\n");
+        assert!(yaml.left_out.is_empty());
     }
 }

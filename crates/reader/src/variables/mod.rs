@@ -7,7 +7,7 @@ pub mod watch;
 use std::collections::BTreeMap;
 
 use parameter_mirror_format::content::entry::Entry;
-use parameter_mirror_format::content::steering::objection;
+use parameter_mirror_format::content::environment::{self, EnvironmentProblem};
 use parameter_mirror_format::humanize::few;
 use parameter_mirror_format::value::Value;
 
@@ -17,46 +17,43 @@ pub type Variables = BTreeMap<String, Value>;
 /// Why a set of parameters cannot become an environment. Messages contain names, never values.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeyProblem {
-    /// Parameters without a key in the mirror: the key would be illegal, or another parameter has it.
-    #[error("{} cannot be a variable: the name is illegal, or two parameters have it. Give each a `key` in the mirror", few(.0))]
-    Keyless(Vec<String>),
+    /// The set cannot become an environment at all.
+    #[error(transparent)]
+    Unfit(#[from] EnvironmentProblem),
     /// Parameters of different mirrors have the same variable.
     #[error("{0} is the variable of both {1} and {2}. Give one of them another `key` in its mirror")]
     Twice(String, String, String),
-    /// Names that steer programs. If they were accepted, the author of a parameter could choose what runs.
-    #[error("{}. If that is meant, give it this `key` in the mirror by name, else another one", few(.0))]
-    Steers(Vec<String>),
-    /// A value that cannot be stored in a variable.
-    #[error("the value of {0} contains a zero byte, which no variable can hold")]
-    Zero(String),
-    /// A valid key of a Secret that is not a valid name in a shell.
-    #[error(
-        "{0} is not a name that shells accept. Use --format json or yaml, or give the parameter another `key`"
-    )]
-    NotForShells(String),
     /// Variables with values that the programs of a format would not all read as they are, each with the reason.
     #[error("this format cannot carry {}. Use exec, or --format json or yaml", few(.0))]
     NotForFormat(Vec<String>),
 }
 
-/// Returns the variables of parameters, each given under its name in SSM. Of two versions of one parameter,
-/// the later one is used.
-pub fn variables<'p>(
-    parameters: impl IntoIterator<Item = &'p (String, Entry)>,
-) -> Result<Variables, KeyProblem> {
+/// Returns the variables of parameters, each given under its name in SSM. Of two versions of one parameter, the later one is used.
+/// Whether all of it is too large is for the kernel to say, which knows the limit.
+pub fn variables(parameters: &[(String, Entry)]) -> Result<Variables, KeyProblem> {
+    let problem = environment::problem(parameters.iter().map(|(name, entry)| (name, entry)));
+    if let Some(problem) = problem.filter(EnvironmentProblem::is_of_a_parameter) {
+        return Err(problem.into());
+    }
+    let chosen = latest(parameters)?;
+    Ok(chosen.into_iter().map(|(key, (_, entry))| (key.to_owned(), entry.value.clone())).collect())
+}
+
+/// Returns the variables for a format that is data, not an environment, and what has no key of its own there: it is left out, and does
+/// not stop the rest.
+pub fn members(parameters: &[(String, Entry)]) -> Result<(Variables, Vec<String>), KeyProblem> {
+    let (keyed, keyless): (Vec<_>, Vec<_>) =
+        parameters.iter().cloned().partition(|(_, entry)| entry.key.is_some());
+    let chosen = latest(&keyed)?;
+    let variables = chosen.into_iter().map(|(key, (_, entry))| (key.to_owned(), entry.value.clone())).collect();
+    Ok((variables, keyless.into_iter().map(|(name, _)| name).collect()))
+}
+
+/// Returns the parameter of each key, with its name.
+fn latest(parameters: &[(String, Entry)]) -> Result<BTreeMap<&str, (&str, &Entry)>, KeyProblem> {
     let mut chosen: BTreeMap<&str, (&str, &Entry)> = BTreeMap::new();
-    let (mut keyless, mut steering) = (Vec::new(), Vec::new());
     for (name, entry) in parameters {
-        let Some(key) = entry.key.as_deref() else {
-            keyless.push(name.clone());
-            continue;
-        };
-        steering.extend(objection(name, entry));
-        #[expect(clippy::disallowed_methods, reason = "judges what becomes an environment")]
-        let has_zero = entry.value.expose().contains('\0');
-        if has_zero {
-            return Err(KeyProblem::Zero(name.clone()));
-        }
+        let Some(key) = entry.key.as_deref() else { continue };
         match chosen.get(key) {
             Some((other, _)) if *other != name => {
                 return Err(KeyProblem::Twice(key.to_owned(), (*other).to_owned(), name.clone()));
@@ -67,13 +64,7 @@ pub fn variables<'p>(
             }
         }
     }
-    if !keyless.is_empty() {
-        return Err(KeyProblem::Keyless(keyless));
-    }
-    if !steering.is_empty() {
-        return Err(KeyProblem::Steers(steering));
-    }
-    Ok(chosen.into_iter().map(|(key, (_, entry))| (key.to_owned(), entry.value.clone())).collect())
+    Ok(chosen)
 }
 
 /// Whether POSIX shells accept this as the name of a variable.
@@ -111,12 +102,20 @@ mod tests {
     #[test]
     fn what_has_no_variable_or_shares_it_is_named() {
         let keyless = [parameter("/a/x-y", None, 1, "1"), parameter("/a/z", Some("Z"), 1, "1")];
-        assert_eq!(variables(&keyless), Err(KeyProblem::Keyless(vec!["/a/x-y".to_owned()])));
+        assert_eq!(variables(&keyless), Err(EnvironmentProblem::Keyless(vec!["/a/x-y".to_owned()]).into()));
         let twice = [parameter("/a/x", Some("X"), 1, "1"), parameter("/b/x", Some("X"), 1, "1")];
         let expected = KeyProblem::Twice("X".to_owned(), "/a/x".to_owned(), "/b/x".to_owned());
         assert_eq!(variables(&twice), Err(expected));
         let zero = [parameter("/a/x", Some("X"), 1, "a\0b")];
-        assert_eq!(variables(&zero), Err(KeyProblem::Zero("/a/x".to_owned())));
+        assert_eq!(variables(&zero), Err(EnvironmentProblem::Zero(vec!["/a/x".to_owned()]).into()));
+    }
+
+    #[test]
+    fn what_has_no_key_does_not_stop_what_is_data() {
+        let set = [parameter("/a/x-y", None, 1, "1"), parameter("/a/path", Some("PATH"), 1, "/opt")];
+        let (members, left_out) = members(&set).unwrap();
+        assert_eq!(members.keys().collect::<Vec<_>>(), ["PATH"]);
+        assert_eq!(left_out, ["/a/x-y"]);
     }
 
     #[test]
@@ -124,7 +123,7 @@ mod tests {
         let mut set = [parameter("/a/path", Some("PATH"), 1, "/tmp"), parameter("/a/x", Some("X"), 1, "1")];
         let problem = variables(&set).unwrap_err();
         let complaint = "/a/path would be the variable PATH, which steers shells";
-        assert_eq!(problem, KeyProblem::Steers(vec![complaint.to_owned()]));
+        assert_eq!(problem, EnvironmentProblem::Steers(vec![complaint.to_owned()]).into());
         set[0].1.is_key_given = true;
         assert_eq!(variables(&set).unwrap()["PATH"].expose(), "/tmp");
     }

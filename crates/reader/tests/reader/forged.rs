@@ -138,7 +138,7 @@ async fn a_time_that_somebody_else_wrote_does_not_make_a_set_young() {
     refused(&keyless.without("PARAMETER_MIRROR_SUB_KEYS").run().await, 15, "read 2 h ago");
     let verify = world.reader("verify").without("PARAMETER_MIRROR_SUB_KEYS").run().await;
     let line = verify.out.lines().find(|line| line.contains("later than now"));
-    assert!(line.is_some_and(|line| line.starts_with("ATTENTION")), "{verify:?}");
+    assert!(line.is_some_and(|line| line.starts_with("WARN")), "{verify:?}");
 }
 
 /// An old set of the operator is still authentic. A reader that holds a newer set does not go back.

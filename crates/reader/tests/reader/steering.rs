@@ -51,7 +51,7 @@ async fn a_parameter_that_is_called_path_does_not_choose_the_program() {
     // `verify` reports it before a program is started.
     let verify = world.reader("verify").run().await;
     let line = verify.out.lines().find(|line| line.contains("the variable PATH"));
-    assert!(verify.code == Some(19) && line.is_some_and(|line| line.starts_with("ATTENTION")), "{verify:?}");
+    assert!(verify.code == Some(3) && line.is_some_and(|line| line.starts_with("FAIL")), "{verify:?}");
 }
 
 /// A mirror may set the `PATH` of a program. The program itself is resolved before.

@@ -26,11 +26,11 @@ async fn a_reader_with_the_documented_rights_finds_nothing_to_complain_of() {
     };
     let report = run("verify").await.good();
     for line in [
-        "ok         shop/checkout: 2 parameters, revision ",
-        "ok         shop/checkout: 1 values are encrypted with k1, and the sub-key opens them",
-        "ok         shop/checkout: this user may read, and not write",
-        "ok         2 variables for exec and export",
-        "ok         the eviction policy is not visible to this user (INFO)",
+        "ok    shop/checkout: 2 parameters, revision ",
+        "ok    shop/checkout: 1 values are encrypted with k1, and the sub-key opens them",
+        "ok    shop/checkout: this user may read, and not write",
+        "ok    2 variables for exec and export",
+        "ok    the eviction policy is not visible to this user (INFO)",
     ] {
         assert!(report.contains(line), "{line:?} is not in\n{report}");
     }
@@ -59,10 +59,10 @@ async fn what_needs_attention_is_reported_with_a_code() {
     world.redis.cli(&["config", "set", "maxmemory-policy", "allkeys-lru"]).await;
     let before = world.redis.cli(&["hlen", KEY]).await;
     let refused = world.reader("verify").run().await;
-    let expected = "ATTENTION  shop/checkout: /app/db/password is a SecureString that is not encrypted";
-    assert!(refused.code == Some(19) && refused.out.contains(expected), "with a sub-key: {refused:?}");
+    let expected = "FAIL  shop/checkout: /app/db/password is a SecureString that is not encrypted";
+    assert!(refused.code == Some(3) && refused.out.contains(expected), "with a sub-key: {refused:?}");
     let ended = world.reader("verify").without("PARAMETER_MIRROR_SUB_KEYS").run().await;
-    assert_eq!(ended.code, Some(19), "{ended:?}");
+    assert_eq!(ended.code, Some(4), "{ended:?}");
     for line in [
         "read 1 h ago: SSM cannot be read",
         "1 SecureStrings lie in Redis unencrypted",
@@ -70,10 +70,10 @@ async fn what_needs_attention_is_reported_with_a_code() {
         "Redis evicts any key when its memory is full (allkeys-lru)",
     ] {
         let found = ended.out.lines().find(|text| text.contains(line));
-        assert!(found.is_some_and(|text| text.starts_with("ATTENTION")), "{line:?}: {}", ended.out);
+        assert!(found.is_some_and(|text| text.starts_with("WARN")), "{line:?}: {}", ended.out);
     }
     assert_eq!(world.redis.cli(&["hlen", KEY]).await, before, "looking for rights changed the mirror");
     world.redis.flush_all().await;
     let ended = world.reader("verify").run().await;
-    assert!(ended.code == Some(19) && ended.out.contains("no such mirror"), "{ended:?}");
+    assert!(ended.code == Some(3) && ended.out.contains("no such mirror"), "{ended:?}");
 }
