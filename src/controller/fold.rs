@@ -18,7 +18,6 @@ use crate::mirror::plan::{Plan, PlanError};
 use crate::mirror::resolve::SourceIssue;
 use crate::mirror::schedule;
 use crate::mirror::target::TargetReason;
-use crate::targets::target::Target as _;
 
 /// Folds the plan. It remembers a refusal that the API server confirmed, and requests a read when the refusal ends.
 pub fn planned(state: &mut MirrorState, planned: &Planned, now: Duration) {

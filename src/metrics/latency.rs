@@ -45,7 +45,8 @@ struct DelayLabels {
 pub struct Latencies {
     requests: Histograms<RequestLabels>,
     commands: Histograms<CommandLabels>,
-    redis_up: Family<(), Gauge>,
+    /// Without a series until the first command.
+    redis_up: Family<Vec<(String, String)>, Gauge>,
     reconciles: Histogram,
     delays: Histograms<DelayLabels>,
 }
@@ -60,16 +61,14 @@ impl Latencies {
             reconciles: Histogram::new(RECONCILES),
             delays: Family::new_with_constructor(|| Histogram::new(DELAYS)),
         };
-        let mut seconds = |name: &str, help: &str, metric: Box<dyn prometheus_client::registry::Metric>| {
-            registry.register_with_unit(name, help, Unit::Seconds, metric);
-        };
         let help = "Requests to SSM, failed ones too, by operation and code: OK, or the reason of the failure";
-        seconds("ssm_request_duration", help, Box::new(this.requests.clone()));
+        registry.register_with_unit("ssm_request_duration", help, Unit::Seconds, this.requests.clone());
         let help = "Commands to Redis, failed ones too, by command and result";
-        seconds("redis_command_duration", help, Box::new(this.commands.clone()));
-        seconds("reconcile_duration", "Reconciles of one mirror", Box::new(this.reconciles.clone()));
+        registry.register_with_unit("redis_command_duration", help, Unit::Seconds, this.commands.clone());
+        let help = "Reconciles of one mirror";
+        registry.register_with_unit("reconcile_duration", help, Unit::Seconds, this.reconciles.clone());
         let help = "From a change in SSM to the target that holds it";
-        seconds("publish_delay", help, Box::new(this.delays.clone()));
+        registry.register_with_unit("publish_delay", help, Unit::Seconds, this.delays.clone());
         this
     }
 
@@ -83,7 +82,7 @@ impl Latencies {
     pub fn command(&self, command: &'static str, took: Duration, has_failed: bool, is_up: bool) {
         let result = if has_failed { "error" } else { "ok" };
         self.commands.get_or_create(&CommandLabels { command, result }).observe(took.as_secs_f64());
-        self.redis_up.get_or_create(&()).set(is_up.into());
+        self.redis_up.get_or_create(&Vec::new()).set(is_up.into());
     }
 
     /// Records one reconcile.

@@ -123,7 +123,7 @@ mod tests {
     #[case::a_wider_path(path("/app/sub"), path("/app"), "/app/sub/x", Some(true))]
     #[case::another_path(path("/app/sub"), path("/app/other"), "/app/sub/x", None)]
     #[case::the_same_name(name("/app/x"), name("/app/x"), "/app/x", Some(true))]
-    #[case::a_name_without_its_slash(name("/app/x"), name("app/x"), "/app/x", Some(true))]
+    #[case::a_name_without_its_slash(name("/x"), name("x"), "/x", Some(true))]
     #[case::a_name_that_became_a_path(name("/app/x"), path("/app"), "/app/x", Some(false))]
     #[case::a_path_that_became_a_name(path("/app"), name("/app/x"), "/app/x", Some(false))]
     #[case::a_pin_that_was_lifted(name("/app/x:3"), name("/app/x"), "/app/x:3", None)]

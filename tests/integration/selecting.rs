@@ -3,7 +3,7 @@
 use parameter_mirror_test_support::ssm::Operation;
 use serde_json::json;
 
-use crate::world::World;
+use crate::world::{SOON, World, eventually};
 
 /// Several pages (SSM returns ten at a time), several levels, all three types, and values that break naive
 /// code.

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use parameter_mirror_format::crypto::envelope::OpenError;
 use parameter_mirror_format::hash::ReaderError;
-use parameter_mirror_format::humanize::span;
 use parameter_mirror_format::verdict::BrokenCause;
 use parameter_mirror_redis::ConnectionError;
 
 use crate::ssm::SsmReadError;
 use crate::variables::KeyProblem;
+use parameter_mirror_format::humanize::span;
 use parameter_mirror_format::content::environment::EnvironmentProblem;
 use parameter_mirror_format::level::Level;
 use parameter_mirror_format::hash::mirror_name::MirrorName;
@@ -33,7 +33,7 @@ pub enum Failure {
     #[error("{0}: the mirror holds no parameter")]
     Empty(MirrorName),
     /// A Redis operation failed.
-    #[error("{0}{}", what_to_check(.0))]
+    #[error("{}{}", .0, what_to_check(.0))]
     Redis(#[from] ConnectionError),
     /// The mirror is older than `--max-stale`, and no other source may be asked.
     #[error("{mirror}: read {} ago, --max-stale is {}", span(*age), span(*most))]

@@ -28,7 +28,7 @@ pub(super) async fn orphans<'m>(
     let ours = ListParams::default().labels(&format!("{label}={value}"));
     let mut orphans = Vec::new();
     let scopes = if namespaces.is_empty() {
-        vec![Api::<PartialObjectMeta<Secret>>::all(client.clone())]
+        vec![Api::<Secret>::all(client.clone())]
     } else {
         namespaces.iter().map(|namespace| Api::namespaced(client.clone(), namespace)).collect()
     };

@@ -8,7 +8,7 @@ use kube::ResourceExt;
 use parameter_mirror_format::content::Signed;
 use parameter_mirror_format::content::source::StoredSource;
 use parameter_mirror_format::content::environment;
-use parameter_mirror_format::humanize::{at, few, parameters, span};
+use parameter_mirror_format::humanize::{at, parameters, span};
 use parameter_mirror_format::verdict::{Found, Verdict};
 
 use crate::api::{DeletionPolicy, FINALIZER};

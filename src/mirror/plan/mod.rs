@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use parameter_mirror_format::humanize;
 use parameter_mirror_format::content::source::{StoredSelection, StoredSource};
 
 use super::selection::Selection;

@@ -153,22 +153,24 @@ fn a_stored_copy_covers_the_spec_it_was_read_for_and_no_other() {
 #[rstest]
 #[case::both(SelectionSpec { path: Some("/app".to_owned()), ..name("/app/x") }, "split it into two")]
 #[case::neither(SelectionSpec::default(), "either `path` or `name`")]
-#[case::key_of_a_path(SelectionSpec { key: Some("K".to_owned()), ..path("/app") }, "go with `name` only")]
-#[case::optional_path(SelectionSpec { optional: Some(false), ..path("/app") }, "go with `name` only")]
+#[case::key_of_a_path(SelectionSpec { key: Some("K".to_owned()), ..path("/app") }, "`key` goes with `name` only")]
 #[case::recursive_name(SelectionSpec { recursive: Some(true), ..name("/app/x") }, "go with `path` only")]
 #[case::exclude_of_a_name(SelectionSpec { exclude: Some(vec![]), ..name("/app/x") }, "go with `path` only")]
 #[case::exclude_that_climbs(SelectionSpec { exclude: Some(vec!["../x".to_owned()]), ..path("/app") }, "exclude:")]
 #[case::exclude_of_everything(SelectionSpec { exclude: Some(vec!["/".to_owned()]), ..path("/app") }, "exclude:")]
 #[case::key_for_the_kubelet(SelectionSpec { key: Some("..data".to_owned()), ..name("/app/x") }, "start with ..")]
 #[case::path_without_slash(path("app"), "must start with /")]
-#[case::path_with_a_slash_at_the_end(path("/app/"), "empty")]
+#[case::relative_name(name("app/x"), "a name with a slash begins with one")]
+#[case::reference(name("/aws/reference/secretsmanager/app"), "references to Secrets Manager")]
+#[case::path_of_references(path("/AWS/reference/secretsmanager"), "references to Secrets Manager")]
+#[case::label_that_begins_with_a_digit(name("/app/x:3rd"), "or a label")]
 #[case::double_slash(path("/app//x"), "empty")]
 #[case::path_with_a_selector(path("/app:3"), "other than letters")]
 #[case::path_arn(path("arn:aws:ssm:us-east-1:1:parameter/app"), "roleArn")]
 #[case::name_of_nothing(name("/"), "empty")]
 #[case::name_with_a_space(name("/app/a b"), "other than letters")]
-#[case::two_selectors(name("/app/x:1:2"), "version or a label")]
-#[case::empty_selector(name("/app/x:"), "version or a label")]
+#[case::two_selectors(name("/app/x:1:2"), "or a label")]
+#[case::empty_selector(name("/app/x:"), "or a label")]
 #[case::too_deep(path(&"/d".repeat(16)), "15 levels")]
 #[case::too_long(name(&format!("/{}", "x".repeat(1_012))), "1,011")]
 fn a_selection_that_cannot_be_is_refused_by_its_index(
@@ -209,10 +211,10 @@ fn at_most_a_hundred_selections() {
 #[test]
 fn a_selection_is_normalised_and_has_its_defaults() {
     let exclude = Some(vec!["/legacy/".to_owned(), "tmp/x".to_owned(), "legacy".to_owned()]);
-    let plan = judge(&spec(&[SelectionSpec { exclude, ..path("/") }, name("app/x:live")]), None).unwrap();
+    let plan = judge(&spec(&[SelectionSpec { exclude, ..path("/") }, name("x:live")]), None).unwrap();
     let exclude = BTreeSet::from(["legacy".to_owned(), "tmp/x".to_owned()]);
     let root = PathSelection { path: "/".to_owned(), recursive: true, exclude };
-    let pinned = NameSelection { requested: "app/x:live".to_owned(), key: None, optional: false };
+    let pinned = NameSelection { requested: "x:live".to_owned(), key: None, optional: false };
     assert_eq!(plan.selections, [Selection::Path(root), Selection::Name(pinned)]);
 }
 
@@ -270,7 +272,7 @@ fn the_account_of_a_role_is_known_before_anything_is_read() {
 fn a_copy_covers_a_spec_whose_source_is_gone() {
     let stored = plan(&[path("/app"), name("/app/x:3")]).stored_source("").unwrap();
     let gone = |parameters: &[SelectionSpec]| judge(&spec(parameters), None).unwrap();
-    let reordered = gone(&[SelectionSpec { optional: Some(true), ..name("app/x:3") }, path("/app")]);
+    let reordered = gone(&[SelectionSpec { optional: Some(true), ..name("/app/x:3") }, path("/app/")]);
     assert!(reordered.is_covered_by(&stored), "order, keys and optional are not part of what was read");
     assert!(!gone(&[path("/app")]).is_covered_by(&stored));
     assert!(reordered.stored_source("").is_none());

@@ -159,7 +159,7 @@ mod tests {
     #[case::wholly_cut(&[path("/a/b")], &[excluding("/a", &["b"])], None)]
     #[case::a_name_of_a_path(&[name("/a/x")], &[path("/a")], Some("/a/x"))]
     #[case::a_name_that_is_not_there(&[name("/a/gone")], &[path("/a")], None)]
-    #[case::the_same_name(&[name("/a/x")], &[name("a/x"), path("/elsewhere")], Some("/a/x"))]
+    #[case::the_same_name(&[name("/x")], &[name("x"), path("/elsewhere")], Some("/x"))]
     #[case::the_same_pin(&[name("/a/x:3")], &[name("/a/x:3")], Some("/a/x:3"))]
     #[case::another_pin(&[name("/a/x:3")], &[name("/a/x:live")], None)]
     #[case::a_pin_of_a_path(&[name("/a/x:3")], &[path("/a")], None)]

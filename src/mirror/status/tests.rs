@@ -241,7 +241,7 @@ fn a_wrong_spec_is_not_ready_whatever_is_served() {
     assert_eq!(shown(Some(&refused.stalled)), "True/NotGranted");
     assert_eq!(refused.degraded, None, "Degraded stays as it was");
     assert!(
-        refused.stalled.message.contains("12 parameters served so far stay"),
+        refused.stalled.message.contains("12 parameters served so far are neither updated nor restored"),
         "{}",
         refused.stalled.message
     );

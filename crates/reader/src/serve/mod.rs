@@ -12,7 +12,7 @@ mod origin;
 pub mod refresh;
 pub mod ssm_api;
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 

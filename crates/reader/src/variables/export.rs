@@ -35,7 +35,8 @@ pub fn export(parameters: &[(String, Entry)], format: Format) -> Result<Exported
     Ok(Exported { text: text(&variables, format)?, left_out })
 }
 
-fn text(variables: &Variables, format: Format) -> Result<Zeroizing<String>, KeyProblem> {
+/// Returns the text of variables whose names the format allows.
+pub fn text(variables: &Variables, format: Format) -> Result<Zeroizing<String>, KeyProblem> {
     let (mut lines, mut refused) = (Vec::new(), Vec::new());
     for (key, value) in variables {
         match line(key, value.expose(), format) {

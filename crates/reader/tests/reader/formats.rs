@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use parameter_mirror_format::value::Value;
 use parameter_mirror_reader::cli::Format;
 use parameter_mirror_reader::variables::Variables;
-use parameter_mirror_reader::variables::export::export;
+use parameter_mirror_reader::variables::export::text;
 
 use crate::values::values;
 
@@ -33,7 +33,7 @@ fn every_shell_reads_every_value_as_it_is() {
     let values = values();
     let keys = (0..values.len()).map(|number| format!("V{number}"));
     let variables: Variables = keys.zip(values.iter().map(|value| Value::from(value.as_str()))).collect();
-    let mut script = export(&variables, Format::Shell).unwrap().to_string();
+    let mut script = text(&variables, Format::Shell).unwrap().to_string();
     for number in 0..values.len() {
         writeln!(script, "printf '%s\\0' \"$V{number}\"").unwrap();
     }

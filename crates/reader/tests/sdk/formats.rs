@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use parameter_mirror_format::value::Value;
 use parameter_mirror_reader::cli::Format;
 use parameter_mirror_reader::variables::Variables;
-use parameter_mirror_reader::variables::export::export;
+use parameter_mirror_reader::variables::export::text;
 use parameter_mirror_test_support::Scratch;
 use rstest::rstest;
 
@@ -19,7 +19,7 @@ fn carried(format: Format) -> (Variables, usize) {
     let numbered = all.into_iter().enumerate();
     let variables = numbered.map(|(number, value)| (format!("V{number}"), Value::new(value)));
     let carried: Variables = variables
-        .filter(|(key, value)| export(&[(key.clone(), value.clone())].into(), format).is_ok())
+        .filter(|(key, value)| text(&[(key.clone(), value.clone())].into(), format).is_ok())
         .collect();
     let refused = count - carried.len();
     (carried, refused)
@@ -40,7 +40,7 @@ async fn every_value_is_read_as_it_is(#[case] name: &str, #[case] reader: &str, 
     let (variables, _) = carried(format);
     let scratch = Scratch::new("formats").unwrap();
     let file = scratch.path().join("exported");
-    std::fs::write(&file, export(&variables, format).unwrap().as_bytes()).unwrap();
+    std::fs::write(&file, text(&variables, format).unwrap().as_bytes()).unwrap();
     let mut command = program(name);
     command.arg(reader).arg(&file);
     let printed = run(&command).await.unwrap_or_else(|printed| panic!("{name} {reader}: {printed}"));

@@ -251,7 +251,7 @@ fn found(facts: &mut Facts, found: Found) {
 #[case::no_source(|f: &mut Facts| { the_mirror(f).source = Ok(None); }, Level::Fail, "grants", "no ParameterSource default")]
 #[case::not_granted(
     |f: &mut Facts| { let spec = the_mirror(f).object.spec.clone(); the_mirror(f).plan = Some(plan(&spec, Some(&source(&["/other"])))); },
-    Level::Fail, "grants", "grants namespace shop no read of"
+    Level::Fail, "grants", "does not allow namespace shop to read"
 )]
 #[case::not_ready(
     |f: &mut Facts| the_mirror(f).object.status.as_mut().unwrap().conditions[0] = condition("Ready", "False", "NoParameters"),
