@@ -5,18 +5,6 @@ use std::path::{Path, PathBuf};
 use super::page::{anchors, text};
 use crate::world::root;
 
-/// The alerts of the chart. Their runbook links end with these names.
-const ALERTS: [&str; 8] = [
-    "ParameterMirrorStale",
-    "ParameterMirrorDegraded",
-    "ParameterMirrorNothingSynced",
-    "ParameterMirrorBudgetExhausted",
-    "ParameterMirrorOperatorAbsent",
-    "ParameterMirrorRedisEvicts",
-    "ParameterMirrorCredentialsFailing",
-    "ParameterMirrorReconcileFailures",
-];
-
 /// Returns the names after `alert:` in the files of the chart.
 fn alerts_below(folder: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
@@ -35,7 +23,8 @@ fn alerts_below(folder: &Path) -> Vec<String> {
 fn every_alert_has_its_heading_in_the_runbook() {
     let headings = anchors(&text("docs/runbook.md"));
     let of_chart = alerts_below(&root().join("charts/parameter-mirror"));
-    for alert in ALERTS.iter().map(|&alert| alert.to_owned()).chain(of_chart) {
+    assert!(of_chart.len() > 10, "{of_chart:?}");
+    for alert in of_chart {
         assert!(headings.contains(&alert.to_lowercase()), "docs/runbook.md has no heading {alert}");
     }
 }
