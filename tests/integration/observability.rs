@@ -205,6 +205,31 @@ fn each_alert_has_a_severity_and_a_chapter_of_the_runbook() {
     }
 }
 
+/// Alertmanager reports neither a misspelt alert nor a rule that matches none.
+#[test]
+fn each_inhibit_rule_names_alerts_that_exist() {
+    let names: Vec<String> =
+        alerts().iter().map(|alert| alert["alert"].as_str().unwrap().to_owned()).collect();
+    let file: Value =
+        serde_yaml::from_str(&read("charts/parameter-mirror/files/inhibit-rules.yaml")).unwrap();
+    let rules = file["inhibit_rules"].as_array().unwrap();
+    assert!(!rules.is_empty());
+    for rule in rules {
+        assert!(rule["equal"].as_array().unwrap().contains(&json!("cluster")), "{rule}");
+        for side in ["source_matchers", "target_matchers"] {
+            for matcher in rule[side].as_array().unwrap() {
+                let (_, named) = matcher.as_str().unwrap().split_once('"').unwrap();
+                let named = named.trim_end_matches('"');
+                let (start, endings) = named.split_once('(').unwrap_or((named, ""));
+                for ending in endings.trim_end_matches(')').split('|') {
+                    let name = format!("{start}{ending}");
+                    assert!(names.contains(&name), "{matcher}: there is no alert {name}");
+                }
+            }
+        }
+    }
+}
+
 /// A missing series would make an alert that never fires, or an empty panel.
 #[test]
 fn alerts_and_dashboard_ask_for_documented_metrics_only() {
