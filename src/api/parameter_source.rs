@@ -82,8 +82,8 @@ pub struct GrantSpec {
     pub namespace_selector: Option<LabelSelector>,
     /// What: each path with everything below it, on path-segment boundaries; `/prod/check` does not grant `/prod/checkout`. The segment
     /// `{namespace}` stands for the name of the namespace that reads.
-    #[schemars(length(min = 1, max = 20), inner(length(min = 1, max = 1011)))]
-    #[x_kube(validation = ("self.all(p, p == '/' || p.matches('^(/([A-Za-z0-9_.-]+|[{]namespace[}]))+/?$'))", "a path starts with / and has only letters, digits, _ . - in its segments, or the segment {namespace}, e.g. /prod/checkout/"))]
+    #[schemars(length(min = 1, max = 20), inner(length(min = 1, max = 512)))]
+    #[x_kube(validation = (r"self.all(p, p.matches('^(/([\\w.-]+|[{]namespace[}]))*/?$'))", "a path starts with / and has only letters, digits, _ . - in its segments, or the segment {namespace}, e.g. /prod/checkout/"))]
     pub paths: Vec<String>,
 }
 

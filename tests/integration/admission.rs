@@ -51,7 +51,7 @@ async fn the_largest_spec_is_accepted() {
         cluster.kubectl_apply(&mirror(&namespace, &spec)).await;
     }
     let grant = |number: usize| {
-        let paths: Vec<_> = (0..20).map(|path| format!("/{{namespace}}/{number:0100}/{path:0100}")).collect();
+        let paths: Vec<_> = (0..20).map(|path| format!("/{{namespace}}/{number:03}/{path:02}")).collect();
         json!({"namespaces": [format!("n{number}")], "paths": paths})
     };
     let grants: Vec<_> = (0..256).map(grant).collect();

@@ -47,7 +47,8 @@ async fn kubectl_explains_the_deepest_fields() {
         // The API server publishes the schema a moment after it has accepted the CRD.
         eventually(&format!("kubectl explains {field}"), SOON, async || {
             let output = cluster.try_kubectl(&["explain", field]).await;
-            if output.stdout.contains(words) {
+            // kubectl wraps what it prints.
+            if output.stdout.split_whitespace().collect::<Vec<_>>().join(" ").contains(words) {
                 Ok(())
             } else {
                 Err(format!("{}{}", output.stdout, output.stderr))
@@ -75,8 +76,9 @@ fn the_page_of_commands_is_what_they_say_of_themselves() {
     let commands = help("");
     let (_, commands) = commands.split_once("Commands:\n").unwrap();
     let commands = commands.lines().take_while(|line| !line.is_empty());
-    let commands: Vec<&str> =
-        commands.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help").collect();
+    // What goes on in the next line is indented further.
+    let names = commands.filter_map(|line| line.strip_prefix("  ")?.split(' ').next());
+    let commands: Vec<&str> = names.filter(|name| !name.is_empty() && *name != "help").collect();
     assert!(commands.contains(&"verify") && commands.contains(&"convert"), "{commands:?}");
     for command in commands {
         let marker = format!("<!-- help: {command} -->\n```text\n");

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 
 use parameter_mirror_test_support::ssm::{Fault, When};
 use parameter_mirror_test_support::{Prometheus, Scratch, programs};
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use crate::world::{LATER, SOON, World, eventually, root};
@@ -22,6 +23,9 @@ async fn eventful() -> World {
         world.mirror(name, json!({"parameters": parameters, "secret": {}, "redis": {}})).await;
         world.ready(name, "Synced").await;
     }
+    // A new version with the same value: a change, with its delay.
+    world.ssm.put_secure("/app/good/a", "1");
+    world.sync("good").await;
     world.delete_secret("good").await;
     world.holds("good", &[("A", "1")]).await;
     world.ssm.fail(When::any().path("/app/bad"), Fault::access_denied_iam("ssm:GetParametersByPath"));
@@ -76,22 +80,37 @@ fn shown(text: &str) -> Figures {
     for line in text.lines().filter(|line| !line.starts_with('#')) {
         let series = line.rsplit_once(' ').unwrap().0;
         let (name, labels) = series.split_once('{').unwrap_or((series, "}"));
+        // The series of a histogram have names and a label of their own.
+        let family = ["_bucket", "_sum", "_count"].iter().find_map(|suffix| name.strip_suffix(suffix));
+        let name = family.filter(|family| figures.contains_key(*family)).unwrap_or(name);
         let (_, seen) = figures.get_mut(name).unwrap_or_else(|| panic!("{line} has no type"));
         let pairs = labels.trim_end_matches('}').split(',').filter(|pair| !pair.is_empty());
-        seen.extend(pairs.map(|pair| pair.split_once('=').unwrap().0.to_owned()));
+        let labels = pairs.map(|pair| pair.split_once('=').unwrap().0.to_owned());
+        seen.extend(labels.filter(|label| label != "le"));
     }
+    figures.retain(|name, _| name.starts_with("parameter_mirror_"));
     figures
 }
 
 #[tokio::test]
 async fn the_documentation_lists_every_metric_with_its_type_and_labels_and_no_other() {
     let world = eventful().await;
+    world.change("good", json!({"suspend": true})).await;
+    let until = (Timestamp::now() + SignedDuration::from_mins(10)).to_string();
+    let drill = format!("parameter-mirror.dev/drill-until={until}");
+    world.cluster.kubectl(&["annotate", "psource", &world.source, &drill]).await;
     // The operator's metrics reflect what its own watch has delivered.
-    let text = eventually("the figures show the mirror that is degraded", SOON, async || {
+    let text = eventually("the figures show what is degraded, suspended and rehearsed", LATER, async || {
         let (_, text) = world.operator.get("/metrics").await.unwrap();
-        if text.contains("\nparameter_mirror_mirror_degraded{") { Ok(text) } else { Err(text) }
+        let all = ["mirror_degraded{", "mirror_suspended{", "source_drill{"];
+        let has_all = all.iter().all(|series| text.contains(&format!("\nparameter_mirror_{series}")));
+        if has_all { Ok(text) } else { Err(text) }
     })
     .await;
+    let process = ["cpu_seconds_total", "resident_memory_bytes", "start_time_seconds", "open_fds", "max_fds"];
+    for name in process.map(|name| format!("process_{name}")) {
+        assert!(text.contains(&format!("\n{name} ")) && read("docs/metrics.md").contains(&name), "{name}: {text}");
+    }
     assert_eq!(shown(&text), documented(), "docs/metrics.md and the operator differ");
     let complaints = promtool(&["check", "metrics"], &text);
     assert_eq!(complaints, Ok(String::new()), "promtool complains");
