@@ -1,5 +1,6 @@
 //! The subcommands other than `run`.
 
+pub mod admission;
 pub mod convert;
 pub mod iam;
 pub mod manifests;

@@ -1,5 +1,6 @@
 //! `kubectl apply` refuses invalid specs, with a message that names the field and the remedy.
 
+use parameter_mirror::commands::admission::Admission;
 use serde_json::{Value, json};
 
 use crate::world::{SOON, cluster, eventually, root};
@@ -18,6 +19,18 @@ fn source(spec: &Value) -> String {
         "metadata": {"name": "admission"}, "spec": spec,
     })
     .to_string()
+}
+
+/// Asserts that the verdict of `convert` is that of the API server. A refusal has the same words.
+fn assert_same_verdict(judge: &Admission, object: &str, refusal: Option<&str>) {
+    let faults = judge.faults(&serde_json::from_str(object).unwrap());
+    match refusal {
+        Some(words) => assert!(
+            faults.iter().any(|fault| fault.contains(words)),
+            "{object}: {words:?} is not in {faults:?}"
+        ),
+        None => assert_eq!(faults, Vec::<String>::new(), "{object}"),
+    }
 }
 
 /// A hundred names of this length.
@@ -47,8 +60,10 @@ async fn the_largest_spec_is_accepted() {
         json!({"parameters": many_excludes(4), "secret": {"annotations": annotations(4)}}),
         json!({"parameters": [{"path": "/app/"}, {"path": "/"}, {"name": "flat:live"}, {"name": "/x".repeat(15)}], "redis": {}}),
     ];
+    let judge = Admission::new().unwrap();
     for spec in cases {
         cluster.kubectl_apply(&mirror(&namespace, &spec)).await;
+        assert_same_verdict(&judge, &mirror(&namespace, &spec), None);
     }
     let grant = |number: usize| {
         let paths: Vec<_> = (0..20).map(|path| format!("/{{namespace}}/{number:03}/{path:02}")).collect();
@@ -168,10 +183,12 @@ async fn a_bad_mirror_is_refused_with_field_and_remedy() {
             "longer than Kubernetes allows",
         ),
     ];
+    let judge = Admission::new().unwrap();
     for (spec, expected) in cases {
         let output = cluster.try_kubectl_apply(&mirror(&namespace, &spec)).await;
         assert!(!output.status.success(), "accepted: {spec}");
         assert!(output.stderr.contains(expected), "{spec}: expected {expected:?} in\n{}", output.stderr);
+        assert_same_verdict(&judge, &mirror(&namespace, &spec), Some(expected));
     }
 }
 
@@ -216,10 +233,12 @@ async fn a_bad_source_is_refused_with_field_and_remedy() {
             "or the segment {namespace}",
         ),
     ];
+    let judge = Admission::new().unwrap();
     for (spec, expected) in cases {
         let output = cluster.try_kubectl_apply(&source(&spec)).await;
         assert!(!output.status.success(), "accepted: {spec}");
         assert!(output.stderr.contains(expected), "{spec}: expected {expected:?} in\n{}", output.stderr);
+        assert_same_verdict(&judge, &source(&spec), Some(expected));
     }
 }
 

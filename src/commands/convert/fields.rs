@@ -2,45 +2,7 @@
 
 use serde_json::{Map, Value};
 
-/// The notes on one object of the input.
-#[derive(Debug, Default)]
-pub struct Notes {
-    /// Kind, namespace and name of the object.
-    pub about: String,
-    /// The notes, in the order of discovery.
-    pub all: Vec<Note>,
-}
-
-/// One note for the user.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Note {
-    /// Whether something was lost. Otherwise it was carried over, and the user should know or do something.
-    pub is_lost: bool,
-    /// What it is about, and what to do.
-    pub text: String,
-}
-
-impl Notes {
-    /// Starts without notes on this object.
-    pub fn about(about: String) -> Self {
-        Self { about, all: Vec::new() }
-    }
-
-    /// Notes that `field` is not carried over.
-    pub fn lost(&mut self, field: &str, why: &str) {
-        self.all.push(Note { is_lost: true, text: format!("{field}: {why}") });
-    }
-
-    /// Notes that `field` is carried over, and what the user should know or do.
-    pub fn know(&mut self, field: &str, what: &str) {
-        self.all.push(Note { is_lost: false, text: format!("{field}: {what}") });
-    }
-
-    /// Whether anything was lost.
-    pub fn has_lost(&self) -> bool {
-        self.all.iter().any(|note| note.is_lost)
-    }
-}
+use crate::commands::convert::notes::Notes;
 
 /// The fields of one object that were not taken yet.
 #[derive(Debug)]
@@ -51,12 +13,8 @@ pub struct SpecFields {
 }
 
 impl SpecFields {
-    /// All fields of `value`; none if it is not an object.
-    pub fn of(path: impl Into<String>, value: Value) -> Self {
-        let members = match value {
-            Value::Object(members) => members,
-            _ => Map::new(),
-        };
+    /// All fields of an object.
+    pub fn of(path: impl Into<String>, members: Map<String, Value>) -> Self {
         Self { path: path.into(), members }
     }
 
@@ -65,9 +23,19 @@ impl SpecFields {
         if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
     }
 
-    /// Whether no field is left.
-    pub fn is_empty(&self) -> bool {
-        self.members.is_empty()
+    /// Whether it has this field, and not as null.
+    pub fn has(&self, name: &str) -> bool {
+        self.members.get(name).is_some_and(|value| !value.is_null())
+    }
+
+    /// Returns the names of the fields that are left.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.members.keys().map(String::as_str)
+    }
+
+    /// Returns the names of the fields of one of its fields.
+    pub fn names_in(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.members.get(name).and_then(Value::as_object).into_iter().flat_map(Map::keys).map(String::as_str)
     }
 
     /// Takes a field of any type; `None` if it is absent or null.
@@ -75,35 +43,53 @@ impl SpecFields {
         self.members.remove(name).filter(|value| !value.is_null())
     }
 
-    /// Takes a string, or a number as a string, because people forget quotes; `None` if it is empty.
+    /// Takes a string, or a number as a string, because people forget quotes; `None` if it is empty. A field of another type stays
+    /// where it is, and `rest` notes it.
     pub fn text(&mut self, name: &str) -> Option<String> {
         match self.take(name)? {
             Value::String(text) => Some(text).filter(|text| !text.is_empty()),
             Value::Number(number) => Some(number.to_string()),
-            _ => None,
+            other => self.put_back(name, other),
         }
     }
 
-    /// Takes an object; an empty one if it is absent.
+    /// Takes an object; an empty one if it is absent. A field of another type stays.
     pub fn object(&mut self, name: &str) -> Self {
-        Self::of(self.at(name), self.take(name).unwrap_or_default())
+        self.present(name).unwrap_or_else(|| Self::of(self.at(name), Map::new()))
     }
 
-    /// Takes a list of objects.
+    /// Takes an object; `None` if it is absent. A field of another type stays.
+    pub fn present(&mut self, name: &str) -> Option<Self> {
+        match self.take(name)? {
+            Value::Object(members) => Some(Self::of(self.at(name), members)),
+            other => self.put_back(name, other),
+        }
+    }
+
+    /// Takes a list of objects. A field of another type stays.
     pub fn list(&mut self, name: &str) -> Vec<Self> {
-        let Some(Value::Array(items)) = self.take(name) else { return Vec::new() };
         let path = self.at(name);
-        items
-            .into_iter()
-            .enumerate()
-            .map(|(index, item)| Self::of(format!("{path}[{index}]"), item))
-            .collect()
+        let Some(value) = self.take(name) else { return Vec::new() };
+        match serde_json::from_value::<Vec<Map<String, Value>>>(value.clone()) {
+            Ok(items) => {
+                let item = |(index, item)| Self::of(format!("{path}[{index}]"), item);
+                items.into_iter().enumerate().map(item).collect()
+            }
+            Err(_) => self.put_back(name, value).unwrap_or_default(),
+        }
     }
 
-    /// Takes a map of strings, like labels.
-    pub fn texts(&mut self, name: &str) -> Vec<(String, String)> {
-        let Some(Value::Object(members)) = self.take(name) else { return Vec::new() };
-        members.into_iter().filter_map(|(name, value)| Some((name, value.as_str()?.to_owned()))).collect()
+    /// Takes a map of strings, like labels, and notes the members that are none.
+    pub fn texts(&mut self, name: &str, notes: &mut Notes) -> Vec<(String, String)> {
+        let mut members = self.object(name);
+        let names: Vec<String> = members.names().map(str::to_owned).collect();
+        let texts = names.into_iter().filter_map(|name| match members.take(&name)? {
+            Value::String(text) => Some((name, text)),
+            other => members.put_back(&name, other),
+        });
+        let texts = texts.collect();
+        members.rest(notes);
+        texts
     }
 
     /// Takes a field in which only `neutral` has no effect, and notes any other value as lost. Returns whether it is neutral.
@@ -119,7 +105,15 @@ impl SpecFields {
     /// Notes every field that was not taken as lost.
     pub fn rest(self, notes: &mut Notes) {
         for name in self.members.keys() {
-            notes.lost(&self.at(name), "a field that convert does not know");
+            notes.lost(
+                &self.at(name),
+                "a field that convert does not know, or of another type than there should be",
+            );
         }
+    }
+
+    fn put_back<T>(&mut self, name: &str, value: Value) -> Option<T> {
+        self.members.insert(name.to_owned(), value);
+        None
     }
 }

@@ -1,12 +1,15 @@
 //! `dataFrom[].find`: everything below a path. It converts only with a rewrite that makes the keys of one of our key formats.
 
-use crate::commands::convert::fields::{Notes, SpecFields};
+use crate::api::KeyFormat;
+use crate::commands::convert::fields::SpecFields;
+use crate::commands::convert::notes::Notes;
+use crate::mirror::selection::is_at_or_below;
 
 /// A path whose mirror gets the same keys as in ESO.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Listing {
     pub path: String,
-    pub key_format: &'static str,
+    pub key_format: KeyFormat,
 }
 
 /// Converts an entry of `dataFrom`; `None` if its keys or its set of parameters would differ.
@@ -19,49 +22,94 @@ pub fn listing(mut item: SpecFields, notes: &mut Notes) -> Option<Listing> {
         notes.lost(&find.at("tags"), "parameters are selected by path and name, not by tag");
         return None;
     }
-    find.take("conversionStrategy"); // Has no effect beside a rewrite.
+    // Without a rewrite it decides about the keys; beside one it has no effect.
+    let conversion = find.text("conversionStrategy");
     if !find.only("decodingStrategy", "None", "values are mirrored as SSM has them", notes) {
         return None;
     }
-    let pattern = find.object("name").text("regexp").unwrap_or_default();
-    if !["", ".", ".*", ".+", "^.*", "^.*$", "^.+$"].contains(&pattern.as_str()) {
-        let why = format!(
-            "{pattern}: a path is mirrored whole, but for what `exclude` leaves out; select by name instead"
-        );
-        notes.lost(&find.at("name.regexp"), &why);
-        return None;
+    if find.take("rewrite").is_some() {
+        let why = "there is no such field, so the API server drops it: it stands beside `find`, two spaces further left";
+        notes.lost(&find.at("rewrite"), why);
     }
-    let Some(path) = find.text("path").filter(|path| path.starts_with('/')) else {
-        notes.lost(
-            &find.at("path"),
-            "a path that starts with / is needed: without it every parameter of the account is read",
-        );
-        return None;
-    };
+    let path = path(&mut find, notes)?;
     find.rest(notes);
-    let path = if path == "/" { path } else { path.trim_end_matches('/').to_owned() };
-    let Some(key_format) = key_format(&path, rewrites) else {
-        let why = format!(
-            "keys would differ. ESO makes them of whole names ({}_db_host) and rewrites these; a mirror makes DB_HOST (EnvVar), db.host \
-             (Dotted) or host (Basename) of {path}/db/host. The same are: one rewrite by regexp of ^{path}/(.*)$ or .*/(.*) to $1",
-            path.replace('/', "_")
-        );
-        notes.lost(&format!("{at}.rewrite"), &why);
+    let key_format = if rewrites.is_empty() { None } else { key_format(&path, rewrites) };
+    let Some(key_format) = key_format else {
+        notes.lost(&format!("{at}.rewrite"), &other_keys(&path, conversion.as_deref()));
         return None;
     };
     Some(Listing { path, key_format })
+}
+
+/// Returns the path below which exactly the same parameters lie.
+fn path(find: &mut SpecFields, notes: &mut Notes) -> Option<String> {
+    let mut name = find.object("name");
+    let pattern = name.text("regexp").unwrap_or_default();
+    let at_pattern = name.at("regexp");
+    name.rest(notes);
+    let path = find.text("path");
+    let trimmed = path.as_deref().map(|path| if path == "/" { path } else { path.trim_end_matches('/') });
+    if ["", ".", ".*", ".+", "^.*", "^.*$", "^.+$"].contains(&pattern.as_str()) {
+        return match trimmed.filter(|path| path.starts_with('/')) {
+            Some(path) => Some(path.to_owned()),
+            None => {
+                let why =
+                    "a path that starts with / is needed: without it every parameter of the account is read";
+                notes.lost(&find.at("path"), why);
+                None
+            }
+        };
+    }
+    match folder(&pattern).filter(|folder| trimmed.is_none_or(|path| is_at_or_below(folder, path))) {
+        Some(folder) => {
+            notes.know(&at_pattern, &format!("{pattern} is everything below the path {folder}"));
+            Some(folder.to_owned())
+        }
+        None => {
+            let why = format!(
+                "{pattern}: a path is mirrored whole, but for what `exclude` leaves out; select by name instead"
+            );
+            notes.lost(&at_pattern, &why);
+            None
+        }
+    }
+}
+
+/// Returns the path whose parameters are those that a pattern like `^/catalog/` matches. A `.` would match more than itself.
+fn folder(pattern: &str) -> Option<&str> {
+    let bare = pattern.strip_prefix('^')?;
+    let bare =
+        bare.strip_suffix('$').map_or(Some(bare), |bare| bare.ends_with(['*', '+', ')']).then_some(bare))?;
+    let rest = [".*", ".+", "(.*)", "(.+)"].iter().find_map(|rest| bare.strip_suffix(rest));
+    let folder = rest.unwrap_or(bare).strip_suffix('/')?;
+    let is_literal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '_' | '-');
+    (folder.starts_with('/') && folder.chars().all(is_literal)).then_some(folder)
+}
+
+/// Says which keys ESO makes and which a mirror makes, for a parameter below this path.
+fn other_keys(path: &str, conversion: Option<&str>) -> String {
+    let path = path.trim_end_matches('/');
+    let name = format!("{path}/db/host");
+    let in_eso = match conversion {
+        Some("Unicode") => name.replace('/', "_U002f_"),
+        _ => name.replace('/', "_"),
+    };
+    format!(
+        "keys would differ. Of {name} a mirror makes DB_HOST (EnvVar), db.host (Dotted) or host (Basename); ESO makes {in_eso}, or what \
+         a rewrite makes of {name}. The same are: one rewrite by regexp of ^{path}/(.*)$ or .*/(.*) to $1"
+    )
 }
 
 /// Returns the key format that makes the same keys.
 ///
 /// ESO refuses keys with a `/`. A rewrite that cuts off the path therefore works only if every parameter lies directly
 /// below it, and `Dotted` leaves such a key as it is. A rewrite to the last segment is `Basename`.
-fn key_format(path: &str, rewrites: Vec<SpecFields>) -> Option<&'static str> {
+fn key_format(path: &str, rewrites: Vec<SpecFields>) -> Option<KeyFormat> {
     let [rewrite]: [SpecFields; 1] = rewrites.try_into().ok()?;
     let mut rewrite = rewrite;
     let mut regexp = rewrite.object("regexp");
     let (source, target) = (regexp.text("source")?, regexp.text("target").unwrap_or_default());
-    if !rewrite.is_empty() {
+    if rewrite.names().chain(regexp.names()).next().is_some() {
         return None;
     }
     let bare = source.strip_prefix('^').unwrap_or(&source);
@@ -72,9 +120,9 @@ fn key_format(path: &str, rewrites: Vec<SpecFields>) -> Option<&'static str> {
     if (rest == Some("") && target.is_empty())
         || (first && rest.is_some_and(|rest| ["(.*)", "(.+)"].contains(&rest)))
     {
-        Some("Dotted")
+        Some(KeyFormat::Dotted)
     } else if first && [".*/(.*)", ".*/(.+)", ".*/([^/]+)", ".*/([^/]*)", "(?:.*/)?([^/]+)"].contains(&bare) {
-        Some("Basename")
+        Some(KeyFormat::Basename)
     } else {
         None
     }
@@ -88,30 +136,51 @@ mod tests {
     use super::*;
 
     fn listed(find: &serde_json::Value, rewrite: &serde_json::Value) -> Option<Listing> {
-        listing(
-            SpecFields::of("spec.dataFrom[0]", json!({"find": find, "rewrite": rewrite})),
-            &mut Notes::default(),
-        )
+        let entry = json!({"find": find, "rewrite": rewrite}).as_object().unwrap().clone();
+        listing(SpecFields::of("spec.dataFrom[0]", entry), &mut Notes::default())
     }
 
     #[rstest]
-    #[case::the_path_cut_off("^/prod/checkout/(.*)$", "$1", Some("Dotted"))]
-    #[case::unanchored("/prod/checkout/(.*)", "$1", Some("Dotted"))]
-    #[case::removed("/prod/checkout/", "", Some("Dotted"))]
-    #[case::the_last_segment(".*/(.*)", "$1", Some("Basename"))]
-    #[case::the_last_segment_by_its_letters("(?:.*/)?([^/]+)", "${1}", Some("Basename"))]
+    #[case::the_path_cut_off("^/prod/checkout/(.*)$", "$1", Some(KeyFormat::Dotted))]
+    #[case::unanchored("/prod/checkout/(.*)", "$1", Some(KeyFormat::Dotted))]
+    #[case::removed("/prod/checkout/", "", Some(KeyFormat::Dotted))]
+    #[case::the_last_segment(".*/(.*)", "$1", Some(KeyFormat::Basename))]
+    #[case::the_last_segment_by_its_letters("(?:.*/)?([^/]+)", "${1}", Some(KeyFormat::Basename))]
     #[case::another_path("/prod/(.*)", "$1", None)]
     #[case::a_prefix_put_before("/prod/checkout/(.*)", "APP_$1", None)]
     #[case::something_else("[^a-zA-Z0-9]", "_", None)]
     fn a_rewrite_is_carried_over_if_a_key_format_does_the_same(
         #[case] source: &str,
         #[case] target: &str,
-        #[case] format: Option<&str>,
+        #[case] format: Option<KeyFormat>,
     ) {
         let find = json!({"path": "/prod/checkout/", "name": {"regexp": ".*"}});
         let found = listed(&find, &json!([{"regexp": {"source": source, "target": target}}]));
         assert_eq!(found.as_ref().map(|found| found.key_format), format);
         assert!(found.is_none_or(|found| found.path == "/prod/checkout"));
+    }
+
+    #[rstest]
+    #[case::prefix("^/prod/checkout/", Some("/prod/checkout"))]
+    #[case::prefix_and_anything("^/prod/checkout/.*", Some("/prod/checkout"))]
+    #[case::to_the_end("^/prod/checkout/(.+)$", Some("/prod/checkout"))]
+    #[case::not_at_the_beginning("/prod/checkout/", None)]
+    #[case::siblings_too("^/prod/checkout", None)]
+    #[case::only_the_folder_itself("^/prod/checkout/$", None)]
+    #[case::any_character("^/prod/check.ut/", None)]
+    #[case::some_of_them("^/prod/checkout/db.*", None)]
+    fn a_pattern_is_a_path_if_it_matches_all_below_it(#[case] pattern: &str, #[case] path: Option<&str>) {
+        assert_eq!(folder(pattern), path);
+    }
+
+    #[rstest]
+    #[case::at_the_path("/prod/checkout", Some("/prod/checkout"))]
+    #[case::below_the_path("/prod/", Some("/prod/checkout"))]
+    #[case::beside_the_path("/prod/check", None)]
+    fn a_pattern_narrows_a_path(#[case] path: &str, #[case] expected: Option<&str>) {
+        let find = json!({"path": path, "name": {"regexp": "^/prod/checkout/.*"}});
+        let found = listed(&find, &json!([{"regexp": {"source": "/prod/checkout/(.*)", "target": "$1"}}]));
+        assert_eq!(found.as_ref().map(|found| found.path.as_str()), expected);
     }
 
     #[rstest]

@@ -1,12 +1,12 @@
-//! Prints the result: YAML with comments, and one line for each note.
+//! Prints the result: YAML with comments, one line for each note, and a summary that accounts for every object of the input.
 
 use std::fmt::Write as _;
 
 use anyhow::Context as _;
 use parameter_mirror_format::humanize::printable;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::commands::convert::{Conversion, ConvertedMirror, Notes};
+use crate::commands::convert::conversion::{Conversion, Converted, Extent};
 
 /// Prefix of a note on what is not carried over, to search for.
 const LOST: &str = "NOT CARRIED OVER";
@@ -14,63 +14,65 @@ const LOST: &str = "NOT CARRIED OVER";
 impl Conversion {
     /// Returns the sources, then the mirrors, then what has no counterpart, as YAML documents.
     pub fn yaml(&self) -> anyhow::Result<String> {
-        let mut documents = Vec::new();
-        for (source, notes) in &self.sources {
-            // A source without grants has no use.
-            let is_used = source["spec"]["grants"].as_array().is_some_and(|grants| !grants.is_empty());
-            documents.push(document(notes, &[], is_used.then_some(source))?);
-        }
-        for (mirror, notes) in &self.mirrors {
-            let spec = mirror.converted.as_ref().and_then(|converted| converted.spec.as_ref());
-            let object = spec.map(|spec| {
-                json!({
-                    "apiVersion": "parameter-mirror.dev/v1alpha1", "kind": "ParameterMirror",
-                    "metadata": {"name": mirror.name, "namespace": mirror.namespace}, "spec": spec,
-                })
-            });
-            documents.push(document(notes, &hand_over(mirror, notes), object.as_ref())?);
-        }
-        for notes in &self.others {
-            documents.push(document(notes, &[], None)?);
-        }
-        Ok(documents.join("---\n"))
+        let documents: anyhow::Result<Vec<String>> = self.all().map(document).collect();
+        Ok(documents?.join("---\n"))
     }
 
     /// Returns the notes and a summary, for standard error.
-    #[must_use]
     pub fn summary(&self) -> String {
         let mut summary = String::new();
-        for notes in self.notes() {
-            for note in &notes.all {
+        for converted in self.all() {
+            for note in &converted.notes.all {
                 let word = if note.is_lost { LOST } else { "note" };
-                let _ = writeln!(summary, "{word}  {}: {}", printable(&notes.about), printable(&note.text));
+                let about = printable(&converted.notes.about);
+                let _ = writeln!(summary, "{word}  {about}: {}", printable(&note.text));
             }
         }
-        let lost = self.notes().flat_map(|notes| &notes.all).filter(|note| note.is_lost).count();
-        let made = self.mirrors.iter().filter(|(mirror, _)| mirror.is_made()).count();
-        let _ = writeln!(
-            summary,
-            "{made} of {} ExternalSecrets are mirrors now; {lost} things could not be carried over",
-            self.mirrors.len()
-        );
+        let _ = writeln!(summary, "{}", self.counts());
         summary
     }
-}
 
-impl ConvertedMirror {
-    fn is_made(&self) -> bool {
-        self.converted.as_ref().is_some_and(|converted| converted.spec.is_some())
+    /// Counts every object of the input.
+    fn counts(&self) -> String {
+        let mirrors = |extent| self.mirrors.iter().filter(|mirror| mirror.extent() == extent).count();
+        let external = counted(self.mirrors.len(), "ExternalSecret");
+        let mut clauses = vec![format!("Converted {} of {external} completely", mirrors(Extent::Complete))];
+        for (extent, how) in [(Extent::Partial, "partially"), (Extent::Nothing, "not at all")] {
+            if mirrors(extent) > 0 {
+                clauses.push(format!("{} {how}", mirrors(extent)));
+            }
+        }
+        if let [_, .., last] = clauses.as_mut_slice() {
+            let _ = write!(last, " (see {LOST})");
+        }
+        if !self.sources.is_empty() {
+            let printed = self.sources.iter().filter(|source| source.object.is_some()).count();
+            clauses.push(format!("{printed} of {} converted", counted(self.sources.len(), "store")));
+        }
+        if !self.unsupported.is_empty() {
+            clauses.push(format!("{} skipped", counted(self.unsupported.len(), "unsupported object")));
+        }
+        if !self.foreign.is_empty() {
+            let kinds: Vec<String> = self.foreign.keys().map(|kind| printable(kind)).collect();
+            let objects = counted(self.foreign.values().sum(), "object");
+            clauses.push(format!("{objects} of other kinds passed over ({})", kinds.join(", ")));
+        }
+        clauses.join("; ")
     }
 }
 
-fn document(notes: &Notes, more: &[String], object: Option<&Value>) -> anyhow::Result<String> {
-    let mut text = comment(&format!("From {}.", notes.about));
-    for note in &notes.all {
+fn counted(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
+fn document(converted: &Converted) -> anyhow::Result<String> {
+    let mut text = comment(&format!("From {}.", converted.notes.about));
+    for note in &converted.notes.all {
         let word = if note.is_lost { LOST } else { "Note" };
         text.push_str(&comment(&format!("{word}: {}", note.text)));
     }
-    text.extend(more.iter().map(|line| comment(line)));
-    if let Some(object) = object {
+    if let Some(object) = &converted.object {
+        text.extend(hand_over(object, converted.extent()).iter().map(|line| comment(line)));
         text.push_str(&serde_yaml::to_string(object).context("cannot be written as YAML")?);
     }
     Ok(text)
@@ -81,15 +83,16 @@ fn comment(text: &str) -> String {
     format!("# {}\n", printable(text))
 }
 
-/// Returns the commands that hand over the running Secret (docs/migration.md). The names in them are names of objects:
-/// the input is refused if one is not, and a Secret name that is not one counts as lost.
-fn hand_over(mirror: &ConvertedMirror, notes: &Notes) -> Vec<String> {
-    let ConvertedMirror { namespace, name, converted } = mirror;
-    let Some(converted) = converted.as_ref().filter(|converted| converted.spec.is_some()) else {
+/// Returns the commands that hand over the running Secret (docs/migration.md). The names in them are names of objects: a mirror
+/// is printed only if its CRD accepts them.
+fn hand_over(object: &Value, extent: Extent) -> Vec<String> {
+    let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str);
+    let (Some(namespace), Some(name), Some(secret)) =
+        (text("/metadata/namespace"), text("/metadata/name"), text("/spec/secret/name"))
+    else {
         return Vec::new();
     };
-    let secret = &converted.secret;
-    if notes.has_lost() {
+    if extent != Extent::Complete {
         return vec![format!(
             "Do not let it take over Secret {secret} as it is: a take-over replaces the whole Secret, and this is not the same one."
         )];

@@ -1,4 +1,4 @@
-//! Converts a `SecretStore` or `ClusterSecretStore` into a `ParameterSource`.
+//! Understands a `SecretStore` or `ClusterSecretStore`: the AWS account that it reads, and the grants that its readers need.
 //!
 //! Read for this, of external-secrets: `apis/externalsecrets/v1/secretstore_aws_types.go`.
 
@@ -6,11 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use crate::commands::convert::fields::{Notes, SpecFields};
+use crate::commands::convert::fields::SpecFields;
+use crate::commands::convert::notes::Notes;
 use crate::mirror::selection::is_at_or_below;
 
-/// Maximum paths of a grant, and maximum grants of a source (the CRD's limits).
-const MOST: usize = 20;
+/// Maximum paths of a grant (the CRD's limit).
+const MOST_PATHS: usize = 20;
 
 /// How an `ExternalSecret` names a store; `namespace` is `None` for a `ClusterSecretStore`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,6 +21,14 @@ pub struct StoreName {
 }
 
 impl StoreName {
+    /// Reads a `secretStoreRef`; `None` if it names none.
+    pub fn of_reference(mut reference: SpecFields, namespace: &str, notes: &mut Notes) -> Option<Self> {
+        let name = reference.text("name");
+        let is_cluster = reference.text("kind").as_deref() == Some("ClusterSecretStore");
+        reference.rest(notes);
+        Some(Self { namespace: (!is_cluster).then(|| namespace.to_owned()), name: name? })
+    }
+
     /// Returns the name of the source. Sources are cluster-scoped, so it contains the namespace.
     pub fn source(&self) -> String {
         match &self.namespace {
@@ -37,10 +46,18 @@ impl StoreName {
     }
 }
 
+/// What a store reads from.
+#[derive(Debug)]
+pub enum Store {
+    ParameterStore(Box<ParameterStore>),
+    /// Something that stays with External Secrets Operator, by its name.
+    Other(String),
+}
+
 /// A store of AWS Parameter Store.
 #[derive(Debug)]
-pub struct Store {
-    region: String,
+pub struct ParameterStore {
+    region: Option<String>,
     role: Option<String>,
     external_id: Option<String>,
     /// Prefix of each key in `data`; `find` does not use it.
@@ -49,8 +66,19 @@ pub struct Store {
     grants: BTreeMap<String, BTreeSet<String>>,
 }
 
-/// Reads a store from its spec; `None` if it is not an AWS Parameter Store.
-pub fn store(mut spec: SpecFields, notes: &mut Notes) -> Option<Store> {
+/// Understands the spec of a store. What a store of something else has is of no interest.
+pub fn understand(mut spec: SpecFields, notes: &mut Notes) -> Store {
+    let mut provider = spec.object("provider");
+    let mut aws = provider.object("aws");
+    let service = aws.text("service").unwrap_or_default();
+    if service != "ParameterStore" {
+        let other = provider.names().next().unwrap_or("no provider");
+        return Store::Other(match service.as_str() {
+            "SecretsManager" => "AWS Secrets Manager".to_owned(),
+            "" => other.to_owned(),
+            service => format!("AWS {service}"),
+        });
+    }
     // How often ESO checks the store, how it retries, and which ESO does it: the result does not depend on these.
     for own in ["controller", "refreshInterval", "retrySettings"] {
         spec.take(own);
@@ -58,29 +86,24 @@ pub fn store(mut spec: SpecFields, notes: &mut Notes) -> Option<Store> {
     if spec.take("conditions").is_some() {
         notes.know("spec.conditions", "the source grants only the namespaces and paths that are used here");
     }
-    let mut provider = spec.object("provider");
-    let mut aws = provider.object("aws");
-    let service = aws.text("service");
-    if service.as_deref() != Some("ParameterStore") {
-        notes.lost(
-            "spec.provider",
-            "only AWS Parameter Store can be mirrored (provider.aws.service: ParameterStore)",
-        );
-        return None;
-    }
     aws.take("secretsManager");
-    let region = aws.text("region").unwrap_or_else(|| {
-        notes.lost("spec.provider.aws.region", "a source needs a region");
-        "us-east-1".to_owned()
-    });
-    let store = Store {
-        region,
+    let store = ParameterStore {
+        region: aws.text("region"),
         role: aws.text("role"),
         external_id: aws.text("externalID"),
         prefix: aws.text("prefix").unwrap_or_default(),
         grants: BTreeMap::new(),
     };
-    if aws.take("auth").is_some_and(|auth| auth.as_object().is_some_and(|auth| !auth.is_empty())) {
+    identity(&mut aws, &store, notes);
+    aws.rest(notes);
+    provider.rest(notes);
+    spec.rest(notes);
+    Store::ParameterStore(Box::new(store))
+}
+
+/// Notes with which identity ESO reads, and what of it a source does not have.
+fn identity(aws: &mut SpecFields, store: &ParameterStore, notes: &mut Notes) {
+    if aws.take("auth").is_some_and(|auth| auth.as_object().is_none_or(|auth| !auth.is_empty())) {
         let text = match &store.role {
             Some(role) => format!("the operator reads with its own AWS identity: let that assume {role}"),
             None => "the operator reads with its own AWS identity: give that the rights on these parameters, or name a role in \
@@ -89,10 +112,7 @@ pub fn store(mut spec: SpecFields, notes: &mut Notes) -> Option<Store> {
         };
         notes.know("spec.provider.aws.auth", &text);
     }
-    if aws
-        .take("additionalRoles")
-        .is_some_and(|roles| roles.as_array().is_some_and(|roles| !roles.is_empty()))
-    {
+    if aws.take("additionalRoles").is_some_and(|roles| roles != json!([])) {
         let why = "roles are not chained: let the operator's identity assume the last one";
         notes.lost("spec.provider.aws.additionalRoles", why);
     }
@@ -102,13 +122,14 @@ pub fn store(mut spec: SpecFields, notes: &mut Notes) -> Option<Store> {
             notes.lost(&aws.at(tags), "sessions have no tags: a policy must not ask for them");
         }
     }
-    aws.rest(notes);
-    provider.rest(notes);
-    spec.rest(notes);
-    Some(store)
 }
 
-impl Store {
+impl ParameterStore {
+    /// Whether nothing was granted.
+    pub fn is_unused(&self) -> bool {
+        self.grants.is_empty()
+    }
+
     /// Grants a path to a namespace, unless a path above it is granted already.
     pub fn grant(&mut self, namespace: &str, path: &str) {
         let paths = self.grants.entry(namespace.to_owned()).or_default();
@@ -119,26 +140,23 @@ impl Store {
     }
 
     /// Returns the `ParameterSource`.
-    pub fn source(&self, name: &str, notes: &mut Notes) -> Value {
+    pub fn source(&self, name: &str) -> Value {
         let grants: Vec<Value> = self
             .grants
             .iter()
             .flat_map(|(namespace, paths)| {
                 let paths: Vec<&String> = paths.iter().collect();
                 let grant = |paths: &[&String]| json!({"namespaces": [namespace], "paths": paths});
-                paths.chunks(MOST).map(grant).collect::<Vec<_>>()
+                paths.chunks(MOST_PATHS).map(grant).collect::<Vec<_>>()
             })
             .collect();
-        if grants.len() > MOST {
-            let why = "a source has at most 20 grants: grant shorter paths, or namespaces by matchLabels";
-            notes.lost("spec.grants", why);
-        }
-        let mut spec = json!({"region": self.region, "grants": grants});
-        if let Some(role) = &self.role {
-            spec["roleArn"] = json!(role);
-        }
-        if let Some(id) = &self.external_id {
-            spec["externalId"] = json!(id);
+        let mut spec = json!({"grants": grants});
+        for (field, value) in
+            [("region", &self.region), ("roleArn", &self.role), ("externalId", &self.external_id)]
+        {
+            if let Some(value) = value {
+                spec[field] = json!(value);
+            }
         }
         json!({
             "apiVersion": "parameter-mirror.dev/v1alpha1", "kind": "ParameterSource", "metadata": {"name": name}, "spec": spec,
