@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use crate::api::{ParameterSource, ParameterSourceSpec};
 use crate::cli::IamArgs;
+use crate::commands::manifests::accepted;
 use crate::kubernetes::client::connect;
 use crate::kubernetes::client::with_timeout;
 use crate::targets::redis::token::Service;
@@ -57,7 +58,11 @@ fn from_file(file: &Path) -> anyhow::Result<Vec<ParameterSource>> {
         _ => vec![document],
     });
     let sources = items.filter(|object| object["kind"] == "ParameterSource");
-    sources.map(|object| serde_json::from_value(object).context("not a ParameterSource")).collect()
+    let read = |object: Value| {
+        accepted(&object)?;
+        serde_json::from_value(object).context("not a ParameterSource")
+    };
+    sources.map(read).collect()
 }
 
 async fn from_cluster(args: &IamArgs) -> anyhow::Result<Vec<ParameterSource>> {

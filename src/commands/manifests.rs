@@ -1,9 +1,10 @@
 //! The subcommands that only print YAML on standard output, ready for `kubectl apply -f -`.
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::CommandFactory as _;
 use serde::Serialize;
 
+use crate::commands::admission::Admission;
 use crate::api::{GrantSpec, ParameterSource, ParameterSourceSpec, crds};
 use crate::cli::{Cli, CompletionArgs, KeygenArgs, SourceArgs};
 use crate::controller::signing_keys;
@@ -28,7 +29,15 @@ pub fn source(args: SourceArgs) -> anyhow::Result<String> {
         grants,
         ..ParameterSourceSpec::default()
     };
-    yaml(&ParameterSource::new(&args.name, spec))
+    let source = ParameterSource::new(&args.name, spec);
+    accepted(&source)?;
+    yaml(&source)
+}
+
+/// Fails with the words of the CRD if the API server would refuse the object.
+pub(super) fn accepted(object: &impl Serialize) -> anyhow::Result<()> {
+    let faults = Admission::new()?.faults(&serde_json::to_value(object)?);
+    if faults.is_empty() { Ok(()) } else { bail!("the API server would refuse this: {}", faults.join("; ")) }
 }
 
 /// Returns a new key Secret as YAML. Printing its values is the purpose of this command.

@@ -11,7 +11,7 @@ use parameter_mirror_test_support::{Prometheus, Scratch, programs};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use crate::world::{LATER, SOON, World, eventually, root};
+use crate::world::{LATER, World, eventually, root};
 
 /// A world in which every metric has a series: one mirror is in sync and was healed, another is degraded.
 async fn eventful() -> World {

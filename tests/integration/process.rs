@@ -85,6 +85,11 @@ fn a_source_is_printed_ready_to_apply_and_bad_grants_are_explained() {
     {
         assert!(yaml.contains(line), "{line} is missing in\n{yaml}");
     }
+    let (code, _, stderr) = run(&["source", "--region", "useast", "--role-arn", "foo", "--grant", "shop:/prod//x/"]);
+    assert_eq!(code, Some(1), "{stderr}");
+    for words in ["not an AWS region", "not the ARN of an IAM role", "a path starts with /"] {
+        assert!(stderr.contains(words), "{words:?} is not in {stderr}");
+    }
     let (code, _, stderr) = run(&["source", "--region", "us-east-1", "--grant", "shop"]);
     assert_eq!(code, Some(2));
     assert!(stderr.contains("write it like shop:/prod/checkout/"), "{stderr}");
