@@ -14,9 +14,7 @@ pub use parameter_mirror::{
     ParameterMirrorSpec, ParameterMirrorStatus, RedisEncryption, RedisTargetSpec, SecretTargetSpec,
     SecretType, SelectionSpec, SourceRef,
 };
-pub use parameter_source::{
-    GrantSpec, ParameterSource, ParameterSourceSpec, ParameterSourceStatus,
-};
+pub use parameter_source::{GrantSpec, ParameterSource, ParameterSourceSpec, ParameterSourceStatus};
 
 /// The API group, and the prefix of every annotation of the product.
 pub const GROUP: &str = "parameter-mirror.dev";

@@ -51,10 +51,59 @@ impl Admission {
         let object = apply_defaults(&rules.schema, object);
         limits(&rules.schema, &object, "", &mut faults);
         for error in self.validator.validate_compiled(&rules.compiled, &object, None) {
-            faults.push(fault(&error.field_path, found(&object, &error.field_path), &error.message));
+            if KEY_RULES.iter().all(|(begins, _)| !error.message.starts_with(begins)) {
+                faults.push(fault(&error.field_path, found(&object, &error.field_path), &error.message));
+            }
         }
+        faults.extend(about_keys(&rules.schema, &object));
         faults
     }
+}
+
+/// A rule about the keys of a map: how its message begins, and whether a Secret keeps it.
+type KeyRule = (&'static str, fn(&Value) -> bool);
+
+/// The evaluator escapes the keys of maps like names of fields: `a.b/c` is `a__dot__b__slash__c` to it. What these rules say about
+/// labels and annotations is judged here. `tests/integration/admission.rs` compares that too.
+const KEY_RULES: [KeyRule; 4] = [
+    ("labels: app.kubernetes.io", |secret| {
+        keys(secret, "labels").all(|key| !is_ours(key) && key != "app.kubernetes.io/managed-by")
+    }),
+    ("labels: a key", |secret| keys(secret, "labels").all(|key| key.chars().count() <= 317)),
+    ("annotations: more than", |secret| {
+        let all = secret["annotations"].as_object().into_iter().flatten();
+        let one = |(key, text): (&String, &Value)| {
+            key.chars().count() + text.as_str().map_or(0, |text| text.chars().count())
+        };
+        all.map(one).sum::<usize>() <= 16_384
+    }),
+    ("annotations: parameter-mirror.dev", |secret| {
+        keys(secret, "annotations").all(|key| !is_ours(key) && !is_of_kubernetes(key))
+    }),
+];
+
+fn keys<'s>(secret: &'s Value, map: &str) -> impl Iterator<Item = &'s str> {
+    secret[map].as_object().into_iter().flatten().map(|(key, _)| key.as_str())
+}
+
+fn is_ours(key: &str) -> bool {
+    key.starts_with("parameter-mirror.dev/")
+}
+
+fn is_of_kubernetes(key: &str) -> bool {
+    let of = |domain: &str, owned: &str| domain == owned || domain.ends_with(&format!(".{owned}"));
+    key.split_once('/').is_some_and(|(domain, _)| of(domain, "kubernetes.io") || of(domain, "k8s.io"))
+}
+
+/// Judges the rules about keys, in the words of the CRD.
+fn about_keys(schema: &Value, object: &Value) -> Vec<String> {
+    let secret = &object["spec"]["secret"];
+    let rules = &schema["properties"]["spec"]["properties"]["secret"]["x-kubernetes-validations"];
+    let messages = rules.as_array().into_iter().flatten().filter_map(|rule| rule["message"].as_str());
+    let broken = |message: &&str| {
+        KEY_RULES.iter().any(|(begins, is_kept)| message.starts_with(begins) && !is_kept(secret))
+    };
+    messages.filter(broken).map(|message| fault("spec.secret", None, message)).collect()
 }
 
 /// Checks the names that become parts of the object's path.

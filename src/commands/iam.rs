@@ -372,10 +372,7 @@ mod tests {
     fn kms_accepts_either_name_of_the_service() {
         let names = |region| services(region).into_iter().collect::<Vec<_>>();
         assert_eq!(names("us-gov-west-1"), ["ssm.us-gov-west-1.amazonaws.com"]);
-        assert_eq!(
-            names("cn-north-1"),
-            ["ssm.cn-north-1.amazonaws.com", "ssm.cn-north-1.amazonaws.com.cn"]
-        );
+        assert_eq!(names("cn-north-1"), ["ssm.cn-north-1.amazonaws.com", "ssm.cn-north-1.amazonaws.com.cn"]);
         assert_eq!(
             names("eusc-de-east-1"),
             ["ssm.eusc-de-east-1.amazonaws.com", "ssm.eusc-de-east-1.amazonaws.eu"]

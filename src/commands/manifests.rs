@@ -4,9 +4,9 @@ use anyhow::{Context as _, bail};
 use clap::CommandFactory as _;
 use serde::Serialize;
 
-use crate::commands::admission::Admission;
 use crate::api::{GrantSpec, ParameterSource, ParameterSourceSpec, crds};
 use crate::cli::{Cli, CompletionArgs, KeygenArgs, SourceArgs};
+use crate::commands::admission::Admission;
 use crate::controller::signing_keys;
 
 /// Returns both custom resource definitions as YAML.

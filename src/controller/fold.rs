@@ -99,7 +99,8 @@ pub fn read(
     };
     let reads = &mut state.source;
     reads.has_read = true;
-    reads.without_set = if state.good.is_some() || is_fresh { 0 } else { reads.without_set.saturating_add(1) };
+    reads.without_set =
+        if state.good.is_some() || is_fresh { 0 } else { reads.without_set.saturating_add(1) };
     let since = reads.issue.as_ref().map(|(_, since)| *since);
     reads.issue = issue.map(|issue| (issue, since.or_else(|| degraded_since(mirror, None)).unwrap_or(now)));
     // A read that waits for confirmation does not answer `sync-at`; the read that confirms it does.

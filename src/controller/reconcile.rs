@@ -176,12 +176,7 @@ async fn refuse(
 
 /// `suspend: true`: forgets the state of the mirror, except its targets, which are still observed, and the status that was last
 /// written.
-async fn suspend(
-    mirror: &ParameterMirror,
-    plan: &Plan,
-    state: &mut MirrorState,
-    ctx: &Context,
-) -> Requeue {
+async fn suspend(mirror: &ParameterMirror, plan: &Plan, state: &mut MirrorState, ctx: &Context) -> Requeue {
     let report = ReportState { written: state.report.written.take(), ..ReportState::default() };
     let targets = std::mem::take(&mut state.targets);
     *state = MirrorState { uid: state.uid.take(), targets, report, ..MirrorState::default() };

@@ -44,7 +44,8 @@ impl Transition<'_> {
     fn consents(&self) -> Vec<EventDraft> {
         let removals = self.published.approved_removals;
         let approved = (removals > 0).then(|| {
-            let note = format!("The removal of {} was approved and carried out.", humanize::parameters(removals));
+            let note =
+                format!("The removal of {} was approved and carried out.", humanize::parameters(removals));
             EventDraft::normal("RemovalsApproved", "Remove", note)
         });
         let adopted = self.published.adopted.iter().map(|(kind, name)| {
@@ -65,8 +66,12 @@ impl Transition<'_> {
             ("False", Some(before)) if before.status == "True" => {
                 let since = before.last_transition_time.0;
                 let after = Duration::try_from(self.now.duration_since(since)).unwrap_or_default();
-                let note =
-                    format!("Recovered from {} after {}. {}", before.reason, humanize::span(after), degraded.message);
+                let note = format!(
+                    "Recovered from {} after {}. {}",
+                    before.reason,
+                    humanize::span(after),
+                    degraded.message
+                );
                 Some(EventDraft::normal("Recovered", action_of(&before.reason, targets), note))
             }
             _ => None,
@@ -85,7 +90,8 @@ impl Transition<'_> {
     }
 
     fn first_synced(&self, good: Option<&Signed>) -> Option<EventDraft> {
-        let was_ready = conditions::find(&self.before.conditions, READY).is_some_and(|ready| ready.status == "True");
+        let was_ready =
+            conditions::find(&self.before.conditions, READY).is_some_and(|ready| ready.status == "True");
         let ready = conditions::find(&self.after.conditions, READY)?;
         let is_synced = ready.status == "True" && ready.reason == "Synced";
         (!was_ready && good.is_some() && is_synced)
@@ -140,7 +146,8 @@ const fn write_of(kind: TargetKind) -> &'static str {
 /// The part of the mirror that a reason of Degraded is about.
 fn action_of(reason: &str, targets: &Targets) -> &'static str {
     let has_it = |issue: TargetReason| issue.as_str() == reason;
-    let of_targets = targets.iter().find(|target| target.state().issue.as_ref().is_some_and(|issue| has_it(issue.reason)));
+    let of_targets =
+        targets.iter().find(|target| target.state().issue.as_ref().is_some_and(|issue| has_it(issue.reason)));
     match of_targets {
         Some(target) => write_of(target.kind()),
         None if reason.starts_with("Secret") => "WriteSecret",

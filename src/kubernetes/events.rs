@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
-use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::Client;
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use parameter_mirror_format::humanize;
 use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;

@@ -61,7 +61,8 @@ impl Latencies {
             reconciles: Histogram::new(RECONCILES),
             delays: Family::new_with_constructor(|| Histogram::new(DELAYS)),
         };
-        let help = "Requests to SSM, failed ones too, by operation and code: OK, or the reason of the failure";
+        let help =
+            "Requests to SSM, failed ones too, by operation and code: OK, or the reason of the failure";
         registry.register_with_unit("ssm_request_duration", help, Unit::Seconds, this.requests.clone());
         let help = "Commands to Redis, failed ones too, by command and result";
         registry.register_with_unit("redis_command_duration", help, Unit::Seconds, this.commands.clone());

@@ -17,7 +17,9 @@ use crate::mirror::plan::SourceIdentity;
 use crate::mirror::selection::Selection;
 use crate::mirror::snapshot::ReadError;
 use crate::ssm::api::{Connect, ParameterApi};
-use crate::targets::redis::{Check, Eviction, Guard, HashStore, Heartbeat, ObservedHash, RedisBackend, ScriptOutcome};
+use crate::targets::redis::{
+    Check, Eviction, Guard, HashStore, Heartbeat, ObservedHash, RedisBackend, ScriptOutcome,
+};
 
 /// Something whose calls are measured.
 pub struct Measured<T> {

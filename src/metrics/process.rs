@@ -81,7 +81,9 @@ fn resident_bytes(status: &str) -> Option<i64> {
 }
 
 fn most_files(limits: &str) -> Option<i64> {
-    limits.lines().find_map(|line| line.strip_prefix("Max open files")?.split_whitespace().next()?.parse().ok())
+    limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files")?.split_whitespace().next()?.parse().ok())
 }
 
 #[cfg(test)]
@@ -96,6 +98,9 @@ mod tests {
         assert_eq!(start_ticks(STAT), Some(12_345.0));
         assert_eq!(boot_time("cpu 1 2\nbtime 1700000000\n"), Some(1_700_000_000.0));
         assert_eq!(resident_bytes("Name: x\nVmRSS:\t    200 kB\n"), Some(204_800));
-        assert_eq!(most_files("Max cpu time  unlimited\nMax open files            1024   4096 files\n"), Some(1_024));
+        assert_eq!(
+            most_files("Max cpu time  unlimited\nMax open files            1024   4096 files\n"),
+            Some(1_024)
+        );
     }
 }

@@ -237,14 +237,16 @@ fn degraded_as_is(facts: &StatusInput<'_>) -> Option<ConditionState> {
         return Some(verdict("True", source_reason(drill), messages::source(facts)));
     }
     if let Some(keys) = &facts.keys {
-        return Some(verdict("True", keys.reason.as_str(), format!("{} {}", keys.detail, messages::serving(facts))));
+        return Some(verdict(
+            "True",
+            keys.reason.as_str(),
+            format!("{} {}", keys.detail, messages::serving(facts)),
+        ));
     }
     let lost_key = facts.target_issues().find(|(_, issue)| issue.reason == TargetReason::KeyMissing);
     let source = facts.issue().filter(|_| lost_key.is_none());
     match (source, lost_key.or_else(|| facts.target_issues().next())) {
-        (Some(issue), _) => {
-            Some(verdict("True", source_reason(issue), messages::source(facts)))
-        }
+        (Some(issue), _) => Some(verdict("True", source_reason(issue), messages::source(facts))),
         (None, Some((target, issue))) => {
             Some(verdict("True", issue.reason.as_str(), messages::target(facts, target, issue)))
         }

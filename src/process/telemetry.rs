@@ -5,8 +5,16 @@ use tracing_subscriber::EnvFilter;
 use crate::cli::LogFormat;
 
 /// Crates that log what requests and answers hold, secrets and credentials among it. They are silent whatever the filter says.
-const SECRETIVE: [&str; 8] =
-    ["aws_smithy_runtime", "aws_smithy_http", "aws_sdk", "aws_sigv4", "aws_runtime", "aws_config", "h2", "hyper::proto"];
+const SECRETIVE: [&str; 8] = [
+    "aws_smithy_runtime",
+    "aws_smithy_http",
+    "aws_sdk",
+    "aws_sigv4",
+    "aws_runtime",
+    "aws_config",
+    "h2",
+    "hyper::proto",
+];
 /// Crates that log of connections only. They are silent unless the filter names them.
 const QUIET: [&str; 6] = ["aws_smithy", "hyper", "hyper_util", "kube", "rustls", "tower"];
 

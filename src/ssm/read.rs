@@ -164,7 +164,10 @@ impl Read<'_> {
         if !is_of_one || failure.culprit.is_some() || self.request.selections.len() < 2 {
             return failure;
         }
-        ReadError { detail: format!("{}. It is about the selection of {selection}", failure.detail), ..failure }
+        ReadError {
+            detail: format!("{}. It is about the selection of {selection}", failure.detail),
+            ..failure
+        }
     }
 
     /// Lists all pages of a path. Only a missing token ends a listing.

@@ -13,10 +13,10 @@ use crate::mirror::copies::{self, Action, Freshness};
 use crate::mirror::plan::{Plan, TargetPlan};
 use crate::mirror::resolve::Desired;
 use crate::mirror::schedule::{HealLimiter, MAX_HEALS};
-use jiff::Timestamp;
 use crate::mirror::target::{Conflict, Consent, TargetIssue, TargetKind, TargetReason};
 use crate::targets::redis::{HashStore, Heartbeat, RedisBackend};
 use crate::targets::secret::{Owner, SecretStore};
+use jiff::Timestamp;
 use parameter_mirror_clock::Clock;
 
 /// A kind of target: what is the same for the targets of all mirrors.

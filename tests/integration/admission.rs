@@ -89,12 +89,17 @@ async fn what_is_applied_twice_is_unchanged() {
         {"path": "/app", "recursive": false, "exclude": ["legacy"]}, {"name": "/shared/x:3", "key": "X", "optional": true},
     ]);
     let secret = json!({"name": "twice", "labels": {"team": "shop"}, "annotations": {"note": "x"}});
-    let named = |manifest: String, name: &str| manifest.replace("\"bad\"", &format!("\"{name}\"")).replace("\"admission\"", &format!("\"{name}\""));
+    let named = |manifest: String, name: &str| {
+        manifest.replace("\"bad\"", &format!("\"{name}\"")).replace("\"admission\"", &format!("\"{name}\""))
+    };
     let samples = [
         named(source(&json!({"region": "us-east-1"})), "twice-least"),
         named(source(&json!({"region": "us-east-1", "grants": grants})), "twice-whole"),
         named(mirror(&namespace, &json!({"parameters": minimal, "secret": {}, "redis": {}})), "twice-least"),
-        named(mirror(&namespace, &json!({"parameters": whole, "secret": secret, "maxStaleness": "24h"})), "twice-whole"),
+        named(
+            mirror(&namespace, &json!({"parameters": whole, "secret": secret, "maxStaleness": "24h"})),
+            "twice-whole",
+        ),
     ];
     for sample in samples {
         let first = cluster.kubectl_apply(&sample).await;
@@ -120,7 +125,10 @@ async fn a_bad_mirror_is_refused_with_field_and_remedy() {
             json!({"parameters": path, "secret": {}, "maxStaleness": "a day"}),
             "write it like 30m, 24h or 1h30m",
         ),
-        (json!({"parameters": path, "secret": {}, "maxStaleness": "4m"}), "maxStaleness must be at least interval"),
+        (
+            json!({"parameters": path, "secret": {}, "maxStaleness": "4m"}),
+            "maxStaleness must be at least interval",
+        ),
         (json!({"parameters": [{"path": "/app", "name": "/a"}], "secret": {}}), "split it into two entries"),
         (json!({"parameters": [{}], "secret": {}}), "either `path` or `name`"),
         (json!({"parameters": [{"path": "/app", "key": "A"}], "secret": {}}), "`key` goes with `name` only"),
@@ -132,7 +140,10 @@ async fn a_bad_mirror_is_refused_with_field_and_remedy() {
             json!({"parameters": [{"path": "/aws/reference/secretsmanager/app"}], "secret": {}}),
             "references to Secrets Manager are not supported",
         ),
-        (json!({"parameters": [{"path": "/app", "exclude": ["../x"]}], "secret": {}}), "an exclude is a relative path"),
+        (
+            json!({"parameters": [{"path": "/app", "exclude": ["../x"]}], "secret": {}}),
+            "an exclude is a relative path",
+        ),
         (json!({"parameters": [{"name": "app/a"}], "secret": {}}), "begins with / if it has one"),
         (json!({"parameters": [{"name": "/x".repeat(16)}], "secret": {}}), "at most 15 levels"),
         (
@@ -215,10 +226,7 @@ async fn a_bad_source_is_refused_with_field_and_remedy() {
             json!({"region": "us-east-1", "grants": [{"namespaces": ["shop"], "paths": ["app"]}]}),
             "a path starts with /",
         ),
-        (
-            json!({"region": "us-east-1", "grants": [{"namespaces": ["shop"], "paths": []}]}),
-            "paths",
-        ),
+        (json!({"region": "us-east-1", "grants": [{"namespaces": ["shop"], "paths": []}]}), "paths"),
         (json!({"region": "us-east-1", "grants": [{"paths": ["/app"]}]}), "a grant names namespaces"),
         (
             json!({"region": "us-east-1", "grants": [{"namespaceSelector": {}, "paths": ["/app"]}]}),

@@ -176,7 +176,10 @@ fn what_cannot_be_read_is_an_error_in_one_line() {
         ("# nothing\n---\n", "error: input contains no Kubernetes objects"),
         ("[1, 2]\n", "error: input contains no Kubernetes objects"),
         ("a: [1\nb: }\n", "error: input is not YAML: "),
-        ("name: {{ .Values.name }}\nkind: ExternalSecret\n", "error: input is a template of Helm that is not rendered"),
+        (
+            "name: {{ .Values.name }}\nkind: ExternalSecret\n",
+            "error: input is a template of Helm that is not rendered",
+        ),
         (deployment, "error: input contains no objects of External Secrets Operator, only Deployment"),
     ] {
         std::fs::write(&file, input).unwrap();
@@ -190,5 +193,9 @@ fn what_cannot_be_read_is_an_error_in_one_line() {
     assert!(text(&output.stderr).contains("nobody.yaml cannot be read"), "{}", text(&output.stderr));
     let output = convert(&["--file", "team.yaml", "--namespace", "a b"]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stderr).contains("--namespace `a b` is not the name of a namespace"), "{}", text(&output.stderr));
+    assert!(
+        text(&output.stderr).contains("--namespace `a b` is not the name of a namespace"),
+        "{}",
+        text(&output.stderr)
+    );
 }

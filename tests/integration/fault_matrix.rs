@@ -218,7 +218,10 @@ const EVERYTHING: &str = "trace,kube=trace,hyper=trace,hyper_util=trace,rustls=t
 /// One fault, from a synced mirror to a healthy one. No value may appear in the trace of it.
 async fn outlives(row: Row) {
     let world = synced().await;
-    let is_held = matches!(row.meaning, Meaning::Held(_));
+    let held = match row.meaning {
+        Meaning::Held(reason) => Some(reason),
+        Meaning::Unnoticed | Meaning::Converges => None,
+    };
     let (before, calls) = (State::of(&world).await, world.ssm.calls());
     let is_endless = matches!(row.fault, Fault::Endless { .. });
     world.ssm.fail(row.when, row.fault);
@@ -250,19 +253,19 @@ async fn outlives(row: Row) {
         }
     }
     world.ssm.clear_all();
-    if is_held {
-        recovers(&world, value, before.event_counts).await;
+    if let Some(reason) = held {
+        recovers(&world, value, before.event_counts, reason).await;
     }
     silence::keeps(&world).await;
 }
 
 /// After the fault, what waited at SSM arrives, and log and events have reported the fault and its end once.
-async fn recovers(world: &World, value: &str, mut expected: BTreeMap<String, i32>) {
+async fn recovers(world: &World, value: &str, mut expected: BTreeMap<String, i32>, reason: &str) {
     world.sync("config").await;
     world.healthy("config").await;
     arrived(world, value).await;
     assert_eq!(world.field("config", "@status").await.as_deref(), Some("Synced"));
-    for reason in ["Degraded", "Recovered"] {
+    for reason in [reason, "Recovered"] {
         *expected.entry(reason.to_owned()).or_default() += 1;
     }
     eventually("the fault and its end are reported once", SOON, async || {

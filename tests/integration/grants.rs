@@ -71,7 +71,7 @@ async fn a_deleted_source_is_an_outage_and_never_a_withdrawal() {
     world.sync("config").await;
     let degraded = world.degraded("config", "SourceNotFound").await;
     assert!(
-        degraded.message.contains(&format!("no ParameterSource {}", world.source)),
+        degraded.message.contains(&format!("ParameterSource {} does not exist. Create it", world.source)),
         "{}",
         degraded.message
     );
@@ -82,7 +82,12 @@ async fn a_deleted_source_is_an_outage_and_never_a_withdrawal() {
     world.grant(&["/app"]).await;
     world.healthy("config").await;
 
-    world.mirror("lost", json!({"sourceRef": {"name": "nowhere"}, "parameters": [{"path": "/app"}], "secret": {}})).await;
+    world
+        .mirror(
+            "lost",
+            json!({"sourceRef": {"name": "nowhere"}, "parameters": [{"path": "/app"}], "secret": {}}),
+        )
+        .await;
     world.condition("lost", "Ready", "False", "NoLastKnownGood").await;
     world.degraded("lost", "SourceNotFound").await;
 }

@@ -6,9 +6,9 @@ use std::fs;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
+use jiff::{SignedDuration, Timestamp};
 use parameter_mirror_test_support::ssm::{Fault, When};
 use parameter_mirror_test_support::{Prometheus, Scratch, programs};
-use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use crate::world::{LATER, World, eventually, root};
@@ -96,6 +96,17 @@ fn shown(text: &str) -> Figures {
 async fn the_documentation_lists_every_metric_with_its_type_and_labels_and_no_other() {
     let world = eventful().await;
     world.change("good", json!({"suspend": true})).await;
+    // Only a degraded mirror has a reason, and metrics contain only the names of mirrors.
+    let expected = format!(
+        r#"parameter_mirror_mirror_degraded{{namespace="{}",mirror="bad",reason="AccessDenied"}} 1"#,
+        world.namespace
+    );
+    eventually("the figures show the one mirror that is degraded, and why", LATER, async || {
+        let (_, text) = world.operator.get("/metrics").await.unwrap();
+        let is_degraded = |line: &&str| line.starts_with("parameter_mirror_mirror_degraded{");
+        if text.lines().filter(is_degraded).eq([expected.as_str()]) { Ok(()) } else { Err(text) }
+    })
+    .await;
     let until = (Timestamp::now() + SignedDuration::from_mins(10)).to_string();
     let drill = format!("parameter-mirror.dev/drill-until={until}");
     world.cluster.kubectl(&["annotate", "psource", &world.source, &drill]).await;
@@ -109,19 +120,14 @@ async fn the_documentation_lists_every_metric_with_its_type_and_labels_and_no_ot
     .await;
     let process = ["cpu_seconds_total", "resident_memory_bytes", "start_time_seconds", "open_fds", "max_fds"];
     for name in process.map(|name| format!("process_{name}")) {
-        assert!(text.contains(&format!("\n{name} ")) && read("docs/metrics.md").contains(&name), "{name}: {text}");
+        assert!(
+            text.contains(&format!("\n{name} ")) && read("docs/metrics.md").contains(&name),
+            "{name}: {text}"
+        );
     }
     assert_eq!(shown(&text), documented(), "docs/metrics.md and the operator differ");
     let complaints = promtool(&["check", "metrics"], &text);
     assert_eq!(complaints, Ok(String::new()), "promtool complains");
-    // Only a degraded mirror has a reason, and metrics contain only the names of mirrors.
-    let degraded: Vec<_> =
-        text.lines().filter(|line| line.starts_with("parameter_mirror_mirror_degraded{")).collect();
-    let expected = format!(
-        r#"parameter_mirror_mirror_degraded{{namespace="{}",mirror="bad",reason="AccessDenied"}} 1"#,
-        world.namespace
-    );
-    assert_eq!(degraded, [expected]);
     let ready = |mirror: &str| format!(r#"{{namespace="{}",mirror="{mirror}"}}"#, world.namespace);
     let limit = format!("parameter_mirror_staleness_limit_seconds{}", ready("good"));
     assert_eq!(world.operator.metric(&limit).await, 3600, "three intervals of 10 s are less than an hour");

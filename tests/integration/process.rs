@@ -85,7 +85,8 @@ fn a_source_is_printed_ready_to_apply_and_bad_grants_are_explained() {
     {
         assert!(yaml.contains(line), "{line} is missing in\n{yaml}");
     }
-    let (code, _, stderr) = run(&["source", "--region", "useast", "--role-arn", "foo", "--grant", "shop:/prod//x/"]);
+    let (code, _, stderr) =
+        run(&["source", "--region", "useast", "--role-arn", "foo", "--grant", "shop:/prod//x/"]);
     assert_eq!(code, Some(1), "{stderr}");
     for words in ["not an AWS region", "not the ARN of an IAM role", "a path starts with /"] {
         assert!(stderr.contains(words), "{words:?} is not in {stderr}");
@@ -162,7 +163,7 @@ async fn a_mirrors_sub_key_is_printed_for_its_readers_and_opens_no_other() {
     assert!(matches!(read("other").await, Err(ReaderError::Broken(_))));
     let (code, printed, stderr) = key("config", "default").await;
     assert_eq!((code, printed.as_str()), (Some(1), ""));
-    assert!(stderr.contains("Is --namespace the operator's?"), "{stderr}");
+    assert!(stderr.contains("Is --namespace the operator's namespace?"), "{stderr}");
 }
 
 /// This also shows that the operator needs no preparation of the cluster: nothing is applied yet.
@@ -352,7 +353,10 @@ async fn aws_ca_bundle_is_honoured_for_ssm_and_missed_by_name() {
     let world = with(vec![]).await;
     let said = world.degraded("config", "SourceUnavailable").await.message;
     let host = front.address().to_string();
-    assert!(said.contains(&host) && said.contains("UnknownIssuer") && said.contains("AWS_CA_BUNDLE"), "{said}");
+    assert!(
+        said.contains(&host) && said.contains("UnknownIssuer") && said.contains("AWS_CA_BUNDLE"),
+        "{said}"
+    );
 }
 
 /// The proxy from the environment is used for AWS; the API server is reached directly.

@@ -271,7 +271,10 @@ async fn a_suspicious_shrink_is_withheld_until_exactly_it_is_approved() {
     let command = degraded.message.split("If it is intended: ").nth(1).unwrap();
     world.cluster.kubectl(&command.split(' ').skip(1).collect::<Vec<_>>()).await;
     world.healthy("config").await;
-    assert_eq!(world.event("config", "RemovalsApproved").await, "The removal of 4 parameters was approved and carried out.");
+    assert_eq!(
+        world.event("config", "RemovalsApproved").await,
+        "The removal of 4 parameters was approved and carried out."
+    );
     let data = world.data("config").await.unwrap();
     assert_eq!((data.len(), data.contains_key("N0")), (7, false));
     assert_eq!(world.values("config").await.len(), 7);

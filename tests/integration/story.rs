@@ -58,8 +58,8 @@ async fn the_events_of_an_outage_are_its_story() {
         let output =
             world.cluster.kubectl(&["describe", "pmirror", "config", "--namespace", &world.namespace]).await;
         let (_, events) = output.split_once("Events:").unwrap_or_default();
-        let at =
-            ["Synced", "SourceUnavailable", "Healed", "Recovered"].map(|reason| events.find(&format!("  {reason}  ")));
+        let at = ["Synced", "SourceUnavailable", "Healed", "Recovered"]
+            .map(|reason| events.find(&format!("  {reason}  ")));
         if at.is_sorted() && at[0].is_some() { Ok(output) } else { Err(world.seen(&output)) }
     })
     .await;

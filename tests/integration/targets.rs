@@ -259,7 +259,8 @@ async fn a_frozen_redis_delays_neither_ssm_nor_the_secret_and_is_filled_when_it_
     world.holds("config", &[("A", "2")]).await;
     let degraded = world.degraded("config", "RedisUnavailable").await;
     assert!(
-        degraded.message.contains("perhaps an older one") || degraded.message.contains("as soon as it answers"),
+        degraded.message.contains("perhaps an older one")
+            || degraded.message.contains("as soon as it answers"),
         "{}",
         degraded.message
     );

@@ -175,7 +175,10 @@ async fn what_a_new_user_gets_wrong_is_said() {
     world.mirror("typo", json!({"parameters": [{"path": "/app/chekout"}], "secret": {}})).await;
     world.mirror("elsewhere", json!({"parameters": [{"path": "/other"}], "secret": {}})).await;
     world
-        .mirror("sourceless", json!({"sourceRef": {"name": "nobodys"}, "parameters": [{"path": "/app"}], "secret": {}}))
+        .mirror(
+            "sourceless",
+            json!({"sourceRef": {"name": "nobodys"}, "parameters": [{"path": "/app"}], "secret": {}}),
+        )
         .await;
     world.condition("typo", "Ready", "False", "NoParameters").await;
     world.condition("elsewhere", "Ready", "False", "NotGranted").await;

@@ -64,7 +64,13 @@ pub enum Command {
 #[derive(Debug, Args)]
 pub struct MirrorArgs {
     /// Mirror to read; may be given several times
-    #[arg(long = "mirror", value_name = "NAMESPACE/NAME", env = "PARAMETER_MIRROR_MIRRORS", value_delimiter = ',', required = true)]
+    #[arg(
+        long = "mirror",
+        value_name = "NAMESPACE/NAME",
+        env = "PARAMETER_MIRROR_MIRRORS",
+        value_delimiter = ',',
+        required = true
+    )]
     pub mirrors: Vec<MirrorName>,
 
     /// File with the sub-keys, one a line, as `parameter-mirror key` prints them. They may stand in the variable

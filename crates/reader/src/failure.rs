@@ -10,10 +10,10 @@ use parameter_mirror_redis::ConnectionError;
 
 use crate::ssm::SsmReadError;
 use crate::variables::KeyProblem;
-use parameter_mirror_format::humanize::span;
 use parameter_mirror_format::content::environment::EnvironmentProblem;
-use parameter_mirror_format::level::Level;
 use parameter_mirror_format::hash::mirror_name::MirrorName;
+use parameter_mirror_format::humanize::span;
+use parameter_mirror_format::level::Level;
 
 /// Why the reader failed. One line for people; it contains no value.
 #[derive(Debug, thiserror::Error)]
@@ -125,7 +125,9 @@ fn moment(milliseconds: i64) -> String {
 /// Returns what to do about an error of Redis. A setting that is wrong has been named.
 fn what_to_check(error: &ConnectionError) -> &'static str {
     match error {
-        _ if error.is_denied() => ". Check the Redis user, its password and its rights (docs/reader.md, \"Rights\")",
+        _ if error.is_denied() => {
+            ". Check the Redis user, its password and its rights (docs/reader.md, \"Rights\")"
+        }
         _ if error.is_of_the_connection() => ". Check --redis-url and the network",
         _ => "",
     }
@@ -141,10 +143,12 @@ fn with_hint(mirror: &MirrorName, error: &ReaderError) -> String {
         ReaderError::KeyMissing { .. } => {
             format!("{error}. `parameter-mirror key {mirror}` prints it: give it with --sub-key-file")
         }
-        ReaderError::Broken(BrokenCause::ValueUnreadable { name, why: OpenError::Refused(key_id) }) => format!(
-            "cannot decrypt {name} with the given sub-key {key_id}: it is the sub-key of another mirror, or the data was tampered with. Get \
+        ReaderError::Broken(BrokenCause::ValueUnreadable { name, why: OpenError::Refused(key_id) }) => {
+            format!(
+                "cannot decrypt {name} with the given sub-key {key_id}: it is the sub-key of another mirror, or the data was tampered with. Get \
              the right one: parameter-mirror key {mirror}"
-        ),
+            )
+        }
         ReaderError::Broken(cause @ BrokenCause::ReaderMac) => {
             format!("{cause}. Get the right one: parameter-mirror key {mirror}")
         }

@@ -48,7 +48,9 @@ fn dispatch(command: Command) -> Result<(), Failure> {
             let exported = export(&chosen.parameters, format)?;
             warn(&chosen);
             for left_out in exported.left_out {
-                eprintln!("parameter-mirror-reader: WARNING: left out {left_out}. Give it another `key` in the mirror");
+                eprintln!(
+                    "parameter-mirror-reader: WARNING: left out {left_out}. Give it another `key` in the mirror"
+                );
             }
             print(exported.text.as_bytes())
         }

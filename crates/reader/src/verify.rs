@@ -63,7 +63,9 @@ pub async fn verify(mirrors: &Mirrors, max_stale: Duration) -> Result<(), Failur
     }
     let too_large = environment::problem(set.iter().map(|(name, entry)| (name, entry)));
     show(match variables(&set) {
-        Ok(variables) if too_large.is_none() => Check::ok(format!("{} variables for exec and export", variables.len())),
+        Ok(variables) if too_large.is_none() => {
+            Check::ok(format!("{} variables for exec and export", variables.len()))
+        }
         Ok(_) => Check::fail(too_large.map_or_else(String::new, |problem| problem.to_string())),
         Err(problem) => Check::fail(problem.to_string()),
     });

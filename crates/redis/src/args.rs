@@ -63,12 +63,7 @@ struct UrlParser;
 impl TypedValueParser for UrlParser {
     type Value = Value;
 
-    fn parse_ref(
-        &self,
-        command: &Command,
-        argument: Option<&Arg>,
-        value: &OsStr,
-    ) -> Result<Value, Error> {
+    fn parse_ref(&self, command: &Command, argument: Option<&Arg>, value: &OsStr) -> Result<Value, Error> {
         StringValueParser::new().parse_ref(command, argument, value).map(Value::new)
     }
 

@@ -154,9 +154,7 @@ impl From<&RedisError> for ConnectionError {
             ErrorKind::AuthenticationFailed => Self::Unauthenticated,
             // Texts of the operating system and the TLS library, which contain no values.
             ErrorKind::Io | ErrorKind::Client => Self::Unavailable(error.to_string()),
-            ErrorKind::Parse | ErrorKind::UnexpectedReturnType => {
-                Self::Other(UNEXPECTED_FORM.to_owned())
-            }
+            ErrorKind::Parse | ErrorKind::UnexpectedReturnType => Self::Other(UNEXPECTED_FORM.to_owned()),
             _ => {
                 let detail = error.detail().unwrap_or_default();
                 match error.code() {

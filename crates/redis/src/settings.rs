@@ -163,7 +163,12 @@ impl RedisSettings {
         let url = self.url.read(URL)?;
         let rest = match url.expose().split_once("://") {
             Some(("redis" | "rediss" | "valkey" | "valkeys", rest)) => rest,
-            _ => return Err(SettingsError::new(URL, "does not begin with redis://, rediss://, valkey:// or valkeys://")),
+            _ => {
+                return Err(SettingsError::new(
+                    URL,
+                    "does not begin with redis://, rediss://, valkey:// or valkeys://",
+                ));
+            }
         };
         let after_the_host = rest.find(['/', '?', '#']).map_or("", |end| &rest[end..]);
         if after_the_host.contains('@') {

@@ -58,8 +58,8 @@ pub(crate) async fn client(idle: Option<Duration>) -> SharedHttpClient {
 fn ca_bundle() -> Result<Option<String>, CaBundleError> {
     let Some(path) = std::env::var_os(VARIABLE).filter(|path| !path.is_empty()) else { return Ok(None) };
     let problem = |problem: String| CaBundleError { path: path.clone(), problem };
-    let text = std::fs::read(Path::new(&path))
-        .map_err(|error| problem(format!("is not readable: {error}")))?;
+    let text =
+        std::fs::read(Path::new(&path)).map_err(|error| problem(format!("is not readable: {error}")))?;
     let usable = usable(&String::from_utf8_lossy(&text));
     if usable.is_empty() {
         return Err(problem("holds no certificate in PEM".to_owned()));

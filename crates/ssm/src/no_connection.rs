@@ -83,7 +83,10 @@ mod tests {
         io::Error::other(rustls::Error::InvalidCertificate(CertificateError::Expired)),
         "its certificate is not accepted"
     )]
-    #[case::tunnel(io::Error::other("tunnel error: unsuccessful"), "HTTPS_PROXY) does not lead there: unsuccessful")]
+    #[case::tunnel(
+        io::Error::other("tunnel error: unsuccessful"),
+        "HTTPS_PROXY) does not lead there: unsuccessful"
+    )]
     fn the_deepest_known_cause_is_named(#[case] error: io::Error, #[case] says: &str) {
         let why = why(&Outer(error));
         assert!(why.contains(says) && !why.contains("hunter2"), "{why}");

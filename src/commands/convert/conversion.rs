@@ -11,12 +11,9 @@ use crate::commands::admission::Admission;
 use crate::commands::convert::external_secret::{Draft, understand};
 use crate::commands::convert::input::{self, Object, Role};
 use crate::commands::convert::notes::Notes;
-use crate::commands::convert::store::{self, Store, StoreName};
+use crate::commands::convert::store::{self, Store, StoreName, Stores};
 use crate::commands::convert::target;
 use crate::mirror::plan::{Plan, PlanInput};
-
-/// The stores of the input that can be referred to.
-pub type Stores = BTreeMap<StoreName, Store>;
 
 /// The result of a conversion: everything of the input, and what became of it.
 #[derive(Debug, Default)]

@@ -6,11 +6,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::commands::admission::Admission;
-use crate::commands::convert::conversion::Stores;
 use crate::commands::convert::fields::SpecFields;
 use crate::commands::convert::input::Object;
 use crate::commands::convert::notes::Notes;
-use crate::commands::convert::store::{Store, StoreName};
+use crate::commands::convert::store::{Store, StoreName, Stores};
 use crate::commands::convert::target;
 use crate::commands::convert::wanted::{Entry, Wanted};
 

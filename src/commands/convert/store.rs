@@ -13,6 +13,9 @@ use crate::mirror::selection::is_at_or_below;
 /// Maximum paths of a grant (the CRD's limit).
 const MOST_PATHS: usize = 20;
 
+/// The stores of the input that can be referred to.
+pub type Stores = BTreeMap<StoreName, Store>;
+
 /// How an `ExternalSecret` names a store; `namespace` is `None` for a `ClusterSecretStore`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct StoreName {

@@ -35,7 +35,10 @@ pub(super) async fn orphans<'m>(
     for api in scopes {
         let Ok(found) = with_timeout(api.list_metadata(&ours)).await else { continue };
         let is_orphan = |secret: &&PartialObjectMeta<Secret>| {
-            let is_of_cluster = secret.annotations().get(OWNER).is_some_and(|owner| owner.starts_with(&format!("{cluster}/")));
+            let is_of_cluster = secret
+                .annotations()
+                .get(OWNER)
+                .is_some_and(|owner| owner.starts_with(&format!("{cluster}/")));
             is_of_cluster && !written.contains(&place(*secret))
         };
         orphans.extend(found.items.iter().filter(is_orphan).map(place));
@@ -72,10 +75,15 @@ fn secrets_of(pod: &PodSpec) -> Vec<String> {
         plain.into_iter().chain(projected)
     });
     let containers = pod.containers.iter().flat_map(|container| {
-        let all = container.env_from.iter().flatten().filter_map(|from| Some(from.secret_ref.as_ref()?.name.clone()));
-        let single = container.env.iter().flatten().filter_map(|variable| {
-            Some(variable.value_from.as_ref()?.secret_key_ref.as_ref()?.name.clone())
-        });
+        let all = container
+            .env_from
+            .iter()
+            .flatten()
+            .filter_map(|from| Some(from.secret_ref.as_ref()?.name.clone()));
+        let single =
+            container.env.iter().flatten().filter_map(|variable| {
+                Some(variable.value_from.as_ref()?.secret_key_ref.as_ref()?.name.clone())
+            });
         all.chain(single)
     });
     volumes.chain(containers).collect()

@@ -6,8 +6,8 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
 use parameter_mirror_format::content::Signed;
-use parameter_mirror_format::content::source::StoredSource;
 use parameter_mirror_format::content::environment;
+use parameter_mirror_format::content::source::StoredSource;
 use parameter_mirror_format::humanize::{at, parameters, span};
 use parameter_mirror_format::verdict::{Found, Verdict};
 
@@ -151,7 +151,8 @@ fn verdict(target: &Inspection, found: &Found, facts: &Facts) -> (Level, String)
             (Level::Fail, format!("{target}: it exists and belongs to {owner}. It was not touched."))
         }
         other => {
-            let detail = copies::refusal(other, Conflict { reason: *conflict, consent: Consent::Possible }).map_or_else(String::new, |issue| issue.detail);
+            let detail = copies::refusal(other, Conflict { reason: *conflict, consent: Consent::Possible })
+                .map_or_else(String::new, |issue| issue.detail);
             (Level::Fail, format!("{target}: {detail}"))
         }
     }

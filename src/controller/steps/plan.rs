@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
-use kube::{Resource as _, ResourceExt};
 use kube::api::Api;
 use kube::core::PartialObjectMeta;
+use kube::{Resource as _, ResourceExt};
 
 use crate::api::{ParameterMirror, ParameterSource};
 use crate::controller::context::Context;

@@ -157,10 +157,20 @@ fn log(outcome: &Result<Snapshot, ReadError>, took: Duration) {
     let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
     match outcome {
         Ok(snapshot) => {
-            tracing::debug!(duration_ms, parameters = snapshot.parameters.len(), calls = snapshot.cost.calls, "read SSM");
+            tracing::debug!(
+                duration_ms,
+                parameters = snapshot.parameters.len(),
+                calls = snapshot.cost.calls,
+                "read SSM"
+            );
         }
         Err(error) => {
-            tracing::debug!(duration_ms, reason = error.reason.as_str(), error = error.detail, "cannot read SSM");
+            tracing::debug!(
+                duration_ms,
+                reason = error.reason.as_str(),
+                error = error.detail,
+                "cannot read SSM"
+            );
         }
     }
 }
@@ -278,7 +288,10 @@ fn queue_key(plan: &Plan, reads: &ReadState, before: &Before<'_>) -> QueueKey {
 
 fn drill(name: &str, source: &SourcePlan) -> ReadError {
     let until = source.drill_until.unwrap_or_default().strftime("%H:%M:%S UTC");
-    ReadError::new(ReadErrorKind::Drill, format!("an outage of ParameterSource {name} is rehearsed until {until}"))
+    ReadError::new(
+        ReadErrorKind::Drill,
+        format!("an outage of ParameterSource {name} is rehearsed until {until}"),
+    )
 }
 
 fn no_source(name: &str) -> ReadError {

@@ -189,7 +189,11 @@ fn facts<'a>(
         served: state.good.as_ref().map(|good| good.content.entries.len()).zip(served_as_of(state)),
         is_stale: is_stale(plan, state, ctx),
         source: source_state(&state.source),
-        targets: state.targets.iter().map(|target| target_status(target, mirror, state.good.as_ref())).collect(),
+        targets: state
+            .targets
+            .iter()
+            .map(|target| target_status(target, mirror, state.good.as_ref()))
+            .collect(),
         keys: ctx.keys().issue,
     }
 }
@@ -228,7 +232,9 @@ fn target_status(target: &dyn Target, mirror: &ParameterMirror, good: Option<&Si
             Holding::Current
         }
         (None, None, _) => Holding::Nothing,
-        (None, Some(recorded), Some(good)) if recorded.revision == good.content.revision() => Holding::Current,
+        (None, Some(recorded), Some(good)) if recorded.revision == good.content.revision() => {
+            Holding::Current
+        }
         (Some(_), _, _) | (None, Some(_), _) => Holding::Other,
     };
     TargetStatus {

@@ -2,9 +2,9 @@
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use kube::{Resource as _, ResourceExt};
 use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::reflector::ObjectRef;
+use kube::{Resource as _, ResourceExt};
 use parameter_mirror_format::humanize;
 use serde_json::json;
 
@@ -21,7 +21,13 @@ use crate::mirror::snapshot::ReadErrorKind;
 use crate::ssm::limiter::breaker::BreakerState;
 
 /// Builds the message of the condition `Available`.
-fn source_message(plan: &Plan, answer: &ReadOutcome, is_available: bool, since: Timestamp, ctx: &Context) -> String {
+fn source_message(
+    plan: &Plan,
+    answer: &ReadOutcome,
+    is_available: bool,
+    since: Timestamp,
+    ctx: &Context,
+) -> String {
     match &answer.outcome {
         Err(failure) if !is_available => format!(
             "SSM {}: {}, since {}. Mirrors of this source serve what they hold. The operator keeps trying.",
@@ -87,7 +93,8 @@ pub async fn report_source(plan: &Plan, answer: Option<&ReadOutcome>, ctx: &Cont
     }
     // Counted only when the status is written: counting the mirrors after each read of each mirror would be quadratic.
     let mirrors = i32::try_from(ctx.watches.mirrors_on(&plan.source_name)).unwrap_or(i32::MAX);
-    let since = before.filter(|before| before.status == status).map_or(now, |before| before.last_transition_time.0);
+    let since =
+        before.filter(|before| before.status == status).map_or(now, |before| before.last_transition_time.0);
     let message = source_message(plan, answer, is_available, since, ctx);
     let message = humanize::cut(&message, humanize::LONGEST_MESSAGE);
     let condition = conditions::set(

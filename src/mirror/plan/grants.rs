@@ -47,9 +47,9 @@ fn selects(grant: &GrantSpec, namespace: &str, labels: &BTreeMap<String, String>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
     use proptest::prelude::*;
     use rstest::rstest;
+    use serde_json::json;
 
     #[rstest]
     #[case::the_path_itself("/prod/checkout/", "/prod/checkout", true)]
@@ -90,14 +90,19 @@ mod tests {
     #[case::an_empty_selector(json!({"namespaceSelector": {}}), false)]
     #[case::empty_requirements(json!({"namespaceSelector": {"matchLabels": {}, "matchExpressions": []}}), false)]
     #[case::an_unknown_operator(json!({"namespaceSelector": {"matchExpressions": [{"key": "team", "operator": "Like"}]}}), false)]
-    fn namespaces_are_granted_by_name_or_selector(#[case] mut grant: serde_json::Value, #[case] expected: bool) {
+    fn namespaces_are_granted_by_name_or_selector(
+        #[case] mut grant: serde_json::Value,
+        #[case] expected: bool,
+    ) {
         grant["paths"] = json!(["/prod"]);
         assert_eq!(!granted(grant).is_empty(), expected);
     }
 
     #[test]
     fn one_grant_gives_each_namespace_a_path_of_its_own() {
-        let paths = granted(json!({"namespaces": ["shop"], "paths": ["/prod/{namespace}/", "/{namespace}", "/shared"]}));
+        let paths = granted(
+            json!({"namespaces": ["shop"], "paths": ["/prod/{namespace}/", "/{namespace}", "/shared"]}),
+        );
         assert_eq!(paths, ["/prod/shop/", "/shop", "/shared"]);
         assert!(covers(&paths, "/prod/shop/db") && !covers(&paths, "/prod/other/db"));
     }

@@ -11,8 +11,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use parameter_mirror_format::humanize;
 use parameter_mirror_format::content::source::{StoredSelection, StoredSource};
+use parameter_mirror_format::humanize;
 
 use super::selection::Selection;
 use super::target::TargetKind;
@@ -164,7 +164,9 @@ impl Plan {
         let selections = selections(&spec.parameters)?;
         let source_name = &spec.source_ref.name;
         if !is_object_name(source_name) {
-            return Err(invalid("spec.sourceRef.name must be the name of a ParameterSource: a lower-case DNS name"));
+            return Err(invalid(
+                "spec.sourceRef.name must be the name of a ParameterSource: a lower-case DNS name",
+            ));
         }
         let targets = targets(spec, input)?;
         let interval = interval(&spec.interval)?;
@@ -338,7 +340,8 @@ fn source_plan(
         .map(|one| (one, to_grant(one)))
         .find(|(_, path)| !grants::covers(&plan.granted, path));
     if let Some((denied, path)) = denied {
-        let granted = if plan.granted.is_empty() { "nothing".to_owned() } else { humanize::few(&plan.granted) };
+        let granted =
+            if plan.granted.is_empty() { "nothing".to_owned() } else { humanize::few(&plan.granted) };
         return Err(PlanError::NotGranted(format!(
             "ParameterSource {source_name} does not allow namespace {} to read {denied} (allowed: {granted}). Ask its owner for a \
              grant: {{namespaces: [{}], paths: [{path}]}}.",

@@ -170,7 +170,7 @@ mod tests {
         #[case] held: &[SelectionSpec],
         #[case] expected: Option<&str>,
     ) {
-        let all = ["/a/x", "/a/b/y", "/ab/z", "/a/x:3", "/aws/service/s"];
+        let all = ["/x", "/a/x", "/a/b/y", "/ab/z", "/a/x:3", "/aws/service/s"];
         let (expected, mut found) = (
             expected.map(|names| names.split(' ').map(str::to_owned).collect::<Vec<_>>()),
             given(desired, held, &all),

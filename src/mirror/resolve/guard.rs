@@ -175,7 +175,12 @@ mod tests {
 
     fn judge(before: usize, after: usize, accepted: Option<&str>) -> Result<GuardOutcome, GuardError> {
         let selections = all_below_p();
-        let rule = GuardPolicy { selections: &selections, optional_paths: &BTreeSet::new(), max_removed_percent: 20, accepted };
+        let rule = GuardPolicy {
+            selections: &selections,
+            optional_paths: &BTreeSet::new(),
+            max_removed_percent: 20,
+            accepted,
+        };
         guard(&reading(&names(0..after)), &set(&names(0..before)), rule)
     }
 
@@ -217,7 +222,12 @@ mod tests {
     #[test]
     fn replacing_every_parameter_by_others_is_withheld_and_the_new_ones_are_published_beside() {
         let selections = all_below_p();
-        let rule = GuardPolicy { selections: &selections, optional_paths: &BTreeSet::new(), max_removed_percent: 100, accepted: None };
+        let rule = GuardPolicy {
+            selections: &selections,
+            optional_paths: &BTreeSet::new(),
+            max_removed_percent: 100,
+            accepted: None,
+        };
         let guarded = guard(&reading(&names(10..12)), &set(&names(0..2)), rule).unwrap();
         assert_eq!(guarded.withheld.unwrap().removed, 2);
         assert_eq!(guarded.parameters.len(), 4);
@@ -229,7 +239,12 @@ mod tests {
             Selection::Name(NameSelection { requested: name.to_owned(), key: None, optional })
         };
         let selections = [required("/p/000", false), required("/p/001", true), required("/p/002", false)];
-        let rule = GuardPolicy { selections: &selections, optional_paths: &BTreeSet::new(), max_removed_percent: 100, accepted: None };
+        let rule = GuardPolicy {
+            selections: &selections,
+            optional_paths: &BTreeSet::new(),
+            max_removed_percent: 100,
+            accepted: None,
+        };
         let guarded = guard(&reading(&names(2..3)), &set(&names(0..3)), rule).unwrap();
         assert_eq!(guarded.missing, ["/p/000"]);
         assert_eq!(guarded.parameters.keys().collect::<Vec<_>>(), ["/p/000", "/p/002"]);

@@ -29,15 +29,23 @@ pub(super) fn refused(served: Option<usize>) -> String {
 pub(super) fn suspended(empty: &[String]) -> String {
     let gone = match empty {
         [] => AS_THEY_ARE.to_owned(),
-        _ => format!("{}: what needs it cannot start.", hold_nothing(&empty.iter().map(String::as_str).collect::<Vec<_>>())),
+        _ => format!(
+            "{}: what needs it cannot start.",
+            hold_nothing(&empty.iter().map(String::as_str).collect::<Vec<_>>())
+        ),
     };
-    format!("spec.suspend is true: SSM is not read, and targets are neither written nor restored. {gone} Set it to false to resume.")
+    format!(
+        "spec.suspend is true: SSM is not read, and targets are neither written nor restored. {gone} Set it to false to resume."
+    )
 }
 
 /// What is served is older than `maxStaleness`.
 pub(super) fn stale(facts: &StatusInput<'_>) -> String {
-    let confirmed = facts.served.map_or_else(String::new, |(_, at)| format!(" at {}", humanize::at(at, facts.now)));
-    format!("What is served was last confirmed{confirmed}, longer ago than spec.maxStaleness. It is still served.")
+    let confirmed =
+        facts.served.map_or_else(String::new, |(_, at)| format!(" at {}", humanize::at(at, facts.now)));
+    format!(
+        "What is served was last confirmed{confirmed}, longer ago than spec.maxStaleness. It is still served."
+    )
 }
 
 /// `Secret a and Redis b hold all 40 parameters as read at 15:57:02 UTC.`, and what the other targets hold.
@@ -124,19 +132,26 @@ pub(super) fn target(facts: &StatusInput<'_>, target: &TargetStatus, issue: &Tar
 
 fn failed_read(facts: &StatusInput<'_>, error: &ReadError, since: &str, failed_reads: u32) -> String {
     let effect = effect(facts);
-    let reads = if failed_reads == 1 { "1 failed read".to_owned() } else { format!("{failed_reads} failed reads") };
+    let reads =
+        if failed_reads == 1 { "1 failed read".to_owned() } else { format!("{failed_reads} failed reads") };
     match error.reason {
         ReadErrorKind::Drill => format!(
             "{}, since {since}. {effect} To end it: kubectl annotate psource {} parameter-mirror.dev/drill-until-",
             capitalised(&error.detail),
             facts.source_name
         ),
-        ReadErrorKind::SourceNotFound => format!("{}. This has been so since {since}. {effect}", error.detail),
+        ReadErrorKind::SourceNotFound => {
+            format!("{}. This has been so since {since}. {effect}", error.detail)
+        }
         reason => format!(
             "SSM {}: {}, since {since} ({reads}). {effect} {}",
             facts.place,
             error.detail,
-            if reason.is_denial() { "It is tried again at each interval." } else { "The operator keeps trying." }
+            if reason.is_denial() {
+                "It is tried again at each interval."
+            } else {
+                "The operator keeps trying."
+            }
         ),
     }
 }

@@ -32,11 +32,7 @@ fn synced() -> StatusInput<'static> {
 }
 
 fn troubled(issue: SourceIssue) -> SourceState {
-    SourceState::Issue {
-        issue,
-        since: "2026-11-23T16:00:12Z".parse().unwrap(),
-        failed_reads: 9,
-    }
+    SourceState::Issue { issue, since: "2026-11-23T16:00:12Z".parse().unwrap(), failed_reads: 9 }
 }
 
 fn failed(reason: ReadErrorKind) -> SourceState {
@@ -145,8 +141,9 @@ fn stale_replaces_the_reason_and_keeps_it_in_the_message() {
     assert_eq!(all(&facts), ["True/ServingLastKnownGood", "True/Stale", FINE]);
     let message = conditions(&facts).degraded.unwrap().message;
     assert!(
-        message.starts_with("What is served was last confirmed at 15:57:02 UTC, longer ago than spec.maxStaleness.")
-            && message.contains("Timeout: SSM us-east-1"),
+        message.starts_with(
+            "What is served was last confirmed at 15:57:02 UTC, longer ago than spec.maxStaleness."
+        ) && message.contains("Timeout: SSM us-east-1"),
         "{message}"
     );
     facts.source = SourceState::Good;
@@ -204,7 +201,8 @@ fn a_conflict_waits_for_a_person(#[case] reason: TargetReason, #[case] of_secret
     assert_eq!(all(&facts), [format!("False/{reason}"), format!("True/{reason}"), format!("True/{reason}")]);
     let message = |consent| {
         let mut facts = facts.clone();
-        facts.targets[usize::from(!of_secret)].issue = Some(TargetIssue::conflict(Conflict { reason, consent }));
+        facts.targets[usize::from(!of_secret)].issue =
+            Some(TargetIssue::conflict(Conflict { reason, consent }));
         conditions(&facts).ready.unwrap().message
     };
     let command = if of_secret {
@@ -346,7 +344,10 @@ fn assert_true(facts: &StatusInput<'_>) {
     for message in [&ready.message, &degraded.message] {
         assert!(!message.contains("in about"), "a time that passes: {message}");
         let claims_all = message.contains("not affected");
-        assert!(!claims_all || facts.targets.iter().all(|target| target.holds != Holding::Nothing), "{message}");
+        assert!(
+            !claims_all || facts.targets.iter().all(|target| target.holds != Holding::Nothing),
+            "{message}"
+        );
         for target in facts.targets.iter().filter(|target| !is_fine(target)) {
             let holds_all = message
                 .split(". ")
@@ -357,7 +358,8 @@ fn assert_true(facts: &StatusInput<'_>) {
     }
     if matches!(facts.source, SourceState::Issue { .. }) {
         for empty in facts.targets.iter().filter(|target| target.holds == Holding::Nothing) {
-            let is_named = degraded.message.contains(&empty.name) && degraded.message.contains("cannot start");
+            let is_named =
+                degraded.message.contains(&empty.name) && degraded.message.contains("cannot start");
             assert!(is_named, "{} is empty: {}", empty.name, degraded.message);
         }
     }
@@ -381,7 +383,10 @@ fn a_refusal_and_what_is_served_are_two_sentences(#[case] refusal: PlanError) {
     let said = refusal.to_string();
     let said = said.trim_end_matches('.');
     let ready = |served| refused(&refusal, served).ready.unwrap().message;
-    assert_eq!(ready(Some(3)), format!("{said}. The 3 parameters served so far are neither updated nor restored until then."));
+    assert_eq!(
+        ready(Some(3)),
+        format!("{said}. The 3 parameters served so far are neither updated nor restored until then.")
+    );
     assert_eq!(ready(None), format!("{said}. Nothing has been written."));
 }
 

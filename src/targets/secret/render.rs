@@ -179,7 +179,9 @@ fn foreign_bytes(metadata: &ObjectMeta) -> usize {
 fn name_foreign_owner(metadata: &ObjectMeta) -> impl Fn(Found) -> Found + '_ {
     |found| match found {
         Found::NotOurs { owner: None } => Found::NotOurs { owner: apparent_owner(metadata) },
-        Found::NotOurs { owner: Some(owner) } => Found::NotOurs { owner: Some(format!("{OWNED_BY_MIRROR}{owner}")) },
+        Found::NotOurs { owner: Some(owner) } => {
+            Found::NotOurs { owner: Some(format!("{OWNED_BY_MIRROR}{owner}")) }
+        }
         other => other,
     }
 }

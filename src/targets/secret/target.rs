@@ -158,9 +158,15 @@ impl SecretTarget {
     }
 
     /// Whether the Secret belongs to another mirror of the namespace that exists and still wants it.
-    fn is_wanted_by_its_owner(&self, observed: &ObservedSecret, plan: &Plan, services: &Services<'_>) -> bool {
+    fn is_wanted_by_its_owner(
+        &self,
+        observed: &ObservedSecret,
+        plan: &Plan,
+        services: &Services<'_>,
+    ) -> bool {
         let same_namespace = plan.owner.strip_suffix(plan.mirror.as_str()).unwrap_or_default();
-        let Some(owner) = observed.owning_mirror().and_then(|owner| owner.strip_prefix(same_namespace)) else {
+        let Some(owner) = observed.owning_mirror().and_then(|owner| owner.strip_prefix(same_namespace))
+        else {
             return false;
         };
         let Some(mirror) = services.watches.mirror(&ObjectRef::new(owner).within(&plan.namespace)) else {

@@ -28,7 +28,7 @@ async fn an_image_has_to_be_named_and_may_be_in_another_registry() {
             &["image.repository=team/pm", "image.registry=one.example", "global.imageRegistry=two.example"],
             format!("two.example/team/pm:{default}"),
         ),
-        (&["image.repository=pm", "image.tag=1", &by_digest], format!("pm@{digest}")),
+        (&["image.repository=pm", "image.tag=v1", &by_digest], format!("pm@{digest}")),
     ] {
         let objects = rendered(cluster, settings).await;
         let deployment = objects.iter().find(|object| object["kind"] == "Deployment").unwrap();

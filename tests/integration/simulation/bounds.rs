@@ -70,7 +70,12 @@ async fn mirrors_of_a_missing_source_ask_for_it_together() {
     for number in 0..MIRRORS {
         let name = format!("lost-{number}");
         world.mirror(&name, "10s");
-        world.patch("parametermirrors", Some(NAMESPACE), &name, &json!({"spec": {"sourceRef": {"name": "nowhere"}}}));
+        world.patch(
+            "parametermirrors",
+            Some(NAMESPACE),
+            &name,
+            &json!({"spec": {"sourceRef": {"name": "nowhere"}}}),
+        );
     }
     world.becomes("lost-7", "Degraded", "True", "SourceNotFound", SOON).await;
     let asked = || operator.line.calls().iter().filter(|call| call.point.contains("sources/nowhere")).count();

@@ -42,8 +42,7 @@ fn source(world: &World, name: &str, mut spec: Json) {
 
 /// The tenant's attempt: a source with this name, another Secret, no encryption.
 fn grab(world: &World, source: &str) {
-    let spec =
-        json!({"spec": {"sourceRef": {"name": source}, "secret": {"name": "loot"}, "redis": {"encryption": "None"}}});
+    let spec = json!({"spec": {"sourceRef": {"name": source}, "secret": {"name": "loot"}, "redis": {"encryption": "None"}}});
     world.patch("parametermirrors", Some(NAMESPACE), "app", &spec);
 }
 
@@ -171,7 +170,12 @@ async fn a_source_that_is_renamed_goes_on_serving() {
     let (world, _operator) = one_that_is_served().await;
     source(&world, "renamed", json!({"region": "us-east-1", "redisEncryption": "All"}));
     world.delete_source("default");
-    world.patch("parametermirrors", Some(NAMESPACE), "app", &json!({"spec": {"sourceRef": {"name": "renamed"}}}));
+    world.patch(
+        "parametermirrors",
+        Some(NAMESPACE),
+        "app",
+        &json!({"spec": {"sourceRef": {"name": "renamed"}}}),
+    );
     world.pass(SOON).await;
     world.destroy("app", Part::Secret, || world.delete("secrets", NAMESPACE, "app"));
     world

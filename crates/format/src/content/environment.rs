@@ -26,7 +26,9 @@ pub enum EnvironmentProblem {
     #[error("the value of {} contains a zero byte, which no variable can hold. Exclude it from the mirror", few(.0))]
     Zero(Vec<String>),
     /// The variables take more bytes than the kernel allows.
-    #[error("its variables take {bytes} bytes, more than the {MOST_BYTES} that a program can be started with. Split the mirror")]
+    #[error(
+        "its variables take {bytes} bytes, more than the {MOST_BYTES} that a program can be started with. Split the mirror"
+    )]
     TooLarge {
         /// Bytes of all variables.
         bytes: usize,
@@ -63,7 +65,8 @@ pub fn problem<'e>(
     if !zero.is_empty() {
         return Some(EnvironmentProblem::Zero(zero));
     }
-    let variables = entries.into_iter().map(|(_, entry)| (entry.key.as_deref().unwrap_or_default(), &entry.value));
+    let variables =
+        entries.into_iter().map(|(_, entry)| (entry.key.as_deref().unwrap_or_default(), &entry.value));
     let bytes = bytes(variables);
     (bytes > MOST_BYTES).then_some(EnvironmentProblem::TooLarge { bytes })
 }
@@ -104,7 +107,10 @@ mod tests {
     fn what_no_program_can_be_started_with_is_named() {
         assert_eq!(judged(&[("/a/x", Some("X"), "1"), ("/a/2fa", Some("2FA"), "")]), None);
         let keyless = judged(&[("/a/x-y", None, "1"), ("/a/x.y", None, "1"), ("/a/z", Some("Z"), "1")]);
-        assert_eq!(keyless, Some(EnvironmentProblem::Keyless(vec!["/a/x-y".to_owned(), "/a/x.y".to_owned()])));
+        assert_eq!(
+            keyless,
+            Some(EnvironmentProblem::Keyless(vec!["/a/x-y".to_owned(), "/a/x.y".to_owned()]))
+        );
         let steers = judged(&[("/a/path", Some("PATH"), "/tmp")]).unwrap();
         assert!(steers.to_string().starts_with("/a/path would be the variable PATH"), "{steers}");
         let zero = judged(&[("/a/x", Some("X"), "a\0b")]);
@@ -117,7 +123,12 @@ mod tests {
         let value = Value::new("x".repeat(4_096));
         let set = |count: usize| -> Entries {
             (0..count)
-                .map(|n| (format!("/a/{n:04}"), Entry { value: value.clone(), ..entry(Some(&format!("V{n:04}")), "") }))
+                .map(|n| {
+                    (
+                        format!("/a/{n:04}"),
+                        Entry { value: value.clone(), ..entry(Some(&format!("V{n:04}")), "") },
+                    )
+                })
                 .collect()
         };
         assert_eq!(problem(&set(400)), None);

@@ -35,8 +35,8 @@ use crate::mirrors::Mirror;
 use crate::settings;
 use crate::ssm::Ssm;
 
-pub use origin::is_loopback;
 use lookup::NotOurs;
+pub use origin::is_loopback;
 use refresh::Cache;
 use ssm_api::{Call, Reply};
 

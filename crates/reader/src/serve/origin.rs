@@ -70,7 +70,8 @@ pub fn is_loopback(host: &str) -> bool {
         Some(rest) => rest.split(']').next().unwrap_or_default(),
         None => host.split(':').next().unwrap_or_default(),
     };
-    name.eq_ignore_ascii_case("localhost") || name.parse().is_ok_and(|ip: IpAddr| ip.to_canonical().is_loopback())
+    name.eq_ignore_ascii_case("localhost")
+        || name.parse().is_ok_and(|ip: IpAddr| ip.to_canonical().is_loopback())
 }
 
 #[cfg(test)]
@@ -81,12 +82,26 @@ mod tests {
 
     #[test]
     fn only_names_of_the_loopback_lead_here() {
-        for host in ["127.0.0.1:2773", "localhost", "LOCALHOST:1", "[::1]:2773", "[::1]", "[::ffff:127.0.0.1]:1", "127.1.2.3"] {
+        for host in [
+            "127.0.0.1:2773",
+            "localhost",
+            "LOCALHOST:1",
+            "[::1]:2773",
+            "[::1]",
+            "[::ffff:127.0.0.1]:1",
+            "127.1.2.3",
+        ] {
             assert!(is_loopback(host), "{host}");
         }
-        for host in
-            ["", "example.com", "10.0.0.1:2773", "localhost.example.com", "[::2]:1", "::1", "127.0.0.1.example.com"]
-        {
+        for host in [
+            "",
+            "example.com",
+            "10.0.0.1:2773",
+            "localhost.example.com",
+            "[::2]:1",
+            "::1",
+            "127.0.0.1.example.com",
+        ] {
             assert!(!is_loopback(host), "{host}");
         }
     }

@@ -22,16 +22,18 @@ pub struct Exported {
 }
 
 /// Returns the text of parameters, each given under its name in SSM. What has no name that the format allows is left out, and does not
-/// stop the rest. JSON and YAML are data and no environment: they hold what would steer a program.
+/// stop the rest.
 pub fn export(parameters: &[(String, Entry)], format: Format) -> Result<Exported, KeyProblem> {
     if matches!(format, Format::Json | Format::Yaml) {
         let (variables, keyless) = members(parameters)?;
-        let left_out = keyless.into_iter().map(|name| format!("{name}, which has no key in the mirror")).collect();
+        let left_out =
+            keyless.into_iter().map(|name| format!("{name}, which has no key in the mirror")).collect();
         return Ok(Exported { text: text(&variables, format)?, left_out });
     }
     let (variables, illegal): (Variables, Variables) =
         variables(parameters)?.into_iter().partition(|(key, _)| is_for_shells(key));
-    let left_out = illegal.into_keys().map(|key| format!("{key}, which is no name that shells accept")).collect();
+    let left_out =
+        illegal.into_keys().map(|key| format!("{key}, which is no name that shells accept")).collect();
     Ok(Exported { text: text(&variables, format)?, left_out })
 }
 
@@ -147,10 +149,7 @@ mod tests {
     fn each_format_quotes_what_means_something_in_it() {
         let value = "it's \"$HOME\"\n\\\u{7f}";
         assert_eq!(exported("X", value, Format::Shell), "export X='it'\\''s \"$HOME\"\n\\\u{7f}'\n");
-        assert_eq!(
-            exported("X", value, Format::Yaml),
-            "\"X\": \"it's \\\"$HOME\\\"\\n\\\\\\u007f\"\n"
-        );
+        assert_eq!(exported("X", value, Format::Yaml), "\"X\": \"it's \\\"$HOME\\\"\\n\\\\\\u007f\"\n");
         assert_eq!(
             exported("X", value, Format::Json),
             "{\n  \"X\": \"it's \\\"$HOME\\\"\\n\\\\\\u007f\"\n}\n"
@@ -197,9 +196,13 @@ mod tests {
             (format!("/a/{key}"), entry)
         };
         let parameters = [parameter("2FA"), parameter("OK"), parameter("tls.crt")];
-        let left_out = ["2FA, which is no name that shells accept", "tls.crt, which is no name that shells accept"];
+        let left_out =
+            ["2FA, which is no name that shells accept", "tls.crt, which is no name that shells accept"];
         let shell = export(&parameters, Format::Shell).unwrap();
-        assert_eq!((shell.text.as_str(), shell.left_out), ("export OK='x'\n", left_out.map(str::to_owned).to_vec()));
+        assert_eq!(
+            (shell.text.as_str(), shell.left_out),
+            ("export OK='x'\n", left_out.map(str::to_owned).to_vec())
+        );
         let yaml = export(&parameters, Format::Yaml).unwrap();
         assert_eq!(yaml.text.as_str(), "\"2FA\": \"x\"\n\"OK\": \"x\"\n\"tls.crt\": \"x\"\n");
         assert!(yaml.left_out.is_empty());

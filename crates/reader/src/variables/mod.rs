@@ -39,13 +39,18 @@ pub fn variables(parameters: &[(String, Entry)]) -> Result<Variables, KeyProblem
     Ok(chosen.into_iter().map(|(key, (_, entry))| (key.to_owned(), entry.value.clone())).collect())
 }
 
-/// Returns the variables for a format that is data, not an environment, and what has no key of its own there: it is left out, and does
-/// not stop the rest.
+/// Returns the variables for a format that is data, and what has no key of its own there: it is left out, and does not stop the rest.
+/// What would steer a program does: what is exported often becomes an environment.
 pub fn members(parameters: &[(String, Entry)]) -> Result<(Variables, Vec<String>), KeyProblem> {
     let (keyed, keyless): (Vec<_>, Vec<_>) =
         parameters.iter().cloned().partition(|(_, entry)| entry.key.is_some());
+    let problem = environment::problem(keyed.iter().map(|(name, entry)| (name, entry)));
+    if let Some(problem @ EnvironmentProblem::Steers(_)) = problem {
+        return Err(problem.into());
+    }
     let chosen = latest(&keyed)?;
-    let variables = chosen.into_iter().map(|(key, (_, entry))| (key.to_owned(), entry.value.clone())).collect();
+    let variables =
+        chosen.into_iter().map(|(key, (_, entry))| (key.to_owned(), entry.value.clone())).collect();
     Ok((variables, keyless.into_iter().map(|(name, _)| name).collect()))
 }
 
@@ -112,10 +117,12 @@ mod tests {
 
     #[test]
     fn what_has_no_key_does_not_stop_what_is_data() {
-        let set = [parameter("/a/x-y", None, 1, "1"), parameter("/a/path", Some("PATH"), 1, "/opt")];
-        let (members, left_out) = members(&set).unwrap();
-        assert_eq!(members.keys().collect::<Vec<_>>(), ["PATH"]);
+        let set = [parameter("/a/x-y", None, 1, "1"), parameter("/a/z", Some("Z"), 1, "a\0b")];
+        let (kept, left_out) = members(&set).unwrap();
+        assert_eq!(kept.keys().collect::<Vec<_>>(), ["Z"]);
         assert_eq!(left_out, ["/a/x-y"]);
+        let path = [parameter("/a/path", Some("PATH"), 1, "/opt")];
+        assert!(matches!(members(&path), Err(KeyProblem::Unfit(EnvironmentProblem::Steers(_)))));
     }
 
     #[test]

@@ -59,14 +59,22 @@ async fn without_the_right_sub_key_no_secret_is_read() {
     let other = other.sub_key(other.active(), KEY).unwrap().encode();
     let wrong =
         world.reader("exec -- echo started").with("PARAMETER_MIRROR_SUB_KEYS", other.expose()).run().await;
-    refused(&wrong, 13, "cannot decrypt /app/db/password with the given sub-key k1: it is the sub-key of another");
+    refused(
+        &wrong,
+        13,
+        "cannot decrypt /app/db/password with the given sub-key k1: it is the sub-key of another",
+    );
     refused(&wrong, 13, "Get the right one: parameter-mirror key shop/checkout");
     assert!(!wrong.err.contains("The operator repairs it"), "{wrong:?}");
     // The same if nothing is encrypted, and only the MAC shows it.
     let strings = set(&[("/app/x", ParameterType::String, "1")]);
     world.publish(&strings).await;
     let wrong = world.reader("get X").with("PARAMETER_MIRROR_SUB_KEYS", other.expose()).run().await;
-    refused(&wrong, 13, "the sub-key is that of another mirror. Get the right one: parameter-mirror key shop/checkout");
+    refused(
+        &wrong,
+        13,
+        "the sub-key is that of another mirror. Get the right one: parameter-mirror key shop/checkout",
+    );
     let nonsense =
         world.reader("exec -- echo started").with("PARAMETER_MIRROR_SUB_KEYS", "hunter2").run().await;
     refused(&nonsense, 2, "not a sub-key");
@@ -107,7 +115,8 @@ async fn a_redis_that_does_not_answer_costs_the_budget_and_no_more() {
         refused(&ended, 14, "Redis is not available");
         assert!(ended.err.trim_end().ends_with("Check --redis-url and the network"), "{ended:?}");
     }
-    let malformed = world.reader("get DB_HOST --redis-url localhost:6379").without("PARAMETER_MIRROR_REDIS_URL");
+    let malformed =
+        world.reader("get DB_HOST --redis-url localhost:6379").without("PARAMETER_MIRROR_REDIS_URL");
     let malformed = malformed.run().await;
     refused(&malformed, 2, "the Redis URL does not begin with redis://");
     assert!(!malformed.err.contains("the network"), "{malformed:?}");

@@ -69,7 +69,7 @@ async fn ssm_at_an_address_of_ipv6_is_reached_around_the_proxy() {
         let reader = asking(&world, &format!("http://{address}")).with("NO_PROXY", no_proxy);
         reader.with("HTTP_PROXY", "http://127.0.0.1:1").run()
     };
-    for no_proxy in ["::1", "::/64", "example.com,::1", "*"] {
+    for no_proxy in ["::1", "::/64", "example.com,::1"] {
         assert_eq!(get(no_proxy).await.good(), "of ssm\n", "{no_proxy}");
     }
     let through_the_proxy = get("example.com").await;
@@ -99,7 +99,7 @@ async fn the_authorities_of_aws_ca_bundle_are_trusted_and_without_them_the_certi
     let replaced = asking(&world, &front.url()).with("SSL_CERT_FILE", ca);
     let replaced = replaced.with("AWS_CA_BUNDLE", other.ca().to_str().unwrap()).run().await;
     let host = front.address().to_string();
-    says(&replaced, &[&host, "UnknownIssuer"]);
+    says(&replaced, &[&host, "its certificate is"]);
     says(&asking(&world, &front.url()).run().await, &[&host, "UnknownIssuer", "AWS_CA_BUNDLE"]);
     let another_host = front.url().replace("127.0.0.1", "localhost");
     let another_host = asking(&world, &another_host).with("AWS_CA_BUNDLE", ca).run().await;

@@ -102,7 +102,10 @@ async fn get_and_export_warn_as_exec_does_and_are_silent_otherwise() {
         assert!(without_credentials.err.contains("WARNING: SSM was not read"), "{without_credentials:?}");
         let fresh = run("--max-stale 1h").await;
         assert!(fresh.out.contains("fresh.internal"), "{fresh:?}");
-        assert!(fresh.err.contains("2 parameters from SSM. WARNING: shop/checkout: read 2 h ago"), "{fresh:?}");
+        assert!(
+            fresh.err.contains("2 parameters from SSM. WARNING: shop/checkout: read 2 h ago"),
+            "{fresh:?}"
+        );
     }
 }
 

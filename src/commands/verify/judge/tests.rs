@@ -9,8 +9,8 @@ use rstest::rstest;
 
 use super::*;
 use crate::api::{
-    FINALIZER, ParameterMirror, ParameterMirrorSpec, ParameterMirrorStatus,
-    ParameterSource, ParameterSourceSpec, RedisTargetSpec, SecretTargetSpec, SelectionSpec,
+    FINALIZER, ParameterMirror, ParameterMirrorSpec, ParameterMirrorStatus, ParameterSource,
+    ParameterSourceSpec, RedisTargetSpec, SecretTargetSpec, SelectionSpec,
 };
 use crate::commands::verify::facts::{FoundMirror, ring};
 use crate::mirror::fixtures::grant_to_shop;
@@ -186,15 +186,25 @@ fn what_would_fail_only_in_an_outage_is_reported() {
     let mut alone = good();
     the_mirror(&mut alone).targets.truncate(1);
     let found = complaints(&alone);
-    assert!(matches!(&found[..], [(Level::Warn, "copies", text)] if text.starts_with("Secret checkout is its only copy")), "{found:?}");
+    assert!(
+        matches!(&found[..], [(Level::Warn, "copies", text)] if text.starts_with("Secret checkout is its only copy")),
+        "{found:?}"
+    );
     let mut circular = good();
     circular.home.namespace = "shop".to_owned();
     circular.used_by_the_operator = BTreeSet::from(["checkout".to_owned()]);
-    assert!(matches!(&complaints(&circular)[..], [(Level::Warn, "circular", _)]), "{:?}", complaints(&circular));
+    assert!(
+        matches!(&complaints(&circular)[..], [(Level::Warn, "circular", _)]),
+        "{:?}",
+        complaints(&circular)
+    );
     let mut left = good();
     left.orphans = vec!["shop/old".to_owned()];
     let found = complaints(&left);
-    assert!(matches!(&found[..], [(Level::Warn, "orphans", text)] if text.contains("Secret shop/old")), "{found:?}");
+    assert!(
+        matches!(&found[..], [(Level::Warn, "orphans", text)] if text.contains("Secret shop/old")),
+        "{found:?}"
+    );
 }
 
 #[test]

@@ -29,9 +29,7 @@ fn mirrors() -> Vec<Mirror> {
         selections,
     };
     let copy = ReaderCopy {
-        entries: ["/app/x", "/y:live", "/aws/service/x"]
-            .map(|name| (name.to_owned(), entry.clone()))
-            .into(),
+        entries: ["/app/x", "/y:live", "/aws/service/x"].map(|name| (name.to_owned(), entry.clone())).into(),
         source,
         encryption: Encryption::None,
         revision: String::new(),
