@@ -1,7 +1,6 @@
 //! The HTTP client below the SDK, with the proxies and the certificates that the environment names.
 
-use std::ffi::OsString;
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use aws_sdk_ssm::config::{RuntimeComponents, SharedHttpClient};
@@ -12,15 +11,14 @@ use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
-const VARIABLE: &str = "AWS_CA_BUNDLE";
 const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
 const END: &str = "-----END CERTIFICATE-----";
 
 /// The file that `AWS_CA_BUNDLE` names cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{VARIABLE}: file {} {problem}", path.to_string_lossy())]
+#[error("AWS_CA_BUNDLE: file {} {problem}", .path.display())]
 pub struct CaBundleError {
-    path: OsString,
+    path: PathBuf,
     problem: String,
 }
 
@@ -56,10 +54,10 @@ pub(crate) async fn client(idle: Option<Duration>) -> SharedHttpClient {
 
 /// Returns the certificates of `AWS_CA_BUNDLE`, PEM; `None` if it is not set.
 fn ca_bundle() -> Result<Option<String>, CaBundleError> {
-    let Some(path) = std::env::var_os(VARIABLE).filter(|path| !path.is_empty()) else { return Ok(None) };
+    let path = std::env::var_os("AWS_CA_BUNDLE").filter(|path| !path.is_empty());
+    let Some(path) = path.map(PathBuf::from) else { return Ok(None) };
     let problem = |problem: String| CaBundleError { path: path.clone(), problem };
-    let text =
-        std::fs::read(Path::new(&path)).map_err(|error| problem(format!("is not readable: {error}")))?;
+    let text = std::fs::read(&path).map_err(|error| problem(format!("is not readable: {error}")))?;
     let usable = usable(&String::from_utf8_lossy(&text));
     if usable.is_empty() {
         return Err(problem("holds no certificate in PEM".to_owned()));

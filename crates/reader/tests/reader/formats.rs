@@ -18,7 +18,8 @@ const SHELLS: [&[&str]; 6] = [&["sh"], &["dash"], &["bash"], &["zsh"], &["busybo
 fn run(shell: &[&str], script: &str) -> Option<Vec<u8>> {
     let (name, arguments) = shell.split_first().unwrap();
     let mut command = Command::new(name);
-    command.args(arguments).env_clear().stdin(Stdio::piped()).stdout(Stdio::piped());
+    command.args(arguments).env_clear().env("PATH", std::env::var_os("PATH").unwrap());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = command.spawn().ok()?;
     let (mut input, script) = (child.stdin.take().unwrap(), script.to_owned());
     let writing = std::thread::spawn(move || input.write_all(script.as_bytes()));

@@ -9,6 +9,7 @@
 //! | [`programs`] | helper: runs one program |
 //! | [`values`] | helper: values that formats get wrong |
 #![allow(
+    clippy::disallowed_methods,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
