@@ -180,7 +180,7 @@ fn found<'object>(object: &'object Value, path: &str) -> Option<&'object Value> 
 /// Returns a line with the field, its value if that is text, and the rule. Some messages of the CRDs begin with the field.
 fn fault(path: &str, value: Option<&Value>, message: &str) -> String {
     match value.and_then(Value::as_str) {
-        Some(text) => format!("{path}: {text:?}: {message}"),
+        Some(text) => format!("{path}: \"{}\": {message}", text.escape_debug()),
         None if path.is_empty() || message.starts_with(path) => message.to_owned(),
         None => format!("{path}: {message}"),
     }

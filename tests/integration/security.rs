@@ -13,6 +13,11 @@ fn leaves(path: &str, schema: &Value, found: &mut BTreeSet<String>) {
     let below = |schema: &Value| schema["properties"].as_object().is_some_and(|fields| !fields.is_empty());
     for (name, field) in schema["properties"].as_object().into_iter().flatten() {
         let path = format!("{path}.{name}");
+        // A selector is a type of Kubernetes, and one field here.
+        if name == "namespaceSelector" {
+            found.insert(path);
+            continue;
+        }
         match [field, &field["items"]].into_iter().find(|schema| below(schema)) {
             Some(schema) => leaves(&path, schema, found),
             None => drop(found.insert(path)),

@@ -25,7 +25,11 @@ async fn wide_columns_say_where_from_and_where_to() {
     let narrow = kubectl(&["get", "pmirror"]).await;
     let header: Vec<&str> =
         narrow.lines().next().unwrap().split("  ").map(str::trim).filter(|word| !word.is_empty()).collect();
-    assert_eq!(header, ["NAME", "READY", "DEGRADED", "REASON", "PARAMETERS", "LAST SYNC", "AGE"], "{narrow}");
+    assert_eq!(
+        header,
+        ["NAME", "READY", "DEGRADED", "REASON", "SUSPENDED", "PARAMETERS", "LAST SYNC", "AGE"],
+        "{narrow}"
+    );
     let wide = kubectl(&["get", "pmirror", "-o", "wide"]).await;
     let (header, row) = wide.split_once('\n').unwrap();
     for column in ["SOURCE", "INTERVAL", "SECRET", "REDIS KEY", "REVISION"] {

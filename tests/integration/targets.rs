@@ -135,7 +135,7 @@ async fn edits_and_deletions_are_healed_but_not_under_suspend() {
 
     world.change("config", json!({"suspend": true})).await;
     let ready = world.ready("config", "Suspended").await;
-    assert!(ready.message.contains("no healing"), "{}", ready.message);
+    assert!(ready.message.contains("neither written nor restored"), "{}", ready.message);
     world.delete_secret("config").await;
     world.redis.flush_all().await;
     // Another mirror completes whole cycles meanwhile; this one is skipped.

@@ -187,11 +187,11 @@ async fn what_a_new_user_gets_wrong_is_said() {
     let names = ["typo", "elsewhere", "sourceless"].map(|name| format!("{}/{name}", world.namespace));
     let ended = verify(&world, &[&names[0], &names[1], &names[2], &absent]).await;
     assert_eq!(ended.code, Some(3));
-    ended.says("FAIL", "typo: not Ready, NoParameters: Nothing below /app/chekout");
+    ended.says("FAIL", "holds nothing below /app/chekout");
     ended.says(
         "FAIL",
         &format!(
-            "elsewhere: ParameterSource {} grants namespace {} no read of",
+            "elsewhere: ParameterSource {} does not allow namespace {} to read",
             world.source, world.namespace
         ),
     );

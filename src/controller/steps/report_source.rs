@@ -117,7 +117,7 @@ pub async fn report_source(plan: &Plan, answer: Option<&ReadOutcome>, ctx: &Cont
         "requestsPerSecond": account.map(|account| most_requests(account.rate, source.spec.requests_per_second)),
         "mirrors": mirrors,
     }}));
-    if before.is_none_or(|before| (before.status.as_str(), before.reason.as_str()) != (status, reason)) {
+    if before.is_none_or(|before| before.status != status) {
         emit(&source, before, &condition, ctx);
     }
     let api: Api<ParameterSource> = Api::all(ctx.client.clone());
@@ -128,7 +128,7 @@ pub async fn report_source(plan: &Plan, answer: Option<&ReadOutcome>, ctx: &Cont
     }
 }
 
-/// Emits an event about a source that has become unavailable, for another reason than before, or available again.
+/// Emits an event about a source that has become unavailable, or available again.
 fn emit(source: &ParameterSource, before: Option<&Condition>, now: &Condition, ctx: &Context) {
     let draft = match (now.status.as_str(), before) {
         ("False", _) => EventDraft::warning(&now.reason, "ReadSource", now.message.clone()),

@@ -272,7 +272,7 @@ impl Target for RedisTarget {
         let now = services.clock.now().as_millisecond();
         let is_alive = checked_at.is_some_and(|checked_at| now.saturating_sub(checked_at) < silence);
         let consent = match &self.observed {
-            Some(observed) if observed.fence == Fence::ABSENT => Consent::Impossible,
+            Some(observed) if !observed.is_hash => Consent::Impossible,
             _ if is_alive => Consent::OwnerAlive,
             _ => Consent::Possible,
         };

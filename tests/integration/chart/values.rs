@@ -43,7 +43,7 @@ async fn the_objects_in_the_notes_are_valid() {
     let namespace = cluster.namespace("notes").await;
     let watched = format!("watchNamespaces={{{namespace}}}");
     let chart = chart();
-    let install = ["install", "pm", &chart, "--namespace", &namespace, "--dry-run=server"];
+    let install = ["install", &namespace, &chart, "--namespace", &namespace, "--dry-run=server"];
     let settings = ["--set", IMAGE, "--set", &watched, "--set", "redis.urlSecret.name=redis"];
     let printed = cluster.helm(&[&install[..], &settings].concat()).await;
     let (_, notes) = printed.split_once("\nNOTES:\n").unwrap();

@@ -38,6 +38,8 @@ pub struct HashFound {
     pub status: Option<Status>,
     /// Whether `@adoptBy` names this owner: consent to a takeover.
     pub consents: bool,
+    /// Whether Redis holds a hash there, or nothing: a value of another type cannot say whose it is.
+    pub is_hash: bool,
     /// Whether readers with its sub-key accept it. The content may be verified while the metadata that
     /// readers rely on was changed.
     pub is_for_readers: bool,
@@ -97,6 +99,7 @@ pub fn decode_again(
         checked_at: checked_at(fields, redis_key, keys),
         status: fields.text(STATUS).and_then(Status::parse),
         consents: fields.text(ADOPT_BY) == Some(owner),
+        is_hash: true,
     }
 }
 

@@ -13,7 +13,6 @@ use crate::cli::Format;
 use crate::variables::{KeyProblem, Variables, is_for_shells, members, variables};
 
 /// A text for other programs.
-#[derive(Debug, PartialEq, Eq)]
 pub struct Exported {
     /// The text. It ends with a line break, and contains the values.
     pub text: Zeroizing<String>,
