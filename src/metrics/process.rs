@@ -22,17 +22,17 @@ impl Collector for Process {
         let encoder = &mut encoder;
         if let Some(seconds) = cpu_seconds(&stat) {
             let help = "CPU time of the process";
-            encode(encoder, "process_cpu", help, Some(Unit::Seconds), &ConstCounter::new(seconds))?;
+            encode(encoder, "process_cpu", help, Some(&Unit::Seconds), &ConstCounter::new(seconds))?;
         }
         let boot = std::fs::read_to_string("/proc/stat").ok().and_then(|stat| boot_time(&stat));
         if let Some(seconds) = boot.zip(start_ticks(&stat)).map(|(boot, ticks)| boot + ticks / TICKS) {
             let help = "Unix time of the start of the process";
-            encode(encoder, "process_start_time", help, Some(Unit::Seconds), &ConstGauge::new(seconds))?;
+            encode(encoder, "process_start_time", help, Some(&Unit::Seconds), &ConstGauge::new(seconds))?;
         }
         let status = std::fs::read_to_string("/proc/self/status").ok();
         if let Some(bytes) = status.as_deref().and_then(resident_bytes) {
             let help = "Memory of the process that is in RAM";
-            encode(encoder, "process_resident_memory", help, Some(Unit::Bytes), &ConstGauge::new(bytes))?;
+            encode(encoder, "process_resident_memory", help, Some(&Unit::Bytes), &ConstGauge::new(bytes))?;
         }
         if let Ok(open) = std::fs::read_dir("/proc/self/fd") {
             let open = i64::try_from(open.count()).unwrap_or(i64::MAX);
@@ -50,10 +50,10 @@ fn encode(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
     help: &str,
-    unit: Option<Unit>,
+    unit: Option<&Unit>,
     metric: &impl EncodeMetric,
 ) -> fmt::Result {
-    let metric_encoder = encoder.encode_descriptor(name, help, unit.as_ref(), metric.metric_type())?;
+    let metric_encoder = encoder.encode_descriptor(name, help, unit, metric.metric_type())?;
     metric.encode(metric_encoder)
 }
 

@@ -267,6 +267,7 @@ pub struct WriteContext<'a> {
 
 /// What came of a write.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "what came of one write, each independent of the others")]
 pub struct Applied {
     /// Whether values were written.
     pub written: bool,

@@ -54,7 +54,12 @@ fn abridged(rendered: &str) -> String {
     let text = rendered.replace(env!("CARGO_PKG_VERSION"), "VERSION");
     let dashboard = read("charts/parameter-mirror/files/dashboard.json");
     let dashboard: Vec<_> = dashboard.lines().map(|line| format!("    {line}")).collect();
-    let text = text.replace(&dashboard.join("\n"), "    # files/dashboard.json");
+    let mut text = text;
+    // As in the file, and with the runbook of a case.
+    for runbook in ["docs/runbook.md", "https://wiki.example/runbook"] {
+        let dashboard = dashboard.join("\n").replace("docs/runbook.md", runbook);
+        text = text.replace(&dashboard, "    # files/dashboard.json");
+    }
     let Some((before, rules)) = text.split_once("  groups:\n") else { return text };
     let after = rules.lines().skip_while(|line| line.starts_with("  ")).map(|line| format!("{line}\n"));
     [before, "  # files/alerts.yaml\n", &after.collect::<String>()].concat()

@@ -75,10 +75,13 @@ async fn an_inventory_arrives_byte_for_byte_or_is_held_by_name(#[case] file: &st
             assert_eq!((world.data(&mirror).await, hash.len()), (None, 0), "{file} {format}");
             continue;
         }
-        world.ready(&mirror, "Synced").await;
         let expected: BTreeMap<String, String> =
             keys.iter().map(|(key, name)| (key.clone(), all[*name].1.clone())).collect();
-        assert_eq!(world.data(&mirror).await.unwrap(), expected, "{file} {format}");
+        eventually("the Secret holds it whole", LATER, async || {
+            let data = world.data(&mirror).await;
+            if data.as_ref() == Some(&expected) { Ok(()) } else { Err(format!("{file} {format}: {data:?}")) }
+        })
+        .await;
         let held = eventually("Redis holds it too, or says why not", LATER, async || {
             if world.redis.hash(&world.key(&mirror)).await.is_empty() {
                 let conditions = world.status(&mirror).await.conditions;

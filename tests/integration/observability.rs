@@ -249,9 +249,9 @@ fn each_inhibit_rule_names_alerts_that_exist() {
         assert!(rule["equal"].as_array().unwrap().contains(&json!("cluster")), "{rule}");
         for side in ["source_matchers", "target_matchers"] {
             for matcher in rule[side].as_array().unwrap() {
-                let (_, named) = matcher.as_str().unwrap().split_once('"').unwrap();
-                let named = named.trim_end_matches('"');
-                let (start, endings) = named.split_once('(').unwrap_or((named, ""));
+                let (_, quoted) = matcher.as_str().unwrap().split_once('"').unwrap();
+                let pattern = quoted.trim_end_matches('"');
+                let (start, endings) = pattern.split_once('(').unwrap_or((pattern, ""));
                 for ending in endings.trim_end_matches(')').split('|') {
                     let name = format!("{start}{ending}");
                     assert!(names.contains(&name), "{matcher}: there is no alert {name}");

@@ -246,7 +246,7 @@ pub struct VerifyArgs {
 /// Arguments of `serve`.
 #[derive(Debug, Args)]
 pub struct ServeArgs {
-    /// Where to listen: addresses of the loopback, and no others; default: 127.0.0.1 and [::1], on the port of --port
+    /// Where to listen: addresses of the loopback, and no others; default: `127.0.0.1` and `[::1]`, on the port of --port
     #[arg(long, env = "PARAMETER_MIRROR_LISTEN", value_delimiter = ',')]
     pub listen: Vec<SocketAddr>,
 

@@ -161,14 +161,11 @@ impl RedisSettings {
 
     fn connection_info(&self) -> Result<ConnectionInfo, SettingsError> {
         let url = self.url.read(URL)?;
-        let rest = match url.expose().split_once("://") {
-            Some(("redis" | "rediss" | "valkey" | "valkeys", rest)) => rest,
-            _ => {
-                return Err(SettingsError::new(
-                    URL,
-                    "does not begin with redis://, rediss://, valkey:// or valkeys://",
-                ));
-            }
+        let Some(("redis" | "rediss" | "valkey" | "valkeys", rest)) = url.expose().split_once("://") else {
+            return Err(SettingsError::new(
+                URL,
+                "does not begin with redis://, rediss://, valkey:// or valkeys://",
+            ));
         };
         let after_the_host = rest.find(['/', '?', '#']).map_or("", |end| &rest[end..]);
         if after_the_host.contains('@') {

@@ -58,7 +58,9 @@ impl Converted {
     fn withdraw(&mut self, faults: &[String]) {
         let Some(object) = self.object.take_if(|_| !faults.is_empty()) else { return };
         let of = format!("{} is refused", object["kind"].as_str().unwrap_or_default());
-        faults.iter().for_each(|fault| self.notes.lost(&of, fault));
+        for fault in faults {
+            self.notes.lost(&of, fault);
+        }
     }
 }
 
@@ -129,7 +131,9 @@ impl Conversion {
             converted.withdraw(&faults);
             let of = store.as_ref().and_then(|store| stores.get_mut(store));
             if let (Some(_), Some(Store::ParameterStore(store))) = (&converted.object, of) {
-                paths.iter().for_each(|path| store.grant(&namespace, path));
+                for path in &paths {
+                    store.grant(&namespace, path);
+                }
             }
             mirrors.push((store, converted));
         }

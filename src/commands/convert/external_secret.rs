@@ -62,8 +62,12 @@ pub fn understand(object: Object, stores: &Stores, judge: &Admission) -> Draft {
     let interval = interval(&mut spec, notes);
     let target = target::understand(&secret, policy.as_deref(), target, metadata, judge, notes);
     let mut wanted = Wanted::new(store, is_stated, &prefix, target.optional);
-    listed.into_iter().for_each(|entry| wanted.data_from(entry, notes));
-    named.into_iter().for_each(|entry| wanted.data(entry, notes));
+    for entry in listed {
+        wanted.data_from(entry, notes);
+    }
+    for entry in named {
+        wanted.data(entry, notes);
+    }
     wanted.note_double_keys(notes);
     spec.rest(notes);
     let parameters = wanted.parameters();

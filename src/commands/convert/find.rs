@@ -50,29 +50,24 @@ fn path(find: &mut SpecFields, notes: &mut Notes) -> Option<String> {
     let path = find.text("path");
     let trimmed = path.as_deref().map(|path| if path == "/" { path } else { path.trim_end_matches('/') });
     if ["", ".", ".*", ".+", "^.*", "^.*$", "^.+$"].contains(&pattern.as_str()) {
-        return match trimmed.filter(|path| path.starts_with('/')) {
-            Some(path) => Some(path.to_owned()),
-            None => {
-                let why =
-                    "a path that starts with / is needed: without it every parameter of the account is read";
-                notes.lost(&find.at("path"), why);
-                None
-            }
-        };
-    }
-    match folder(&pattern).filter(|folder| trimmed.is_none_or(|path| is_at_or_below(folder, path))) {
-        Some(folder) => {
-            notes.know(&at_pattern, &format!("{pattern} is everything below the path {folder}"));
-            Some(folder.to_owned())
+        let path = trimmed.filter(|path| path.starts_with('/'));
+        if path.is_none() {
+            let why =
+                "a path that starts with / is needed: without it every parameter of the account is read";
+            notes.lost(&find.at("path"), why);
         }
-        None => {
-            let why = format!(
-                "{pattern}: a path is mirrored whole, but for what `exclude` leaves out; select by name instead"
-            );
-            notes.lost(&at_pattern, &why);
-            None
-        }
+        return path.map(str::to_owned);
     }
+    let folder = folder(&pattern).filter(|folder| trimmed.is_none_or(|path| is_at_or_below(folder, path)));
+    if let Some(folder) = folder {
+        notes.know(&at_pattern, &format!("{pattern} is everything below the path {folder}"));
+    } else {
+        let why = format!(
+            "{pattern}: a path is mirrored whole, but for what `exclude` leaves out; select by name instead"
+        );
+        notes.lost(&at_pattern, &why);
+    }
+    folder.map(str::to_owned)
 }
 
 /// Returns the path whose parameters are those that a pattern like `^/catalog/` matches. A `.` would match more than itself.

@@ -131,7 +131,9 @@ fn put(
             "spec": {"parameters": [{"path": "/"}], "secret": {kind: {&key: text}}},
         });
         let faults = judge.faults(&only_this);
-        faults.iter().for_each(|fault| notes.lost(&format!("{at}.{key}"), fault));
+        for fault in &faults {
+            notes.lost(&format!("{at}.{key}"), fault);
+        }
         if faults.is_empty() {
             accepted.insert(key, json!(text));
         }

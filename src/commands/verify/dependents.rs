@@ -23,7 +23,7 @@ pub(super) async fn orphans<'m>(
     cluster: &str,
     mirrors: impl Iterator<Item = &'m DeserializeGuard<ParameterMirror>>,
 ) -> Vec<String> {
-    let written: BTreeSet<String> = mirrors.flat_map(secret_of).collect();
+    let written: BTreeSet<String> = mirrors.filter_map(secret_of).collect();
     let (label, value) = LABEL;
     let ours = ListParams::default().labels(&format!("{label}={value}"));
     let mut orphans = Vec::new();

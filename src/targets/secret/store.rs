@@ -27,7 +27,6 @@ const LONGEST: usize = 600;
 const SHORTEST: usize = 4;
 
 /// Returns the text of a refusal, unless it quotes a value of the Secret, plainly, as base64, or line by line.
-#[expect(clippy::disallowed_methods, reason = "compares a text with values")]
 fn words(text: &str, secret: &Secret) -> Option<String> {
     let quotes = |value: &[u8]| {
         let is_in_text = |part: &str| part.len() >= SHORTEST && text.contains(part);

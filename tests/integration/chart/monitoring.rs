@@ -1,4 +1,5 @@
-//! The `PrometheusRule` of the chart: the alerts of `files/alerts.yaml`, with the switches of the values.
+//! The `PrometheusRule` of the chart: the alerts of `files/alerts.yaml`, with the switches of the values. The dashboard links to the same
+//! runbook.
 
 use std::fs;
 
@@ -41,6 +42,23 @@ async fn alerts_are_those_of_the_file_and_link_to_a_runbook_only_where_it_is_pub
         assert_eq!(link, format!("https://wiki.example/runbook#{name}"));
         assert!(by_default.contains(&rule), "{rule:#}");
     }
+}
+
+#[tokio::test]
+async fn the_dashboard_links_to_the_runbook_where_it_is_published() {
+    let runbook = async |settings: &[&str]| {
+        let settings = [&["metrics.grafanaDashboard.enabled=true"], settings].concat();
+        let objects = rendered(cluster().await, &settings).await;
+        let is_dashboard = |object: &&Value| object["data"]["parameter-mirror.json"].is_string();
+        let text =
+            objects.iter().find(is_dashboard).unwrap()["data"]["parameter-mirror.json"].as_str().unwrap();
+        let dashboard: Value = serde_json::from_str(text).unwrap();
+        let variables = dashboard["templating"]["list"].as_array().unwrap();
+        variables.iter().find(|variable| variable["name"] == "runbook").unwrap()["query"].clone()
+    };
+    assert_eq!(runbook(&[]).await, "docs/runbook.md");
+    let url = "https://wiki.example/runbook";
+    assert_eq!(runbook(&[&format!("metrics.prometheusRule.runbookUrl={url}")]).await, url);
 }
 
 #[tokio::test]
