@@ -50,7 +50,11 @@ impl Admission {
         let mut faults = names(&object["metadata"]);
         let object = apply_defaults(&rules.schema, object);
         limits(&rules.schema, &object, "", &mut faults);
-        for error in self.validator.validate_compiled(&rules.compiled, &object, None) {
+        let mut broken = self.validator.validate_compiled(&rules.compiled, &object, None);
+        // The evaluator takes the members of an object in any order.
+        broken
+            .sort_by(|one, other| (&one.field_path, &one.message).cmp(&(&other.field_path, &other.message)));
+        for error in broken {
             if KEY_RULES.iter().all(|(begins, _)| !error.message.starts_with(begins)) {
                 faults.push(fault(&error.field_path, found(&object, &error.field_path), &error.message));
             }

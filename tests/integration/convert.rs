@@ -145,7 +145,7 @@ fn what_cannot_be_carried_over_is_named_and_fails_unless_allowed() {
         "ExternalSecret shop/refused: ParameterMirror is refused: spec.parameters[0].key: \"a b\": a Secret key has only letters",
         "ExternalSecret shop/refused: ParameterMirror is refused: spec.parameters[0].name: \"/app//a\": a name has only letters",
         "ExternalSecret shop/refused: ParameterMirror is refused: spec.parameters[1].name: \"/app/c:1:2\": what follows the colon",
-        "ExternalSecret shop/refused: ParameterMirror is refused: spec.secret.name: \"Refused\": spec.secret.name must be a lower-case DNS name",
+        "ExternalSecret shop/refused: ParameterMirror is refused: spec.secret.name: \"Refused\": must be a lower-case DNS name",
         "ExternalSecret shop/refused: ParameterMirror is refused: spec.secret.type: \"example.com/own\": supported values: \"Opaque\"",
         "ExternalSecret shop/managed: spec.secretStoreRef: SecretStore shop/manager is of AWS Secrets Manager",
         "ExternalSecret shop/lonely: spec.secretStoreRef",
