@@ -156,7 +156,7 @@ async fn recover(screen: &mut Screen, stage: &mut Stage) {
     let events = ["get", "events.events.k8s.io", "-n", SHOP, "--sort-by=.eventTime", "-o"];
     let columns = "custom-columns=REASON:.reason,NOTE:.note";
     let shown = stage.kubernetes.kubectl(&[&events[..], &[columns]].concat()).await;
-    for reason in ["Synced", "Degraded", "Healed", "Recovered"] {
+    for reason in ["Synced", "Timeout", "Healed", "Recovered"] {
         assert!(shown.lines().any(|line| line.starts_with(reason)), "no event {reason} in\n{shown}");
     }
     screen.checked("the mirror's events show the story: Synced, Degraded, Healed, Recovered");
