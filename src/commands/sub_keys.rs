@@ -36,8 +36,8 @@ pub async fn sub_keys(args: &KeyArgs) -> anyhow::Result<String> {
     lines.collect()
 }
 
-/// Warns about a mirror that does not exist, most often a typing error: its sub-key would decrypt nothing. Whoever may not read
-/// mirrors gets no warning.
+/// Warns about a mirror that does not exist, most often a typing error: its sub-key would decrypt nothing. A caller
+/// without the right to read mirrors gets no warning.
 async fn warn_if_absent(client: Client, mirror: &MirrorName) {
     let mirrors: Api<PartialObjectMeta<ParameterMirror>> = Api::namespaced(client, mirror.namespace());
     if let Ok(None) = with_timeout(mirrors.get_metadata_opt(mirror.name())).await {

@@ -29,7 +29,7 @@ impl AgeLimit {
     pub async fn check(&mut self, mirrors: &Mirrors, held: &mut Mirror, answers: bool) {
         let Some(most) = self.most else { return };
         if answers && held.age(Timestamp::now()) > most {
-            // A failure is reported by whoever reads the mirror.
+            // The caller that reads the mirror reports a failure.
             let _ = mirrors.confirm(held).await;
         }
         let age = held.age(Timestamp::now());

@@ -159,7 +159,7 @@ async fn recover(screen: &mut Screen, stage: &mut Stage) {
     for reason in ["Synced", "Timeout", "Healed", "Recovered"] {
         assert!(shown.lines().any(|line| line.starts_with(reason)), "no event {reason} in\n{shown}");
     }
-    screen.checked("the mirror's events show the story: Synced, Degraded, Healed, Recovered");
+    screen.checked("the mirror's events show the story: Synced, Timeout, Healed, Recovered");
 }
 
 /// Waits until both targets have exactly the parameters with this database host, and returns their content.
