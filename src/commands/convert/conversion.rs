@@ -8,11 +8,10 @@ use serde_json::Value;
 
 use crate::api::{ParameterMirror, SecretType};
 use crate::commands::admission::Admission;
-use crate::commands::convert::external_secret::{Draft, understand};
+use crate::commands::convert::external_secret::{Draft, target, understand};
 use crate::commands::convert::input::{self, Object, Role};
 use crate::commands::convert::notes::Notes;
 use crate::commands::convert::store::{self, Store, StoreName, Stores};
-use crate::commands::convert::target;
 use crate::mirror::plan::{Plan, PlanInput};
 
 /// The result of a conversion: everything of the input, and what became of it.

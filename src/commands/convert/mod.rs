@@ -3,19 +3,15 @@
 //! It names what it cannot carry over, and never guesses. It reads only the objects: no cluster, no SSM.
 //!
 //! Three steps: [`input`] parses the documents, [`conversion`] understands them (a store by [`store`], an `ExternalSecret` by
-//! [`external_secret`] with [`target`] and [`wanted`]) and decides what is lost, and [`mod@print`] renders the result.
+//! [`external_secret`] with the modules below it) and decides what is lost, and [`mod@print`] renders the result.
 
 mod conversion;
 mod external_secret;
 mod fields;
-mod find;
 mod input;
 mod notes;
 mod print;
-mod remote_ref;
 mod store;
-mod target;
-mod wanted;
 
 #[cfg(test)]
 mod tests;

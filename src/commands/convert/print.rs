@@ -83,7 +83,7 @@ fn comment(text: &str) -> String {
     format!("# {}\n", printable(text))
 }
 
-/// Returns the commands that hand over the running Secret (docs/migration.md). The names in them are names of objects: a mirror
+/// Returns the commands that hand over the running Secret (docs/guides/migrate-from-eso.md). The names in them are names of objects: a mirror
 /// is printed only if its CRD accepts them.
 fn hand_over(object: &Value, extent: Extent) -> Vec<String> {
     let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str);

@@ -109,7 +109,7 @@ fn identity(aws: &mut SpecFields, store: &ParameterStore, notes: &mut Notes) {
     if aws.take("auth").is_some_and(|auth| auth.as_object().is_none_or(|auth| !auth.is_empty())) {
         let text = match &store.role {
             Some(role) => format!("the operator reads with its own AWS identity: let that assume {role}"),
-            None => "the operator reads with its own AWS identity: give that the rights on these parameters, or name a role in \
+            None => "the operator reads with its own AWS identity: give that the permissions on these parameters, or name a role in \
                      spec.roleArn that it may assume"
                 .to_owned(),
         };

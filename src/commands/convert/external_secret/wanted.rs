@@ -8,10 +8,10 @@
 use serde_json::{Value, json};
 
 use crate::api::KeyFormat;
+use crate::commands::convert::external_secret::{find, remote_ref};
 use crate::commands::convert::fields::SpecFields;
 use crate::commands::convert::notes::Notes;
 use crate::commands::convert::store::StoreName;
-use crate::commands::convert::{find, remote_ref};
 use crate::mirror::secret_keys::Keys;
 use crate::mirror::selection::{PathSelection, Selection, normalised};
 
@@ -52,7 +52,7 @@ impl Entry {
                 false
             }
             None if !is_stated => {
-                notes.lost(&at, "it names no store, and there is none for the whole");
+                notes.lost(&at, "it names no store, and spec.secretStoreRef is missing");
                 false
             }
             _ => true,

@@ -1,17 +1,21 @@
 //! Understands an `ExternalSecret`: the source, the interval, the parameters and the Secret of its mirror.
 
+mod find;
+mod remote_ref;
+pub mod target;
+mod wanted;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::commands::admission::Admission;
+use crate::commands::convert::external_secret::wanted::{Entry, Wanted};
 use crate::commands::convert::fields::SpecFields;
 use crate::commands::convert::input::Object;
 use crate::commands::convert::notes::Notes;
 use crate::commands::convert::store::{Store, StoreName, Stores};
-use crate::commands::convert::target;
-use crate::commands::convert::wanted::{Entry, Wanted};
 
 /// What is known of an `ExternalSecret` before its neighbours are looked at.
 #[derive(Debug)]
