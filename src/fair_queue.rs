@@ -4,7 +4,8 @@
 //! through costs its namespace one turn, and of two namespaces the one with fewer turns goes first (stride scheduling,
 //! Waldspurger 1995, with equal shares). A more urgent item goes before the ordinary ones of all namespaces, but only
 //! while its own namespace is less than [`AHEAD`] turns ahead of the others: a namespace that raises a storm of urgent
-//! items pays for it. A less urgent item waits for those of its own namespace only.
+//! items pays for it. A less urgent item waits for those of its own namespace only, and not for ever: an urgency that was passed
+//! over [`PASSED_OVER`] times in a row goes next.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -13,6 +14,9 @@ use std::sync::Arc;
 /// How many turns a namespace may be ahead of the others before its urgent items wait like all others: two seconds at
 /// the default rate of SSM requests.
 const AHEAD: u64 = 20;
+
+/// How many items of other urgencies may go before the waiting ones of an urgency: it has one turn in ten of its namespace at least.
+const PASSED_OVER: u32 = 9;
 
 /// The items that wait. `U` is their urgency: the smallest goes first, and the default is that of an ordinary item.
 #[derive(Debug)]
@@ -27,27 +31,42 @@ pub struct FairQueue<U, T> {
 struct Lane<U, T> {
     /// How many items were let through, counted from the turns of the others when this lane began to wait.
     turns: u64,
-    waiters: BinaryHeap<Waiter<U, T>>,
+    /// The items of each urgency that waits.
+    classes: BTreeMap<U, Class<T>>,
+}
+
+/// The items of one urgency.
+#[derive(Debug)]
+struct Class<T> {
+    waiters: BinaryHeap<Waiter<T>>,
+    /// How many items of other urgencies went first since one of this was let through.
+    passed_over: u32,
+}
+
+impl<T> Default for Class<T> {
+    fn default() -> Self {
+        Self { waiters: BinaryHeap::new(), passed_over: 0 }
+    }
 }
 
 #[derive(Debug)]
-struct Waiter<U, T> {
-    rank: Reverse<(U, i64, u64)>,
+struct Waiter<T> {
+    rank: Reverse<(i64, u64)>,
     item: T,
 }
 
-impl<U: Ord, T> PartialEq for Waiter<U, T> {
+impl<T> PartialEq for Waiter<T> {
     fn eq(&self, other: &Self) -> bool {
         self.rank == other.rank
     }
 }
-impl<U: Ord, T> Eq for Waiter<U, T> {}
-impl<U: Ord, T> PartialOrd for Waiter<U, T> {
+impl<T> Eq for Waiter<T> {}
+impl<T> PartialOrd for Waiter<T> {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
     }
 }
-impl<U: Ord, T> Ord for Waiter<U, T> {
+impl<T> Ord for Waiter<T> {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         self.rank.cmp(&other.rank)
     }
@@ -62,14 +81,15 @@ impl<U, T> Default for FairQueue<U, T> {
 impl<U: Ord + Copy + Default, T> FairQueue<U, T> {
     /// Counts the waiting items that are still `wanted`. Others stay in their lane until their turn.
     pub fn count(&self, wanted: impl Fn(&T) -> bool) -> usize {
-        let waiters = self.lanes.values().flat_map(|lane| &lane.waiters);
-        waiters.filter(|waiter| wanted(&waiter.item)).count()
+        let classes = self.lanes.values().flat_map(|lane| lane.classes.values());
+        classes.flat_map(|class| &class.waiters).filter(|waiter| wanted(&waiter.item)).count()
     }
 
     /// Counts the waiting items of a namespace, including those that are no longer wanted.
     #[must_use]
     pub fn waiting(&self, namespace: &str) -> usize {
-        self.lanes.get(namespace).map_or(0, |lane| lane.waiters.len())
+        let classes = self.lanes.get(namespace).into_iter().flat_map(|lane| lane.classes.values());
+        classes.map(|class| class.waiters.len()).sum()
     }
 
     /// Whether every lane is empty, even of items that are no longer wanted.
@@ -86,12 +106,13 @@ impl<U: Ord + Copy + Default, T> FairQueue<U, T> {
         let lane = self
             .lanes
             .entry(Arc::clone(namespace))
-            .or_insert_with(|| Lane { turns: 0, waiters: BinaryHeap::new() });
-        if lane.waiters.is_empty() {
+            .or_insert_with(|| Lane { turns: 0, classes: BTreeMap::new() });
+        if lane.classes.is_empty() {
             // An empty lane gains no credit, and does not lose its debt either.
             lane.turns = lane.turns.max(floor);
         }
-        lane.waiters.push(Waiter { rank: Reverse((urgency, order, self.arrivals)), item });
+        let waiter = Waiter { rank: Reverse((order, self.arrivals)), item };
+        lane.classes.entry(urgency).or_default().waiters.push(waiter);
     }
 
     /// Removes the next item and returns it with its namespace. An item that is no longer `wanted` costs nothing.
@@ -107,16 +128,19 @@ impl<U: Ord + Copy + Default, T> FairQueue<U, T> {
     ) -> Option<(Arc<str>, T)> {
         while let Some((namespace, lane)) = self.next_lane(&may) {
             let namespace = Arc::clone(namespace);
-            let item = lane.waiters.pop()?.item;
+            let (urgency, item) = lane.pop()?;
             let is_wanted = wanted(&item);
-            lane.turns += u64::from(is_wanted);
+            if is_wanted {
+                lane.turns += 1;
+                lane.pass_over(urgency);
+            }
             self.waiting -= 1;
             if self.waiting == 0 {
                 self.lanes.clear();
             }
             if is_wanted {
                 let floor = self.floor();
-                self.lanes.retain(|_, lane| !lane.waiters.is_empty() || lane.turns > floor);
+                self.lanes.retain(|_, lane| !lane.classes.is_empty() || lane.turns > floor);
                 return Some((namespace, item));
             }
         }
@@ -133,21 +157,46 @@ impl<U: Ord + Copy + Default, T> FairQueue<U, T> {
     fn next_lane(&mut self, may: impl Fn(&str) -> bool) -> Option<(&Arc<str>, &mut Lane<U, T>)> {
         let floor = self.floor();
         let waiting =
-            self.lanes.iter_mut().filter(|(namespace, lane)| !lane.waiters.is_empty() && may(namespace));
+            self.lanes.iter_mut().filter(|(namespace, lane)| !lane.classes.is_empty() && may(namespace));
         waiting.min_by_key(|(_, lane)| lane.rank(floor))
     }
 
     /// Returns the fewest turns of any namespace that waits.
     fn floor(&self) -> u64 {
-        let waiting = self.lanes.values().filter(|lane| !lane.waiters.is_empty());
+        let waiting = self.lanes.values().filter(|lane| !lane.classes.is_empty());
         waiting.map(|lane| lane.turns).min().unwrap_or_default()
     }
 }
 
 impl<U: Ord + Copy + Default, T> Lane<U, T> {
+    /// Returns the urgency whose turn is next: the one that was passed over too often, otherwise the most urgent one.
+    fn next(&self) -> Option<U> {
+        let starved = self.classes.iter().filter(|(_, class)| class.passed_over >= PASSED_OVER);
+        let starved = starved.max_by_key(|(_, class)| class.passed_over).map(|(urgency, _)| *urgency);
+        starved.or_else(|| self.classes.keys().next().copied())
+    }
+
+    fn pop(&mut self) -> Option<(U, T)> {
+        let urgency = self.next()?;
+        let class = self.classes.get_mut(&urgency)?;
+        let item = class.waiters.pop()?.item;
+        if class.waiters.is_empty() {
+            self.classes.remove(&urgency);
+        }
+        Some((urgency, item))
+    }
+
+    /// Counts a turn of one urgency.
+    fn pass_over(&mut self, gone: U) {
+        for (urgency, class) in &mut self.classes {
+            class.passed_over = if *urgency == gone { 0 } else { class.passed_over.saturating_add(1) };
+        }
+    }
+
     fn rank(&self, floor: u64) -> impl Ord + use<U, T> {
-        let first = self.waiters.peek().map(|waiter| waiter.rank.0);
-        let (urgency, order, arrival) = first.unwrap_or((U::default(), i64::MAX, u64::MAX));
+        let urgency = self.next().unwrap_or_default();
+        let first = self.classes.get(&urgency).and_then(|class| class.waiters.peek());
+        let (order, arrival) = first.map_or((i64::MAX, u64::MAX), |waiter| waiter.rank.0);
         let across = if self.turns < floor + AHEAD { urgency.min(U::default()) } else { U::default() };
         (across, self.turns, urgency, order, arrival)
     }
@@ -221,6 +270,24 @@ mod tests {
             ("mixed", Priority::Refresh, 2),
         ]);
         assert_eq!(order, ["mixed", "failing", "mixed", "failing", "mixed", "mixed"]);
+    }
+
+    /// With a budget that never suffices, more urgent requests wait at all times. The failing ones have a turn in ten.
+    #[test]
+    fn a_failing_request_is_not_passed_over_for_ever() {
+        let mut queue = Requests::default();
+        let _failing: Vec<_> = (0..2).map(|_| push(&mut queue, "shop", Priority::Failing)).collect();
+        let mut went = Vec::new();
+        for _ in 0..25 {
+            let refresh = push(&mut queue, "shop", Priority::Refresh);
+            let (_, request) = pop(&mut queue).unwrap();
+            request.send(()).unwrap();
+            // The answer of a refresh that waits is kept alive.
+            went.push(refresh);
+        }
+        let waiting = queue.lanes["shop"].classes.get(&Priority::Refresh).unwrap().waiters.len();
+        assert_eq!(waiting, 2, "two of 25 turns were those of failing requests");
+        assert!(!queue.lanes["shop"].classes.contains_key(&Priority::Failing));
     }
 
     #[test]
