@@ -1,4 +1,4 @@
-//! Gauges for Prometheus that are computed at each scrape; docs/metrics.md lists them. Labels are bounded: no parameter
+//! Gauges for Prometheus that are computed at each scrape; docs/reference/metrics.md lists them. Labels are bounded: no parameter
 //! is ever one, and mirrors only where an alert has to name one.
 //!
 //! Each scrape has a registry of its own. Concurrent scrapes share nothing, so no lock is held while metrics are
@@ -17,7 +17,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::api::ParameterMirror;
 use crate::kubernetes::watches::{MirrorConditions, SourceConditions};
-use crate::metrics::per_mirror::{Age, PerMirror};
+use crate::metrics::mirror_series::{Age, MirrorSeries};
 use crate::metrics::register::{register, register_with_unit};
 use crate::ssm::limiter::breaker::BreakerState;
 use crate::ssm::limiter::{AccountKey, AccountState};
@@ -76,7 +76,7 @@ pub(super) fn registry(
     accounts(values.map_or(&[], |values| &values.accounts), all);
     credentials(values.map_or(&[], |values| &values.credentials), all);
     if let Some(values) = values {
-        all.register_collector(Box::new(per_mirror(values, served)));
+        all.register_collector(Box::new(mirror_series(values, served)));
     }
     registry
 }
@@ -136,14 +136,14 @@ fn credentials(identities: &[CredentialsHealth], all: &mut Registry) {
 }
 
 /// Returns the series of each mirror.
-fn per_mirror(values: &GaugeValues, served: &HashMap<ObjectRef<ParameterMirror>, Served>) -> PerMirror {
+fn mirror_series(values: &GaugeValues, served: &HashMap<ObjectRef<ParameterMirror>, Served>) -> MirrorSeries {
     let age = |(mirror, served): (&ObjectRef<ParameterMirror>, &Served)| Age {
         mirror: mirror.clone(),
         timestamp: served.current_at.as_second(),
         seconds: values.now.duration_since(served.current_at).as_secs().max(0),
         limit: i64::try_from(served.stale_after.as_secs()).unwrap_or(i64::MAX),
     };
-    PerMirror { states: values.states.clone(), served: served.iter().map(age).collect() }
+    MirrorSeries { states: values.states.clone(), served: served.iter().map(age).collect() }
 }
 
 fn whole(count: usize) -> i64 {

@@ -4,7 +4,7 @@ pub(crate) mod exposition;
 pub(crate) mod gauges;
 pub(crate) mod latency;
 pub(crate) mod measured;
-pub(crate) mod per_mirror;
+pub(crate) mod mirror_series;
 mod process;
 mod register;
 pub(crate) mod registry;

@@ -1,4 +1,4 @@
-//! Counters for Prometheus; docs/metrics.md lists them. Labels are bounded: no parameter is ever one, and mirrors only
+//! Counters for Prometheus; docs/reference/metrics.md lists them. Labels are bounded: no parameter is ever one, and mirrors only
 //! where an alert has to name one.
 
 use std::collections::HashMap;

@@ -14,7 +14,7 @@ use crate::kubernetes::watches::MirrorConditions;
 
 /// The series of all mirrors in one scrape.
 #[derive(Debug)]
-pub struct PerMirror {
+pub struct MirrorSeries {
     /// The conditions of the mirrors.
     pub states: Vec<MirrorConditions>,
     /// The age of what each mirror serves.
@@ -34,7 +34,7 @@ pub struct Age {
     pub limit: i64,
 }
 
-impl Collector for PerMirror {
+impl Collector for MirrorSeries {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let ages = |value: fn(&Age) -> i64| self.served.iter().map(move |age| (age.labels(), value(age)));
         let encoder = &mut encoder;
