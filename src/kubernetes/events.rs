@@ -1,28 +1,24 @@
 //! Kubernetes events: the history of a mirror, one event per transition.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
-use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use parameter_mirror_clock::Clock;
 use parameter_mirror_format::humanize;
 use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 use tracing_mutex::parkinglot::Mutex;
 
 use crate::fair_queue::FairQueue;
+pub use crate::kubernetes::event_recorder::EventDraft;
+use crate::kubernetes::event_recorder::EventRecorder;
 
 /// Maximum length of a note that the API server accepts.
 const MAX_NOTE: usize = 1_024;
-const DEADLINE: Duration = Duration::from_secs(10);
 
 /// Maximum events of one namespace that wait to be recorded; further ones are dropped. An outage is one event per mirror.
 const WAITING: usize = 2_000;
-
-/// How many events a recorder records before it is replaced. A recorder remembers them to count repeats and never frees
-/// the memory: 2.4 KB a mirror after a first start. After a replacement, a repeat is a new event.
-const REMEMBERED: usize = 256;
 
 /// Records events one at a time, so that they do not crowd out the writes that serve readers. Namespaces take turns.
 #[derive(Clone)]
@@ -64,61 +60,19 @@ impl PendingEvents {
     }
 }
 
-/// An event to record.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EventDraft {
-    /// Whether its type is Warning.
-    pub warning: bool,
-    /// The reason of the condition that changed, or what was done: `Timeout`, `Recovered`, `Healed`, ...
-    pub reason: String,
-    /// The part that it concerns: `ReadSource`, `WriteSecret`, ...
-    pub action: String,
-    /// What happened, for people.
-    pub note: String,
-}
-
-impl EventDraft {
-    /// An event of type Normal.
-    #[must_use]
-    pub fn normal(reason: &str, action: &str, note: String) -> Self {
-        Self { warning: false, reason: reason.to_owned(), action: action.to_owned(), note }
-    }
-
-    /// An event of type Warning.
-    #[must_use]
-    pub fn warning(reason: &str, action: &str, note: String) -> Self {
-        Self { warning: true, ..Self::normal(reason, action, note) }
-    }
-
-    /// Writes a log line with the same text.
-    pub fn log(&self) {
-        let Self { reason, action, note, .. } = self;
-        if self.warning {
-            tracing::warn!(reason, action, "{note}");
-        } else {
-            tracing::info!(reason, action, "{note}");
-        }
-    }
-}
-
 impl Events {
     /// Starts to record events in the name of the operator.
     #[must_use]
-    pub fn new(client: Client) -> Self {
-        let recorder = move || {
-            let reporter = Reporter { controller: "parameter-mirror".to_owned(), instance: None };
-            Recorder::new(client.clone(), reporter)
-        };
+    pub fn new(client: Client, clock: Clock) -> Self {
         let waiting = Arc::new(PendingEvents::default());
         let events = Arc::clone(&waiting);
         let task = tokio::spawn(async move {
-            let (mut current, mut count) = (recorder(), 0);
+            let mut recorder = EventRecorder::new(client, clock);
             loop {
-                let (about, story) = events.next().await;
-                publish(&current, &about, story).await;
-                count += 1;
-                if count == REMEMBERED {
-                    (current, count) = (recorder(), 0);
+                let (about, draft) = events.next().await;
+                let reason = draft.reason.clone();
+                if let Err(error) = recorder.record(&about, draft).await {
+                    tracing::debug!(reason, %error, "an event could not be recorded");
                 }
             }
         });
@@ -132,21 +86,6 @@ impl Events {
         if !self.0.waiting.add(about, story) {
             tracing::debug!(reason, "too many events at once; this one is left out");
         }
-    }
-}
-
-async fn publish(recorder: &Recorder, about: &ObjectReference, story: EventDraft) {
-    let event = Event {
-        type_: if story.warning { EventType::Warning } else { EventType::Normal },
-        reason: story.reason.clone(),
-        note: Some(story.note),
-        // The recorder counts repeats by reason and action and keeps their first note: what differs must differ here.
-        action: story.action,
-        secondary: None,
-    };
-    let published = tokio::time::timeout(DEADLINE, recorder.publish(&event, about)).await;
-    if !matches!(published, Ok(Ok(()))) {
-        tracing::debug!(reason = story.reason, "an event could not be recorded");
     }
 }
 

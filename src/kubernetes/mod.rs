@@ -3,6 +3,7 @@
 pub(crate) mod changes;
 pub mod client;
 pub mod election;
+pub(crate) mod event_recorder;
 pub(crate) mod events;
 pub mod leadership;
 pub(crate) mod queue;

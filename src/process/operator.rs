@@ -200,7 +200,7 @@ async fn lead(
         source_health: SourceHealth::default(),
         unpublished: Unpublished::default(),
         metrics: Arc::clone(&leadership.metrics),
-        events: Events::new(client.clone()),
+        events: Events::new(client.clone(), leadership.clock.clone()),
         client,
     });
     let wake = AbortOnDropHandle::new(tokio::spawn(trigger_on_recovery(Arc::clone(&context))));
@@ -264,7 +264,7 @@ async fn wait_for_crds(client: &Client, scopes: &[Option<String>]) {
         if !std::mem::replace(&mut reported, true) {
             let hint = match served {
                 ApiError::NotFound => "apply crds/",
-                ApiError::Refused { .. } => "check the service account's rights",
+                ApiError::Refused { .. } => "check the service account's permissions",
                 _ => "is it up, and is the network open?",
             };
             tracing::warn!(error = %served, "ParameterMirror and ParameterSource cannot be listed yet; {hint}. Waiting.");

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::api::core::v1::Event;
 use kube::api::{Api, ListParams};
 use parameter_mirror_test_support::ssm::{Body, Fault, Operation, When};
 use rstest::rstest;
@@ -280,7 +280,7 @@ async fn event_counts(world: &World) -> BTreeMap<String, i32> {
     let events: Api<Event> = Api::namespaced(world.client.clone(), &world.namespace);
     let mut event_counts = BTreeMap::new();
     for event in events.list(&ListParams::default()).await.unwrap() {
-        let times = event.series.map_or(1, |series| series.count);
+        let times = event.count.unwrap_or(1);
         *event_counts.entry(event.reason.unwrap_or_default()).or_default() += times;
     }
     event_counts

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Event;
 use k8s_openapi::api::core::v1::Secret;
-use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
 use parameter_mirror::api::{ParameterMirror, ParameterMirrorStatus, ParameterSource, SYNC_AT};
@@ -370,10 +370,10 @@ impl World {
     /// Returns the notes of all events of a mirror, by reason, oldest first.
     pub async fn events(&self, mirror: &str) -> Vec<(String, String)> {
         let events: Api<Event> = Api::namespaced(self.client.clone(), &self.namespace);
-        let about = ListParams::default().fields(&format!("regarding.name={mirror}"));
+        let about = ListParams::default().fields(&format!("involvedObject.name={mirror}"));
         let mut found = events.list(&about).await.unwrap().items;
-        found.sort_by_key(|event| event.event_time.clone());
-        let story = |event: Event| (event.reason.unwrap_or_default(), event.note.unwrap_or_default());
+        found.sort_by_key(|event| event.last_timestamp.clone());
+        let story = |event: Event| (event.reason.unwrap_or_default(), event.message.unwrap_or_default());
         found.into_iter().map(story).collect()
     }
 

@@ -153,8 +153,8 @@ async fn recover(screen: &mut Screen, stage: &mut Stage) {
     screen.checked("both targets have it: DB_HOST=db2.internal");
     stage.mirror.says("Degraded", "False", "Synced").await;
     screen.checked("READY True  DEGRADED False  Synced");
-    let events = ["get", "events.events.k8s.io", "-n", SHOP, "--sort-by=.eventTime", "-o"];
-    let columns = "custom-columns=REASON:.reason,NOTE:.note";
+    let events = ["get", "events", "-n", SHOP, "--sort-by=.lastTimestamp", "-o"];
+    let columns = "custom-columns=REASON:.reason,NOTE:.message";
     let shown = stage.kubernetes.kubectl(&[&events[..], &[columns]].concat()).await;
     for reason in ["Synced", "Timeout", "Healed", "Recovered"] {
         assert!(shown.lines().any(|line| line.starts_with(reason)), "no event {reason} in\n{shown}");

@@ -340,7 +340,7 @@ impl World {
     /// Returns the reasons of all events of a mirror.
     pub fn events(&self, mirror: &str) -> Vec<String> {
         let events = self.api.objects(|objects| objects.list(&target("events", Some(NAMESPACE), None), &[]));
-        let about = events.iter().filter(|event| event["regarding"]["name"] == mirror);
+        let about = events.iter().filter(|event| event["involvedObject"]["name"] == mirror);
         about.map(|event| event["reason"].as_str().unwrap_or_default().to_owned()).collect()
     }
 
