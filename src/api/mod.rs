@@ -10,9 +10,9 @@ mod parameter_source;
 
 pub use crd::crds;
 pub use parameter_mirror::{
-    DeletionPolicy, GuardSpec, KeyFormat, MirrorRedisStatus, MirrorSecretStatus, ParameterMirror,
-    ParameterMirrorSpec, ParameterMirrorStatus, RedisEncryption, RedisTargetSpec, SecretTargetSpec,
-    SecretType, SelectionSpec, SourceRef,
+    DeletionPolicy, GuardSpec, KeyFormat, MirrorIssue, MirrorRedisStatus, MirrorSecretStatus,
+    ParameterMirror, ParameterMirrorSpec, ParameterMirrorStatus, RedisEncryption, RedisTargetSpec,
+    SecretTargetSpec, SecretType, SelectionSpec, SourceRef,
 };
 pub use parameter_source::{GrantSpec, ParameterSource, ParameterSourceSpec, ParameterSourceStatus};
 
@@ -24,5 +24,7 @@ pub const SYNC_AT: &str = "parameter-mirror.dev/sync-at";
 pub const ACCEPT_SHRINK: &str = "parameter-mirror.dev/accept-shrink";
 /// Annotation on a source: a time in RFC 3339, at most an hour ahead. Until then its mirrors behave as in an outage.
 pub const DRILL_UNTIL: &str = "parameter-mirror.dev/drill-until";
+/// Annotation on the key Secret: the key that signed when an administrator made the last backup of it.
+pub const BACKED_UP: &str = "parameter-mirror.dev/backed-up";
 /// Finalizer on a mirror, present only while `redis.deletionPolicy` is `Delete`.
 pub const FINALIZER: &str = "parameter-mirror.dev/redis";

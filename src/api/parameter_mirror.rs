@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -361,6 +362,11 @@ pub struct ParameterMirrorStatus {
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_owned()]))]
     #[serde(default)]
     pub conditions: Vec<Condition>,
+    /// What is wrong now, on the side of the source and with each target, and since when.
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["about".to_owned()]))]
+    #[schemars(length(max = 8))]
+    #[serde(default)]
+    pub issues: Vec<MirrorIssue>,
     /// Last good read of SSM; stands still while degraded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_sync_time: Option<Time>,
@@ -392,6 +398,7 @@ impl Default for ParameterMirrorStatus {
             observed_generation: unseen(),
             reason: None,
             conditions: Vec::new(),
+            issues: Vec::new(),
             last_sync_time: None,
             last_attempt_time: None,
             last_handled_sync_at: None,
@@ -400,6 +407,33 @@ impl Default for ParameterMirrorStatus {
             secret: None,
             redis: None,
         }
+    }
+}
+
+/// Something that is wrong with a mirror.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MirrorIssue {
+    /// `Source`, or the target: `Secret checkout`, `Redis pm:{shop/checkout}`.
+    #[schemars(length(max = 1040))]
+    pub about: String,
+    /// The reason, as in conditions.
+    #[schemars(length(max = 64))]
+    pub reason: String,
+    /// Since when.
+    pub since: Time,
+}
+
+impl MirrorIssue {
+    /// What an issue on the side of the source is about.
+    pub const SOURCE: &str = "Source";
+
+    /// An issue since a time, in whole seconds as the API server keeps it: a status is written only when it differs.
+    #[must_use]
+    pub fn new(about: &str, reason: &str, since: Timestamp) -> Self {
+        let seconds = TimestampRound::new().smallest(Unit::Second).mode(RoundMode::Trunc);
+        let since = Time(since.round(seconds).unwrap_or(since));
+        Self { about: about.to_owned(), reason: reason.to_owned(), since }
     }
 }
 

@@ -76,7 +76,7 @@ fn announce(source: &str, annotation: &str, until: Option<Timestamp>, now: Times
         None => {
             let note = format!(
                 "{DRILL_UNTIL} is {annotation}, which is no time within the next hour; no outage is rehearsed. Write one like {}.",
-                now + LONGEST
+                (now + LONGEST / 2).strftime("%Y-%m-%dT%H:%M:%SZ")
             );
             Some(EventDraft::warning("DrillRefused", "Drill", note))
         }

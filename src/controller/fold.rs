@@ -5,17 +5,17 @@ use std::time::Duration;
 use jiff::Timestamp;
 use kube::ResourceExt as _;
 
-use crate::api::conditions::{self, DEGRADED};
-use crate::api::{ACCEPT_SHRINK, ParameterMirror, SYNC_AT};
+use crate::api::{ACCEPT_SHRINK, MirrorIssue, ParameterMirror, SYNC_AT};
 use crate::controller::context::Context;
 use crate::controller::state::mirror_state::MirrorState;
+use crate::controller::state::read_state::ReadState;
 use crate::controller::steps::observe::Observation;
 use crate::controller::steps::plan::{Confirmation, Planned};
 use crate::controller::steps::publish::Published;
 use crate::controller::steps::report::Reported;
 use crate::controller::steps::resolve::ReadChange;
 use crate::mirror::plan::{Plan, PlanError};
-use crate::mirror::resolve::SourceIssue;
+use crate::mirror::resolve::{Incident, SourceIssue};
 use crate::mirror::schedule;
 use crate::mirror::target::TargetReason;
 
@@ -77,7 +77,10 @@ pub fn read(
     let reads = &mut state.source;
     let (issue, is_awaiting, is_fresh) = match change {
         ReadChange::Starved(error) => {
-            reads.issue.get_or_insert((SourceIssue::Read(error), now));
+            if reads.issue.is_none() {
+                let incident = incident(SourceIssue::Read(error), reads, mirror, now);
+                reads.issue = Some(Incident { failed_reads: 0, ..incident });
+            }
             return;
         }
         ReadChange::Failed(error) => {
@@ -98,29 +101,46 @@ pub fn read(
         }
     };
     let reads = &mut state.source;
-    reads.has_read = true;
     reads.without_set =
         if state.good.is_some() || is_fresh { 0 } else { reads.without_set.saturating_add(1) };
-    let since = reads.issue.as_ref().map(|(_, since)| *since);
-    reads.issue = issue.map(|issue| (issue, since.or_else(|| degraded_since(mirror, None)).unwrap_or(now)));
+    reads.issue = issue.map(|issue| incident(issue, reads, mirror, now));
+    reads.has_read = true;
     // A read that waits for confirmation does not answer `sync-at`; the read that confirms it does.
     if !is_awaiting {
         reads.handled_sync_at = sync_at.cloned();
     }
 }
 
-/// Returns since when the status reports Degraded, with this reason if one is given, so that a restarted operator keeps that time.
-fn degraded_since(mirror: &ParameterMirror, reason: Option<&str>) -> Option<Timestamp> {
-    let degraded = conditions::find(&mirror.status.as_ref()?.conditions, DEGRADED)?;
-    let is_reported = degraded.status == "True" && reason.is_none_or(|reason| degraded.reason == reason);
-    is_reported.then_some(degraded.last_transition_time.0)
+/// Dates an issue that the last read has, or still has: it keeps the time of the incident that it continues.
+fn incident(issue: SourceIssue, reads: &ReadState, mirror: &ParameterMirror, now: Timestamp) -> Incident {
+    let before = reads.issue.as_ref().filter(|before| issue.continues(&before.issue));
+    let is_new_process = !reads.has_read;
+    let reported = || reported_since(mirror, MirrorIssue::SOURCE, |reason| issue.continues_reason(reason));
+    let failed_before = before.map_or(0, |before| before.failed_reads);
+    let failed = u32::from(matches!(issue, SourceIssue::Read(_)));
+    let since =
+        before.map(|before| before.since).or_else(|| reported().filter(|_| is_new_process)).unwrap_or(now);
+    Incident { issue, since, failed_reads: failed_before.saturating_add(failed) }
+}
+
+/// Returns since when the status reports such an issue, so that a restarted operator keeps that time.
+fn reported_since(
+    mirror: &ParameterMirror,
+    about: &str,
+    is_same: impl Fn(&str) -> bool,
+) -> Option<Timestamp> {
+    let issues = &mirror.status.as_ref()?.issues;
+    let known = issues.iter().find(|issue| issue.about == about && is_same(&issue.reason));
+    known.map(|issue| issue.since.0)
 }
 
 /// Folds what was written to the targets. The signed set becomes the last known good. A restarted operator takes the time of an
 /// issue from the status.
 pub fn published(state: &mut MirrorState, published: &Published, mirror: &ParameterMirror, now: Timestamp) {
     for target in state.targets.iter_mut() {
-        let reported = |reason: TargetReason| degraded_since(mirror, Some(reason.as_str()));
+        let about = target.label();
+        let reported =
+            |reason: TargetReason| reported_since(mirror, &about, |known| known == reason.as_str());
         target.state_mut().date_issue(now, reported);
     }
     if let Some(signed) = &published.signed {

@@ -26,7 +26,7 @@ use crate::controller::requeue;
 use crate::controller::state::mirror_state::{MirrorState, ReportState};
 use crate::controller::steps::bootstrap;
 use crate::controller::steps::evict;
-use crate::controller::steps::finalize;
+use crate::controller::steps::finalize::{self, Deletion};
 use crate::controller::steps::observe::{KnownSet, observe};
 use crate::controller::steps::permit::permit;
 use crate::controller::steps::plan::{self, CONFIRM_EVERY};
@@ -39,6 +39,7 @@ use crate::kubernetes::queue::Requeue;
 use crate::mirror::plan::{Plan, PlanError};
 use crate::mirror::resolve::ResolveInput;
 use crate::mirror::schedule;
+use crate::targets::KINDS;
 use crate::targets::secret::Owner;
 use crate::targets::target::Depth;
 
@@ -60,7 +61,7 @@ pub async fn reconcile(mirror: &ParameterMirror, ctx: &Arc<Context>) -> Requeue 
     let enter_step = |step| ctx.queue.enter_step(&key, step);
     if mirror.metadata.deletion_timestamp.is_some() {
         enter_step("delete");
-        return finalize::delete(mirror, state, ctx).await;
+        return delete(mirror, state, ctx).await;
     }
     let planned = plan::plan(mirror, state, ctx).await;
     fold::planned(state, &planned, ctx.clock.uptime());
@@ -127,6 +128,15 @@ pub async fn reconcile(mirror: &ParameterMirror, ctx: &Arc<Context>) -> Requeue 
     requeue::finish(mirror, plan, published.observe_again, state, ctx)
 }
 
+async fn delete(mirror: &ParameterMirror, state: &mut MirrorState, ctx: &Context) -> Requeue {
+    let deletion = finalize::delete(mirror, state, ctx).await;
+    if let Deletion::Waiting { target, why, until } = &deletion {
+        let reported = report::deleting(mirror, target, why, *until, state, ctx).await;
+        fold::reported(state, reported, ctx.clock.uptime());
+    }
+    deletion.requeue()
+}
+
 /// Notes which of our own writes the watches have shown.
 fn ack_watches(plan: &Plan, state: &mut MirrorState, ctx: &Context) {
     let keys = ctx.keys();
@@ -143,7 +153,7 @@ fn resolved(
     ctx: &Context,
 ) -> Resolved {
     let outcome = outcome.map(|outcome| &outcome.outcome);
-    let issue = state.source.issue.as_ref().map(|(issue, _)| issue);
+    let issue = state.source.issue.as_ref().map(|incident| &incident.issue);
     let bootstrap = bootstrap::from_peers(plan, outcome, state, ctx);
     let input = ResolveInput {
         plan,
@@ -151,10 +161,16 @@ fn resolved(
         latest_read_at: state.latest_read_at,
         now: ctx.clock.now().as_millisecond(),
         accepted_shrink: mirror.annotations().get(ACCEPT_SHRINK).map(String::as_str),
-        donated: bootstrap.as_ref(),
+        is_published: state.targets.verified().next().is_some() || is_recorded(mirror),
+        bootstrap: bootstrap.as_ref(),
         absent_before: state.source.absences.before(),
     };
     resolve(&input, outcome, issue, read::budget_exhausted(plan, &state.source, ctx))
+}
+
+/// Whether the status names a target that holds a set, or held one.
+fn is_recorded(mirror: &ParameterMirror) -> bool {
+    mirror.status.as_ref().is_some_and(|status| KINDS.iter().any(|kind| kind.recorded(status).is_some()))
 }
 
 /// Reports a spec that is invalid or not granted. The operator neither reads nor heals, and what is served stays as it is.

@@ -151,7 +151,7 @@ fn read(found: Option<&Secret>, secret: &KeySecret) -> KeyState {
     let Some(found) = found else {
         return lost(format!(
             "{place} with the operator's keys is gone, and targets are signed with them. Nothing is written meanwhile. Restore it from a \
-             backup: kubectl apply -f BACKUP (runbook, \"Restore the keys\")."
+             backup: kubectl apply -f BACKUP (docs/operations/keys.md, \"Restore the keys\")."
         ));
     };
     let data = found.data.iter().flatten().map(|(name, ByteString(bytes))| (name.as_str(), bytes.as_slice()));

@@ -15,6 +15,7 @@ use crate::controller::context::Context;
 use crate::controller::state::target_state::Targets;
 use crate::controller::steps::publish::{Heal, Published};
 use crate::kubernetes::events::EventDraft;
+use crate::mirror::resolve::guard::Withheld;
 use crate::mirror::target::{TargetKind, TargetReason};
 
 /// A status before and after a reconcile, and what the reconcile did.
@@ -42,10 +43,12 @@ impl Transition<'_> {
 
     /// What an annotation or the owner of a target consented to, and was done.
     fn consents(&self) -> Vec<EventDraft> {
-        let removals = self.published.approved_removals;
-        let approved = (removals > 0).then(|| {
-            let note =
-                format!("The removal of {} was approved and carried out.", humanize::parameters(removals));
+        let approved = self.published.approved_removals.as_ref().map(|removals| {
+            let Withheld { removed, names, id, .. } = removals;
+            let note = format!(
+                "The removal of {} was approved by accept-shrink={id} and carried out: {names}.",
+                humanize::parameters(*removed)
+            );
             EventDraft::normal("RemovalsApproved", "Remove", note)
         });
         let adopted = self.published.adopted.iter().map(|(kind, name)| {
@@ -64,7 +67,8 @@ impl Transition<'_> {
                 Some(EventDraft::warning(&degraded.reason, action, degraded.message.clone()))
             }
             ("False", Some(before)) if before.status == "True" => {
-                let since = before.last_transition_time.0;
+                let dated = self.before.issues.iter().find(|issue| issue.reason == before.reason);
+                let since = dated.map_or(before.last_transition_time.0, |issue| issue.since.0);
                 let after = Duration::try_from(self.now.duration_since(since)).unwrap_or_default();
                 let note = format!(
                     "Recovered from {} after {}. {}",

@@ -29,7 +29,7 @@ use crate::kubernetes::queue::{Queue, Urgency};
 use crate::mirror::plan::{SourceIdentity, SourcePlan};
 
 /// How long one watch lasts before it is restarted. A connection that falls silent is noticed only then, and a lost
-/// Secret has to be back within a minute (docs/reliability.md, promise 2); the library's 290 s are too long for that.
+/// Secret has to be back within a minute (docs/security/evidence.md, promise 2); the library's 290 s are too long for that.
 pub const WATCH_TIMEOUT: Duration = Duration::from_secs(45);
 
 /// How many objects one page of a list may hold. An object may have 1.5 MB, the limit of etcd, whatever bounds its spec
@@ -211,7 +211,7 @@ impl Watches {
 
     /// Returns the version of one of our Secrets, according to the watch.
     #[must_use]
-    pub fn secret(&self, namespace: &str, name: &str) -> CachedVersion {
+    pub fn secret_version(&self, namespace: &str, name: &str) -> CachedVersion {
         let Some(secrets) = &self.secrets else { return CachedVersion::NotWatched };
         let key = ObjectRef::new(name).within(namespace);
         let found = secrets.iter().find_map(|store| store.get(&key));

@@ -48,7 +48,8 @@ pub enum Priority {
     /// Everything else.
     #[default]
     Refresh,
-    /// The last reads of the mirror failed: it goes last in its namespace, so that one that never succeeds delays no other.
+    /// The last reads of the mirror failed through its own fault: it goes last in its namespace, so that one that never succeeds
+    /// delays no other, and has one turn in ten.
     Failing,
 }
 
@@ -131,7 +132,19 @@ impl ReadError {
 }
 
 /// Classes of failed reads: the "source's" reasons of docs/design/formats.md, and a set that is too large.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, strum::Display, strum::IntoStaticStr)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    strum::Display,
+    strum::EnumString,
+    strum::IntoStaticStr,
+)]
 pub enum ReadErrorKind {
     /// HTTP 5xx, or a connection that is refused or reset, or no such host.
     SourceUnavailable,
@@ -175,6 +188,27 @@ impl ReadErrorKind {
             self,
             Self::AccessDenied | Self::TooManyParameters | Self::MemoryShareExceeded | Self::SourceNotFound
         )
+    }
+
+    /// Whether SSM, the way to it or the credentials failed: that is no fault of one mirror, and others that read there fail too.
+    #[must_use]
+    pub const fn is_shared(self) -> bool {
+        self.is_unreachable() || matches!(self, Self::BudgetExhausted | Self::Drill)
+    }
+
+    /// Whether SSM cannot be read at all at the moment. These change into each other while one outage lasts.
+    #[must_use]
+    pub const fn is_unreachable(self) -> bool {
+        matches!(
+            self,
+            Self::SourceUnavailable | Self::Throttled | Self::Timeout | Self::CredentialsUnavailable
+        )
+    }
+
+    /// Whether the time since when reads failed with `before` is true for this failure too.
+    #[must_use]
+    pub fn continues(self, before: Self) -> bool {
+        self == before || (self.is_unreachable() && before.is_unreachable())
     }
 
     /// Whether SSM answered with more than the operator accepts.

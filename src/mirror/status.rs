@@ -5,9 +5,9 @@ mod messages;
 use jiff::Timestamp;
 
 use super::plan::PlanError;
-use super::resolve::SourceIssue;
+use super::resolve::{Incident, SourceIssue};
 use super::target::{TargetIssue, TargetReason};
-use crate::mirror::snapshot::{ReadError, ReadErrorKind};
+use crate::mirror::snapshot::ReadErrorKind;
 
 /// A condition before it is merged into the object's list.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,8 +40,10 @@ pub enum Holding {
     Current,
     /// A complete set that may be older, or that this operator cannot verify.
     Other,
-    /// Nothing of this mirror.
+    /// Nothing: it does not exist, or was damaged.
     Nothing,
+    /// It exists and belongs to somebody else.
+    Foreign,
 }
 
 /// One target after this reconcile.
@@ -59,6 +61,13 @@ pub struct TargetStatus {
     pub since: Option<Timestamp>,
 }
 
+impl TargetStatus {
+    /// Whether it holds no set of this mirror.
+    const fn is_empty(&self) -> bool {
+        matches!(self.holds, Holding::Nothing | Holding::Foreign)
+    }
+}
+
 /// The state of the source, after the last due read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SourceState {
@@ -67,14 +76,7 @@ pub enum SourceState {
     /// The last due read was good.
     Good,
     /// The last read failed, or was not published in full.
-    Issue {
-        /// The issue.
-        issue: SourceIssue,
-        /// Since when.
-        since: Timestamp,
-        /// Failed reads in a row.
-        failed_reads: u32,
-    },
+    Issue(Incident),
 }
 
 /// Everything that the conditions depend on.
@@ -132,10 +134,22 @@ pub fn suspended(ready_before: &'static str, empty: &[String]) -> Conditions {
     let ready = if empty.is_empty() { ready_before } else { "False" };
     let message = messages::suspended(empty);
     Conditions {
-        stalled: as_expected(),
-        degraded: None,
+        stalled: verdict("False", AS_EXPECTED, "The mirror is suspended by its spec."),
+        degraded: Some(verdict("Unknown", "Suspended", message.clone())),
         ready: Some(verdict(ready, "Suspended", message.clone())),
         suspended: Some(verdict("True", "Suspended", message)),
+    }
+}
+
+/// The conditions of a mirror whose deletion waits for a target until a time. Ready stays as it was, because nothing is lost yet.
+#[must_use]
+pub fn deleting(target: &str, why: &str, until: &str) -> Conditions {
+    let message = messages::deleting(target, why, until);
+    Conditions {
+        stalled: verdict("False", AS_EXPECTED, "The mirror is being deleted."),
+        degraded: Some(verdict("True", "DeletionWaiting", message)),
+        ready: None,
+        suspended: None,
     }
 }
 
@@ -145,8 +159,16 @@ pub fn conditions(facts: &StatusInput<'_>) -> Conditions {
     Conditions { stalled: stalled(facts), degraded: degraded(facts), ready: ready(facts), suspended: None }
 }
 
-fn as_expected() -> ConditionState {
-    verdict("False", "AsExpected", "No manual action is required.")
+const AS_EXPECTED: &str = "AsExpected";
+
+fn as_expected(facts: &StatusInput<'_>) -> ConditionState {
+    let is_well = facts.issue().is_none() && facts.keys.is_none() && facts.target_issues().next().is_none();
+    let message = if is_well {
+        "No manual action is required."
+    } else {
+        "The operator goes on by itself. Degraded says what is wrong, and whether somebody has to act."
+    };
+    verdict("False", AS_EXPECTED, message)
 }
 
 impl StatusInput<'_> {
@@ -156,7 +178,7 @@ impl StatusInput<'_> {
 
     fn issue(&self) -> Option<&SourceIssue> {
         match &self.source {
-            SourceState::Issue { issue, .. } => Some(issue),
+            SourceState::Issue(incident) => Some(&incident.issue),
             SourceState::Good | SourceState::NotReadYet => None,
         }
     }
@@ -164,18 +186,15 @@ impl StatusInput<'_> {
     /// Whether nothing has been read yet and a target that last held a set cannot be observed, as after a restart: what
     /// is served is unknown, and must not be reported as nothing.
     fn is_unobserved(&self) -> bool {
-        self.served.is_none()
-            && self.targets.iter().any(|target| target.holds != Holding::Nothing && !target.seen)
+        self.served.is_none() && self.targets.iter().any(|target| !target.is_empty() && !target.seen)
     }
 }
 
 fn stalled(facts: &StatusInput<'_>) -> ConditionState {
-    facts
-        .target_issues()
-        .find(|(_, issue)| issue.reason.is_conflict())
-        .map_or_else(as_expected, |(target, issue)| {
-            verdict("True", issue.reason.as_str(), messages::target(facts, target, issue))
-        })
+    facts.target_issues().find(|(_, issue)| issue.reason.is_conflict()).map_or_else(
+        || as_expected(facts),
+        |(target, issue)| verdict("True", issue.reason.as_str(), messages::target(facts, target, issue)),
+    )
 }
 
 fn ready(facts: &StatusInput<'_>) -> Option<ConditionState> {
@@ -184,7 +203,7 @@ fn ready(facts: &StatusInput<'_>) -> Option<ConditionState> {
         // Nothing can be observed or verified, so there is nothing new to report.
         return None;
     }
-    let empty = facts.target_issues().find(|(target, _)| target.holds == Holding::Nothing);
+    let empty = facts.target_issues().find(|(target, _)| target.is_empty());
     if let (Some((target, issue)), true) = (empty, facts.served.is_some() || is_lasting(facts)) {
         return Some(verdict("False", issue.reason.as_str(), messages::target(facts, target, issue)));
     }
@@ -230,11 +249,9 @@ fn stale(facts: &StatusInput<'_>, cause: &ConditionState) -> ConditionState {
 }
 
 fn degraded_as_is(facts: &StatusInput<'_>) -> Option<ConditionState> {
-    let is_drill = |failure: &ReadError| failure.reason == ReadErrorKind::Drill;
-    let drill =
-        facts.issue().filter(|issue| matches!(issue, SourceIssue::Read(failure) if is_drill(failure)));
-    if let Some(drill) = drill {
-        return Some(verdict("True", source_reason(drill), messages::source(facts)));
+    let is_drill = |issue: &&SourceIssue| matches!(issue, SourceIssue::Read(failure) if failure.reason == ReadErrorKind::Drill);
+    if let Some(drill) = facts.issue().filter(is_drill) {
+        return Some(of_the_source(facts, drill));
     }
     if let Some(keys) = &facts.keys {
         return Some(verdict(
@@ -246,7 +263,7 @@ fn degraded_as_is(facts: &StatusInput<'_>) -> Option<ConditionState> {
     let lost_key = facts.target_issues().find(|(_, issue)| issue.reason == TargetReason::KeyMissing);
     let source = facts.issue().filter(|_| lost_key.is_none());
     match (source, lost_key.or_else(|| facts.target_issues().next())) {
-        (Some(issue), _) => Some(verdict("True", source_reason(issue), messages::source(facts))),
+        (Some(issue), _) => Some(of_the_source(facts, issue)),
         (None, Some((target, issue))) => {
             Some(verdict("True", issue.reason.as_str(), messages::target(facts, target, issue)))
         }
@@ -260,15 +277,10 @@ fn degraded_as_is(facts: &StatusInput<'_>) -> Option<ConditionState> {
     }
 }
 
-/// Returns the reason of Degraded for an issue of the source.
-#[must_use]
-pub fn source_reason(issue: &SourceIssue) -> &'static str {
-    match issue {
-        SourceIssue::Read(failure) => failure.reason.as_str(),
-        SourceIssue::NoParameters | SourceIssue::EmptyPaths(_) => "NoParameters",
-        SourceIssue::ParameterNotFound(_) => "ParameterNotFound",
-        SourceIssue::SuspiciousShrink(_) => "SuspiciousShrink",
-    }
+/// What the source lacks comes first; what a target lacks beside it is appended.
+fn of_the_source(facts: &StatusInput<'_>, issue: &SourceIssue) -> ConditionState {
+    let message = [messages::source(facts), messages::also(facts)].join(" ");
+    verdict("True", issue.reason(), message.trim_end())
 }
 
 #[cfg(test)]

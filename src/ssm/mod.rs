@@ -130,7 +130,7 @@ impl ParameterReader for SsmReader {
         // Before the limiter: a request that cannot be signed takes no token.
         api.ready().await?;
         let account_key = self.account_key(source, &key);
-        let account = self.limiters.of(&account_key);
+        let account = self.limiters.limiter(&account_key);
         let limiter = Limiter::new(Arc::clone(&account), self.cap(source, &key), slots, request.turn.clone())
             .with_large_reads(self.limiters.large_reads());
         let outcome = read(api.as_ref(), (&limiter, &waiting), request, &self.clock).await;
@@ -159,7 +159,7 @@ impl ParameterReader for SsmReader {
 
     fn account_of(&self, source: &SourcePlan) -> AccountState {
         let key = self.account_key(source, &source.identity());
-        AccountState::of(&key, &self.limiters.of(&key))
+        AccountState::of(&key, &self.limiters.limiter(&key))
     }
 
     fn credentials(&self, of: &HashSet<SourceIdentity>) -> Vec<CredentialsHealth> {

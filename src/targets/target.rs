@@ -116,6 +116,11 @@ pub trait Target: Send + Sync {
     /// Returns the name of the Secret, or the key of the hash.
     fn name(&self) -> &str;
 
+    /// Returns its name in messages: `Secret checkout`, `Redis pm:{shop/checkout}`.
+    fn label(&self) -> String {
+        format!("{} {}", self.kind(), self.name())
+    }
+
     /// Returns what all targets remember.
     fn state(&self) -> &TargetState;
 
@@ -204,6 +209,8 @@ pub struct TargetState {
     pub heals: HealLimiter,
     /// How often it was found changed by somebody else.
     pub external_changes: u64,
+    /// Who changed it last besides this operator, where Kubernetes recorded a field manager.
+    pub other_writer: Option<String>,
 }
 
 /// What targets need of the process.
@@ -288,7 +295,7 @@ impl WriteContext<'_> {
         found: &Found,
         consented: bool,
         conflict: Conflict,
-        heals: &HealLimiter,
+        state: &TargetState,
     ) -> Action {
         match copies::action(found, self.signed, self.freshness, conflict) {
             Action::Refused(TargetIssue { consent: Some(Consent::Possible), .. })
@@ -296,8 +303,8 @@ impl WriteContext<'_> {
             {
                 Action::Replace
             }
-            Action::Restore(_) | Action::Replace if !heals.allows(self.now, self.interval) => {
-                Action::Refused(contested())
+            Action::Restore(_) | Action::Replace if !state.heals.allows(self.now, self.interval) => {
+                Action::Refused(contested(state.other_writer.as_deref()))
             }
             action => action,
         }
@@ -323,13 +330,13 @@ impl WriteContext<'_> {
 
     /// Notes that a target is in order. It is still contested for as long as the window lasts.
     pub(crate) fn in_order(&self, state: &mut TargetState) {
-        state.issue = state.heals.is_contested(self.now).then(contested);
+        state.issue = state.heals.is_contested(self.now).then(|| contested(state.other_writer.as_deref()));
     }
 }
 
 impl TargetState {
     /// Notes that somebody else changed the target between its observation and our write.
-    pub(crate) fn raced(&mut self) -> Applied {
+    pub(crate) fn note_conflict(&mut self) -> Applied {
         self.external_changes += 1;
         Applied { observe_again: true, ..Applied::default() }
     }
@@ -350,12 +357,14 @@ impl TargetState {
     }
 }
 
-fn contested() -> TargetIssue {
+fn contested(other_writer: Option<&str>) -> TargetIssue {
+    let last =
+        other_writer.map_or_else(String::new, |manager| format!(", last by the field manager {manager}"));
     TargetIssue::new(
         TargetReason::TargetContested,
         format!(
-            "somebody else changed it {MAX_HEALS} times in 10 minutes; it is now written once per interval. \
-             Find the other writer: another operator with the same --cluster-name, a GitOps tool, a person"
+            "somebody else changed it {MAX_HEALS} times in 10 minutes{last}; it is written once per interval, until 10 minutes after \
+             the last change. Find the other writer: another operator with the same --cluster-name, a GitOps tool, a person"
         ),
     )
 }

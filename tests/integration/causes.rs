@@ -85,6 +85,60 @@ async fn each_incident_is_an_event_with_its_own_cause() {
     assert_eq!(events.iter().filter(|(reason, _)| reason == "Healed").count(), 2, "{events:?}");
 }
 
+/// A second incident with the same reason is counted in the event of the first one, which then has the words of the second.
+#[tokio::test]
+async fn a_repeated_event_has_the_words_of_its_latest_incident() {
+    let world = World::start().await;
+    world.ssm.put("/app/a", "1");
+    world.synced("config").await;
+    for fault in [Fault::unavailable(), Fault::internal()] {
+        world.ssm.fail(When::any(), fault);
+        world.sync("config").await;
+        world.degraded("config", "SourceUnavailable").await;
+        world.ssm.clear_all();
+        world.sync("config").await;
+        world.healthy("config").await;
+    }
+    eventually("one event of two incidents", LATER, async || {
+        let events = world.events("config").await;
+        let of_ssm: Vec<_> = events.iter().filter(|(reason, _)| reason == "SourceUnavailable").collect();
+        match of_ssm.as_slice() {
+            [(_, note)] if note.contains("HTTP 500") && !note.contains("HTTP 503") => Ok(()),
+            _ => Err(world.seen(&events)),
+        }
+    })
+    .await;
+    let described =
+        world.cluster.kubectl(&["describe", "pmirror", "config", "--namespace", &world.namespace]).await;
+    let line = described.lines().find(|line| line.contains("SourceUnavailable") && line.contains("Warning"));
+    assert!(line.is_some_and(|line| line.contains("(x2 over")), "{described}");
+}
+
+/// The deletion of a mirror that has to delete its hash first waits for Redis, and says so while it waits.
+#[tokio::test]
+async fn a_deletion_that_waits_for_redis_says_so() {
+    let world = World::start().await;
+    world.ssm.put("/app/a", "1");
+    let spec = json!({"parameters": [{"path": "/app"}], "redis": {"deletionPolicy": "Delete"}});
+    world.mirror("config", spec).await;
+    world.ready("config", "Synced").await;
+    world.redis.freeze();
+    let delete = ["delete", "pmirror", "config", "--namespace", &world.namespace];
+    world.cluster.kubectl(&[&delete[..], &["--wait=false"]].concat()).await;
+    let degraded = world.degraded("config", "DeletionWaiting").await;
+    for part in ["being deleted", &world.key("config"), "keeps trying", "leaves the target behind"] {
+        assert!(degraded.message.contains(part), "{part:?} is not in {}", degraded.message);
+    }
+    assert_eq!(world.event("config", "DeletionWaiting").await, degraded.message);
+    world.redis.thaw();
+    world.cluster.kubectl(&[&delete[..], &["--ignore-not-found", "--timeout=60s"]].concat()).await;
+    assert_eq!(
+        world.redis.cli(&["exists", &world.key("config")]).await,
+        "0",
+        "the hash is gone with its mirror"
+    );
+}
+
 /// A source has events of its own.
 #[tokio::test]
 async fn a_source_reports_drills_and_its_availability_as_events() {

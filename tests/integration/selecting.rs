@@ -272,9 +272,12 @@ async fn a_suspicious_shrink_is_withheld_until_exactly_it_is_approved() {
     let command = degraded.message.split("If it is intended: ").nth(1).unwrap();
     world.cluster.kubectl(&command.split(' ').skip(1).collect::<Vec<_>>()).await;
     world.healthy("config").await;
+    let (_, id) = command.rsplit_once('=').unwrap();
     assert_eq!(
         world.event("config", "RemovalsApproved").await,
-        "The removal of 4 parameters was approved and carried out."
+        format!(
+            "The removal of 4 parameters was approved by accept-shrink={id} and carried out: /app/n0, /app/n1, /app/n2, /app/n3."
+        )
     );
     let data = world.data("config").await.unwrap();
     assert_eq!((data.len(), data.contains_key("N0")), (7, false));

@@ -237,13 +237,17 @@ async fn somebody_who_keeps_changing_a_target_is_named_and_no_longer_fought() {
     world.ssm.put("/app/a", "1");
     world.mirror("config", json!({"parameters": [{"path": "/app"}], "secret": {}, "interval": "5m"})).await;
     world.ready("config", "Synced").await;
+    let patch = r#"{"data": {"A": "aGFja2Vk"}}"#;
+    let edit = ["patch", "secret", "config", "--namespace", &world.namespace, "--patch", patch];
     for _ in 0..5 {
-        world.edit_secret("config", json!({"data": {"A": "aGFja2Vk"}})).await;
+        world.cluster.kubectl(&edit).await;
         world.holds("config", &[("A", "1")]).await;
     }
-    world.edit_secret("config", json!({"data": {"A": "aGFja2Vk"}})).await;
+    world.cluster.kubectl(&edit).await;
     let degraded = world.degraded("config", "TargetContested").await;
-    assert!(degraded.message.contains("other writer") && degraded.message.contains("once per interval"));
+    for part in ["other writer", "once per interval", "last by the field manager kubectl-patch"] {
+        assert!(degraded.message.contains(part), "{part:?} is not in {}", degraded.message);
+    }
     world.holds("config", &[("A", "hacked")]).await;
 }
 

@@ -70,13 +70,20 @@ pub fn printable(text: &str) -> String {
 /// names tenants choose.
 pub const LONGEST_MESSAGE: usize = 2_048;
 
-/// Lists up to three of `items`, and how many more there are.
+/// Lists up to six of `items`; of more, five and how many more there are.
 #[must_use]
 pub fn few(items: &[String]) -> String {
-    match items {
-        [first, second, third, _, ..] => format!("{first}, {second}, {third} and {} more", items.len() - 3),
+    match items.split_at_checked(5) {
+        Some((first, more)) if more.len() > 1 => format!("{} and {} more", first.join(", "), more.len()),
         _ => items.join(", "),
     }
+}
+
+/// The sentence with a capital letter at its beginning.
+#[must_use]
+pub fn capitalised(sentence: &str) -> String {
+    let mut letters = sentence.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
 /// `1 parameter`, `40 parameters`.
@@ -95,6 +102,14 @@ mod tests {
         assert_eq!(printable("ä b\u{1f600}"), "ä b\u{1f600}");
         assert_eq!(printable("a\n---\rb\u{1b}[2J"), r"a\n---\rb\u{1b}[2J");
         assert_eq!(printable("\u{85}\u{2028}\u{202e}\u{feff}"), r"\u{85}\u{2028}\u{202e}\u{feff}");
+    }
+
+    #[rstest]
+    #[case(1, "a0")]
+    #[case(6, "a0, a1, a2, a3, a4, a5")]
+    #[case(7, "a0, a1, a2, a3, a4 and 2 more")]
+    fn a_long_list_is_shortened_by_more_than_one(#[case] count: usize, #[case] said: &str) {
+        assert_eq!(few(&(0..count).map(|n| format!("a{n}")).collect::<Vec<_>>()), said);
     }
 
     #[test]

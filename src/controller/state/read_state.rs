@@ -10,9 +10,9 @@ use tokio::sync::oneshot;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::controller::state::target_state::Seen;
-use crate::controller::state::unpublished::FirstValues;
+use crate::controller::state::unpublished::UnpublishedGuard;
 use crate::mirror::plan::Plan;
-use crate::mirror::resolve::SourceIssue;
+use crate::mirror::resolve::{Incident, SourceIssue};
 use crate::mirror::schedule::{MOST_CONFIRMATIONS, ReadSchedule};
 use crate::mirror::snapshot::{ReadError, Snapshot};
 
@@ -40,7 +40,7 @@ pub struct ReadState {
     /// Value of `Context::recoveries` when the last read began.
     pub recoveries_seen: u64,
     /// What is wrong with the source or the set, and since when.
-    pub issue: Option<(SourceIssue, Timestamp)>,
+    pub issue: Option<Incident>,
     /// Whether a read was repeated because a target changed during it. It is repeated once.
     pub retried_stale: bool,
     /// Served parameters that the last complete read lacked.
@@ -91,15 +91,26 @@ impl ReadState {
             last_began: self.last_began,
             failures: self.failures,
             without_set: self.without_set,
-            denied: matches!(&self.issue, Some((SourceIssue::Read(failure), _)) if failure.reason.is_denial()),
+            denied: self.last_error().is_some_and(|error| error.reason.is_denial()),
             first_due: self.first_due.unwrap_or(now),
         }
     }
 
-    /// Whether reads have failed often enough in a row that the next one lets those of other mirrors go first.
+    /// Whether reads have failed often enough in a row that the next one lets those of other mirrors go first. An outage does not
+    /// count: after it, the mirrors that are read first would be due again before the last one is read.
     #[must_use]
     pub fn is_failing(&self) -> bool {
-        self.failures.max(self.without_set) >= FAILING
+        let is_shared = self.last_error().is_some_and(|error| error.reason.is_shared());
+        self.failures.max(self.without_set) >= FAILING && !is_shared
+    }
+
+    /// Returns why the last read failed, if it did.
+    #[must_use]
+    pub fn last_error(&self) -> Option<&ReadError> {
+        match &self.issue {
+            Some(Incident { issue: SourceIssue::Read(error), .. }) => Some(error),
+            _ => None,
+        }
     }
 
     /// Whether the read under way has ended.
@@ -121,7 +132,7 @@ pub struct ReadResult {
     /// The answer of SSM.
     pub outcome: Result<Snapshot, ReadError>,
     /// Held until the values are published, if the mirror had no set before.
-    pub first: Option<FirstValues>,
+    pub first: Option<UnpublishedGuard>,
 }
 
 /// A read of SSM that is under way, and the state of the targets when it began.
@@ -155,6 +166,25 @@ impl InFlight {
 mod tests {
     use super::*;
     use crate::mirror::fixtures::{path, plan, reading};
+    use crate::mirror::snapshot::ReadErrorKind;
+
+    /// Otherwise the mirrors that are read first after an outage would be due again before the last one is read.
+    #[test]
+    fn an_outage_makes_no_mirror_give_way() {
+        let failed = |reason| {
+            let issue = SourceIssue::Read(ReadError::new(reason, "it failed"));
+            let incident = Incident { issue, since: Timestamp::UNIX_EPOCH, failed_reads: 5 };
+            ReadState { failures: 5, issue: Some(incident), ..ReadState::default() }
+        };
+        for shared in [ReadErrorKind::SourceUnavailable, ReadErrorKind::Timeout, ReadErrorKind::Throttled] {
+            assert!(!failed(shared).is_failing(), "{shared}");
+        }
+        for own in
+            [ReadErrorKind::AccessDenied, ReadErrorKind::TooManyParameters, ReadErrorKind::InvalidResponse]
+        {
+            assert!(failed(own).is_failing(), "{own}");
+        }
+    }
 
     /// The task sends the answer and wakes the mirror before it ends.
     #[tokio::test]

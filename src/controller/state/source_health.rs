@@ -1,7 +1,7 @@
 //! The availability of a source, from the latest reads of all its mirrors. Failed reads of one tenant do not make a source
 //! unavailable as long as SSM answers the reads of others.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,6 +44,10 @@ struct Reads {
     good: BTreeSet<(Duration, Arc<str>)>,
     /// Uptime since when the source has been available; `None` while it is not.
     available_since: Option<Duration>,
+    /// How reads have failed since the last good one, and the uptime at which each kind of failure was first seen.
+    failing: BTreeMap<ReadErrorKind, Duration>,
+    /// Whether a read of this process was good.
+    was_good: bool,
     generation: Option<i64>,
 }
 
@@ -64,6 +68,13 @@ impl SourceHealth {
         self.0.lock().get_mut(source).map_or((0, 0), |reads| reads.failing(now))
     }
 
+    /// Returns the uptime since when the reads of a source fail as the last one did; `None` if no read of this process was good, so
+    /// that the beginning is not known.
+    #[must_use]
+    pub fn failing_since(&self, source: &str, failed: ReadErrorKind) -> Option<Duration> {
+        self.0.lock().get(source)?.failing_since(failed)
+    }
+
     /// Forgets a mirror that no longer exists.
     pub fn forget(&self, mirror: &ObjectRef<ParameterMirror>) {
         let mirror = mirror.to_string();
@@ -75,6 +86,11 @@ impl SourceHealth {
 }
 
 impl Reads {
+    fn failing_since(&self, failed: ReadErrorKind) -> Option<Duration> {
+        let alike = self.failing.iter().filter(|(before, _)| failed.continues(**before));
+        alike.map(|(_, since)| *since).min().filter(|_| self.was_good)
+    }
+
     fn note(&mut self, mirror: Arc<str>, outcome: &Outcome<'_>, now: Duration) -> bool {
         if self.generation != outcome.generation {
             let is_first = self.generation.is_none();
@@ -89,6 +105,13 @@ impl Reads {
             self.good.insert((until, Arc::clone(&mirror)));
         }
         self.latest.insert(mirror, (is_good, until));
+        self.was_good |= is_good;
+        match outcome.failed {
+            Some(failed) => {
+                self.failing.entry(failed).or_insert(now);
+            }
+            None => self.failing.clear(),
+        }
         self.end(now);
         let was_steady = self.available_since.is_none_or(|since| now >= since + STEADY);
         let is_available = match outcome.failed {
@@ -210,6 +233,25 @@ mod tests {
         assert!(health.note("default", &first, secs(90)));
         let changed = Outcome { generation: Some(2), ..first };
         assert!(!health.note("default", &changed, secs(91)), "nobody has read the new one");
+    }
+
+    /// A source reports the beginning of an outage, not the moment at which it counted as unavailable.
+    #[test]
+    fn an_outage_begins_with_its_first_failed_read() {
+        let health = SourceHealth::default();
+        let (timeout, down) = (ReadErrorKind::Timeout, ReadErrorKind::SourceUnavailable);
+        let since = |failed| health.failing_since("default", failed).map(|since| since.as_secs());
+        assert!(!read(&health, "a", DENIED, 0));
+        assert_eq!(since(ReadErrorKind::AccessDenied), None, "it may have begun before this process");
+        assert!(read(&health, "a", None, 10));
+        assert!(read(&health, "b", None, 10));
+        assert!(read(&health, "a", Some(timeout), 75));
+        assert!(!read(&health, "b", Some(down), 90));
+        assert_eq!((since(timeout), since(down)), (Some(75), Some(75)), "one outage");
+        assert!(!read(&health, "a", Some(ReadErrorKind::Drill), 95));
+        assert_eq!(since(ReadErrorKind::Drill), Some(95), "a drill is another thing");
+        assert!(read(&health, "a", None, 100));
+        assert_eq!(since(timeout), None);
     }
 
     #[test]

@@ -91,7 +91,7 @@ impl Targets {
     pub fn empty(&self) -> Vec<String> {
         // What was edited by hand while the mirror is suspended is there all the same.
         let is_empty = |target: &&(dyn Target + 'static)| matches!(target.found(), Some(Found::Missing));
-        self.iter().filter(is_empty).map(|target| format!("{} {}", target.kind(), target.name())).collect()
+        self.iter().filter(is_empty).map(Target::label).collect()
     }
 
     /// Whether one of the targets has an issue.

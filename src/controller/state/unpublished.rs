@@ -13,14 +13,14 @@ pub struct Unpublished(Arc<AtomicUsize>);
 
 /// The first values of one mirror, counted from their read until their reconcile ends.
 #[derive(Debug)]
-pub struct FirstValues(Unpublished);
+pub struct UnpublishedGuard(Unpublished);
 
 impl Unpublished {
     /// Counts first values that have been read, until the returned guard is dropped.
     #[must_use]
-    pub fn one_more(&self) -> FirstValues {
+    pub fn one_more(&self) -> UnpublishedGuard {
         self.0.fetch_add(1, Ordering::Relaxed);
-        FirstValues(self.clone())
+        UnpublishedGuard(self.clone())
     }
 
     /// Whether so many first values wait that other writes should give way.
@@ -30,7 +30,7 @@ impl Unpublished {
     }
 }
 
-impl Drop for FirstValues {
+impl Drop for UnpublishedGuard {
     fn drop(&mut self) {
         self.0.0.fetch_sub(1, Ordering::Relaxed);
     }

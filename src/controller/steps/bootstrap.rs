@@ -21,7 +21,7 @@ pub fn from_peers(
 ) -> Option<BootstrapSet> {
     let is_outage = match (outcome, &state.source.issue) {
         (Some(outcome), _) => outcome.as_ref().is_err_and(|error| error.reason.is_outage()),
-        (None, Some((issue, _))) => issue.is_outage(),
+        (None, Some(incident)) => incident.issue.is_outage(),
         (None, None) => false,
     };
     if state.good.is_some() || !is_outage {

@@ -29,9 +29,37 @@ const WAIT_FOR_REDIS: Duration = Duration::from_mins(5);
 const WAIT_IN_TERMINATING: Duration = Duration::from_secs(30);
 const RETRY: Duration = Duration::from_secs(5);
 
+/// How the deletion of a mirror goes on.
+pub enum Deletion {
+    /// Nothing is left to do, or the watch shows what is next.
+    Ended,
+    /// The API server has to be asked once more.
+    Unknown,
+    /// A target cannot be deleted yet.
+    Waiting {
+        /// The target, as `Redis pm:{shop/checkout}`.
+        target: String,
+        /// Why not.
+        why: String,
+        /// From when on it is left behind.
+        until: Timestamp,
+    },
+}
+
+impl Deletion {
+    /// Returns when to go on.
+    #[must_use]
+    pub const fn requeue(&self) -> Requeue {
+        match self {
+            Self::Ended => Requeue::OnChange,
+            Self::Unknown | Self::Waiting { .. } => Requeue::After(RETRY),
+        }
+    }
+}
+
 /// Handles the deletion of a mirror. Kubernetes deletes the Secret by its owner reference, if it has one. The operator deletes the
 /// hash here.
-pub async fn delete(mirror: &ParameterMirror, state: &mut MirrorState, ctx: &Context) -> Requeue {
+pub async fn delete(mirror: &ParameterMirror, state: &mut MirrorState, ctx: &Context) -> Deletion {
     state.source.in_flight = None;
     if mirror.finalizers().iter().any(|finalizer| finalizer == FINALIZER) {
         match is_current(mirror, ctx).await {
@@ -39,13 +67,15 @@ pub async fn delete(mirror: &ParameterMirror, state: &mut MirrorState, ctx: &Con
             // The mirror no longer exists, or was applied again. The watch will show it.
             Some(false) => {
                 tracing::info!("the mirror is not as the watch shows it; nothing is deleted");
-                return Requeue::OnChange;
+                return Deletion::Ended;
             }
-            None => return Requeue::After(RETRY),
+            None => return Deletion::Unknown,
         }
         for (kind, name, why) in delete_held(mirror, ctx).await {
-            if ctx.clock.now().duration_since(deleted_at(mirror)) < deletion_timeout(mirror, ctx) {
-                return Requeue::After(RETRY);
+            let until = deleted_at(mirror) + deletion_timeout(mirror, ctx);
+            if ctx.clock.now() < until {
+                let target = format!("{} {name}", kind.kind());
+                return Deletion::Waiting { target, why, until };
             }
             let note = format!(
                 "{} {name} could not be deleted ({why}) and is left behind. Remove it by hand: {}",
@@ -57,7 +87,7 @@ pub async fn delete(mirror: &ParameterMirror, state: &mut MirrorState, ctx: &Con
         set_finalizer(mirror, false, ctx).await;
     }
     ctx.forget(&ObjectRef::from_obj(mirror));
-    Requeue::OnChange
+    Deletion::Ended
 }
 
 /// Whether the mirror is still what the watch shows; `None` if the API server does not answer. The operator deletes nothing based

@@ -13,6 +13,7 @@ use crate::controller::steps::read::ReadOutcome;
 use crate::mirror::content;
 use crate::mirror::copies::{self, Freshness};
 use crate::mirror::plan::Plan;
+use crate::mirror::resolve::guard::Withheld;
 use crate::mirror::resolve::{Desired, DesiredSet, Resolution};
 use crate::mirror::snapshot::{ReadError, Snapshot};
 use crate::mirror::target::TargetKind;
@@ -30,7 +31,7 @@ pub struct Published {
     /// Targets that were taken over from somebody else, with consent.
     pub adopted: Vec<(TargetKind, String)>,
     /// How many removals an annotation approved.
-    pub approved_removals: usize,
+    pub approved_removals: Option<Withheld>,
     /// A target changed since it was observed: the operator observes it again at once.
     pub observe_again: bool,
     /// A target holds something that was not observed before SSM was read: the operator reads SSM again at once.
@@ -72,7 +73,7 @@ pub async fn publish(
     let keys = ctx.keys();
     let services = ctx.services(&keys);
     let mut published =
-        Published { approved_removals: resolution.approved_removals(), ..Published::default() };
+        Published { approved_removals: resolution.approved_removals().cloned(), ..Published::default() };
     let signed = resolution
         .desired()
         .zip(services.keys)

@@ -20,12 +20,11 @@ use crate::controller::context::Context;
 use crate::controller::state::memory_shares::OverShare;
 use crate::controller::state::read_state::{InFlight, ReadResult, ReadState};
 use crate::controller::state::target_state::{Seen, Targets};
-use crate::controller::state::unpublished::FirstValues;
+use crate::controller::state::unpublished::UnpublishedGuard;
 use crate::kubernetes::queue::Urgency;
 use crate::mirror::content;
 use crate::mirror::copies::Freshness;
 use crate::mirror::plan::{Plan, SourcePlan};
-use crate::mirror::resolve::SourceIssue;
 use crate::mirror::snapshot::{Priority, QueueKey, ReadError, ReadErrorKind, ReadRequest, Snapshot};
 use crate::mirror::target::TargetKind;
 use crate::targets::target::Target;
@@ -39,7 +38,7 @@ pub struct ReadOutcome {
     /// The value of `sync-at` that it answers.
     pub sync_at: Option<String>,
     /// Held until the reconcile that publishes the values ends.
-    _first: Option<FirstValues>,
+    _first: Option<UnpublishedGuard>,
 }
 
 impl ReadOutcome {
@@ -63,10 +62,7 @@ pub fn is_due(plan: &Plan, reads: &ReadState, ctx: &Context) -> bool {
 
 /// Whether a drill has begun or ended since the last read. A drill is reported at once, unlike an outage, because it is short.
 fn drill_flips(plan: &Plan, reads: &ReadState, ctx: &Context) -> bool {
-    let is_known = matches!(
-        &reads.issue,
-        Some((SourceIssue::Read(failure), _)) if failure.reason == ReadErrorKind::Drill
-    );
+    let is_known = reads.last_error().is_some_and(|error| error.reason == ReadErrorKind::Drill);
     is_known != is_drill(plan, ctx)
 }
 
@@ -106,7 +102,7 @@ pub fn begin(
         selections: plan.selections.clone(),
         known: good.map(|good| content::known(good, plan)).unwrap_or_default(),
         known_account: good.and_then(content::account),
-        last_failure: last_error(reads),
+        last_failure: reads.last_error().cloned(),
         turn: queue_key(plan, reads, &before),
         coalesce: !peers.is_empty() || was_triggered,
         started: Arc::default(),
@@ -263,13 +259,6 @@ pub fn budget_exhausted(plan: &Plan, reads: &ReadState, ctx: &Context) -> Option
 /// Whether a read for one plan also answers the other.
 fn same_read(one: &Plan, other: &Plan) -> bool {
     one.source == other.source && one.selections == other.selections
-}
-
-fn last_error(reads: &ReadState) -> Option<ReadError> {
-    match &reads.issue {
-        Some((SourceIssue::Read(error), _)) => Some(error.clone()),
-        _ => None,
-    }
 }
 
 fn queue_key(plan: &Plan, reads: &ReadState, before: &Before<'_>) -> QueueKey {

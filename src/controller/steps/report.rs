@@ -10,11 +10,12 @@ use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
 use parameter_mirror_format::content::Signed;
 use parameter_mirror_format::humanize;
+use parameter_mirror_format::verdict::Found;
 use serde::de::IgnoredAny;
 use serde_json::{Value as Json, json};
 
 use crate::api::conditions::{self, DEGRADED, READY, STALLED, SUSPENDED};
-use crate::api::{ParameterMirror, ParameterMirrorStatus};
+use crate::api::{MirrorIssue, ParameterMirror, ParameterMirrorStatus};
 use crate::controller::context::Context;
 use crate::controller::state::mirror_state::{MirrorState, ReportState};
 use crate::controller::state::read_state::ReadState;
@@ -26,6 +27,7 @@ use crate::kubernetes::client::{ApiError, with_timeout};
 use crate::kubernetes::events::EventDraft;
 use crate::mirror::copies;
 use crate::mirror::plan::{Plan, PlanError};
+use crate::mirror::resolve::Incident;
 use crate::mirror::schedule;
 use crate::mirror::status::{
     self, ConditionState, Conditions, Holding, SourceState, StatusInput, TargetStatus,
@@ -67,8 +69,10 @@ pub async fn report(
     if should_defer(mirror, published, state, ctx) {
         return Reported::Deferred;
     }
-    let conditions = status::conditions(&facts(mirror, plan, state, ctx));
+    let facts = facts(mirror, plan, state, ctx);
+    let conditions = status::conditions(&facts);
     let mut next = with_conditions(mirror, &previous, &conditions, ctx.clock.now());
+    next.issues = issues(&facts, &previous.issues);
     next.last_sync_time = state.last_sync.map(Time).or(previous.last_sync_time.clone());
     next.last_attempt_time = state.source.last_attempt.map(Time).or(previous.last_attempt_time.clone());
     next.last_handled_sync_at =
@@ -162,9 +166,29 @@ pub async fn suspended(
         Some("False") => "False",
         _ => "Unknown",
     };
-    let next = with_conditions(mirror, &previous, &status::suspended(before, empty), ctx.clock.now());
+    let mut next = with_conditions(mirror, &previous, &status::suspended(before, empty), ctx.clock.now());
+    next.issues.clear();
     if let Some(ready) = transitions::changed(&previous, &next, READY) {
         transitions::emit(mirror, &EventDraft::normal("Suspended", "Suspend", ready.message.clone()), ctx);
+    }
+    write(mirror, &previous, next, Duration::ZERO, &state.report, ctx).await
+}
+
+/// Writes the status of a mirror that is being deleted, while its deletion waits for a target.
+pub async fn deleting(
+    mirror: &ParameterMirror,
+    target: &str,
+    why: &str,
+    until: Timestamp,
+    state: &MirrorState,
+    ctx: &Context,
+) -> Reported {
+    let previous = state.previous_status(mirror, ctx.clock.uptime());
+    let until = humanize::at(until, ctx.clock.now());
+    let next = with_conditions(mirror, &previous, &status::deleting(target, why, &until), ctx.clock.now());
+    if let Some(degraded) = transitions::changed(&previous, &next, DEGRADED) {
+        let draft = EventDraft::warning(&degraded.reason, "Delete", degraded.message.clone());
+        transitions::emit(mirror, &draft, ctx);
     }
     write(mirror, &previous, next, Duration::ZERO, &state.report, ctx).await
 }
@@ -211,11 +235,27 @@ fn served_as_of(state: &MirrorState) -> Option<Timestamp> {
     Some(state.last_sync.unwrap_or(read_at))
 }
 
+/// Lists what is wrong. What this process has not looked at yet stays as reported, so that a restart keeps its beginning.
+fn issues(facts: &StatusInput<'_>, reported: &[MirrorIssue]) -> Vec<MirrorIssue> {
+    let reported = |about: &str| reported.iter().find(|issue| issue.about == about).cloned();
+    let source = match &facts.source {
+        SourceState::Issue(Incident { issue, since, .. }) => {
+            Some(MirrorIssue::new(MirrorIssue::SOURCE, issue.reason(), *since))
+        }
+        SourceState::NotReadYet => reported(MirrorIssue::SOURCE),
+        SourceState::Good => None,
+    };
+    let targets = facts.targets.iter().filter_map(|target| match (&target.issue, target.since) {
+        (Some(issue), Some(since)) => Some(MirrorIssue::new(&target.name, issue.reason.as_str(), since)),
+        (None, _) if !target.seen => reported(&target.name),
+        _ => None,
+    });
+    source.into_iter().chain(targets).collect()
+}
+
 fn source_state(reads: &ReadState) -> SourceState {
     match &reads.issue {
-        Some((issue, since)) => {
-            SourceState::Issue { issue: issue.clone(), since: *since, failed_reads: reads.failures }
-        }
+        Some(incident) => SourceState::Issue(incident.clone()),
         None if reads.has_read => SourceState::Good,
         None => SourceState::NotReadYet,
     }
@@ -225,6 +265,7 @@ fn source_state(reads: &ReadState) -> SourceState {
 fn target_status(target: &dyn Target, mirror: &ParameterMirror, good: Option<&Signed>) -> TargetStatus {
     let recorded = mirror.status.as_ref().and_then(|status| recorded(target.kind(), status));
     let holds = match (target.found(), recorded, good) {
+        (Some(Found::NotOurs { .. }), _, _) => Holding::Foreign,
         (Some(found), _, _) if !copies::holds_a_set(found) => Holding::Nothing,
         (Some(found), _, Some(good))
             if copies::verified(Some(found)).is_some_and(|held| held.content.same_as(&good.content)) =>
@@ -238,7 +279,7 @@ fn target_status(target: &dyn Target, mirror: &ParameterMirror, good: Option<&Si
         (Some(_), _, _) | (None, Some(_), _) => Holding::Other,
     };
     TargetStatus {
-        name: format!("{} {}", target.kind(), target.name()),
+        name: target.label(),
         holds,
         seen: target.is_observed(),
         issue: target.state().issue.clone(),

@@ -1,6 +1,6 @@
 //! After a read: report the state of its source, from the latest reads of all its mirrors.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::reflector::ObjectRef;
@@ -8,8 +8,8 @@ use kube::{Resource as _, ResourceExt};
 use parameter_mirror_format::humanize;
 use serde_json::json;
 
-use crate::api::ParameterSource;
 use crate::api::conditions::{self, AVAILABLE, READY};
+use crate::api::{DRILL_UNTIL, ParameterSource};
 use crate::controller::context::Context;
 use crate::controller::state::source_health::Outcome;
 use crate::controller::state::status_dedup::StatusKey;
@@ -29,6 +29,13 @@ fn source_message(
     ctx: &Context,
 ) -> String {
     match &answer.outcome {
+        Err(failure) if failure.reason == ReadErrorKind::Drill => format!(
+            "{}, since {}. SSM is not asked, and mirrors of this source serve what they hold. To end it: kubectl annotate psource {} \
+             {DRILL_UNTIL}-",
+            humanize::capitalised(&failure.detail),
+            humanize::at(since, ctx.clock.now()),
+            plan.source_name,
+        ),
         Err(failure) if !is_available => format!(
             "SSM {}: {}, since {}. Mirrors of this source serve what they hold. The operator keeps trying.",
             plan.source.as_ref().map_or("", |source| source.region.as_str()),
@@ -51,6 +58,16 @@ fn most_requests(budget: f64, cap: Option<i32>) -> i32 {
     #[allow(clippy::cast_possible_truncation, reason = "a whole number of at most a few thousand")]
     let budget = budget as i32;
     cap.filter(|cap| *cap > 0).map_or(budget, |cap| cap.min(budget))
+}
+
+/// Returns since when the reads of a source fail; where the beginning was before this process, as its status says.
+fn since(plan: &Plan, answer: &ReadOutcome, before: Option<&Condition>, ctx: &Context) -> Timestamp {
+    let failed = answer.outcome.as_ref().err().map(|failure| failure.reason);
+    let began = failed.and_then(|failed| ctx.source_health.failing_since(&plan.source_name, failed));
+    let ago = began.map(|began| ctx.clock.uptime().saturating_sub(began));
+    let ago = ago.and_then(|ago| SignedDuration::try_from(ago).ok());
+    let reported = || before.map(|before| before.last_transition_time.0);
+    ago.map(|ago| ctx.clock.now() - ago).or_else(reported).unwrap_or_else(|| ctx.clock.now())
 }
 
 /// Writes the state of a source from its latest reads: `Available`, the last success, the number of mirrors.
@@ -93,8 +110,7 @@ pub async fn report_source(plan: &Plan, answer: Option<&ReadOutcome>, ctx: &Cont
     }
     // Counted only when the status is written: counting the mirrors after each read of each mirror would be quadratic.
     let mirrors = i32::try_from(ctx.watches.mirrors_on(&plan.source_name)).unwrap_or(i32::MAX);
-    let since =
-        before.filter(|before| before.status == status).map_or(now, |before| before.last_transition_time.0);
+    let since = since(plan, answer, before.filter(|before| before.status == status), ctx);
     let message = source_message(plan, answer, is_available, since, ctx);
     let message = humanize::cut(&message, humanize::LONGEST_MESSAGE);
     let condition = conditions::set(

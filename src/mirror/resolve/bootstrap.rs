@@ -138,9 +138,9 @@ mod tests {
     fn given(desired: &[SelectionSpec], held: &[SelectionSpec], all: &[&str]) -> Option<Vec<String>> {
         let (desired, held) = (plan(desired), plan(held));
         let all: Vec<(&str, &str)> = all.iter().map(|&name| (name, "v")).collect();
-        let mut donation = Bootstrap::new(&desired);
-        donation.offer(&content(&held, &all, 5));
-        donation.finish().map(|donated| donated.parameters.into_keys().collect())
+        let mut bootstrap = Bootstrap::new(&desired);
+        bootstrap.offer(&content(&held, &all, 5));
+        bootstrap.finish().map(|filled| filled.parameters.into_keys().collect())
     }
 
     #[rstest]
@@ -153,7 +153,7 @@ mod tests {
     #[case::many_levels_of_one(&[path("/a")], &[shallow("/a")], None)]
     #[case::one_level_of_one(&[shallow("/a")], &[shallow("/a")], Some("/a/x"))]
     #[case::a_level_below_one_level(&[shallow("/a/b")], &[shallow("/a")], None)]
-    #[case::cut_by_the_donor(&[path("/a")], &[excluding("/a", &["b"])], None)]
+    #[case::cut_by_the_peer(&[path("/a")], &[excluding("/a", &["b"])], None)]
     #[case::cut_by_both(&[excluding("/a", &["b"])], &[excluding("/a", &["b/c"])], Some("/a/x"))]
     #[case::cut_elsewhere(&[path("/a/b")], &[excluding("/a", &["x"])], Some("/a/b/y"))]
     #[case::wholly_cut(&[path("/a/b")], &[excluding("/a", &["b"])], None)]
@@ -190,15 +190,15 @@ mod tests {
     #[test]
     fn several_give_together_and_the_earliest_counts() {
         let desired = plan(&[path("/a"), path("/b")]);
-        let mut donation = Bootstrap::new(&desired);
-        donation.offer(&content(&plan(&[path("/a")]), &[("/a/x", "old")], 3));
-        donation.offer(&content(&plan(&[path("/")]), &[("/a/x", "new"), ("/c/z", "z")], 9));
-        donation.offer(&content(&plan(&[path("/b")]), &[("/b/y", "b")], 5));
-        let donated = donation.finish().unwrap();
-        assert_eq!(donated.read_at, 5);
-        assert_eq!(donated.parameters["/a/x"].value.expose(), "new");
-        assert_eq!(donated.parameters.len(), 2);
-        assert_eq!(donated.source, desired.stored_source("111122223333").unwrap());
+        let mut bootstrap = Bootstrap::new(&desired);
+        bootstrap.offer(&content(&plan(&[path("/a")]), &[("/a/x", "old")], 3));
+        bootstrap.offer(&content(&plan(&[path("/")]), &[("/a/x", "new"), ("/c/z", "z")], 9));
+        bootstrap.offer(&content(&plan(&[path("/b")]), &[("/b/y", "b")], 5));
+        let filled = bootstrap.finish().unwrap();
+        assert_eq!(filled.read_at, 5);
+        assert_eq!(filled.parameters["/a/x"].value.expose(), "new");
+        assert_eq!(filled.parameters.len(), 2);
+        assert_eq!(filled.source, desired.stored_source("111122223333").unwrap());
     }
 
     #[test]
@@ -213,16 +213,16 @@ mod tests {
         let region = place(|source| "eu-west-1".clone_into(&mut source.region));
         let role = place(|source| source.role_arn = Some("arn:aws:iam::444455556666:role/r".to_owned()));
         for other in [region, role] {
-            let mut donation = Bootstrap::new(&here);
-            donation.offer(&content(&other, &all, 5));
-            assert_eq!(donation.finish(), None);
+            let mut bootstrap = Bootstrap::new(&here);
+            bootstrap.offer(&content(&other, &all, 5));
+            assert_eq!(bootstrap.finish(), None);
         }
         let mut another_account = content(&here, &all, 6);
         another_account.source = here.stored_source("444455556666").unwrap().encode();
         let both = plan(&[path("/a"), path("/b")]);
-        let mut donation = Bootstrap::new(&both);
-        donation.offer(&content(&plan(&[path("/b")]), &[("/b/y", "b")], 5));
-        donation.offer(&another_account);
-        assert_eq!(donation.finish(), None, "one set is of one account");
+        let mut bootstrap = Bootstrap::new(&both);
+        bootstrap.offer(&content(&plan(&[path("/b")]), &[("/b/y", "b")], 5));
+        bootstrap.offer(&another_account);
+        assert_eq!(bootstrap.finish(), None, "one set is of one account");
     }
 }

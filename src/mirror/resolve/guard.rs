@@ -15,8 +15,8 @@ pub struct GuardOutcome {
     pub parameters: BTreeMap<String, Parameter>,
     /// Removals that wait for approval.
     pub withheld: Option<Withheld>,
-    /// How many removals beyond the limit the annotation approved.
-    pub approved: usize,
+    /// The removals beyond the limit that the annotation approved.
+    pub approved: Option<Withheld>,
     /// Required names that SSM no longer has; their old entries are kept.
     pub missing: Vec<String>,
     /// Required paths below which there is nothing.
@@ -94,8 +94,7 @@ pub fn guard(
         && removed.len() * 100 > usize::try_from(rule.max_removed_percent).unwrap_or(100) * published.len();
     let all = !removed.is_empty() && removed.len() == published.len();
     let is_approved = rule.accepted == Some(id.as_str());
-    let approved = if is_approved && (too_many || all) { removed.len() } else { 0 };
-    let withheld = ((too_many || all) && !is_approved).then(|| Withheld {
+    let beyond = (too_many || all).then(|| Withheld {
         removed: removed.len(),
         names: humanize::few(&removed.iter().map(ToString::to_string).collect::<Vec<_>>()),
         of: published.len(),
@@ -103,6 +102,7 @@ pub fn guard(
         is_answered: rule.accepted.is_some(),
         of_another_source: false,
     });
+    let (approved, withheld) = if is_approved { (beyond, None) } else { (None, beyond) };
     if withheld.is_some() {
         for name in removed {
             keep(&mut parameters, name);
@@ -206,7 +206,8 @@ mod tests {
     fn exactly_the_approved_removals_are_carried_out() {
         let id = judge(100, 50, None).unwrap().withheld.unwrap().id;
         let approved = judge(100, 50, Some(&id)).unwrap();
-        assert_eq!((approved.withheld, approved.parameters.len(), approved.approved), (None, 50, 50));
+        let removed = approved.approved.map(|removals| removals.removed);
+        assert_eq!((approved.withheld, approved.parameters.len(), removed), (None, 50, Some(50)));
         let other_removals = judge(100, 49, Some(&id)).unwrap();
         assert!(other_removals.withheld.is_some());
     }

@@ -5,6 +5,7 @@ pub mod guard;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
 use parameter_mirror_format::content::source::StoredSource;
 use parameter_mirror_format::content::{Content, Signed};
 
@@ -67,6 +68,51 @@ impl SourceIssue {
     pub const fn is_outage(&self) -> bool {
         matches!(self, Self::Read(failure) if failure.reason.is_outage())
     }
+
+    /// Returns the reason for conditions.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Read(failure) => failure.reason.as_str(),
+            Self::NoParameters | Self::EmptyPaths(_) => "NoParameters",
+            Self::ParameterNotFound(_) => "ParameterNotFound",
+            Self::SuspiciousShrink(_) => "SuspiciousShrink",
+        }
+    }
+
+    /// Whether the time since when there was `before` is true for this issue too: it has the same reason and names nothing new, or
+    /// both are one outage of SSM.
+    #[must_use]
+    pub fn continues(&self, before: &Self) -> bool {
+        match (self, before) {
+            (Self::EmptyPaths(names), Self::EmptyPaths(before))
+            | (Self::ParameterNotFound(names), Self::ParameterNotFound(before)) => {
+                names.iter().all(|name| before.contains(name))
+            }
+            (Self::SuspiciousShrink(withheld), Self::SuspiciousShrink(before)) => withheld.id == before.id,
+            (Self::NoParameters, Self::EmptyPaths(_)) | (Self::EmptyPaths(_), Self::NoParameters) => false,
+            _ => self.continues_reason(before.reason()),
+        }
+    }
+
+    /// The same, as far as a status that another process wrote shows it.
+    #[must_use]
+    pub fn continues_reason(&self, before: &str) -> bool {
+        let is_one_outage =
+            |error: &ReadError| before.parse().is_ok_and(|before| error.reason.continues(before));
+        self.reason() == before || matches!(self, Self::Read(error) if is_one_outage(error))
+    }
+}
+
+/// An issue on the side of the source, for as long as it lasts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Incident {
+    /// What is wrong now.
+    pub issue: SourceIssue,
+    /// Since when.
+    pub since: Timestamp,
+    /// Failed reads in a row that it has cost so far.
+    pub failed_reads: u32,
 }
 
 /// The outcome of resolving. A degraded mirror is a value here, not an error.
@@ -78,8 +124,8 @@ pub enum Resolution {
         desired: Desired,
         /// What was withheld or is missing.
         issue: Option<SourceIssue>,
-        /// How many removals beyond the limit an annotation approved.
-        approved: usize,
+        /// The removals beyond the limit that an annotation approved.
+        approved: Option<Withheld>,
     },
     /// The last due read was good but lacks served parameters for the first time, as the answer of a lagging SSM
     /// replica does. The last known good set is served unchanged until the next read, which is due soon, confirms the absence.
@@ -113,12 +159,12 @@ impl Resolution {
         }
     }
 
-    /// Returns how many removals an annotation approved.
+    /// Returns the removals that an annotation approved.
     #[must_use]
-    pub const fn approved_removals(&self) -> usize {
+    pub const fn approved_removals(&self) -> Option<&Withheld> {
         match self {
-            Self::Fresh { approved, .. } => *approved,
-            Self::Awaiting { .. } | Self::Held { .. } | Self::Unavailable { .. } => 0,
+            Self::Fresh { approved, .. } => approved.as_ref(),
+            Self::Awaiting { .. } | Self::Held { .. } | Self::Unavailable { .. } => None,
         }
     }
 
@@ -147,8 +193,10 @@ pub struct ResolveInput<'a> {
     pub now: i64,
     /// Value of the annotation `accept-shrink`.
     pub accepted_shrink: Option<&'a str>,
+    /// Whether a target has ever held a set. A set that was never published protects nobody, so nothing is withheld for it.
+    pub is_published: bool,
     /// What peers hold of what this mirror selects, if it has no set itself.
-    pub donated: Option<&'a BootstrapSet>,
+    pub bootstrap: Option<&'a BootstrapSet>,
     /// What the previous complete read lacked, as [`ResolveInput::absent`] returned it; `None`: absences need no more confirmation.
     pub absent_before: Option<&'a BTreeSet<String>>,
 }
@@ -190,16 +238,16 @@ impl ResolveInput<'_> {
     #[must_use]
     pub fn hold(&self, issue: Option<SourceIssue>) -> Resolution {
         let is_outage = issue.as_ref().is_some_and(SourceIssue::is_outage);
-        match (self.last_known_good, self.donated.filter(|_| is_outage)) {
+        match (self.last_known_good, self.bootstrap.filter(|_| is_outage)) {
             (Some(good), _) => Resolution::Held { desired: self.keep(good), issue },
-            (None, Some(donated)) => Resolution::Held { desired: self.take(donated), issue },
+            (None, Some(bootstrap)) => Resolution::Held { desired: self.take(bootstrap), issue },
             (None, None) => Resolution::Unavailable { issue },
         }
     }
 
     /// Takes the set of peers with their read time, so that its age is the real one.
-    fn take(&self, donated: &BootstrapSet) -> Desired {
-        let BootstrapSet { source, parameters, read_at } = donated;
+    fn take(&self, bootstrap: &BootstrapSet) -> Desired {
+        let BootstrapSet { source, parameters, read_at } = bootstrap;
         let (content, key_problems) =
             content::content(self.plan, source, parameters, self.next_read_time(*read_at));
         Desired { set: DesiredSet::New(content), freshness: Freshness::LastKnownGood, key_problems }
@@ -264,7 +312,7 @@ impl ResolveInput<'_> {
 
     /// Returns what is served and still selected.
     fn published(&self) -> BTreeMap<String, Parameter> {
-        let good = self.last_known_good;
+        let good = self.last_known_good.filter(|_| self.is_published);
         good.map(|good| content::still_selected(&good.content, self.plan)).unwrap_or_default()
     }
 

@@ -19,7 +19,8 @@ fn after<'a>(plan: &'a Plan, good: Option<&'a Signed>) -> ResolveInput<'a> {
         latest_read_at,
         now: 9_000,
         accepted_shrink: None,
-        donated: None,
+        is_published: true,
+        bootstrap: None,
         absent_before: None,
     }
 }
@@ -167,6 +168,41 @@ fn removals_beyond_the_guard_wait_for_their_own_id() {
     assert_eq!((names(&content), issue), (vec!["/app/a", "/app/b"], None));
 }
 
+/// A set that no target has ever held protects nobody: what SSM lacks meanwhile is not withheld.
+#[test]
+fn nothing_is_withheld_for_a_set_that_was_never_published() {
+    let plan = plan(&[path("/app")]);
+    let good = signed(&plan, &ALL, 1_000);
+    let input = ResolveInput { is_published: false, ..after(&plan, Some(&good)) };
+    let (content, issue) = fresh(input.after_reading(&reading(&ALL[..1], 5_000)));
+    assert_eq!((names(&content), issue), (vec!["/app/a"], None));
+}
+
+/// The time "since" of a message belongs to one incident.
+#[test]
+fn an_issue_keeps_its_time_only_while_it_is_the_same_incident() {
+    let read = |reason| SourceIssue::Read(ReadError::new(reason, "x"));
+    let (timeout, denied) = (read(ReadErrorKind::Timeout), read(ReadErrorKind::AccessDenied));
+    let gone =
+        |names: &[&str]| SourceIssue::ParameterNotFound(names.iter().map(ToString::to_string).collect());
+    let empty = |names: &[&str]| SourceIssue::EmptyPaths(names.iter().map(ToString::to_string).collect());
+    for reason in ["SourceUnavailable", "Throttled", "CredentialsUnavailable", "Timeout"] {
+        assert!(timeout.continues(&read(reason.parse().unwrap())), "{reason}");
+        assert!(timeout.continues_reason(reason), "{reason}");
+    }
+    for before in
+        [&denied, &read(ReadErrorKind::Drill), &read(ReadErrorKind::BudgetExhausted), &gone(&["/x"])]
+    {
+        assert!(!timeout.continues(before), "{before:?}");
+        assert!(!timeout.continues_reason(before.reason()), "{before:?}");
+        assert!(before.continues(before));
+    }
+    assert!(gone(&["/x"]).continues(&gone(&["/x", "/y"])), "one of them is there again");
+    assert!(!gone(&["/x", "/y"]).continues(&gone(&["/x"])), "/y has not been missing for so long");
+    assert!(!empty(&["/y"]).continues(&empty(&["/x"])));
+    assert!(!SourceIssue::NoParameters.continues(&empty(&["/x"])));
+}
+
 /// The selection is the user's decision, but nothing of the old set is removed before the new one is read.
 #[test]
 fn a_changed_selection_is_not_guarded_and_held_while_it_cannot_be_read() {
@@ -299,7 +335,7 @@ fn another_source_replaces_the_set_whole_or_not_at_all(
     "eu-west-1".clone_into(&mut elsewhere.source.as_mut().unwrap().region);
     let there: Vec<_> = there.iter().map(|&(name, _)| (name, "of eu-west-1")).collect();
     let resolution = after(&elsewhere, Some(&good)).after_reading(&reading(&there, 5_000));
-    assert_eq!(resolution.issue().map(crate::mirror::status::source_reason), reason);
+    assert_eq!(resolution.issue().map(SourceIssue::reason), reason);
     match resolution {
         Resolution::Fresh { desired, .. } if reason.is_none() => {
             let entries = &desired.set.content().entries;
@@ -361,14 +397,14 @@ proptest! {
 
 /// The set of a peer fills a mirror that has nothing, in an outage only, and never replaces what it has.
 #[test]
-fn a_donation_fills_what_is_empty_while_ssm_is_away() {
+fn a_bootstrap_set_fills_what_is_empty_while_ssm_is_away() {
     let plan = plan(&[path("/app")]);
-    let donated = BootstrapSet {
+    let bootstrap = BootstrapSet {
         source: plan.stored_source("111122223333").unwrap(),
         parameters: fixtures::parameters(&[("/app/x", "theirs")]),
         read_at: 700,
     };
-    let input = ResolveInput { donated: Some(&donated), ..after(&plan, None) };
+    let input = ResolveInput { bootstrap: Some(&bootstrap), ..after(&plan, None) };
     let failed = |reason| Some(SourceIssue::Read(ReadError::new(reason, "")));
     let Resolution::Held { desired, .. } = input.hold(failed(ReadErrorKind::Timeout)) else {
         panic!("it is served");

@@ -4,8 +4,8 @@
 use parameter_mirror_format::humanize;
 
 use super::{Holding, SourceState, StatusInput, TargetStatus};
-use crate::mirror::resolve::SourceIssue;
 use crate::mirror::resolve::guard::Withheld;
+use crate::mirror::resolve::{Incident, SourceIssue};
 use crate::mirror::snapshot::{ReadError, ReadErrorKind};
 use crate::mirror::target::{Consent, TargetIssue, TargetReason};
 
@@ -39,6 +39,14 @@ pub(super) fn suspended(empty: &[String]) -> String {
     )
 }
 
+/// The mirror is being deleted, and a target that is to be deleted with it cannot be deleted yet.
+pub(super) fn deleting(target: &str, why: &str, until: &str) -> String {
+    format!(
+        "The mirror is being deleted. {target} is to be deleted with it and cannot be yet: {why}. The operator keeps trying. From {until} \
+         on it leaves the target behind, as it is, and ends the deletion."
+    )
+}
+
 /// What is served is older than `maxStaleness`.
 pub(super) fn stale(facts: &StatusInput<'_>) -> String {
     let confirmed =
@@ -53,15 +61,21 @@ pub(super) fn serving(facts: &StatusInput<'_>) -> String {
     let Some((count, read_at)) = facts.served else {
         return if facts.is_unobserved() { AS_THEY_ARE } else { "Nothing is served yet." }.to_owned();
     };
-    let current = |target: &&TargetStatus| target.issue.is_none() && target.holds != Holding::Nothing;
+    let current = |target: &&TargetStatus| target.issue.is_none() && !target.is_empty();
     let last_seen = |target: &&TargetStatus| target.issue.is_some() && target.holds == Holding::Current;
     let other = |target: &&TargetStatus| target.issue.is_some() && target.holds == Holding::Other;
-    let all = match count {
-        1 => "the 1 parameter".to_owned(),
-        2 => "both parameters".to_owned(),
+    let kept = kept(facts);
+    let all = match (count, kept) {
+        (_, 1..) => humanize::parameters(count),
+        (1, _) => "the 1 parameter".to_owned(),
+        (2, _) => "both parameters".to_owned(),
         _ => format!("all {count} parameters"),
     };
-    let set = format!("{all} as read at {}", humanize::at(read_at, facts.now));
+    let but = match kept {
+        0 => String::new(),
+        _ => format!(", {kept} of them as read before SSM lacked them"),
+    };
+    let set = format!("{all} as read at {}{but}", humanize::at(read_at, facts.now));
     [
         hold(&names(facts, current), ["holds", "hold"], &set),
         hold(&names(facts, last_seen), ["held", "held"], "the same when last seen"),
@@ -73,9 +87,28 @@ pub(super) fn serving(facts: &StatusInput<'_>) -> String {
     .join(" ")
 }
 
+/// How many of the parameters that are served SSM no longer has.
+fn kept(facts: &StatusInput<'_>) -> usize {
+    match facts.issue() {
+        Some(SourceIssue::SuspiciousShrink(withheld)) if !withheld.of_another_source => withheld.removed,
+        Some(SourceIssue::ParameterNotFound(names)) => names.len(),
+        _ => 0,
+    }
+}
+
+/// What is wrong with targets, beside an issue of the source that is reported first.
+pub(super) fn also(facts: &StatusInput<'_>) -> String {
+    let issue = |(target, issue): (&TargetStatus, &TargetIssue)| {
+        format!("Also {}, {}: {}.", target.name, issue.reason, issue.detail.trim_end_matches('.'))
+    };
+    facts.target_issues().map(issue).collect::<Vec<_>>().join(" ")
+}
+
 /// What is wrong on the side of the source.
 pub(super) fn source(facts: &StatusInput<'_>) -> String {
-    let SourceState::Issue { issue, since, failed_reads } = &facts.source else { return String::new() };
+    let SourceState::Issue(Incident { issue, since, failed_reads }) = &facts.source else {
+        return String::new();
+    };
     let since = humanize::at(*since, facts.now);
     match issue {
         SourceIssue::Read(error) => failed_read(facts, error, &since, *failed_reads),
@@ -116,9 +149,10 @@ pub(super) fn target(facts: &StatusInput<'_>, target: &TargetStatus, issue: &Tar
         Holding::Current => "It held what is served when last seen.",
         Holding::Other => "It holds a complete set, perhaps an older one.",
         Holding::Nothing => "It holds nothing of this mirror: what needs it cannot start.",
+        Holding::Foreign => "What uses it gets what its owner wrote.",
     };
     let others = facts.served.and_then(|_| {
-        let fine = |other: &&TargetStatus| other.issue.is_none() && other.holds != Holding::Nothing;
+        let fine = |other: &&TargetStatus| other.issue.is_none() && !other.is_empty();
         hold(&names(facts, fine), ["holds", "hold"], "what is served")
     });
     let parts = [
@@ -132,19 +166,22 @@ pub(super) fn target(facts: &StatusInput<'_>, target: &TargetStatus, issue: &Tar
 
 fn failed_read(facts: &StatusInput<'_>, error: &ReadError, since: &str, failed_reads: u32) -> String {
     let effect = effect(facts);
-    let reads =
-        if failed_reads == 1 { "1 failed read".to_owned() } else { format!("{failed_reads} failed reads") };
+    let reads = match failed_reads {
+        0 => String::new(),
+        1 => " (1 failed read)".to_owned(),
+        _ => format!(" ({failed_reads} failed reads)"),
+    };
     match error.reason {
         ReadErrorKind::Drill => format!(
             "{}, since {since}. {effect} To end it: kubectl annotate psource {} parameter-mirror.dev/drill-until-",
-            capitalised(&error.detail),
+            humanize::capitalised(&error.detail),
             facts.source_name
         ),
         ReadErrorKind::SourceNotFound => {
             format!("{}. This has been so since {since}. {effect}", error.detail)
         }
         reason => format!(
-            "SSM {}: {}, since {since} ({reads}). {effect} {}",
+            "SSM {}: {}, since {since}{reads}. {effect} {}",
             facts.place,
             error.detail,
             if reason.is_denial() {
@@ -158,17 +195,18 @@ fn failed_read(facts: &StatusInput<'_>, error: &ReadError, since: &str, failed_r
 
 fn shrink(facts: &StatusInput<'_>, withheld: &Withheld, since: &str) -> String {
     let kept = if withheld.of_another_source {
-        "What is served is from another source and stays as it is."
+        "What is held is from another source and stays as it is."
     } else {
-        "They are still served; additions and changes are applied."
+        "They are kept; additions and changes are applied."
     };
+    let effect = effect(facts);
     let refused = if withheld.is_answered {
         " The annotation accept-shrink that is set approves other removals."
     } else {
         ""
     };
     format!(
-        "SSM {} has no longer listed {} of {} since {since}: {}. {kept}{refused} If it is intended: kubectl --namespace {} annotate \
+        "SSM {} has no longer listed {} of {} since {since}: {}. {kept} {effect}{refused} If it is intended: kubectl --namespace {} annotate \
          --overwrite pmirror {} parameter-mirror.dev/accept-shrink={}",
         facts.place,
         withheld.removed,
@@ -188,8 +226,14 @@ fn effect(facts: &StatusInput<'_>) -> String {
     }
     let empty = names(facts, |target| target.holds == Holding::Nothing);
     let serving = serving(facts);
-    let consequence = if !empty.is_empty() {
-        format!("{}: what needs it cannot start.", hold_nothing(&empty))
+    let foreign = names(facts, |target| target.holds == Holding::Foreign);
+    let consequence = if !empty.is_empty() || !foreign.is_empty() {
+        [(empty, "what needs it cannot start"), (foreign, "what uses it gets what its owner wrote")]
+            .into_iter()
+            .filter(|(names, _)| !names.is_empty())
+            .map(|(names, consequence)| format!("{}: {consequence}.", hold_nothing(&names)))
+            .collect::<Vec<_>>()
+            .join(" ")
     } else if facts.target_issues().next().is_none() {
         NOT_AFFECTED.to_owned()
     } else {
@@ -221,11 +265,6 @@ fn handover(facts: &StatusInput<'_>, target: &TargetStatus, issue: &TargetIssue,
             facts.owner
         ),
     }
-}
-
-fn capitalised(sentence: &str) -> String {
-    let mut letters = sentence.chars();
-    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
 /// `/x with the version or label live`, which SSM does not tell from a parameter that does not exist.

@@ -1,9 +1,12 @@
 //! The table "What the conditions say", row by row, and the order of reasons.
 
+mod sentences;
+
 use rstest::rstest;
 
 use super::*;
 use crate::mirror::resolve::guard::Withheld;
+use crate::mirror::snapshot::ReadError;
 use crate::mirror::target::{Conflict, Consent};
 
 /// Both targets hold a set, and the last read was good.
@@ -32,7 +35,7 @@ fn synced() -> StatusInput<'static> {
 }
 
 fn troubled(issue: SourceIssue) -> SourceState {
-    SourceState::Issue { issue, since: "2026-11-23T16:00:12Z".parse().unwrap(), failed_reads: 9 }
+    SourceState::Issue(Incident { issue, since: "2026-11-23T16:00:12Z".parse().unwrap(), failed_reads: 9 })
 }
 
 fn failed(reason: ReadErrorKind) -> SourceState {
@@ -102,14 +105,16 @@ fn removals_are_withheld_or_a_name_is_gone() {
     assert_eq!(all(&facts), ["True/ServingLastKnownGood", "True/SuspiciousShrink", FINE]);
     let message = conditions(&facts).degraded.unwrap().message;
     assert!(
-        message.contains("31 of 40 parameters since 16:00:12 UTC: /prod/search/a, /prod/search/b and 29 more. They are still served")
+        message.contains("31 of 40 parameters since 16:00:12 UTC: /prod/search/a, /prod/search/b and 29 more. They are kept")
             && message.ends_with(
                 "kubectl --namespace shop annotate --overwrite pmirror search parameter-mirror.dev/accept-shrink=7f3a9c2e41d0"
             ),
         "{message}"
     );
     assert!(!message.contains("approves other removals"), "{message}");
-    let SourceState::Issue { issue: SourceIssue::SuspiciousShrink(mut withheld), .. } = shrink(false) else {
+    let SourceState::Issue(Incident { issue: SourceIssue::SuspiciousShrink(mut withheld), .. }) =
+        shrink(false)
+    else {
         panic!("no shrink")
     };
     withheld.is_answered = true;
@@ -132,6 +137,46 @@ fn removals_are_withheld_or_a_name_is_gone() {
     assert_eq!(all(&empty), ["False/NoParameters", "True/NoParameters", FINE]);
     let many = StatusInput { served: None, source: failed(ReadErrorKind::TooManyParameters), ..synced() };
     assert_eq!(all(&many), ["False/TooManyParameters", "True/TooManyParameters", FINE]);
+}
+
+/// What SSM no longer lists is served, and not "as read at" the time of the last read.
+#[test]
+fn what_is_kept_is_not_said_to_be_read() {
+    let gone = troubled(SourceIssue::ParameterNotFound(vec!["/prod/x".to_owned(), "/prod/y".to_owned()]));
+    let ready = conditions(&StatusInput { source: gone, ..synced() }).ready.unwrap().message;
+    assert!(
+        ready.ends_with(
+            "hold 40 parameters as read at 15:57:02 UTC, 2 of them as read before SSM lacked them."
+        ),
+        "{ready}"
+    );
+}
+
+#[test]
+fn no_action_is_required_only_while_all_is_well() {
+    let stalled = |facts: &StatusInput<'_>| conditions(facts).stalled.message;
+    assert_eq!(stalled(&synced()), "No manual action is required.");
+    let mut lags = synced();
+    lags.targets[1].issue = Some(issue(TargetReason::RedisUnavailable));
+    let keys = StatusInput { keys: Some(issue(TargetReason::KeyMissing)), ..synced() };
+    let denied = StatusInput { source: failed(ReadErrorKind::AccessDenied), ..synced() };
+    for facts in [lags, keys, denied] {
+        assert!(stalled(&facts).contains("Degraded says what is wrong"), "{}", stalled(&facts));
+    }
+}
+
+#[test]
+fn a_deletion_that_waits_says_for_what_and_until_when() {
+    let waiting = deleting("Redis pm:{shop/search}", "Redis does not answer", "16:05:00 UTC");
+    assert_eq!(shown(waiting.degraded.as_ref()), "True/DeletionWaiting");
+    let message = waiting.degraded.unwrap().message;
+    for part in [
+        "Redis pm:{shop/search}",
+        "Redis does not answer",
+        "From 16:05:00 UTC on it leaves the target behind",
+    ] {
+        assert!(message.contains(part), "{message}");
+    }
 }
 
 /// `Stale` replaces the reason, never the status: a fresh set is not stale, and Ready does not depend on it.
@@ -197,7 +242,7 @@ fn a_target_lags_or_holds_nothing(#[case] reason: TargetReason) {
 fn a_conflict_waits_for_a_person(#[case] reason: TargetReason, #[case] of_secret: bool) {
     let mut facts = synced();
     let target = &mut facts.targets[usize::from(!of_secret)];
-    (target.issue, target.holds) = (Some(issue(reason)), Holding::Nothing);
+    (target.issue, target.holds) = (Some(issue(reason)), Holding::Foreign);
     assert_eq!(all(&facts), [format!("False/{reason}"), format!("True/{reason}"), format!("True/{reason}")]);
     let message = |consent| {
         let mut facts = facts.clone();
@@ -211,6 +256,12 @@ fn a_conflict_waits_for_a_person(#[case] reason: TargetReason, #[case] of_secret
         "redis-cli HSET 'pm:{shop/search}' @adoptBy 'prod/shop/search'"
     };
     assert!(message(Consent::Possible).ends_with(command), "{}", message(Consent::Possible));
+    // It exists, so pods do start, with what is in it.
+    let possible = message(Consent::Possible);
+    assert!(
+        possible.contains("gets what its owner wrote") && !possible.contains("cannot start"),
+        "{possible}"
+    );
     for consent in [Consent::OwnerAlive, Consent::Impossible] {
         let message = message(consent);
         assert!(!message.contains("adopt"), "a command that cannot help: {message}");
@@ -245,151 +296,6 @@ fn a_wrong_spec_is_not_ready_whatever_is_served() {
     );
 }
 
-/// What the person on call needs: what is served, since when, why, and what happens next.
-#[test]
-fn messages_answer_the_questions_of_the_person_on_call() {
-    let facts = StatusInput { source: failed(ReadErrorKind::SourceUnavailable), ..synced() };
-    let conditions = conditions(&facts);
-    assert_eq!(
-        conditions.ready.unwrap().message,
-        "Secret search-config and Redis pm:{shop/search} hold all 40 parameters as read at 15:57:02 UTC."
-    );
-    assert_eq!(
-        conditions.degraded.unwrap().message,
-        "SSM us-east-1 (source default): HTTP 500, since 16:00:12 UTC (9 failed reads). Secret search-config and Redis \
-         pm:{shop/search} hold all 40 parameters as read at 15:57:02 UTC. New and running pods are not affected. The \
-         operator keeps trying."
-    );
-}
-
-/// No message claims that a lagging target holds what was read last.
-#[rstest]
-#[case::redis_lags(
-    None,
-    Some(TargetReason::RedisUnavailable),
-    "Secret search-config holds all 40 parameters as read at 15:57:02 UTC. Redis pm:{shop/search} holds a complete set, \
-     perhaps an older one."
-)]
-#[case::the_secret_lags(
-    Some(TargetReason::SecretTooLarge),
-    None,
-    "Redis pm:{shop/search} holds all 40 parameters as read at 15:57:02 UTC. Secret search-config holds a complete set, \
-     perhaps an older one."
-)]
-#[case::both_lag(
-    Some(TargetReason::SecretTooLarge),
-    Some(TargetReason::RedisDenied),
-    "Secret search-config and Redis pm:{shop/search} hold a complete set, perhaps an older one."
-)]
-fn a_target_that_lags_is_not_said_to_be_current(
-    #[case] of_secret: Option<TargetReason>,
-    #[case] of_redis: Option<TargetReason>,
-    #[case] said: &str,
-) {
-    let mut facts = synced();
-    for (target, reason) in facts.targets.iter_mut().zip([of_secret, of_redis]) {
-        target.issue = reason.map(issue);
-        target.holds = if reason.is_some() { Holding::Other } else { Holding::Current };
-    }
-    assert_eq!(conditions(&facts).ready.unwrap().message, said);
-}
-
-/// Redis does not answer a heartbeat: what it holds is what is served, as far as anybody knows.
-#[test]
-fn a_target_that_fails_at_a_heartbeat_is_not_said_to_be_older() {
-    let mut facts = synced();
-    facts.targets[1].issue = Some(issue(TargetReason::RedisUnavailable));
-    facts.targets[1].since = Some("2026-11-23T16:10:00Z".parse().unwrap());
-    assert_eq!(
-        conditions(&facts).degraded.unwrap().message,
-        "Redis pm:{shop/search}, since 16:10:00 UTC: it is so. It held what is served when last seen. Secret search-config holds \
-         what is served."
-    );
-}
-
-/// Whatever fails and whatever the targets hold: no sentence claims what is not so, and every empty target is named.
-#[test]
-fn every_sentence_is_true_in_every_state_of_every_target() {
-    let reads = [
-        ReadErrorKind::SourceUnavailable,
-        ReadErrorKind::AccessDenied,
-        ReadErrorKind::SourceNotFound,
-        ReadErrorKind::Drill,
-        ReadErrorKind::TooManyParameters,
-    ];
-    let gone = SourceIssue::ParameterNotFound(vec!["/prod/x".to_owned()]);
-    let issues = reads.map(|reason| SourceIssue::Read(ReadError::new(reason, "HTTP 500")));
-    let issues = issues.into_iter().chain([SourceIssue::NoParameters, gone]);
-    let holdings = [Holding::Current, Holding::Other, Holding::Nothing];
-    let reasons = [None, Some(TargetReason::RedisUnavailable), Some(TargetReason::TargetContested)];
-    let states: Vec<_> =
-        holdings.into_iter().flat_map(|holds| reasons.map(|reason| (holds, reason))).collect();
-    for source in issues.map(troubled).chain([SourceState::Good]) {
-        for secret in &states {
-            for redis in &states {
-                let mut facts = StatusInput { source: source.clone(), ..synced() };
-                for (target, (holds, reason)) in facts.targets.iter_mut().zip([secret, redis]) {
-                    (target.holds, target.issue) = (*holds, reason.map(issue));
-                }
-                assert_true(&facts);
-            }
-        }
-    }
-}
-
-fn assert_true(facts: &StatusInput<'_>) {
-    let Conditions { ready, degraded, .. } = conditions(facts);
-    let (ready, degraded) = (ready.unwrap(), degraded.unwrap());
-    let is_fine = |target: &TargetStatus| target.holds == Holding::Current && target.issue.is_none();
-    for message in [&ready.message, &degraded.message] {
-        assert!(!message.contains("in about"), "a time that passes: {message}");
-        let claims_all = message.contains("not affected");
-        assert!(
-            !claims_all || facts.targets.iter().all(|target| target.holds != Holding::Nothing),
-            "{message}"
-        );
-        for target in facts.targets.iter().filter(|target| !is_fine(target)) {
-            let holds_all = message
-                .split(". ")
-                .any(|sentence| sentence.contains("all 40") && sentence.contains(&target.name));
-            let is_same = target.holds == Holding::Other && target.issue.is_none();
-            assert!(!holds_all || is_same, "{} lags or is empty: {message}", target.name);
-        }
-    }
-    if matches!(facts.source, SourceState::Issue { .. }) {
-        for empty in facts.targets.iter().filter(|target| target.holds == Holding::Nothing) {
-            let is_named =
-                degraded.message.contains(&empty.name) && degraded.message.contains("cannot start");
-            assert!(is_named, "{} is empty: {}", empty.name, degraded.message);
-        }
-    }
-}
-
-#[test]
-fn one_target_holds_and_two_hold() {
-    let mut alone = synced();
-    alone.targets.truncate(1);
-    let message = conditions(&alone).ready.unwrap().message;
-    assert_eq!(message, "Secret search-config holds all 40 parameters as read at 15:57:02 UTC.");
-    let one = StatusInput { served: Some((1, synced().served.unwrap().1)), ..synced() };
-    assert!(conditions(&one).ready.unwrap().message.contains("hold the 1 parameter as read at"));
-}
-
-/// Every sentence ends with one full stop, whatever its author wrote.
-#[rstest]
-#[case(PlanError::InvalidSpec("spec.interval must be between 10s and 24h".to_owned()))]
-#[case(PlanError::NotGranted("no grant for /x.".to_owned()))]
-fn a_refusal_and_what_is_served_are_two_sentences(#[case] refusal: PlanError) {
-    let said = refusal.to_string();
-    let said = said.trim_end_matches('.');
-    let ready = |served| refused(&refusal, served).ready.unwrap().message;
-    assert_eq!(
-        ready(Some(3)),
-        format!("{said}. The 3 parameters served so far are neither updated nor restored until then.")
-    );
-    assert_eq!(ready(None), format!("{said}. Nothing has been written."));
-}
-
 /// docs/design/formats.md: `KeyMissing` comes before the source's reason, even if only one copy is signed with a lost key.
 #[test]
 fn a_copy_under_a_lost_key_is_reported_before_an_outage() {
@@ -410,7 +316,9 @@ fn a_copy_under_a_lost_key_is_reported_before_an_outage() {
 fn a_suspended_mirror_says_so_and_stays_as_ready_as_it_was(#[case] before: &'static str) {
     let paused = suspended(before, &[]);
     assert_eq!(shown(paused.ready.as_ref()), format!("{before}/Suspended"));
-    assert_eq!((paused.degraded, shown(Some(&paused.stalled))), (None, FINE.to_owned()));
+    // It is not judged any more, so no earlier claim stands.
+    assert_eq!(shown(paused.degraded.as_ref()), "Unknown/Suspended");
+    assert_eq!(shown(Some(&paused.stalled)), FINE);
     let gone = suspended(before, &["Secret search-config".to_owned()]).ready.unwrap();
     assert_eq!(shown(Some(&gone)), "False/Suspended");
     assert!(gone.message.contains("Secret search-config holds nothing of this mirror"), "{}", gone.message);
@@ -441,16 +349,4 @@ fn a_target_in_trouble_before_the_first_set(#[case] reason: TargetReason, #[case
     facts.source = failed(ReadErrorKind::Timeout);
     let ready = if lasting { format!("False/{reason}") } else { "False/NoLastKnownGood".to_owned() };
     assert_eq!(shown(conditions(&facts).ready.as_ref()), ready);
-}
-
-#[test]
-fn one_failed_read_is_not_failed_reads() {
-    let mut facts = StatusInput { source: failed(ReadErrorKind::Timeout), ..synced() };
-    if let SourceState::Issue { failed_reads, .. } = &mut facts.source {
-        *failed_reads = 1;
-    }
-    assert!(conditions(&facts).degraded.unwrap().message.contains("(1 failed read)"));
-    facts.served = None;
-    let ready = conditions(&facts).ready.unwrap().message;
-    assert!(ready.contains("no last known good set to serve, and nothing was written"), "{ready}");
 }

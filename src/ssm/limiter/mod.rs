@@ -95,7 +95,7 @@ impl AccountLimiters {
     }
 
     /// Returns the limiter of one account and region.
-    pub fn of(&self, key: &AccountKey) -> Arc<RateLimiter> {
+    pub fn limiter(&self, key: &AccountKey) -> Arc<RateLimiter> {
         let mut by_key = self.by_key.lock();
         Arc::clone(by_key.entry(key.clone()).or_insert_with(|| RateLimiter::new(self.rate)))
     }

@@ -163,7 +163,7 @@ impl RedisTarget {
         let conflict = self.conflict(write.plan, services);
         let Some(observed) = self.observed.clone() else { return Ok(Applied::default()) };
         let mode = redis.encryption.max(write.encryption).into();
-        let mut action = write.decide(&observed.found, observed.consents, conflict, &self.state.heals);
+        let mut action = write.decide(&observed.found, observed.consents, conflict, &self.state);
         if action == Action::Nothing && !copy::is_laid_out_as(&observed, mode) {
             action = Action::Replace;
         }
@@ -210,7 +210,7 @@ impl RedisTarget {
             }
             ScriptOutcome::Stale | ScriptOutcome::Gone | ScriptOutcome::Torn => {
                 self.observed = None;
-                self.state.raced()
+                self.state.note_conflict()
             }
             ScriptOutcome::NewerLayout | ScriptOutcome::WrongType => {
                 self.observed = None;

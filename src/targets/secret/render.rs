@@ -43,6 +43,8 @@ pub struct ObservedSecret {
     pub found: Option<Found>,
     /// Bytes of foreign metadata, if they are too many to keep.
     too_much: Option<usize>,
+    /// The field manager that wrote last besides this operator.
+    pub other_writer: Option<String>,
 }
 
 /// Keys below `metadata.labels` and `metadata.annotations`, without those of the layout.
@@ -81,6 +83,7 @@ impl ObservedSecret {
     ) -> Self {
         let owned =
             Owned { labels: owned(&metadata, "f:labels"), annotations: owned(&metadata, "f:annotations") };
+        let other_writer = other_writer(&metadata);
         metadata.managed_fields = None;
         if !matches!(found, Some(Found::Ours(_)) | None) {
             // Nothing of it stays on an object that is taken over.
@@ -99,7 +102,7 @@ impl ObservedSecret {
         if too_much.is_some() {
             metadata = ObjectMeta { resource_version: metadata.resource_version, ..ObjectMeta::default() };
         }
-        Self { metadata, owned, type_, adopt_by, found, too_much }
+        Self { metadata, owned, type_, adopt_by, found, too_much, other_writer }
     }
 
     /// Returns the version for the compare-and-set; `None` if there is no object.
@@ -263,7 +266,7 @@ pub fn fits(
                 .cloned()
                 .unwrap_or_else(|| format!("no key of its own for {}", humanize::few(&names)));
             return invalid(format!(
-                "{problem}. The Secret is held whole. Give one of them a `key`, exclude it, or choose another keyFormat."
+                "{problem}. Nothing of the new set is written to the Secret until then. Give one of them a `key`, exclude it, or choose another keyFormat."
             ));
         }
         Err(error @ layout::EncodeError::ManifestTooLarge(_)) => {
@@ -386,6 +389,13 @@ fn foreign(
         .collect()
 }
 
+/// Returns the field manager that wrote last besides this operator.
+fn other_writer(metadata: &ObjectMeta) -> Option<String> {
+    let others = metadata.managed_fields.iter().flatten();
+    let others = others.filter(|entry| entry.manager.as_deref() != Some(FIELD_MANAGER));
+    others.max_by_key(|entry| entry.time.as_ref().map(|time| time.0))?.manager.clone()
+}
+
 /// Returns the keys below `metadata.<field>` that our own writes set beside those of the layout, according to managed fields.
 fn owned(metadata: &ObjectMeta, field: &str) -> BTreeSet<String> {
     let by_us = |entry: &&ManagedFieldsEntry| entry.manager.as_deref() == Some(FIELD_MANAGER);
@@ -402,92 +412,4 @@ fn owned(metadata: &ObjectMeta, field: &str) -> BTreeSet<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::hash::{DefaultHasher, Hash, Hasher};
-
-    use super::*;
-    use crate::mirror::fixtures::{path, plan, signed};
-    use crate::mirror::plan::{Plan, TargetPlan};
-
-    fn secret_of(plan: &Plan) -> SecretPlan {
-        let secret = plan.targets.iter().find_map(|target| match target {
-            TargetPlan::Secret(secret) => Some(secret.clone()),
-            TargetPlan::Redis(_) => None,
-        });
-        secret.unwrap()
-    }
-
-    /// Names that do not compress: the manifest of so many is too large for annotations, although the values are tiny.
-    #[test]
-    fn annotations_beyond_the_limit_of_kubernetes_are_found_before_the_write() {
-        let noise = |n: u32| {
-            let hash = |salt: u32| {
-                let mut hasher = DefaultHasher::new();
-                (n, salt).hash(&mut hasher);
-                format!("{:016x}", hasher.finish())
-            };
-            format!("/app/{}", (0..14).map(hash).collect::<String>())
-        };
-        let names: Vec<String> = (0..1_500).map(noise).collect();
-        let parameters: Vec<_> = names.iter().map(|name| (name.as_str(), "v")).collect();
-        let plan = plan(&[path("/app")]);
-        let target = secret_of(&plan);
-        let problem = |count: usize| {
-            let signed = signed(&plan, &parameters[..count], 1);
-            fits(&target, &signed, &[], &ObservedSecret::default())
-                .err()
-                .map(|issue| (issue.reason, issue.detail))
-        };
-        assert_eq!(problem(10), None);
-        let (reason, detail) = problem(1_500).unwrap();
-        assert_eq!(reason, TargetReason::SecretTooLarge);
-        assert!(detail.contains("annotations") && detail.contains("262144"), "{detail}");
-    }
-
-    #[test]
-    fn another_type_than_that_of_the_spec_is_a_conflict() {
-        let plan = plan(&[path("/app")]);
-        let signed = signed(&plan, &[("/app/a", "v")], 1);
-        let existing =
-            ObservedSecret { type_: Some("kubernetes.io/tls".to_owned()), ..ObservedSecret::default() };
-        let issue = fits(&secret_of(&plan), &signed, &[], &existing).unwrap_err();
-        assert_eq!(issue.reason, TargetReason::SecretConflict);
-    }
-
-    /// Foreign metadata on a Secret is written again with it, up to a bound; beyond that, nothing of it is held in memory.
-    #[test]
-    fn metadata_of_others_is_held_up_to_a_bound() {
-        let plan = plan(&[path("/app")]);
-        let signed = signed(&plan, &[("/app/a", "v")], 1);
-        let target = &secret_of(&plan);
-        let with = |annotations: usize, finalizers: usize, last_applied: usize| {
-            let value = |bytes| "x".repeat(bytes);
-            let annotations =
-                [("note".to_owned(), value(annotations)), (LAST_APPLIED.to_owned(), value(last_applied))];
-            let metadata = ObjectMeta {
-                annotations: Some(annotations.into()),
-                finalizers: Some(vec!["a/b".to_owned(); finalizers]),
-                ..ObjectMeta::default()
-            };
-            ObservedSecret::written(signed.clone(), Secret { metadata, ..Secret::default() })
-        };
-        assert!(fits(target, &signed, &[], &with(60_000, 10, 250_000)).is_ok());
-        for heavy in [with(66_000, 0, 0), with(0, 10_000, 0)] {
-            assert_eq!(foreign_bytes(&heavy.metadata), 0);
-            let issue = fits(target, &signed, &[], &heavy).unwrap_err();
-            assert_eq!(issue.reason, TargetReason::SecretConflict);
-            assert!(issue.detail.contains("that others set"), "{}", issue.detail);
-        }
-    }
-
-    /// Consent is for one mirror, and never for an object of a controller.
-    #[test]
-    fn what_a_controller_owns_is_never_taken_over() {
-        let mut observed =
-            ObservedSecret { adopt_by: Some("checkout".to_owned()), ..ObservedSecret::default() };
-        assert!(observed.consents_to("checkout") && !observed.consents_to("other"));
-        let owner = OwnerReference { controller: Some(true), ..OwnerReference::default() };
-        observed.metadata.owner_references = Some(vec![owner]);
-        assert!(!observed.consents_to("checkout"));
-    }
-}
+mod tests;

@@ -138,7 +138,7 @@ impl SecretTarget {
                 if request.depth == Depth::Full
                     && !request.was_written
                     && self.observed.is_none()
-                    && services.watches.secret(&request.plan.namespace, &self.name)
+                    && services.watches.secret_version(&request.plan.namespace, &self.name)
                         == CachedVersion::Known(None) =>
             {
                 self.existence = Existence::Assumed;
@@ -151,7 +151,7 @@ impl SecretTarget {
 
     /// Returns the version of the Secret: as the watch shows it, or as the API server has it if there is no watch.
     async fn version(&self, namespace: &str, services: &Services<'_>) -> Result<Option<String>, ApiError> {
-        match services.watches.secret(namespace, &self.name) {
+        match services.watches.secret_version(namespace, &self.name) {
             CachedVersion::Known(watched) => Ok(watched),
             CachedVersion::NotWatched => services.secrets.version(namespace, &self.name).await,
         }
@@ -282,7 +282,8 @@ impl Target for SecretTarget {
         let Some(found) = &observed.found else { return Applied::default() };
         let consented = observed.consents_to(&write.plan.mirror);
         let conflict = self.conflict(write.plan, services);
-        let action = write.decide(found, consented, conflict, &self.state.heals);
+        self.state.other_writer.clone_from(&observed.other_writer);
+        let action = write.decide(found, consented, conflict, &self.state);
         if let Action::Refused(issue) = action {
             return self.state.refused(issue);
         }
@@ -308,7 +309,7 @@ impl Target for SecretTarget {
             Err(WriteError { error: ApiError::Conflict, .. }) => {
                 self.observed = None;
                 // If there is one that nobody had seen when SSM was read, what may replace it has to be read after it is seen.
-                Applied { read_again: was_assumed, ..self.state.raced() }
+                Applied { read_again: was_assumed, ..self.state.note_conflict() }
             }
             Err(WriteError { error, said }) => {
                 // A timeout leaves the outcome unknown: it is read back.
@@ -330,7 +331,9 @@ impl Target for SecretTarget {
     }
 
     fn ack_watch(&mut self, namespace: &str, services: &Services<'_>) {
-        let CachedVersion::Known(watched) = services.watches.secret(namespace, &self.name) else { return };
+        let CachedVersion::Known(watched) = services.watches.secret_version(namespace, &self.name) else {
+            return;
+        };
         let known = self.observed.as_ref().map(ObservedSecret::resource_version);
         if known.is_some_and(|known| known == watched.as_deref()) {
             self.before_write = None;
@@ -338,7 +341,7 @@ impl Target for SecretTarget {
     }
 
     fn is_as_watched(&self, namespace: &str, services: &Services<'_>) -> bool {
-        match (services.watches.secret(namespace, &self.name), &self.evicted) {
+        match (services.watches.secret_version(namespace, &self.name), &self.evicted) {
             (CachedVersion::Known(watched), Some(known)) => watched == known.version,
             (CachedVersion::Known(watched), None) => {
                 !self.differs_from_observed(watched.as_deref(), services.clock.uptime())

@@ -90,7 +90,7 @@ async fn disturb(world: &World, operator: &mut Operator, rng: &mut Rng) {
             world.destroy(mirror, Part::Secret, || world.patch("secrets", Some(NAMESPACE), mirror, &edit));
         }
         // Setting the clock back can fail in one documented case:
-        // docs/reliability.md, "What is not promised".
+        // docs/security/evidence.md, "What is not promised".
         6 => world.jump(rng.i64(0..60_000)),
         7 | 8 => {
             let next = world.operator();

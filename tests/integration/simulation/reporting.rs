@@ -90,6 +90,42 @@ impl Noise {
     }
 }
 
+/// One outage has one beginning, whatever SSM answers in its course and whoever leads. The next outage has another.
+#[tokio::test(start_paused = true)]
+async fn an_incident_keeps_its_beginning_over_other_answers_and_a_restart() {
+    let world = World::new();
+    world.mirror("app", "10s");
+    let operator = world.operator();
+    world.both_serve("app", 1, SOON).await;
+    let fails = |reason: ReadErrorKind| {
+        world.faults.set(move |call| (call.edge == Edge::Ssm).then_some(Fault::Source(reason)));
+    };
+    let issue = || status(&world)["issues"][0].clone();
+    fails(ReadErrorKind::SourceUnavailable);
+    world.becomes("app", "Degraded", "True", "SourceUnavailable", SOON).await;
+    let first = issue();
+    assert_eq!([&first["about"], &first["reason"]], ["Source", "SourceUnavailable"], "{first}");
+    world.pass(SOON).await;
+    fails(ReadErrorKind::Timeout);
+    world.becomes("app", "Degraded", "True", "Timeout", 10 * SOON).await;
+    assert_eq!(issue()["since"], first["since"], "the same outage");
+    operator.kill();
+    let _successor = world.operator();
+    world.pass(2 * SOON).await;
+    assert_eq!([&issue()["reason"], &issue()["since"]], ["Timeout", first["since"].as_str().unwrap()]);
+
+    world.faults.clear();
+    world.becomes("app", "Degraded", "False", "Synced", 10 * SOON).await;
+    assert!(issue().is_null(), "{}", status(&world));
+    fails(ReadErrorKind::AccessDenied);
+    world.becomes("app", "Degraded", "True", "AccessDenied", 10 * SOON).await;
+    let denied = issue();
+    assert_ne!(denied["since"], first["since"]);
+    fails(ReadErrorKind::SourceUnavailable);
+    world.becomes("app", "Degraded", "True", "SourceUnavailable", 10 * SOON).await;
+    assert_ne!(issue()["since"], denied["since"], "a denial is another incident");
+}
+
 /// A Secret that cannot be written lags behind, and so does what the status says of it.
 #[tokio::test(start_paused = true)]
 async fn the_status_never_claims_what_a_target_does_not_hold() {
@@ -98,7 +134,9 @@ async fn the_status_never_claims_what_a_target_does_not_hold() {
     let _operator = world.operator();
     world.both_serve("app", 1, SOON).await;
     let before = status(&world)["secret"]["revision"].clone();
-    world.faults.set(|call| call.point.contains("secrets/app").then_some(Fault::Http(403)));
+    // Only writes fail: the old Secret can be read and verified, which is what the status records.
+    let is_write = |point: &str| point.contains("secrets/app") && !point.starts_with("get");
+    world.faults.set(move |call| is_write(&call.point).then_some(Fault::Http(403)));
     world.release(2);
     world.becomes("app", "Degraded", "True", "SecretWriteFailed", SOON).await;
     world.pass(SOON).await;
