@@ -25,7 +25,7 @@ pub struct Cli {
 pub enum Command {
     /// Check that mirrors are ready for an SSM outage: grants, keys, Redis, clocks, the copies in both targets
     Verify(Box<VerifyArgs>),
-    /// Print the custom resource definitions as YAML
+    /// Print the CRDs as YAML
     Crd,
     /// Print a `ParameterSource` as YAML, ready for `kubectl apply -f -`
     Source(SourceArgs),
@@ -259,6 +259,11 @@ pub struct VerifyArgs {
     /// Exit with 0 also when there are warnings
     #[arg(long)]
     pub allow_warnings: bool,
+
+    /// Also read every mirror from SSM once, with the AWS identity of this process and the role of its source, to test IAM and
+    /// KMS. The values are decrypted and dropped
+    #[arg(long)]
+    pub read_ssm: bool,
 
     /// Name of this cluster in the owner of every target; default: the UID of the namespace kube-system
     #[arg(long, env = "PARAMETER_MIRROR_CLUSTER_NAME")]

@@ -68,7 +68,7 @@ fn from_file(file: &Path) -> anyhow::Result<Vec<ParameterSource>> {
 async fn from_cluster(args: &IamArgs) -> anyhow::Result<Vec<ParameterSource>> {
     let sources: Api<ParameterSource> = Api::all(connect(&(&args.cluster).into()).await?);
     let found = with_timeout(sources.list(&ListParams::default())).await.map_err(|problem| {
-        anyhow!("sources cannot be listed: {problem}. It takes the right to list parametersources; or give them with --file")
+        anyhow!("sources cannot be listed: {problem}. You need permission to list parametersources, or give them with --file")
     })?;
     Ok(found.items)
 }

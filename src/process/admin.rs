@@ -117,10 +117,7 @@ async fn readyz(State(health): State<Health>) -> impl IntoResponse {
     if health.known().metrics.is_some() {
         (StatusCode::OK, "ok\n")
     } else {
-        (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "waiting for the API server, the custom resource definitions or the key Secret\n",
-        )
+        (StatusCode::SERVICE_UNAVAILABLE, "waiting for the API server, the CRDs or the key Secret\n")
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, DeleteParams};
 use parameter_mirror_test_support::Scratch;
+use parameter_mirror_test_support::ssm::{Fault, When};
 use serde_json::{Value, json};
 
 use crate::world::World;
@@ -40,6 +41,9 @@ async fn verify_as(world: &World, kubeconfig: &Path, arguments: &[&str]) -> Ende
         .env("PARAMETER_MIRROR_WATCH_NAMESPACES", &world.namespace);
     command.env("PARAMETER_MIRROR_LEASE", format!("{}-parameter-mirror", world.home));
     command.env("PARAMETER_MIRROR_REDIS_URL", world.redis.url());
+    // Only `--read-ssm` uses these.
+    command.env("AWS_ENDPOINT_URL_SSM", world.ssm.endpoint());
+    command.env("AWS_ACCESS_KEY_ID", "AKIDTEST").env("AWS_SECRET_ACCESS_KEY", "test");
     let output = command.output().await.unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     Ended { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
@@ -58,11 +62,17 @@ async fn a_mirror_that_is_well_is_said_to_be_and_nothing_is_changed() {
     world.synced("config").await;
     let (secret, content) = (world.resource_version("config").await, world.content("config").await);
     let ended = verify_as(&world, &world.operator.settings().kubeconfig, &[]).await;
+    // The command that the report prints records the backup.
+    assert_eq!(ended.code, Some(4), "{}{}", ended.out, ended.err);
+    let (_, record) = ended.line("WARN  no backup of the keys is recorded").split_once("kubectl ").unwrap();
+    world.cluster.kubectl(&record.split(' ').collect::<Vec<_>>()).await;
+    let ended = verify_as(&world, &world.operator.settings().kubeconfig, &[]).await;
     assert_eq!(ended.code, Some(0), "{}{}", ended.out, ended.err);
     let mirror = format!("{}/config", world.namespace);
     for line in [
         "ok    the operator works: ".to_owned(),
         format!("ok    Secret {}/parameter-mirror-keys holds k", world.home),
+        "ok    a backup of the keys is recorded, and k".to_owned(),
         "ok    the clocks of this machine and the API server agree".to_owned(),
         "ok    Redis answers, and this user may do all that the operator does".to_owned(),
         "ok    Redis does not evict what has no end of life".to_owned(),
@@ -74,7 +84,7 @@ async fn a_mirror_that_is_well_is_said_to_be_and_nothing_is_changed() {
         format!("ok    {mirror}: Secret config holds 2 parameters, revision "),
         format!("ok    {mirror}: Redis {} holds 2 parameters, revision ", world.key("config")),
         format!("ok    {mirror}: nothing holds up its deletion, and its targets stay"),
-        "14 ok, 0 to look at, 0 failed".to_owned(),
+        "15 ok, 0 to look at, 0 failed".to_owned(),
     ] {
         assert!(ended.out.contains(&line), "{line:?} is not in\n{}", ended.out);
     }
@@ -84,8 +94,29 @@ async fn a_mirror_that_is_well_is_said_to_be_and_nothing_is_changed() {
     assert_eq!(world.content("config").await, content);
     let ended = verify(&world, &["--output", "json", &mirror]).await;
     let json: Value = serde_json::from_str(&ended.out).unwrap();
-    assert_eq!((&json["ok"], &json["fail"]), (&json!(14), &json!(0)), "{json:#}");
+    assert_eq!((&json["ok"], &json["fail"]), (&json!(15), &json!(0)), "{json:#}");
     assert!(json["findings"].as_array().unwrap().iter().all(|finding| finding["level"] == "ok"), "{json:#}");
+}
+
+/// IAM and KMS are tested by a read with the identity of the caller.
+#[tokio::test]
+async fn a_read_of_ssm_shows_whether_the_identity_may_read_it() {
+    let world = World::start().await;
+    world.ssm.put("/app/a", "1");
+    world.ssm.put_secure("/app/b", "hunter2");
+    world.synced("config").await;
+    world.operator.terminate().await;
+    let calls = world.ssm.calls();
+    verify(&world, &["--allow-warnings"]).await;
+    assert_eq!(world.ssm.calls().since(&calls).total(), 0, "it read SSM without being asked to");
+    let read = async || verify(&world, &["--read-ssm"]).await;
+    let ended = read().await;
+    ended.says("ok", "this identity read 2 parameters from SSM");
+    assert!(!ended.out.contains("hunter2"), "{}", ended.out);
+    world.ssm.fail(When::any(), Fault::access_denied_iam("GetParametersByPath"));
+    let ended = read().await;
+    assert_eq!(ended.code, Some(3), "{}", ended.out);
+    ended.says("FAIL", "`parameter-mirror iam` prints the policy that is needed");
 }
 
 /// Without an operator that would heal it.
@@ -146,7 +177,7 @@ async fn every_right_that_the_operator_needs_is_missed() {
             command.args([&lease, "--redis-url-file", url.to_str().unwrap()]).output().await.unwrap();
         String::from_utf8(output.stdout).unwrap()
     };
-    let rights = crate::redis_access::documented_rights();
+    let rights = crate::redis_access::documented_permissions();
     let mut acl = vec!["acl", "setuser", "verify", "on", ">pw", "~pm:*", "-@all"];
     acl.extend(rights.iter().map(String::as_str));
     world.redis.cli(&acl).await;
@@ -160,7 +191,7 @@ async fn every_right_that_the_operator_needs_is_missed() {
         world.redis.cli(&["acl", "setuser", "verify", &taken]).await;
         let output = verify().await;
         let missed =
-            output.lines().any(|line| line.starts_with("FAIL") && line.contains("docs/operations.md"));
+            output.lines().any(|line| line.starts_with("FAIL") && line.contains("docs/guides/redis.md"));
         assert!(missed, "without {right}:\n{output}");
         world.redis.cli(&["acl", "setuser", "verify", right]).await;
     }

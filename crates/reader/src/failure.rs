@@ -126,7 +126,7 @@ fn moment(milliseconds: i64) -> String {
 fn what_to_check(error: &ConnectionError) -> &'static str {
     match error {
         _ if error.is_denied() => {
-            ". Check the Redis user, its password and its rights (docs/reader.md, \"Rights\")"
+            ". Check the Redis user, its password and its permissions (docs/reference/reader.md, \"Permissions\")"
         }
         _ if error.is_of_the_connection() => ". Check --redis-url and the network",
         _ => "",

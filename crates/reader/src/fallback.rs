@@ -1,4 +1,4 @@
-//! Decides between the mirror and SSM (docs/reader.md, "Reading order").
+//! Decides between the mirror and SSM (docs/reference/reader.md, "Reading order").
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -59,7 +59,7 @@ pub async fn verify(mirrors: &Mirrors, max_stale: Duration) -> Result<(), Failur
             }
             Err(failure) => show(Check::fail(failure.to_string())),
         }
-        show(rights(mirrors, name).await);
+        show(permissions(mirrors, name).await);
     }
     let too_large = environment::problem(set.iter().map(|(name, entry)| (name, entry)));
     show(match variables(&set) {
@@ -116,7 +116,7 @@ fn judge(mirror: &Mirror, now: Timestamp, max_stale: Duration) -> Vec<Check> {
 
 /// Checks that the reader's user cannot write. The attempt changes nothing, because it deletes a field that
 /// does not exist.
-async fn rights(mirrors: &Mirrors, name: &MirrorName) -> Check {
+async fn permissions(mirrors: &Mirrors, name: &MirrorName) -> Check {
     let key = name.redis_key(&mirrors.prefix);
     let attempt = |mut connection: MultiplexedConnection| {
         let command = redis::Cmd::hdel(&key, NOBODYS_FIELD);
@@ -127,7 +127,7 @@ async fn rights(mirrors: &Mirrors, name: &MirrorName) -> Check {
             Check::ok(format!("{name}: this user may read, and not write"))
         }
         Ok(_) | Err(ConnectionError::WrongType) => Check::warn(format!(
-            "{name}: this user may write: anyone who has this password can change what programs start with (docs/reader.md, \"Rights\")"
+            "{name}: this user may write: anyone who has this password can change what programs start with (docs/reference/reader.md, \"Permissions\")"
         )),
         Err(error) => Check::warn(format!("{name}: whether this user may write is not known: {error}")),
     }

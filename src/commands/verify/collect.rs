@@ -21,14 +21,15 @@ use parameter_mirror_format::hash::{self, Fence, redis_key};
 use parameter_mirror_redis::{ConnectionError, RedisClient};
 use redis::aio::MultiplexedConnection;
 
-use crate::api::{ParameterMirror, ParameterSource};
+use crate::api::{BACKED_UP, ParameterMirror, ParameterSource};
 use crate::cli::VerifyArgs;
-use crate::commands::verify::dependents;
 use crate::commands::verify::facts::{Facts, FoundMirror, Home, Leader, MirrorFacts, RedisFacts};
+use crate::commands::verify::{dependents, dry_read};
 use crate::kubernetes::client::{ApiError, with_timeout};
 use crate::kubernetes::election::generated_identity;
 use crate::mirror::plan::{Plan, PlanInput};
 use crate::process::redis_auth;
+use crate::ssm::SsmReader;
 use crate::targets::KINDS;
 use crate::targets::redis::copy::WRITE;
 use crate::targets::redis::{Guard, HashStore, Heartbeat, RedisStore, ScriptOutcome};
@@ -58,7 +59,11 @@ pub async fn collect(args: &VerifyArgs, client: Client) -> anyhow::Result<Facts>
     } else {
         Vec::new()
     };
-    let keys = keys(&client, &home).await;
+    let (keys, backed_up) = match keys(&client, &home).await {
+        Ok(Some((ring, backed_up))) => (Ok(Some(ring)), backed_up),
+        Ok(None) => (Ok(None), None),
+        Err(error) => (Err(error), None),
+    };
     let (redis, store) = redis(args).await?;
     let around = Around {
         secrets: SecretStore::new(client.clone()),
@@ -71,6 +76,7 @@ pub async fn collect(args: &VerifyArgs, client: Client) -> anyhow::Result<Facts>
             _ => None,
         },
         store,
+        ssm: args.read_ssm.then(dry_read::reader),
     };
     let mut mirrors: Vec<MirrorFacts> =
         stream::iter(objects).map(|object| around.facts(object)).buffered(AT_ONCE).collect().await;
@@ -83,6 +89,7 @@ pub async fn collect(args: &VerifyArgs, client: Client) -> anyhow::Result<Facts>
         now: Timestamp::now(),
         home,
         keys,
+        backed_up,
         redis,
         mirrors,
     })
@@ -131,9 +138,9 @@ async fn mirrors(args: &VerifyArgs, client: &Client) -> anyhow::Result<Vec<Reque
 
 fn cannot_list(problem: &ApiError) -> anyhow::Error {
     let remedy = match problem {
-        ApiError::NotFound => "The custom resource definitions are not there: kubectl apply -f crds/",
+        ApiError::NotFound => "The CRDs are not there: kubectl apply -f crds/",
         ApiError::Refused { code: 401 | 403, .. } => {
-            "It takes the right to get and list parametermirrors and parametersources, and to get the Secrets of mirrors"
+            "You need permission to get and list parametermirrors and parametersources, and to get the Secrets of mirrors"
         }
         _ => "Is this the right kubeconfig?",
     };
@@ -174,11 +181,15 @@ async fn leader(client: &Client, home: &Home) -> Result<Option<Leader>, ApiError
     }))
 }
 
-async fn keys(client: &Client, home: &Home) -> Result<Option<Result<KeyRing, KeyError>>, ApiError> {
+/// Returns the keys, and the key that the last recorded backup of them signs with.
+async fn keys(
+    client: &Client,
+    home: &Home,
+) -> Result<Option<(Result<KeyRing, KeyError>, Option<String>)>, ApiError> {
     let secrets: Api<Secret> = Api::namespaced(client.clone(), &home.namespace);
     let Some(found) = with_timeout(secrets.get_opt(&home.key_secret)).await? else { return Ok(None) };
     let data = found.data.iter().flatten().map(|(name, ByteString(bytes))| (name.as_str(), bytes.as_slice()));
-    Ok(Some(KeyRing::from_data(data)))
+    Ok(Some((KeyRing::from_data(data), found.annotations().get(BACKED_UP).cloned())))
 }
 
 /// Returns the state of Redis, and a store that uses it.
@@ -194,7 +205,7 @@ async fn redis(args: &VerifyArgs) -> anyhow::Result<(RedisFacts, Option<RedisSto
     // A name that no mirror can have.
     let key = redis_key(&args.redis.redis_prefix, "verify", &format!("{} ", generated_identity()));
     let facts = RedisFacts::Asked {
-        rights: rights(&servers, &store, &key).await,
+        permissions: permissions(&servers, &store, &key).await,
         eviction: store.eviction(WRITE).await,
         ahead: redis_ahead(&servers, &key).await,
     };
@@ -202,7 +213,7 @@ async fn redis(args: &VerifyArgs) -> anyhow::Result<(RedisFacts, Option<RedisSto
 }
 
 /// Does to a scratch hash what the operator does to a mirror's, and deletes it. Nothing else shows whether this user may.
-async fn rights(servers: &RedisClient, store: &RedisStore, key: &str) -> Result<(), ConnectionError> {
+async fn permissions(servers: &RedisClient, store: &RedisStore, key: &str) -> Result<(), ConnectionError> {
     // The operator's scripts are usually cached, so nobody needs to load them until Redis restarts. This tests it anyway.
     let load = |mut connection: MultiplexedConnection| async move {
         redis::cmd("SCRIPT").arg("LOAD").arg("return 1").exec_async(&mut connection).await
@@ -254,6 +265,8 @@ struct Around {
     client: Client,
     secrets: SecretStore,
     store: Option<RedisStore>,
+    /// Reads SSM, if that is wanted.
+    ssm: Option<SsmReader>,
     ring: Option<KeyRing>,
     cluster: String,
     prefix: String,
@@ -292,7 +305,11 @@ impl Around {
         let plan = source.as_ref().ok().zip(labels.ok());
         let plan = plan.map(|(source, labels)| self.plan(&object, &namespace, source.as_ref(), &labels));
         let targets = targets.into_iter().flatten().collect();
-        FoundMirror { name, object, source, plan, targets }
+        let dry_read = match (&self.ssm, &plan) {
+            (Some(ssm), Some(Ok(plan))) => dry_read::read(ssm, plan).await,
+            _ => None,
+        };
+        FoundMirror { name, object, source, plan, targets, dry_read }
     }
 
     fn plan(

@@ -11,6 +11,7 @@ use parameter_mirror_redis::eviction::Eviction;
 use crate::api::{ParameterMirror, ParameterSource};
 use crate::kubernetes::client::ApiError;
 use crate::mirror::plan::{Plan, PlanError};
+use crate::mirror::snapshot::ReadError;
 use crate::targets::target::Inspection;
 
 /// Everything that `verify` judges.
@@ -25,6 +26,8 @@ pub struct Facts {
     pub lease: Result<Option<Leader>, ApiError>,
     /// The key Secret, if it exists.
     pub keys: Result<Option<Result<KeyRing, KeyError>>, ApiError>,
+    /// The key that the last recorded backup of the key Secret signs with.
+    pub backed_up: Option<String>,
     /// State of the operator's Redis.
     pub redis: RedisFacts,
     /// The mirrors, by name.
@@ -66,7 +69,7 @@ pub enum RedisFacts {
     /// Redis was asked.
     Asked {
         /// Whether this user may do everything that the operator does, tried on a scratch hash.
-        rights: Result<(), ConnectionError>,
+        permissions: Result<(), ConnectionError>,
         /// What Redis evicts when its memory is full.
         eviction: Result<Eviction, ConnectionError>,
         /// How far its clock is ahead of this machine's.
@@ -104,6 +107,8 @@ pub struct FoundMirror {
     pub plan: Option<Result<Plan, PlanError>>,
     /// The targets that the spec has.
     pub targets: Vec<Inspection>,
+    /// How many parameters this process read from SSM; `None` if it was not asked to, or had no source to read.
+    pub dry_read: Option<Result<usize, ReadError>>,
 }
 
 /// Whether the leader has renewed its lease in time.

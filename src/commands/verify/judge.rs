@@ -7,8 +7,10 @@ use parameter_mirror_format::humanize::span;
 use parameter_mirror_redis::ConnectionError;
 use parameter_mirror_redis::eviction::Eviction;
 
+use crate::api::BACKED_UP;
 use crate::commands::verify::dependents;
-use crate::commands::verify::facts::{Facts, Home, Leader, MirrorFacts, RedisFacts, is_operator_alive};
+use crate::commands::verify::facts::{Facts, Home, Leader, MirrorFacts, RedisFacts, is_operator_alive, ring};
+
 use crate::commands::verify::finding::{Finding, Level, Report};
 use crate::commands::verify::judge_mirror;
 use crate::kubernetes::client::ApiError;
@@ -22,6 +24,7 @@ const AWS_REFUSES: SignedDuration = SignedDuration::from_mins(5);
 #[must_use]
 pub fn judge(facts: &Facts) -> Report {
     let mut findings = vec![operator(&facts.lease, &facts.home, facts.now), keys(facts)];
+    findings.extend(key_backup(facts));
     findings.extend(facts.api_server_ahead.map(|ahead| clock("the API server", ahead)));
     findings.extend(redis(facts));
     if facts.mirrors.is_empty() {
@@ -94,16 +97,36 @@ fn keys(facts: &Facts) -> Finding {
             Level::Fail,
             format!(
                 "{place} with the operator's keys is not there. Is --namespace the operator's? If it is lost: restore it from a \
-                 backup (docs/operations.md, \"The key Secret\")"
+                 backup (docs/operations/keys.md, \"Restore the keys\")"
             ),
         ),
         Ok(Some(Err(error))) => (Level::Fail, format!("{place} cannot be used: {error}")),
         Ok(Some(Ok(ring))) => {
             let ids = ring.key_ids().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-            (Level::Ok, format!("{place} holds {ids}; {} signs. Is there a backup of it?", ring.active()))
+            (Level::Ok, format!("{place} holds {ids}; {} signs", ring.active()))
         }
     };
     Finding::new(level, "keys", text)
+}
+
+/// Whether the backup that an administrator recorded holds the key that signs. Lost keys cannot be made again.
+fn key_backup(facts: &Facts) -> Option<Finding> {
+    let active = ring(facts)?.active().to_string();
+    let Home { namespace, key_secret, .. } = &facts.home;
+    let record = format!(
+        "Keep one outside of the cluster, then record it: kubectl annotate secret {key_secret} --namespace {namespace} --overwrite \
+         {BACKED_UP}={active}"
+    );
+    let (level, text) = match &facts.backed_up {
+        Some(key) if *key == active => {
+            (Level::Ok, format!("a backup of the keys is recorded, and {active} is in it"))
+        }
+        Some(key) => {
+            (Level::Warn, format!("the recorded backup of the keys was made when {key} signed. {record}"))
+        }
+        None => (Level::Warn, format!("no backup of the keys is recorded. {record}")),
+    };
+    Some(Finding::new(level, "key-backup", text))
 }
 
 fn clock(whose: &str, ahead: SignedDuration) -> Finding {
@@ -146,13 +169,13 @@ fn redis(facts: &Facts) -> Vec<Finding> {
             )]
         }
         // A Redis that does not answer reveals nothing else.
-        RedisFacts::Asked { rights: Err(error), .. } if !error.is_denied() => {
+        RedisFacts::Asked { permissions: Err(error), .. } if !error.is_denied() => {
             let text =
                 format!("{error}. Secrets are served all the same; Redis is filled as soon as it answers");
             vec![Finding::new(Level::Fail, "redis-connection", text)]
         }
-        RedisFacts::Asked { rights, eviction, ahead } => {
-            let mut findings = vec![rights_of(rights), eviction_of(eviction)];
+        RedisFacts::Asked { permissions, eviction, ahead } => {
+            let mut findings = vec![permissions_of(permissions), eviction_of(eviction)];
             findings.push(match ahead {
                 Ok(ahead) => clock("Redis", *ahead),
                 Err(error) => hidden("clock", "the clock of Redis", "TIME", error),
@@ -162,18 +185,18 @@ fn redis(facts: &Facts) -> Vec<Finding> {
     }
 }
 
-fn rights_of(rights: &Result<(), ConnectionError>) -> Finding {
-    match rights {
+fn permissions_of(permissions: &Result<(), ConnectionError>) -> Finding {
+    match permissions {
         Ok(()) => Finding::new(
             Level::Ok,
-            "redis-rights",
+            "redis-permissions",
             "Redis answers, and this user may do all that the operator does",
         ),
         Err(error) => Finding::new(
             Level::Fail,
-            "redis-rights",
+            "redis-permissions",
             format!(
-                "{error}. Mirrors cannot be written; the rights that are needed are in docs/operations.md, \"Redis\""
+                "{error}. Mirrors cannot be written; the permissions that are needed are in docs/guides/redis.md, \"Permissions\""
             ),
         ),
     }

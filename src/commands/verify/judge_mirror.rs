@@ -12,6 +12,7 @@ use parameter_mirror_format::humanize::{at, parameters, span};
 use parameter_mirror_format::verdict::{Found, Verdict};
 
 use crate::api::{DeletionPolicy, FINALIZER};
+use crate::commands::verify::dry_read;
 use crate::commands::verify::facts::{Facts, FoundMirror, is_operator_alive, ring};
 use crate::commands::verify::finding::{Finding, Level};
 use crate::mirror::copies;
@@ -22,8 +23,9 @@ use crate::targets::target::Inspection;
 /// Returns all findings about a mirror.
 pub(super) fn judge(mirror: &FoundMirror, facts: &Facts) -> Vec<Finding> {
     let mut findings = vec![grants(mirror), state(mirror)];
-    let copies: Vec<Copy<'_>> = mirror.targets.iter().map(|target| copy(target, facts)).collect();
+    let copies: Vec<Copy<'_>> = mirror.targets.iter().map(|target| copy(target, mirror, facts)).collect();
     let held: Vec<&Signed> = copies.iter().filter_map(|copy| copy.signed).collect();
+    findings.extend(dry_read::judge(mirror));
     findings.extend(agreement(mirror, &held));
     findings.extend(age(mirror, &held, facts.now));
     findings.extend(copies.into_iter().map(|copy| copy.finding));
@@ -32,6 +34,14 @@ pub(super) fn judge(mirror: &FoundMirror, facts: &Facts) -> Vec<Finding> {
     findings.extend(circular(mirror, facts));
     findings.push(deletion(mirror, facts));
     findings.into_iter().map(|finding| finding.about(&mirror.name)).collect()
+}
+
+/// Whether a target of the mirror holds a set, or held one when the operator last looked.
+fn was_published(mirror: &FoundMirror) -> bool {
+    let status = mirror.object.status.as_ref();
+    let holds = |target: &Inspection| target.found.as_ref().is_ok_and(copies::holds_a_set);
+    status.is_some_and(|status| status.secret.is_some() || status.redis.is_some())
+        || mirror.targets.iter().any(holds)
 }
 
 /// Returns the plan, if the spec is valid and granted.
@@ -51,14 +61,16 @@ fn grants(mirror: &FoundMirror) -> Finding {
         ),
         (_, Some(Err(refusal @ PlanError::InvalidSpec(_)))) => (Level::Fail, refusal.to_string()),
         (_, Some(Err(refusal @ PlanError::NotGranted(_)))) => {
-            (Level::Fail, format!("{refusal} What is served stays as it is"))
+            let served = if was_published(mirror) { " What is served stays as it is" } else { "" };
+            (Level::Fail, format!("{refusal}{served}"))
         }
-        (Ok(None), _) => (
-            Level::Fail,
-            format!(
-                "there is no ParameterSource {source}: create it, or correct spec.sourceRef.name. What is served stays"
-            ),
-        ),
+        (Ok(None), _) => {
+            let served = if was_published(mirror) { ". What is served stays as it is" } else { "" };
+            let text = format!(
+                "there is no ParameterSource {source}: create it, or correct spec.sourceRef.name{served}"
+            );
+            (Level::Fail, text)
+        }
         (Ok(Some(found)), Some(Ok(plan))) => {
             let count = plan.selections.len();
             let selections =
@@ -106,7 +118,7 @@ struct Copy<'a> {
     signed: Option<&'a Signed>,
 }
 
-fn copy<'a>(target: &'a Inspection, facts: &Facts) -> Copy<'a> {
+fn copy<'a>(target: &'a Inspection, mirror: &FoundMirror, facts: &Facts) -> Copy<'a> {
     let check = target.kind.label();
     let found = match &target.found {
         Ok(found) => found,
@@ -115,15 +127,18 @@ fn copy<'a>(target: &'a Inspection, facts: &Facts) -> Copy<'a> {
     let signed = copies::verified(Some(found));
     let (level, text) = match &target.flaw {
         Some(flaw) if signed.is_some() => (Level::Fail, flaw.clone()),
-        _ => verdict(target, found, facts),
+        _ => verdict(target, found, mirror, facts),
     };
     Copy { finding: Finding::new(level, check, text), signed }
 }
 
-fn verdict(target: &Inspection, found: &Found, facts: &Facts) -> (Level, String) {
+fn verdict(target: &Inspection, found: &Found, mirror: &FoundMirror, facts: &Facts) -> (Level, String) {
     let Inspection { name: target, conflict, .. } = target;
     let restored = "A working operator restores it within seconds (Redis: at its next check)";
     match found {
+        Found::Missing if !was_published(mirror) => {
+            (Level::Fail, format!("{target} is not there: nothing has been written to it yet"))
+        }
         Found::Missing => (Level::Fail, format!("{target} is not there. {restored}")),
         Found::Ours(Verdict::Broken(cause)) => {
             (Level::Fail, format!("{target} was damaged, or edited by another hand: {cause}. {restored}"))
@@ -204,8 +219,9 @@ fn variables(signed: &Signed) -> Finding {
 /// A mirror with one target: nothing restores that target in an outage once the operator has restarted.
 fn single_copy(mirror: &FoundMirror) -> Option<Finding> {
     let [only] = &mirror.targets[..] else { return None };
+    let is = if was_published(mirror) { "is" } else { "will be" };
     let text = format!(
-        "{} is its only copy: if that is lost in an outage of SSM after a restart of the operator, nothing can restore it. Give the mirror \
+        "{} {is} its only copy: if that is lost in an outage of SSM after a restart of the operator, nothing can restore it. Give the mirror \
          both targets",
         only.name
     );
@@ -227,6 +243,7 @@ fn circular(mirror: &FoundMirror, facts: &Facts) -> Option<Finding> {
 
 /// How old what is served is, since it was read or confirmed.
 fn age(mirror: &FoundMirror, held: &[&Signed], now: Timestamp) -> Option<Finding> {
+    held.first()?;
     let read =
         held.iter().filter_map(|signed| Timestamp::from_millisecond(signed.content.read_at).ok()).max();
     let confirmed =

@@ -5,6 +5,7 @@
 
 mod collect;
 mod dependents;
+mod dry_read;
 mod facts;
 mod finding;
 mod judge;

@@ -69,7 +69,7 @@ pub async fn listen(args: ServeArgs) -> Result<Listening, Failure> {
     let addresses = if args.listen.is_empty() { both.to_vec() } else { args.listen };
     if let Some(address) = addresses.iter().find(|address| !address.ip().to_canonical().is_loopback()) {
         return Err(Failure::Settings(format!(
-            "--listen {address}: only the loopback is served, because callers cannot be told apart. Run one reader beside each program"
+            "--listen {address}: only the loopback is served, because callers cannot be distinguished. Run one reader beside each program"
         )));
     }
     let server = Arc::new(Server {

@@ -19,8 +19,8 @@ use crate::variables::variables;
 /// How long a program may run after it was asked to end. Schedulers usually allow 30 s for a whole container.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Watches until a signal ends it. Only a failure of the first read ends it, too; later failures are reported
-/// and retried.
+/// Watches until a signal ends it. A failure of the first read or of the first run of the program ends it, too; later failures
+/// are reported, and watching continues.
 pub async fn watch(
     mirrors: &Mirrors,
     refresh: Duration,

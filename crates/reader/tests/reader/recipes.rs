@@ -1,4 +1,4 @@
-//! The recipes of docs/reader.md, run as far as possible without their platforms.
+//! The recipes of the guides, run as far as possible without their platforms.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
@@ -14,12 +14,25 @@ use crate::world::{KEY, World, endpoint, has_said, program};
 
 const READER: &str = "/usr/local/bin/parameter-mirror-reader";
 
+/// The markers of blocks that tests read, each with the page of the block.
+const BLOCKS: [(&str, &str); 6] = [
+    ("recipe: ecs", "docs/guides/ecs-and-lambda.md"),
+    ("recipe: lambda-image", "docs/guides/ecs-and-lambda.md"),
+    ("recipe: sidecar", "docs/guides/sdk-endpoint.md"),
+    ("recipe: systemd", "docs/guides/vms.md"),
+    ("recipe: compose", "docs/guides/vms.md"),
+    ("rights", "docs/reference/reader.md"),
+];
+
 /// Returns the block with this marker.
 pub fn block(marker: &str) -> String {
-    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reader.md");
-    let page = std::fs::read_to_string(page).unwrap();
-    let (_, rest) =
-        page.split_once(&format!("<!-- {marker} -->\n```")).unwrap_or_else(|| panic!("no {marker}"));
+    let page = BLOCKS.iter().find(|(known, _)| *known == marker).map(|(_, page)| *page);
+    let page = page.unwrap_or_else(|| panic!("no page has {marker}"));
+    let text = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(page);
+    let text = std::fs::read_to_string(text).unwrap();
+    let (_, rest) = text
+        .split_once(&format!("<!-- {marker} -->\n```"))
+        .unwrap_or_else(|| panic!("{page} has no {marker}"));
     let (_, block) = rest.split_once('\n').unwrap();
     block.split_once("```").unwrap().0.to_owned()
 }
@@ -60,6 +73,13 @@ fn texts(list: &Json) -> impl Iterator<Item = String> {
     list.as_array().unwrap().iter().map(|text| text.as_str().unwrap().to_owned())
 }
 
+#[test]
+fn every_recipe_is_on_its_page() {
+    for (marker, page) in BLOCKS {
+        assert!(!block(marker).is_empty(), "{page}: {marker}");
+    }
+}
+
 #[tokio::test]
 async fn ecs_systemd_and_compose_start_the_program() {
     let world = World::usual().await;
@@ -71,9 +91,11 @@ async fn ecs_systemd_and_compose_start_the_program() {
     };
     let mut environment: BTreeMap<_, _> =
         container["environment"].as_array().unwrap().iter().map(pair).collect();
-    // ECS fills these from Secrets Manager.
-    assert_eq!(container["secrets"].as_array().unwrap().len(), 1);
-    environment.insert(container["secrets"][0]["name"].as_str().unwrap().to_owned(), world.sub_key(KEY));
+    // ECS adds the lines of the environment file.
+    assert_eq!(container["environmentFiles"].as_array().unwrap().len(), 1);
+    environment.insert("PARAMETER_MIRROR_REDIS_URL".to_owned(), "REDIS_URL".to_owned());
+    environment.insert("PARAMETER_MIRROR_SUB_KEYS".to_owned(), world.sub_key(KEY));
+    assert!(container["secrets"].is_null(), "a start would depend on Secrets Manager or SSM");
     let words = texts(&container["entryPoint"]).chain(texts(&container["command"])).collect();
     assert_eq!(Start { words, environment }.run(&world).await, "db.internal hunter2\n");
 

@@ -7,7 +7,7 @@ use parameter_mirror_format::hash::EncryptionMode;
 use crate::recipes::block;
 use crate::world::{KEY, Set, World, usual};
 
-/// Returns the URL and the password of a user with the permissions that docs/reader.md recommends.
+/// Returns the URL and the password of a user with the permissions that docs/reference/reader.md recommends.
 async fn as_reader(world: &World) -> [String; 2] {
     let command = block("rights");
     let words: Vec<&str> = command.split_whitespace().collect();

@@ -1,4 +1,4 @@
-//! The programs of docs/readers on real hashes. They are written from docs/redis-format.md and share no code
+//! The programs of docs/readers on real hashes. They are written from docs/reference/redis-format.md and share no code
 //! with ours.
 
 use std::collections::BTreeMap;
@@ -265,7 +265,7 @@ async fn reads_with_the_documented_rights(name: &'static str) {
 }
 
 fn page() -> String {
-    fs::read_to_string(root().join("docs/redis-format.md")).unwrap()
+    fs::read_to_string(root().join("docs/reference/redis-format.md")).unwrap()
 }
 
 #[test]
