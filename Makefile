@@ -80,13 +80,16 @@ reader: ## The reader as one static program of at most 12 MB
 lambda-layer: ## The reader as a layer for Lambda functions
 	hack/reader layer
 
-generate: parts ## What is made of other files: CRDs, docs/api.md, the tables of the chart's values, deploy/, the version of Cargo.toml elsewhere
+generate: parts ## What is made of other files: CRDs, docs/reference/api.md, the tables of the chart's values, deploy/, the version of Cargo.toml elsewhere
 	hack/generate $(GENERATE_TARGETS)
 
-release: parts ## Everything that is handed out, with SHA256SUMS, into dist/ (about 10 minutes once; docs/releasing.md)
+site: ## The documentation as a site, in target/site; fails at a dead link (needs Python and npm; `hack/site serve` shows it)
+	hack/site
+
+release: parts ## Everything that is handed out, with SHA256SUMS, into dist/ (about 10 minutes once; docs/project/releasing.md)
 	hack/release
 
 parts: ## Installs what tests and demo run against (about 7 minutes once, then nothing)
 	hack/parts install
 
-.PHONY: help demo test sdk-test e2e soak image chaos lint advisories bench reader lambda-layer generate release parts
+.PHONY: help demo test sdk-test e2e soak image chaos lint advisories bench reader lambda-layer generate site release parts

@@ -1,4 +1,4 @@
-//! Checks that the promises in docs/reliability.md name existing tests.
+//! Checks that the promises in docs/security/evidence.md name existing tests.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -10,7 +10,7 @@ use crate::world::root;
 
 #[test]
 fn every_test_that_is_named_here_exists() {
-    let text = fs::read_to_string(root().join("docs/reliability.md")).unwrap();
+    let text = fs::read_to_string(root().join("docs/security/evidence.md")).unwrap();
     let rows: Vec<Vec<&str>> = text
         .lines()
         // Each promise has a number; other tables have none.

@@ -1,9 +1,17 @@
-//! Prints docs/api.md: every field of both resources with its type, default, limits and rules, from the CRDs
-//! that the API server gets. `make generate` writes the page, and CI checks that it is up to date.
+//! Writes reference documentation out of the code.
+//!
+//! Without arguments it prints docs/reference/api.md: every field of both resources with its type, default, limits and rules, from
+//! the CRDs that the API server gets. `make generate` writes the page, and CI checks that it is up to date. With `cli DIR`
+//! it writes the man pages and the completions of both programs into a folder; `make release` packs them.
 
 mod schema;
 
 use std::fmt::Write as _;
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+use clap::{CommandFactory as _, ValueEnum as _};
+use clap_complete::Shell;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSONSchemaProps,
@@ -12,19 +20,40 @@ use parameter_mirror::api;
 
 const HEAD: &str = "# API reference
 
-Every field of the two resources of `parameter-mirror.dev/v1alpha1`, written by `make generate` from
-the definitions that the API server gets, and the same as `kubectl explain`. What the words mean is
-in [concepts.md](concepts.md); what the conditions and reasons say, in
-[operations.md](operations.md#reasons).
+Every field of the two resources of `parameter-mirror.dev/v1alpha1`. `make generate` writes this
+page from the CRDs, so it says the same as `kubectl explain`. The terms are explained in
+[Concepts](../concepts.md), the conditions and reasons in [Events and reasons](reasons.md).
 
-Below a table stand the rules that the API server checks beyond it, in the words in which it
-refuses.
+The rules below a table are checked by the API server, which refuses an object with exactly these
+messages.
 ";
 /// The length of a line of text, as in all pages.
 const WIDTH: usize = 100;
 
-fn main() {
-    print!("{}", page(&api::crds()));
+fn main() -> anyhow::Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match &arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] => print!("{}", page(&api::crds())),
+        ["cli", folder] => command_lines(Path::new(folder))?,
+        _ => bail!("run it without arguments, or with `cli DIR`"),
+    }
+    Ok(())
+}
+
+/// Writes `man1/*.1` and `completions/*` of both programs.
+fn command_lines(folder: &Path) -> anyhow::Result<()> {
+    let (man, completions) = (folder.join("man1"), folder.join("completions"));
+    for folder in [&man, &completions] {
+        std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+    }
+    for mut program in [parameter_mirror::cli::Cli::command(), parameter_mirror_reader::cli::Cli::command()] {
+        let name = program.get_name().to_owned();
+        for &shell in Shell::value_variants() {
+            clap_complete::generate_to(shell, &mut program, &name, &completions)?;
+        }
+        clap_mangen::generate_to(program, &man)?;
+    }
+    Ok(())
 }
 
 /// Returns the whole page.
@@ -159,11 +188,22 @@ mod tests {
 
     #[test]
     fn the_page_is_up_to_date() {
-        let written = include_str!("../../../docs/api.md");
+        let written = include_str!("../../../docs/reference/api.md");
         assert!(
             written == page(&api::crds()),
-            "docs/api.md is not what the definitions say: run make generate"
+            "docs/reference/api.md is not what the definitions say: run make generate"
         );
+    }
+
+    #[test]
+    fn each_command_has_a_man_page_and_each_program_its_completions() {
+        let folder = std::env::temp_dir().join(format!("parameter-mirror-cli-{}", std::process::id()));
+        command_lines(&folder).unwrap();
+        let read = |file: &str| std::fs::read_to_string(folder.join(file)).unwrap();
+        assert!(read("man1/parameter-mirror-run.1").contains(r"ssm\-requests\-per\-second"));
+        assert!(read("man1/parameter-mirror-reader-exec.1").contains(r"max\-stale"));
+        assert!(read("completions/parameter-mirror-reader.bash").contains("--max-stale"));
+        std::fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Every alert has an entry in docs/runbook.md.
+//! Every alert has an entry in docs/operations/runbook.md.
 
 use std::path::{Path, PathBuf};
 
@@ -21,10 +21,13 @@ fn alerts_below(folder: &Path) -> Vec<String> {
 
 #[test]
 fn every_alert_has_its_heading_in_the_runbook() {
-    let headings = anchors(&text("docs/runbook.md"));
+    let headings = anchors(&text("docs/operations/runbook.md"));
     let of_chart = alerts_below(&root().join("charts/parameter-mirror"));
     assert!(of_chart.len() > 10, "{of_chart:?}");
     for alert in of_chart {
-        assert!(headings.contains(&alert.to_lowercase()), "docs/runbook.md has no heading {alert}");
+        assert!(
+            headings.contains(&alert.to_lowercase()),
+            "docs/operations/runbook.md has no heading {alert}"
+        );
     }
 }

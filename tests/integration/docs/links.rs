@@ -119,17 +119,20 @@ fn every_page_is_in_the_index() {
 #[test]
 fn a_dead_link_is_noticed() {
     for (target, why) in [
-        ("nowhere.md", "there is no docs/nowhere.md"),
-        ("operations.md#nothing", "docs/operations.md has no heading nothing"),
-        ("../LICENSE#x", "LICENSE has no heading x"),
+        ("nowhere.md", "there is no docs/project/nowhere.md"),
+        ("../operations/limits.md#nothing", "docs/operations/limits.md has no heading nothing"),
+        ("../../LICENSE#x", "LICENSE has no heading x"),
         ("http://example.com", "not https"),
         ("https://nowhere", "no address"),
     ] {
-        assert_eq!(dead("docs/faq.md", target).as_deref(), Some(why));
+        assert_eq!(dead("docs/project/faq.md", target).as_deref(), Some(why));
     }
-    for target in
-        ["operations.md#reasons", "../README.md", "adr/0007-real-parts.md", "https://kubernetes.io/docs/"]
-    {
-        assert_eq!(dead("docs/faq.md", target), None);
+    for target in [
+        "../concepts.md#conditions",
+        "../README.md",
+        "../adr/0007-real-parts.md",
+        "https://kubernetes.io/docs/",
+    ] {
+        assert_eq!(dead("docs/project/faq.md", target), None);
     }
 }

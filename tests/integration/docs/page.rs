@@ -40,6 +40,8 @@ pub enum Check {
     /// Checks that the policy is the one the operator needs.
     Policy,
     Json,
+    /// Run by crates/reader/tests/reader/recipes.rs.
+    Recipe,
     /// Checks that the operator has the metrics in these queries.
     Queries,
     Drawing,
@@ -49,6 +51,7 @@ impl Block {
     /// Returns the check of this block; `None` if nothing would check it.
     pub fn check(&self) -> Option<Check> {
         Some(match (self.marker.as_str(), self.language.as_str()) {
+            (marker, _) if marker.starts_with("recipe: ") => Check::Recipe,
             ("run", "sh") => Check::Run,
             ("output", "text") => Check::Output,
             (marker, "sh") if marker.starts_with("syntax: ") => Check::Syntax,
@@ -97,7 +100,7 @@ pub fn items(text: &str) -> Vec<Item> {
 }
 
 /// Returns the lines outside of code.
-fn prose(text: &str) -> impl Iterator<Item = &str> {
+pub fn prose(text: &str) -> impl Iterator<Item = &str> {
     let mut code = false;
     text.lines().filter(move |line| {
         let fence = line.trim_start().starts_with("```");

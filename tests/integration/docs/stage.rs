@@ -108,6 +108,7 @@ impl Stage {
             Check::Policy => assert_policy(&block.text),
             Check::Json => drop(serde_json::from_str::<serde_json::Value>(&block.text).expect(at)),
             Check::Queries => self.assert_metrics(&block.text, at).await,
+            Check::Recipe => {}
             Check::Drawing => {
                 let kinds = ["flowchart ", "sequenceDiagram", "stateDiagram-v2"];
                 assert!(kinds.iter().any(|kind| block.text.starts_with(kind)), "{at}: no drawing");
