@@ -1,9 +1,9 @@
 # syntax=docker/dockerfile:1
 # Nothing but the two programs and the certificate authorities, for amd64 and arm64:
-#   docker buildx build --platform linux/amd64,linux/arm64 --tag registry.example/parameter-mirror:0.1.0 --push .
+#   docker buildx build --platform linux/amd64,linux/arm64 --tag registry.example/parameter-mirror:0.2.0 --push .
 
 #
-# A tag moves. To build what somebody has looked at, name the image by the digest that you have verified (docs/releasing.md):
+# A tag moves. To build what somebody has looked at, name the image by the digest that you have verified (docs/project/releasing.md):
 #   --build-arg BUILD_IMAGE=rust:1.95-bookworm@sha256:...
 ARG BUILD_IMAGE=rust:1.95-bookworm
 

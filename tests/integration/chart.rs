@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::world::{LATER, eventually, operator_settings, root};
 
-/// What `helm template`, which asks no cluster, has to be told where the CRDs are there.
+/// Arguments for `helm template`, which asks no cluster, so that it renders as if the CRDs were installed.
 pub const WITH_CRDS: [&str; 2] = ["--api-versions", "parameter-mirror.dev/v1alpha1/ParameterSource"];
 
 fn chart() -> String {

@@ -56,8 +56,8 @@ fn abridged(rendered: &str) -> String {
     let dashboard: Vec<_> = dashboard.lines().map(|line| format!("    {line}")).collect();
     let mut text = text;
     // As in the file, and with the runbook of a case.
-    for runbook in ["docs/runbook.md", "https://wiki.example/runbook"] {
-        let dashboard = dashboard.join("\n").replace("docs/runbook.md", runbook);
+    for runbook in ["docs/operations/runbook.md", "https://wiki.example/runbook"] {
+        let dashboard = dashboard.join("\n").replace("docs/operations/runbook.md", runbook);
         text = text.replace(&dashboard, "    # files/dashboard.json");
     }
     let Some((before, rules)) = text.split_once("  groups:\n") else { return text };
@@ -161,7 +161,10 @@ async fn a_value_that_is_not_one_is_refused_with_its_place() {
         ("hostAliases[0].ip=10.0.0.1", "at '/hostAliases/0': missing property 'hostnames'"),
         ("commonAnnotations.port=80", "at '/commonAnnotations/port': got number, want string"),
         ("metrics.serviceMonitor.enable=true", "additional properties 'enable' not allowed"),
-        ("metrics.prometheusRule.runbookUrl=docs/runbook.md", "at '/metrics/prometheusRule/runbookUrl'"),
+        (
+            "metrics.prometheusRule.runbookUrl=docs/operations/runbook.md",
+            "at '/metrics/prometheusRule/runbookUrl'",
+        ),
         (
             "metrics.prometheusRule.customRules.ParameterMirrorStale.for=soon",
             "at '/metrics/prometheusRule/customRules/ParameterMirrorStale/for'",
@@ -203,7 +206,7 @@ fn the_documentation_lists_every_value_that_the_schema_knows() {
     let schema: Value = serde_json::from_str(&read("charts/parameter-mirror/values.schema.json")).unwrap();
     let mut all = BTreeSet::new();
     known(&schema, "", &mut all);
-    for page in ["docs/chart.md", "charts/parameter-mirror/README.md"] {
+    for page in ["docs/reference/chart.md", "charts/parameter-mirror/README.md"] {
         let table = read(page);
         let (_, table) = table.split_once("<!-- table of values -->").unwrap();
         let rows = table.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
@@ -215,7 +218,7 @@ fn the_documentation_lists_every_value_that_the_schema_knows() {
 #[tokio::test]
 async fn its_values_in_the_documentation_are_values() {
     let cluster = cluster().await;
-    let (text, chart) = (read("docs/chart.md"), chart());
+    let (text, chart) = (read("docs/reference/chart.md"), chart());
     let blocks: Vec<_> =
         text.split("```yaml\n").skip(1).map(|rest| rest.split_once("```").unwrap().0).collect();
     assert!(blocks.len() > 5, "{blocks:?}");

@@ -157,7 +157,7 @@ fn what_cannot_be_carried_over_is_named_and_fails_unless_allowed() {
     }
     assert_eq!(lost.len(), 32, "{output}");
     // The page shows this line.
-    let page = std::fs::read_to_string(root().join("docs/migration.md")).unwrap();
+    let page = std::fs::read_to_string(root().join("docs/guides/migrate-from-eso.md")).unwrap();
     assert!(page.contains(output.lines().last().unwrap()), "{output}");
     let allowed = convert(&["--file", "cannot.yaml", "--allow-partial"]);
     assert_eq!(allowed.status.code(), Some(0));

@@ -1,4 +1,4 @@
-//! Every field has a description for `kubectl explain`, and docs/commands.md contains every command and flag.
+//! Every field has a description for `kubectl explain`, and docs/reference/cli.md contains every command and flag.
 
 use std::process::Command;
 
@@ -71,7 +71,7 @@ fn help(command: &str) -> String {
 /// writes it.
 #[test]
 fn the_page_of_commands_is_what_they_say_of_themselves() {
-    let page = root().join("docs/commands.md");
+    let page = root().join("docs/reference/cli.md");
     let mut text = std::fs::read_to_string(&page).unwrap();
     let commands = help("");
     let (_, commands) = commands.split_once("Commands:\n").unwrap();
@@ -82,8 +82,8 @@ fn the_page_of_commands_is_what_they_say_of_themselves() {
     assert!(commands.contains(&"verify") && commands.contains(&"convert"), "{commands:?}");
     for command in commands {
         let marker = format!("<!-- help: {command} -->\n```text\n");
-        let begins =
-            text.find(&marker).unwrap_or_else(|| panic!("docs/commands.md has no {marker}")) + marker.len();
+        let begins = text.find(&marker).unwrap_or_else(|| panic!("docs/reference/cli.md has no {marker}"))
+            + marker.len();
         let ends = begins + text[begins..].find("```").unwrap();
         let printed: Vec<String> = help(command).lines().map(|line| line.trim_end().to_owned()).collect();
         let printed = printed.join("\n") + "\n";

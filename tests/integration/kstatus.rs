@@ -1,5 +1,5 @@
 //! How other tools classify a mirror: Flux and Helm with kstatus (its own library, `hack/tools/kstatus`),
-//! Argo CD with the health check of docs/gitops.md, run by Redis's own Lua.
+//! Argo CD with the health check of docs/guides/gitops.md, run by Redis's own Lua.
 
 use std::process::Stdio;
 
@@ -30,9 +30,9 @@ async fn kstatus(object: &Value) -> (String, String) {
     (word.to_owned(), message.to_owned())
 }
 
-/// Returns the health and the message of the script for Argo CD in docs/gitops.md.
+/// Returns the health and the message of the script for Argo CD in docs/guides/gitops.md.
 async fn argo(world: &World, object: &Value) -> (String, String) {
-    let page = std::fs::read_to_string(root().join("docs/gitops.md")).unwrap();
+    let page = std::fs::read_to_string(root().join("docs/guides/gitops.md")).unwrap();
     let marker = format!("<!-- health: {} -->\n```lua\n", object["kind"].as_str().unwrap());
     let (_, rest) = page.split_once(&marker).unwrap();
     let (script, _) = rest.split_once("```").unwrap();

@@ -18,7 +18,7 @@
 //! | [`rotation`] | the operator's key is rotated while readers run |
 //! | [`quiet`] | the cost of a cycle, in exact counts |
 //! | [`process`] | starting, settings, endpoints, logs, stopping |
-//! | [`security`] | docs/security.md has a row for each field, and names tests that exist |
+//! | [`security`] | docs/security/threat-model.md and docs/security/evidence.md have the same rows, one for each field, and name tests that exist |
 //! | [`silence`] | no value in any output, and no code that could print one |
 //! | [`causes`] | the causes that conditions and events name, and the commands that they print |
 //! | [`chart`] | the chart installs, uninstalls, and installs again |
@@ -27,14 +27,14 @@
 //! | [`docs`] | every command of README and docs/ is run; every link is checked |
 //! | [`layers`] | modules use each other in one direction |
 //! | [`release`] | release artifacts: one version, bills of materials, archives |
-//! | [`reliability`] | docs/reliability.md names tests that exist |
+//! | [`reliability`] | docs/security/evidence.md names tests that exist |
 //! | [`verify`] | the report of `verify` in good and bad situations |
 //! | [`explain`] | every field has a description, and every command a page |
 //! | [`story`] | what kubectl shows: columns, waiting, the events of an outage |
 //! | [`inventories`] | inventories of real naming habits, with each key format |
 //! | [`kstatus`] | how Flux, Helm and Argo CD classify a mirror |
 //! | [`convert`] | objects of External Secrets Operator, converted |
-//! | [`migration`] | docs/migration.md, run: a Secret changes hands |
+//! | [`migration`] | docs/guides/migrate-from-eso.md, run: a Secret changes hands |
 //! | [`kubernetes_faults`] | permissions, webhooks and deletions in an outage |
 //! | [`watches`] | watches that lag, skip and restart, on a real API server |
 //! | [`replicas`] | two operators, one leads |

@@ -1,4 +1,4 @@
-//! Runs docs/migration.md: a Secret made by External Secrets Operator changes hands, and no byte of its data
+//! Runs docs/guides/migrate-from-eso.md: a Secret made by External Secrets Operator changes hands, and no byte of its data
 //! changes.
 
 use std::collections::BTreeMap;
@@ -102,10 +102,10 @@ async fn a_secret_of_external_secrets_operator_changes_hands_without_a_byte_chan
     stage.operator = Some(Operator::start(settings).await);
 
     let mut steps = 0;
-    for item in items(&text("docs/migration.md")) {
+    for item in items(&text("docs/guides/migrate-from-eso.md")) {
         let Item::Block(block) = item else { continue };
         if block.check() == Some(Check::Run) {
-            stage.check(&block, &format!("docs/migration.md:{}", block.line)).await;
+            stage.check(&block, &format!("docs/guides/migrate-from-eso.md:{}", block.line)).await;
             assert_eq!(data(&client).await, before, "{}\n{}", block.text, stage.log());
             steps += 1;
         }

@@ -60,9 +60,9 @@ const SELECTION: [&str; 3] = ["$cluster", "$namespace", "$mirror"];
 /// The type and labels of each metric, by name.
 type Figures = BTreeMap<String, (String, BTreeSet<String>)>;
 
-/// Returns the table in docs/metrics.md.
+/// Returns the table in docs/reference/metrics.md.
 fn documented() -> Figures {
-    let text = read("docs/metrics.md");
+    let text = read("docs/reference/metrics.md");
     let rows = text.lines().filter(|line| line.starts_with("| `parameter_mirror_"));
     rows.map(|line| {
         let cells: Vec<_> = line.trim_matches('|').split('|').map(str::trim).collect();
@@ -121,11 +121,11 @@ async fn the_documentation_lists_every_metric_with_its_type_and_labels_and_no_ot
     let process = ["cpu_seconds_total", "resident_memory_bytes", "start_time_seconds", "open_fds", "max_fds"];
     for name in process.map(|name| format!("process_{name}")) {
         assert!(
-            text.contains(&format!("\n{name} ")) && read("docs/metrics.md").contains(&name),
+            text.contains(&format!("\n{name} ")) && read("docs/reference/metrics.md").contains(&name),
             "{name}: {text}"
         );
     }
-    assert_eq!(shown(&text), documented(), "docs/metrics.md and the operator differ");
+    assert_eq!(shown(&text), documented(), "docs/reference/metrics.md and the operator differ");
     let complaints = promtool(&["check", "metrics"], &text);
     assert_eq!(complaints, Ok(String::new()), "promtool complains");
     let ready = |mirror: &str| format!(r#"{{namespace="{}",mirror="{mirror}"}}"#, world.namespace);
@@ -219,7 +219,7 @@ fn each_alert_fires_when_it_should_and_only_then() {
 
 #[test]
 fn each_alert_has_a_severity_and_a_chapter_of_the_runbook() {
-    let headings: BTreeSet<String> = read("docs/runbook.md")
+    let headings: BTreeSet<String> = read("docs/operations/runbook.md")
         .lines()
         .filter(|line| line.starts_with('#'))
         .map(|line| line.trim_start_matches('#').trim().to_lowercase())
@@ -228,7 +228,7 @@ fn each_alert_has_a_severity_and_a_chapter_of_the_runbook() {
         let name = alert["alert"].as_str().unwrap().to_lowercase();
         // The chart adds it where the runbook is published.
         assert!(alert["annotations"].get("runbook_url").is_none(), "{name} has a link that leads nowhere");
-        assert!(headings.contains(&name), "docs/runbook.md has no heading {}", alert["alert"]);
+        assert!(headings.contains(&name), "docs/operations/runbook.md has no heading {}", alert["alert"]);
         assert!(
             ["critical", "warning", "info"].map(Value::from).contains(&alert["labels"]["severity"]),
             "{name}"
@@ -275,14 +275,14 @@ fn alerts_and_dashboard_ask_for_documented_metrics_only() {
             // The series of a histogram.
             let family = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end));
             let is_known = known.contains_key(family.unwrap_or(name));
-            assert!(is_known, "{path} asks for {name}, which docs/metrics.md does not list");
+            assert!(is_known, "{path} asks for {name}, which docs/reference/metrics.md does not list");
         }
     }
 }
 
 #[test]
 fn the_scrape_configuration_of_the_documentation_is_one() {
-    let text = read("docs/metrics.md");
+    let text = read("docs/reference/metrics.md");
     let (_, rest) = text.split_once("<!-- promtool -->\n```yaml\n").unwrap();
     let (config, _) = rest.split_once("```").unwrap();
     // Debian's Prometheus is built without Kubernetes support.
@@ -299,10 +299,10 @@ fn the_scrape_configuration_of_the_documentation_is_one() {
     checked.unwrap_or_else(|said| panic!("{said}"));
 }
 
-/// Checks the table of alerts in docs/metrics.md.
+/// Checks the table of alerts in docs/reference/metrics.md.
 #[test]
 fn the_documentation_lists_every_alert() {
-    let text = read("docs/metrics.md");
+    let text = read("docs/reference/metrics.md");
     let listed: BTreeSet<(String, String)> = text
         .lines()
         .filter(|line| line.starts_with("| `ParameterMirror"))

@@ -10,9 +10,9 @@ use serde_json::json;
 use crate::silence;
 use crate::world::{Setup, World, root};
 
-/// Returns the commands that docs/operations.md lists as necessary, as ACL rules.
-pub fn documented_rights() -> Vec<String> {
-    let text = fs::read_to_string(root().join("docs/operations.md")).unwrap();
+/// Returns the commands that docs/guides/redis.md lists as necessary, as ACL rules.
+pub fn documented_permissions() -> Vec<String> {
+    let text = fs::read_to_string(root().join("docs/guides/redis.md")).unwrap();
     let (_, rest) = text.split_once("<!-- rights -->").unwrap();
     let (paragraph, _) = rest.trim_start().split_once("\n\n").unwrap();
     paragraph
@@ -23,9 +23,9 @@ pub fn documented_rights() -> Vec<String> {
         .collect()
 }
 
-/// Returns the arguments of the command in docs/install.md that creates the operator's user.
+/// Returns the arguments of the command in docs/guides/redis.md that creates the operator's user.
 fn documented_user() -> Vec<String> {
-    let text = fs::read_to_string(root().join("docs/install.md")).unwrap();
+    let text = fs::read_to_string(root().join("docs/guides/redis.md")).unwrap();
     let (_, rest) = text.split_once("ACL SETUSER parameter-mirror ").unwrap();
     let words = rest.split_once("```").unwrap().0.replace("\\\n", " ");
     let words = words.split_whitespace().map(|word| word.trim_matches('\'').to_owned());
@@ -49,14 +49,14 @@ async fn user(redis: &Redis, change: &[&str]) {
 }
 
 #[tokio::test]
-async fn a_user_with_the_documented_rights_suffices_and_may_nothing_else() {
-    let mut rights: Vec<String> =
+async fn a_user_with_the_documented_permissions_suffices_and_may_nothing_else() {
+    let mut permissions: Vec<String> =
         documented_user().into_iter().filter(|word| word.starts_with('+')).collect();
-    let mut listed = documented_rights();
+    let mut listed = documented_permissions();
     listed.push("+info".to_owned());
-    rights.sort();
+    permissions.sort();
     listed.sort();
-    assert_eq!(rights, listed, "docs/install.md and docs/operations.md disagree");
+    assert_eq!(permissions, listed, "the command and the list of docs/guides/redis.md disagree");
 
     let scratch = Scratch::new("password").unwrap();
     let (redis, arguments) = with_documented_user(&scratch.path().join("password")).await;

@@ -372,9 +372,9 @@ async fn a_reader_never_sees_a_torn_hash() {
 }
 
 #[tokio::test]
-async fn the_documented_rights_suffice_and_a_missing_one_is_a_denial() {
+async fn the_documented_permissions_suffice_and_a_missing_one_is_a_denial() {
     let mut part = Part::start().await;
-    let rights = crate::redis_access::documented_rights();
+    let rights = crate::redis_access::documented_permissions();
     let rights: Vec<&str> = rights.iter().map(String::as_str).collect();
     let user = ["ACL", "SETUSER", "writer", "on", ">secret", "~pm:*", "resetchannels", "-@all"];
     part.run(&[user.as_slice(), &rights].concat()).await;

@@ -30,15 +30,15 @@ fn the_version_is_the_same_everywhere() {
     assert_eq!((chart["version"].as_str(), chart["appVersion"].as_str()), (Some(VERSION), Some(VERSION)));
     assert!(read("CHANGELOG.md").contains(&format!("\n## [{VERSION}] - ")), "CHANGELOG.md has no section");
     let mut found = 0;
-    let pages = std::fs::read_dir(root().join("docs")).unwrap().map(|file| file.unwrap().path());
-    let pages = pages.filter(|path| path.is_file());
-    for file in pages.chain(["README.md", "Dockerfile"].map(|name| root().join(name))) {
-        let text = std::fs::read_to_string(&file).unwrap();
+    let mut files = crate::docs::pages();
+    files.push("Dockerfile".to_owned());
+    for file in files {
+        let text = read(&file);
         for (at, image) in text.match_indices("registry.example/parameter-mirror:") {
             let tag = &text[at + image.len()..];
             let end =
                 tag.find(|c: char| !c.is_ascii_alphanumeric() && c != '.' && c != '-').unwrap_or(tag.len());
-            assert_eq!(&tag[..end], VERSION, "{}", file.display());
+            assert_eq!(&tag[..end], VERSION, "{file}");
             found += 1;
         }
     }
@@ -182,7 +182,7 @@ fn the_image_is_built_on_nothing_but_what_its_builder_names() {
     let images: Vec<&str> = dockerfile.lines().filter_map(|line| line.strip_prefix("FROM ")).collect();
     assert_eq!(images, ["--platform=$BUILDPLATFORM ${BUILD_IMAGE} AS build", "scratch"]);
     assert!(dockerfile.contains("\nARG BUILD_IMAGE=rust:"), "there is no default");
-    assert!(read("docs/releasing.md").contains("--build-arg BUILD_IMAGE="));
+    assert!(read("docs/project/releasing.md").contains("--build-arg BUILD_IMAGE="));
 }
 
 /// CI compares the dependencies with the published advisories, and never claims so when it could not.

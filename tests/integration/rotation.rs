@@ -1,4 +1,4 @@
-//! The operator's key is rotated in the five steps of docs/runbook.md, while readers with sub-keys keep
+//! The operator's key is rotated in the five steps of docs/operations/keys.md, while readers with sub-keys keep
 //! reading: they never find a value that they cannot decrypt.
 
 use std::collections::BTreeMap;

@@ -1,7 +1,7 @@
 {{- define "parameter-mirror.image" -}}
 {{- $image := .Values.image -}}
 {{- with .Values.global.imageRegistry | default $image.registry }}{{ . }}/{{ end -}}
-{{- required "image.repository: there is no public image yet. Build one and name its repository, see docs/install.md." $image.repository -}}
+{{- required "image.repository: there is no public image yet. Build one and name its repository, see docs/getting-started/install.md." $image.repository -}}
 {{- if $image.digest }}@{{ $image.digest }}{{ else }}:{{ default .Chart.AppVersion $image.tag }}{{ end -}}
 {{- end -}}
 

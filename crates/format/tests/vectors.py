@@ -1,4 +1,4 @@
-"""Computes format-vectors.json again, from docs/redis-format.md and docs/adr/0003 and without a line of our Rust code.
+"""Computes format-vectors.json again, from docs/reference/redis-format.md and docs/adr/0003 and without a line of our Rust code.
 
     python3 crates/format/tests/vectors.py > new.json && mv new.json crates/format/tests/format-vectors.json
 

@@ -56,7 +56,7 @@ async fn the_dashboard_links_to_the_runbook_where_it_is_published() {
         let variables = dashboard["templating"]["list"].as_array().unwrap();
         variables.iter().find(|variable| variable["name"] == "runbook").unwrap()["query"].clone()
     };
-    assert_eq!(runbook(&[]).await, "docs/runbook.md");
+    assert_eq!(runbook(&[]).await, "docs/operations/runbook.md");
     let url = "https://wiki.example/runbook";
     assert_eq!(runbook(&[&format!("metrics.prometheusRule.runbookUrl={url}")]).await, url);
 }

@@ -7,7 +7,7 @@
 //! [`Entry::is_key_given`]). The reader's `exec`, `watch` and `export` and both `verify` commands use this
 //! one table.
 //!
-//! The table is based on published lists: what the loader drops for programs with more rights than their
+//! The table is based on published lists: what the loader drops for programs with more permissions than their
 //! caller (ld.so(8), "secure-execution mode"), what sudo never passes on (`initial_badenv_table` in its
 //! `env.c`), and the manuals named with each group.
 

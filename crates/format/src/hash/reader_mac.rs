@@ -1,4 +1,4 @@
-//! The two MACs that readers verify with the sub-key of their mirror (docs/redis-format.md, "Verifying").
+//! The two MACs that readers verify with the sub-key of their mirror (docs/reference/redis-format.md, "Verifying").
 //!
 //! Readers cannot verify the operator's own MAC: its key signs for all mirrors, so no reader may hold it.
 //! Without MACs of their own, readers would have to trust the hash on what is encrypted, which type a

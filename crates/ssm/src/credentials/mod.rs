@@ -258,7 +258,9 @@ impl<F: Fetch> RefreshTask<F> {
         let wall = self.shared.wall();
         let outcome = outcome.and_then(|credentials| {
             if lifetime::left(credentials.expiry(), wall).is_zero() {
-                return Err("those handed out have ended already; is this machine's clock right?".to_owned());
+                return Err(
+                    "those that it returned have expired already; is this machine's clock right?".to_owned()
+                );
             }
             Ok(credentials)
         });
